@@ -3,10 +3,10 @@
 
 A real API server, the stand-in eSAW, a receiver, a controller, a folder and an S3 server as archives
 (``ARCHIVE=KIND``: a server of another kind instead of S3, see ``sandbox.demo.archives``). Envelopes of each
-kind go through while a table of them fills (``scenarios``). Then somebody sends from eSAW's web page
-(``consent``). Then come the archives and the checks (``checks``). Exit status 0 only if every check came
-true and every process still runs. ``VERBOSE=1`` prints all details; ``KEEP=1`` leaves everything running and
-prints the next commands.
+kind go through while a table of them fills, and an Import finds old ones (``scenarios``). Then somebody sends
+from eSAW's web page (``consent``). Then come the archives and the checks (``checks``). Exit status 0 only if
+every check came true and every process still runs. ``VERBOSE=1`` prints all details; ``KEEP=1`` leaves
+everything running and prints the next commands.
 """
 
 import asyncio
@@ -25,7 +25,14 @@ from sandbox.demo.archives import SECOND, DemoArchive, UnknownArchiveKind, demo_
 from sandbox.demo.checks import DemoChecks, check_all, check_processes
 from sandbox.demo.envelopes import DemoEnvelopes, DemoStopped
 from sandbox.demo.output import DemoOutput, shell_command
-from sandbox.demo.scenarios import NAMESPACE, DemoRun, another_envelope, callback_url, run_scenarios
+from sandbox.demo.scenarios import (
+    NAMESPACE,
+    DemoRun,
+    another_envelope,
+    callback_url,
+    run_scenarios,
+    show_import,
+)
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.esaw import User
 
@@ -40,6 +47,7 @@ async def demo(settings: Mapping[str, str]) -> bool:
         async with _set_up(temporary, settings.get("ARCHIVE") or "s3", output) as demo_run:
             await run_scenarios(demo_run)
             consents = await consent.run_consent_demo(demo_run.consent_demo, demo_run.receiver)
+            await show_import(demo_run)
             await demo_run.envelopes.refresh()
             output.end_table()
             checks = await check_all(demo_run)

@@ -18,7 +18,7 @@ from sandbox.controlplane.processes import run
 from sandbox.demo.archives import copy_files, print_tags
 from sandbox.demo.envelopes import process_end
 from sandbox.demo.output import shell_command, tree_lines
-from sandbox.demo.scenarios import DUPLICATES, NAMES, DemoRun, callback_url
+from sandbox.demo.scenarios import DUPLICATES, IMPORT, NAMES, OLD_ENVELOPES, DemoRun, callback_url
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.servers.plain_http import plain_http
 
@@ -80,10 +80,11 @@ async def check_all(demo_run: DemoRun) -> DemoChecks:
     checks = DemoChecks()
     await _check_phases(demo_run, checks)
     await _check_callbacks(demo_run, checks)
+    await _check_import(demo_run, checks)
     _check_deletions(demo_run, checks)
     second = await copy_files(demo_run.second, demo_run.local_environment.folder)
     for title, root, expected in (
-        ("folder", demo_run.folder, 3),
+        ("folder", demo_run.folder, 3 + OLD_ENVELOPES),
         (demo_run.second.title, second, 2),
     ):
         demo_run.output.step(f"The archive of {'Acme' if root == demo_run.folder else 'Globex'}: {title}")
@@ -129,6 +130,25 @@ async def _check_callbacks(demo_run: DemoRun, checks: DemoChecks) -> None:
     async with plain_http() as http:
         status = (await http.get(wrong)).status_code
     checks.check(group, f"a callback with a wrong token: {status}", came_true=status == 404)
+
+
+async def _check_import(demo_run: DemoRun, checks: DemoChecks) -> None:
+    """The events of an Import are found by its label; eSAW never called back about their envelopes."""
+    group = "envelopes from before Counterfoil are imported, each one once"
+    events = await demo_run.local_environment.events("-l", f"counterfoil.dev/import={IMPORT}")
+    found = sorted(each["spec"]["envelopeID"] for each in events)
+    checks.check(
+        group,
+        f"Import/{IMPORT}: {len(found)} events for {OLD_ENVELOPES} envelopes",
+        came_true=found == sorted(demo_run.old),
+    )
+    for envelope in demo_run.old:
+        calls = demo_run.esaw.delete_calls(envelope)
+        checks.check(
+            group,
+            f"{envelope}: deleted in eSAW once, after the download of every file",
+            came_true=len(calls) == 1 and not calls[0].missing and not demo_run.esaw.exists(envelope),
+        )
 
 
 def _check_deletions(demo_run: DemoRun, checks: DemoChecks) -> None:

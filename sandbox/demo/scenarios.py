@@ -1,14 +1,17 @@
 """
 The story of the demo, until every event has ended: one envelope for each thing that can happen to it.
 
-Callbacks flow: stand-in eSAW -> receiver -> API server -> controller. This module makes envelopes, completes
-them and waits; ``checks`` decides afterwards whether the result is right.
+Callbacks flow: stand-in eSAW -> receiver -> API server -> controller. Envelopes without a callback, from
+before Counterfoil, are found by an Import. This module makes envelopes, completes them and waits;
+``checks`` decides afterwards whether the result is right.
 """
 
+import asyncio
 import os
 import sys
 import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +29,14 @@ from sandbox.servers.plain_http import plain_http
 
 NAMESPACE = "demo"
 METADATA = "<contract><customer>Rossi &amp; Figli</customer><number>2026-0815</number></contract>"
+IMPORT = "old-stock"
+OLD_ENVELOPES = 3
+"""Number of envelopes from before Counterfoil."""
+OLD_AGE = timedelta(days=400)
 DUPLICATES = 30
 """Number of times that one callback is repeated."""
 
+CONTRACT = DocumentSpec(name="Vertrag Müller/Rossi 2026.pdf")
 NAMES = {
     "completed": "Rental contract",
     "rejected": "Loan offer",
@@ -62,6 +70,8 @@ class DemoRun:
     """The facts that the check of eSAW found to deviate."""
     ids: dict[str, str] = field(default_factory=dict)
     """Envelope id by its part in the story."""
+    old: list[str] = field(default_factory=list)
+    """Ids of the envelopes from before Counterfoil."""
 
     @property
     def esaw(self) -> StandIn:
@@ -96,10 +106,13 @@ def another_envelope(sender: User, callback: str) -> bytes:
 
 
 async def run_scenarios(demo_run: DemoRun) -> None:
-    """Play the story; return when every event of it has ended."""
-    _use_callbacks(demo_run, "acme")
-    await _complete_contract(demo_run)
-    await _complete_others(demo_run)
+    """Play the story; return when every event of it has ended. ``show_import`` ends its Import."""
+    async with asyncio.TaskGroup() as group:
+        # The Import works while everything else happens.
+        group.create_task(_import_old_envelopes(demo_run))
+        _use_callbacks(demo_run, "acme")
+        await _complete_contract(demo_run)
+        await _complete_others(demo_run)
     await _replace_key(demo_run)
     await demo_run.esaw.callbacks_settled()
 
@@ -112,12 +125,38 @@ async def run_scenarios(demo_run: DemoRun) -> None:
     await _plugin(demo_run, "why", demo_run.ids["no audit trail"])
 
 
+async def _import_old_envelopes(demo_run: DemoRun) -> None:
+    """Create an Import of envelopes that were finished long ago; nobody calls back about them."""
+    demo_run.output.step(
+        f"kubectl counterfoil import: {OLD_ENVELOPES} envelopes are from before Counterfoil came"
+    )
+    for number in range(OLD_ENVELOPES):
+        envelope = demo_run.esaw.add_envelope(
+            sender=demo_run.anna,
+            name=f"Old contract {number + 1}",
+            documents=[CONTRACT],
+            metadata=METADATA,
+            sent_ago=OLD_AGE + timedelta(days=number),
+        )
+        demo_run.old.append(demo_run.envelopes.add(envelope, f"Old contract {number + 1}", "Anna Kofler"))
+    first, last = (f"{datetime.now(UTC) - OLD_AGE + timedelta(days=days):%Y-%m-%d}" for days in (-7, 7))
+    await _plugin(
+        demo_run, "import", "acme", "--name", IMPORT, "--sender", "anna", "--from", first, "--until", last
+    )
+
+
+async def show_import(demo_run: DemoRun) -> None:
+    """Wait until the Import of the old envelopes is complete, and print its result."""
+    demo_run.output.step("The Import ends when all its envelopes are archived")
+    watched = await _plugin(demo_run, "import", IMPORT, "--watch")
+    progress = [line for line in watched.out.splitlines() if " % of the search: " in line]
+    demo_run.output.lines(*(f"          {line.strip()}" for line in progress[-1:]))
+    await demo_run.envelopes.wait_for(FINAL_PHASES, demo_run.old)
+
+
 def _use_callbacks(demo_run: DemoRun, organization: str) -> None:
     url = demo_run.local_environment.callback_url(organization, demo_run.receiver)
     demo_run.esaw.set_default_callbacks(completed=url, status_change=None)
-
-
-CONTRACT = DocumentSpec(name="Vertrag Müller/Rossi 2026.pdf")
 
 
 async def _complete_contract(demo_run: DemoRun) -> None:
