@@ -40,7 +40,6 @@ from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
-from controller.reconcile.transition_announcer import TransitionAnnouncer
 from controller.reconcile.transition_writer import TransitionWriter
 from controller.requests.check_requests import CheckRequests
 from controller.requests.esaw_checker import EsawChecker
@@ -290,9 +289,7 @@ def build(
     reconciler = Reconciler(
         cache=cache,
         phase_runner=PhaseRunner(preconditions, sender_keys, metrics, clock),
-        transition_writer=TransitionWriter(
-            status_writer, TransitionAnnouncer(event_recorder, metrics, clock), clock
-        ),
+        transition_writer=TransitionWriter(status_writer, event_recorder, metrics, clock),
         clock=clock,
         random=random.SystemRandom().random,
         attempt_timeout=settings.attempt_timeout,

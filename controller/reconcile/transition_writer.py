@@ -1,25 +1,34 @@
 """
-Store a new status of an event and announce the transition: the only place in a run that does.
+Store a new status of an event and announce the transition by metrics, one line in the log, and Kubernetes
+Events for people: the only place in a run that does.
 
 A status that the API server refuses would be refused again: the event then fails with what was stored before.
 """
 
+import logging
 from dataclasses import dataclass
 
+from controller.event_recorder import EventRecorder, EventType
 from controller.reconcile import state_machine
-from controller.reconcile.outcomes import Fail, Outcome
+from controller.reconcile.outcomes import Done, Fail, NeedConsent, Outcome, Pause, SideCondition, Wait
 from controller.reconcile.phases.collect import too_many_files_message
 from controller.reconcile.state_machine import TransitionInput
-from controller.reconcile.transition_announcer import TransitionAnnouncer
 from counterfoil.clock import Clock
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, is_condition_true
-from counterfoil.resources.reopening import (
-    REDELIVERED,
-    is_open_to_callbacks,
-    reopened_status,
+from counterfoil.metrics import Metrics
+from counterfoil.resources import (
+    AttemptOutcome,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Phase,
+    find_condition,
+    is_condition_true,
 )
+from counterfoil.resources.reopening import REDELIVERED, is_open_to_callbacks, reopened_status
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,8 @@ class TransitionWriter:
     """Writes the transitions of events."""
 
     status_writer: StatusWriter
-    announcer: TransitionAnnouncer
+    event_recorder: EventRecorder
+    metrics: Metrics
     clock: Clock
 
     async def store(
@@ -57,7 +67,7 @@ class TransitionWriter:
                 bare = state_machine.with_bare_documents(event.status, outcome, inputs)
                 failed = state_machine.next_status(bare, phase, outcome, inputs)
                 stored = await self._store(event, failed, known_deliveries)
-        self.announcer.announce(event.status, stored, outcome)
+        self._announce(event.status, stored, outcome)
         return stored
 
     async def _store(
@@ -77,6 +87,67 @@ class TransitionWriter:
             return reopened_status(newest, reason=REDELIVERED, message=message, now=self.clock.now())
 
         return await self.status_writer.store(event, status, revise=revise)
+
+    def _announce(self, before: EnvelopeEventStatus, stored: EnvelopeEvent, outcome: Outcome) -> None:
+        """
+        Announce that an event left the status ``before`` with an outcome.
+
+        Equal retries, pauses and the happy path are no Kubernetes Events, unless a person must act.
+        """
+        status = stored.status
+        if status.phase is Phase.FAILED and status.reason == "DeadlineExceeded":
+            self.metrics.retries_exhausted.labels(stored.organization).inc()
+        if status.phase is Phase.FAILED:
+            phase = state_machine.phase_to_resume(status)
+            self.metrics.events_failed.labels(stored.organization, phase, status.reason or "").inc()
+        if status.phase.is_final:
+            self._observe_duration(stored)
+            fields = {"phase": status.phase.value, "reason": status.reason}
+            _log.info("the event ended as %s: %s", status.phase, status.reason, extra=fields)
+        if not _has_archived(before) and is_condition_true(status.conditions, "Archived"):
+            self._observe_archived(stored)
+        for side_condition in outcome.facts.side_conditions:
+            self._announce_side_condition(before, stored, side_condition)
+        is_same = (before.phase, before.reason) == (status.phase, status.reason)
+        person_acts = find_reason(outcome.reason).responsible is not Responsible.NOBODY
+        if is_same or isinstance(outcome, Pause) or (isinstance(outcome, Done) and not person_acts):
+            return
+        type_: EventType = "Warning" if isinstance(outcome, Done | Wait | Fail | NeedConsent) else "Normal"
+        reason, message = status.reason or outcome.reason, status.message or ""
+        self.event_recorder.record(stored, reason, message, type_=type_)
+
+    def _announce_side_condition(
+        self, before: EnvelopeEventStatus, stored: EnvelopeEvent, condition: SideCondition
+    ) -> None:
+        """Announce a new side condition on which a person must act."""
+        if find_reason(condition.reason).responsible is Responsible.NOBODY:
+            return
+        known = find_condition(before.conditions, condition.type)
+        if known is None or known.reason != condition.reason:
+            self.event_recorder.record(stored, condition.reason, condition.message, type_="Warning")
+
+    def _observe_duration(self, stored: EnvelopeEvent) -> None:
+        created, completed = stored.metadata.creation_timestamp, stored.status.completion_time
+        if created is not None and completed is not None:
+            seconds = max(0.0, (completed - created).total_seconds())
+            self.metrics.event_seconds.labels(stored.organization).observe(seconds)
+
+    def _observe_archived(self, stored: EnvelopeEvent) -> None:
+        """Observe the time until the archive was complete; not of an event that waited for a consent, nor of
+        one that failed before, which is counted as failed."""
+        status, created = stored.status, stored.metadata.creation_timestamp
+        outcomes = {each.outcome for each in status.attempt_history}
+        if created is None or outcomes & {AttemptOutcome.NEED_CONSENT, AttemptOutcome.FAIL}:
+            return
+        finished = status.envelope.finished_time if status.envelope is not None else None
+        begin = created if finished is None else max(created, finished)
+        seconds = max(0.0, (self.clock.now() - begin).total_seconds())
+        self.metrics.event_archived_seconds.labels(stored.organization).observe(seconds)
+
+
+def _has_archived(status: EnvelopeEventStatus) -> bool:
+    """Whether archiving ended before, with success or not."""
+    return find_condition(status.conditions, "Archived") is not None
 
 
 def _rejected_outcome(status: EnvelopeEventStatus, refused: Rejected) -> Fail:

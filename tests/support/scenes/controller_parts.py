@@ -14,7 +14,6 @@ from controller.event_recorder import EventRecorder
 from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.signature_policy import SignatureChecker
-from controller.reconcile.transition_announcer import TransitionAnnouncer
 from controller.reconcile.transition_writer import TransitionWriter
 from controller.sharding import HeldShards
 from counterfoil.esaw.registry import EsawClients
@@ -88,7 +87,8 @@ class ControllerParts:
             ),
             "transition_writer": TransitionWriter(
                 status_writer=self.status_writer,
-                announcer=TransitionAnnouncer(self.event_recorder, self.metrics, self.clock),
+                event_recorder=self.event_recorder,
+                metrics=self.metrics,
                 clock=self.clock,
             ),
             "clock": self.clock,
