@@ -34,8 +34,7 @@ from controller.mails.policy import NotificationTimings
 from controller.mails.smtp import SmtpMailer
 from controller.outgoing_webhook.client import NoticeClient
 from controller.outgoing_webhook.delivery import NoticeDelivery
-from controller.reconcile.file_listing import list_files
-from controller.reconcile.late_files import LateFileFinder
+from controller.reconcile.late_files import LateFileFinder, list_files
 from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler

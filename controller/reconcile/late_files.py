@@ -28,13 +28,16 @@ from typing import Final
 from msgspec.structs import replace
 
 from controller.cache import Cache
-from controller.reconcile.outcomes import BaseOutcome, Outcome, SideCondition, Wait
-from controller.reconcile.phases.unlisted_files import listed_again, settled_evidence
+from controller.reconcile import error_policy
+from controller.reconcile.outcomes import BaseOutcome, Hold, NeedConsent, Outcome, SideCondition, Wait
+from controller.reconcile.phases.missing_envelope import not_shown_message, unless_missing, was_deleted
+from controller.reconcile.phases.unlisted_files import FILES_NOT_LISTED, listed_again, settled_evidence
+from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
 from controller.retry.fix_rules import ready_state
 from controller.retry.reopener import Reopener
 from controller.scheduling.backoff import LATE_LIST
 from counterfoil.clock import Clock, believed_time
-from counterfoil.esaw.evidence import lists_additional_files
+from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
@@ -48,7 +51,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.conditions import with_condition
-from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_UNKNOWN
+from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, EVIDENCE_CONDITION, LATE_FILES_UNKNOWN
 
 _log = logging.getLogger(__name__)
 
@@ -302,3 +305,71 @@ def _due_time(event: EnvelopeEvent, now: datetime) -> datetime | None:
     if not status.phase.is_final or status.next_attempt_time is None or status.completion_time is None:
         return None
     return status.next_attempt_time if believed_time(status.completion_time, now) is not None else _LONG_AGO
+
+
+# -- One list ------------------------------------------------------------------------------------------------
+
+
+async def list_files(
+    preconditions: Preconditions, event: EnvelopeEvent
+) -> Collection[EnvelopeFile] | Outcome | None:
+    """
+    Return the files that eSAW lists now, which are no fewer than before; None if the envelope was deleted.
+
+    The event is admitted as before a run, so eSAW is not called for a suspended one. A refused key is
+    recorded on its Sender; nothing else is stored.
+
+    Returns the outcome that a run would have had if they can't be listed. Raises errors that have no row in
+    ``error_policy``.
+    """
+    try:
+        admitted = await preconditions.check(event)
+        if isinstance(admitted, Relabelled):
+            admitted = await preconditions.check(admitted.event)
+    except Exception as problem:
+        return _classified(problem, preconditions)
+    finally:
+        # Finished events are in no memory (rule 9).
+        preconditions.cache.sender_of.pop(event.name, None)
+    match admitted:
+        case Admitted():
+            return await _listed_files(admitted, preconditions)
+        case RecordOnly():
+            message = f"spec.actions of Organization/{event.organization} only records {event.spec.action}."
+            return Hold("Recorded", message)
+        case Relabelled():
+            return Wait("ApiServerTrouble", "Another client changes the labels of the event.")
+    return admitted
+
+
+async def _listed_files(
+    admitted: Admitted, preconditions: Preconditions
+) -> Collection[EnvelopeFile] | Outcome | None:
+    context = admitted.context
+    try:
+        listed = await unless_missing(context.files_now())
+        if listed is None and await was_deleted(context.event, context):
+            return None
+        siblings = [each.status for each in await context.possible_siblings()]
+    except Exception as problem:
+        outcome = _classified(problem, preconditions)
+        if isinstance(outcome, NeedConsent):
+            await preconditions.sender_keys.refused(context.sender, admitted.token)
+        elif outcome.reason == error_policy.KEY_DOUBTED:
+            preconditions.sender_keys.doubt(context.sender, admitted.token)
+        return outcome
+    if listed is None:
+        return Wait(ENVELOPE_NOT_FOUND, not_shown_message(context))
+    status = context.event.status
+    # Such a list is short, so it says nothing about late files. One with a further file starts the event
+    # again, and the run waits for the files that the list lacks.
+    if lacks_known_file(status, listed, siblings) and not lists_additional_files(status, listed):
+        return Wait("DocumentsPending", FILES_NOT_LISTED)
+    return listed
+
+
+def _classified(problem: Exception, preconditions: Preconditions) -> Outcome:
+    outcome = error_policy.classify(problem, preconditions.clock.now())
+    if outcome is None:
+        raise problem
+    return outcome

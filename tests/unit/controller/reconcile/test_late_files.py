@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 from msgspec.structs import replace
 
-from controller.reconcile import file_listing
+from controller.reconcile import late_files
 from controller.reconcile.late_files import LIST_TIMEOUT, MAX_QUEUED, LateFileFinder
 from controller.reconcile.outcomes import Fail, NeedConsent, Wait
 from controller.retry.reopener import Reopener
@@ -65,7 +65,7 @@ class KeptScene(ReconcilerScene):
     async def list_files(self, event: EnvelopeEvent) -> Any:
         if (answer := self.answers.get(event.organization)) is not None:
             return await answer()
-        return await file_listing.list_files(self.preconditions, event)
+        return await late_files.list_files(self.preconditions, event)
 
     def add_paper(self) -> None:
         self.envelope.contents["legal-1"] = b"%PDF-paper"
