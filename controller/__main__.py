@@ -19,9 +19,8 @@ from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives.manifest_signature import ManifestSigner, SigningKeyInvalid
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import WallClock
-from counterfoil.esaw.client import new_http_client
+from counterfoil.esaw.client import EsawClients, new_http_client
 from counterfoil.esaw.limits import CallLimits
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.health import listening_socket
 from counterfoil.kube.client import connect
 from counterfoil.kube.config import own_namespace

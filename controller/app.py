@@ -73,7 +73,7 @@ from controller.watch.relist import DeletionDetector
 from controller.worker import Worker
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock, WallClock
-from counterfoil.esaw.registry import EsawClients
+from counterfoil.esaw.client import EsawClients
 from counterfoil.health import serve_health_and_metrics
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.status import StatusWriter

@@ -30,7 +30,7 @@ from counterfoil.archives.backend import NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
-from counterfoil.esaw.registry import EsawClients
+from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound

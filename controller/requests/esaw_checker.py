@@ -13,9 +13,8 @@ from controller.access.secret_cache import SecretCache, SecretMissing, value_of
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from counterfoil.clock import Clock
-from counterfoil.esaw.client import EsawClient
+from counterfoil.esaw.client import EsawClient, EsawClients
 from counterfoil.esaw.errors import EsawError
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw_check.probes import EsawCheckSubject, Questions, check_esaw
 from counterfoil.kube.secret import SecretUse

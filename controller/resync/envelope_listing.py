@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 from controller.access.sender_keys import SenderKeys
 from controller.resync.envelope_search import EnvelopeSearch
-from counterfoil.esaw.client import EsawUserClient
+from counterfoil.esaw.client import EsawClients, EsawUserClient
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.resources import EnvelopeStatus, Organization, Sender, envelope_id
 from counterfoil.resources.naming import EnvelopeId
 

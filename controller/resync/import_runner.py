@@ -43,8 +43,8 @@ from controller.resync.import_progress import (
 from controller.resync.search_failures import SearchFailure, search_failure
 from controller.scheduling.backoff import Backoff
 from counterfoil.clock import Clock
+from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawError
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound

@@ -30,9 +30,8 @@ from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
 from controller.resync.event_starter import CeilingReached, EventStarter, EventStarts, StartResult
 from controller.resync.search_failures import REPEATED, search_failure
 from counterfoil.clock import Clock
-from counterfoil.esaw.client import EsawUserClient
+from counterfoil.esaw.client import EsawClients, EsawUserClient
 from counterfoil.esaw.errors import EsawError
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization, Origin, Sender, SweepResult
 

@@ -33,7 +33,7 @@ from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import envelope_access, settled_time, spec_observed_time
 from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, check_credentials
 from counterfoil.clock import Clock, believed_time
-from counterfoil.esaw.client import EsawClient
+from counterfoil.esaw.client import EsawClient, EsawClients
 from counterfoil.esaw.errors import (
     EsawError,
     EsawUnreachable,
@@ -41,7 +41,6 @@ from counterfoil.esaw.errors import (
     ResponseInvalid,
     UnexpectedRedirect,
 )
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw_check.callback_address import address_fault
 from counterfoil.i18n.problems import ProblemKind, open_problems

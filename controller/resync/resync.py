@@ -28,8 +28,8 @@ from controller.resync.statistics import EventStatistics
 from controller.scheduling.backoff import INCOMPLETE_SWEEP, RESYNC_SECONDS
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock, age
+from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawError
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS

@@ -1,6 +1,6 @@
 """The client for eSAW's REST API v6. Import from this package; only the clean phase imports ``deletion``."""
 
-from counterfoil.esaw.client import EsawClient, EsawUserClient, new_http_client
+from counterfoil.esaw.client import EsawClient, EsawClients, EsawUserClient, new_http_client
 from counterfoil.esaw.errors import (
     EsawError,
     EsawUnreachable,
@@ -20,7 +20,6 @@ from counterfoil.esaw.models import (
     HistoryResponse,
     WhoAmI,
 )
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken, TokenHeader
 from counterfoil.esaw.transport import FileDownload
 

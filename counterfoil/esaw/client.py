@@ -1,5 +1,6 @@
 """
-The client of eSAW: one ``EsawClient`` per organization, one ``EsawUserClient`` per token, typed responses.
+The client of eSAW: one ``EsawClient`` per organization, with its own rate limit and pauses, over one shared
+HTTP client. One ``EsawUserClient`` per token, typed responses.
 
 Each method is one call of the REST API v6 and raises an ``EsawError`` when the call fails. If v6 can't
 read an envelope, since the API v5 made it, another call reads it through v5. Ids are checked
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 import httpx
 
+from counterfoil.clock import Clock
 from counterfoil.esaw import limits, models
 from counterfoil.esaw.errors import (
     HttpStatusError,
@@ -30,7 +32,7 @@ from counterfoil.esaw.limits import CallLimits
 from counterfoil.esaw.models_v5 import V5EnvelopeResponse, decode_v5, v5_document_id
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall, EsawTransport, FileDownload
-from counterfoil.resources import EnvelopeStatus, envelope_id
+from counterfoil.resources import EnvelopeStatus, Organization, envelope_id
 from counterfoil.untrusted.http_transport import new_client
 
 A = TypeVar("A", bound=models.EsawModel)
@@ -180,6 +182,41 @@ class EsawUserClient:
 
     async def _get(self, operation: str, path: str, kind: type[A]) -> A:
         return await self.call(EsawCall(operation, "GET", path), kind)
+
+
+class EsawClients:
+    """Keeps the client of each Organization; a new ``baseURL`` or rate limit makes a new one."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        clock: Clock,
+        observe: Callable[[str, str, str, float], None],
+        call_limits: CallLimits | None = None,
+    ) -> None:
+        """
+        ``observe``: gets organization, operation, code and seconds of each request.
+        ``call_limits``: how long is waited for an answer; the client's own if there are none.
+        """
+        self._observe = observe
+        self._new_client = partial(EsawClient, http=http, clock=clock, call_limits=call_limits)
+        self._clients: dict[str, tuple[tuple[str, int | None], EsawClient]] = {}
+
+    def for_organization(self, organization: Organization) -> EsawClient:
+        """Return the client of an organization. Raises ``ValueError`` for a base URL that can't be."""
+        wanted = (organization.spec.base_url, organization.spec.limits.requests_per_minute)
+        known = self._clients.get(organization.name)
+        if known is not None and known[0] == wanted:
+            return known[1]
+        per_second = None if wanted[1] is None else wanted[1] / 60
+        observe = partial(self._observe, organization.name)
+        client = self._new_client(wanted[0], requests_per_second=per_second, observe=observe)
+        self._clients[organization.name] = (wanted, client)
+        return client
+
+    def forget(self, name: str) -> None:
+        """Drop the client of a deleted organization."""
+        self._clients.pop(name, None)
 
 
 def new_http_client(

@@ -11,7 +11,7 @@ from counterfoil.esaw import (
     HttpStatusError,
     WhoAmI,
 )
-from counterfoil.esaw.registry import EsawClients
+from counterfoil.esaw.client import EsawClients
 from counterfoil.resources import (
     Organization,
 )

@@ -16,7 +16,7 @@ from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.reconcile.transition_writer import TransitionWriter
 from controller.sharding import HeldShards
-from counterfoil.esaw.registry import EsawClients
+from counterfoil.esaw.client import EsawClients
 from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Resource

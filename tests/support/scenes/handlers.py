@@ -23,7 +23,7 @@ from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from controller.watch.reflector import Reflector
 from controller.worker import Worker
-from counterfoil.esaw.registry import EsawClients
+from counterfoil.esaw.client import EsawClients
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Resource, Sender
 from tests.support.fakes.leases import held_shards
 from tests.support.scenes.controller_parts import ControllerParts

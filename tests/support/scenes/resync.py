@@ -15,8 +15,8 @@ from counterfoil.esaw import (
     FoundEnvelope,
     WhoAmI,
 )
+from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawError
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,

@@ -24,7 +24,7 @@ from counterfoil.esaw import (
     HttpStatusError,
     new_http_client,
 )
-from counterfoil.esaw.registry import EsawClients
+from counterfoil.esaw.client import EsawClients
 from counterfoil.i18n.commands import commands_in
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION

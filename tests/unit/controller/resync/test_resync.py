@@ -15,8 +15,8 @@ from counterfoil.clock import WallClock
 from counterfoil.esaw import (
     new_http_client,
 )
+from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Conflict
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import (
