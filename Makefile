@@ -38,11 +38,13 @@ $(VENV)/.installed: release/locks/dev.txt pyproject.toml
 .PHONY: setup
 setup: $(VENV)/.installed ## make the environment (every other target runs it first)
 
+# The lock of traces has only what an image with traces has in addition to the other.
 .PHONY: lock
 lock: setup ## renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o release/locks/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -c release/locks/dev.txt -o release/locks/runtime.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra otel -c release/locks/dev.txt -o release/locks/traces.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra otel -c release/locks/dev.txt -o $(VENV)/traces.txt
+	awk 'FNR == NR { if (/^[a-z0-9]/) known[$$1]; next } /^[a-z0-9]/ { is_new = !($$1 in known) } is_new' release/locks/runtime.txt $(VENV)/traces.txt > release/locks/traces.txt
 	echo 'hatchling>=1.29' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c release/locks/dev.txt -o release/locks/build.txt
 	echo 'pip-audit>=2.10' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o release/locks/audit.txt
 	echo 'cosmic-ray>=8.7' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c release/locks/dev.txt -o release/locks/mutation.txt

@@ -111,7 +111,7 @@ def _packages(release: Release) -> None:
         [sys.executable, "-m", "uv", "build", "--quiet", "--no-build-isolation", f"--out-dir={FOLDER}"], dated
     )
     (FOLDER / ".gitignore").unlink(missing_ok=True)
-    lock = build.LOCKS[build.PLAIN].read_text(encoding="utf-8")
+    lock = build.lock_of(build.PLAIN)
     (wheel,) = FOLDER.glob("*.whl")
     release.bill(
         "-wheel",
@@ -165,7 +165,7 @@ def _image(release: Release, variant: str) -> None:
         subprocess.run(["buildah", "manifest", "rm", spec.image], capture_output=True, check=False)
         for command in build.multi_architecture_commands(spec, ARCHITECTURES, layout):
             _run(command, release.environment)
-        lock = build.LOCKS[variant].read_text(encoding="utf-8")
+        lock = build.lock_of(variant)
         for architecture, manifest in oci.images(layout).items():
             contents = bill_of_materials.read_layout(layout, manifest)
             bill_of_materials.check_locked(contents, lock)

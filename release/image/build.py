@@ -45,8 +45,8 @@ DIST = ROOT / "dist"
 TOOLS = ("buildah", "podman", "docker")
 BASE_FILE = ROOT / "release" / "image" / "base.txt"
 PLAIN, TRACES = "plain", "traces"
-LOCKS = {PLAIN: ROOT / "release" / "locks" / "runtime.txt", TRACES: ROOT / "release" / "locks" / "traces.txt"}
-"""The lock of each variant of the image. Its name is the target in the Containerfile."""
+LOCKS = {PLAIN: ("runtime.txt",), TRACES: ("runtime.txt", "traces.txt")}
+"""The locks of each variant of the image. Its name is the target in the Containerfile."""
 SUFFIXES = {PLAIN: "", TRACES: "-traces"}
 """End of the variant's tag."""
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
@@ -186,10 +186,15 @@ def image_spec(environment: Mapping[str, str]) -> ImageSpec:
     )
 
 
+def lock_of(variant: str) -> str:
+    """Return the lock of all packages that a variant of the image has."""
+    return "".join((ROOT / "release" / "locks" / name).read_text("utf-8") for name in LOCKS[variant])
+
+
 def write_bill_of_materials(archive: Path, path: Path, spec: ImageSpec) -> None:
     """Write what is in the image. Raises ``NotLocked``."""
     contents = bill_of_materials.read_image(archive)
-    bill_of_materials.check_locked(contents, LOCKS[spec.variant].read_text(encoding="utf-8"))
+    bill_of_materials.check_locked(contents, lock_of(spec.variant))
     document = bill_of_materials.bill_of_materials(
         contents, version=spec.version, revision=spec.revision, epoch=int(spec.epoch)
     )

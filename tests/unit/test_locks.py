@@ -29,7 +29,7 @@ def required_by_the_project(lock: str) -> set[str]:
     ("lock", "requirements"),
     [
         ("runtime.txt", RUNTIME),
-        ("traces.txt", RUNTIME + TRACES),
+        ("traces.txt", TRACES),
         ("dev.txt", RUNTIME + DEVELOPMENT),
     ],
 )
@@ -39,3 +39,12 @@ def test_each_lock_has_the_requirements_that_it_is_for(lock: str, requirements: 
 
 def test_only_the_exporter_of_traces_is_added_to_an_image_with_traces() -> None:
     assert all(each.startswith("opentelemetry-") for each in names(TRACES))
+
+
+def test_the_lock_of_traces_has_only_what_the_other_lock_lacks() -> None:
+    runtime, traces = (
+        re.findall(r"(?m)^([a-z0-9._-]+)==", (ROOT / "release" / "locks" / lock).read_text())
+        for lock in ("runtime.txt", "traces.txt")
+    )
+    assert len(traces) >= len(TRACES)
+    assert {*runtime} & {*traces} == set()

@@ -48,7 +48,7 @@ def test_the_image_has_no_opentelemetry_and_its_variant_for_traces_has() -> None
     assert stages[-1].split()[2] == build.PLAIN, "what is built without a target"
     assert {each.split()[2] for each in stages} >= set(build.LOCKS)
     runtime, traces = (
-        set(re.findall(r"(?m)^[a-z0-9._-]+==\S+", build.LOCKS[each].read_text("utf-8")))
+        set(re.findall(r"(?m)^[a-z0-9._-]+==\S+", build.lock_of(each)))
         for each in (build.PLAIN, build.TRACES)
     )
     assert runtime < traces

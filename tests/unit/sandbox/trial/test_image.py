@@ -33,7 +33,7 @@ def normal(name: str) -> str:
 
 
 def test_its_processes_import_only_packages_of_the_runtime_and_those_that_it_adds() -> None:
-    locked = build.LOCKS[build.PLAIN].read_text("utf-8")
+    locked = build.lock_of(build.PLAIN)
     runtime = {normal(found) for found in re.findall(r"(?m)^([A-Za-z0-9._-]+)==", locked)}
     absent = [
         name
