@@ -1,5 +1,6 @@
 """Every catalogue says the same in every language."""
 
+import re
 import tomllib
 from pathlib import Path
 from string import Formatter
@@ -9,6 +10,7 @@ import pytest
 from counterfoil.i18n import catalogue as loader
 from counterfoil.i18n.catalogue import LANGUAGES, Catalogue, CatalogueName, load_catalogue
 from counterfoil.resources import PHASE_CONDITIONS, Phase
+from tests.support.repository import ROOT
 
 PRODUCTS = {("archive_kind", "azblob"), ("archive_kind", "gcs")}
 SAME_WORDS = {
@@ -100,6 +102,18 @@ def test_a_count_of_one_has_its_own_text(count: object) -> None:
     assert console.say("events", "looked", count="> 1") == "> 1 events were searched."
 
 
+def test_no_text_of_the_pages_is_unused() -> None:
+    paths = [*(ROOT / "webhook" / "pages").rglob("*.*"), *(ROOT / "webhook" / "http_server").rglob("*.*")]
+    sources = [each.read_text(encoding="utf-8") for each in paths if each.suffix in (".py", ".html")]
+    used = {word for each in sources for word in re.findall(r"[\"'](\w+)[\"']", each)}
+    # A page of a consent has its own text where the general one does not suit it.
+    assert [
+        (section, name)
+        for section, name in texts(load_catalogue(CatalogueName.PAGES, LANGUAGES[0]))
+        if not {section.removesuffix("_consent"), name} <= used
+    ] == []
+
+
 def test_every_folder_of_texts_is_a_catalogue_in_every_language() -> None:
     folder = Path(loader.__file__).parent
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.toml")}
@@ -120,7 +134,7 @@ def test_a_text_that_is_missing_is_an_error() -> None:
 
 
 def test_the_wheel_takes_every_file_of_the_packages() -> None:
-    project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert "counterfoil" in wheel["packages"]
     assert not {"exclude", "include", "only-include"} & set(wheel)
