@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from counterfoil.archives.manifest import (
+    MANIFEST_LIMIT,
     Manifest,
     ManifestAction,
     ManifestDamaged,
@@ -20,10 +21,20 @@ from counterfoil.archives.manifest import (
     hash_lines,
     json_schema,
 )
-from counterfoil.resources.envelopeevent import FileKind
+from counterfoil.resources.envelopeevent import MAX_DOCUMENTS, FileKind
 
 SCHEMA = Path(__file__).parents[4] / "docs" / "manifest.schema.json"
 
+FILE = {
+    "name": "a.pdf",
+    "kind": "Document",
+    "fileID": "1",
+    "fileName": "a.pdf",
+    "contentType": "",
+    "size": 1,
+    "sha256": "",
+    "location": "a.pdf",
+}
 MINIMAL = {
     "schema": "counterfoil.dev/manifest/v1",
     "envelope": {"id": "1", "name": "", "status": "Completed", "organization": "acme"},
@@ -135,6 +146,30 @@ def test_a_manifest_without_many_brackets_is_written_as_a_person_reads_it() -> N
 def test_a_manifest_that_nobody_could_read_is_refused(changes: dict[str, object], reason: str) -> None:
     with pytest.raises(ManifestTooLarge, match=reason):
         a_manifest(**changes).encode_readable()
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest that others wrote is kept")
+@pytest.mark.parametrize("name", ["a" * 5_000_000 + "\U0001f600", "\\ud83d\\ude00" + "a" * 5_000_000])
+def test_a_manifest_whose_texts_take_four_times_its_bytes_in_memory_is_refused(name: str) -> None:
+    file = json.dumps({**FILE, "fileName": "NAME"}).replace("NAME", name)
+    text = json.dumps({**MINIMAL, "files": []}).replace('"files": []', f'"files": [{file}]').encode()
+    assert len(text) < MANIFEST_LIMIT / 3
+    with pytest.raises(ManifestDamaged, match="its texts are too long"):
+        Manifest.decode(text)
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest that others wrote is kept")
+def test_a_manifest_with_long_ids_of_files_is_refused() -> None:
+    text = json.dumps({**MINIMAL, "files": [{**FILE, "fileID": "a" * 3_000_000}]}).encode()
+    with pytest.raises(ManifestDamaged, match="ids of its files are too long"):
+        Manifest.decode(text)
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest that others wrote is kept")
+def test_a_manifest_of_more_files_than_an_envelope_can_have_is_refused() -> None:
+    text = json.dumps({**MINIMAL, "files": [FILE] * (MAX_DOCUMENTS + 1)}).encode()
+    with pytest.raises(ManifestDamaged, match="more than 2000 files"):
+        Manifest.decode(text)
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import tracemalloc
+from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from controller.reconcile.context import SiblingEvents
 from controller.reconcile.outcomes import Done, Fail, Outcome, Wait
 from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
@@ -22,6 +25,7 @@ from counterfoil.esaw.models import SenderUserInformation
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, EvidenceSpec
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
 from tests.support.builders import ENVELOPE, NOON, ORIGIN, EventBuilder, a_sender, an_event
+from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
 from tests.support.signing_keys import a_signer
 
@@ -159,6 +163,46 @@ async def test_a_manifest_without_a_seal_makes_no_file_replaceable() -> None:
     with pytest.raises(NameTaken):
         await collected(scene)
     assert scene.backend.files == planted
+
+
+class MeasuredBackend(MemoryBackend):
+    """Records the traced memory (bytes) at each upload."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: list[int] = []
+
+    def _begin(self, operation: str) -> None:
+        if operation in ("put", "entries"):
+            self.memory.append(tracemalloc.get_traced_memory()[0])
+        super()._begin(operation)
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest that others wrote is kept")
+@pytest.mark.parametrize("is_sealed", [True, False])
+async def test_a_run_keeps_no_manifest_without_our_seal_while_it_waits_for_an_answer(is_sealed: bool) -> None:
+    scene = Scene()
+    scene.signer = a_signer() if is_sealed else None
+    scene.backend = backend = MeasuredBackend()
+    event = await collected(scene)
+    planted = json.loads((await a_folder(scene))[MANIFEST])
+    planted["files"][0]["fileName"] = "a" * 3_000_000 + "\U0001f600"
+    backend.files[MANIFEST] = json.dumps(planted, ensure_ascii=False).encode()
+    del planted
+    backend.memory.clear()
+
+    async def list_siblings() -> SiblingEvents:
+        backend.memory.append(tracemalloc.get_traced_memory()[0])
+        return SiblingEvents(())
+
+    context = replace(scene.context(event), sibling_events=list_siblings)
+    tracemalloc.start()
+    try:
+        assert isinstance(await archive(event, context), Done)
+    finally:
+        tracemalloc.stop()
+    assert len(backend.memory) >= 6
+    assert max(backend.memory) < 2_000_000
 
 
 # -- Files that an earlier run archived, with only their bytes to show it ------------------------------------
