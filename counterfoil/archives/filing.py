@@ -21,7 +21,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -38,6 +38,7 @@ from counterfoil.archives.backend import (
 from counterfoil.archives.errors import ListingDiffers, NameTaken, VerificationFailed
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, FileLayout
 from counterfoil.archives.manifest import (
+    MAX_UNPROVEN_CALLBACKS,
     RENDERED_KINDS,
     Manifest,
     ManifestAction,
@@ -361,28 +362,34 @@ async def conclude(
         sealed_by=signer.public.id if signer is not None else None,
     )
     locations = [file.location for file in files]
-    key = signer.public if signer is not None else None
-    found = await find_concluded(backend, layout, envelope.envelope_id, claimed=locations, key=key)
-    if found is not None:
-        # With a key, nothing is taken over and sealed that only the archive claims.
-        earlier = found.claim if signer is None else found.manifest
-        manifest = manifest if earlier is None else manifest.with_history_of(earlier)
-    manifest = manifest.with_first_callbacks()
     if backend.lists_files:
         _check_listing(
             backend, layout, filed, await _listed(backend, layout, [file.name for file in layout.files])
         )
-    hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
+    hashes = hash_lines((file.name, file.sha256) for file in files)
+    key = signer.public if signer is not None else None
+    found = await find_concluded(backend, layout, envelope.envelope_id, claimed=locations, key=key)
+    if found is not None:
+        earlier = found.manifest
+        if signer is None and found.claim is not None:
+            # With a key, nothing is taken over and sealed that only the archive claims.
+            earlier = found.claim.with_first_callbacks(MAX_UNPROVEN_CALLBACKS)
+        manifest = manifest if earlier is None else manifest.with_history_of(earlier)
+        # Others choose its size, and each write may last as long as the archive likes.
+        del earlier
+        found = replace(found, claim=None)
+    manifest = manifest.with_first_callbacks()
+    digest = manifest.digest
+    is_small = manifest.entries <= ENTRIES_ENCODED_IN_LOOP
+    content = manifest.encode_readable() if is_small else await asyncio.to_thread(manifest.encode_readable)
+    # It has the callbacks and tags of the earlier one, in more memory than its text.
+    del manifest
     if (
         found is None
         or (signer is not None and not found.is_ours)
-        or found.digest != manifest.digest
+        or found.digest != digest
         or await read_back(backend, layout.hashes_name, expected=len(hashes)) != checksum(hashes)
     ):
-        is_small = manifest.entries <= ENTRIES_ENCODED_IN_LOOP
-        content = (
-            manifest.encode_readable() if is_small else await asyncio.to_thread(manifest.encode_readable)
-        )
         await _write(backend, layout.hashes_name, hashes, "text/plain", layout.tags)
         await _write_seal(backend, layout, content, found, signer)
         await _write(backend, layout.manifest_name, content, "application/json", layout.tags)

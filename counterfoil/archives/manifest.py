@@ -17,19 +17,30 @@ from typing import Any, Literal
 import msgspec
 
 from counterfoil.resources.base import json_name
-from counterfoil.resources.envelopeevent import FileKind
+from counterfoil.resources.envelopeevent import MAX_DOCUMENTS, FileKind
 from counterfoil.signatures.results import Signatures
-from counterfoil.untrusted.json_bounds import JSON_ERRORS, has_too_many_values
+from counterfoil.untrusted.json_bounds import JSON_ERRORS, has_too_many_values, text_memory
 
 MANIFEST_LIMIT = 16 * 1024 * 1024
-"""Bytes; a manifest of 10,000 files has about half of it."""
+"""Bytes; a manifest of 2,000 files has about a tenth of it."""
 
 
 MAX_PART_BYTES = {"times": 1024 * 1024, "tags": 512 * 1024, "extra": 64 * 1024}
 """Bytes of the parts whose keys are free: each key costs time. 1 MiB is 4,000 callbacks of one envelope."""
 
+MAX_UNPROVEN_CALLBACKS = 512 * 1024
+"""Bytes of the callbacks that are taken over from a manifest without a seal: many runs may do so at once."""
+
 MAX_MANIFEST_CONTAINERS = 60_000
 """Lists and objects: 30 for each of 2,000 files, such as their signatures."""
+
+
+MAX_TEXTS_MEMORY = 16 * 1024 * 1024
+"""Bytes of memory of the texts about the envelope and its files: one emoji makes each character of a text
+four bytes."""
+
+MAX_IDS_MEMORY = 2 * 1024 * 1024
+"""Bytes of memory of the ids of its files, as in a list of eSAW. A run keeps them while it lists siblings."""
 
 
 class ManifestDamaged(ValueError):
@@ -151,6 +162,8 @@ class ManifestFile(ManifestPart, frozen=True):
     signatures: Signatures | None = None
 
 
+_FILE_TEXTS = ("name", "file_id", "file_name", "content_type", "sha256", "location", "email", "activity_id")
+
 RENDERED_KINDS = frozenset({FileKind.AUDIT_TRAIL, FileKind.AUDIT_TRAIL_XML})
 """Kinds that eSAW makes again at each download, with other bytes."""
 
@@ -227,9 +240,18 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
             for part, most in MAX_PART_BYTES.items():
                 if len(bytes(getattr(parts, part))) > most:
                     raise ManifestDamaged(f"its `{part}` has more than {most // 1024} KiB")
-            return msgspec.json.decode(text, type=cls)
+            manifest = msgspec.json.decode(text, type=cls)
         except JSON_ERRORS as error:
             raise ManifestDamaged(str(error)[:MAX_MESSAGE]) from error
+        if len(manifest.files) > MAX_DOCUMENTS:
+            raise ManifestDamaged(f"it names more than {MAX_DOCUMENTS} files")
+        if text_memory(*(file.file_id for file in manifest.files)) > MAX_IDS_MEMORY:
+            raise ManifestDamaged("the ids of its files are too long")
+        # Not the findings, of which there may be 60,000.
+        files = (getattr(file, name) for file in manifest.files for name in _FILE_TEXTS)
+        if text_memory(manifest.envelope, manifest.sender, *files) > MAX_TEXTS_MEMORY:
+            raise ManifestDamaged("its texts are too long")
+        return manifest
 
     @property
     def digest(self) -> str:
@@ -286,10 +308,10 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
             (each.file_id, each.kind, each.sha256) for each in self.files if each.kind not in RENDERED_KINDS
         }
 
-    def with_first_callbacks(self) -> "Manifest":
-        """Return this manifest with the first callbacks, as many as ``decode`` accepts, and the number of the
-        others."""
-        times, left = self.times, MAX_PART_BYTES["times"] - _TIMES_RESERVE
+    def with_first_callbacks(self, most: int = MAX_PART_BYTES["times"]) -> "Manifest":
+        """Return this manifest with the first callbacks, which take at most that many bytes, and the number
+        of the others. ``decode`` accepts no more than the default."""
+        times, left = self.times, most - _TIMES_RESERVE
         kept: list[ManifestAction] = []
         for each in times.actions:
             # The lines of each are indented.

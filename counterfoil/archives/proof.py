@@ -45,7 +45,8 @@ class FoundManifest:
     """``Manifest.digest``; empty if it was read with a key and is not ours."""
     claim: Manifest | None = field(default=None, compare=False)
     """The manifest if it names this source, and no seal shows that we wrote it. It proves nothing: it may add
-    to what is waited for, and without a key to what is written beside the files. Kept only for a moment."""
+    to what is waited for, and without a key to what is written beside the files. Others choose its size: no
+    run keeps it while it waits for an answer."""
 
     @property
     def is_ours(self) -> bool:

@@ -110,7 +110,9 @@ async def reading_small(backend: ArchiveBackend, name: str) -> AsyncIterator[byt
                     if len(content) > MANIFEST_LIMIT:
                         raise ManifestDamaged("it is longer than 16 MiB")
                     await grow(len(content))
-            yield bytes(content)
+            whole = bytes(content)
+            content.clear()
+            yield whole
     except AnswerTooSlow:
         raise too_slow(backend.location(name)) from None
 

@@ -208,7 +208,7 @@ async def _manifest_faults(
     faults = [] if listed == filed else [f"{MANIFEST_NAME} lists other files than were archived."]
     hashes, is_sealed = _hashes(manifest), manifest.sealed_by is not None
     # Others choose its size, and the archive may be slow.
-    del manifest, listed
+    del content, manifest, listed
     checks = [(HASHES_NAME, await _check_hashes(backend, folder, hashes))]
     if is_sealed:
         checks.append((SIGNATURE_NAME, seal_check))

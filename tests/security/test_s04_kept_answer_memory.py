@@ -13,6 +13,16 @@ FILE = (
     b'{"name":"%d","kind":"Document","fileID":"%d","fileName":"%d","contentType":"","size":1,"sha256":"",'
     b'"location":"%d"}'
 )
+FILE_OF_2_KIB = FILE.replace(b'"name":"', b'"name":"' + b"n" * 2048)
+CALLBACK = b'{"action":"%d","time":"%d","parameters":{"a":"%d"}}'
+
+
+def wide_manifest(size: int) -> bytes:
+    """Return a manifest of this envelope with one long text, which is four times as large in memory."""
+    file = FILE.replace(b'"fileName":"%d"', b'"fileName":"' + b"a" * size + EMOJI + b'"')
+    return MANIFEST + b'"files":[' + file.replace(b"%d", b"1") + b"]}"
+
+
 ACCEPTED: dict[str, Callable[[], bytes]] = {
     "metadata": lambda: b'{"MetaData":"' + b"a" * (8 * MIB - 1024) + EMOJI + b'"}',
     "envelope": lambda: filled(
@@ -24,8 +34,14 @@ ACCEPTED: dict[str, Callable[[], bytes]] = {
     "files": lambda: filled(
         b'{"Documents":[', b'{"FileId":"%d","Other":"' + b"x" * 1000 + b'"}', b"]}", 8 * MIB
     ),
-    "sealed": lambda: MANIFEST + filled(b'"files":[', FILE, b"]}", 4 * MIB),
-    "verified": lambda: MANIFEST + filled(b'"files":[', FILE, b"]}", 4 * MIB),
+    "sealed": lambda: MANIFEST + filled(b'"files":[', FILE_OF_2_KIB, b"]}", 4 * MIB),
+    "concluded": lambda: wide_manifest(3 * MIB),
+    "concluded without a key": lambda: wide_manifest(3 * MIB),
+    "callbacks without a key": lambda: (
+        MANIFEST.replace(b'"archived":""', filled(b'"archived":"","actions":[', CALLBACK, b"]", 900 * 1024))
+        + b'"files":[]}'
+    ),
+    "verified": lambda: MANIFEST + filled(b'"files":[', FILE_OF_2_KIB, b"]}", 4 * MIB),
 }
 
 

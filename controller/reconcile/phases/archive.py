@@ -169,14 +169,15 @@ async def _earlier_archive(
     )
     if found is None:
         return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], ()
+    # An archived event has its own list of the files, also if somebody changed the manifest since.
+    is_archived = event.status.archive is not None and event.status.archive.manifest is not None
+    unproven = [_listed_in(found.claim)] if found.claim is not None and not is_archived else []
+    found = replace(found, claim=None)
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))
     earlier = [each.status for each in siblings]
     if found.manifest is not None:
         earlier.append(_listed_in(found.manifest))
-    # An archived event has its own list of the files, also if somebody changed the manifest since.
-    is_archived = event.status.archive is not None and event.status.archive.manifest is not None
-    unproven = [_listed_in(found.claim)] if found.claim is not None and not is_archived else []
     return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
 
 

@@ -13,11 +13,13 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from functools import partial
 from itertools import cycle, product
 
+from aiohttp import ClientSession
+
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.filing import find_concluded
-from counterfoil.archives.layout import ArchiveLayout
+from counterfoil.archives.filing import conclude, find_concluded
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.readback import reading_small
 from counterfoil.archives.streams import single_chunk
@@ -30,6 +32,7 @@ from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
 from tests.support.archive_servers import KINDS as ARCHIVE_KINDS
 from tests.support.archive_servers import open_at
+from tests.support.fakes.archives import MemoryBackend
 from tests.support.scenes.esaw_check import a_subject_of
 from tests.support.servers.scripted_esaw import ENVELOPE
 from tests.support.signing_keys import a_signer
@@ -89,6 +92,27 @@ async def sealed(url: str) -> AsyncIterator[Ask]:
     key = a_signer().public
     yield lambda: _stalled(find_concluded(backend, layout, ENVELOPE, key=key))
     await backend.close()
+
+
+class Deaf(MemoryBackend):
+    """An archive that never ends a write."""
+
+    async def put(self, name: str, chunks: object, *, tags: object, content_type: str | None) -> None:
+        """Wait without an end."""
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def concluded(url: str, *, has_key: bool) -> AsyncIterator[Ask]:
+    """A manifest of this envelope without our seal that is replaced, by a write that never ends."""
+    async with ClientSession() as http, http.get(url) as response:
+        backend = Deaf(files={f"{FOLDER}/counterfoil.json": await response.read()})
+    layout = ArchiveLayout(ENVELOPE, FOLDER, (), {}, "o", "n", "https://esaw")
+    facts = EnvelopeFacts("o", ENVELOPE, "", "Completed", namespace="n", origin="https://esaw")
+    signer = a_signer() if has_key else None
+    yield lambda: _stalled(
+        conclude(backend, layout, facts, (), archived_at=WallClock().now(), extra={}, signer=signer)
+    )
 
 
 @asynccontextmanager
@@ -172,6 +196,9 @@ KINDS: dict[str, Callable[[str], AbstractAsyncContextManager[Ask]]] = {
     "metadata": partial(asking, question=metadata),
     "manifest": manifest,
     "sealed": sealed,
+    "concluded": partial(concluded, has_key=True),
+    "concluded without a key": partial(concluded, has_key=False),
+    "callbacks without a key": partial(concluded, has_key=False),
     "verified": verified,
     "list": listing,
     "check": checked,

@@ -178,7 +178,6 @@ class MeasuredBackend(MemoryBackend):
         super()._begin(operation)
 
 
-@pytest.mark.xfail(strict=True, reason="a manifest that others wrote is kept")
 @pytest.mark.parametrize("is_sealed", [True, False])
 async def test_a_run_keeps_no_manifest_without_our_seal_while_it_waits_for_an_answer(is_sealed: bool) -> None:
     scene = Scene()
