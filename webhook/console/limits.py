@@ -87,7 +87,10 @@ class ConsoleLimits(HttpLimits):
     server cannot do."""
 
     listed_objects: int = 500
-    """Maximum number of Organizations, of Senders, of Archives and of Imports read for one page."""
+    """Maximum number of Organizations, of Senders and of Archives read for one page."""
+
+    listed_imports: int = 100
+    """Maximum number of Imports listed. An Import has an entry for each of its Senders, so it is large."""
 
     extra_senders: int = 50
     """Maximum number of Senders read one by one, beyond those whose events wait."""

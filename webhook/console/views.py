@@ -193,7 +193,7 @@ class ConsoleViews(ViewBase):
         user = request.user
         require(user, IMPORTS)
         (found, token), absence = await asyncio.gather(
-            user.kube.page(Import, limit=self.limits.listed_objects), self._absence(user)
+            user.kube.page(Import, limit=self.limits.listed_imports), self._absence(user)
         )
         return self._page(
             "imports.html",

@@ -7,7 +7,7 @@ import lxml.html
 import msgspec
 import pytest
 
-from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase
+from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.resources.imports import ImportSender, ImportWindows
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
@@ -35,8 +35,16 @@ from webhook.console.rendering import ConsoleRenderer
 from webhook.console.views import ConsoleViews
 from webhook.http_server.errors import PageError
 
+EVENTS_ONLY = Rights(frozenset({("list", "envelopeevents"), ("list", "organizations")}))
 LIMITS = ConsoleLimits(
-    rows=4, scanned=16, surveyed=5, listed_objects=2, documents=2, sender_rows=2, listed_senders=4
+    rows=4,
+    scanned=16,
+    surveyed=5,
+    listed_objects=2,
+    documents=2,
+    sender_rows=2,
+    listed_senders=4,
+    listed_imports=3,
 )
 RENDERER = ConsoleRenderer(LIMITS)
 
@@ -334,6 +342,24 @@ async def test_imports_are_listed_with_their_progress_the_newest_first() -> None
     newest, oldest = (row.text_content() for row in page.xpath("//tbody/tr"))
     assert "complete" in newest
     assert all(each in oldest for each in ("in progress", "ImportRunning", "33 %", "12"))
+
+
+@pytest.mark.parametrize(("rights", "links"), [(VIEW, ["/imports/old-stock"]), (EVENTS_ONLY, [])])
+async def test_a_task_about_an_import_leads_to_its_page(rights: Rights, links: list[str]) -> None:
+    problem = ReportedProblem(cause="import/old-stock", reason="SendersNotSearched", start_time=NOON)
+    kube = InMemoryKubeClient(an_organization_that(problems=(problem,)))
+
+    page = parsed((await views().attention(a_console_request(kube, rights))).html)
+
+    assert "Import old-stock can't continue" in page.text_content()
+    assert page.xpath("//section//a/@href[contains(., '/imports/')]") == links
+
+
+async def test_more_imports_than_are_listed_are_reported() -> None:
+    kube = InMemoryKubeClient(*(an_import_that(name=f"import-{number}") for number in range(4)))
+    page = parsed((await views().imports(a_console_request(kube))).html)
+    assert len(page.xpath("//tbody/tr")) == LIMITS.listed_imports
+    assert "There are more Imports." in page.text_content()
 
 
 async def test_an_import_shows_its_failures_by_reason_with_links_to_the_events() -> None:
