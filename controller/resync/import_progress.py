@@ -11,7 +11,7 @@ This module asks nobody and writes nothing.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from functools import lru_cache
@@ -361,10 +361,11 @@ def _estimate(start: datetime | None, now: datetime, done: int, total: int) -> d
         return None
 
 
-def tally(events: Iterable[EnvelopeEvent]) -> EventTally:
-    """Return the results of finished events, and of those that only wait for their delete."""
+async def tally(events: AsyncIterable[EnvelopeEvent]) -> EventTally:
+    """Return the results of finished events, and of those that only wait for their delete. One of them is in
+    memory at a time."""
     archived = skipped = failed = size = 0
-    for event in events:
+    async for event in events:
         if is_condition_true(event.status.conditions, "Archived"):
             archived += 1
             size += sum(each.size or 0 for each in event.status.documents)

@@ -230,7 +230,7 @@ class ImportRunner:
 
     async def _observe(self, imported: Import) -> tuple[Import, Search | None]:
         """Count finished events, and store why the Import waits or continues; return the next search."""
-        tallies, unfinished = await self._windows_now(imported)
+        tallies, waiting = await self._windows_now(imported)
         status = after_events(imported, tallies)
         observed = _with(imported, status)
         problems, due = self._problems_of_senders(observed)
@@ -246,15 +246,16 @@ class ImportRunner:
         # One that failed is tried again, and has its reason until that succeeds.
         usual = next_search(observed, problems) if may_search else None
         search = next_search(observed, problems.keys() - due) if may_search else None
-        if is_full:
-            unfinished += await self._unfinished_events(f"{IMPORT_LABEL}={imported.name}")
+        if is_full and waiting is None:
+            unfinished = await self._unfinished_events(f"{IMPORT_LABEL}={imported.name}")
+            waiting = events_waiting(_readable(unfinished))
         status = concluded(
             observed,
             held or self._ceiling(observed),
             is_waiting=usual is None and not is_full,
             now=self.clock.now(),
             left_out=left_out,
-            stalled=events_waiting(_readable(unfinished)) if usual is None else None,
+            stalled=waiting if usual is None else None,
         )
         stored = await self._store(imported, status)
         is_stored = stored.metadata.resource_version != imported.metadata.resource_version
@@ -333,16 +334,16 @@ class ImportRunner:
         hold = ImportHold(failure.reason, failure.message)
         self._problems[key] = _Problem(hold, self.clock.monotonic() + pause, versions, failures)
 
-    async def _windows_now(self, imported: Import) -> tuple[dict[str, EventTally], list[Raw]]:
-        """Return the results of the open windows that have no unfinished event, and such events of others."""
-        found, waiting = dict[str, EventTally](), list[Raw]()
+    async def _windows_now(self, imported: Import) -> tuple[dict[str, EventTally], ImportHold | None]:
+        """Return the results of the open windows that have no unfinished event, and why events of others
+        wait for a person."""
+        found, waiting = dict[str, EventTally](), None
         for window in imported.status.open_windows:
             labels = f"{IMPORT_LABEL}={imported.name},{IMPORT_WINDOW_LABEL}={window.id}"
             unfinished = await self._unfinished_events(labels)
-            waiting += unfinished
+            waiting = waiting or events_waiting(_readable(unfinished))
             if not unfinished:
-                events = [each async for each in self.kube.list_readable(EnvelopeEvent, labels=labels)]
-                found[window.id] = tally(events)
+                found[window.id] = await tally(self.kube.list_readable(EnvelopeEvent, labels=labels))
         return found, waiting
 
     async def _unfinished_events(self, labels: str) -> list[Raw]:

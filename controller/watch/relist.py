@@ -19,7 +19,7 @@ from controller.cache import Cache, version_number
 from controller.watch.reflector import WATCHED_KINDS
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
-from counterfoil.kube.client import KubeClient
+from counterfoil.kube.client import SMALL_PAGE, KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import exponential_backoff
 from counterfoil.resources import EnvelopeEvent, Resource
@@ -73,7 +73,7 @@ class DeletionDetector:
             versions |= self.cache.finished_versions
         if not versions:
             return
-        listed = self.kube.list(kind, labels=labels, fields=fields)
+        listed = self.kube.list(kind, labels=labels, fields=fields, limit=SMALL_PAGE)
         existing = set()
         async for raw in listed:
             name = raw["metadata"]["name"]

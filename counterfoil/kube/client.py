@@ -63,6 +63,10 @@ _CONFIRMATIONS = {"create": (201,), "delete": (200, 202)}
 """Statuses by which the API server confirms a request, where not 200. Others are another server's."""
 
 
+SMALL_PAGE = 50
+"""Objects in a page of a list that a controller reads. An event with many files takes more than 1 MiB, and
+one process works for all Organizations."""
+
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Media type of a list without the objects' specs and statuses."""
 
@@ -187,7 +191,7 @@ class KubeClient:
 
     async def list_readable(self, kind: type[R], *, labels: str = "", fields: str = "") -> AsyncIterator[R]:
         """Yield the objects of ``list`` that can be read; a warning names each other one."""
-        async for raw in self.list(kind, labels=labels, fields=fields):
+        async for raw in self.list(kind, labels=labels, fields=fields, limit=SMALL_PAGE):
             if (resource := parse_readable(kind, raw)) is not None:
                 yield resource
 

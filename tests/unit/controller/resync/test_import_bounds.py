@@ -5,7 +5,6 @@ from typing import Any
 from unittest.mock import patch
 
 import msgspec
-import pytest
 
 from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from tests.support.builders import an_event
@@ -13,7 +12,6 @@ from tests.support.fakes.finding_esaw import numbered
 from tests.unit.controller.resync.test_import_runner import Scene
 
 
-@pytest.mark.xfail(strict=True, reason="all events of a window are in memory while they are counted")
 async def test_counting_a_window_needs_no_memory_for_each_of_its_events() -> None:
     async def peak(events: int) -> int:
         scene = Scene(maxUnfinished=5000)

@@ -25,7 +25,6 @@ async def test_an_object_that_cannot_be_read_is_named_in_the_log_and_the_others_
     assert f"an object can't be read and is ignored: EnvelopeEvent/{events[1].name}" in record.getMessage()
 
 
-@pytest.mark.xfail(strict=True, reason="a page has 500 objects")
 async def test_a_list_of_events_keeps_few_of_them_in_memory() -> None:
     kube = InMemoryKubeClient(*(an_event(f"e-{number}").build() for number in range(120)))
     everything, limits = kube.page, list[int]()
