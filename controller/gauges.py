@@ -129,6 +129,7 @@ class Gauges:
         self.metrics.organization_condition.clear()
         self.metrics.mail_ready.clear()
         self.metrics.esaw_reachable.clear()
+        self.metrics.sweep_envelopes.clear()
         for organization in self.cache.organizations:
             conditions, settings = organization.status.conditions, organization.spec.notifications
             _set_conditions(self.metrics.organization_condition, (organization.name,), conditions)
@@ -136,6 +137,10 @@ class Gauges:
                 notified = find_condition(conditions, "Notified")
                 fails = notified is not None and notified.status == "False"
                 self.metrics.mail_ready.labels(organization.name).set(0 if fails else 1)
+            if (swept := organization.status.sweep) is not None:
+                for result in ("found", "known", "refused"):
+                    shown = self.metrics.sweep_envelopes.labels(organization.name, result)
+                    shown.set(getattr(swept, result))
             reachable = find_condition(conditions, "Reachable")
             if reachable is not None and reachable.status != "Unknown":
                 answers = reachable.status == "True"

@@ -263,6 +263,12 @@ class Metrics:
             "Finished envelopes that the sweep found without an event: their callbacks were lost.",
             ("organization",),
         )
+        self.sweep_envelopes = cluster_gauge(
+            "counterfoil_sweep_envelopes",
+            "Envelopes that eSignAnyWhere listed to the last sweep, by result: found (an event was created), "
+            "known (it had one), refused (it has none).",
+            ("organization", "result"),
+        )
         self.event_seconds = histogram(
             "counterfoil_event_seconds",
             "Time from the creation of an event to its final phase.",

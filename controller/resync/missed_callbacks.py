@@ -74,6 +74,8 @@ class SweepOutcome(NamedTuple):
     """Names of the Senders that are suspended, or whose key is not known to work."""
     without_event: int = 0
     """Number of listed envelopes that got no event all the same."""
+    known: int = 0
+    """Number of listed envelopes whose event the sweep did not change."""
     cut: str = ""
     """Why the sweep stopped early; empty if it did not."""
     doubts: str = ""
@@ -121,7 +123,12 @@ class SweepOutcome(NamedTuple):
         is_silent = self.is_complete and not self.unusable and not self.without_event
         message = None if is_silent else self.message[:MAX_MESSAGE]
         return SweepResult(
-            completion_time=now, found=self.created, complete=self.is_complete, message=message
+            completion_time=now,
+            found=self.created,
+            known=self.known,
+            refused=self.without_event,
+            complete=self.is_complete,
+            message=message,
         )
 
 
@@ -135,6 +142,8 @@ class _Sweep:
 
     starts: EventStarts
     without_event: int = 0
+    listed_again: int = 0
+    """Number of listed envelopes that had an event."""
     skipped: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     cuts: list[str] = field(default_factory=list)
@@ -199,6 +208,8 @@ class MissedCallbackFinder:
             tuple(sweep.refused),
             unusable,
             sweep.without_event,
+            # The others that had an event were started again.
+            sweep.listed_again - (sweep.starts.started - sweep.starts.created),
             cuts,
             doubts,
         )
@@ -258,6 +269,8 @@ class MissedCallbackFinder:
                 _log.info("the sweep found an envelope without a callback", extra={"envelope": listed.id})
             elif started.result is StartResult.REFUSED:
                 sweep.without_event += 1
+            else:
+                sweep.listed_again += 1
 
 
 def _some_senders(names: Sequence[str]) -> str:

@@ -68,6 +68,10 @@ CONSENT_COUNT_SECONDS = 60.0
 """Interval between lists of the events that wait for consent, where several controllers share them."""
 
 
+_UNSET_RESULT = dict.fromkeys(("known", "refused", "complete", "message"))
+"""Fields of the result of a sweep that may be absent."""
+
+
 class KeyAttempt(NamedTuple):
     """The last check of a key that does not work, and the versions of the objects at that time."""
 
@@ -226,7 +230,7 @@ class Resync:
             return
         outcome = await self.sweep(organization)
         # The fields that are unset in this result remove those of the last one.
-        swept = {"complete": None, "message": None, **to_json_dict(outcome.result(self.clock.now()))}
+        swept = {**_UNSET_RESULT, **to_json_dict(outcome.result(self.clock.now()))}
         status = {"sweep": swept}
         raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
         if outcome.is_complete:

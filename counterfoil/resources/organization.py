@@ -888,6 +888,22 @@ class SweepResult(ResourcePart, frozen=True):
 
     completion_time: Annotated[datetime, schema("End of the search (RFC 3339, UTC).")]
     found: Annotated[int, schema("Number of envelopes that got an event by the search.", minimum=0)]
+    known: Annotated[
+        int,
+        schema(
+            "Number of listed envelopes that had an event before, which the sweep did not change. One that "
+            "two Senders see counts twice.",
+            minimum=0,
+        ),
+    ] = 0
+    refused: Annotated[
+        int,
+        schema(
+            "Number of listed envelopes that have no event after the search. Their id is no GUID, the name "
+            "of the event is taken, or the API server refuses it.",
+            minimum=0,
+        ),
+    ] = 0
     complete: Annotated[
         bool,
         schema(

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from controller.gauges import Gauges, publish_shards
 from controller.sharding import HeldShards
-from counterfoil.resources import Condition, Import, Phase, with_condition
+from counterfoil.resources import Condition, Import, Phase, SweepResult, with_condition
 from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, a_sender, an_event, an_organization, ready
 from tests.support.fakes.leases import held_shards
@@ -301,3 +301,17 @@ def test_an_import_that_is_paused_has_no_condition_of_which_somebody_is_alarmed(
     labels = {"organization": "acme", "import": "old-stock"}
     assert scrape.shows("import_condition", **labels, condition="Complete") is None
     assert scrape.shows("import_windows", **labels, state="total") == 0
+
+
+def test_the_last_sweep_shows_what_it_found_knew_and_refused() -> None:
+    scene = HandlersScene()
+    swept = SweepResult(completion_time=NOON, found=2, known=7, refused=1)
+    organization = an_organization()
+    scene.observe(replace(organization, status=replace(organization.status, sweep=swept)))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    shown = [scrape.shows("sweep_envelopes", organization="acme", result=each) for each in RESULTS]
+    assert shown == [2, 7, 1]
+
+
+RESULTS = ("found", "known", "refused")

@@ -39,6 +39,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_mail_ready": {"organization"},
     "counterfoil_esaw_reachable": {"organization"},
     "counterfoil_sweep_found_total": {"organization"},
+    "counterfoil_sweep_envelopes": {"organization", "result"},
     "counterfoil_sealing_key_faults": set(),
     "counterfoil_shards": set(),
     "counterfoil_shards_held": set(),

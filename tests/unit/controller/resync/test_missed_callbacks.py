@@ -550,6 +550,17 @@ async def test_an_envelope_whose_event_has_a_taken_name_is_not_said_to_have_one(
     assert outcome.result(NOON).message == outcome.message
 
 
+async def test_a_sweep_counts_the_envelopes_whose_events_it_does_not_change() -> None:
+    scene = Scene()
+    for number in range(3):
+        scene.kube.put(an_event(numbered(number)).archived().in_phase(Phase.SUCCEEDED).build())
+    again = an_event(numbered(3)).in_phase(Phase.SKIPPED, "UnexpectedStatus")
+    scene.kube.put(again.status(completion_time=NOON - timedelta(days=1)).build())
+    scene.finds("anna", *(numbered(number) for number in range(5)), "no-guid")
+    result = (await scene.sweep()).result(NOON)
+    assert (result.found, result.known, result.refused) == (1, 3, 1)
+
+
 async def test_a_sweep_that_leaves_nothing_out_has_no_message_in_the_status() -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE)

@@ -404,7 +404,7 @@ async def test_a_sweep_that_is_asked_for_counts_what_is_new_and_the_next_one_fin
     resync_scene = ResyncScene(tmp_path)
     resync_scene.put(known_to_work(a_sender(version=2)))
     found = [await resync_scene.resync.sweep(resync_scene.organization()) for _ in range(2)]
-    assert found == [SweepOutcome(1), SweepOutcome(0)]
+    assert found == [SweepOutcome(1), SweepOutcome(0, known=1)]
 
 
 def swept_completely(scene: ResyncScene) -> bool:
