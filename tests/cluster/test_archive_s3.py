@@ -18,9 +18,8 @@ from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, Name
 from counterfoil.archives.filing import claim_names, store
 from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.archive import S3, ArchiveSpec, CredentialsReference
-from sandbox.esaw.core.filenames import AWKWARD_NAMES
 from sandbox.servers.s3_rclone import S3Server, s3_server
-from tests.support.fakes.archives import SourceCut, a_layout, a_source, content, files_named, once
+from tests.support.fakes.archives import SourceCut, a_layout, a_source, content, once
 from tests.support.scenes.archive_runs import file_envelope, the_content, the_layout
 
 MIB = 1024 * 1024
@@ -138,19 +137,6 @@ async def test_a_source_that_fails_leaves_no_object(backend: ArchiveBackend, roo
         await store(backend, file, a_source(content(16 * MIB), cut_at=cut_at), tags={})
 
     assert everything_below(root) == set()
-
-
-async def test_awkward_names_are_stored_and_found_again(backend: ArchiveBackend) -> None:
-    layout = a_layout(*files_named(*AWKWARD_NAMES, *AWKWARD_NAMES))
-
-    for number, file in enumerate(layout.files):
-        await put(backend, file.name, content(seed=number))
-
-    assert [entry.name for entry in await backend.entries(layout.folder)] == sorted(
-        file.name for file in layout.files
-    )
-    for number, file in enumerate(layout.files):
-        assert await read(backend, file.name) == content(seed=number)
 
 
 async def test_a_foreign_object_under_our_name_is_not_changed(backend: ArchiveBackend) -> None:
