@@ -1,6 +1,6 @@
 """
 The checklists of docs/contributing/README.md are complete: a copy of the repository gets one more phase,
-archive kind, setting and language by exactly their steps.
+archive kind, setting, reason and language by exactly their steps.
 
 With the first step only, the checks that belong to the other steps fail. With all steps they pass.
 """
@@ -84,6 +84,20 @@ def in_each_console_language(anchor: str, text: str) -> Step:
         *(
             inserted(f"counterfoil/i18n/console/{each}.toml", f"\n{anchor} = ", f"\n{text}")
             for each in LANGUAGES
+        )
+    )
+
+
+def in_each_language_of_the_reasons(anchor: str, name: str, what: Mapping[str, str]) -> Step:
+    """Insert a reason with its text in each language, before the only section with that name."""
+    return in_sequence(
+        *(
+            inserted(
+                f"counterfoil/i18n/reasons/{language}.toml",
+                f"\n[{anchor}]\n",
+                f'\n[{name}]\nwhat = "{text}"\ndo = "{text}"\n',
+            )
+            for language, text in what.items()
         )
     )
 
@@ -186,6 +200,7 @@ GENERATED = (
 CATALOGUES = "tests/unit/counterfoil/i18n/test_catalogues.py"
 DOCS = "tests/unit/docs/test_docs.py"
 KINDS = "tests/unit/counterfoil/archives/backends/test_kinds.py"
+REASONS = "tests/unit/counterfoil/i18n/test_reasons.py"
 
 OF_ALL_KINDS = re.compile(
     r"tests\.support\.archive_servers|\bSECRET_KEYS\b|\bARCHIVE_KINDS\b"
@@ -327,6 +342,39 @@ ADDITIONS: Mapping[str, Addition] = {
             "tests/unit/counterfoil/test_settings.py::test_every_setting_is_read",
             f"{DOCS}::test_the_page_of_settings_is_up_to_date",
             GENERATED[-1],
+        ),
+    ),
+    "A reason": Addition(
+        steps=(
+            inserted(
+                "counterfoil/i18n/reasons/entries.toml",
+                "NotProven = ",
+                'ShelfBroken = { responsible = "administrator", contexts = ["waiting"] }\n',
+            ),
+            in_each_language_of_the_reasons(
+                "NotProven",
+                "ShelfBroken",
+                {"en": "It is broken.", "de": "Regal defekt.", "it": "Non funziona."},
+            ),
+            inserted(
+                "counterfoil/i18n/reasons/entries.toml",
+                " }\nNotProven = ",
+                ', corrected_by = ["Archive"], server = "archive"',
+            ),
+            inserted("docs/contributing/waiting.md", "`SettingsInvalid`, `ClockWrong`", "`ShelfBroken`, "),
+            inserted(
+                "controller/reconcile/error_policy.py",
+                "    OutcomeRule(\n        _is_instance(ApiError),\n",
+                '    OutcomeRule(_is_instance(RecursionError), Wait, "ShelfBroken", "{}"),\n',
+            ),
+        ),
+        needless=frozenset({"counterfoil/i18n/reasons.py"}),
+        checks=(
+            f"{REASONS}::test_every_entry_is_a_reason_of_the_code",
+            f"{REASONS}::test_every_language_has_all_words_and_no_others",
+            f"{REASONS}::test_what_corrects_the_cause_is_decided_for_each_reason_with_which_events_wait_or_fail",
+            "tests/unit/docs/test_waiting.py::test_each_reason_of_something_that_waits_is_in_a_row",
+            f"{DOCS}::test_the_page_of_reasons_is_up_to_date",
         ),
     ),
     "A language": Addition(
