@@ -9,7 +9,7 @@ import pytest
 from controller.resync.event_starter import EventStarter
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepBounds, SweepOutcome
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
-from counterfoil.kube.errors import Rejected, Unavailable
+from counterfoil.kube.errors import Forbidden, Rejected, Unavailable
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     SENDER_LABEL,
@@ -578,3 +578,14 @@ async def test_an_envelope_whose_event_the_api_server_refuses_costs_no_other() -
 
     assert [each.spec.envelope_id for each in scene.noted()] == [second]
     assert (outcome.created, outcome.without_event) == (1, 1)
+
+
+@pytest.mark.xfail(strict=True, reason="an event that the cluster forbids breaks the sweep off")
+@pytest.mark.parametrize("message", ["exceeded quota: counterfoil", "denied by the policy cost-centre"])
+async def test_a_sweep_whose_events_are_forbidden_says_so(message: str) -> None:
+    scene = Scene("anna", "bert")
+    scene.finds("anna", ENVELOPE)
+    scene.kube.fail("create", Forbidden(403, "Forbidden", message))
+    outcome = await scene.sweep()
+    assert not outcome.is_complete
+    assert message in outcome.message
