@@ -49,7 +49,7 @@ from controller.requests.user_requests import UserRequests
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.event_starter import EventStarter
 from controller.resync.garbage_collector import GarbageCollector
-from controller.resync.import_runner import ImportRunner
+from controller.resync.import_runner import ImportBounds, ImportRunner
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
@@ -351,7 +351,17 @@ def build(
     ]
     if held.owns(*UNSHARDED_WORK):
         background.append(garbage_collector.run)
-        background.append(ImportRunner(kube, cache, sender_keys, esaw_clients, event_starter, clock).run)
+        background.append(
+            ImportRunner(
+                kube,
+                cache,
+                sender_keys,
+                esaw_clients,
+                event_starter,
+                clock,
+                bounds=ImportBounds(quota=settings.event_quota),
+            ).run
+        )
     return App(
         namespace=kube.namespace,
         settings=settings,

@@ -424,6 +424,11 @@ class ControllerSettings(OutgoingSettings):
     24 MiB of memory while it transfers a large document. The limits of each Organization, Sender and Archive
     also apply."""
 
+    event_quota: int = setting(100_000, "100000", at_least=1)
+    """Number of EnvelopeEvents that the namespace may have, finished ones included: the number in its
+    ResourceQuota. Of what other events leave of it, Imports take half, and the other half is left to
+    callbacks."""
+
     manifest_key: Path | None = setting(None, "/etc/counterfoil/manifest-key/private.pem")
     """File with an Ed25519 private key in PEM format that signs every manifest. The signature is filed beside
     the manifest as counterfoil.json.sig. With the public key, an auditor can verify years later that

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, NotFound, Rejected
+from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound, QuotaExceeded, Rejected
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
@@ -58,6 +58,10 @@ _REOPENED = {Origin.SWEEP: FOUND_BY_SWEEP, Origin.IMPORT: FOUND_BY_IMPORT}
 
 class CeilingReached(Exception):
     """No further event may be started now; the message says why."""
+
+
+class StartForbidden(Exception):
+    """The cluster forbids an event; the message says which answer it gave. Only a person can correct it."""
 
 
 class StartResult(Enum):
@@ -116,7 +120,7 @@ class EventStarter:
         """
         Let the envelope have an event; ``status`` is the envelope's, ``sender`` found it.
 
-        Raises ``CeilingReached``, ``ApiError``.
+        Raises ``CeilingReached``, also if a quota has no room, ``StartForbidden``, ``ApiError``.
         """
         try:
             known = await self._known(starts, envelope, status)
@@ -126,6 +130,12 @@ class EventStarter:
                 return Started(StartResult.CREATED)
             # Another process created it at this moment.
             known = await self._known(starts, envelope, status)
+        except QuotaExceeded as full:
+            raise CeilingReached(f"a quota has no room for another event ({full})") from full
+        except Forbidden as refused:
+            if refused.status != 403:
+                raise
+            raise StartForbidden(f"the event of the envelope {envelope} is forbidden: {refused}") from refused
         except Rejected as refused:
             fields = {"organization": starts.organization.name, "envelope": envelope}
             _log.error("an event that the %s needs is refused: %s", _word(starts), refused, extra=fields)
@@ -222,7 +232,7 @@ class EventStarter:
             except AlreadyExists:
                 self._ceilings[organization].release(reserved)
                 return False
-            except Rejected:
+            except (Rejected, Forbidden):
                 self._ceilings[organization].release(reserved)
                 raise
         starts.created += 1

@@ -23,8 +23,16 @@ from controller.cache import Cache, is_usable
 from controller.resync.envelope_listing import EnvelopeListing, ListedEnvelope, TooManyListed, user_of
 from controller.resync.envelope_search import EnvelopeSearch, ListMemory, TooManyRequests
 from controller.resync.event_load import NOT_ARCHIVED
-from controller.resync.event_starter import CeilingReached, EventStarter, EventStarts, Started, StartResult
+from controller.resync.event_starter import (
+    CeilingReached,
+    EventStarter,
+    EventStarts,
+    Started,
+    StartForbidden,
+    StartResult,
+)
 from controller.resync.import_progress import (
+    MAX_MESSAGE,
     EventTally,
     ImportHold,
     Search,
@@ -97,9 +105,9 @@ class ImportBounds:
     """Envelopes that it examines; each costs a request to the API server."""
     requests: int = 10_000
     """Requests to eSAW."""
-    stored: int = 50_000
-    """EnvelopeEvents of the namespace, finished ones included, with which no Import creates another one:
-    half of the ResourceQuota of the chart. The other half is left to callbacks."""
+    quota: int = 100_000
+    """EnvelopeEvents that the namespace may have, finished ones included. Of what others leave of it, Imports
+    take half, and the other half is left to callbacks."""
 
 
 class _Interrupted(Exception):
@@ -362,6 +370,25 @@ class ImportRunner:
         usable = self.cache.authorized_senders(imported.organization)
         return imported.spec.max_unfinished - sum(unfinished[each.name] for each in usable)
 
+    async def quota_left(self) -> int:
+        """
+        Return how many events more Imports may create within the quota of the namespace: at least one.
+
+        Raises ``CeilingReached``, ``ApiError``.
+        """
+        quota, stored = self.bounds.quota, await self.kube.total(EnvelopeEvent)
+        # Less than what may be created if some events are of Imports; these are counted only near the end.
+        if (left := quota // 2 - stored) > 0:
+            return left
+        imported = (await self.kube.count_by_label(EnvelopeEvent, IMPORT_LABEL, "")).total()
+        if (left := (quota - stored - imported) // 2) > 0:
+            return left
+        raise CeilingReached(
+            f"the quota of the namespace is {quota} EnvelopeEvents, and Imports have half of what other "
+            "events leave of it, as many as they may. Finished events are removed after spec.ttl of their "
+            "Organization"
+        )
+
     async def _is_full(self, imported: Import) -> bool:
         """Whether an Import that had no room has none now. Raises ``ApiError``."""
         if imported.uid not in self._full:
@@ -389,6 +416,10 @@ class ImportRunner:
         except CeilingReached as reached:
             failure = SearchFailure("ImportCeiling", f"The Import waits: {reached}.")
             self._put_aside(imported, _CEILING, failure)
+        except StartForbidden as forbidden:
+            _log.warning("Import/%s can't create events: %s", imported.name, forbidden)
+            message = f"The cluster refuses an event, so the Sender is not searched: {forbidden}"
+            self._put_aside(imported, sender.name, SearchFailure("ImportRefused", message[:MAX_MESSAGE]))
         except (TooManyListed, TooManyRequests) as cut:
             _log.warning("eSAW's list is too long for Import/%s: %s", imported.name, cut)
             message = "eSignAnyWhere lists more envelopes for one week than an Import examines."
@@ -425,8 +456,8 @@ class _WindowSearch:
         """
         Let each listed envelope have an event, or only count them in a dry run.
 
-        Raises ``_Interrupted``, ``_Full``, ``CeilingReached``, ``KeyUnusable``, ``EsawError``,
-        ``TooManyListed``, ``TooManyRequests``, ``ApiError``.
+        Raises ``_Interrupted``, ``_Full``, ``CeilingReached``, ``StartForbidden``, ``KeyUnusable``,
+        ``EsawError``, ``TooManyListed``, ``TooManyRequests``, ``ApiError``.
         """
         runner, imported, count = self.runner, self.imported, WindowCount()
         starts = EventStarts(
@@ -527,16 +558,12 @@ class _WindowSearch:
             raise _Interrupted
 
     async def _count_room(self) -> None:
-        """Count how many events may be created now; wait if there is no room. Raises ``_Full``."""
+        """Count how many events may be created now; wait if there is no room. Raises ``_Full``,
+        ``CeilingReached``, ``ApiError``."""
         runner = self.runner
-        free = runner.bounds.stored - await runner.kube.total(EnvelopeEvent)
-        if free <= 0:
-            raise CeilingReached(
-                f"the namespace has {runner.bounds.stored} EnvelopeEvents. Finished ones are removed after "
-                "spec.ttl of their Organization"
-            )
-        self._room = min(await runner.room(self.imported), free)
+        self._room = await runner.room(self.imported)
         if self._room > 0:
+            self._room = min(self._room, await runner.quota_left())
             self._full_since = None
             return
         now = runner.clock.monotonic()

@@ -27,7 +27,13 @@ from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.resync.envelope_listing import EnvelopeListing, TooManyListed, Window, user_of, windows_back
 from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
-from controller.resync.event_starter import CeilingReached, EventStarter, EventStarts, StartResult
+from controller.resync.event_starter import (
+    CeilingReached,
+    EventStarter,
+    EventStarts,
+    StartForbidden,
+    StartResult,
+)
 from controller.resync.search_failures import REPEATED, search_failure
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients, EsawUserClient
@@ -199,6 +205,8 @@ class MissedCallbackFinder:
             except CeilingReached as reached:
                 sweep.cuts.append(str(reached))
                 break
+            except StartForbidden as forbidden:
+                sweep.refused.append(f"{sender.name} ({str(forbidden)[:MAX_WHY].rstrip('.')})")
         names = {each.name for each in self.cache.senders_of(organization.name)}
         unusable = tuple(sorted(names - {each.name for each in usable}))
         cuts, doubts = ("; ".join(each[:MAX_SENDERS_SHOWN]) for each in (sweep.cuts, sweep.doubts))

@@ -44,6 +44,10 @@ class Forbidden(ApiError):
     """401 or 403: the credentials do not allow the request."""
 
 
+class QuotaExceeded(Forbidden):
+    """403 to a create: a ResourceQuota has no room for the object."""
+
+
 class Rejected(ApiError):
     """400, 413, 422, or too large for etcd (``TooLarge``): the API server never accepts this object
     unchanged."""
@@ -82,6 +86,8 @@ def api_error(status: int, answer: bytes, retry_after: str | None, *, creating: 
     message = f"the API server answered {status} {reason}: {payload.get('message', '')}".rstrip(": ")
     seconds = retry_after_seconds(retry_after)
     kind = TooLarge if _TOO_LARGE.search(message) else _error_class(status, reason, creating=creating)
+    if kind is Forbidden and _QUOTA.search(message):
+        kind = QuotaExceeded
     if not payload and kind not in (Forbidden, Unavailable):
         # The API server's own 404 without a Status is the one to a path that it does not know: no CRD.
         kind, message = Unavailable, f"{status} was the answer, without a Status object of the API server"
@@ -110,6 +116,9 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
     413: TooLarge,
     **dict.fromkeys((408, 429), Unavailable),
 }
+
+_QUOTA = re.compile("exceeded quota|status unknown for quota")
+"""In the message of the admission plugin ResourceQuota; nothing else of the answer names it."""
 
 _SECONDS = re.compile(r"[0-9]{1,12}")
 """A ``Retry-After`` in seconds; the API server sends no dates."""

@@ -48,6 +48,7 @@ MADE_BY_THE_CHART = frozenset(
         "manifest_key",
         "node_addresses",
         "shards",
+        "event_quota",
         "identity",
     }
 )

@@ -320,6 +320,7 @@ def test_the_controllers_are_candidates_under_the_names_of_their_pods(everything
     assert everything.one("Deployment", f"{RELEASE}-controller")["spec"]["replicas"] == 4
     environment = everything.environment("controller")
     assert environment["COUNTERFOIL_SHARDS"] == "3"
+    assert environment["COUNTERFOIL_EVENT_QUOTA"] == "100000"
     assert environment["COUNTERFOIL_IDENTITY"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 

@@ -83,7 +83,6 @@ def real_again() -> Iterator[None]:
     patch.stopall()
 
 
-@pytest.mark.xfail(strict=True, reason="the bound of an Import knows no quota")
 @pytest.mark.parametrize(
     ("callbacks", "imported"), [(0, 10), (6, 7), (11, 4), (19, 0)], ids=["none", "few", "half", "full"]
 )
@@ -102,8 +101,7 @@ async def test_an_import_takes_half_of_the_quota_that_callbacks_leave(callbacks:
     assert scene.condition("Stalled")[0] == "True"
 
 
-@pytest.mark.xfail(strict=True, reason="a full quota breaks the Import off")
-async def test_a_quota_that_is_full_holds_the_import_and_says_so() -> None:
+async def test_a_quota_that_is_full_holds_the_import_and_is_named() -> None:
     scene = Scene()
     scene.finds("anna", numbered(1))
     refuse(scene, FULL)
@@ -116,7 +114,6 @@ async def test_a_quota_that_is_full_holds_the_import_and_says_so() -> None:
     assert (await scene.complete()).archived == 1
 
 
-@pytest.mark.xfail(strict=True, reason="an event that is forbidden breaks the search of all Senders off")
 async def test_an_event_that_the_cluster_forbids_puts_its_sender_aside_and_no_other() -> None:
     scene = Scene("anna", "bert")
     scene.finds("anna", numbered(1), numbered(2))

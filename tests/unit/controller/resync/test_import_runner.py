@@ -428,8 +428,8 @@ async def test_a_refused_search_is_repeated_less_often_and_at_once_after_a_chang
 
 
 async def test_an_import_names_the_ceiling_that_stopped_it_until_it_creates_an_event_again() -> None:
-    scene = Scene(bounds=ImportBounds(stored=4))
-    others = [an_event(numbered(1000 + number)).archived().in_phase(Phase.SUCCEEDED) for number in range(2)]
+    scene = Scene(bounds=ImportBounds(quota=8))
+    others = [an_event(numbered(1000 + number)).archived().in_phase(Phase.SUCCEEDED) for number in range(4)]
     for each in others:
         scene.kube.put(each.build())
     scene.finds("anna", *(numbered(each) for each in range(4)))
@@ -509,7 +509,7 @@ async def test_the_events_that_fail_bound_what_a_hostile_list_creates_in_all() -
 
 
 async def test_finished_events_of_the_namespace_bound_an_import_too() -> None:
-    scene = Scene(bounds=ImportBounds(stored=12))
+    scene = Scene(bounds=ImportBounds(quota=19))
     for number in range(5):
         done = an_event(numbered(1000 + number)).archived().in_phase(Phase.SUCCEEDED)
         scene.kube.put(done.build())

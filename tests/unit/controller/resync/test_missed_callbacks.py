@@ -580,9 +580,8 @@ async def test_an_envelope_whose_event_the_api_server_refuses_costs_no_other() -
     assert (outcome.created, outcome.without_event) == (1, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="an event that the cluster forbids breaks the sweep off")
 @pytest.mark.parametrize("message", ["exceeded quota: counterfoil", "denied by the policy cost-centre"])
-async def test_a_sweep_whose_events_are_forbidden_says_so(message: str) -> None:
+async def test_a_sweep_whose_events_are_forbidden_reports_it(message: str) -> None:
     scene = Scene("anna", "bert")
     scene.finds("anna", ENVELOPE)
     scene.kube.fail("create", Forbidden(403, "Forbidden", message))

@@ -92,7 +92,7 @@ def test_the_duration_is_the_longest_that_a_limit_causes(
 
 
 def test_the_number_of_stored_events_is_that_of_the_controller() -> None:
-    assert ImportBounds().stored == STORED_EVENTS
+    assert ImportBounds().quota // 2 == STORED_EVENTS
 
 
 @pytest.mark.parametrize(
