@@ -359,7 +359,8 @@ def build(
                 esaw_clients,
                 event_starter,
                 clock,
-                bounds=ImportBounds(quota=settings.event_quota),
+                metrics,
+                ImportBounds(quota=settings.event_quota),
             ).run
         )
     return App(

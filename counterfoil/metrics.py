@@ -358,9 +358,9 @@ class Metrics:
             "counterfoil_overdue_seconds",
             "Time since which an event is due while the controller works on none; 0 without such an event.",
         )
-        self.shards = gauge("counterfoil_shards", "Number of shards; 0 in a process that is no controller.")
-        self.shards_held = gauge(
-            "counterfoil_shards_held", "Number of shards whose Lease this controller holds."
+        self.shards, self.shards_held = (
+            gauge("counterfoil_shards", "Number of shards; 0 in a process that is no controller."),
+            gauge("counterfoil_shards_held", "Number of shards whose Lease this controller holds."),
         )
         self.watch_silence_seconds = cluster_gauge(
             "counterfoil_watch_silence_seconds",
@@ -376,6 +376,11 @@ class Metrics:
         self.import_envelopes, self.import_windows, self.import_condition = (
             cluster_gauge(f"counterfoil_import_{name}", documentation, ("organization", "import", label))
             for name, documentation, label in _OF_IMPORTS
+        )
+        self.import_events = counter(
+            "counterfoil_import_events_total",
+            "Events that an Import created, since this controller began to work on it.",
+            ("organization", "import"),
         )
         self.esaw_reachable = cluster_gauge(
             "counterfoil_esaw_reachable",

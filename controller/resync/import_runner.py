@@ -58,6 +58,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
 from counterfoil.kube.status import write_status
 from counterfoil.kube.watch import Raw
+from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     IMPORT_LABEL,
     IMPORT_WINDOW_LABEL,
@@ -140,6 +141,7 @@ class ImportRunner:
     esaw_clients: EsawClients
     event_starter: EventStarter
     clock: Clock
+    metrics: Metrics
     bounds: ImportBounds = ImportBounds()
     _running: set[str] = field(default_factory=set)
     _problems: dict[tuple[str, str], _Problem] = field(default_factory=dict)
@@ -150,6 +152,8 @@ class ImportRunner:
     """Conclusions from eSAW's lists, by uid of the Import and name of the Sender."""
     _full: set[str] = field(default_factory=set)
     """Uids of the Imports that had no room for one more unfinished event."""
+    _counted: set[str] = field(default_factory=set)
+    """Names of the Imports whose events a metric counts."""
     _problem_logged: str = ""
 
     async def run(self) -> None:
@@ -162,7 +166,7 @@ class ImportRunner:
                     self._log_once(str(problem))
                 else:
                     self._problem_logged = ""
-                    self._forget_others({each.uid for each in unfinished})
+                    self._forget_others(unfinished)
                     for imported in unfinished:
                         if imported.name not in self._running:
                             self._running.add(imported.name)
@@ -187,11 +191,15 @@ class ImportRunner:
             _log.warning("the Imports can't be read: %s", problem)
         self._problem_logged = problem
 
-    def _forget_others(self, uids: set[str]) -> None:
+    def _forget_others(self, unfinished: Iterable[Import]) -> None:
         """Drop the state of Imports that are complete or deleted."""
+        uids, names = {each.uid for each in unfinished}, {each.name for each in unfinished}
         for memory in (self._problems, self._memories):
             for key in [each for each in memory if each[0] not in uids]:
                 del memory[key]
+        for gone in self._counted - names:
+            self.metrics.import_events.remove_by_labels({"import": gone})
+        self._counted &= names
         self._full &= uids
 
     async def _work(self, name: str) -> None:
@@ -325,6 +333,11 @@ class ImportRunner:
     def memory_of(self, imported: Import, sender: str) -> ListMemory:
         """Return the conclusions from eSAW's lists of a Sender."""
         return self._memories[imported.uid, sender]
+
+    def created(self, imported: Import) -> None:
+        """Count one more event of an Import."""
+        self.metrics.import_events.labels(imported.organization, imported.name).inc()
+        self._counted.add(imported.name)
 
     def progressed(self, imported: Import, sender: str) -> bool:
         """A search of this Sender, or of the empty name one below the ceiling, succeeded. Return whether it
@@ -536,6 +549,7 @@ class _WindowSearch:
         )
         if started.result is StartResult.CREATED:
             self._room -= 1
+            self.runner.created(self.imported)
             if self.runner.progressed(self.imported, _CEILING):
                 # The status says that it waits. The window is searched again after the next write.
                 raise _Interrupted

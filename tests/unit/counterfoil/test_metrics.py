@@ -33,6 +33,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_organization_condition": {"organization", "condition"},
     "counterfoil_archive_condition": {"archive", "condition"},
     "counterfoil_import_envelopes": {"organization", "import", "result"},
+    "counterfoil_import_events_total": {"organization", "import"},
     "counterfoil_import_windows": {"organization", "import", "state"},
     "counterfoil_import_condition": {"organization", "import", "condition"},
     "counterfoil_sender_conditions": {"organization", "condition", "status"},

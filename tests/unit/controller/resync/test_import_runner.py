@@ -88,6 +88,7 @@ class Scene(ControllerParts):
             esaw_clients=self.esaw_clients,
             event_starter=EventStarter(self.kube, self.clock, self.metrics, lambda _: None),
             clock=self.clock,
+            metrics=self.metrics,
             bounds=self.bounds,
         )
 
@@ -104,10 +105,10 @@ class Scene(ControllerParts):
         await self.runner.advance(NAME)
         return self.status_now
 
-    async def run_for(self, polls: int) -> None:
-        """Let a process read all Imports this number of times."""
+    async def run_for(self, polls: int, runner: ImportRunner | None = None) -> None:
+        """Let a process, by default a new one, read all Imports this number of times."""
         begun = self.clock.monotonic()
-        task = asyncio.create_task(self.new_runner().run())
+        task = asyncio.create_task((runner or self.new_runner()).run())
         for _ in range(1000):
             await asyncio.sleep(0)
             if self.clock.monotonic() >= begun + (polls - 0.5) * POLL_SECONDS:
@@ -570,6 +571,23 @@ async def test_others_know_each_import_after_a_list_also_one_that_can_no_longer_
     del scene.kube.objects[Import.PLURAL, NAME]
     await scene.run_for(2)
     assert scene.cache.imports == {}
+
+
+async def test_the_events_of_an_import_are_counted_while_a_window_is_searched_and_not_after_its_end() -> None:
+    scene = Scene(maxUnfinished=2)
+    scene.finds("anna", *(numbered(each) for each in range(5)))
+
+    def created() -> float | None:
+        labels = {"organization": "acme", "import": NAME}
+        return scene.metrics.registry.get_sample_value("counterfoil_import_events_total", labels)
+
+    task = await begun(scene, 2)
+    assert created() == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    del scene.kube.objects[Import.PLURAL, NAME]
+    await scene.run_for(2, scene.runner)
+    assert created() is None
 
 
 def objects_in(found: object) -> int:
