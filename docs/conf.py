@@ -20,6 +20,8 @@ myst_enable_extensions = ["colon_fence"]
 
 # Furo has its style, fonts and scripts in the package, so a page loads nothing from other hosts.
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["commands.css"]
 html_title = "Counterfoil"
 html_show_sphinx = False
 html_show_copyright = False

@@ -276,6 +276,31 @@ async def test_on_a_phone_filters_are_closed_and_an_event_has_two_lines(
         await expect(page.get_by_label("Phase")).to_be_visible()
 
 
+async def test_a_long_reason_is_whole_on_a_phone_and_a_table_that_is_cut_shows_it(
+    scene: Scene, browser: Browser
+) -> None:
+    reason = "ArchiveCredentialsRejectedByTheServer"
+    await scene.an_event(phase="Failed", reason=reason, envelope={"name": "Long reason"})
+    async with a_browser(browser, viewport={"width": 390, "height": 844}) as context:
+        page = await context.new_page()
+        await sign_in(page, scene, at="/events?text=Long+reason")
+        cell = page.get_by_role("row").filter(has_text="Long reason").locator("td.reason")
+        assert await cell.evaluate("each => each.scrollWidth <= each.clientWidth")
+        await page.set_viewport_size({"width": 768, "height": 1024})
+        shadows = "each => getComputedStyle(each).backgroundImage.split('linear-gradient').length - 1"
+        assert await page.get_by_role("region", name="Events").evaluate(shadows) == 4
+        await page.locator("summary", has_text="Menu").click()
+        system, light = [
+            await page.get_by_role("button", name=each).bounding_box() for each in ("As the system", "Light")
+        ]
+        assert system is not None
+        assert light is not None
+        assert (
+            light["x"] - (system["x"] + system["width"]) >= 4
+            or light["y"] >= system["y"] + system["height"] + 4
+        )
+
+
 async def test_one_event_is_held_resumed_tried_again_and_given_up(scene: Scene, page: Page) -> None:
     name = await scene.an_event(phase="Archiving", reason="ArchiveFull")
     await sign_in(page, scene, at=f"/events/{name}")

@@ -43,3 +43,17 @@ async def test_a_drawing_is_shown(context: BrowserContext, site: Path) -> None:
     address = await drawing.get_attribute("data")
     assert address is not None
     assert "claim names" in (site / "contributing" / address).resolve().read_text("utf-8")
+
+
+async def test_a_long_command_is_whole_on_the_screen_and_every_block_is_on_paper(
+    context: BrowserContext, site: Path
+) -> None:
+    page = await context.new_page()
+    await page.set_viewport_size({"width": 700, "height": 900})
+    await page.goto((site / "start.html").as_uri())
+    cut = (
+        "blocks => blocks.filter(each => each.scrollWidth > each.clientWidth + 1).map(each => each.innerText)"
+    )
+    assert await page.locator(".highlight-console pre").evaluate_all(cut) == []
+    await page.emulate_media(media="print")
+    assert await page.locator(".highlight pre").evaluate_all(cut) == []

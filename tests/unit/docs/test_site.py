@@ -5,6 +5,7 @@ The docs build into pages that load nothing from another host, and a dead link e
 """
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A site with the settings of the docs: with a drawing, a good link and the dead links."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     (source / "conf.py").write_text((DOCS / "conf.py").read_text("utf-8"), encoding="utf-8")
+    shutil.copytree(DOCS / "_static", source / "_static")
     (source / "drawing.dot").write_text(DRAWING, encoding="utf-8")
     (source / "other.md").write_text("# Other\n\n## A heading\n", encoding="utf-8")
     index = "# Index\n\n[good](other.md#a-heading)\n\n```{toctree}\nother\n```\n"
