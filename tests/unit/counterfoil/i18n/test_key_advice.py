@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from counterfoil.i18n.catalogue import LANGUAGES
 from counterfoil.i18n.key_advice import KeyAdvice, key_advice, renewal
 from counterfoil.i18n.reasons import Responsible
+from counterfoil.kube.secret import Placeholder, patch_command
 from counterfoil.resources import Language
 from counterfoil.resources.base import SecretKeyRef
 from tests.support.scenes.console_parts import a_sender_that, an_organization_that
@@ -45,6 +46,23 @@ def test_a_secret_that_does_not_exist_is_created_with_its_label() -> None:
     assert command == (
         "kubectl -n contracts create secret generic anna-key --from-literal=token=NEW-API-KEY && "
         "kubectl -n contracts label secret anna-key counterfoil.dev/use=token"
+    )
+
+
+@pytest.mark.xfail(strict=True, reason="kubectl makes no Secret that exists")
+def test_a_secret_that_exists_without_the_key_is_not_created_again() -> None:
+    command = patch_command("anna-key", "token", Placeholder.API_KEY)
+    message = f"Secret/anna-key has no key 'token'. Put the user's API key there (type `{command}`)."
+    sender = a_sender_that(reason="KeyMissing")
+    conditions = tuple(replace(each, message=message) for each in sender.status.conditions)
+    sender = replace(
+        sender,
+        spec=replace(sender.spec, token_secret_ref=SECRET),
+        status=replace(sender.status, conditions=conditions),
+    )
+    found = key_advice(sender, an_organization_that(), "KeyMissing")
+    assert found.command_line("contracts") == (
+        """kubectl -n contracts patch secret anna-key -p '{"stringData":{"token":"NEW-API-KEY"}}'"""
     )
 
 
