@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons import Responsible, find_reason
-from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse, patch_arguments
-from counterfoil.resources import REQUEST_LABEL, Language, Organization, Sender
+from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse, patch_arguments, patch_command
+from counterfoil.resources import REQUEST_LABEL, Language, Organization, Sender, find_condition
 from counterfoil.resources.base import SecretKeyRef
 
 NO_CONSENT_PAGE = "page"
@@ -61,7 +61,9 @@ def key_advice(sender: Sender, organization: Organization | None, reason: str) -
         if responsible is not Responsible.SENDER:
             return KeyAdvice(responsible)
         values = {"sender": sender.name, "secret": secret.name, "key": secret.key}
-        return KeyAdvice(Responsible.ADMINISTRATOR, "secret", values, _secret_commands(secret, reason))
+        return KeyAdvice(
+            Responsible.ADMINISTRATOR, "secret", values, _secret_commands(sender, secret, reason)
+        )
     link = consent_link(sender, organization)
     if responsible is not Responsible.SENDER:
         return KeyAdvice(responsible, link=link)
@@ -127,8 +129,11 @@ def can_send_mail(organization: Organization) -> bool:
     return settings is not None and settings.smtp_secret_ref is not None and settings.from_ is not None
 
 
-def _secret_commands(secret: SecretKeyRef, reason: str) -> tuple[tuple[str, ...], ...]:
-    if reason == "KeyMissing":
+def _secret_commands(sender: Sender, secret: SecretKeyRef, reason: str) -> tuple[tuple[str, ...], ...]:
+    refused = find_condition(sender.status.conditions, "Authorized")
+    # The message has the command that fits: a Secret that only lacks the key exists.
+    patch = patch_command(secret.name, secret.key, Placeholder.API_KEY)
+    if reason == "KeyMissing" and (refused is None or patch not in refused.message):
         literal = f"--from-literal={secret.key}={Placeholder.API_KEY}"
         return (
             ("create", "secret", "generic", secret.name, literal),

@@ -49,7 +49,6 @@ def test_a_secret_that_does_not_exist_is_created_with_its_label() -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="kubectl makes no Secret that exists")
 def test_a_secret_that_exists_without_the_key_is_not_created_again() -> None:
     command = patch_command("anna-key", "token", Placeholder.API_KEY)
     message = f"Secret/anna-key has no key 'token'. Put the user's API key there (type `{command}`)."
