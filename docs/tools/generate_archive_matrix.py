@@ -1,5 +1,5 @@
 """
-Writes the table "What was tried" of docs/archives.md from a run of the contract tests:
+Writes the table "What was tried" of docs/contributing/archive-kinds.md from a run of the contract tests:
 ``python docs/tools/generate_archive_matrix.py RESULT.xml``, the result as ``pytest --junitxml`` writes it.
 
 A case of several parameters passed if all of them did. A case that has no test for a kind did not run.
@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from counterfoil.resources import archive_kinds
 
-PAGE = Path(__file__).parents[1] / "archives.md"
+PAGE = Path(__file__).parents[1] / "contributing" / "archive-kinds.md"
 BEGIN, END = "<!-- matrix -->\n", "<!-- end of matrix -->"
 
 KINDS = tuple(kind for kind in archive_kinds.KINDS if kind != "custom")

@@ -54,9 +54,6 @@ NOT_TYPED = {
     "helm -n contracts uninstall": "ends the release of a test: test_chart_in_cluster.py",
     "kubectl counterfoil url acme": "needs a controller: docs/start.md and the README have it, too",
     "kubectl counterfoil check acme": "needs a controller and an eSAW: tests/cluster/test_check.py",
-    ".venv/bin/pytest": "runs other tests",
-    ".venv/bin/python docs/tools/generate_archive_matrix.py": "needs the result of all contract tests",
-    "COUNTERFOIL_HUGE_FILES=1": "takes many minutes and gigabytes",
     "python -m counterfoil.cli.restore status now.json --digest": "needs a lost status: test_restore.py",
     "kubectl -n contracts wait --for=condition=Complete": "needs a controller: tests/cluster/test_imports.py",
     "kubectl counterfoil import old-stock --watch": "needs a controller: tests/cluster/test_imports.py",
@@ -64,7 +61,7 @@ NOT_TYPED = {
 """First words of commands that can't be typed here, and the reason."""
 
 ARCHIVE_ONLY = ("openssl genpkey", "openssl pkey ", "openssl pkeyutl", "python -m counterfoil.cli.verify")
-"""First words of the commands of docs/archives.md that the auditor's test types."""
+"""First words of the commands of docs/proof.md that the auditor's test types."""
 
 EVENT = f"{ENVELOPE}-0123456789abcdef"
 REPLACED = (
@@ -90,7 +87,7 @@ SECONDS = 300.0
 def is_typed_here(page: str, command: ConsoleCommand) -> bool:
     if page in TYPED_WHOLE or command.text.startswith(tuple(NOT_TYPED)):
         return False
-    return not (page == "docs/archives.md" and command.text.startswith(ARCHIVE_ONLY))
+    return not (page == "docs/proof.md" and command.text.startswith(ARCHIVE_ONLY))
 
 
 TYPED_HERE = {
@@ -103,7 +100,7 @@ TYPED_HERE = {
 def test_each_reason_not_to_type_a_command_is_still_one() -> None:
     every = [each.text for commands in PAGES.values() for each in commands]
     assert [begin for begin in NOT_TYPED if not any(each.startswith(begin) for each in every)] == []
-    archives = [each.text for each in PAGES["docs/archives.md"]]
+    archives = [each.text for each in PAGES["docs/proof.md"]]
     assert [begin for begin in ARCHIVE_ONLY if not any(each.startswith(begin) for each in archives)] == []
     assert [page for page in TYPED_WHOLE if not PAGES[page]] == []
 
@@ -221,7 +218,7 @@ async def test_the_commands_for_an_auditor_work_on_a_sealed_envelope(
     kubectl: Kubectl, plane: ControlPlane, tmp_path: Path
 ) -> None:
     environment = environment_of(tmp_path, kubectl, plane.kubeconfig)
-    of_the_archive = [each for each in PAGES["docs/archives.md"] if each.text.startswith(ARCHIVE_ONLY)]
+    of_the_archive = [each for each in PAGES["docs/proof.md"] if each.text.startswith(ARCHIVE_ONLY)]
     keys = [each for each in of_the_archive if "-out private.pem" in each.text or "-pubout" in each.text]
     made = await typed(keys, tmp_path, environment, seconds=SECONDS)
     assert made.status == 0, report(keys, made)

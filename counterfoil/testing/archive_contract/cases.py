@@ -1,6 +1,6 @@
 """
-The cases of the contract. Their names are sentences; docs/archives.md has them as a table, with what ran
-where.
+The cases of the contract. Their names are sentences; docs/contributing/archive-kinds.md has them as a table,
+with what ran where.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The table of docs/archives.md has each case of the contract of archives, and each kind that keeps files."""
+"""The table of archive-kinds.md has each case of the contract of archives, and each kind that keeps files."""
 
 import inspect
 

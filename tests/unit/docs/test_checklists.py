@@ -106,7 +106,7 @@ def a_column_of_the_matrix(kind: str) -> Step:
     """Add the column of a kind without results, as the program writes it after a run of the contract."""
 
     def change(copy: Path) -> None:
-        page = copy / "docs" / "archives.md"
+        page = copy / "docs" / "contributing" / "archive-kinds.md"
         before, begin, rest = page.read_text(encoding="utf-8").partition("<!-- matrix -->\n")
         table, end, after = rest.partition("<!-- end of matrix -->")
         header, line, *rows = table.splitlines()
