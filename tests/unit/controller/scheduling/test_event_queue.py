@@ -9,7 +9,7 @@ import pytest
 from controller.cache import Cache
 from controller.scheduling.event_queue import CALLBACK_PAUSE, EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
-from counterfoil.resources import EnvelopeEvent, EnvelopeSummary, Phase
+from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, EnvelopeSummary, Phase
 from counterfoil.resources.reopening import CLEANUP_DELAYED, REDELIVERED
 from tests.support.builders import NOON, AClock, an_event, an_organization
 
@@ -205,3 +205,12 @@ def test_an_event_that_waits_and_that_no_callback_wakes_is_not_due() -> None:
     scene = Scene()
     scene.enqueue(woken(2, considered=2))
     assert not scene.is_due
+
+
+@pytest.mark.xfail(strict=True, reason="an event that an Import starts again has its old place")
+async def test_an_old_event_that_an_import_starts_again_comes_after_newer_callbacks() -> None:
+    scene = Scene()
+    again = an_event("e-1").created(NOON - timedelta(days=20)).labelled(IMPORT_LABEL, "old-stock").build()
+    newer = an_event("e-2").created(NOON).build()
+    scene.enqueue(again, newer)
+    assert await scene.order(2) == [newer.name, again.name]
