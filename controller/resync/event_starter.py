@@ -12,6 +12,7 @@ This module asks eSAW for nothing.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -20,11 +21,13 @@ from msgspec.structs import replace
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound, QuotaExceeded, Rejected
+from counterfoil.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound, QuotaExceeded, Rejected
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
+    IMPORT_WINDOW_LABEL,
     ORGANIZATION_LABEL,
+    SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeStatus,
     EventLoad,
@@ -35,6 +38,7 @@ from counterfoil.resources import (
     event_name,
 )
 from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.imports import read_window_label
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationLimits
 from counterfoil.resources.reopening import (
@@ -69,7 +73,7 @@ class StartResult(Enum):
 
     CREATED = auto()
     KNOWN = auto()
-    """It had an event, which may have been re-opened."""
+    """It had an event. ``Started.is_reopened`` says whether this one starts again."""
     REFUSED = auto()
     """It has no event: its name is taken, or the API server refuses the event."""
 
@@ -79,6 +83,7 @@ class Started(NamedTuple):
 
     result: StartResult
     event: EnvelopeEvent | None = None
+    is_reopened: bool = False
 
 
 @dataclass
@@ -90,6 +95,8 @@ class EventStarts:
     origin: Origin
     max_started: int | None
     """Maximum number of events that it creates or re-opens; None: the ceilings alone decide."""
+    since: datetime | None = None
+    """Creation of the Import. What it started and what has ended since, it does not start again."""
     created: int = 0
     started: int = 0
     """Number of events that were created or re-opened."""
@@ -118,18 +125,19 @@ class EventStarter:
         labels: Mapping[str, str] | None = None,
     ) -> Started:
         """
-        Let the envelope have an event; ``status`` is the envelope's, ``sender`` found it.
+        Let the envelope have an event; ``status`` is the envelope's, ``sender`` found it. ``labels`` mark
+        the event if it is created or starts again.
 
         Raises ``CeilingReached``, also if a quota has no room, ``StartForbidden``, ``ApiError``.
         """
         try:
-            known = await self._known(starts, envelope, status)
+            known = await self._known(starts, envelope, status, sender, labels or {})
             if known is not None:
                 return known
             if await self._create_event(starts, envelope, sender, labels or {}):
                 return Started(StartResult.CREATED)
             # Another process created it at this moment.
-            known = await self._known(starts, envelope, status)
+            known = await self._known(starts, envelope, status, sender, labels or {})
         except QuotaExceeded as full:
             raise CeilingReached(f"a quota has no room for another event ({full})") from full
         except Forbidden as refused:
@@ -143,7 +151,12 @@ class EventStarter:
         return known or Started(StartResult.KNOWN)
 
     async def _known(
-        self, starts: EventStarts, envelope: EnvelopeId, status: EnvelopeStatus
+        self,
+        starts: EventStarts,
+        envelope: EnvelopeId,
+        status: EnvelopeStatus,
+        sender: str,
+        labels: Mapping[str, str],
     ) -> Started | None:
         """Return the result if the name of the envelope's event is taken. An event that ended without
         archiving starts again, if that may end otherwise."""
@@ -165,11 +178,25 @@ class EventStarter:
                 extra={"organization": organization.name, "event": event.name},
             )
             return Started(StartResult.REFUSED)
-        if _may_end_otherwise(event, status):
-            await self._reserve(starts)
-            await self._reopen(starts, event)
-            starts.started += 1
-        return Started(StartResult.KNOWN, event)
+        if not may_end_otherwise(event, status) or _has_run_again(starts, event, status, labels):
+            return Started(StartResult.KNOWN, event)
+        await self._reserve(starts)
+        starts.started += 1
+        marked: EnvelopeEvent | None = event
+        if labels:
+            # First, so that the event is counted as soon as it is unfinished.
+            found_by = event.metadata.labels.get(SENDER_LABEL) or sender
+            marked = await self._with_labels(event, {**labels, SENDER_LABEL: found_by})
+        is_reopened = marked is not None and await self._reopen(starts, marked)
+        return Started(StartResult.KNOWN, event, is_reopened)
+
+    async def _with_labels(self, event: EnvelopeEvent, labels: Mapping[str, str]) -> EnvelopeEvent | None:
+        """Set labels of an event; None if it was changed or deleted meanwhile."""
+        changes = {"metadata": {"resourceVersion": event.metadata.resource_version, "labels": labels}}
+        try:
+            return EnvelopeEvent.parse(await self.kube.patch(EnvelopeEvent, event.name, changes))
+        except (Conflict, NotFound):
+            return None
 
     async def _reserve(self, starts: EventStarts) -> int:
         """Reserve room for one more unfinished event; return what releases it. Raises ``CeilingReached``,
@@ -199,7 +226,8 @@ class EventStarter:
             )
         return reserved
 
-    async def _reopen(self, starts: EventStarts, event: EnvelopeEvent) -> None:
+    async def _reopen(self, starts: EventStarts, event: EnvelopeEvent) -> bool:
+        """Start the event again; False if it was changed or deleted meanwhile."""
         message = (
             f"The {_word(starts)} found the envelope after the event was {event.status.phase} "
             f"({event.status.reason})."
@@ -208,8 +236,10 @@ class EventStarter:
             event.status, reason=_REOPENED[starts.origin], message=message, now=self.clock.now()
         )
         # Not enqueued here: the watch delivers it to the controller of its shard (rule 5).
-        if await write_status_or_skip(self.kube, event, status) is not None:
-            _log.info("the %s re-opened an event", _word(starts), extra={"event": event.name})
+        if await write_status_or_skip(self.kube, event, status) is None:
+            return False
+        _log.info("the %s re-opened an event", _word(starts), extra={"event": event.name})
+        return True
 
     async def _create_event(
         self, starts: EventStarts, envelope: EnvelopeId, sender: str, labels: Mapping[str, str]
@@ -245,6 +275,21 @@ def _word(starts: EventStarts) -> str:
     return starts.origin.lower()
 
 
+def _has_run_again(
+    starts: EventStarts, event: EnvelopeEvent, found: EnvelopeStatus, labels: Mapping[str, str]
+) -> bool:
+    """Whether the same Import started the event, and it has ended since with the envelope's status of now."""
+    of_event, of_search = (
+        read_window_label(each.get(IMPORT_WINDOW_LABEL, "")) for each in (event.metadata.labels, labels)
+    )
+    if of_event is None or of_search is None or of_event.imported != of_search.imported:
+        return False
+    ended, since = event.status.completion_time, starts.since
+    envelope = event.status.envelope
+    has_ended = ended is not None and since is not None and ended > since
+    return has_ended and (envelope is None or envelope.status == found)
+
+
 def _half(limits: OrganizationLimits) -> OrganizationLimits:
     """Return the ceilings of a search: the other half is left to callbacks."""
     unfinished, unknown = limits.unfinished_events, limits.unknown_envelopes
@@ -253,7 +298,7 @@ def _half(limits: OrganizationLimits) -> OrganizationLimits:
     )
 
 
-def _may_end_otherwise(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
+def may_end_otherwise(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
     """Whether a finished event did not archive its envelope, and may do so now; or an archived one may have
     to archive it again."""
     phase, reason = event.status.phase, event.status.reason

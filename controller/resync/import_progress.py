@@ -84,9 +84,17 @@ class WindowCount:
     refused: int = 0
     created: int = 0
     """Events of the Import, also those that it created in this window before a restart."""
+    reopened: int = 0
+    """Known events that started again, also before a restart. They are events of the Import, too."""
     groups: dict[EnvelopeStatus, int] = field(default_factory=dict)
     doubt: str = ""
     """Why eSAW may have left envelopes out."""
+
+    def add_event(self, *, is_created: bool) -> None:
+        """Count an event that the Import created, or one that it started again."""
+        self.created += is_created
+        self.known += not is_created
+        self.reopened += not is_created
 
     def add(self, status: EnvelopeStatus) -> None:
         """Count one envelope of this status."""
@@ -318,7 +326,8 @@ def after_search(imported: Import, search: Search, count: WindowCount, now: date
     )
     senders = tuple(entry if each.name == entry.name else each for each in status.senders)
     windows_done = sum(each.windows_done for each in senders)
-    opened = (ImportWindow(id=search.id, events=count.created),) if count.created else ()
+    events = count.created + count.reopened
+    opened = (ImportWindow(id=search.id, events=events),) if events else ()
     is_dry_run = imported.spec.dry_run
     return replace(
         status,
@@ -327,6 +336,7 @@ def after_search(imported: Import, search: Search, count: WindowCount, now: date
         cursor=f"{_reached(imported, search):%Y-%m-%d}",
         found=status.found + sum(count.groups.values()) + count.refused,
         known=status.known + count.known,
+        reopened=status.reopened + count.reopened,
         refused=status.refused + count.refused,
         open_windows=status.open_windows if is_dry_run else (*status.open_windows, *opened),
         groups=_with_groups(status.groups, search.window.start.year, count.groups),
@@ -439,6 +449,9 @@ def _result(imported: Import) -> str:
     verb = "Counted" if imported.spec.dry_run else "Found"
     doubtful = [each.name for each in status.senders if each.doubt]
     message = f"{verb} {status.found} envelopes, {status.known} of which had an event before."
+    if status.reopened:
+        verb = "would start" if imported.spec.dry_run else "started"
+        message += f" {status.reopened} of these {verb} again, since they ended without an archive."
     if status.refused:
         message += f" {status.refused} envelopes got no event: the log of the controller has the reason."
     if doubtful:

@@ -30,6 +30,7 @@ from controller.resync.event_starter import (
     Started,
     StartForbidden,
     StartResult,
+    may_end_otherwise,
 )
 from controller.resync.import_progress import (
     MAX_MESSAGE,
@@ -474,7 +475,11 @@ class _WindowSearch:
         """
         runner, imported, count = self.runner, self.imported, WindowCount()
         starts = EventStarts(
-            self.organization, self.organization.spec.archive_action or "", Origin.IMPORT, None
+            self.organization,
+            self.organization.spec.archive_action or "",
+            Origin.IMPORT,
+            None,
+            since=imported.metadata.creation_timestamp,
         )
         statuses = imported.spec.statuses or self.organization.spec.statuses
         earlier = await self._earlier_events()
@@ -491,24 +496,25 @@ class _WindowSearch:
                 await self._take(starts, listed, count)
                 earlier.pop(listed.id or "", None)
             count.doubt = search.doubt
-        for status in earlier.values():
-            count.created += 1
+        for status, origin in earlier.values():
+            count.add_event(is_created=origin is Origin.IMPORT)
             count.add(status)
         return count
 
-    async def _earlier_events(self) -> dict[str, EnvelopeStatus]:
+    async def _earlier_events(self) -> dict[str, tuple[EnvelopeStatus, Origin]]:
         """
-        Return envelope and status of the events that an interrupted search of this window created.
+        Return envelope, status and origin of the events that an interrupted search of this window started.
 
         eSAW may not list their envelopes any more: what was archived may be deleted there since.
         """
         labels = f"{IMPORT_LABEL}={self.imported.name},{IMPORT_WINDOW_LABEL}={self.search.id}"
-        found = dict[str, EnvelopeStatus]()
+        found = dict[str, tuple[EnvelopeStatus, Origin]]()
         async for event in self.runner.kube.list_readable(EnvelopeEvent, labels=labels):
             envelope = event.status.envelope
             known = envelope.status if envelope is not None else ""
             is_known = known in set(EnvelopeStatus)
-            found[event.spec.envelope_id] = EnvelopeStatus(known) if is_known else EnvelopeStatus.COMPLETED
+            status = EnvelopeStatus(known) if is_known else EnvelopeStatus.COMPLETED
+            found[event.spec.envelope_id] = (status, event.spec.origin)
         return found
 
     async def _take(self, starts: EventStarts, listed: ListedEnvelope, count: WindowCount) -> None:
@@ -517,14 +523,19 @@ class _WindowSearch:
             return
         await self._check()
         if self.imported.spec.dry_run:
-            started = await self._looked_up(starts, listed.id)
+            started = await self._looked_up(starts, listed.id, listed.status)
         else:
             started = await self._started(starts, listed.id, listed.status)
         if started.result is StartResult.REFUSED:
             count.refused += 1
             return
-        if started.result is StartResult.CREATED or _window_of(started) == self.search.id:
-            count.created += 1
+        if started.result is StartResult.CREATED:
+            count.add_event(is_created=True)
+        elif started.is_reopened:
+            count.add_event(is_created=False)
+        elif started.event is not None and _window_of(started) == self.search.id:
+            # Of a search of this window that was interrupted.
+            count.add_event(is_created=started.event.spec.origin is Origin.IMPORT)
         elif self._is_own(started):
             # Another window of this Import listed it, too, and counts it.
             return
@@ -547,7 +558,7 @@ class _WindowSearch:
             sender=self.sender.name,
             labels={IMPORT_LABEL: self.imported.name, IMPORT_WINDOW_LABEL: self.search.id},
         )
-        if started.result is StartResult.CREATED:
+        if started.result is StartResult.CREATED or started.is_reopened:
             self._room -= 1
             self.runner.created(self.imported)
             if self.runner.progressed(self.imported, _CEILING):
@@ -586,11 +597,13 @@ class _WindowSearch:
             raise _Full
         await runner.clock.sleep(ROOM_SECONDS)
 
-    async def _looked_up(self, starts: EventStarts, envelope: EnvelopeId) -> Started:
+    async def _looked_up(self, starts: EventStarts, envelope: EnvelopeId, status: EnvelopeStatus) -> Started:
+        """Return what a start would do. Raises ``ApiError``."""
         name = event_name(self.organization.name, envelope, starts.action)
         try:
             raw = await self.runner.kube.get(EnvelopeEvent, name)
-            return Started(StartResult.KNOWN, EnvelopeEvent.parse(raw))
+            event = EnvelopeEvent.parse(raw)
+            return Started(StartResult.KNOWN, event, may_end_otherwise(event, status))
         except NotFound:
             return Started(StartResult.CREATED)
         except ResourceInvalid:

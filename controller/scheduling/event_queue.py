@@ -15,7 +15,7 @@ from controller.scheduling.due import EPOCH, due_time, has_request, is_suspended
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
-from counterfoil.resources import EnvelopeEvent, Origin
+from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin
 from counterfoil.resources.reopening import REDELIVERED, has_new_delivery
 
 CALLBACK_PAUSE = timedelta(minutes=1)
@@ -134,7 +134,9 @@ class EventQueue:
 
     def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
         begin = self._begin(event)
-        is_import = event.spec.origin is Origin.IMPORT
+        # An Import marks the events that it creates and those that it starts again.
+        is_started_by_import = IMPORT_LABEL in event.metadata.labels and not _is_started_by_callback(event)
+        is_import = event.spec.origin is Origin.IMPORT or is_started_by_import
         return QueueItem(
             sort_key=f"{int(is_import)} {begin.isoformat() if begin else ''} {event.name}",
             event=event.name,

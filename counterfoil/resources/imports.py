@@ -194,7 +194,9 @@ class ImportWindow(ResourcePart, frozen=True):
     """A window whose events are not all finished, and so not counted yet."""
 
     id: Annotated[str, schema("Value of the label `counterfoil.dev/import-window`.", maxLength=63)]
-    events: Annotated[int, schema("Number of events that the Import created in it.", minimum=0)]
+    events: Annotated[
+        int, schema("Number of events that the Import created or started again in it.", minimum=0)
+    ]
 
 
 class ImportWindows(ResourcePart, frozen=True):
@@ -244,6 +246,14 @@ class ImportStatus(ResourcePart, frozen=True):
         schema(
             "Number of listed envelopes that had an event before, of a callback or of another Import. One "
             "that two Senders see counts twice.",
+            minimum=0,
+        ),
+    ] = 0
+    reopened: Annotated[
+        int,
+        schema(
+            "Number of the known envelopes whose event starts again, since it ended without an archive. In a "
+            "dry run: those that would start again.",
             minimum=0,
         ),
     ] = 0

@@ -143,7 +143,6 @@ def an_ended_event(number: int, phase: Phase, reason: str) -> EnvelopeEvent:
     return ended.status(completion_time=BEFORE, envelope=None).build()
 
 
-@pytest.mark.xfail(strict=True, reason="events that start again take no room and are in no count")
 @pytest.mark.parametrize(
     ("phase", "reason"), [(Phase.SUCCEEDED, "Recorded"), (Phase.SKIPPED, "UnexpectedStatus")]
 )
@@ -167,7 +166,6 @@ async def test_events_that_an_import_starts_again_are_bounded_and_counted(phase:
     assert "5 of these started again" in message_of(scene, "Complete")
 
 
-@pytest.mark.xfail(strict=True, reason="an Import does not wait for events that started again")
 async def test_an_import_is_not_complete_before_the_events_that_it_started_again_have_ended() -> None:
     scene = Scene()
     scene.kube.put(an_ended_event(1, Phase.SUCCEEDED, "Recorded"))
@@ -179,7 +177,6 @@ async def test_an_import_is_not_complete_before_the_events_that_it_started_again
     assert (status.failed, scene.condition("Complete")[0]) == (1, "True")
 
 
-@pytest.mark.xfail(strict=True, reason="events that start again take no room and are in no count")
 @pytest.mark.parametrize("writes", range(6))
 async def test_an_import_that_is_killed_at_any_write_counts_each_event_that_started_again_once(
     writes: int,
@@ -208,7 +205,6 @@ async def test_an_import_that_is_killed_at_any_write_counts_each_event_that_star
     assert (status.archived, status.known, status.reopened) == (2, 2, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="a dry run counts them as known only")
 async def test_a_dry_run_counts_how_many_events_would_start_again() -> None:
     scene = Scene(dryRun=True)
     scene.kube.put(an_ended_event(1, Phase.SUCCEEDED, "Recorded"))

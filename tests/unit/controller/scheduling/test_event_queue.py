@@ -207,7 +207,6 @@ def test_an_event_that_waits_and_that_no_callback_wakes_is_not_due() -> None:
     assert not scene.is_due
 
 
-@pytest.mark.xfail(strict=True, reason="an event that an Import starts again has its old place")
 async def test_an_old_event_that_an_import_starts_again_comes_after_newer_callbacks() -> None:
     scene = Scene()
     again = an_event("e-1").created(NOON - timedelta(days=20)).labelled(IMPORT_LABEL, "old-stock").build()
