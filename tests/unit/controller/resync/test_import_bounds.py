@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import partial
@@ -212,3 +213,23 @@ async def test_a_dry_run_counts_how_many_events_would_start_again() -> None:
     status = await scene.advance()
     assert (status.found, status.known, status.reopened, scene.unfinished()) == (2, 1, 1, [])
     assert "1 of these would start again" in message_of(scene, "Complete")
+
+
+@pytest.mark.xfail(strict=True, reason="each search of a window begins with its first envelope")
+async def test_a_window_that_was_left_without_room_does_not_look_up_its_envelopes_again() -> None:
+    scene = Scene(maxUnfinished=1)
+    scene.finds("anna", "no-guid", *(numbered(each) for each in range(6)))
+    looked_up = Counter[str]()
+    get = scene.kube.get
+
+    async def counted(kind: type[Resource], name: str) -> Any:
+        looked_up[name] += kind is EnvelopeEvent
+        return await get(kind, name)
+
+    with patch.object(scene.kube, "get", counted):
+        for _ in range(7):
+            await scene.advance()
+            scene.finish_all()
+        status = await scene.advance()
+    assert (status.found, status.known, status.refused, status.archived) == (7, 0, 1, 6)
+    assert max(looked_up.values()) <= 2
