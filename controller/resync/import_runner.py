@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache, is_usable
-from controller.resync.envelope_listing import EnvelopeListing, ListedEnvelope, TooManyListed, user_of
+from controller.resync.envelope_listing import EnvelopeListing, TooManyListed, user_of
 from controller.resync.envelope_search import EnvelopeSearch, ListMemory, TooManyRequests
 from controller.resync.event_load import NOT_ARCHIVED
 from controller.resync.event_starter import (
@@ -151,6 +151,9 @@ class ImportRunner:
         default_factory=lambda: defaultdict(ListMemory)
     )
     """Conclusions from eSAW's lists, by uid of the Import and name of the Sender."""
+    _left: dict[tuple[str, str], "_WindowSearch"] = field(default_factory=dict)
+    """Searches that were left without room, by uid of the Import and id of the window: they continue without
+    another look-up of what they counted."""
     _full: set[str] = field(default_factory=set)
     """Uids of the Imports that had no room for one more unfinished event."""
     _counted: set[str] = field(default_factory=set)
@@ -195,7 +198,7 @@ class ImportRunner:
     def _forget_others(self, unfinished: Iterable[Import]) -> None:
         """Drop the state of Imports that are complete or deleted."""
         uids, names = {each.uid for each in unfinished}, {each.name for each in unfinished}
-        for memory in (self._problems, self._memories):
+        for memory in (self._problems, self._memories, self._left):
             for key in [each for each in memory if each[0] not in uids]:
                 del memory[key]
         for gone in self._counted - names:
@@ -421,12 +424,15 @@ class ImportRunner:
         if organization is None or sender is None:
             return None
         window = _WindowSearch(self, imported, search, organization, sender)
+        if (left := self._left.pop((imported.uid, search.id), None)) is not None:
+            window.count, window.counted = left.count, left.counted
         try:
             count = await window.run()
         except _Interrupted:
             return None
         except _Full:
             self._full.add(imported.uid)
+            self._left[imported.uid, search.id] = window
         except CeilingReached as reached:
             failure = SearchFailure("ImportCeiling", f"The Import waits: {reached}.")
             self._put_aside(imported, _CEILING, failure)
@@ -460,6 +466,9 @@ class _WindowSearch:
     search: Search
     organization: Organization
     sender: Sender
+    count: WindowCount = field(default_factory=WindowCount)
+    counted: set[str] = field(default_factory=set)
+    """Ids of the envelopes in the count."""
     _room: int = 0
     """Number of events that may be created before unfinished ones are counted again."""
     _read: float = float("-inf")
@@ -473,7 +482,7 @@ class _WindowSearch:
         Raises ``_Interrupted``, ``_Full``, ``CeilingReached``, ``StartForbidden``, ``KeyUnusable``,
         ``EsawError``, ``TooManyListed``, ``TooManyRequests``, ``ApiError``.
         """
-        runner, imported, count = self.runner, self.imported, WindowCount()
+        runner, imported, count, without_id = self.runner, self.imported, self.count, 0
         starts = EventStarts(
             self.organization,
             self.organization.spec.archive_action or "",
@@ -493,10 +502,14 @@ class _WindowSearch:
             search = EnvelopeSearch(user, runner.bounds.requests, memory)
             listing = EnvelopeListing(search, runner.bounds.hits)
             async for listed in listing.listed(statuses, self.search.window):
-                await self._take(starts, listed, count)
-                earlier.pop(listed.id or "", None)
+                if listed.id is None:
+                    without_id += 1
+                elif listed.id not in self.counted:
+                    await self._take(starts, listed.id, listed.status, count)
+                    self.counted.add(listed.id)
             count.doubt = search.doubt
-        for status, origin in earlier.values():
+        count.refused += without_id
+        for status, origin in (event for envelope, event in earlier.items() if envelope not in self.counted):
             count.add_event(is_created=origin is Origin.IMPORT)
             count.add(status)
         return count
@@ -517,15 +530,14 @@ class _WindowSearch:
             found[event.spec.envelope_id] = (status, event.spec.origin)
         return found
 
-    async def _take(self, starts: EventStarts, listed: ListedEnvelope, count: WindowCount) -> None:
-        if listed.id is None:
-            count.refused += 1
-            return
+    async def _take(
+        self, starts: EventStarts, envelope: EnvelopeId, status: EnvelopeStatus, count: WindowCount
+    ) -> None:
         await self._check()
         if self.imported.spec.dry_run:
-            started = await self._looked_up(starts, listed.id, listed.status)
+            started = await self._looked_up(starts, envelope, status)
         else:
-            started = await self._started(starts, listed.id, listed.status)
+            started = await self._started(starts, envelope, status)
         if started.result is StartResult.REFUSED:
             count.refused += 1
             return
@@ -541,7 +553,7 @@ class _WindowSearch:
             return
         else:
             count.known += 1
-        count.add(listed.status)
+        count.add(status)
 
     def _is_own(self, started: Started) -> bool:
         label = read_window_label(_window_of(started))

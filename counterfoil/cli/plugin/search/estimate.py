@@ -78,9 +78,9 @@ def _time_of_day(text: str) -> timedelta:
 def estimate_lines(
     imported: Import, organization: Organization, events: Iterable[EnvelopeEvent]
 ) -> list[str]:
-    """Return the estimate for the envelopes that a dry run counted so far and that have no event."""
+    """Return the estimate for the envelopes that a dry run counted so far and that it would archive."""
     status = imported.status
-    envelopes = status.found - status.known - status.refused
+    envelopes = status.found - status.known - status.refused + status.reopened
     if envelopes <= 0:
         return []
     means = means_of(events)

@@ -102,18 +102,18 @@ async def run(
     except AlreadyExists:
         words = f"Import/{imported.name} exists already. Choose another --name, or show it without --from."
         raise CommandError(ExitStatus.NOT_ALL, words) from None
-    if args.watch:
-        return await _watch(kube, created.name, args.output, out, sleep)
-    if is_for_programs(args.output):
-        out.write(format_answer(args.output, created.to_dict()))
-    else:
+    if not is_for_programs(args.output):
         out.write(f"Import/{created.name} is created. The controller begins within seconds.\n")
         if organization.spec.cleanup.policy is CleanupPolicy.DELETE and not args.dry_run:
             out.write(
                 "cleanup.policy of the Organization is Delete: imported envelopes are deleted in "
-                f"eSignAnyWhere too. To stop it: kubectl counterfoil suspend import {created.name}\n"
+                "eSignAnyWhere too. To stop it: "
+                f"kubectl counterfoil -n {kube.namespace} suspend import {created.name}\n"
             )
-    return ExitStatus.DONE
+        out.flush()
+    elif not args.watch:
+        out.write(format_answer(args.output, created.to_dict()))
+    return await _watch(kube, created.name, args.output, out, sleep) if args.watch else ExitStatus.DONE
 
 
 def _date(text: str) -> str:
@@ -254,6 +254,9 @@ def describe(imported: Import) -> str:
     ready = find_condition(status.conditions, "Ready")
     span = f"{spec.from_} to {spec.until or 'its creation'}"
     lines = [f"Import/{imported.name} ({span}{', only counted' if spec.dry_run else ''})", progress(imported)]
+    if status.reopened:
+        verb = "would start" if spec.dry_run else "started"
+        lines.append(f"{status.reopened} of the known ones {verb} again: they ended without an archive")
     if status.refused:
         refused = counted(status.refused, "envelope")
         lines.append(f"{refused} without an event: the log of the controller has the reason")

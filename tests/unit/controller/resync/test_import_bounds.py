@@ -215,7 +215,6 @@ async def test_a_dry_run_counts_how_many_events_would_start_again() -> None:
     assert "1 of these would start again" in message_of(scene, "Complete")
 
 
-@pytest.mark.xfail(strict=True, reason="each search of a window begins with its first envelope")
 async def test_a_window_that_was_left_without_room_does_not_look_up_its_envelopes_again() -> None:
     scene = Scene(maxUnfinished=1)
     scene.finds("anna", "no-guid", *(numbered(each) for each in range(6)))

@@ -206,7 +206,6 @@ async def test_it_says_that_the_policy_delete_deletes_imported_envelopes(
     assert "imported envelopes are deleted" not in said
 
 
-@pytest.mark.xfail(strict=True, reason="the command names no namespace, and a watch prints no warning")
 async def test_a_watch_warns_before_imported_envelopes_are_deleted_and_names_the_namespace() -> None:
     kube = InMemoryKubeClient(an_organization(cleanup={"policy": "Delete"}))
     create = kube.create
@@ -221,7 +220,10 @@ async def test_a_watch_warns_before_imported_envelopes_are_deleted_and_names_the
 
 async def test_a_dry_run_shows_its_estimate_and_the_command_that_asks_for_missing_keys() -> None:
     imported = an_import(
-        found=2, senders=[{"name": "anna", "reason": "ConsentRequired", "message": "No consent."}]
+        found=5,
+        known=4,
+        reopened=1,
+        senders=[{"name": "anna", "reason": "ConsentRequired", "message": "No consent."}],
     ).to_dict()
     imported["spec"]["dryRun"] = True
     kube = InMemoryKubeClient(
@@ -230,5 +232,6 @@ async def test_a_dry_run_shows_its_estimate_and_the_command_that_asks_for_missin
 
     _, said = await told(kube, "old")
 
+    assert "1 of the known ones would start again" in said
     assert "to import: 2 envelopes. Their size is unknown" in said
     assert said.endswith(f"  kubectl -n {kube.namespace} label senders anna counterfoil.dev/request=ask\n")
