@@ -56,14 +56,18 @@ def code_lines(source: str) -> int:
     return len(lines)
 
 
-def counts(root: Path) -> Iterator[Count]:
-    """Yield the count of each product package, followed by those of its first-level subpackages."""
+def packages(root: Path) -> Iterator[str]:
+    """Yield each product package, followed by its first-level subpackages."""
     for package in PRODUCT:
-        yield count(root, package)
+        yield package
         for folder in sorted(each for each in (root / package).iterdir() if each.is_dir()):
-            below = count(root, f"{package}/{folder.name}")
-            if below.modules:
-                yield below
+            if any(folder.rglob("*.py")):
+                yield f"{package}/{folder.name}"
+
+
+def counts(root: Path) -> Iterator[Count]:
+    """Yield the count of each product package, and those of its first-level subpackages."""
+    yield from (count(root, each) for each in packages(root))
 
 
 class SmallModules(NamedTuple):
