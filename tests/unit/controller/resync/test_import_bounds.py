@@ -18,12 +18,12 @@ from counterfoil.kube.errors import ApiError, api_error
 from counterfoil.resources import EnvelopeEvent, Phase, Resource, find_condition
 from tests.support.builders import NOON, an_event
 from tests.support.fakes.finding_esaw import numbered
-from tests.unit.controller.resync.test_import_runner import NAME, Scene
+from tests.support.scenes.imports import NAME, ImportScene
 
 
 async def test_counting_a_window_needs_no_memory_for_each_of_its_events() -> None:
     async def peak(events: int) -> int:
-        scene = Scene(maxUnfinished=5000)
+        scene = ImportScene(maxUnfinished=5000)
         scene.finds("anna", *(numbered(each) for each in range(events)))
         await scene.advance()
         files = (f"{number}.pdf" for number in range(100))
@@ -60,7 +60,7 @@ def refusal(message: str) -> ApiError:
     return api_error(403, msgspec.json.encode(status), None, creating=True)
 
 
-def message_of(scene: Scene, type_: str) -> str:
+def message_of(scene: ImportScene, type_: str) -> str:
     found = find_condition(scene.status_now.conditions, type_)
     assert found is not None
     return found.message
@@ -73,7 +73,7 @@ FULL = (
 DENIED = 'admission webhook "validation.gatekeeper.sh" denied the request: [no-cost-centre] label missing'
 
 
-def refuse(scene: Scene, message: str, *envelopes: str) -> None:
+def refuse(scene: ImportScene, message: str, *envelopes: str) -> None:
     """Let the API server refuse the events of these envelopes, or all of them."""
     create = scene.kube.create
 
@@ -95,7 +95,7 @@ def real_again() -> Iterator[None]:
     ("callbacks", "imported"), [(0, 10), (6, 7), (11, 4), (19, 0)], ids=["none", "few", "half", "full"]
 )
 async def test_an_import_takes_half_of_the_quota_that_callbacks_leave(callbacks: int, imported: int) -> None:
-    scene = Scene(bounds=ImportBounds(quota=20), maxUnfinished=3)
+    scene = ImportScene(bounds=ImportBounds(quota=20), maxUnfinished=3)
     for number in range(callbacks):
         done = an_event(numbered(1000 + number)).archived().in_phase(Phase.SUCCEEDED)
         scene.kube.put(done.build())
@@ -110,7 +110,7 @@ async def test_an_import_takes_half_of_the_quota_that_callbacks_leave(callbacks:
 
 
 async def test_a_quota_that_is_full_holds_the_import_and_is_named() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", numbered(1))
     refuse(scene, FULL)
     await scene.advance()
@@ -123,7 +123,7 @@ async def test_a_quota_that_is_full_holds_the_import_and_is_named() -> None:
 
 
 async def test_an_event_that_the_cluster_forbids_puts_its_sender_aside_and_no_other() -> None:
-    scene = Scene("anna", "bert")
+    scene = ImportScene("anna", "bert")
     scene.finds("anna", numbered(1), numbered(2))
     scene.finds("bert", numbered(3))
     refuse(scene, DENIED, numbered(1))
@@ -148,7 +148,7 @@ def an_ended_event(number: int, phase: Phase, reason: str) -> EnvelopeEvent:
     ("phase", "reason"), [(Phase.SUCCEEDED, "Recorded"), (Phase.SKIPPED, "UnexpectedStatus")]
 )
 async def test_events_that_an_import_starts_again_are_bounded_and_counted(phase: Phase, reason: str) -> None:
-    scene = Scene(maxUnfinished=2)
+    scene = ImportScene(maxUnfinished=2)
     for number in range(5):
         scene.kube.put(an_ended_event(number, phase, reason))
     scene.finds("anna", *(numbered(number) for number in range(6)))
@@ -168,7 +168,7 @@ async def test_events_that_an_import_starts_again_are_bounded_and_counted(phase:
 
 
 async def test_an_import_is_not_complete_before_the_events_that_it_started_again_have_ended() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.kube.put(an_ended_event(1, Phase.SUCCEEDED, "Recorded"))
     scene.finds("anna", numbered(1))
     await scene.advance()
@@ -182,7 +182,7 @@ async def test_an_import_is_not_complete_before_the_events_that_it_started_again
 async def test_an_import_that_is_killed_at_any_write_counts_each_event_that_started_again_once(
     writes: int,
 ) -> None:
-    scene = Scene()
+    scene = ImportScene()
     for number in range(2):
         scene.kube.put(an_ended_event(number, Phase.SUCCEEDED, "Recorded"))
     scene.finds("anna", numbered(0), numbered(1))
@@ -207,7 +207,7 @@ async def test_an_import_that_is_killed_at_any_write_counts_each_event_that_star
 
 
 async def test_a_dry_run_counts_how_many_events_would_start_again() -> None:
-    scene = Scene(dryRun=True)
+    scene = ImportScene(dryRun=True)
     scene.kube.put(an_ended_event(1, Phase.SUCCEEDED, "Recorded"))
     scene.finds("anna", numbered(1), numbered(2))
     status = await scene.advance()
@@ -216,7 +216,7 @@ async def test_a_dry_run_counts_how_many_events_would_start_again() -> None:
 
 
 async def test_a_window_that_was_left_without_room_does_not_look_up_its_envelopes_again() -> None:
-    scene = Scene(maxUnfinished=1)
+    scene = ImportScene(maxUnfinished=1)
     scene.finds("anna", "no-guid", *(numbered(each) for each in range(6)))
     looked_up = Counter[str]()
     get = scene.kube.get

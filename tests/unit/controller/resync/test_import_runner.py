@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from controller.resync.event_starter import EventStarter
 from controller.resync.import_progress import windows_of
-from controller.resync.import_runner import FAILURE_SECONDS, POLL_SECONDS, ImportBounds, ImportRunner
+from controller.resync.import_runner import FAILURE_SECONDS, ImportBounds
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, UnexpectedRedirect
 from counterfoil.kube.errors import Conflict, Unavailable
@@ -20,7 +19,6 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     Import,
-    ImportStatus,
     Origin,
     Phase,
     Sender,
@@ -33,130 +31,18 @@ from tests.support.builders import (
     NOON,
     a_sender,
     an_event,
-    an_organization,
     known_to_work,
     ready,
 )
-from tests.support.fakes.esaw import FakeEsawClients
-from tests.support.fakes.finding_esaw import FindingEsawClient, key_of, numbered
+from tests.support.fakes.finding_esaw import key_of, numbered
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.controller_parts import ControllerParts
+from tests.support.scenes.imports import NAME, ImportScene, an_import
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
-NAME = "old-stock"
-
-
-def an_import(*, uid: str = "uid-old-stock", **spec: Any) -> Import:
-    return Import.parse(
-        {
-            "metadata": {
-                "name": NAME,
-                "uid": uid,
-                "resourceVersion": "1",
-                "generation": 1,
-                "creationTimestamp": NOON.isoformat(),
-            },
-            "spec": {"organizationRef": {"name": "acme"}, "from": "2026-06-01", **spec},
-        }
-    )
-
-
-class Scene(ControllerParts):
-    def __init__(
-        self,
-        *senders: str,
-        bounds: ImportBounds | None = None,
-        organization: dict[str, Any] | None = None,
-        **spec: Any,
-    ) -> None:
-        self.finding = FindingEsawClient()
-        super().__init__(esaw_clients=FakeEsawClients(self.finding))
-        self.bounds = bounds or ImportBounds()
-        self.cache.organizations.put(an_organization(**(organization or {})))
-        self.cache.archives.put(ready(an_archive()))
-        for name in senders or ("anna",):
-            self.put_sender(name)
-        self.kube.put(an_import(**spec))
-        self.runner = self.new_runner()
-
-    def new_runner(self) -> ImportRunner:
-        """The runner of one more process."""
-        return ImportRunner(
-            kube=self.kube,
-            cache=self.cache,
-            sender_keys=self.sender_keys,
-            esaw_clients=self.esaw_clients,
-            event_starter=EventStarter(self.kube, self.clock, self.metrics, lambda _: None),
-            clock=self.clock,
-            metrics=self.metrics,
-            bounds=self.bounds,
-        )
-
-    def put_sender(self, name: str, **changes: Any) -> None:
-        sender = known_to_work(a_sender(name, **changes), key_of(name))
-        self.cache.senders.put(sender)
-        self.kube.put(sender)
-        self.kube.put_secret(f"{name}-key", "token", {"token": key_of(name).encode()})
-
-    def finds(self, sender: str, *envelopes: str, status: EnvelopeStatus = EnvelopeStatus.COMPLETED) -> None:
-        self.finding.finds.setdefault(key_of(sender), {})[status] = list(envelopes)
-
-    async def advance(self) -> ImportStatus:
-        await self.runner.advance(NAME)
-        return self.status_now
-
-    async def run_for(self, polls: int, runner: ImportRunner | None = None) -> None:
-        """Let a process, by default a new one, read all Imports this number of times."""
-        begun = self.clock.monotonic()
-        task = asyncio.create_task((runner or self.new_runner()).run())
-        for _ in range(1000):
-            await asyncio.sleep(0)
-            if self.clock.monotonic() >= begun + (polls - 0.5) * POLL_SECONDS:
-                break
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    async def complete(self) -> ImportStatus:
-        """Import, let all events succeed, and import again."""
-        await self.advance()
-        self.finish_all()
-        return await self.advance()
-
-    @property
-    def status_now(self) -> ImportStatus:
-        return Import.parse(self.kube.objects[Import.PLURAL, NAME]).status
-
-    def condition(self, type_: str) -> tuple[str, str]:
-        found = find_condition(self.status_now.conditions, type_)
-        assert found is not None
-        return found.status, found.reason
-
-    def events(self) -> list[EnvelopeEvent]:
-        return [
-            EnvelopeEvent.parse(raw)
-            for (plural, _), raw in self.kube.objects.items()
-            if plural == EnvelopeEvent.PLURAL
-        ]
-
-    def unfinished(self) -> list[EnvelopeEvent]:
-        return [each for each in self.events() if not each.status.phase.is_final]
-
-    def wait_for_a_person(self, phase: Phase, reason: str) -> None:
-        """Let each unfinished event wait with this reason."""
-        for event in self.unfinished():
-            self.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": phase.value, "reason": reason}})
-
-    def finish_all(self, phase: Phase = Phase.SUCCEEDED) -> None:
-        status = {"phase": phase.value}
-        if phase is Phase.SUCCEEDED:
-            done = an_event().archived("a.pdf", "b.pdf").in_phase(phase).build()
-            status = done.to_dict()["status"]
-        for event in self.unfinished():
-            self.kube.edit(EnvelopeEvent, event.name, {"status": status})
 
 
 async def test_an_old_envelope_becomes_an_event_of_its_sender() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", ENVELOPE)
     scene.finding.sent[ENVELOPE] = NOON - timedelta(days=20)
     status = await scene.advance()
@@ -169,7 +55,7 @@ async def test_an_old_envelope_becomes_an_event_of_its_sender() -> None:
 
 
 async def test_an_import_is_complete_when_all_its_events_are_finished_and_counted() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", ENVELOPE, SECOND)
     scene.finding.sent[ENVELOPE] = NOON - timedelta(days=20)
     status = await scene.complete()
@@ -180,7 +66,7 @@ async def test_an_import_is_complete_when_all_its_events_are_finished_and_counte
 
 
 async def test_failed_and_skipped_events_are_counted_apart() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", ENVELOPE)
     await scene.advance()
     scene.finish_all(Phase.FAILED)
@@ -190,7 +76,7 @@ async def test_failed_and_skipped_events_are_counted_apart() -> None:
 
 
 async def test_the_span_is_searched_to_its_ends_and_nowhere_else() -> None:
-    scene = Scene(until="2026-06-10")
+    scene = ImportScene(until="2026-06-10")
     inside, before, after = (numbered(each) for each in range(3))
     scene.finds("anna", inside, before, after)
     scene.finding.sent = {
@@ -203,7 +89,7 @@ async def test_the_span_is_searched_to_its_ends_and_nowhere_else() -> None:
 
 
 async def test_an_envelope_with_an_event_is_known_and_gets_no_second_one() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED).build())
     scene.finds("anna", ENVELOPE)
     status = await scene.advance()
@@ -213,7 +99,7 @@ async def test_an_envelope_with_an_event_is_known_and_gets_no_second_one() -> No
 
 
 async def test_the_events_of_an_earlier_import_of_the_same_name_are_known() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", ENVELOPE)
     await scene.complete()
     scene.kube.put(an_import(uid="another"))
@@ -222,7 +108,7 @@ async def test_the_events_of_an_earlier_import_of_the_same_name_are_known() -> N
 
 
 async def test_an_envelope_that_two_senders_see_is_counted_once() -> None:
-    scene = Scene("anna", "bert")
+    scene = ImportScene("anna", "bert")
     scene.finds("anna", ENVELOPE)
     scene.finds("bert", ENVELOPE)
     status = await scene.complete()
@@ -231,7 +117,7 @@ async def test_an_envelope_that_two_senders_see_is_counted_once() -> None:
 
 @pytest.mark.parametrize("writes", range(1, 12))
 async def test_an_import_that_is_killed_at_any_write_counts_each_envelope_once(writes: int) -> None:
-    scene = Scene("anna", "bert")
+    scene = ImportScene("anna", "bert")
     scene.finds("anna", *(numbered(each) for each in range(3)))
     scene.finds("bert", *(numbered(each) for each in range(3, 6)))
     done = 0
@@ -257,7 +143,7 @@ async def test_an_import_that_is_killed_at_any_write_counts_each_envelope_once(w
 
 
 async def test_an_envelope_that_was_deleted_in_esaw_before_its_window_was_counted_counts() -> None:
-    scene = Scene(maxUnfinished=1)
+    scene = ImportScene(maxUnfinished=1)
     scene.finds("anna", ENVELOPE, SECOND)
     scene.kube.just_before("create", lambda: scene.kube.edit(Import, NAME, {"spec": {"suspend": True}}))
     await scene.advance()
@@ -270,7 +156,7 @@ async def test_an_envelope_that_was_deleted_in_esaw_before_its_window_was_counte
 
 
 async def test_a_lost_write_of_the_progress_is_repeated_without_a_second_event() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", ENVELOPE)
     scene.kube.lost["patch_status"] = Unavailable(0, "NoAnswer", "no answer")
     with pytest.raises(Unavailable):
@@ -280,7 +166,7 @@ async def test_a_lost_write_of_the_progress_is_repeated_without_a_second_event()
 
 
 async def test_a_conflict_with_a_person_loses_no_progress() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", ENVELOPE)
     scene.kube.fail("patch_status", Conflict(409, "Conflict", "changed"))
     await scene.advance()
@@ -289,7 +175,7 @@ async def test_a_conflict_with_a_person_loses_no_progress() -> None:
 
 
 async def test_there_are_never_more_unfinished_events_than_the_import_allows() -> None:
-    scene = Scene(maxUnfinished=3)
+    scene = ImportScene(maxUnfinished=3)
     scene.finds("anna", *(numbered(each) for each in range(10)))
     task = asyncio.create_task(scene.runner.advance(NAME))
     most = 0
@@ -303,7 +189,7 @@ async def test_there_are_never_more_unfinished_events_than_the_import_allows() -
 
 
 async def test_a_suspended_import_asks_esaw_for_nothing() -> None:
-    scene = Scene(suspend=True)
+    scene = ImportScene(suspend=True)
     scene.finds("anna", ENVELOPE)
     await scene.advance()
     assert scene.finding.spans == []
@@ -311,7 +197,7 @@ async def test_a_suspended_import_asks_esaw_for_nothing() -> None:
 
 
 async def test_a_suspension_takes_effect_within_a_window() -> None:
-    scene = Scene(maxUnfinished=1)
+    scene = ImportScene(maxUnfinished=1)
     scene.finds("anna", ENVELOPE, SECOND)
     scene.kube.just_before("create", lambda: scene.kube.edit(Import, NAME, {"spec": {"suspend": True}}))
     await scene.advance()
@@ -324,7 +210,7 @@ async def test_a_suspension_takes_effect_within_a_window() -> None:
 
 
 async def test_a_deleted_import_ends_within_a_window() -> None:
-    scene = Scene(maxUnfinished=1)
+    scene = ImportScene(maxUnfinished=1)
     scene.finds("anna", ENVELOPE, SECOND)
 
     def delete() -> None:
@@ -336,7 +222,7 @@ async def test_a_deleted_import_ends_within_a_window() -> None:
 
 
 async def test_a_sender_without_a_key_is_named_and_continues_after_the_consent() -> None:
-    scene = Scene("anna")
+    scene = ImportScene("anna")
     scene.put_sender("bert", authorized="False")
     scene.finds("anna", ENVELOPE)
     scene.finds("bert", SECOND)
@@ -351,7 +237,7 @@ async def test_a_sender_without_a_key_is_named_and_continues_after_the_consent()
 
 
 async def test_only_the_listed_senders_are_searched() -> None:
-    scene = Scene("anna", "bert", senderRefs=[{"name": "bert"}])
+    scene = ImportScene("anna", "bert", senderRefs=[{"name": "bert"}])
     scene.finds("anna", ENVELOPE)
     scene.finds("bert", SECOND)
     await scene.advance()
@@ -359,7 +245,7 @@ async def test_only_the_listed_senders_are_searched() -> None:
 
 
 async def test_an_esaw_that_fails_for_one_sender_costs_no_other() -> None:
-    scene = Scene("anna", "bert")
+    scene = ImportScene("anna", "bert")
     scene.finding.problems[key_of("anna")] = EsawUnreachable("connect")
     scene.finds("anna", ENVELOPE)
     scene.finds("bert", SECOND)
@@ -387,7 +273,7 @@ REFUSALS = [
 async def test_a_search_that_only_a_person_can_correct_names_the_reason_and_continues_after_that(
     error: Exception, reason: str
 ) -> None:
-    scene = Scene("anna", "bert")
+    scene = ImportScene("anna", "bert")
     scene.finding.problems[key_of("anna")] = error
     scene.finds("anna", ENVELOPE)
     scene.finds("bert", SECOND)
@@ -407,7 +293,7 @@ async def test_a_search_that_only_a_person_can_correct_names_the_reason_and_cont
 
 
 async def test_a_refused_search_is_repeated_less_often_and_at_once_after_a_change_of_the_sender() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finding.problems[key_of("anna")] = HttpStatusError(403, "ERR0001")
     times = []
     for minute in range(64):
@@ -429,7 +315,7 @@ async def test_a_refused_search_is_repeated_less_often_and_at_once_after_a_chang
 
 
 async def test_an_import_names_the_ceiling_that_stopped_it_until_it_creates_an_event_again() -> None:
-    scene = Scene(bounds=ImportBounds(quota=8))
+    scene = ImportScene(bounds=ImportBounds(quota=8))
     others = [an_event(numbered(1000 + number)).archived().in_phase(Phase.SUCCEEDED) for number in range(4)]
     for each in others:
         scene.kube.put(each.build())
@@ -453,7 +339,7 @@ async def test_an_import_names_the_ceiling_that_stopped_it_until_it_creates_an_e
 
 @pytest.mark.parametrize("error", [HttpStatusError(500), HttpStatusError(503), EsawUnreachable("connect")])
 async def test_a_search_whose_failure_passes_asks_nobody(error: Exception) -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finding.problems[key_of("anna")] = error
     await scene.advance()
     assert scene.condition("Ready") == ("False", "ImportRunning")
@@ -463,7 +349,7 @@ async def test_a_search_whose_failure_passes_asks_nobody(error: Exception) -> No
 
 
 async def test_an_archive_that_is_not_ready_pauses_the_import() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.cache.archives.remove("dms")
     scene.cache.archives.put(ready(an_archive(), "False"))
     scene.finds("anna", ENVELOPE)
@@ -474,7 +360,7 @@ async def test_an_archive_that_is_not_ready_pauses_the_import() -> None:
 
 async def test_a_dry_run_counts_by_year_and_status_and_creates_nothing() -> None:
     spec: dict[str, Any] = {"from": "2025-01-01", "dryRun": True}
-    scene = Scene(organization={"statuses": ["Completed", "Rejected"]}, **spec)
+    scene = ImportScene(organization={"statuses": ["Completed", "Rejected"]}, **spec)
     scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED).build())
     scene.finds("anna", ENVELOPE, SECOND)
     scene.finds("anna", numbered(1), status=EnvelopeStatus.REJECTED)
@@ -491,7 +377,7 @@ async def test_a_dry_run_counts_by_year_and_status_and_creates_nothing() -> None
 
 
 async def test_a_hostile_list_stops_at_the_ceiling_of_the_organization_and_is_named() -> None:
-    scene = Scene(organization={"limits": {"unfinishedEvents": 20}}, maxUnfinished=1000)
+    scene = ImportScene(organization={"limits": {"unfinishedEvents": 20}}, maxUnfinished=1000)
     scene.finds("anna", *(numbered(each) for each in range(200)))
     await scene.advance()
     assert len(scene.events()) == 10
@@ -499,7 +385,7 @@ async def test_a_hostile_list_stops_at_the_ceiling_of_the_organization_and_is_na
 
 
 async def test_the_events_that_fail_bound_what_a_hostile_list_creates_in_all() -> None:
-    scene = Scene(organization={"limits": {"unfinishedEvents": 20}}, maxUnfinished=1000)
+    scene = ImportScene(organization={"limits": {"unfinishedEvents": 20}}, maxUnfinished=1000)
     scene.finds("anna", *(numbered(each) for each in range(200)))
     for _ in range(10):
         await scene.advance()
@@ -510,7 +396,7 @@ async def test_the_events_that_fail_bound_what_a_hostile_list_creates_in_all() -
 
 
 async def test_finished_events_of_the_namespace_bound_an_import_too() -> None:
-    scene = Scene(bounds=ImportBounds(quota=19))
+    scene = ImportScene(bounds=ImportBounds(quota=19))
     for number in range(5):
         done = an_event(numbered(1000 + number)).archived().in_phase(Phase.SUCCEEDED)
         scene.kube.put(done.build())
@@ -521,7 +407,7 @@ async def test_finished_events_of_the_namespace_bound_an_import_too() -> None:
 
 
 async def test_a_list_without_end_costs_a_bounded_number_of_requests_and_is_named() -> None:
-    scene = Scene("anna", "bert", bounds=ImportBounds(hits=2000), dryRun=True)
+    scene = ImportScene("anna", "bert", bounds=ImportBounds(hits=2000), dryRun=True)
     scene.finding.endless = True
     await scene.advance()
     assert {each.reason for each in scene.status_now.senders} == {"EsawListTooLong"}
@@ -530,14 +416,14 @@ async def test_a_list_without_end_costs_a_bounded_number_of_requests_and_is_name
 
 
 async def test_an_envelope_without_a_guid_is_refused_and_counted() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", "../secrets", ENVELOPE)
     status = await scene.advance()
     assert (status.found, status.refused, len(scene.events())) == (2, 1, 1)
 
 
 async def test_lists_that_may_be_cut_are_reported_on_the_sender_and_in_the_result() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finding.ignores_time = True
     scene.finds("anna", ENVELOPE)
     await scene.complete()
@@ -546,7 +432,7 @@ async def test_lists_that_may_be_cut_are_reported_on_the_sender_and_in_the_resul
 
 
 async def test_the_runner_reads_the_imports_again_after_an_outage_of_the_api_server() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", ENVELOPE)
     scene.kube.go_away("page", 1)
     task = asyncio.create_task(scene.runner.run())
@@ -560,7 +446,7 @@ async def test_the_runner_reads_the_imports_again_after_an_outage_of_the_api_ser
 
 
 async def test_others_know_each_import_after_a_list_also_one_that_can_no_longer_be_read() -> None:
-    scene = Scene(suspend=True)
+    scene = ImportScene(suspend=True)
     assert scene.cache.imports is None
     await scene.run_for(2)
     (known,) = scene.cache.imports_of("acme")
@@ -574,7 +460,7 @@ async def test_others_know_each_import_after_a_list_also_one_that_can_no_longer_
 
 
 async def test_the_events_of_an_import_are_counted_while_a_window_is_searched_and_not_after_its_end() -> None:
-    scene = Scene(maxUnfinished=2)
+    scene = ImportScene(maxUnfinished=2)
     scene.finds("anna", *(numbered(each) for each in range(5)))
 
     def created() -> float | None:
@@ -604,7 +490,7 @@ def objects_in(found: object) -> int:
 async def test_memory_does_not_grow_with_the_windows_of_an_import() -> None:
     statuses = {"statuses": ["Completed", "Rejected", "Canceled", "Expired"]}
     spec: dict[str, Any] = {"from": "2014-06-01", "dryRun": True}
-    scene = Scene(organization=statuses, **spec)
+    scene = ImportScene(organization=statuses, **spec)
     scene.finding.ignores_time = True
     scene.finds("anna", ENVELOPE)
     windows = (await scene.advance()).windows
@@ -616,7 +502,7 @@ async def test_memory_does_not_grow_with_the_windows_of_an_import() -> None:
 
 
 async def test_an_import_of_more_senders_than_it_can_search_begins_no_search() -> None:
-    scene = Scene(*(f"s{number:03}" for number in range(MAX_SENDERS + 1)), until="2026-06-02")
+    scene = ImportScene(*(f"s{number:03}" for number in range(MAX_SENDERS + 1)), until="2026-06-02")
     status = await scene.advance()
     assert (scene.condition("Ready"), scene.condition("Stalled")[0]) == (("False", "TooManySenders"), "True")
     assert (status.senders, scene.finding.spans) == ((), [])
@@ -627,7 +513,7 @@ async def test_an_import_of_more_senders_than_it_can_search_begins_no_search() -
 
 async def test_a_sender_too_many_since_the_begin_stops_no_other_and_the_import_is_not_complete() -> None:
     names = [f"s{number:03}" for number in range(MAX_SENDERS)]
-    scene = Scene(*names, until="2026-06-02")
+    scene = ImportScene(*names, until="2026-06-02")
     scene.finds("s000", ENVELOPE)
     scene.finds("s001", SECOND)
     scene.finding.sent = dict.fromkeys((ENVELOPE, SECOND), datetime(2026, 6, 1, 12, tzinfo=UTC))
@@ -640,7 +526,7 @@ async def test_a_sender_too_many_since_the_begin_stops_no_other_and_the_import_i
 
 
 async def test_the_result_says_how_many_envelopes_got_no_event() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", ENVELOPE, "no-guid")
     await scene.complete()
     found = find_condition(scene.status_now.conditions, "Complete")
@@ -648,7 +534,7 @@ async def test_the_result_says_how_many_envelopes_got_no_event() -> None:
     assert "1 envelopes got no event" in found.message
 
 
-async def begun(scene: Scene, events: int) -> asyncio.Task[None]:
+async def begun(scene: ImportScene, events: int) -> asyncio.Task[None]:
     """Return the task of an Import that has just created this number of events."""
     task = asyncio.create_task(scene.runner.advance(NAME))
     for _ in range(300):
@@ -660,7 +546,7 @@ async def begun(scene: Scene, events: int) -> asyncio.Task[None]:
 
 
 async def test_a_sender_whose_key_is_refused_within_a_window_stops_no_other() -> None:
-    scene = Scene("anna", "bert", maxUnfinished=2)
+    scene = ImportScene("anna", "bert", maxUnfinished=2)
     scene.finds("anna", *(numbered(each) for each in range(5)))
     scene.finds("bert", ENVELOPE, SECOND)
     task = await begun(scene, 2)
@@ -675,7 +561,7 @@ async def test_a_sender_whose_key_is_refused_within_a_window_stops_no_other() ->
 
 
 async def test_an_import_whose_events_wait_for_a_person_names_one_and_continues_after_that() -> None:
-    scene = Scene(maxUnfinished=2)
+    scene = ImportScene(maxUnfinished=2)
     scene.finds("anna", *(numbered(each) for each in range(5)))
     task = await begun(scene, 2)
     scene.wait_for_a_person(Phase.PENDING, "Suspended")
@@ -694,7 +580,7 @@ async def test_an_import_whose_events_wait_for_a_person_names_one_and_continues_
 
 
 async def test_an_import_that_waits_for_its_last_event_says_that_a_person_has_to_act() -> None:
-    scene = Scene()
+    scene = ImportScene()
     scene.finds("anna", ENVELOPE)
     await scene.advance()
     scene.wait_for_a_person(Phase.PENDING, "Suspended")
@@ -707,7 +593,7 @@ async def test_an_import_that_waits_for_its_last_event_says_that_a_person_has_to
 
 @pytest.mark.parametrize("is_dry_run", [False, True])
 async def test_a_suspension_stops_a_window_within_seconds_although_there_is_room(*, is_dry_run: bool) -> None:
-    scene = Scene(maxUnfinished=1000, dryRun=is_dry_run)
+    scene = ImportScene(maxUnfinished=1000, dryRun=is_dry_run)
     scene.finds("anna", *(numbered(each) for each in range(100)))
     scene.finding.sent = {numbered(each): NOON - timedelta(days=1) for each in range(100)}
     requests = 0
@@ -727,7 +613,7 @@ async def test_a_suspension_stops_a_window_within_seconds_although_there_is_room
 
 
 async def test_a_sender_that_is_suspended_within_a_window_gets_no_further_event() -> None:
-    scene = Scene(maxUnfinished=1000)
+    scene = ImportScene(maxUnfinished=1000)
     scene.finds("anna", *(numbered(each) for each in range(100)))
     scene.kube.just_before("create", lambda: scene.put_sender("anna", suspend=True, version=2))
     await scene.advance()
