@@ -29,7 +29,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.resources.envelopeevent import EnvelopeEventSpec
+from counterfoil.resources.envelopeevent import EnvelopeEventSpec, Workstep
 from counterfoil.resources.naming import EnvelopeId, event_name
 
 NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
@@ -100,6 +100,7 @@ class EventBuilder:
         self._labels: dict[str, str] = {}
         self._name: str | None = None
         self._uid: str | None = None
+        self._workstep = ""
 
     def named(self, name: str) -> Self:
         """Set the object's name."""
@@ -114,6 +115,12 @@ class EventBuilder:
     def for_action(self, action: str) -> Self:
         """Say which action was called about."""
         self._spec = msgspec.structs.replace(self._spec, action=action)
+        return self
+
+    def of_workstep(self, workstep: str) -> Self:
+        """Say which workstep was called about."""
+        self._workstep = workstep
+        self._spec = msgspec.structs.replace(self._spec, workstep=Workstep(id=workstep))
         return self
 
     def with_parameters(self, **parameters: str) -> Self:
@@ -194,7 +201,9 @@ class EventBuilder:
 
     def build(self) -> EnvelopeEvent:
         """Return the event."""
-        name = self._name or event_name("acme", EnvelopeId(self._spec.envelope_id), self._spec.action)
+        name = self._name or event_name(
+            "acme", EnvelopeId(self._spec.envelope_id), self._spec.action, self._workstep
+        )
         return EnvelopeEvent(
             metadata=ObjectMeta(
                 name=name,
