@@ -344,6 +344,7 @@ class ReconcileContext:
                 "uid": event.uid,
                 "action": event.spec.action,
                 "origin": event.spec.origin,
+                **({"workstep": event.spec.workstep.id} if event.spec.workstep is not None else {}),
             },
             "archive": self.archive.name,
         }
@@ -363,10 +364,12 @@ def _action(event: EnvelopeEvent) -> ActionFacts:
     """
     Return the action, the parameters and the time of its callback, in which the event was created.
 
-    Later callbacks may have added parameters.
+    Later callbacks may have added parameters. A sweep, an Import or a person may have created the event
+    before its first callback, or without any: then the time is empty.
     """
-    time = _time_text(event.metadata.creation_timestamp)
-    return ActionFacts(action=event.spec.action, time=time, parameters=event.parameters)
+    is_by_callback = event.spec.origin is Origin.CALLBACK
+    time = event.metadata.creation_timestamp if is_by_callback else event.status.first_delivery_time
+    return ActionFacts(action=event.spec.action, time=_time_text(time), parameters=event.parameters)
 
 
 def _time_text(moment: datetime | None) -> str:

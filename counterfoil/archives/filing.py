@@ -169,6 +169,14 @@ class EntriesByName:
         return [each for each in same if each.name == name] or same
 
 
+_OF_ANOTHER_PROGRAM = ". Move it away, or change spec.path of the Archive."
+_OF_THE_ENVELOPE = (
+    ": the manifest beside it names this envelope, and has no seal of the controller's key. It may be the "
+    "archive of an earlier state of the envelope, such as before a restart. Keep it: move the folder to "
+    "another place, then retry the event."
+)
+
+
 async def claim_names(
     backend: ArchiveBackend,
     layout: ArchiveLayout,
@@ -195,15 +203,16 @@ async def claim_names(
     )
     taken: EntriesByName
     own: set[str]
-    taken, own = await _some_at_once(
+    is_of_source: bool
+    taken, (own, is_of_source) = await _some_at_once(
         [partial(_listed, backend, layout, names), partial(_own_names, backend, layout, claimed, key)]
     )
 
     async def check(name: str) -> None:
         if taken.has(name) or (backend.lists_files and await is_stored(backend, name)):
             raise NameTaken(
-                f"{backend.location(name)} is there already, and nothing shows that Counterfoil put it "
-                "there. Move it away, or change spec.path of the Archive."
+                f"{backend.location(name)} is there already, and nothing shows that Counterfoil put it there"
+                + (_OF_THE_ENVELOPE if is_of_source else _OF_ANOTHER_PROGRAM)
             )
 
     await _some_at_once([partial(check, name) for name in names if name not in own])
@@ -488,8 +497,9 @@ async def _own_names(
     layout: ArchiveLayout,
     claimed: Collection[str],
     key: PublicKey | None,
-) -> set[str]:
-    """Return the full names that this envelope may write to although a file may exist there."""
+) -> tuple[set[str], bool]:
+    """Return the full names that this envelope may write to although a file may exist there, and whether a
+    manifest without our seal names the envelope."""
     own = {file.name for file in layout.files if backend.location(file.name) in claimed}
     found = await find_concluded(backend, layout, layout.envelope_id, claimed=claimed, key=key)
     is_ours = found is not None and found.is_ours
@@ -497,7 +507,7 @@ async def _own_names(
         own |= {f"{layout.folder}/{file.name}" for file in found.manifest.files}
     if is_ours or _has_claim(backend, layout, claimed):
         own |= {layout.manifest_name, layout.hashes_name, layout.seal_name}
-    return own
+    return own, found is not None and found.claim is not None
 
 
 def _has_claim(backend: ArchiveBackend, layout: ArchiveLayout, claimed: Collection[str]) -> bool:
@@ -573,6 +583,7 @@ def _build_manifest(
             actions=tuple(
                 ManifestAction(action=each.action, time=each.time, parameters=dict(each.parameters))
                 for each in envelope.actions
+                if each.time
             ),
         ),
         evidence=evidence,

@@ -28,8 +28,8 @@ from counterfoil.resources.envelopeevent import FileKind
 
 @dataclass(frozen=True)
 class ActionFacts:
-    """One thing that happened to the envelope, as called back: the action's name, when (RFC 3339), and the
-    organization's own parameters of the callback."""
+    """One thing that happened to the envelope, as called back: the action's name, when (RFC 3339; empty if no
+    callback came), and the organization's own parameters of the callback."""
 
     action: str
     time: str

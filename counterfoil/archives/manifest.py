@@ -51,6 +51,9 @@ class ManifestTooLarge(Exception):
     """Nobody could read the manifest of this envelope. The message is for people."""
 
 
+MAX_SENDER_TEXT = 1024
+"""Characters of the id and the name of a sender that are taken over from an earlier manifest."""
+
 MAX_MESSAGE = 300
 """Characters of what a message repeats of a damaged manifest."""
 
@@ -171,6 +174,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 """A time in the form that manifests have."""
 
 _TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_MARKS = (b"{", b"[", b",")
 _TIMES_RESERVE = 4096
 """Bytes for the rest of ``times``."""
 
@@ -260,11 +264,11 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
 
     def with_history_of(self, earlier: "Manifest") -> "Manifest":
         """
-        Return this manifest with the callbacks and tags of an earlier one that it lacks, and with its time of
-        archiving if both have the same documents.
+        Return this manifest with the callbacks and tags of an earlier one that it lacks, with its time of
+        archiving if both have the same documents, and with its sender if that is the same and has an id.
 
         The event of both may have been removed and created again. Then it stands for the earlier callback,
-        unless its own has other parameters.
+        unless its own has other parameters, or the status or the documents of the envelope changed since.
         """
         own = [each for each in self.times.actions if not self._repeats(each, earlier)]
         known = {(each.action, each.time) for each in own}
@@ -272,23 +276,26 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         actions = tuple(sorted((*added, *own), key=lambda each: each.time))
         return msgspec.structs.replace(
             self,
+            sender=self._sender_with(earlier),
             times=msgspec.structs.replace(
                 self.times,
                 archived=self._archived_with(earlier),
                 actions=actions,
                 actions_left_out=earlier.times.actions_left_out,
             ),
-            tags={**earlier.tags, **self.tags},
+            tags=self._tags_with(earlier),
         )
 
     def _repeats(self, action: ManifestAction, earlier: "Manifest") -> bool:
-        """Whether the action is only that of an event which was created again."""
+        """Whether the action is only that of an event which was created again, and nothing changed since."""
         own, other = _event_of(self), _event_of(earlier)
-        if (
-            own.get("name") is None
-            or own.get("name") != other.get("name")
-            or own.get("uid") == other.get("uid")
-        ):
+        if own.get("name") is None or own.get("uid") == other.get("uid"):
+            return False
+        if own.get("name") != other.get("name") and own.get("workstep") is not None:
+            # Each workstep has its own event of the same action.
+            return False
+        if self.envelope.status != earlier.envelope.status or self._documents() != earlier._documents():
+            # It was restarted, or signed further: the callback is about that.
             return False
         return action.action == own.get("action") and any(
             each.action == action.action
@@ -296,6 +303,19 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
             and action.parameters.items() <= each.parameters.items()
             for each in earlier.times.actions
         )
+
+    def _sender_with(self, earlier: "Manifest") -> ManifestSender:
+        """Return the earlier sender if it is the same person, whose id the key of another Sender lacks."""
+        own, other = self.sender, earlier.sender
+        is_same = bool(own.email) and own.email.casefold() == other.email.casefold()
+        is_short = len(other.user_id) <= MAX_SENDER_TEXT and len(other.name) <= MAX_SENDER_TEXT
+        return other if is_same and other.user_id and not own.user_id and is_short else own
+
+    def _tags_with(self, earlier: "Manifest") -> dict[str, str]:
+        """Return the tags with the earlier ones that it lacks: the files were stored with them. Without those
+        if ``decode`` would refuse both."""
+        both = {**earlier.tags, **self.tags}
+        return both if _written_size(both, lines=len(both)) < MAX_PART_BYTES["tags"] else self.tags
 
     def _archived_with(self, earlier: "Manifest") -> str:
         """Return the earlier time of archiving if it can be right and the documents are the same."""
@@ -314,8 +334,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         times, left = self.times, most - _TIMES_RESERVE
         kept: list[ManifestAction] = []
         for each in times.actions:
-            # The lines of each are indented.
-            left -= len(msgspec.json.encode(each)) + 80 + 12 * len(each.parameters)
+            left -= _written_size(each, lines=len(each.parameters) + 7)
             if left < 0:
                 break
             kept.append(each)
@@ -334,10 +353,16 @@ def _event_of(manifest: Manifest) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
+def _written_size(part: object, *, lines: int) -> int:
+    """Return the bytes that a part has at most, with indented lines and escaped marks."""
+    text = msgspec.json.encode(part)
+    return len(text) + 12 * lines + 5 * sum(text.count(mark) for mark in _MARKS)
+
+
 def _escaped_marks(text: re.Match[bytes]) -> bytes:
     """Escape what ``has_too_many_values`` counts in a text."""
     escaped = text[0]
-    for mark in (b"{", b"[", b","):
+    for mark in _MARKS:
         escaped = escaped.replace(mark, b"\\u%04x" % ord(mark))
     return escaped
 

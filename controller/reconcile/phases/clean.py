@@ -287,12 +287,14 @@ def _kept(
         side_conditions=() if settled is None else (settled,),
     )
     if _is_expired(event):
-        return Skip(
-            ARCHIVED_AS_EXPIRED,
+        message = (
             f"The envelope was archived as Expired in Archive/{context.archive.name} and stays in "
-            f"eSignAnyWhere, {why}. If it is restarted there, its next callback archives it again.",
-            facts=facts,
+            f"eSignAnyWhere, {why}. If it is restarted there, its next callback archives it again"
         )
+        if context.signature_checker.signer is None:
+            # Nothing else shows then that the files are Counterfoil's (rule 13).
+            message += ", until this event is removed: there is no signing key"
+        return Skip(ARCHIVED_AS_EXPIRED, f"{message}.", facts=facts)
     message = f"The envelope was archived and stays in eSignAnyWhere, {why}."
     return Done("ArchivedAndKept", message, facts=facts)
 

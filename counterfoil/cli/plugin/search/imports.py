@@ -17,8 +17,9 @@ from counterfoil.cli.plugin.exit_status import (
 from counterfoil.cli.plugin.search.estimate import SAMPLE, ask_lines, estimate_lines
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound, Unavailable
+from counterfoil.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, Unavailable
 from counterfoil.resources import (
+    Archive,
     CleanupPolicy,
     EnvelopeEvent,
     Import,
@@ -28,6 +29,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.imports import ImportOrder, ImportSpec
 
@@ -104,16 +106,49 @@ async def run(
         raise CommandError(ExitStatus.NOT_ALL, words) from None
     if not is_for_programs(args.output):
         out.write(f"Import/{created.name} is created. The controller begins within seconds.\n")
-        if organization.spec.cleanup.policy is CleanupPolicy.DELETE and not args.dry_run:
-            out.write(
-                "cleanup.policy of the Organization is Delete: imported envelopes are deleted in "
-                "eSignAnyWhere too. To stop it: "
-                f"kubectl counterfoil -n {kube.namespace} suspend import {created.name}\n"
-            )
+        if not args.dry_run:
+            out.writelines(f"{each}\n" for each in await _warnings(kube, organization, created))
         out.flush()
     elif not args.watch:
         out.write(format_answer(args.output, created.to_dict()))
     return await _watch(kube, created.name, args.output, out, sleep) if args.watch else ExitStatus.DONE
+
+
+async def _warnings(kube: KubeClient, organization: Organization, created: Import) -> list[str]:
+    """Return what a person may not expect of the Import, in sentences."""
+    spec, found = organization.spec, []
+    if spec.cleanup.policy is CleanupPolicy.DELETE:
+        found.append(
+            "cleanup.policy of the Organization is Delete: imported envelopes are deleted in "
+            "eSignAnyWhere too. To stop it: "
+            f"kubectl counterfoil -n {kube.namespace} suspend import {created.name}"
+        )
+    if spec.archive_ref is None:
+        return found
+    name = spec.archive_ref.name
+    try:
+        archive = Archive.parse(await kube.get(Archive, name))
+    except ApiError as problem:
+        return [*found, f"Archive/{name} was not read, so its spec.path is not checked: {problem}"]
+    if fields := _uncertain_fields(archive.spec):
+        found.append(
+            f"spec.path of Archive/{name} has {', '.join(fields)}. An event that was created again may have "
+            "another value there. If the event of an archived envelope was removed, its files are stored a "
+            "second time, in another folder."
+        )
+    return found
+
+
+def _uncertain_fields(spec: ArchiveSpec) -> list[str]:
+    """Return the placeholders of the path that depend on the Sender whose key reads the envelope, or on the
+    parameters of a callback."""
+    uncertain = ["{{sender.email}}", "{{sender.userID}}"]
+    uncertain += [
+        f"{{{{tags.{name}}}}}"
+        for name, rule in spec.tags.items()
+        if rule.callback is not None or "{{sender." in (rule.value or "")
+    ]
+    return [each for each in uncertain if each in spec.path]
 
 
 def _date(text: str) -> str:

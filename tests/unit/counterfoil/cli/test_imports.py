@@ -16,6 +16,7 @@ from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import Import, Resource
 from tests.support.builders import NOON, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.console_parts import a_sender_that, an_organization_that
 
 
@@ -69,6 +70,47 @@ async def test_it_creates_an_import_of_the_days_and_senders() -> None:
         "senderRefs": [{"name": "anna"}],
         "dryRun": True,
     }
+
+
+TAGS = {
+    "by": {"value": "eSAW, {{sender.email}}"},
+    "case": {"callback": "case"},
+    "client": {"xpath": "/client"},
+}
+
+
+@pytest.mark.parametrize("watch", [(), ("--watch",)])
+@pytest.mark.parametrize("field", ["sender.email", "sender.userID", "tags.by", "tags.case"])
+async def test_a_path_by_which_files_are_stored_twice_is_named(field: str, watch: tuple[str, ...]) -> None:
+    archive = an_archive(path=f"{{{{{field}}}}}/{{{{envelope.id}}}}/{{{{file.name}}}}", tags=TAGS)
+    kube = InMemoryKubeClient(an_organization(cleanup={"policy": "Delete"}), archive)
+    said = await begun(kube, *watch)
+    assert f"spec.path of Archive/dms has {{{{{field}}}}}." in said
+    assert "imported envelopes are deleted" in said
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+async def test_of_a_path_that_is_always_the_same_nothing_is_said(words: tuple[str, ...]) -> None:
+    field = "sender.email" if words else "tags.client"
+    archive = an_archive(path=f"{{{{{field}}}}}/{{{{envelope.id}}}}/{{{{file.name}}}}", tags=TAGS)
+    kube = InMemoryKubeClient(an_organization(), archive)
+    assert "spec.path" not in await begun(kube, *words)
+
+
+async def test_an_archive_that_can_not_be_read_stops_no_import() -> None:
+    assert "spec.path is not checked" in await begun(InMemoryKubeClient(an_organization()))
+
+
+async def begun(kube: InMemoryKubeClient, *words: str) -> str:
+    """Create an Import that is complete at the second look; return what was printed."""
+    out = io.StringIO()
+
+    async def complete(_seconds: float) -> None:
+        kube.edit(Import, "acme-2019-01-01", {"status": {"completionTime": NOON.isoformat()}})
+
+    status = await imports.run(arguments("acme", "--from", "2019-01-01", *words), kube, out, sleep=complete)
+    assert status is ExitStatus.DONE
+    return out.getvalue()
 
 
 async def test_an_import_that_exists_is_not_replaced() -> None:
