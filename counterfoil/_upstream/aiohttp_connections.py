@@ -155,6 +155,9 @@ class Connection(ResponseHandler):
         self._since = self._loop.time()
         self._last = b""
         super().set_response_params(**options)
+        if self.transport is not None and not self.transport.is_closing():
+            # The event loop closes it itself at an end or invalid TLS of the server: too late to say so then.
+            _linger(self.transport, RESET)
 
     def is_connected(self) -> bool:
         """Whether a request can be sent. Also asked for a connection of the pool, which must have nothing to
@@ -299,15 +302,17 @@ class Connection(ResponseHandler):
             self._refuse("too many interim responses")
 
     def _parse(self, data: bytes) -> None:
-        """Let aiohttp parse. It closes the transport at invalid bytes, when it is too late for ``RESET``."""
-        transport = self.transport
-        if self._has_ended or transport is None or transport.is_closing():
-            super().data_received(data)
-            return
-        _linger(transport, RESET)
+        """Let aiohttp parse. The rest of a request may be sent after a complete response only."""
         super().data_received(data)
-        if not transport.is_closing():
+        transport = self.transport
+        if self._has_ended or transport is None or transport.is_closing() or not self._is_complete():
+            return
+        if not transport.get_write_buffer_size():
             _linger(transport, NO_RESET)
+
+    def _is_complete(self) -> bool:
+        """Whether the response is complete."""
+        return self._body is not None and self._body.is_eof()
 
     def _waited(self) -> float:
         """Return the seconds since a response is expected."""
@@ -376,9 +381,8 @@ class Connection(ResponseHandler):
         transport = self.transport
         if transport is None:
             return
-        is_complete = self._body is not None and self._body.is_eof()
         # The number of a socket that is closing can belong to another one already.
-        if not transport.is_closing() and (not is_complete or transport.get_write_buffer_size()):
+        if not transport.is_closing() and (not self._is_complete() or transport.get_write_buffer_size()):
             _linger(transport, RESET)
         transport.abort()
 

@@ -1,6 +1,7 @@
 """A server that stops to read holds neither a socket nor memory of an upload that was given up."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
@@ -118,6 +119,53 @@ def sockets_to(port: int) -> list[str]:
 def run_in(loop: type[asyncio.AbstractEventLoop], main: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main)
+
+
+HALF_HEAD = b"HTTP/1.1 200 OK\r\nContent-"
+GARBAGE = b"\x17\x03\x03no record of TLS" * 64
+
+
+class EndingScene(Scene):
+    """A server that ends its direction after the answer, or breaks TLS, and keeps the socket."""
+
+    def __init__(self, *args: Any, ending: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.ending = ending
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raw = writer.get_extra_info("socket").dup()
+        serving = asyncio.create_task(super().serve(reader, writer))
+        await self.is_unread.wait()
+        raw.setblocking(False)
+        if self.ending == "garbage":
+            raw.send(GARBAGE)
+        else:
+            raw.shutdown(socket.SHUT_WR)
+        raw.close()
+        await serving
+
+
+@each_way
+@pytest.mark.parametrize(
+    ("loop", "answer"),
+    [(EventLoop, HALF_HEAD), (EventLoop, FULL), (asyncio.SelectorEventLoop, SILENT)],
+    ids=["half a head", "early answer", "silent"],
+)
+@pytest.mark.parametrize("ending", ["end", "garbage"])
+def test_an_upload_whose_server_ended_its_direction_leaves_no_socket(
+    way: Way,
+    answer: bytes,
+    ending: str,
+    loop: type[asyncio.AbstractEventLoop],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        scene = EndingScene(way, tmp_path, monkeypatch, answer=answer, ending=ending)
+        with suppress(httpx.TransportError):
+            await scene.upload(httpx.Timeout(30, write=0.2))
+
+    run_in(loop, main())
 
 
 @each_way
