@@ -156,7 +156,7 @@ class Connection(ResponseHandler):
         self._last = b""
         super().set_response_params(**options)
         if self.transport is not None and not self.transport.is_closing():
-            # The event loop closes it itself at an end or invalid TLS of the server: too late to say so then.
+            # The event loop closes it itself at an end or invalid TLS of the server: too late then.
             _linger(self.transport, RESET)
 
     def is_connected(self) -> bool:

@@ -157,11 +157,21 @@ class HttpSite:
             yield response
 
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        contents: Container[str] = ("GET",),
     ) -> httpx.Response:
-        """Send a small request; return its small answer, with any status. Raises ``ArchiveError``."""
+        """
+        Send a small request; return its small answer, with any status. Raises ``ArchiveError``.
+
+        ``contents`` are the methods whose success is known by its content (``small_body``).
+        """
         async with self.stream(method, url, headers=headers, content=content) as response:
-            return await self._read(response)
+            return await self._read(response, contents)
 
     async def upload(
         self, method: str, url: str, chunks: AsyncIterable[bytes], *, headers: Mapping[str, str]
@@ -175,7 +185,7 @@ class HttpSite:
         body = UploadBody(chunks)
         try:
             async with self.stream(method, url, headers=headers, content=body) as response:
-                answer = await self._read(response)
+                answer = await self._read(response, ())
         except UploadSourceFailed as failed:
             raise failed.error from None
         if answer.is_success and not body.ended:
@@ -210,7 +220,7 @@ class HttpSite:
             return self.unreadable_response()
         if is_address_forbidden(error):
             return address_forbidden(self.archive, self.server, self.field)
-        if (fault := tls_fault(error)) is not None:
+        if isinstance(error, httpx.ConnectError) and (fault := tls_fault(error)) is not None:
             return ArchiveRefused(
                 "ArchiveTlsFailed",
                 f"{self.archive}: {self.server} can't prove who it is ({fault}). Give it a certificate for "
@@ -226,11 +236,11 @@ class HttpSite:
             "ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached."
         )
 
-    async def _read(self, response: httpx.Response) -> httpx.Response:
+    async def _read(self, response: httpx.Response, contents: Container[str]) -> httpx.Response:
         """Read a small answer to its end. Raises ``ArchiveError`` for a longer one. A compressed one is not
         read as such: 64 KiB of it could be 64 MiB."""
         body = bytearray()
-        async for chunk in small_body(response, contents=("GET",)):
+        async for chunk in small_body(response, contents=contents):
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
                 raise self.unreadable_response()

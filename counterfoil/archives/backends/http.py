@@ -16,7 +16,7 @@ import hashlib
 import json
 import secrets
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Container, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -257,7 +257,10 @@ class HttpBackend:
 
     async def _conclude(self, name: str, data: Mapping[str, object]) -> HttpConclusion:
         # Sent again it is the same message, whose id a receiver may remember.
-        answer = await self._send_message("counterfoil.file", f"end_{data['upload']}", data)
+        # What it says decides, so an answer whose end is missing says nothing.
+        answer = await self._send_message(
+            "counterfoil.file", f"end_{data['upload']}", data, contents=("POST",)
+        )
         if not answer.is_success:
             raise self._error_for_status(name, answer.status_code)
         try:
@@ -267,7 +270,9 @@ class HttpBackend:
                 "say where a file is", 'Let it answer JSON like {"location": "…", "sha256": "…"}.'
             ) from error
 
-    async def _send_message(self, kind: str, message: str, data: Mapping[str, object]) -> httpx.Response:
+    async def _send_message(
+        self, kind: str, message: str, data: Mapping[str, object], *, contents: Container[str] = ()
+    ) -> httpx.Response:
         """Send a message by the rules of Standard Webhooks."""
         body = _json({"type": kind, "timestamp": self._signature.now(), "data": data})
         headers = {
@@ -275,7 +280,9 @@ class HttpBackend:
             "Idempotency-Key": message,
             **self._signature.headers(message, body),
         }
-        return await self._site.request("POST", self._site.url, headers=headers, content=body)
+        return await self._site.request(
+            "POST", self._site.url, headers=headers, content=body, contents=contents
+        )
 
     def _bodiless(self, method: str, url: str) -> dict[str, str]:
         """Return the headers of a request without a body; its payload is method and target, as in its first

@@ -24,7 +24,7 @@ from yarl import URL
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.backends._http import HttpSite, make_http_client
-from counterfoil.archives.backends.http import MAX_SENT_MEMORY, SentFile, SentFiles
+from counterfoil.archives.backends.http import MAX_SENT_MEMORY, HttpBackend, SentFile, SentFiles
 from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
@@ -38,8 +38,11 @@ from counterfoil.resources.archive import (
     VerifyMode,
     WebDav,
 )
+from counterfoil.resources.archive_kinds import HttpMode
 from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
+from counterfoil.standard_webhooks import WebhookSignature
 from counterfoil.untrusted.http_transport import new_client
+from tests.support.builders import AClock
 from tests.support.fakes.archives import content, once
 from tests.support.servers.scripted_esaw import Script, head, running, sending, server_tls
 
@@ -652,6 +655,34 @@ async def test_content_is_not_believed_without_the_end_of_tls(body: bytes, tmp_p
     async with site_that_answers(head(200, connection="close") + body, tmp_path) as site:
         with pytest.raises(ArchiveUnavailable):
             await site.request("GET", site.url)
+
+
+@pytest.mark.parametrize("told", [b"", b'{"location": "/docs/47'])
+async def test_the_conclusion_of_an_http_archive_is_not_believed_without_the_end_of_tls(
+    told: bytes, tmp_path: Path
+) -> None:
+    async with site_that_answers(head(200, connection="close") + told, tmp_path) as site:
+        backend = HttpBackend(site, HttpMode.PER_FILE, VerifyMode.CHECKSUM, WebhookSignature((), AClock()))
+        with pytest.raises(ArchiveUnavailable):
+            await backend.put("a/contract.pdf", once(b"x"), tags={}, content_type="application/pdf")
+
+
+async def test_bytes_that_are_no_tls_after_the_handshake_say_nothing_about_the_certificate(
+    tmp_path: Path,
+) -> None:
+    async def send(writer: asyncio.StreamWriter) -> None:
+        with writer.get_extra_info("socket").dup() as raw:
+            raw.setblocking(False)
+            raw.send(b"no record of TLS" * 64)
+
+    tls, trust = server_tls(tmp_path)
+    async with running(send, tls=tls) as server:
+        client = new_client(timeout=httpx.Timeout(10), idle=1, headers={}, verify=trust)
+        site = HttpSite("Archive/dms", "the server", "the login", "spec.http.url", server.url, client)
+        with pytest.raises(ArchiveUnavailable) as trouble:
+            await site.request("GET", site.url)
+        await site.close()
+    assert trouble.value.reason == "ArchiveUnreachable"
 
 
 async def test_an_answer_that_is_shorter_than_its_length_is_an_error(tmp_path: Path) -> None:
