@@ -63,6 +63,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     IMPORT_LABEL,
     IMPORT_WINDOW_LABEL,
+    ORGANIZATION_LABEL,
     SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeStatus,
@@ -397,7 +398,8 @@ class ImportRunner:
         # Less than what may be created if some events are of Imports; these are counted only near the end.
         if (left := quota // 2 - stored) > 0:
             return left
-        imported = (await self.kube.count_by_label(EnvelopeEvent, IMPORT_LABEL, "")).total()
+        fields = f"spec.origin={Origin.IMPORT}"
+        imported = (await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)).total()
         if (left := (quota - stored - imported) // 2) > 0:
             return left
         raise CeilingReached(
