@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,12 +78,13 @@ def translated(code: str) -> Step:
     return change
 
 
-def in_each_console_language(anchor: str, text: str) -> Step:
-    """Insert a text into the console's catalogue of each language, before the only line that begins so."""
+def in_each_console_language(anchor: str, name: str, words: Sequence[str]) -> Step:
+    """Insert a name with its words in each language into the console's catalogues, before the only line that
+    begins so."""
     return in_sequence(
         *(
-            inserted(f"counterfoil/i18n/console/{each}.toml", f"\n{anchor} = ", f"\n{text}")
-            for each in LANGUAGES
+            inserted(f"counterfoil/i18n/console/{language}.toml", f"\n{anchor} = ", f'\n{name} = "{text}"')
+            for language, text in zip(LANGUAGES, words, strict=True)
         )
     )
 
@@ -248,8 +249,8 @@ ADDITIONS: Mapping[str, Addition] = {
                 ),
             ),
             inserted("counterfoil/cli/plugin/why.py", '    "Cleaned",\n', '    "Indexed",\n'),
-            in_each_console_language("Cleaning", 'Indexing = "Indexing"'),
-            in_each_console_language("Cleaned", 'Indexed = "Indexed"'),
+            in_each_console_language("Cleaning", "Indexing", ("Indexing", "Katalogisieren", "Catalogazione")),
+            in_each_console_language("Cleaned", "Indexed", ("Indexed", "Katalogisiert", "Catalogato")),
             inserted("docs/operating.md", " `Cleaning` | in this phase", " `Indexing`"),
             inserted("docs/operating.md", "`Cleaned`, and `Ready` for", "`Indexed`, "),
         ),
@@ -277,7 +278,7 @@ ADDITIONS: Mapping[str, Addition] = {
             ),
             written("counterfoil/archives/backends/shelf.py", KIND_MODULE),
             in_sequence(
-                in_each_console_language("webdav", 'shelf = "Shelf"'),
+                in_each_console_language("webdav", "shelf", ["Shelf"] * 3),
                 inserted(CATALOGUES, '("archive_kind", "gcs")}', '("archive_kind", "shelf"), '),
             ),
             written("tests/cluster/test_archive_contract_shelf.py", '"""Contract of the kind."""\n'),
