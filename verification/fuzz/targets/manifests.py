@@ -66,7 +66,8 @@ _SHA256 = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
 _MANIFEST = (
     '{"schema": "counterfoil.dev/manifest/v1", "envelope": {"id": "1", "name": "n", "status": "Completed", '
     '"organization": "acme"}, "sender": {"email": "", "userID": "", "name": ""}, "times": {"sent": "", '
-    '"archived": "2026-01-01T00:00:00Z", "actions": [{"action": "envelopeFinished", "time": "t"}]}, "files": '
+    '"archived": "2026-01-01T00:00:00Z", "actions": [{"action": "envelopeFinished", "time": "t"}]}, '
+    '"evidence": [{"kind": "AuditTrail", "state": "Absent", "required": true, "why": "w"}], "files": '
     '[{"name": "a.pdf", "kind": "Document", "fileID": "1", "fileName": "a.pdf", "contentType": "", '
     f'"size": 1, "sha256": "{_SHA256}", "location": "file:///a"}}], "tags": {{"a": "b"}}, '
     '"extra": {"b": [1]}, "sealedBy": null}'
@@ -79,6 +80,7 @@ TARGET = Target(
         joined(_MANIFEST, f"{_SHA256}  a.pdf\n"),
         joined(_MANIFEST.replace("null", '"0123456789abcdef"'), f"{_SHA256}  a.pdf\n", bytes(64)),
         joined(_MANIFEST.replace('"a.pdf"', '"../a"', 1), ""),
+        joined(_MANIFEST.replace('"Absent"', '"Present"'), f"{_SHA256}  a.pdf\n"),
         joined(_MANIFEST.replace('"a.pdf"', '"a\\u0000b/./c"', 1), "", b"\0"),
         joined(_MANIFEST.replace("[1]", "[" * 1200), "\\", b""),
     ),
