@@ -17,6 +17,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from sandbox.controlplane import control_plane, rbac
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.folders import owned_folder
@@ -94,11 +97,28 @@ async def _set_up(folder: Path, kind: str, output: DemoOutput) -> AsyncIterator[
         await _install(built, second, root, anna, ben)
         receiver = await built.receiver()
         # Its address is in the callback URLs of all Organizations, also of the one whose pages have another.
-        controller = await built.controller(callback_url=receiver.public)
+        private, public = _key_files(folder)
+        controller = await built.controller(callback_url=receiver.public, manifest_key=str(private))
         await built.ready("archive/folder", f"archive/{SECOND}", "org/acme", "org/globex")
         envelopes = DemoEnvelopes(built, output)
         consent_demo = await stack.enter_async_context(consent.consent_demo(built, envelopes, folder))
-        yield DemoRun(built, output, second, root, receiver, controller, consent_demo, anna, ben, envelopes)
+        yield DemoRun(
+            built, output, second, root, public, receiver, controller, consent_demo, anna, ben, envelopes
+        )
+
+
+def _key_files(folder: Path) -> tuple[Path, Path]:
+    """Make the key that seals manifests, as docs/proof.md does; return the files of both halves."""
+    key = Ed25519PrivateKey.generate()
+    private, public = folder / "private.pem", folder / "public.pem"
+    encoding = serialization.Encoding.PEM
+    private.write_bytes(
+        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    public.write_bytes(
+        key.public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return private, public
 
 
 async def _install(built: LocalEnvironment, second: DemoArchive, root: Path, anna: User, ben: User) -> None:
@@ -169,7 +189,7 @@ def _next_steps(demo_run: DemoRun, console: str, token: str) -> list[str]:
 
   One archived envelope:
   {shell_command("cd", archived)} && sha256sum -c counterfoil.sha256
-  python -m counterfoil.cli.verify {shell_command(archived)}
+  python -m counterfoil.cli.verify {shell_command(archived)} --public-key {shell_command(demo_run.public_key)}
 
   Send one more as Anna: ID=$(curl -s -d @{shell_command(order)} \
 {demo_run.esaw.url}/_control/add_envelope | tr -d '"')

@@ -180,13 +180,14 @@ async def _check_archive(
     group = f"{title}: sha256sum and counterfoil.cli.verify accept every envelope"
     folders = [found.parent for found in sorted(root.rglob("counterfoil.sha256"))]
     verify = [sys.executable, "-m", "counterfoil.cli.verify"]
-    reports = await asyncio.gather(*(run([*verify, folder]) for folder in folders))
+    key = ("--public-key", demo_run.public_key)
+    reports = await asyncio.gather(*(run([*verify, folder, *key]) for folder in folders))
     for folder, verified in zip(folders, reports, strict=True):
         checked = await run([_SHA256SUM, "-c", "counterfoil.sha256"], cwd=folder)
         demo_run.output.detail(
             f"$ {shell_command('cd', folder)} && sha256sum -c counterfoil.sha256",
             *checked.out.rstrip().splitlines(),
-            f"$ {shell_command(*verify, folder)}",
+            f"$ {shell_command(*verify, folder, *key)}",
             *verified.out.rstrip().splitlines(),
         )
         checks.check(group, f"{title}: sha256sum accepts {folder.name}", came_true=checked.code == 0)
@@ -194,6 +195,11 @@ async def _check_archive(
             group,
             f"{title}: counterfoil.cli.verify finds the files of {folder.name} as the manifest says",
             came_true=verified.code == 0,
+        )
+        checks.check(
+            "each manifest has the seal of the controller's key",
+            f"{title}: the manifest of {folder.name} is sealed",
+            came_true="ok          counterfoil.json.sig: fits the manifest" in verified.out,
         )
     checks.check(group, f"{title}: {expected} envelopes are archived", came_true=len(folders) == expected)
 

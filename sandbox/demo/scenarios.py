@@ -60,6 +60,8 @@ class DemoRun:
     """The archive that Globex files into."""
     folder: Path
     """The archive that Acme files into."""
+    public_key: Path
+    """The key that shows who sealed the manifests."""
     receiver: CounterfoilProcess
     controller: CounterfoilProcess
     consent_demo: consent.ConsentDemo
