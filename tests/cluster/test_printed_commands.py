@@ -1,0 +1,124 @@
+"""kubectl, the plugin and the API server accept each command about a reason as it is printed."""
+
+import json
+import shlex
+
+import pytest
+
+from counterfoil.resources import Language
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.controlplane.kubectl import Kubectl
+from sandbox.controlplane.processes import command_environment, run
+from tests.support.advice import (
+    ARCHIVE,
+    EVENT,
+    IMPORT,
+    MISSING_SECRET,
+    NAMESPACE,
+    ORGANIZATION,
+    SECRET,
+    SENDER,
+    catalogue_commands,
+    printed_commands,
+)
+from tests.support.builders import ENVELOPE
+from tests.support.scenes.plugin import BIN
+
+WRITES = {"annotate", "create", "delete", "label", "patch"}
+WAITS = {"sweep"}
+"""Commands of the plugin that wait for a controller."""
+
+PRINTED = sorted({each.line for each in printed_commands()})
+OF_KUBECTL = [each for each in PRINTED if not each.startswith("kubectl counterfoil ")]
+OF_PLUGIN = [
+    each
+    for each in PRINTED
+    if each not in OF_KUBECTL
+    and not WAITS & set(each.split())
+    and ("--reason" not in each or "--reason NameOccupied" in each)
+]
+"""The commands about failed events differ in the reason only."""
+EXAMPLES = {"archive": ARCHIVE, "envelopeevent": EVENT, "secret": SECRET, "sender": SENDER}
+"""Objects that stand for NAME."""
+
+
+def owned(kind: str, name: str, **spec: object) -> dict[str, object]:
+    return {"apiVersion": "counterfoil.dev/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+ORGANIZATION_REF = {"organizationRef": {"name": ORGANIZATION}}
+CALLBACK = {"tokenSecretRefs": [{"name": "callback", "key": "token"}]}
+OAUTH = {
+    "clientID": "counterfoil",
+    "clientSecretRef": {"name": "oauth", "key": "secret"},
+    "publicURL": "https://sign.acme.example",
+}
+OBJECTS = [
+    owned("Archive", ARCHIVE, filesystem={"root": "/archive"}),
+    owned(
+        "Organization",
+        ORGANIZATION,
+        baseURL="https://esaw.acme.example",
+        archiveRef={"name": ARCHIVE},
+        callback=CALLBACK,
+        oauth=OAUTH,
+    ),
+    owned("Sender", SENDER, **ORGANIZATION_REF, userID="5a1ee9a5-0000-4000-8000-000000000001"),
+    owned("Import", IMPORT, **ORGANIZATION_REF, **{"from": "2020-01-01"}),
+    owned(
+        "EnvelopeEvent",
+        EVENT,
+        **ORGANIZATION_REF,
+        envelopeID=ENVELOPE,
+        action="envelopeFinished",
+        origin="Manual",
+    ),
+    {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}},
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def objects(plane: ControlPlane) -> None:
+    await plane.namespace(NAMESPACE)
+    for each in OBJECTS:
+        await plane.kubectl("create", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(each))
+
+
+async def typed(kubectl: Kubectl, words: list[str]) -> str:
+    """Type a command of kubectl; what it would write, the API server checks and does not store."""
+    verb = next(each for each in words if not each.startswith("-") and each != NAMESPACE)
+    if verb == "label":
+        # The command before makes this Secret.
+        words = [SECRET if each == MISSING_SECRET else each for each in words]
+    if verb == "edit":
+        # An editor would wait for a person; it begins with the same object.
+        words = ["get" if each == verb else each for each in words]
+    return await kubectl(*words, *(["--dry-run=server"] if verb in WRITES else []))
+
+
+@pytest.mark.parametrize("line", OF_KUBECTL)
+async def test_the_api_server_accepts_each_command_of_kubectl(kubectl: Kubectl, line: str) -> None:
+    _, *words = shlex.split(line.replace(" NAME", f" {SENDER}"))
+    await typed(kubectl, words)
+
+
+@pytest.mark.parametrize(("reason", "line"), sorted(set(catalogue_commands(Language.ENGLISH))))
+async def test_the_api_server_accepts_each_command_in_a_text_about_a_reason(
+    kubectl: Kubectl, reason: str, line: str
+) -> None:
+    _, verb, *words = shlex.split(line)
+    if verb == "counterfoil":
+        # The text names the command of the plugin, which has its own tests.
+        assert words == ["why"], reason
+        return
+    name = EXAMPLES.get(words[0], IMPORT)
+    text = " ".join(words).replace("NAME", name).replace("=USE", "=token")
+    await typed(kubectl, ["-n", NAMESPACE, verb, *shlex.split(text)])
+
+
+@pytest.mark.parametrize("line", OF_PLUGIN)
+async def test_the_plugin_carries_out_each_of_its_commands(plane: ControlPlane, line: str) -> None:
+    _, _, *words = shlex.split(line)
+    environment = {**command_environment(), "KUBECONFIG": str(plane.kubectl.kubeconfig)}
+    ended = await run([BIN / "kubectl-counterfoil", *words], environment=environment)
+    assert (ended.code, ended.err) == (0, "")
