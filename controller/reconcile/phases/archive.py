@@ -153,8 +153,9 @@ async def _earlier_archive(
     """
     Return the facts for the manifest, with the callbacks of an earlier archive of the envelope, what is
     proven about the files in its folder, and the statuses of the envelope's other events. One more stands for
-    a manifest with our seal, whose event may be removed. Last, the same of a manifest of this source without
-    our seal: its files are waited for, and it proves nothing.
+    a manifest with our seal, whose event may be removed. Last, without a signing key, the same of a manifest
+    without a seal that names this event as it was before its removal: its files are waited for, and it proves
+    nothing.
 
     Raises ``NameTaken``, before anything is replaced, if the folder claims to be another's.
     """
@@ -169,9 +170,7 @@ async def _earlier_archive(
     )
     if found is None:
         return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], ()
-    # An archived event has its own list of the files, also if somebody changed the manifest since.
-    is_archived = event.status.archive is not None and event.status.archive.manifest is not None
-    unproven = [_listed_in(found.claim)] if found.claim is not None and not is_archived else []
+    unproven = _listed_before(event, found.claim, context)
     found = replace(found, claim=None)
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))
@@ -179,6 +178,18 @@ async def _earlier_archive(
     if found.manifest is not None:
         earlier.append(_listed_in(found.manifest))
     return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
+
+
+def _listed_before(
+    event: EnvelopeEvent, claim: Manifest | None, context: ReconcileContext
+) -> Collection[EnvelopeEventStatus]:
+    """Return what a manifest without our seal says that the event had listed before its removal."""
+    # An archived event has its own list of the files, also if somebody changed the manifest since.
+    is_archived = event.status.archive is not None and event.status.archive.manifest is not None
+    # With a key, an archive of before has our seal. What else lies there may be anybody's.
+    if claim is None or is_archived or context.signature_checker.public_key is not None:
+        return ()
+    return [_listed_in(claim)] if claim.is_of_removed_event(event.name, event.uid) else ()
 
 
 def _listed_in(manifest: Manifest) -> EnvelopeEventStatus:

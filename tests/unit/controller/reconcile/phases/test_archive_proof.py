@@ -144,6 +144,21 @@ async def test_a_forged_folder_under_claimed_names_is_replaced_by_what_esaw_has(
     assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
 
 
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_a_manifest_without_a_seal_that_names_further_files_ends_no_first_event(has_key: bool) -> None:
+    scene = a_scene()
+    event = await collected(scene)
+    planted = await a_folder(scene)
+    manifest = json.loads(planted[MANIFEST])
+    manifest["files"].append({**manifest["files"][0], "fileID": "file-99", "name": "x.pdf"})
+    if not has_key:
+        scene.signer = None
+        manifest["extra"]["event"]["uid"] = event.uid
+    scene.backend.files[MANIFEST] = json.dumps(manifest).encode()
+    assert isinstance(await archived(scene, event), Done)
+    assert scene.backend.files[DOCUMENT] == GENUINE
+
+
 async def test_a_signature_that_only_a_manifest_without_a_seal_claims_does_not_count() -> None:
     scene = a_scene(signatures="Require")
     scene.examiner.says = UNSIGNED

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -276,6 +277,8 @@ async def test_a_manifest_of_an_event_that_was_removed_is_not_shortened(
     await scene.reconcile()
     before = manifests(scene)
     del scene.kube.objects[EnvelopeEvent.PLURAL, scene.event.name]
+    metadata = msgspec.structs.replace(scene.event.metadata, uid="created-again")
+    scene.event = msgspec.structs.replace(scene.event, metadata=metadata)
     scene.kube.put(scene.event)
     list_files(scene, document(1, 1))
     await is_kept_and_told(scene, Phase.ARCHIVING)
