@@ -91,8 +91,9 @@ class Senders:
         """
         Let people who return send the drafts that they could not send, and let all consent again.
 
-        Returns what they could not do. If an etcd was ``restored``, the Lease of a draft that was sent can be
-        lost; then the pages can only say that there is no such draft.
+        Returns what they could not do. The pages can only say that there is no such draft if an etcd was
+        ``restored``, since the Lease of a draft that was sent can be lost. The same is true if the envelope
+        was archived and deleted before the API server stored that the draft was sent.
         """
         problems = await asyncio.gather(
             *(
@@ -143,7 +144,8 @@ class Senders:
             for _ in range(LAST_TRIES):
                 if await self._try(browser, draft):
                     return None
-                if restored and NO_DRAFT in browser.page.text and self.sent(draft.id):
+                is_shown = any(map(self.esaw.exists, self.esaw.envelopes_of(draft.id)))
+                if NO_DRAFT in browser.page.text and self.sent(draft.id) and (restored or not is_shown):
                     return None
                 await asyncio.sleep(PAUSE_SECONDS)
             return f"draft {draft.id}: its owner can't send it ({browser.page.text[:200]})"

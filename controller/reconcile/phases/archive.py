@@ -186,7 +186,7 @@ def _listed_before(
     """Return what a manifest without our seal says that the event had listed before its removal."""
     # An archived event has its own list of the files, also if somebody changed the manifest since.
     is_archived = event.status.archive is not None and event.status.archive.manifest is not None
-    # With a key, an archive of before has our seal. What else lies there may be anybody's.
+    # With a key, an archive of before has our seal. Another manifest may be anybody's.
     if claim is None or is_archived or context.signature_checker.public_key is not None:
         return ()
     return [_listed_in(claim)] if claim.is_of_removed_event(event.name, event.uid) else ()
