@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from counterfoil.cli.plugin.exit_status import ExitStatus
-from counterfoil.resources import EnvelopeEvent, Import, Origin, envelope_id, find_condition
+from counterfoil.resources import (
+    IMPORT_LABEL,
+    EnvelopeEvent,
+    Import,
+    Organization,
+    Origin,
+    Phase,
+    envelope_id,
+    find_condition,
+)
 from counterfoil.resources.imports import MAX_OPEN_WINDOWS
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.pauses import eventually
@@ -87,6 +96,18 @@ async def test_an_import_whose_controller_is_killed_counts_each_envelope_once(sc
     assert sorted(each.spec.envelope_id for each in await events_of(scene)) == sorted(
         envelope_id(each) for each in envelopes
     )
+
+
+async def test_an_event_that_was_skipped_starts_again_as_one_of_the_import(scene: ControllerScene) -> None:
+    rejected = scene.envelope(sent_ago=LONG_AGO, status="Rejected")
+    name = await scene.note(rejected)
+    await scene.reaches(name, Phase.SKIPPED, "UnexpectedStatus")
+    await scene.kube.patch(Organization, "acme", {"spec": {"statuses": ["Completed", "Rejected"]}})
+    await create_import(scene)
+    status = (await until(scene, "ImportComplete")).status
+    assert (status.found, status.known, status.reopened, status.archived) == (1, 1, 1, 1)
+    event = await scene.event(name)
+    assert (event.spec.origin, event.metadata.labels[IMPORT_LABEL]) == (Origin.CALLBACK, "old-stock")
 
 
 async def test_a_dry_run_counts_and_a_suspended_import_waits_until_a_person_resumes_it(
