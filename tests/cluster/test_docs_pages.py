@@ -32,6 +32,7 @@ from tests.support.fakes.archives import (
     an_envelope,
     files_named,
 )
+from tests.support.inline_commands import by_command
 from tests.support.signed_pdfs import unsigned
 
 ROOT = Path(__file__).parents[2]
@@ -60,27 +61,58 @@ NOT_TYPED = {
 }
 """First words of commands that can't be typed here, and the reason."""
 
+INLINE_NOT_TYPED = {
+    "kubectl counterfoil ": "tests/unit/docs/test_plugin_commands.py reads them; these pages type some",
+    "kubectl -n $NAMESPACE ": "needs a node: what to look at if a step of docs/start.md fails",
+    "kubectl -n trial ": "the same, for the trial",
+    "kubectl --namespace trial ": "docs/start.md has it, too",
+    "kubectl -n contracts logs job/": "needs a node",
+    "kubectl wait ": "needs a controller",
+    "kubectl logs --previous NAME": "needs a node",
+    "kubectl describe pod NAME": "needs a node",
+    "kubectl apply --server-side -f crds/": "replaces the definitions that all tests share",
+    "kubectl get --raw '/apis/": "is a watch, which does not end",
+    "kubectl auth can-i watch": "needs the chart's account: test_chart_in_cluster.py",
+}
+"""First words of commands within sentences that can't be typed here, and the reason."""
+
 ARCHIVE_ONLY = ("openssl genpkey", "openssl pkey ", "openssl pkeyutl", "python -m counterfoil.cli.verify")
 """First words of the commands of docs/proof.md that the auditor's test types."""
 
+NAMES = frozenset(
+    {"kubectl apply -f -", "kubectl create token", "kubectl describe pod", "kubectl delete resourcequota"}
+)
+"""Names of commands, as are all of two words."""
+
 EVENT = f"{ENVELOPE}-0123456789abcdef"
 REPLACED = (
+    (r"\b(envelopeevent|ee) NAME\b", f"ee {EVENT}"),
+    (r"\borg NAME\b", "org acme"),
+    (r"\bsecret (NAME|acme-callback|contracts-s3|jane-doe-esaw)\b", "secret anna-key"),
+    (r"(counterfoil\.dev/use=\w+)$", r"\1 --overwrite"),
+    (r"(import|organization)=(NAME|ORG)\b", r"\1=acme"),
     (r"(kubectl|helm) -n contracts ", r"\1 "),
     (r" -n (contracts|sales)\b", ""),
     (r"\bee NAME\b", f"ee {EVENT}"),
     (r"\barchive NAME\b", "archive dms"),
     (r"\bsender NAME\b", "sender jane-doe"),
+    (r"\bimport NAME\b", "import old-stock"),
     (r"\borg ORG\b", "org acme"),
     (r"(organization|organizationRef\.name)=NAME\b", r"\1=acme"),
     (r"--event \S+", f"--event {EVENT}"),
     (r"NEW-API-KEY", "0123456789abcdef0123456789abcdef"),
+    (r"0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10", ENVELOPE),
     (
         r"(python -m counterfoil\.cli\.restore \w+ now\.json) --digest DIGEST( < backup\.json)",
         r"\1 --digest $(\1\2 2>&1 | sed -n 's/.*--digest //p')\2",
     ),
 )
-CONTROLLER_ANSWERS = "kubectl label ee,org,archive,sender --all counterfoil.dev/request- > /dev/null"
-"""A controller removes the label of a request that it has handled."""
+CONTROLLER_ANSWERS = (
+    "kubectl label ee,org,archive,sender --all counterfoil.dev/request- > /dev/null\n"
+    "kubectl annotate ee,org,archive,sender --all > /dev/null "
+    "counterfoil.dev/request-id- counterfoil.dev/request-by- counterfoil.dev/request-reason-"
+)
+"""A controller removes the label and the annotations of a request that it has handled."""
 SECONDS = 300.0
 
 
@@ -109,7 +141,7 @@ def own(command: ConsoleCommand, more: Sequence[tuple[str, str]] = ()) -> Consol
     text = command.text
     for pattern, by in (*REPLACED, *more):
         text = re.sub(pattern, by, text)
-    if re.search(r"counterfoil\.dev/request=", text):
+    if re.search(r"counterfoil\.dev/request=|counterfoil (retry|skip)\b", text):
         text += f"\n{CONTROLLER_ANSWERS}"
     return ConsoleCommand(text, command.output)
 
@@ -159,6 +191,22 @@ def namespace_of_a_reader(commands: Sequence[ConsoleCommand]) -> list[dict[str, 
     ]
 
 
+async def furnish(kubectl: Kubectl, namespace: str, commands: Sequence[ConsoleCommand]) -> None:
+    """Create what is there before the commands are typed, with one event that failed."""
+    listed = {"apiVersion": "v1", "kind": "List", "items": namespace_of_a_reader(commands)}
+    await kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(listed))
+    document = {"fileID": "1", "kind": "Document", "fileName": "a.pdf"}
+    status = {"phase": "Failed", "notice": {"id": "n", "state": "Failed"}, "documents": [document]}
+    failed = json.dumps({"status": status})
+    await kubectl(
+        "patch", f"ee/{EVENT}", "-n", namespace, "--subresource=status", "--type=merge", "-p", failed
+    )
+
+
+def in_namespace(namespace: str) -> ConsoleCommand:
+    return ConsoleCommand(f"kubectl config set-context --current --namespace={namespace}")
+
+
 def environment_of(home: Path, kubectl: Kubectl, kubeconfig: Path) -> Mapping[str, str]:
     programs = os.pathsep.join((str(Path(sys.executable).parent), str(kubectl.program.parent)))
     return {
@@ -181,19 +229,39 @@ async def test_the_commands_on_a_page_work(
     (folder / "docs").symlink_to(ROOT / "docs")
     shutil.copy(ROOT / "docs" / "examples" / "archive-filesystem.yaml", folder / "archive.yaml")
     (folder / "metadata.xml").write_text("<tags><costCenter>4711</costCenter></tags>")
-    listed = {"apiVersion": "v1", "kind": "List", "items": namespace_of_a_reader(commands)}
-    await kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(listed))
-    document = {"fileID": "1", "kind": "Document", "fileName": "a.pdf"}
-    status = {"phase": "Failed", "notice": {"id": "n", "state": "Failed"}, "documents": [document]}
-    failed = json.dumps({"status": status})
-    await kubectl(
-        "patch", f"ee/{EVENT}", "-n", namespace, "--subresource=status", "--type=merge", "-p", failed
-    )
-
-    chosen = ConsoleCommand(f"kubectl config set-context --current --namespace={namespace}")
-    mine = [chosen, *map(own, commands)]
+    await furnish(kubectl, namespace, commands)
+    mine = [in_namespace(namespace), *map(own, commands)]
     environment = {**environment_of(tmp_path, kubectl, kubeconfig), "COUNTERFOIL_NAMESPACE": namespace}
     done = await typed(mine, folder, environment, seconds=SECONDS)
+    assert done.status == 0, report(mine, done)
+    assert "not found" not in done.complaints, report(mine, done)
+
+
+INLINE = {
+    command: page
+    for command, page in by_command().items()
+    if not command.startswith(tuple(INLINE_NOT_TYPED)) and command not in NAMES and len(command.split()) > 2
+}
+
+
+def test_each_reason_not_to_type_an_inline_command_is_still_one() -> None:
+    every = list(by_command())
+    assert [begin for begin in INLINE_NOT_TYPED if not any(each.startswith(begin) for each in every)] == []
+
+
+async def test_the_commands_within_sentences_work(
+    plane: ControlPlane, kubectl: Kubectl, namespace: str, tmp_path: Path
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    shutil.copy(plane.kubeconfig, kubeconfig)
+    commands = [ConsoleCommand(each) for each in INLINE]
+    await furnish(kubectl, namespace, commands)
+    example = ROOT / "docs" / "examples" / "import.yaml"
+    await kubectl("apply", "-n", namespace, "-f", str(example))
+    # What a command deletes, another one may name.
+    in_order = sorted(map(own, commands), key=lambda each: "delete" in each.text)
+    mine = [in_namespace(namespace), *in_order]
+    done = await typed(mine, tmp_path, environment_of(tmp_path, kubectl, kubeconfig), seconds=SECONDS)
     assert done.status == 0, report(mine, done)
     assert "not found" not in done.complaints, report(mine, done)
 

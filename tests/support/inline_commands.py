@@ -27,7 +27,7 @@ def inline_commands(page: str) -> list[str]:
     found = []
     for _, kind, body in _BLOCK.findall(page):
         if kind in _READ_BLOCKS:
-            lines = body.replace("\\\n", " ").splitlines()
+            lines = re.sub(r"\\\n\s*", " ", body).splitlines()
             found += [line.strip().removeprefix("$ ") for line in lines]
     found += _INLINE.findall(_BLOCK.sub("", page))
     commands = (" ".join(_COMMENT.sub("", each).split()) for each in found)
