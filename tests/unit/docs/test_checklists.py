@@ -458,7 +458,7 @@ def failed_checks(copy: Path, checks: tuple[str, ...]) -> set[str]:
     return set(lines)
 
 
-def tests_about(copy: Path, modules: tuple[str, ...], name: str) -> tuple[str, ...]:
+def modules_about(copy: Path, modules: tuple[str, ...], name: str) -> tuple[str, ...]:
     """Return the tests of the modules that have this name as a parameter."""
     done = run(copy, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *modules)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -499,6 +499,6 @@ def test_the_steps_of_a_checklist_are_all_that_an_addition_needs(heading: str, c
     for arguments in commands(steps, copy):
         done = run(copy, *arguments)
         assert done.returncode == 0, done.stderr
-    about = tests_about(copy, addition.modules, addition.name) if addition.modules else ()
+    about = modules_about(copy, addition.modules, addition.name) if addition.modules else ()
     untranslated = f"{CATALOGUES}::test_no_text_is_left_untranslated"
     assert failed_checks(copy, tuple({*addition.checks, *GENERATED, *about, untranslated})) == set()
