@@ -26,7 +26,7 @@ from counterfoil.resources.organization import (
     EnvelopeStatus,
     OrganizationSpec,
 )
-from counterfoil.resources.reopening import may_be_restarted, may_change
+from counterfoil.resources.reopening import has_no_envelope, may_be_restarted, may_change
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -156,7 +156,8 @@ def forbids_delete(event: EnvelopeEvent) -> bool:
     is_named_only = event.spec.origin is Origin.CALLBACK and status.envelope is None
     is_unknown = is_named_only and not may_change(status)
     is_forbidden = status.is_skipped_by_person or event.spec.suspend
-    return is_forbidden and last not in _NOTHING_TO_LOSE and not is_unknown
+    is_gone = last in _NOTHING_TO_LOSE or has_no_envelope(status)
+    return is_forbidden and not is_gone and not is_unknown
 
 
 def _imported_removal(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:

@@ -36,6 +36,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import apply_change
 from counterfoil.resources import (
+    IMPORT_LABEL,
     MAX_ATTEMPT_HISTORY,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
@@ -375,8 +376,9 @@ class Preconditions:
         # Two Organizations may be two eSAWs, and both may know an envelope of this id.
         if envelope is not None and envelope.spec.organization_ref.name == organization.name:
             return envelope.spec.sender_ref.name
-        hint = event.metadata.labels.get(SENDER_LABEL)
-        is_found = event.spec.origin in (Origin.SWEEP, Origin.IMPORT)
+        labels = event.metadata.labels
+        hint = labels.get(SENDER_LABEL)
+        is_found = event.spec.origin in (Origin.SWEEP, Origin.IMPORT) or IMPORT_LABEL in labels
         if is_found and hint is not None and self._may_be_sender(hint, organization):
             # A search found it with this sender's key, so this sender may see it.
             return hint

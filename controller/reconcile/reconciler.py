@@ -32,7 +32,7 @@ from controller.scheduling.due import has_request, is_suspended
 from counterfoil.clock import Clock
 from counterfoil.kube.status import with_deliveries
 from counterfoil.resources import EnvelopeEvent, Phase, RetrySpec
-from counterfoil.resources.reopening import with_short_list
+from counterfoil.resources.reopening import KEPT_FOR_SKIP, with_short_list
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Reconciler:
                 return admitted.event
             case RecordOnly():
                 message = f"The action {event.spec.action} is recorded; nothing else is needed."
+                if event.status.is_skipped_by_person:
+                    message = f"{message} {KEPT_FOR_SKIP}"
                 outcome, inputs = Done("Recorded", message), self._inputs(event)
                 status = record_only_status(event.status, outcome, inputs)
                 return await self.transition_writer.store(event, status, outcome, inputs, event.deliveries)

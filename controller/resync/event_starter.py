@@ -185,8 +185,7 @@ class EventStarter:
         marked: EnvelopeEvent | None = event
         if labels:
             # First, so that the event is counted as soon as it is unfinished.
-            found_by = event.metadata.labels.get(SENDER_LABEL) or sender
-            marked = await self._with_labels(event, {**labels, SENDER_LABEL: found_by})
+            marked = await self._with_labels(event, {**labels, SENDER_LABEL: sender})
         is_reopened = marked is not None and await self._reopen(starts, marked)
         return Started(StartResult.KNOWN, event, is_reopened)
 

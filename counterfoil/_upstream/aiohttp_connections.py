@@ -51,11 +51,14 @@ Versions: aiohttp up to 3.14.5; no issues yet.
 """
 
 import asyncio
+import fcntl
 import re
 import select
 import socket
 import ssl
 import struct
+import termios
+from array import array
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -307,7 +310,7 @@ class Connection(ResponseHandler):
         transport = self.transport
         if self._has_ended or transport is None or transport.is_closing() or not self._is_complete():
             return
-        if not transport.get_write_buffer_size():
+        if not transport.get_write_buffer_size() and not _unsent_bytes(transport):
             _linger(transport, NO_RESET)
 
     def _is_complete(self) -> bool:
@@ -399,6 +402,14 @@ def _linger(transport: asyncio.BaseTransport, value: bytes) -> None:
     # macOS refuses it for a connection that the server has reset.
     with suppress(OSError):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
+
+
+def _unsent_bytes(transport: asyncio.BaseTransport) -> int:
+    """Return the bytes that the system has not sent, or whose arrival was not confirmed; 0 if unknown."""
+    count = array("i", [0])
+    with suppress(OSError):
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, count)
+    return count[0]
 
 
 def _with_one_length(head: bytes) -> bytes:

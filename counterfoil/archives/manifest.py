@@ -342,11 +342,6 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         times = msgspec.structs.replace(times, actions=tuple(kept), actions_left_out=left_out)
         return msgspec.structs.replace(self, times=times)
 
-    def is_of_removed_event(self, name: str, uid: str) -> bool:
-        """Whether it names an event of this name that was another object, so one that was removed."""
-        event = _event_of(self)
-        return event.get("name") == name and event.get("uid") not in (None, uid)
-
     def _without_time(self) -> "Manifest":
         times = msgspec.structs.replace(self.times, archived="")
         return msgspec.structs.replace(self, times=times, extra={}, versions=None)

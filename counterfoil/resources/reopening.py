@@ -81,7 +81,10 @@ _WITHOUT_ENVELOPE = frozenset({ENVELOPE_NOT_FOUND, "EnvelopeDeleted"})
 ARCHIVED_AS_EXPIRED = "ArchivedAsExpired"
 """Reason of an event whose envelope was archived as Expired and stays in eSAW."""
 
-_REASONS_THAT_SHOW_SKIP = frozenset({SKIPPED_BY_REQUEST, ARCHIVED_AND_KEPT, ARCHIVED_AS_EXPIRED})
+_ENDED_WITHOUT_ENVELOPE = frozenset({"ArchivedAndDeleted", "ArchivedAlready"})
+"""Reasons of ended events whose envelope eSAW does not have any more."""
+
+_REASONS_THAT_SHOW_SKIP = frozenset({SKIPPED_BY_REQUEST, ARCHIVED_AND_KEPT, ARCHIVED_AS_EXPIRED, RECORDED})
 """Reasons of ended events whose message names the skip of before."""
 
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
@@ -190,15 +193,21 @@ def takes_skip(status: EnvelopeEventStatus) -> bool:
     Whether a person's skip does something: the event has not ended, or it is started again by a callback, a
     search or another event, so that the envelope may be deleted after all.
     """
-    if status.phase in (Phase.SUCCEEDED, Phase.SKIPPED):
-        return is_reopened_by_retry(status) and not status.is_skipped_by_person
-    return True
+    if status.phase not in (Phase.SUCCEEDED, Phase.SKIPPED):
+        return True
+    is_over = has_no_envelope(status) or status.is_skipped_by_person
+    return is_reopened_by_retry(status) and not is_over
+
+
+def has_no_envelope(status: EnvelopeEventStatus) -> bool:
+    """Whether an event ended because eSAW does not have its envelope any more."""
+    return status.phase.is_final and status.reason in _ENDED_WITHOUT_ENVELOPE
 
 
 def keeps_result(status: EnvelopeEventStatus) -> bool:
-    """Whether an ended event keeps its phase and reason at a person's skip: its files are archived, and only
-    the delete of its envelope is ruled out."""
-    return status.reason in (ARCHIVED_AND_KEPT, ARCHIVED_AS_EXPIRED, DELETION_ASSUMED)
+    """Whether an ended event keeps its phase and reason at a person's skip: its files are archived, or it
+    archives none, and only the delete of its envelope is ruled out."""
+    return status.reason in (ARCHIVED_AND_KEPT, ARCHIVED_AS_EXPIRED, DELETION_ASSUMED, RECORDED)
 
 
 def takes_back_skip(status: EnvelopeEventStatus) -> bool:

@@ -35,7 +35,7 @@ from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.proof import Checksum, ProvenFiles, proven_files
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import expected_evidence, lists_additional_files
+from counterfoil.esaw.evidence import expected_evidence, lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
@@ -87,8 +87,10 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             restart_from=Phase.COLLECTING,
         )
     facts, proven, siblings, unproven = await _earlier_archive(event, layout, context)
-    if lacks_known(event, context, await context.listed(), (*siblings, *unproven)):
-        return wait_for_known_files(event, context)
+    listed = await context.listed()
+    is_claim = bool(unproven) and not lacks_known_file(event.status, listed, siblings)
+    if lacks_known(event, context, listed, (*siblings, *unproven)):
+        return wait_for_known_files(event, context, is_claim=is_claim)
     # Others choose its size, and a run may last for hours.
     del unproven
     filed = await _file_all(event, layout, proven, context)
@@ -153,9 +155,8 @@ async def _earlier_archive(
     """
     Return the facts for the manifest, with the callbacks of an earlier archive of the envelope, what is
     proven about the files in its folder, and the statuses of the envelope's other events. One more stands for
-    a manifest with our seal, whose event may be removed. Last, without a signing key, the same of a manifest
-    without a seal that names this event as it was before its removal: its files are waited for, and it proves
-    nothing.
+    a manifest with our seal, whose event may be removed. Last, the same of a manifest of this source without
+    our seal: its files are waited for, and it proves nothing.
 
     Raises ``NameTaken``, before anything is replaced, if the folder claims to be another's.
     """
@@ -170,7 +171,7 @@ async def _earlier_archive(
     )
     if found is None:
         return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], ()
-    unproven = _listed_before(event, found.claim, context)
+    unproven = _listed_before(event, found.claim)
     found = replace(found, claim=None)
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))
@@ -180,16 +181,11 @@ async def _earlier_archive(
     return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
 
 
-def _listed_before(
-    event: EnvelopeEvent, claim: Manifest | None, context: ReconcileContext
-) -> Collection[EnvelopeEventStatus]:
-    """Return what a manifest without our seal says that the event had listed before its removal."""
+def _listed_before(event: EnvelopeEvent, claim: Manifest | None) -> Collection[EnvelopeEventStatus]:
+    """Return what a manifest without our seal says that an event of the envelope had listed."""
     # An archived event has its own list of the files, also if somebody changed the manifest since.
     is_archived = event.status.archive is not None and event.status.archive.manifest is not None
-    # With a key, an archive of before has our seal. Another manifest may be anybody's.
-    if claim is None or is_archived or context.signature_checker.public_key is not None:
-        return ()
-    return [_listed_in(claim)] if claim.is_of_removed_event(event.name, event.uid) else ()
+    return () if claim is None or is_archived else [_listed_in(claim)]
 
 
 def _listed_in(manifest: Manifest) -> EnvelopeEventStatus:

@@ -51,9 +51,21 @@ def listed_again(status: EnvelopeEventStatus) -> Iterator[SideCondition]:
         yield SideCondition(EVIDENCE_CONDITION, "True", "DocumentsListed", message)
 
 
-def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pause | Fail:
-    """Return the pause until eSAW lists the files again; the failure once ``evidence.wait`` has passed since
-    the first list without them."""
+def wait_for_known_files(
+    event: EnvelopeEvent, context: ReconcileContext, *, is_claim: bool = False
+) -> Pause | Fail:
+    """
+    Return the pause until eSAW lists the files again; the failure once ``evidence.wait`` has passed since
+    the first list without them.
+
+    ``is_claim``: only a manifest without our seal names them.
+    """
+    what = FILES_NOT_LISTED
+    if is_claim:
+        what = (
+            f"A manifest of this envelope in Archive/{context.archive.name} names files that eSignAnyWhere "
+            "does not list. It has no seal of this controller, so nothing proves what it says."
+        )
     now, spec, stored = context.clock.now(), context.organization.spec, event.status.conditions
     known = find_condition(stored, KNOWN_FILES_CONDITION)
     evidence = find_condition(stored, EVIDENCE_CONDITION)
@@ -63,14 +75,14 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
         is_over = known.reason == _MISSING
     end = since + spec.evidence.wait + context.clock.lead()
     if now < end and not is_over:
-        waits = SideCondition(KNOWN_FILES_CONDITION, "False", _PENDING, FILES_NOT_LISTED)
+        waits = SideCondition(KNOWN_FILES_CONDITION, "False", _PENDING, what)
         # Only a first statement: that there is one tells also after a re-opening that a list was short.
         first = SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, FILES_NOT_LISTED)
         conditions = (waits,) if evidence is not None else (waits, first)
         until = min(end, now + max(spec.retry.initial, now - since))
-        return Pause(_PENDING, FILES_NOT_LISTED, until, facts=PhaseFacts(side_conditions=conditions))
+        return Pause(_PENDING, what, until, facts=PhaseFacts(side_conditions=conditions))
     message = (
-        f"{FILES_NOT_LISTED} Counterfoil removes no file from Archive/{context.archive.name}, and the "
+        f"{what} Counterfoil removes no file from Archive/{context.archive.name}, and the "
         "envelope stays in eSignAnyWhere."
     )
     has_gap = evidence is not None and evidence.status == "False" and evidence.reason != _PENDING

@@ -19,11 +19,16 @@ from tests.support.servers.scripted_esaw import server_tls
 UNREAD_BYTES = 64 * 1024 * 1024
 """More than the buffers of two sockets."""
 
+SENT_BYTES = 1536 * 1024
+"""More than a server takes that does not read, and less than the buffers of both sockets."""
+
 SECONDS_TO_CLOSE = 5.0
 """asyncio and uvloop end a connection with TLS after 30."""
 
 SILENT = b""
 FULL = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\n\r\n"
+FULL_AND_CLOSED = FULL[:-2] + b"Connection: close\r\n\r\n"
+STORED_AND_CLOSED = FULL_AND_CLOSED.replace(b"507 Insufficient Storage", b"201 Created")
 EXTRA = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore"
 UNKNOWN_CODING = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"
 NO_HTTP = b"SSH-2.0-other\r\n\r\n"
@@ -52,9 +57,18 @@ each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 class Scene:
     """A server that reads the head of a request, answers ``answer``, and reads no more."""
 
-    def __init__(self, way: Way, folder: Path, monkeypatch: pytest.MonkeyPatch, *, answer: bytes) -> None:
+    def __init__(
+        self,
+        way: Way,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        answer: bytes,
+        size: int = UNREAD_BYTES,
+    ) -> None:
         self.way = way
         self.answer = answer
+        self.size = size
         self.server_tls, self.client_tls = server_tls(folder)
         self._monkeypatch = monkeypatch
         self.port = 0
@@ -87,7 +101,7 @@ class Scene:
         url = f"http{'s' * self.way.is_tls}://127.0.0.1:{9 if self.way.is_proxied else self.port}/a"
         async with new_client(timeout=limits, idle=1, headers={}, verify=self.client_tls) as http:
             try:
-                await http.put(url, content=too_much())
+                await http.put(url, content=content(self.size))
             finally:
                 await self.wait_for_no_socket()
                 self.is_over.set()
@@ -100,8 +114,8 @@ class Scene:
         assert sockets_to(self.port) == []
 
 
-async def too_much() -> AsyncGenerator[bytes, None]:
-    for _ in range(UNREAD_BYTES // 65536):
+async def content(size: int) -> AsyncGenerator[bytes, None]:
+    for _ in range(size // 65536):
         yield b"x" * 65536
 
 
@@ -166,6 +180,19 @@ def test_an_upload_whose_server_ended_its_direction_leaves_no_socket(
             await scene.upload(httpx.Timeout(30, write=0.2))
 
     run_in(loop, main())
+
+
+@each_way
+@pytest.mark.parametrize("answer", [FULL_AND_CLOSED, STORED_AND_CLOSED], ids=["full", "stored"])
+def test_an_upload_that_the_system_holds_after_a_complete_answer_leaves_no_socket(
+    way: Way, answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        scene = Scene(way, tmp_path, monkeypatch, answer=answer, size=SENT_BYTES)
+        with suppress(httpx.TransportError):
+            await scene.upload(httpx.Timeout(30, write=0.2))
+
+    run_in(EventLoop, main())
 
 
 @each_way

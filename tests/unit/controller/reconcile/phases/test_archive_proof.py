@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from controller.reconcile.context import SiblingEvents
-from controller.reconcile.outcomes import Done, Fail, Outcome, Wait
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Wait
 from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
@@ -144,19 +144,20 @@ async def test_a_forged_folder_under_claimed_names_is_replaced_by_what_esaw_has(
     assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
 
 
-@pytest.mark.parametrize("has_key", [True, False])
-async def test_a_manifest_without_a_seal_that_names_further_files_ends_no_first_event(has_key: bool) -> None:
+@pytest.mark.parametrize("is_sealed", [True, False])
+async def test_a_manifest_without_a_seal_that_names_further_files_is_named_and_not_esaw_accused(
+    is_sealed: bool,
+) -> None:
     scene = a_scene()
+    scene.signer = scene.signer if is_sealed else None
     event = await collected(scene)
-    planted = await a_folder(scene)
-    manifest = json.loads(planted[MANIFEST])
+    manifest = json.loads((await a_folder(scene))[MANIFEST])
     manifest["files"].append({**manifest["files"][0], "fileID": "file-99", "name": "x.pdf"})
-    if not has_key:
-        scene.signer = None
-        manifest["extra"]["event"]["uid"] = event.uid
-    scene.backend.files[MANIFEST] = json.dumps(manifest).encode()
-    assert isinstance(await archived(scene, event), Done)
-    assert scene.backend.files[DOCUMENT] == GENUINE
+    scene.backend.files[MANIFEST] = planted = json.dumps(manifest).encode()
+    waits = await archived(scene, event)
+    assert isinstance(waits, Pause)
+    assert waits.message.startswith("A manifest of this envelope in Archive/")
+    assert scene.backend.files[MANIFEST] == planted
 
 
 async def test_a_signature_that_only_a_manifest_without_a_seal_claims_does_not_count() -> None:

@@ -18,10 +18,11 @@ from counterfoil.resources import (
     Origin,
     Phase,
     Request,
+    RequestOutcome,
 )
 from counterfoil.resources.reopening import is_started_by_callback, reopened_status
 from counterfoil.retention import forbids_delete
-from tests.support.builders import an_event
+from tests.support.builders import AClock, an_event
 from tests.support.scenes.reconciler import ReconcilerScene
 
 ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
@@ -216,10 +217,43 @@ async def test_a_skip_of_an_event_that_was_recorded_keeps_the_envelope(tmp_path:
     archives = create(scene, of_a_workstep())
     assert (await scene.reconcile()).status.reason == "Recorded"
     await skip(scene)
-    assert scene.newest().status.reason == "SkippedByRequest"
-    continue_with(scene, archives)
+    skipped = scene.newest()
+    assert skipped.status.reason == "Recorded"
+    assert "A person skipped the event" in (skipped.status.message or "")
+    records = continue_with(scene, archives)
     kept = await scene.reconcile()
     assert (kept.status.reason, scene.envelope.transport.deleted) == ("ArchivedAndKept", [])
+    continue_with(scene, records)
+    await ask(scene, "retry")
+    assert (await scene.reconcile()).status.skipped_time is None
+    continue_with(scene, archives)
+    await ask(scene, "retry")
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_skip_before_an_event_is_recorded_is_shown_by_it_and_taken_back(tmp_path: Path) -> None:
+    scene = that_records(tmp_path)
+    create(scene, of_a_workstep())
+    await skip(scene)
+    scene.clock.advance(minutes=10)
+    event, now = scene.newest(), scene.clock.now()
+    await scene.status_writer.store(
+        event, reopened_status(event.status, reason="Redelivered", message="", now=now)
+    )
+    recorded = await scene.reconcile()
+    assert recorded.status.skipped_time is not None
+    assert "A person skipped the event" in (recorded.status.message or "")
+    await ask(scene, "retry")
+    assert (await scene.reconcile()).status.skipped_time is None
+
+
+@pytest.mark.parametrize("reason", ["ArchivedAlready", "ArchivedAndDeleted"])
+async def test_a_skip_changes_no_event_whose_envelope_is_gone(reason: str) -> None:
+    phase = Phase.SKIPPED if reason == "ArchivedAlready" else Phase.SUCCEEDED
+    event = an_event().in_phase(phase, reason).suspended().build()
+    result = await EventRequests(AClock()).skip(event, Request("skip"))
+    assert result.outcome is RequestOutcome.NOTHING_TO_DO
+    assert not forbids_delete(event)
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,40 @@ async def test_a_manifest_of_an_event_that_was_removed_is_not_shortened(
     assert manifests(scene) == before
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "actions"),
+    [(None, None, 2), (None, a_signer(), 1), (a_signer(), a_signer(2), 1), (a_signer(), a_signer(2), 2)],
+    ids=["another action", "a new key", "a rotated key", "another action and a rotated key"],
+)
+async def test_no_key_and_no_other_action_makes_the_list_of_an_earlier_manifest_count_less(
+    tmp_path: Path, before: Any, now: Any, actions: int
+) -> None:
+    scene = a_scene(tmp_path, cleanup={"policy": "Keep"}, **({"actions": ACTIONS} if actions == 2 else {}))
+    set_signer(scene, before)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    await scene.reconcile()
+    first = scene.event
+    if actions == 2:
+        scene.clock.advance(minutes=1)
+        another_event(scene)
+        await scene.reconcile()
+        del scene.kube.objects[EnvelopeEvent.PLURAL, scene.event.name]
+    stored = manifests(scene)
+    del scene.kube.objects[EnvelopeEvent.PLURAL, first.name]
+    set_signer(scene, now)
+    metadata = msgspec.structs.replace(first.metadata, uid="created-again")
+    scene.event = msgspec.structs.replace(first, metadata=metadata)
+    scene.kube.put(scene.event)
+    list_files(scene, document(1, 1))
+    await is_kept_and_told(scene, Phase.ARCHIVING)
+    assert manifests(scene) == stored
+
+
+def set_signer(scene: ReconcilerScene, signer: Any) -> None:
+    checker = replace(scene.preconditions.signature_checker, signer=signer)
+    scene.change_preconditions(signature_checker=checker)
+
+
 async def test_a_list_that_grew_since_another_event_claimed_its_files_is_waited_for(tmp_path: Path) -> None:
     scene = of_two_actions(tmp_path)
     list_files(scene, document(1, 1))
