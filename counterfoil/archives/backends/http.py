@@ -380,8 +380,9 @@ def _joined(url: str, location: str) -> str | None:
         # Other characters take up to twelve in the address, and much longer to parse with each request.
         if len(quote(location, safe=_UNQUOTED)) > MAX_LOCATION_LENGTH:
             return None
-        joined = quote(urljoin(f"{url}/", location), safe=_UNQUOTED)
+        joined = urljoin(f"{url}/", location)
+        # A control character makes it no address, so before it is quoted.
         httpx.URL(joined)
-        return joined if origin_of(joined) == origin_of(url) else None
+        return quote(joined, safe=_UNQUOTED) if origin_of(joined) == origin_of(url) else None
     except (ValueError, httpx.InvalidURL):
         return None
