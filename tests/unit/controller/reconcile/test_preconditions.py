@@ -16,6 +16,7 @@ from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ENVELOPE_LABEL,
+    IMPORT_LABEL,
     SENDER_LABEL,
     Archive,
     Attempt,
@@ -146,6 +147,14 @@ async def test_what_the_sweep_found_with_a_senders_key_is_this_senders(scene: Pr
     sender = await scene.sender(called)
     assert isinstance(sender, Sender)
     assert sender.name == "anna", "for a callback, the label is but a guess of the receiver's"
+
+
+async def test_an_event_that_an_import_starts_again_is_of_the_sender_whose_key_listed_it(
+    scene: PreconditionsScene,
+) -> None:
+    scene.cache.senders.put(a_sender("ben"))
+    event = an_event().labelled(SENDER_LABEL, "ben").labelled(IMPORT_LABEL, "old").build()
+    assert await scene.sender(event) == a_sender("ben")
 
 
 async def test_a_label_with_a_sender_of_another_organization_reveals_nothing(
