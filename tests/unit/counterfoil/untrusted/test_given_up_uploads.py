@@ -114,6 +114,11 @@ class Scene:
         assert sockets_to(self.port) == []
 
 
+async def fail_to_upload(scene: Scene) -> None:
+    with suppress(httpx.TransportError):
+        await scene.upload(httpx.Timeout(30, write=0.2))
+
+
 async def content(size: int) -> AsyncGenerator[bytes, None]:
     for _ in range(size // 65536):
         yield b"x" * 65536
@@ -174,12 +179,8 @@ def test_an_upload_whose_server_ended_its_direction_leaves_no_socket(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def main() -> None:
-        scene = EndingScene(way, tmp_path, monkeypatch, answer=answer, ending=ending)
-        with suppress(httpx.TransportError):
-            await scene.upload(httpx.Timeout(30, write=0.2))
-
-    run_in(loop, main())
+    scene = EndingScene(way, tmp_path, monkeypatch, answer=answer, ending=ending)
+    run_in(loop, fail_to_upload(scene))
 
 
 @each_way
@@ -187,12 +188,8 @@ def test_an_upload_whose_server_ended_its_direction_leaves_no_socket(
 def test_an_upload_that_the_system_holds_after_a_complete_answer_leaves_no_socket(
     way: Way, answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def main() -> None:
-        scene = Scene(way, tmp_path, monkeypatch, answer=answer, size=SENT_BYTES)
-        with suppress(httpx.TransportError):
-            await scene.upload(httpx.Timeout(30, write=0.2))
-
-    run_in(EventLoop, main())
+    scene = Scene(way, tmp_path, monkeypatch, answer=answer, size=SENT_BYTES)
+    run_in(EventLoop, fail_to_upload(scene))
 
 
 @each_way
@@ -218,12 +215,8 @@ def test_an_upload_that_failed_leaves_no_socket(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def main() -> None:
-        scene = Scene(way, tmp_path, monkeypatch, answer=answer)
-        with suppress(httpx.TransportError):
-            await scene.upload(httpx.Timeout(30, write=0.2))
-
-    run_in(loop, main())
+    scene = Scene(way, tmp_path, monkeypatch, answer=answer)
+    run_in(loop, fail_to_upload(scene))
 
 
 @each_way
