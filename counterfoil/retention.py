@@ -155,9 +155,8 @@ def forbids_delete(event: EnvelopeEvent) -> bool:
     # Callbacks of envelopes that do not exist are mostly forged, and may be many. A list of eSAW is not.
     is_named_only = event.spec.origin is Origin.CALLBACK and status.envelope is None
     is_unknown = is_named_only and not may_change(status)
-    is_forbidden = status.is_skipped_by_person or event.spec.suspend
     is_gone = last in _NOTHING_TO_LOSE or has_no_envelope(status)
-    return is_forbidden and not is_gone and not is_unknown
+    return event.is_kept_by_person and not is_gone and not is_unknown
 
 
 def _imported_removal(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:

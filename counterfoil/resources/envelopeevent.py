@@ -729,6 +729,11 @@ class EnvelopeEvent(Resource, frozen=True):
         return {**self.status.parameters, **self.spec.parameters}
 
     @property
+    def is_kept_by_person(self) -> bool:
+        """Whether a person skipped or suspended the event, so that no event of its envelope deletes it."""
+        return self.status.is_skipped_by_person or self.spec.suspend
+
+    @property
     def deliveries(self) -> int:
         """Number of callbacks. The creation of a ``Callback`` event counts as the first, without a separate
         write."""

@@ -175,7 +175,7 @@ async def _decision(context: ReconcileContext) -> Wait | None:
     other events are listed again, since reads and a write came after their last list."""
     changed = await context.changed_object()
     for each in await context.siblings_before_delete():
-        if has_request(each) or _is_kept(each):
+        if has_request(each) or each.is_kept_by_person:
             changed = f"{each.KIND}/{each.name}"
     # Last, because this read is the fence of the delete as well.
     event = await context.fence.confirmed()
@@ -317,16 +317,11 @@ def _decision_about(
         if has_request(each):
             # It is carried out after this run.
             return _settings_changed(subject)
-        if _is_kept(each):
+        if each.is_kept_by_person:
             decision = "skipped" if each.status.is_skipped_by_person else "suspended"
             why = f"because a person {decision} {subject} of the same envelope"
             return _kept(event, context, why, listed)
     return None
-
-
-def _is_kept(event: EnvelopeEvent) -> bool:
-    """Whether a person skipped or suspended an event."""
-    return event.status.is_skipped_by_person or event.spec.suspend
 
 
 async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | None:
