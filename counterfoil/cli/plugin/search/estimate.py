@@ -23,7 +23,7 @@ REQUESTS_BESIDE_FILES = 6
 """Requests to eSAW for one envelope, in addition to one for each file (docs/performance.md)."""
 
 STORED_EVENTS = 50_000
-"""Number of EnvelopeEvents in the namespace at which an Import waits."""
+"""Number of EnvelopeEvents of Imports at which they wait, by the default quota of the chart: half of it."""
 
 
 @dataclass(frozen=True)
