@@ -181,6 +181,7 @@ async def test_an_envelope_that_is_listed_although_it_was_assumed_to_be_deleted_
     assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
 
 
+@pytest.mark.xfail(strict=True, reason="read with the key of the default Sender")
 async def test_an_event_that_was_only_recorded_is_archived_after_its_action_became_archive() -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE)
@@ -188,6 +189,20 @@ async def test_an_event_that_was_only_recorded_is_archived_after_its_action_beca
     await scene.swept()
     (event,) = scene.noted()
     assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
+    assert event.metadata.labels["counterfoil.dev/listed-by"] == "anna", "her key reads it"
+
+
+@pytest.mark.xfail(strict=True, reason="counted as started, and not started")
+async def test_an_event_that_is_changed_while_a_sweep_starts_it_starts_all_the_same() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    ended = an_ended_event(Phase.SUCCEEDED, "Recorded")
+    scene.kube.put(ended)
+    counted = {"status": {"deliveries": 2}}
+    scene.kube.just_before("patch_status", lambda: scene.kube.edit(EnvelopeEvent, ended.name, counted))
+    outcome = await scene.sweep()
+    (event,) = scene.noted()
+    assert (event.status.phase, event.status.deliveries, outcome.known) == (Phase.PENDING, 2, 0)
 
 
 @pytest.mark.parametrize(
