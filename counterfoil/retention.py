@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from counterfoil.resources.base import IMPORT_WINDOW_LABEL
+from counterfoil.resources.base import IMPORT_WINDOW_LABEL, LISTED_BY_LABEL
 from counterfoil.resources.conditions import find_condition, is_condition_true
 from counterfoil.resources.envelopeevent import (
     ENVELOPE_NOT_FOUND,
@@ -153,8 +153,8 @@ def forbids_delete(event: EnvelopeEvent) -> bool:
     status = event.status
     last = status.last_error.reason if status.last_error is not None else ""
     # Callbacks of envelopes that do not exist are mostly forged, and may be many. A list of eSAW is not.
-    is_named_only = event.spec.origin is Origin.CALLBACK and status.envelope is None
-    is_unknown = is_named_only and not may_change(status)
+    is_listed = event.spec.origin is not Origin.CALLBACK or LISTED_BY_LABEL in event.metadata.labels
+    is_unknown = status.envelope is None and not is_listed and not may_change(status)
     is_gone = last in _NOTHING_TO_LOSE or has_no_envelope(status)
     return event.is_kept_by_person and not is_gone and not is_unknown
 

@@ -36,7 +36,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import apply_change
 from counterfoil.resources import (
-    IMPORT_LABEL,
+    LISTED_BY_LABEL,
     MAX_ATTEMPT_HISTORY,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
@@ -377,11 +377,12 @@ class Preconditions:
         if envelope is not None and envelope.spec.organization_ref.name == organization.name:
             return envelope.spec.sender_ref.name
         labels = event.metadata.labels
-        hint = labels.get(SENDER_LABEL)
-        is_found = event.spec.origin in (Origin.SWEEP, Origin.IMPORT) or IMPORT_LABEL in labels
-        if is_found and hint is not None and self._may_be_sender(hint, organization):
+        found_by = labels.get(LISTED_BY_LABEL)
+        if found_by is None and event.spec.origin in (Origin.SWEEP, Origin.IMPORT):
+            found_by = labels.get(SENDER_LABEL)
+        if found_by is not None and self._may_be_sender(found_by, organization):
             # A search found it with this sender's key, so this sender may see it.
-            return hint
+            return found_by
         default = organization.spec.default_sender_ref
         if default is None and envelope is not None:
             # The name of an Envelope is the envelope's id, so the page could not store the sender.

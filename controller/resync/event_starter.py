@@ -12,7 +12,7 @@ This module asks eSAW for nothing.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -22,10 +22,12 @@ from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound, QuotaExceeded, Rejected
-from counterfoil.kube.status import write_status_or_skip
+from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS, write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
+    IMPORT_ENDED_LABEL,
     IMPORT_WINDOW_LABEL,
+    LISTED_BY_LABEL,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
     EnvelopeEvent,
@@ -47,6 +49,7 @@ from counterfoil.resources.reopening import (
     RECORDED,
     SKIPPED_BY_REQUEST,
     is_given_up,
+    is_never_shown,
     may_be_restarted,
     reopened_status,
 )
@@ -95,8 +98,6 @@ class EventStarts:
     origin: Origin
     max_started: int | None
     """Maximum number of events that it creates or re-opens; None: the ceilings alone decide."""
-    since: datetime | None = None
-    """Creation of the Import. What it started and what has ended since, it does not start again."""
     created: int = 0
     started: int = 0
     """Number of events that were created or re-opened."""
@@ -158,8 +159,35 @@ class EventStarter:
         sender: str,
         labels: Mapping[str, str],
     ) -> Started | None:
-        """Return the result if the name of the envelope's event is taken. An event that ended without
-        archiving starts again, if that may end otherwise."""
+        """
+        Return the result if the name of the envelope's event is taken. An event that ended without
+        archiving starts again, if that may end otherwise. Raises ``Conflict`` if other processes change the
+        event all the time.
+        """
+        for _ in range(MAX_CHANGE_ATTEMPTS):
+            event = await self._event_of(starts, envelope)
+            if not isinstance(event, EnvelopeEvent):
+                return event
+            listed = {LISTED_BY_LABEL: sender}
+            if may_end_otherwise(event, status) and not _has_run_again(event, status, labels):
+                reserved = await self._reserve(starts)
+                listed |= {SENDER_LABEL: sender}
+                if labels:
+                    listed |= {**labels, IMPORT_ENDED_LABEL: _end_of(event)}
+                # First, so that the event is counted as soon as it is unfinished.
+                marked = await self._with_labels(event, listed)
+                if marked is not None and await self._reopen(starts, marked):
+                    starts.started += 1
+                    return Started(StartResult.KNOWN, event, is_reopened=True)
+                self._ceilings[starts.organization.name].release(reserved)
+                continue
+            is_new = is_never_shown(event.status) and LISTED_BY_LABEL not in event.metadata.labels
+            if not is_new or await self._with_labels(event, listed) is not None:
+                return Started(StartResult.KNOWN, event)
+        raise Conflict(409, "Conflict", f"other processes write to the event of {envelope} all the time")
+
+    async def _event_of(self, starts: EventStarts, envelope: EnvelopeId) -> EnvelopeEvent | Started | None:
+        """Return the envelope's event; the result if the name is taken and it is not this event."""
         organization, action = starts.organization, starts.action
         try:
             raw = await self.kube.get(EnvelopeEvent, event_name(organization.name, envelope, action))
@@ -178,16 +206,7 @@ class EventStarter:
                 extra={"organization": organization.name, "event": event.name},
             )
             return Started(StartResult.REFUSED)
-        if not may_end_otherwise(event, status) or _has_run_again(starts, event, status, labels):
-            return Started(StartResult.KNOWN, event)
-        await self._reserve(starts)
-        starts.started += 1
-        marked: EnvelopeEvent | None = event
-        if labels:
-            # First, so that the event is counted as soon as it is unfinished.
-            marked = await self._with_labels(event, {**labels, SENDER_LABEL: sender})
-        is_reopened = marked is not None and await self._reopen(starts, marked)
-        return Started(StartResult.KNOWN, event, is_reopened)
+        return event
 
     async def _with_labels(self, event: EnvelopeEvent, labels: Mapping[str, str]) -> EnvelopeEvent | None:
         """Set labels of an event; None if it was changed or deleted meanwhile."""
@@ -274,19 +293,28 @@ def _word(starts: EventStarts) -> str:
     return starts.origin.lower()
 
 
-def _has_run_again(
-    starts: EventStarts, event: EnvelopeEvent, found: EnvelopeStatus, labels: Mapping[str, str]
-) -> bool:
-    """Whether the same Import started the event, and it has ended since with the envelope's status of now."""
+def _has_run_again(event: EnvelopeEvent, found: EnvelopeStatus, labels: Mapping[str, str]) -> bool:
+    """
+    Whether the Import with these ``labels`` created or started the event, and it has ended since with the
+    envelope's status of now.
+
+    It has not run again if it still has the end that the Import saw: the Import was killed between the labels
+    and the status, or somebody changed the event then.
+    """
     of_event, of_search = (
         read_window_label(each.get(IMPORT_WINDOW_LABEL, "")) for each in (event.metadata.labels, labels)
     )
     if of_event is None or of_search is None or of_event.imported != of_search.imported:
         return False
-    ended, since = event.status.completion_time, starts.since
     envelope = event.status.envelope
-    has_ended = ended is not None and since is not None and ended > since
+    has_ended = event.metadata.labels.get(IMPORT_ENDED_LABEL) != _end_of(event)
     return has_ended and (envelope is None or envelope.status == found)
+
+
+def _end_of(event: EnvelopeEvent) -> str:
+    """Return the end of an event as the value of a label; empty if it has not ended."""
+    ended = event.status.completion_time
+    return f"{ended.astimezone(UTC):%Y%m%dT%H%M%SZ}" if ended is not None else ""
 
 
 def _half(limits: OrganizationLimits) -> OrganizationLimits:

@@ -490,7 +490,6 @@ class _WindowSearch:
             self.organization.spec.archive_action or "",
             Origin.IMPORT,
             None,
-            since=imported.metadata.creation_timestamp,
         )
         statuses = imported.spec.statuses or self.organization.spec.statuses
         earlier = await self._earlier_events()

@@ -235,8 +235,13 @@ def may_change(status: KnownStatus) -> bool:
     """
     if status.envelope is not None:
         return status.envelope.status in CHANGEABLE_STATUSES
-    last = status.attempt_history[-1] if status.attempt_history else None
-    return last is None or last.outcome != AttemptOutcome.FAIL or last.reason not in _WITHOUT_ENVELOPE
+    return not is_never_shown(status) or status.attempt_history[-1].outcome != AttemptOutcome.FAIL
+
+
+def is_never_shown(status: KnownStatus) -> bool:
+    """Whether eSAW does not show the envelope, and never described it."""
+    attempts = status.attempt_history
+    return status.envelope is None and bool(attempts) and attempts[-1].reason in _WITHOUT_ENVELOPE
 
 
 def is_open_to_callbacks(status: KnownStatus) -> bool:

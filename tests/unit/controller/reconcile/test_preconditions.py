@@ -16,7 +16,7 @@ from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ENVELOPE_LABEL,
-    IMPORT_LABEL,
+    LISTED_BY_LABEL,
     SENDER_LABEL,
     Archive,
     Attempt,
@@ -153,7 +153,7 @@ async def test_an_event_that_an_import_starts_again_is_of_the_sender_whose_key_l
     scene: PreconditionsScene,
 ) -> None:
     scene.cache.senders.put(a_sender("ben"))
-    event = an_event().labelled(SENDER_LABEL, "ben").labelled(IMPORT_LABEL, "old").build()
+    event = an_event().labelled(SENDER_LABEL, "anna").labelled(LISTED_BY_LABEL, "ben").build()
     assert await scene.sender(event) == a_sender("ben")
 
 
