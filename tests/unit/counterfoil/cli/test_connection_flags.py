@@ -1,9 +1,12 @@
 """The flags of the plugin about the API server, and what it says without a usable one."""
 
+import base64
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +16,7 @@ from counterfoil.cli.plugin import entry_point
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer
 from counterfoil.kube.errors import ApiError
 
+DATA = base64.b64encode(b"no certificate").decode()
 NONE = "Name another one by --kubeconfig FILE or $KUBECONFIG."
 
 
@@ -65,16 +69,124 @@ async def an_api_server(*, status: int = 200, text: str = "") -> AsyncIterator[t
     await runner.cleanup()
 
 
-def a_kubeconfig(folder: Path, url: str) -> Path:
+def a_kubeconfig(folder: Path, url: str = "https://127.0.0.1:1", **lists: list[dict[str, Any]]) -> Path:
     path = folder / "config"
     named = {
         "current-context": "it",
-        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "jane"}}],
         "clusters": [{"name": "it", "cluster": {"server": url}}],
-        "users": [{"name": "it", "user": {"token": "t"}}],
+        "users": [{"name": "jane", "user": {"token": "t"}}],
+        **lists,
     }
     path.write_text(yaml.safe_dump(named))
     return path
+
+
+def a_login_by(program: str) -> dict[str, Any]:
+    api = "client.authentication.k8s.io/v1"
+    return {"exec": {"apiVersion": api, "command": program, "interactiveMode": "Never"}}
+
+
+INCOMPLETE: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
+    "a cluster that it has not": (
+        {"clusters": []},
+        "the context 'it' names the cluster 'it', which the file does not have. There are: none.",
+    ),
+    "a user that it has not": (
+        {"users": [{"name": "joe", "user": {}}]},
+        "the context 'it' names the user 'jane', which the file does not have. There are: joe.",
+    ),
+    "a server without https": (
+        {"clusters": [{"name": "it", "cluster": {"server": "api.example.com:6443"}}]},
+        "the server of the cluster 'it' is 'api.example.com:6443'. Type `kubectl config set-cluster it "
+        "--server https://api.example.com:6443`.",
+    ),
+    "a program that is not installed": (
+        {"users": [{"name": "jane", "user": a_login_by("aws-of-nobody")}]},
+        "the program 'aws-of-nobody', by which the user 'jane' signs in, is not on your PATH. Install it.",
+    ),
+    "a program that signs nobody in": (
+        {"users": [{"name": "jane", "user": a_login_by("false")}]},
+        "the program 'false', by which the user 'jane' signs in, gave no key. Sign in again with it.",
+    ),
+    "a certificate that is none": (
+        {"users": [{"name": "jane", "user": {"client-certificate-data": DATA, "client-key-data": DATA}}]},
+        "a certificate or key in it can't be read (SSLError). Get a new kubeconfig for this cluster.",
+    ),
+    "a certificate authority that is none": (
+        {
+            "clusters": [
+                {"name": "it", "cluster": {"server": "https://a", "certificate-authority-data": DATA}}
+            ]
+        },
+        "a certificate or key in it can't be read (SSLError). Get a new kubeconfig for this cluster.",
+    ),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="a stack trace, a message of the library, or no answer")
+@pytest.mark.parametrize(("lists", "says"), INCOMPLETE.values(), ids=INCOMPLETE)
+def test_an_incomplete_kubeconfig_is_described_with_what_to_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lists: dict[str, Any], says: str
+) -> None:
+    code, err = run("status", "--kubeconfig", str(a_kubeconfig(tmp_path, **lists)))
+    assert code == ExitStatus.NO_ANSWER
+    assert f"{tmp_path / 'config'} leads to no API server: {says}" in err
+    assert err.count("\n") == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.xfail(strict=True, reason="it advises to try again later")
+@pytest.mark.parametrize("command", ["status", "preflight"])
+async def test_an_api_server_that_does_not_answer_is_no_success_and_its_address_is_asked_for(
+    tmp_path: Path, command: str
+) -> None:
+    code, text = await asked(tmp_path, "http://127.0.0.1:1", command)
+    assert code == ExitStatus.NO_ANSWER
+    if command == "status":
+        assert "`kubectl config view --minify` shows its address" in text
+
+
+@pytest.mark.xfail(strict=True, reason="it names the right, and nobody who gives it")
+@pytest.mark.parametrize(
+    ("lacks", "says"),
+    [
+        (
+            'list resource "organizations" in API group "counterfoil.dev" in the namespace "contracts"',
+            "`kubectl -n contracts create rolebinding counterfoil-view --clusterrole=view --user=jane`",
+        ),
+        (
+            'list resource "organizations" in API group "counterfoil.dev" at the cluster scope',
+            "`kubectl create clusterrolebinding counterfoil-view --clusterrole=view --user=jane`",
+        ),
+        (
+            'patch resource "envelopeevents" in API group "counterfoil.dev" in the namespace "contracts"',
+            "`kubectl -n contracts create rolebinding counterfoil-edit --clusterrole=edit --user=jane`",
+        ),
+        (
+            'get resource "secrets" in API group "" in the namespace "contracts"',
+            "`kubectl -n contracts create rolebinding counterfoil-edit --clusterrole=edit --user=jane`",
+        ),
+    ],
+)
+async def test_a_missing_right_is_named_with_the_command_that_gives_it(
+    tmp_path: Path, lacks: str, says: str
+) -> None:
+    text = await told_of_a_refusal(tmp_path, f'organizations is forbidden: User "jane" cannot {lacks}')
+    assert lacks in text
+    assert text.endswith(f"Who administers the cluster can give it by {says}.")
+
+
+async def test_another_refusal_is_no_missing_right(tmp_path: Path) -> None:
+    assert "rolebinding" not in await told_of_a_refusal(tmp_path, "denied by a policy")
+
+
+async def told_of_a_refusal(folder: Path, message: str) -> str:
+    refusal = {"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": message}
+    async with an_api_server(status=403, text=json.dumps(refusal)) as (url, _):
+        code, text = await asked(folder, url, "status")
+    assert code == ExitStatus.NOT_ALLOWED
+    return text
 
 
 async def asked(folder: Path, url: str, *words: str) -> tuple[int, str]:
