@@ -5,7 +5,10 @@ The official client (``kubernetes.aio``) reads kubeconfig files and the ServiceA
 """
 
 import os
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import yaml
@@ -16,6 +19,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 from counterfoil.kube.errors import NotConfigured
 
 _NAME_ANOTHER = "Name another one by --kubeconfig FILE or $KUBECONFIG."
+_SCHEMES = ("https://", "http://")
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -37,7 +41,32 @@ async def load_configuration(kubeconfig: Path | None, context: str | None = None
         # The official client raises every error of its parts, up to a TypeError for an empty file.
         words = _fault_of_kubeconfig(chosen or "~/.kube/config", context) or " ".join(str(trouble).split())
         raise NotConfigured(f"{chosen or 'the configuration'} leads to no API server: {words}") from trouble
+    # The client takes any text as an address, and continues without a key after a sign-in that failed.
+    if not configuration.host.startswith(_SCHEMES) or not _has_credentials(configuration):
+        fault = _fault_of_kubeconfig(chosen or "~/.kube/config", context)
+        if fault is not None:
+            raise NotConfigured(f"{chosen or 'the configuration'} leads to no API server: {fault}")
     return configuration
+
+
+def _has_credentials(configuration: Configuration) -> bool:
+    return bool(configuration.api_key or configuration.cert_file or configuration.username)
+
+
+def named_entries(contents: Iterable[Mapping[str, Any]], kind: str) -> dict[str, Mapping[str, Any]]:
+    """
+    Return the ``contexts``, ``clusters`` or ``users`` of kubeconfigs by name.
+
+    The first of each name counts, as for kubectl. What is no entry is left out.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for content in contents:
+        listed = content.get(kind)
+        for each in listed if isinstance(listed, list) else ():
+            if isinstance(each, dict):
+                inner = each.get(kind.removesuffix("s"))
+                found.setdefault(str(each.get("name")), inner if isinstance(inner, dict) else {})
+    return found
 
 
 def _fault_of_kubeconfig(chosen: str, context: str | None) -> str | None:
@@ -58,14 +87,41 @@ def _fault_of_kubeconfig(chosen: str, context: str | None) -> str | None:
         contents.append(content)
     if not contents:
         return f"the file does not exist. {_NAME_ANOTHER}"
-    names = [str(each.get("name")) for content in contents for each in content.get("contexts") or ()]
+    contexts = named_entries(contents, "contexts")
     current = context or next(
         (each["current-context"] for each in contents if each.get("current-context")), None
     )
-    known = f"There are: {', '.join(names)}." if names else "It has no context at all."
+    known = f"There are: {', '.join(contexts)}." if contexts else "It has no context at all."
     if current is None:
         return f"it names no current context. Type `kubectl config use-context NAME`. {known}"
-    return f"it has no context {current!r}. {known}" if current not in names else None
+    if current not in contexts:
+        return f"it has no context {current!r}. {known}"
+    return _fault_of_context(contents, current, contexts[current])
+
+
+def _fault_of_context(
+    contents: Iterable[Mapping[str, Any]], name: str, context: Mapping[str, Any]
+) -> str | None:
+    for kind in ("cluster", "user"):
+        entries, wanted = named_entries(contents, f"{kind}s"), context.get(kind)
+        if wanted not in entries and (wanted is not None or kind == "cluster"):
+            return (
+                f"the context {name!r} names the {kind} {wanted!r}, which the file does not have. "
+                f"There are: {', '.join(entries) or 'none'}."
+            )
+    cluster, user = context["cluster"], context.get("user")
+    server = str(named_entries(contents, "clusters")[cluster].get("server") or "HOST:PORT")
+    if not server.startswith(_SCHEMES):
+        command = f"kubectl config set-cluster {cluster} --server https://{server}"
+        return f"the server of the cluster {cluster!r} has no https://. Type `{command}`."
+    login = named_entries(contents, "users").get(str(user), {}).get("exec")
+    if not isinstance(login, dict):
+        return None
+    program = str(login.get("command"))
+    signs_in = f"the program {program!r}, by which the user {user!r} signs in,"
+    if shutil.which(program) is None:
+        return f"{signs_in} is not on your PATH. Install it."
+    return f"{signs_in} gave no key. Sign in again with it."
 
 
 def is_in_cluster() -> bool:
@@ -98,7 +154,14 @@ class ConnectionPool(aiohttp.TCPConnector):
 
 
 def new_connection_pool(configuration: Configuration, connections: int) -> ConnectionPool:
-    """Return a pool of at most ``connections`` connections with the TLS settings of the configuration."""
-    # Used for its TLS context only; see counterfoil.kube.client.
-    tls = RESTClientObject(configuration).ssl_context
+    """Return a pool of at most ``connections`` connections with the TLS settings of the configuration. Raises
+    ``NotConfigured`` for a certificate or key that can't be read."""
+    try:
+        # Used for its TLS context only; see counterfoil.kube.client.
+        tls = RESTClientObject(configuration).ssl_context
+    except OSError as unreadable:
+        raise NotConfigured(
+            f"{configuration.host} can't be asked: a certificate or key for it can't be read "
+            f"({type(unreadable).__name__}). Get a new kubeconfig for this cluster."
+        ) from unreadable
     return ConnectionPool(limit=connections, ssl=tls, keepalive_timeout=60)

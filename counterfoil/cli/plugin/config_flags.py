@@ -15,7 +15,7 @@ import yaml
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.durations import Duration
 from counterfoil.kube.client import REQUEST_TIMEOUT_SECONDS, KubeClient, connect
-from counterfoil.kube.config import is_in_cluster
+from counterfoil.kube.config import is_in_cluster, named_entries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ async def connect_to_api_server(args: argparse.Namespace) -> AsyncIterator[KubeC
     """Open the API server that the arguments name. Raises ``CommandError``, ``NotConfigured``."""
     kubeconfig = getattr(args, "kubeconfig", None)
     context = getattr(args, "context", None)
-    known = _context_names(kubeconfig) if context is not None else []
+    known = named_entries(_kubeconfigs(kubeconfig), "contexts") if context is not None else {}
     if known and context not in known:
         raise CommandError(ExitStatus.MISUSED, f"no context {context!r}; there are: {', '.join(known)}")
     namespace = getattr(args, "namespace", None) or context_namespace(kubeconfig, context)
@@ -93,18 +93,7 @@ def context_namespace(kubeconfig: Path | None = None, context: str | None = None
     contents = _kubeconfigs(kubeconfig)
     # As kubectl merges several: the first file that says something wins.
     current = context or next((name for each in contents if (name := each.get("current-context"))), None)
-    named = (
-        each for content in contents for each in content.get("contexts") or () if each.get("name") == current
-    )
-    return next((each.get("context", {}).get("namespace") for each in named), None)
-
-
-def _context_names(kubeconfig: Path | None) -> list[str]:
-    return [
-        str(each.get("name"))
-        for content in _kubeconfigs(kubeconfig)
-        for each in content.get("contexts") or ()
-    ]
+    return named_entries(contents, "contexts").get(str(current), {}).get("namespace")
 
 
 def _kubeconfigs(kubeconfig: Path | None) -> list[Mapping[str, Any]]:

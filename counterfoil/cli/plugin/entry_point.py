@@ -6,6 +6,8 @@ stack trace.
 import argparse
 import asyncio
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +33,7 @@ from counterfoil.cli.plugin.suspension import RESUME, SUSPEND, SuspensionCommand
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
 from counterfoil.process_exit import exit_process
-from counterfoil.resources import ResourceInvalid
+from counterfoil.resources import GROUP, ResourceInvalid
 from counterfoil.settings import LogFormat, LogLevel
 
 COMMANDS: MappingProxyType[str, ModuleType | RequestCommand | SuspensionCommand] = MappingProxyType(
@@ -202,12 +204,20 @@ def _describe_api_error(problem: ApiError) -> tuple[ExitStatus, str]:
         case Forbidden() if problem.status == 401:
             return ExitStatus.NOT_ALLOWED, f"the API server does not know you: {problem}. Sign in again."
         case Forbidden():
-            return ExitStatus.NOT_ALLOWED, f"you have no right to do that: {problem}"
+            return (
+                ExitStatus.NOT_ALLOWED,
+                f"you have no right to do that: {problem}{_way_to_right(str(problem))}",
+            )
         case Unavailable() if problem.status == 404:
             # No Status object: the API server has no such API.
             return ExitStatus.NOT_FOUND, (
                 "this cluster has no resources of counterfoil.dev, so Counterfoil is not installed there. Is "
                 "it the right context? `kubectl counterfoil preflight` says what an installation needs."
+            )
+        case Unavailable() if problem.status == 0:
+            return ExitStatus.NO_ANSWER, (
+                f"{problem}. `kubectl config view --minify` shows its address: is it right, and does your "
+                "network lead there? If so, try again later."
             )
         case Unavailable():
             return ExitStatus.NO_ANSWER, f"{problem}. Try again later."
@@ -215,6 +225,27 @@ def _describe_api_error(problem: ApiError) -> tuple[ExitStatus, str]:
             return ExitStatus.MISUSED, str(problem)
         case _:
             return ExitStatus.NOT_ALL, str(problem)
+
+
+_MISSING_RIGHT = re.compile(
+    r'User "(?P<user>[^"]+)" cannot (?P<verb>[a-z]+) resource "(?P<resource>[^"]+)" in API group '
+    r'"(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)")?'
+)
+
+
+def _way_to_right(refusal: str) -> str:
+    """Return who gives the right that a refusal of the API server names, and by which command.
+
+    Empty if the refusal names none, or one that Kubernetes' own roles do not have.
+    """
+    lacks = _MISSING_RIGHT.search(refusal)
+    if lacks is None or not (lacks["group"] == GROUP or lacks["resource"].startswith(("pods", "secrets"))):
+        return ""
+    reads = lacks["verb"] in {"get", "list", "watch"} and lacks["resource"] != "secrets"
+    role, user = "view" if reads else "edit", shlex.quote(lacks["user"])
+    way = f"-n {lacks['namespace']} create rolebinding" if lacks["namespace"] else "create clusterrolebinding"
+    command = f"kubectl {way} counterfoil-{role} --clusterrole={role} --user={user}"
+    return f". Who administers the cluster can give it by `{command}`."
 
 
 def _add_output_flag(parser: argparse.ArgumentParser) -> None:

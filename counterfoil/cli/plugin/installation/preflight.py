@@ -117,6 +117,9 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             out.flush()
     if is_for_programs(args.output):
         out.write(format_answer(args.output, lines))
+    if lines[0].outcome is Outcome.UNKNOWN:
+        # Nothing else was asked.
+        return ExitStatus.NO_ANSWER
     is_wrong = any(each.outcome is Outcome.WRONG for each in lines)
     return ExitStatus.NOT_ALL if is_wrong else ExitStatus.DONE
 

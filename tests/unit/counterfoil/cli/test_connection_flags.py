@@ -33,6 +33,7 @@ def run(*words: str) -> tuple[int, str]:
         ("{", f"it is no YAML. {NONE}"),
         ("contexts: [{name: one}]", "Type `kubectl config use-context NAME`. There are: one."),
         ("apiVersion: v1", "It has no context at all."),
+        ("current-context: two\ncontexts: [two]", "it has no context 'two'. It has no context at all."),
         ("current-context: two\ncontexts: [{name: one}]", "it has no context 'two'. There are: one."),
     ],
 )
@@ -87,6 +88,11 @@ def a_login_by(program: str) -> dict[str, Any]:
     return {"exec": {"apiVersion": api, "command": program, "interactiveMode": "Never"}}
 
 
+UNREADABLE = (
+    "can't be asked: a certificate or key for it can't be read (SSLError). Get a new kubeconfig for this "
+    "cluster."
+)
+
 INCOMPLETE: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
     "a cluster that it has not": (
         {"clusters": []},
@@ -98,7 +104,7 @@ INCOMPLETE: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
     ),
     "a server without https": (
         {"clusters": [{"name": "it", "cluster": {"server": "api.example.com:6443"}}]},
-        "the server of the cluster 'it' is 'api.example.com:6443'. Type `kubectl config set-cluster it "
+        "the server of the cluster 'it' has no https://. Type `kubectl config set-cluster it "
         "--server https://api.example.com:6443`.",
     ),
     "a program that is not installed": (
@@ -111,7 +117,7 @@ INCOMPLETE: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
     ),
     "a certificate that is none": (
         {"users": [{"name": "jane", "user": {"client-certificate-data": DATA, "client-key-data": DATA}}]},
-        "a certificate or key in it can't be read (SSLError). Get a new kubeconfig for this cluster.",
+        UNREADABLE,
     ),
     "a certificate authority that is none": (
         {
@@ -119,24 +125,21 @@ INCOMPLETE: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
                 {"name": "it", "cluster": {"server": "https://a", "certificate-authority-data": DATA}}
             ]
         },
-        "a certificate or key in it can't be read (SSLError). Get a new kubeconfig for this cluster.",
+        UNREADABLE,
     ),
 }
 
 
-@pytest.mark.xfail(strict=True, reason="a stack trace, a message of the library, or no answer")
 @pytest.mark.parametrize(("lists", "says"), INCOMPLETE.values(), ids=INCOMPLETE)
 def test_an_incomplete_kubeconfig_is_described_with_what_to_type(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], lists: dict[str, Any], says: str
+    tmp_path: Path, lists: dict[str, Any], says: str
 ) -> None:
     code, err = run("status", "--kubeconfig", str(a_kubeconfig(tmp_path, **lists)))
     assert code == ExitStatus.NO_ANSWER
-    assert f"{tmp_path / 'config'} leads to no API server: {says}" in err
+    assert err.endswith(f" {says}\n")
     assert err.count("\n") == 1
-    assert capsys.readouterr().err == ""
 
 
-@pytest.mark.xfail(strict=True, reason="it advises to try again later")
 @pytest.mark.parametrize("command", ["status", "preflight"])
 async def test_an_api_server_that_does_not_answer_is_no_success_and_its_address_is_asked_for(
     tmp_path: Path, command: str
@@ -147,7 +150,6 @@ async def test_an_api_server_that_does_not_answer_is_no_success_and_its_address_
         assert "`kubectl config view --minify` shows its address" in text
 
 
-@pytest.mark.xfail(strict=True, reason="it names the right, and nobody who gives it")
 @pytest.mark.parametrize(
     ("lacks", "says"),
     [
