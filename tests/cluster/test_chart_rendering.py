@@ -1466,6 +1466,125 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
 }
 
+MISREAD: dict[str, tuple[dict[str, Any], str]] = {
+    "an address as the host": (
+        {"ingress": {"enabled": True, "host": "https://callbacks.example.com/"}},
+        "ingress.host is https://callbacks.example.com/, and takes a host name alone: set it to "
+        "callbacks.example.com.",
+    ),
+    "a port in the console's host": (
+        {"console": {"ingress": {"enabled": True, "host": "console.example.com:8443"}}},
+        "console.ingress.host is console.example.com:8443, and takes a host name alone: set it to "
+        "console.example.com.",
+    ),
+    "an address as the host of a route": (
+        {
+            "httpRoute": {
+                "enabled": True,
+                "hostnames": ["https://callbacks.example.com"],
+                "parentRefs": [{"name": "gw"}],
+            }
+        },
+        "httpRoute.hostnames[0] is https://callbacks.example.com, and takes a host name alone: set it to "
+        "callbacks.example.com.",
+    ),
+    "a host as the address": (
+        {"controller": {"settings": {"callbackUrl": "callbacks.example.com"}}},
+        "controller.settings.callbackUrl is callbacks.example.com, and takes the address of the receiver "
+        "alone: set it to https://callbacks.example.com.",
+    ),
+    "a whole callback URL as the address": (
+        {"controller": {"settings": {"callbackUrl": "https://a.example/esaw/callbacks/acme/token?x=1"}}},
+        "takes the address of the receiver alone: set it to https://a.example/esaw.",
+    ),
+    "a tag in the name of the image": (
+        {"image": {"repository": "registry.example.com:5000/counterfoil:1.0"}},
+        "image.repository is registry.example.com:5000/counterfoil:1.0, with a tag: set "
+        "image.repository=registry.example.com:5000/counterfoil and image.tag=1.0.",
+    ),
+    "a digest in the name of the image": (
+        {"image": {"repository": "counterfoil@sha256:ab"}},
+        "with a digest: set image.repository=counterfoil and image.digest=sha256:ab.",
+    ),
+    "as many available pods as there are": (
+        {"pages": {"podDisruptionBudget": {"minAvailable": 2}}},
+        "pages.podDisruptionBudget.minAvailable is 2 and replicas is 2, so no node with such a pod could be "
+        "drained: set pages.replicas to 3 or more.",
+    ),
+    "as many available pods as autoscaling begins with": (
+        {
+            "receiver": {
+                "replicas": 9,
+                "autoscaling": {"enabled": True},
+                "podDisruptionBudget": {"minAvailable": 2},
+            }
+        },
+        "receiver.podDisruptionBudget.minAvailable is 2 and autoscaling.minReplicas is 2, so no node with "
+        "such a pod could be drained: set receiver.autoscaling.minReplicas to 3 or more.",
+    ),
+    "a Lease that ends before its holder stops": (
+        {"controller": {"settings": {"leaseDuration": "10s"}}},
+        "controller.settings.renewDeadline is 10s and leaseDuration is 10s, so two controllers could work on "
+        "one shard: set renewDeadline to less.",
+    ),
+    "a Lease that can't be renewed in time": (
+        {"controller": {"settings": {"retryPeriod": "9s"}}},
+        "controller.settings.retryPeriod is 9s and renewDeadline is 10s, so no Lease could be renewed in "
+        "time: set retryPeriod to less.",
+    ),
+    "a provider without a client": (
+        {"console": {"settings": {"oidcIssuer": "https://login.example.com"}}},
+        "console.settings.oidcIssuer is set, but console.settings.oidcClientId is empty: set it to the "
+        "console's client id at the provider.",
+    ),
+    "a provider without an address to return to": (
+        {"console": {"settings": {"oidcIssuer": "https://login.example.com", "oidcClientId": "c"}}},
+        "console.settings.oidcIssuer is set, but console.settings.publicUrl is empty: set it to the console's "
+        "address, such as https://console.example.com.",
+    ),
+    "a provider behind a proxy": (
+        {"console": {"settings": {"oidcIssuer": "https://login.example.com", "signIn": "proxy"}}},
+        "console.settings.oidcIssuer is set, but with console.settings.signIn=proxy the proxy signs users "
+        "in: remove one of them.",
+    ),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="a pattern of the schema, or a pod that does not start")
+@pytest.mark.parametrize(("values", "said"), MISREAD.values(), ids=MISREAD)
+async def test_values_with_which_nothing_would_work_are_refused_with_what_to_type(
+    program: Helm, values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(HelmError) as refused:
+        await render(program, values, *MONITORING)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"controller": {"settings": {"callbackUrl": "http://esaw-proxy.intern:8080/counterfoil"}}},
+        {"receiver": {"podDisruptionBudget": {"minAvailable": "50%"}}},
+        {"pages": {"replicas": 1, "podDisruptionBudget": {"minAvailable": 1, "enabled": False}}},
+        {"controller": {"settings": {"leaseDuration": "11s", "retryPeriod": "8s"}}},
+        {"image": {"repository": "registry.example.com:5000/team/counterfoil"}},
+        {
+            "console": {
+                "settings": {
+                    "oidcIssuer": "https://login.example.com",
+                    "oidcClientId": "c",
+                    "publicUrl": "https://console.example.com",
+                }
+            }
+        },
+    ],
+    ids=json.dumps,
+)
+async def test_values_beside_those_that_are_refused_are_rendered(
+    program: Helm, values: dict[str, Any]
+) -> None:
+    assert (await render(program, values)).all("Deployment")
+
 
 @pytest.mark.parametrize(("values", "said"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
 async def test_values_that_contradict_each_other_are_refused_with_what_to_type(
