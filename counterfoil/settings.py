@@ -475,7 +475,10 @@ class ControllerSettings(OutgoingSettings):
     nothing twice."""
 
     def check(self) -> None:
-        """Raise ``ProcessSettingsInvalid`` for impossible ``shards`` or durations of the Leases."""
+        """Raise ``ProcessSettingsInvalid`` for impossible ``shards``, durations of the Leases, and an address
+        for callbacks that is none."""
+        if self.callback_url is not None:
+            self._check_callback_url(self.callback_url)
         if self.shards > SHARD_COUNT:
             raise _invalid("shards", str(self.shards), f"the maximum is {SHARD_COUNT}", example="3")
         if self.lease_duration.total_seconds() % 1:
@@ -491,6 +494,17 @@ class ControllerSettings(OutgoingSettings):
         if 1.2 * self.retry_period >= self.renew_deadline:
             reason = f"1.2 times its value must be less than --renew-deadline ({self.renew_deadline})"
             raise _invalid("retry_period", str(self.retry_period), reason, example="2s")
+
+    def _check_callback_url(self, url: str) -> None:
+        # The path of each callback is appended to it.
+        example = "https://callbacks.example.com"
+        try:
+            origin_of(url)
+        except ValueError:
+            raise _invalid("callback_url", url, "it is no address of a server", example=example) from None
+        if re.search(r"[?#\s]|[^/]/callbacks(/|$)", url):
+            wrong = "it is the address of the receiver alone, without the path of callbacks, ? and #"
+            raise _invalid("callback_url", url, wrong, example=example)
 
 
 S = TypeVar("S", bound=CommonSettings)

@@ -1539,8 +1539,8 @@ MISREAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a provider without an address to return to": (
         {"console": {"settings": {"oidcIssuer": "https://login.example.com", "oidcClientId": "c"}}},
-        "console.settings.oidcIssuer is set, but console.settings.publicUrl is empty: set it to the console's "
-        "address, such as https://console.example.com.",
+        "console.settings.oidcIssuer is set, but console.settings.publicUrl is empty: set it to the "
+        "console's address, such as https://console.example.com.",
     ),
     "a provider behind a proxy": (
         {"console": {"settings": {"oidcIssuer": "https://login.example.com", "signIn": "proxy"}}},
@@ -1550,7 +1550,6 @@ MISREAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="a pattern of the schema, or a pod that does not start")
 @pytest.mark.parametrize(("values", "said"), MISREAD.values(), ids=MISREAD)
 async def test_values_with_which_nothing_would_work_are_refused_with_what_to_type(
     program: Helm, values: dict[str, Any], said: str
@@ -1629,8 +1628,6 @@ async def test_no_volume_is_of_a_kind_that_pod_security_restricted_refuses(
         ({"settings": {"logLevel": "loud"}}, "/settings/logLevel"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"image": {"tag": "a tag"}}, "/image/tag"),
-        ({"image": {"repository": "registry.example.com/counterfoil:1.0"}}, "/image/repository"),
-        ({"image": {"repository": f"counterfoil@sha256:{'a' * 64}"}}, "/image/repository"),
         ({"image": {"repository": "counter foil"}}, "/image/repository"),
         ({"prometheusRule": {"alerts": {"CounterfoilNothing": {"enabled": False}}}}, "CounterfoilNothing"),
         ({"prometheusRule": {"alerts": {"CounterfoilArchiveNotReady": {"threshold": 5}}}}, "threshold"),

@@ -59,6 +59,11 @@ app.kubernetes.io/component: {{ .name }}
 {{- with .Values.image -}}
 {{- if not .repository -}}
 {{- fail "image.repository is not set: build the image with `make image`, push it to a registry from which the cluster pulls, and set image.repository to its name there, such as registry.example.com/counterfoil." -}}
+{{- else if contains "@" .repository -}}
+{{- $parts := splitList "@" .repository -}}
+{{- fail (printf "image.repository is %s, with a digest: set image.repository=%s and image.digest=%s." .repository (first $parts) (last $parts)) -}}
+{{- else if regexMatch ":[^/]*$" .repository -}}
+{{- fail (printf "image.repository is %s, with a tag: set image.repository=%s and image.tag=%s." .repository (regexReplaceAll ":[^/]*$" .repository "") (regexFind "[^:]*$" .repository)) -}}
 {{- end -}}
 {{- $tag := .tag | default (printf "%s%s" $.Chart.AppVersion (empty $.Values.tracing.endpoint | ternary "" "-traces")) -}}
 {{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ $tag }}{{- end -}}

@@ -116,6 +116,26 @@ def test_an_impossible_number_of_shards_is_refused(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "callbacks.example.com",
+        "https://",
+        "ftp://callbacks.example.com",
+        "https://callbacks.example.com/callbacks/acme/token",
+        "https://callbacks.example.com?envelopeId=##EnvelopeId##",
+    ],
+)
+def test_an_address_for_callbacks_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ProcessSettingsInvalid, match=r"COUNTERFOIL_CALLBACK_URL .*https://callbacks"):
+        read(ControllerSettings, ["--callback-url", url], {})
+
+
+@pytest.mark.parametrize("url", ["https://callbacks.example.com", "http://10.0.0.7:8080/counterfoil/"])
+def test_an_address_for_callbacks_may_have_a_port_and_a_path(url: str) -> None:
+    assert read(ControllerSettings, ["--callback-url", url], {}).callback_url == url
+
+
+@pytest.mark.parametrize(
     ("argv", "named"),
     [
         (["--renew-deadline", "15s"], r"COUNTERFOIL_RENEW_DEADLINE .* less than --lease-duration \(15s\)"),
