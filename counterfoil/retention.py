@@ -26,7 +26,7 @@ from counterfoil.resources.organization import (
     EnvelopeStatus,
     OrganizationSpec,
 )
-from counterfoil.resources.reopening import has_no_envelope, may_be_restarted, may_change
+from counterfoil.resources.reopening import end_of, may_be_restarted, may_change
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -155,7 +155,7 @@ def forbids_delete(event: EnvelopeEvent) -> bool:
     # Callbacks of envelopes that do not exist are mostly forged, and may be many. A list of eSAW is not.
     is_listed = event.spec.origin is not Origin.CALLBACK or LISTED_BY_LABEL in event.metadata.labels
     is_unknown = status.envelope is None and not is_listed and not may_change(status)
-    is_gone = last in _NOTHING_TO_LOSE or has_no_envelope(status)
+    is_gone = last in _NOTHING_TO_LOSE or not end_of(status).has_envelope
     return event.is_kept_by_person and not is_gone and not is_unknown
 
 

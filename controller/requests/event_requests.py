@@ -26,8 +26,8 @@ from counterfoil.resources.reopening import (
     KEPT_FOR_SKIP,
     SKIPPED_BY_REQUEST,
     SKIPPED_UNTIL_A_CHANGE,
+    end_of,
     is_reopened_by_retry,
-    keeps_result,
     may_change,
     remaining_delay,
     reopened_status,
@@ -84,7 +84,7 @@ class EventRequests:
                 "nothing was changed. Look at the event, and repeat the skip if it is still right."
             )
             return RequestResult(RequestOutcome.REFUSED, message)
-        if keeps_result(event.status):
+        if event.status.phase.is_final and end_of(event.status).keeps_result:
             message = f"The event was {event.status.phase}. {KEPT_FOR_SKIP}"
             return RequestResult(RequestOutcome.DONE, message, self._kept_status)
         change = partial(self._skipped_status, generation=event.metadata.generation)

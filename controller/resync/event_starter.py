@@ -45,12 +45,8 @@ from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationLimits
 from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
-    DELETION_ASSUMED,
-    RECORDED,
-    SKIPPED_BY_REQUEST,
-    is_given_up,
     is_never_shown,
-    may_be_restarted,
+    is_started_by_search,
     reopened_status,
 )
 from counterfoil.untrusted.event_ceiling import EventCeiling
@@ -169,7 +165,7 @@ class EventStarter:
             if not isinstance(event, EnvelopeEvent):
                 return event
             listed = {LISTED_BY_LABEL: sender}
-            if may_end_otherwise(event, status) and not _has_run_again(event, status, labels):
+            if is_started_by_search(event.status, status) and not _has_run_again(event, status, labels):
                 reserved = await self._reserve(starts)
                 listed |= {SENDER_LABEL: sender}
                 if labels:
@@ -323,21 +319,3 @@ def _half(limits: OrganizationLimits) -> OrganizationLimits:
     return replace(
         limits, unfinished_events=unfinished - unfinished // 2, unknown_envelopes=unknown - unknown // 2
     )
-
-
-def may_end_otherwise(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
-    """Whether a finished event did not archive its envelope, and may do so now; or an archived one may have
-    to archive it again."""
-    phase, reason = event.status.phase, event.status.reason
-    if may_be_restarted(event.status):
-        return event.status.envelope is None or event.status.envelope.status != found
-    if phase is Phase.SUCCEEDED:
-        # Searches create events of actions that are archived; one may have been recorded before that. An
-        # envelope that eSAW lists was not deleted.
-        return reason in (RECORDED, DELETION_ASSUMED)
-    if phase is not Phase.SKIPPED or is_given_up(event.status):
-        return False
-    if reason in (SKIPPED_BY_REQUEST, ARCHIVED_AS_EXPIRED, "NoFinishedDocuments"):
-        # Settled in this status.
-        return event.status.envelope is None or event.status.envelope.status != found
-    return True

@@ -30,7 +30,6 @@ from controller.resync.event_starter import (
     Started,
     StartForbidden,
     StartResult,
-    may_end_otherwise,
 )
 from controller.resync.import_progress import (
     MAX_MESSAGE,
@@ -78,6 +77,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.imports import is_of_import, read_window_label
 from counterfoil.resources.naming import EnvelopeId
+from counterfoil.resources.reopening import is_started_by_search
 
 _log = logging.getLogger(__name__)
 
@@ -616,7 +616,7 @@ class _WindowSearch:
         try:
             raw = await self.runner.kube.get(EnvelopeEvent, name)
             event = EnvelopeEvent.parse(raw)
-            return Started(StartResult.KNOWN, event, may_end_otherwise(event, status))
+            return Started(StartResult.KNOWN, event, is_started_by_search(event.status, status))
         except NotFound:
             return Started(StartResult.CREATED)
         except ResourceInvalid:

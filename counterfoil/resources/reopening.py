@@ -1,19 +1,20 @@
 """
 Re-opening: the status of a finished event that starts again, after a callback or a person's request.
 
-Pure. A callback re-opens an event that is Skipped or Failed, or that only assumes that its envelope was
-deleted; a callback from before its last attempt is only counted. So is one of an event that a person skipped,
-unless its envelope may have changed since (``is_given_up``). One that comes while an archived event waits for
-its delete makes the event due, if its envelope can still be restarted (``has_new_delivery``).
+Pure. ``ENDS`` has what starts an ended event again, and what a person's skip of it changes. A callback from
+before the last attempt is only counted. One that comes while an archived event waits for its delete makes the
+event due, if its envelope can still be restarted (``has_new_delivery``).
 
 Claimed names and filed documents stay in the status, so that nothing is filed twice. An event whose documents
 are archived continues after that step: its proof is the condition ``Archived``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from enum import Enum, auto
+from typing import Final, Protocol
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from counterfoil.clock import CLOCK_DIFFERENCE, believed_time
@@ -81,14 +82,51 @@ _WITHOUT_ENVELOPE = frozenset({ENVELOPE_NOT_FOUND, "EnvelopeDeleted"})
 ARCHIVED_AS_EXPIRED = "ArchivedAsExpired"
 """Reason of an event whose envelope was archived as Expired and stays in eSAW."""
 
-_ENDED_WITHOUT_ENVELOPE = frozenset({"ArchivedAndDeleted", "ArchivedAlready"})
-"""Reasons of ended events whose envelope eSAW does not have any more."""
 
-_REASONS_THAT_SHOW_SKIP = frozenset({SKIPPED_BY_REQUEST, ARCHIVED_AND_KEPT, ARCHIVED_AS_EXPIRED, RECORDED})
-"""Reasons of ended events whose message names the skip of before."""
+class SearchStart(Enum):
+    """Whether a sweep or an Import that lists the envelope starts an ended event again."""
 
-PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
-"""Phases in which a callback starts an event again, beside ``DELETION_ASSUMED``."""
+    NEVER = auto()
+    IF_CHANGED = auto()
+    """If eSAW lists the envelope with another status than the event knows."""
+    ALWAYS = auto()
+
+
+class End(Struct, frozen=True, kw_only=True):
+    """Causes that start an event again that has ended so, and the effect of a person's skip of it."""
+
+    callback: bool
+    """Whether a later callback starts it."""
+    search: SearchStart
+    retry: bool = True
+    """Whether a person's retry starts it."""
+    has_envelope: bool = True
+    """Whether eSAW may still have its envelope. Else a skip changes nothing."""
+    keeps_result: bool = False
+    """Whether it keeps phase and reason at a skip: its files are archived, or it archives none, and only the
+    delete of its envelope is ruled out. Its message names the skip, also after a further run."""
+
+
+_FAILED = End(callback=True, search=SearchStart.NEVER)
+_SKIPPED = End(callback=True, search=SearchStart.ALWAYS)
+_SETTLED = End(callback=True, search=SearchStart.IF_CHANGED)
+_SUCCEEDED = End(callback=False, search=SearchStart.NEVER, retry=False)
+_GIVEN_UP = End(callback=False, search=SearchStart.NEVER)
+
+ENDS: Final[Mapping[tuple[str, str], End]] = {
+    (Phase.SUCCEEDED, "ArchivedAndDeleted"): replace(_SUCCEEDED, has_envelope=False),
+    (Phase.SUCCEEDED, ARCHIVED_AND_KEPT): replace(_GIVEN_UP, keeps_result=True),
+    # Searches list envelopes for actions that are archived; this one may have been recorded before that.
+    (Phase.SUCCEEDED, RECORDED): replace(_GIVEN_UP, search=SearchStart.ALWAYS, keeps_result=True),
+    # An envelope that eSAW lists, or calls about, was not deleted.
+    (Phase.SUCCEEDED, DELETION_ASSUMED): replace(_SKIPPED, keeps_result=True),
+    (Phase.SKIPPED, "UnexpectedStatus"): _SKIPPED,
+    (Phase.SKIPPED, "EnvelopeRestarted"): _SKIPPED,
+    (Phase.SKIPPED, "NoFinishedDocuments"): _SETTLED,
+    (Phase.SKIPPED, ARCHIVED_AS_EXPIRED): replace(_SETTLED, keeps_result=True),
+    (Phase.SKIPPED, "ArchivedAlready"): replace(_SKIPPED, has_envelope=False),
+}
+"""The ends by phase and reason. ``end_of`` has those of a skip, of failures and of other versions."""
 
 
 class _AttemptStart(Protocol):
@@ -167,13 +205,31 @@ def considered_time(status: EndedStatus) -> datetime | None:
     return min(ended, attempts[-1].start_time - CLOCK_DIFFERENCE)
 
 
+def end_of(status: KnownStatus) -> End:
+    """
+    Return what starts an event with this final status again.
+
+    A person's skip is the end of an event whose envelope can't change any more: only a person starts it.
+    """
+    if status.phase == Phase.SKIPPED and status.reason == SKIPPED_BY_REQUEST:
+        return _SETTLED if may_change(status) else _GIVEN_UP
+    others: Mapping[str, End] = {Phase.SUCCEEDED: _SUCCEEDED, Phase.SKIPPED: _SKIPPED}
+    return ENDS.get((status.phase, status.reason or ""), others.get(status.phase, _FAILED))
+
+
+def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus) -> bool:
+    """Whether a sweep or an Import that lists the envelope with the status ``found`` starts the event again:
+    it ended without an archive and may end otherwise now, or may have to archive the envelope again."""
+    is_other = status.envelope is None or status.envelope.status != found
+    if not status.phase.is_final:
+        return may_be_restarted(status) and is_other
+    search = end_of(status).search
+    return search is SearchStart.ALWAYS or (search is SearchStart.IF_CHANGED and is_other)
+
+
 def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
     """Whether a person's retry starts the event again."""
-    return status.phase is not Phase.SUCCEEDED or status.reason in (
-        ARCHIVED_AND_KEPT,
-        DELETION_ASSUMED,
-        RECORDED,
-    )
+    return not status.phase.is_final or end_of(status).retry
 
 
 def remaining_delay(status: EnvelopeEventStatus) -> str:
@@ -195,19 +251,8 @@ def takes_skip(status: EnvelopeEventStatus) -> bool:
     """
     if status.phase not in (Phase.SUCCEEDED, Phase.SKIPPED):
         return True
-    is_over = has_no_envelope(status) or status.is_skipped_by_person
-    return is_reopened_by_retry(status) and not is_over
-
-
-def has_no_envelope(status: EnvelopeEventStatus) -> bool:
-    """Whether an event ended because eSAW does not have its envelope any more."""
-    return status.phase.is_final and status.reason in _ENDED_WITHOUT_ENVELOPE
-
-
-def keeps_result(status: EnvelopeEventStatus) -> bool:
-    """Whether an ended event keeps its phase and reason at a person's skip: its files are archived, or it
-    archives none, and only the delete of its envelope is ruled out."""
-    return status.reason in (ARCHIVED_AND_KEPT, ARCHIVED_AS_EXPIRED, DELETION_ASSUMED, RECORDED)
+    end = end_of(status)
+    return end.retry and end.has_envelope and not status.is_skipped_by_person
 
 
 def takes_back_skip(status: EnvelopeEventStatus) -> bool:
@@ -217,13 +262,8 @@ def takes_back_skip(status: EnvelopeEventStatus) -> bool:
     Only of an event that has ended because of the skip, and shows it. A person who retries all that failed
     for one reason does not see that one of them was skipped before: it is archived, and its envelope is kept.
     """
-    return status.is_skipped_by_person and status.reason in _REASONS_THAT_SHOW_SKIP
-
-
-def is_given_up(status: KnownStatus) -> bool:
-    """Whether a person skipped the event, and its envelope can't have changed since, so that only a person
-    starts it again."""
-    return status.reason == SKIPPED_BY_REQUEST and not may_change(status)
+    shows_skip = status.reason == SKIPPED_BY_REQUEST or end_of(status).keeps_result
+    return status.phase.is_final and status.is_skipped_by_person and shows_skip
 
 
 def may_change(status: KnownStatus) -> bool:
@@ -246,9 +286,7 @@ def is_never_shown(status: KnownStatus) -> bool:
 
 def is_open_to_callbacks(status: KnownStatus) -> bool:
     """Whether the event has ended, and a later callback starts it again."""
-    if status.phase == Phase.SUCCEEDED:
-        return status.reason == DELETION_ASSUMED
-    return status.phase in PHASES_REOPENED_BY_CALLBACK and not is_given_up(status)
+    return status.phase in FINAL_PHASES and end_of(status).callback
 
 
 def is_started_by_callback(status: KnownStatus, *, received: datetime, now: datetime) -> bool:

@@ -73,6 +73,7 @@ from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     CLEANUP_DELAYED,
     DELETION_ASSUMED,
+    KEPT_FOR_SKIP,
     LATE_FILES_PENDING,
     STILL_ACTIVE,
 )
@@ -238,7 +239,8 @@ async def _without_envelope(
             event.status.documents, event, context
         )
     elif deletion_found is _Deletion.ASSUMED:
-        outcome = Done(DELETION_ASSUMED, _with_unread(_ASSUMED, damage))
+        shown = f"{_ASSUMED} {KEPT_FOR_SKIP}" if event.status.is_skipped_by_person else _ASSUMED
+        outcome = Done(DELETION_ASSUMED, _with_unread(shown, damage))
     else:
         # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
         outcome = _gone(damage)

@@ -32,7 +32,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.lease import UnheldShard, unheld_shard
-from counterfoil.resources.reopening import DELETION_ASSUMED, is_given_up
+from counterfoil.resources.reopening import is_open_to_callbacks
 from counterfoil.resources.request import attribution
 from counterfoil.retention import deletion_time, removal_time
 
@@ -357,15 +357,14 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         return f"the files of the envelope are listed again {_format_time(status.next_attempt_time, now)}"
     if status.phase is Phase.SUCCEEDED:
         removed = removal_time(event, organization.spec) if organization is not None else None
-        is_assumed = status.reason == DELETION_ASSUMED
-        first = "a new callback starts it again" if is_assumed else "nothing"
+        first = "a new callback starts it again" if is_open_to_callbacks(status) else "nothing"
         if removed is None:
             return first
         days = max(1, round((removed - now).total_seconds() / 86400))
         kept = "the archived files stay" if status.archive is not None else "no archived file is affected"
         return f"{first}; this EnvelopeEvent is removed in {counted(days, 'day')} ({_clock(removed)}), {kept}"
     if status.phase.is_final:
-        who = "only" if is_given_up(status) else "a new callback or"
+        who = "a new callback or" if is_open_to_callbacks(status) else "only"
         return f"nothing automatically; {who} `kubectl counterfoil retry` starts it again"
     if status.reason == "ActionNotConfigured":
         return "continues when spec.actions of the Organization lists the action"

@@ -26,7 +26,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.event_factory import new_event
-from counterfoil.resources.reopening import PHASES_REOPENED_BY_CALLBACK, has_new_delivery
+from counterfoil.resources.reopening import has_new_delivery
 from tests.support.builders import AClock, an_event
 from tests.support.scenes.receiver_parts import GUID, NOON, ReceiverKubeClient, unavailable
 from tests.support.virtual_time import run_in_virtual_time, virtual_time
@@ -814,7 +814,7 @@ async def test_a_delivery_whose_reopening_is_refused_is_still_counted() -> None:
 
 
 def test_a_receiver_changes_the_phase_of_no_event_but_a_skipped_or_failed_one() -> None:
-    others = [each for each in Phase if each not in PHASES_REOPENED_BY_CALLBACK]
+    others = [each for each in Phase if each not in (Phase.SKIPPED, Phase.FAILED)]
     reasons = ["CleanupDelayed", "LateFilesPending", "EsawFailing"]
     for phase, reason in itertools.product(others, reasons):
         event = an_event().in_phase(phase, reason).status(envelope=EnvelopeSummary(status="Expired")).build()

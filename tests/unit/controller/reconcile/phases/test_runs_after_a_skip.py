@@ -1,4 +1,4 @@
-"""A run after a person's skip, whatever started it: nothing is deleted before the person's retry."""
+"""A run after a person's skip, started by any cause: nothing is deleted before the person's retry."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -163,7 +163,6 @@ async def test_nothing_is_deleted_before_a_persons_retry_although_another_cause_
     assert len(scene.envelope.transport.deleted) == len(deleted_before) + 1
 
 
-@pytest.mark.xfail(strict=True, reason="its retry leaves the skip that its message names")
 async def test_an_assumed_deletion_shows_the_skip_also_after_a_further_run_and_a_retry_takes_it_back(
     tmp_path: Path,
 ) -> None:
