@@ -5,9 +5,6 @@ Batches of events flow: ``EventSearch.each`` -> rows -> bytes of the file. At mo
 file says in its last entry when more events match than its bound.
 """
 
-import csv
-import io
-import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,19 +17,12 @@ from counterfoil.clock import Clock
 from counterfoil.i18n.attention import sender_of, title_of
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, ResourceInvalid, Sender
+from counterfoil.untrusted.spreadsheet import csv_head, csv_rows
 from webhook.console.access import AuthenticatedUser
 from webhook.console.events.filters import EventFilter
 from webhook.console.events.search import EventSearch
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server.errors import HttpErrorKind, PageError
-
-_FORMULA = re.compile(
-    r"^(?=[\t\r\n])|(^|[;\t\r\n])(?=(?:[^\S\t\r\n]|\")*"
-    r"[=+\-@|%\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
-    r"\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
-)
-"""Positions at which a cell of a spreadsheet could begin with a formula. If the separator is ``;``, as in
-German and Italian, a spreadsheet ignores our commas and quotation marks, and begins a cell within a text."""
 
 UNREADABLE: Final = "This version of Counterfoil can't read the event."
 
@@ -111,15 +101,6 @@ class ExportService:
         return f"counterfoil-events-{user.kube.namespace}-{self.clock.now():%Y%m%dT%H%M%SZ}.{format_}"
 
 
-def neutralized(text: str) -> str:
-    """
-    Return the text of a cell that no spreadsheet treats as a formula.
-
-    Names of envelopes and messages come from others; a formula in one could send the sheet elsewhere.
-    """
-    return _FORMULA.sub(lambda found: f"{found[0]}'", text)
-
-
 def _row_of(raw: Raw, senders: Mapping[str, Sender]) -> ExportRow:
     """Return the row of a stored event; one that can't be read is named, so that the file is complete."""
     try:
@@ -151,28 +132,12 @@ def _row(event: EnvelopeEvent, senders: Mapping[str, Sender]) -> ExportRow:
     )
 
 
-def _csv(rows: list[list[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows([[_cell(each) for each in row] for row in rows])
-    return text.getvalue().encode()
-
-
-def _cell(value: Any) -> str:
-    return (
-        neutralized(value)
-        if isinstance(value, str)
-        else ""
-        if value is None
-        else str(msgspec.to_builtins(value))
-    )
-
-
 def _csv_rows(rows: list[ExportRow], is_first: bool) -> bytes:
-    return _csv([list(msgspec.structs.astuple(each)) for each in rows])
+    return csv_rows(map(msgspec.structs.astuple, rows))
 
 
 def _csv_end(is_more: bool) -> bytes:
-    return _csv([["More events match. Set more filters."]]) if is_more else b""
+    return csv_rows([["More events match. Set more filters."]]) if is_more else b""
 
 
 def _json_rows(rows: list[ExportRow], is_first: bool) -> bytes:
@@ -184,10 +149,7 @@ def _json_end(is_more: bool) -> bytes:
     return b'\n],"isTruncated":%s}\n' % (b"true" if is_more else b"false")
 
 
-_HEAD: Final[list[Any]] = [each.encode_name for each in msgspec.structs.fields(ExportRow)]
-
-# The mark at the beginning tells spreadsheets that the text is UTF-8.
 _ENCODERS: Final[Mapping[ExportFormat, Any]] = {
-    ExportFormat.CSV: ("\ufeff".encode() + _csv([_HEAD]), _csv_rows, _csv_end),
+    ExportFormat.CSV: (csv_head(ExportRow), _csv_rows, _csv_end),
     ExportFormat.JSON: (b'{"events":[\n', _json_rows, _json_end),
 }
