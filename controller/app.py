@@ -49,6 +49,7 @@ from controller.requests.user_requests import UserRequests
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.event_starter import EventStarter
 from controller.resync.garbage_collector import GarbageCollector
+from controller.resync.import_report_writer import ImportReportWriter
 from controller.resync.import_runner import ImportBounds, ImportRunner
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
@@ -358,6 +359,9 @@ def build(
                 sender_keys,
                 esaw_clients,
                 event_starter,
+                ImportReportWriter(
+                    cache, kube.namespace, archive_pool.checked_backend, signature_checker.signer
+                ),
                 clock,
                 metrics,
                 ImportBounds(quota=settings.event_quota),

@@ -213,6 +213,13 @@ class ArchivePool:
         if last is None or not is_known or self.clock.monotonic() - last.at >= CHECK_AGAIN_SECONDS:
             await self.check_root(archive, backend)
 
+    async def checked_backend(self, archive: Archive) -> ArchiveBackend:
+        """Return the backend of an archive whose root was checked recently. Raises ``ArchiveError``,
+        ``ApiError``."""
+        backend = await self.backend(archive)
+        await self.check_root_recently(archive, backend)
+        return backend
+
     async def anchors(self, archive: Archive) -> Anchors:
         """Return the trust anchors of an archive; none by default. Raises ``SettingsInvalid``,
         ``ApiError``."""

@@ -38,6 +38,8 @@ class ListedEnvelope(NamedTuple):
     id: EnvelopeId | None
     """None: eSAW listed something that is no GUID."""
     status: EnvelopeStatus
+    text: str
+    """The id, as eSAW listed it."""
 
 
 def windows_back(end: datetime, oldest: datetime, length: timedelta) -> Iterator[Window]:
@@ -93,7 +95,7 @@ class EnvelopeListing:
                 if len(self._seen) >= self.max_hits:
                     raise TooManyListed(f"has more than {self.max_hits} envelopes")
                 self._seen.add(key)
-                yield ListedEnvelope(_id(found), status)
+                yield ListedEnvelope(_id(found), status, found)
 
 
 def _id(found: str) -> EnvelopeId | None:

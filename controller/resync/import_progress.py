@@ -42,10 +42,14 @@ from counterfoil.resources.imports import (
     MAX_SENDERS,
     ImportGroup,
     ImportHours,
+    ImportList,
     ImportOrder,
     ImportSender,
     ImportWindow,
     ImportWindows,
+    is_of_import,
+    read_window_label,
+    sender_of_window,
     span_of,
     window_label,
 )
@@ -212,8 +216,11 @@ def _outage(imported: Import, organization: Organization, archive: Archive | Non
     reachable = find_condition(organization.status.conditions, "Reachable")
     if reachable is not None and reachable.status == "False":
         return ImportHold(reachable.reason, reachable.message)
-    if imported.spec.dry_run:
-        return None
+    return None if imported.spec.dry_run else archive_hold(organization, archive)
+
+
+def archive_hold(organization: Organization, archive: Archive | None) -> ImportHold | None:
+    """Return why nothing can be archived now; None if the Archive is ready."""
     ref = organization.spec.archive_ref
     if archive is None:
         message = f"Archive/{ref.name if ref else '?'} of Organization/{organization.name} does not exist."
@@ -308,8 +315,24 @@ def next_search(imported: Import, unusable: Iterable[str]) -> Search | None:
     return Search(sender.name, number, window, window_label(imported.uid, sender.name, number, window.end))
 
 
-def after_search(imported: Import, search: Search, count: WindowCount, now: datetime) -> ImportStatus:
-    """Return the status after a window was searched; unchanged if the status has it already."""
+def search_of(imported: Import, window: str) -> Search | None:
+    """Return the search of a window by its id; None if the status has no such Sender or window."""
+    label, found = read_window_label(window), windows_of(imported)
+    if label is None or not is_of_import(label, imported) or label.number >= len(found):
+        return None
+    sender = sender_of_window(imported, label)
+    return Search(sender, label.number, found[label.number], window) if sender is not None else None
+
+
+def after_search(
+    imported: Import, search: Search, count: WindowCount, now: datetime, listed: ImportList | None = None
+) -> ImportStatus:
+    """
+    Return the status after a window was searched; unchanged if the status has it already.
+
+    ``listed`` is its list in the archive. With it, the window stays open until its part of the report is
+    written.
+    """
     status, total = imported.status, len(windows_of(imported))
     entry = next((each for each in status.senders if each.name == search.sender), None)
     if entry is None or entry.windows_done != search.number:
@@ -327,7 +350,8 @@ def after_search(imported: Import, search: Search, count: WindowCount, now: date
     senders = tuple(entry if each.name == entry.name else each for each in status.senders)
     windows_done = sum(each.windows_done for each in senders)
     events = count.created + count.reopened
-    opened = (ImportWindow(id=search.id, events=events),) if events else ()
+    is_open = events > 0 or listed is not None
+    opened = (ImportWindow(id=search.id, events=events, list_=listed),) if is_open else ()
     is_dry_run = imported.spec.dry_run
     return replace(
         status,

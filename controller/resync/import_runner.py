@@ -12,7 +12,7 @@ What the events do is not decided here; they are processed as any other, after a
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -33,7 +33,6 @@ from controller.resync.event_starter import (
 )
 from controller.resync.import_progress import (
     MAX_MESSAGE,
-    EventTally,
     ImportHold,
     Search,
     WindowCount,
@@ -48,8 +47,18 @@ from controller.resync.import_progress import (
     too_many_senders,
     with_senders,
 )
+from controller.resync.import_report_writer import ImportReportWriter, new_row, row_of_event
 from controller.resync.search_failures import SearchFailure, search_failure
 from controller.scheduling.backoff import Backoff
+from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.import_report.content import (
+    EVENT_REFUSED,
+    MAX_LISTED_ID,
+    NO_ENVELOPE_ID,
+    ReportOutcome,
+    ReportRow,
+    row_of_known,
+)
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawError
@@ -64,6 +73,7 @@ from counterfoil.resources import (
     IMPORT_WINDOW_LABEL,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
+    Archive,
     EnvelopeEvent,
     EnvelopeStatus,
     Import,
@@ -142,6 +152,7 @@ class ImportRunner:
     sender_keys: SenderKeys
     esaw_clients: EsawClients
     event_starter: EventStarter
+    report_writer: ImportReportWriter
     clock: Clock
     metrics: Metrics
     bounds: ImportBounds = ImportBounds()
@@ -155,6 +166,10 @@ class ImportRunner:
     _left: dict[tuple[str, str], "_WindowSearch"] = field(default_factory=dict)
     """Searches that were left without room, by uid of the Import and id of the window: they continue without
     another look-up of what they counted."""
+    _searched: dict[tuple[str, str], "_WindowSearch"] = field(default_factory=dict)
+    """Searches whose list is not stored yet, by uid of the Import and id of the window."""
+    _report_delays: dict[str, "_ReportDelay"] = field(default_factory=dict)
+    """By uid of the Import."""
     _full: set[str] = field(default_factory=set)
     """Uids of the Imports that had no room for one more unfinished event."""
     _counted: set[str] = field(default_factory=set)
@@ -199,9 +214,11 @@ class ImportRunner:
     def _forget_others(self, unfinished: Iterable[Import]) -> None:
         """Drop the state of Imports that are complete or deleted."""
         uids, names = {each.uid for each in unfinished}, {each.name for each in unfinished}
-        for memory in (self._problems, self._memories, self._left):
+        for memory in (self._problems, self._memories, self._left, self._searched):
             for key in [each for each in memory if each[0] not in uids]:
                 del memory[key]
+        for uid in self._report_delays.keys() - uids:
+            del self._report_delays[uid]
         for gone in self._counted - names:
             self.metrics.import_events.remove_by_labels({"import": gone})
         self._counted &= names
@@ -223,13 +240,21 @@ class ImportRunner:
             imported, search = await self._observe(imported)
             if search is None:
                 return
-            count = await self._search(imported, search)
-            if count is None:
+            key = imported.uid, search.id
+            window = self._searched.pop(key, None) or await self._search(imported, search)
+            if window is None:
                 continue
             newest = await self.newest(name)
             if newest is None or newest.uid != imported.uid:
                 return
-            await self._store(newest, after_search(newest, search, count, self.clock.now()))
+            try:
+                listed = await self.report_writer.with_list(newest, search, window.rows.values())
+            except ArchiveError as problem:
+                self._searched[key] = window
+                self._delay_report(newest, problem)
+                continue
+            self._report_delays.pop(imported.uid, None)
+            await self._store(newest, after_search(newest, search, window.count, self.clock.now(), listed))
 
     async def newest(self, name: str) -> Import | None:
         """Return the newest state; None if it is deleted or complete. Raises ``ApiError``."""
@@ -251,19 +276,21 @@ class ImportRunner:
 
     async def _observe(self, imported: Import) -> tuple[Import, Search | None]:
         """Count finished events, and store why the Import waits or continues; return the next search."""
-        tallies, waiting = await self._windows_now(imported)
-        status = after_events(imported, tallies)
-        observed = _with(imported, status)
+        counted, waiting = await self._count_windows(imported)
+        if counted is None:
+            return imported, None
+        imported = observed = counted
         problems, due = self._problems_of_senders(observed)
         names = sender_names(observed, (each.name for each in self._senders(observed)))
         left_out = too_many_senders(observed, names)
-        if left_out is None or status.start_time is not None:
+        if left_out is None or observed.status.start_time is not None:
             observed = _with(observed, with_senders(observed, names, problems))
             held = self.held(observed)
         else:
             held = self.held(observed) or left_out
         is_full = held is None and await self._is_full(observed)
-        may_search = held is None and not is_full
+        delay = self._report_delays.get(observed.uid)
+        may_search = held is None and not is_full and (delay is None or self._is_report_due(observed))
         # One that failed is tried again, and has its reason until that succeeds.
         usual = next_search(observed, problems) if may_search else None
         search = next_search(observed, problems.keys() - due) if may_search else None
@@ -272,7 +299,7 @@ class ImportRunner:
             waiting = events_waiting(_readable(unfinished))
         status = concluded(
             observed,
-            held or self._ceiling(observed),
+            held or self._ceiling(observed) or (delay.hold if delay is not None else None),
             is_waiting=usual is None and not is_full,
             now=self.clock.now(),
             left_out=left_out,
@@ -286,10 +313,14 @@ class ImportRunner:
     def held(self, imported: Import) -> ImportHold | None:
         """Return why the Import must not create events now; None if it may."""
         organization = self.cache.organizations.get(imported.organization)
-        ref = organization.spec.archive_ref if organization is not None else None
-        archive = self.cache.archives.get(ref.name) if ref is not None else None
-        held = hold(imported, organization, archive, self.clock.now())
+        held = hold(imported, organization, self._archive(imported), self.clock.now())
         return held or (None if self._is_due(imported, _CEILING) else self._ceiling(imported))
+
+    def _archive(self, imported: Import) -> Archive | None:
+        """Return the Archive of the Organization."""
+        organization = self.cache.organizations.get(imported.organization)
+        ref = organization.spec.archive_ref if organization is not None else None
+        return self.cache.archives.get(ref.name) if ref is not None else None
 
     def _ceiling(self, imported: Import) -> ImportHold | None:
         """Return the ceiling that stopped the last search."""
@@ -360,17 +391,69 @@ class ImportRunner:
         hold = ImportHold(failure.reason, failure.message)
         self._problems[key] = _Problem(hold, self.clock.monotonic() + pause, versions, failures)
 
-    async def _windows_now(self, imported: Import) -> tuple[dict[str, EventTally], ImportHold | None]:
-        """Return the results of the open windows that have no unfinished event, and why events of others
-        wait for a person."""
-        found, waiting = dict[str, EventTally](), None
+    async def _count_windows(self, imported: Import) -> tuple[Import | None, ImportHold | None]:
+        """
+        Write the part of each open window that has no unfinished event, and count its events.
+
+        Return the Import as stored, None if it was changed meanwhile, and why events of other windows wait
+        for a person.
+        """
+        waiting: ImportHold | None = None
         for window in imported.status.open_windows:
             labels = f"{IMPORT_LABEL}={imported.name},{IMPORT_WINDOW_LABEL}={window.id}"
             unfinished = await self._unfinished_events(labels)
             waiting = waiting or events_waiting(_readable(unfinished))
-            if not unfinished:
-                found[window.id] = await tally(self.kube.list_readable(EnvelopeEvent, labels=labels))
-        return found, waiting
+            if unfinished or not self._is_report_due(imported):
+                continue
+            rows = dict[str, ReportRow]()
+            counts = await tally(self._ended_events(imported, window.id, labels, rows))
+            try:
+                reported = await self.report_writer.with_part(imported, window, rows)
+            except ArchiveError as problem:
+                self._delay_report(imported, problem)
+                continue
+            self._report_delays.pop(imported.uid, None)
+            status = after_events(_with(imported, reported), {window.id: counts})
+            stored = await self._store(imported, status)
+            if stored is imported:
+                return None, waiting
+            imported = stored
+        return imported, waiting
+
+    async def _ended_events(
+        self, imported: Import, window: str, labels: str, rows: dict[str, ReportRow]
+    ) -> AsyncIterator[EnvelopeEvent]:
+        """Yield the events of a window, and add a row of each."""
+        async for event in self.kube.list_readable(EnvelopeEvent, labels=labels):
+            if (row := row_of_event(imported, window, event)) is not None:
+                rows[event.spec.envelope_id] = row
+            yield event
+
+    def _delay_report(self, imported: Import, problem: ArchiveError) -> None:
+        """Remember that the archive did not take a file of the report."""
+        _log.warning("the report of Import/%s is not written: %s", imported.name, problem)
+        message = f"The report of the Import waits for its archive: {problem}"[:MAX_MESSAGE]
+        self._report_delays[imported.uid] = _ReportDelay(
+            ImportHold(problem.reason, message),
+            self.clock.monotonic() + FAILURE_SECONDS,
+            self._archive_version(imported),
+        )
+
+    def _is_report_due(self, imported: Import) -> bool:
+        """Whether the report may be written: a minute after a failure, or after a change of the Archive."""
+        delay = self._report_delays.get(imported.uid)
+        if delay is None or delay.version != self._archive_version(imported):
+            return True
+        return self.clock.monotonic() >= delay.until
+
+    def _archive_version(self, imported: Import) -> tuple[object, ...]:
+        """Return what a correction of the archive changes."""
+        archive = self._archive(imported)
+        if archive is None:
+            return ()
+        ready = find_condition(archive.status.conditions, "Ready")
+        state = (ready.status, ready.last_transition_time) if ready is not None else None
+        return archive.uid, archive.metadata.generation, state
 
     async def _unfinished_events(self, labels: str) -> list[Raw]:
         """Return some unfinished events, also unreadable ones. Raises ``ApiError``."""
@@ -419,7 +502,7 @@ class ImportRunner:
 
     # -- One window ------------------------------------------------------------------------------------------
 
-    async def _search(self, imported: Import, search: Search) -> WindowCount | None:
+    async def _search(self, imported: Import, search: Search) -> "_WindowSearch | None":
         """Search a window and create its events; None if it has to be searched again later."""
         organization = self.cache.organizations.get(imported.organization)
         sender = self.cache.senders.get(search.sender)
@@ -427,9 +510,9 @@ class ImportRunner:
             return None
         window = _WindowSearch(self, imported, search, organization, sender)
         if (left := self._left.pop((imported.uid, search.id), None)) is not None:
-            window.count, window.counted = left.count, left.counted
+            window.count, window.counted, window.rows = left.count, left.counted, left.rows
         try:
-            count = await window.run()
+            await window.run()
         except _Interrupted:
             return None
         except _Full:
@@ -451,8 +534,18 @@ class ImportRunner:
             self._put_aside(imported, sender.name, search_failure(problem, self.clock.now()))
         else:
             self.progressed(imported, sender.name)
-            return count
+            return window
         return None
+
+
+class _ReportDelay(NamedTuple):
+    """Why a file of the report was not stored. It counts until one is."""
+
+    hold: ImportHold
+    until: float
+    """When it is tried again, by the clock that is never set."""
+    version: tuple[object, ...]
+    """That of the Archive: it is tried again at once after a change."""
 
 
 _CEILING = ""
@@ -471,13 +564,15 @@ class _WindowSearch:
     count: WindowCount = field(default_factory=WindowCount)
     counted: set[str] = field(default_factory=set)
     """Ids of the envelopes in the count."""
+    rows: dict[str, ReportRow] = field(default_factory=dict)
+    """The list for the report, by what eSAW listed as the id."""
     _room: int = 0
     """Number of events that may be created before unfinished ones are counted again."""
     _read: float = float("-inf")
     """When the Import was read, by the clock that is never set."""
     _full_since: float | None = None
 
-    async def run(self) -> WindowCount:
+    async def run(self) -> None:
         """
         Let each listed envelope have an event, or only count them in a dry run.
 
@@ -505,15 +600,25 @@ class _WindowSearch:
             async for listed in listing.listed(statuses, self.search.window):
                 if listed.id is None:
                     without_id += 1
+                    text = listed.text[:MAX_LISTED_ID]
+                    self._add_row(text, listed.status, ReportOutcome.REFUSED, NO_ENVELOPE_ID)
                 elif listed.id not in self.counted:
                     await self._take(starts, listed.id, listed.status, count)
                     self.counted.add(listed.id)
             count.doubt = search.doubt
         count.refused += without_id
-        for status, origin in (event for envelope, event in earlier.items() if envelope not in self.counted):
-            count.add_event(is_created=origin is Origin.IMPORT)
-            count.add(status)
-        return count
+        for envelope, (status, origin) in earlier.items():
+            if envelope not in self.counted:
+                count.add_event(is_created=origin is Origin.IMPORT)
+                count.add(status)
+                self._add_row(envelope, status, ReportOutcome.STARTED)
+
+    def _add_row(
+        self, envelope: str, status: EnvelopeStatus, outcome: ReportOutcome, reason: str = ""
+    ) -> None:
+        """Add an envelope to the list for the report. A dry run has none."""
+        if not self.imported.spec.dry_run:
+            self.rows[envelope] = new_row(self.search, envelope, status, outcome, reason)
 
     async def _earlier_events(self) -> dict[str, tuple[EnvelopeStatus, Origin]]:
         """
@@ -541,6 +646,7 @@ class _WindowSearch:
             started = await self._started(starts, envelope, status)
         if started.result is StartResult.REFUSED:
             count.refused += 1
+            self._add_row(envelope, status, ReportOutcome.REFUSED, EVENT_REFUSED)
             return
         if started.result is StartResult.CREATED:
             count.add_event(is_created=True)
@@ -554,7 +660,17 @@ class _WindowSearch:
             return
         else:
             count.known += 1
+            self._add_known(envelope, status, started.event)
+            count.add(status)
+            return
         count.add(status)
+        self._add_row(envelope, status, ReportOutcome.STARTED)
+
+    def _add_known(self, envelope: EnvelopeId, status: EnvelopeStatus, event: EnvelopeEvent | None) -> None:
+        """Add an envelope that had an event before to the list for the report."""
+        self._add_row(envelope, status, ReportOutcome.KNOWN)
+        if event is not None and envelope in self.rows:
+            self.rows[envelope] = row_of_known(self.rows[envelope], event)
 
     def _is_own(self, started: Started) -> bool:
         label = read_window_label(_window_of(started))

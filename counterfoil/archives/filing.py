@@ -411,6 +411,23 @@ async def conclude(
     return backend.location(layout.manifest_name)
 
 
+async def write_once(backend: ArchiveBackend, name: str, content: bytes, content_type: str) -> None:
+    """
+    Store a small file whose name no other content has, and read it back; the same content stays as it is.
+
+    Raises ``ArchiveError``: ``NameTaken`` for other content under the name, which is not changed.
+    """
+    found = await read_back(backend, name, expected=len(content))
+    if found is None:
+        await _write(backend, name, content, content_type, {})
+    elif found != checksum(content):
+        raise NameTaken(
+            f"{backend.location(name)} is there already with other content, and Counterfoil did not "
+            "write it. Move it away."
+        )
+    await _retain(backend, name)
+
+
 def _check_listing(
     backend: ArchiveBackend,
     layout: ArchiveLayout,

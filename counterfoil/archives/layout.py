@@ -5,6 +5,7 @@ The same Archive, envelope and list of files always give the same names. So the 
 its files (rule 3).
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -131,6 +132,16 @@ class ArchiveLayout:
     def relative(self, name: str) -> str:
         """Return a full name as it is called from within the envelope's folder."""
         return name.removeprefix(f"{self.folder}/")
+
+
+REPORTS_FOLDER = "counterfoil-imports"
+"""Folder of the reports of all Imports, in the root of an archive."""
+
+
+def report_folder(organization: str, imported: str, uid: str) -> str:
+    """Return the folder of the report of an Import; another Import of the same name has another one."""
+    mark = hashlib.sha256(uid.encode()).hexdigest()[:8]
+    return "/".join([REPORTS_FOLDER, safe_segment(organization), safe_segment(f"{imported}-{mark}")])
 
 
 def problems(spec: ArchiveSpec) -> list[str]:

@@ -94,11 +94,13 @@ async def hash_stream(stream: AsyncIterable[bytes]) -> tuple[int, str]:
 
 
 @asynccontextmanager
-async def reading_small(backend: ArchiveBackend, name: str) -> AsyncIterator[bytes]:
+async def reading_small(
+    backend: ArchiveBackend, name: str, limit: int = MANIFEST_LIMIT
+) -> AsyncIterator[bytes]:
     """
     Read a small file whole, to be used within the context: a large one has a slot for its memory.
 
-    Raises ``FileNotStored``; ``FileNotReturned``; ``ManifestDamaged`` if it is too large;
+    Raises ``FileNotStored``; ``FileNotReturned``; ``ManifestDamaged`` if it has more than ``limit`` bytes;
     ``ArchiveUnavailable`` if it is too slow while others wait for the slot.
     """
     content = bytearray()
@@ -107,8 +109,8 @@ async def reading_small(backend: ArchiveBackend, name: str) -> AsyncIterator[byt
             async with aclosing(backend.read(name)) as stream:
                 async for chunk in stream:
                     content += chunk
-                    if len(content) > MANIFEST_LIMIT:
-                        raise ManifestDamaged("it is longer than 16 MiB")
+                    if len(content) > limit:
+                        raise ManifestDamaged(f"it is longer than {limit // 1024**2} MiB")
                     await grow(len(content))
             whole = bytes(content)
             content.clear()

@@ -23,6 +23,7 @@ from counterfoil.resources.base import (
     schema,
 )
 from counterfoil.resources.conditions import Condition, condition_list
+from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
 from counterfoil.resources.organization import EnvelopeStatus
 
 MAX_SENDERS = 500
@@ -190,13 +191,35 @@ class ImportSender(ResourcePart, frozen=True):
     ] = None
 
 
+_SHA256 = schema("SHA-256 of the file in lower-case hex.", maxLength=64, pattern="^[0-9a-f]{64}$")
+
+
+class ImportList(ResourcePart, frozen=True):
+    """The list of the envelopes of a window, in the folder `listed` beside the report."""
+
+    sha256: Annotated[str, _SHA256]
+    envelopes: Annotated[int, schema("Number of envelopes in the list.", minimum=0)]
+
+
 class ImportWindow(ResourcePart, frozen=True):
-    """A window whose events are not all finished, and so not counted yet."""
+    """A window that is not counted yet: its events are not all finished, or its part of the report is not
+    written."""
 
     id: Annotated[str, schema("Value of the label `counterfoil.dev/import-window`.", maxLength=63)]
     events: Annotated[
         int, schema("Number of events that the Import created or started again in it.", minimum=0)
     ]
+    list_: ImportList | None = None
+
+
+class ImportReportParts(ResourcePart, frozen=True):
+    """The parts of the report: their number, and the last one. Each part names the part before it."""
+
+    number: Annotated[int, schema("Number of parts.", minimum=1)]
+    location: Annotated[
+        str, schema("Location of the last part in the archive (URI).", maxLength=MAX_LOCATION_LENGTH)
+    ]
+    sha256: Annotated[str, _SHA256]
 
 
 class ImportWindows(ResourcePart, frozen=True):
@@ -281,8 +304,22 @@ class ImportStatus(ResourcePart, frozen=True):
     ] = ()
     open_windows: Annotated[
         tuple[ImportWindow, ...],
-        schema("Windows whose events are not all finished.", maxItems=MAX_OPEN_WINDOWS, keys=("id",)),
+        schema(
+            "Windows that are not counted yet: their events are not all finished, or their part of the "
+            "report is not written.",
+            maxItems=MAX_OPEN_WINDOWS,
+            keys=("id",),
+        ),
     ] = ()
+    report: Annotated[
+        str | None,
+        schema(
+            "Folder of the report of all envelopes in the archive (URI). It has one part for each counted "
+            "window with envelopes. Absent before the first one, and in a dry run.",
+            maxLength=MAX_LOCATION_LENGTH,
+        ),
+    ] = None
+    report_parts: ImportReportParts | None = None
     groups: Annotated[
         tuple[ImportGroup, ...],
         schema(
@@ -417,6 +454,12 @@ def read_window_label(value: str) -> WindowLabel | None:
 def is_of_import(label: WindowLabel, imported: Import) -> bool:
     """Whether the window is one of this Import, and not of another one with the same name."""
     return label.imported == _digest(imported.uid)
+
+
+def sender_of_window(imported: Import, label: WindowLabel) -> str | None:
+    """Return the name of the Sender whose window it is; None if the status does not have it."""
+    names = (each.name for each in imported.status.senders)
+    return next((name for name in names if _digest(name) == label.sender), None)
 
 
 def is_counted(imported: Import, value: str) -> bool:

@@ -19,6 +19,8 @@ import pytest
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.filing import conclude, store
+from counterfoil.archives.import_report.content import PreviousPart, ReportOutcome
+from counterfoil.archives.import_report.storage import write_part
 from counterfoil.archives.manifest_signature import ManifestSigner
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import Kubectl
@@ -33,6 +35,7 @@ from tests.support.fakes.archives import (
     files_named,
 )
 from tests.support.inline_commands import by_command
+from tests.support.scenes.import_report import a_part, a_row
 from tests.support.signed_pdfs import unsigned
 
 ROOT = Path(__file__).parents[2]
@@ -282,6 +285,17 @@ async def sealed_envelope(root: Path, key: Path) -> Path:
     return root / layout.folder
 
 
+async def sealed_report(root: Path, key: Path) -> str:
+    """Store a report of two parts, sealed with this key; return the name of the first one without its end."""
+    backend, signer = await open_backend("dms", a_spec(root=str(root)), {}), ManifestSigner.load(key)
+    first = a_part(a_row(outcome=ReportOutcome.KNOWN))
+    location = await write_part(backend, "report", first, signer)
+    previous = PreviousPart(location=location, sha256=first.sha256)
+    await write_part(backend, "report", a_part(number=2, previous=previous), signer)
+    (root / "report" / "esaw-ids.txt").write_text(f"{ENVELOPE}\n", encoding="utf-8")
+    return first.lines_name.removesuffix(".jsonl")
+
+
 async def test_the_commands_for_an_auditor_work_on_a_sealed_envelope(
     kubectl: Kubectl, plane: ControlPlane, tmp_path: Path
 ) -> None:
@@ -297,6 +311,12 @@ async def test_the_commands_for_an_auditor_work_on_a_sealed_envelope(
         (r"\bpublic\.pem\b", str(tmp_path / "public.pem")),
         (r"/tmp/named\b", str(tmp_path / "named")),
         (r"/archive/acme/\S+|\bFOLDER\b", str(folder)),
+        (r"/tmp/reported\b", str(tmp_path / "reported")),
+        (r"\bcounterfoil-imports/\S+", str(tmp_path / "archive" / "report")),
+        (
+            r"\bpart-00001-5ba8db0c43a75ddf\b",
+            await sealed_report(tmp_path / "archive", tmp_path / "private.pem"),
+        ),
     )
     checks = [own(each, places) for each in (*PAGES["docs/auditors.md"], *of_the_archive) if each not in keys]
     done = await typed(checks, folder, environment, seconds=SECONDS)

@@ -4,9 +4,21 @@ import asyncio
 from typing import Any
 
 from controller.resync.event_starter import EventStarter
+from controller.resync.import_report_writer import ImportReportWriter
 from controller.resync.import_runner import POLL_SECONDS, ImportBounds, ImportRunner
-from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Import, ImportStatus, Phase, find_condition
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.resources import (
+    Archive,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Import,
+    ImportStatus,
+    Phase,
+    find_condition,
+)
 from tests.support.builders import NOON, a_sender, an_event, an_organization, known_to_work, ready
+from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.esaw import FakeEsawClients
 from tests.support.fakes.finding_esaw import FindingEsawClient, key_of
 from tests.support.fakes.reconcile_context import an_archive
@@ -45,6 +57,8 @@ class ImportScene(ControllerParts):
         self.finding = FindingEsawClient()
         super().__init__(esaw_clients=FakeEsawClients(self.finding))
         self.bounds = bounds or ImportBounds()
+        self.backend = MemoryBackend()
+        self.signer: ManifestSigner | None = None
         self.cache.organizations.put(an_organization(**(organization or {})))
         self.cache.archives.put(ready(an_archive()))
         for name in senders or ("anna",):
@@ -60,10 +74,15 @@ class ImportScene(ControllerParts):
             sender_keys=self.sender_keys,
             esaw_clients=self.esaw_clients,
             event_starter=EventStarter(self.kube, self.clock, self.metrics, lambda _: None),
+            report_writer=ImportReportWriter(self.cache, "tests", self.open_archive, self.signer),
             clock=self.clock,
             metrics=self.metrics,
             bounds=self.bounds,
         )
+
+    async def open_archive(self, archive: Archive) -> ArchiveBackend:
+        """The archive in memory."""
+        return self.backend
 
     def put_sender(self, name: str, **changes: Any) -> None:
         """Let there be a Sender whose key works."""

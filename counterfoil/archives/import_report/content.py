@@ -1,0 +1,284 @@
+"""
+The content of the report of an Import: rows about envelopes, as JSON lines and as CSV. Pure.
+
+A part has the envelopes of one window of a Sender. Its content depends on these envelopes and on the ends of
+their events alone, and on no clock: after a kill, the same part has the same bytes. Its name contains the
+first digits of its hash, so that no part ever replaces another one. Each part names the part before it by its
+hash. So nobody can remove or add one unseen.
+
+What is in an archive is a claim of those who can write there. A list is believed by the hash in the status of
+the Import, a part by our seal (rule 13).
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+from urllib.parse import unquote
+
+import msgspec
+from msgspec.structs import replace
+
+from counterfoil.archives.manifest import hash_lines
+from counterfoil.archives.names import MANIFEST_NAME
+from counterfoil.clock import utc_text
+from counterfoil.resources import EnvelopeEvent, Phase, is_condition_true
+from counterfoil.resources.base import json_name
+from counterfoil.untrusted.json_bounds import JSON_ERRORS
+from counterfoil.untrusted.spreadsheet import csv_head, csv_rows
+
+MAX_LISTED_ID = 64
+"""Characters of what eSAW listed that are kept; the id of an envelope has 36."""
+
+DELETE_PENDING = "DeletePending"
+"""Reason of an archived envelope whose event waited for its delete when the window was counted."""
+
+EVENT_MISSING = "EventMissing"
+"""Reason of an envelope whose event is gone, or belongs to another Import, when the window is counted."""
+
+NO_ENVELOPE_ID = "NoEnvelopeID"
+"""Reason of a listed envelope whose id is no GUID."""
+
+EVENT_REFUSED = "EventRefused"
+"""Reason of a listed envelope whose event could not be created; the log of the controller has the cause."""
+
+
+class ReportOutcome(StrEnum):
+    """The result for a listed envelope."""
+
+    ARCHIVED = "Archived"
+    SKIPPED = "Skipped"
+    FAILED = "Failed"
+    KNOWN = "Known"
+    """It had an event before the search, and that event did not start again."""
+    REFUSED = "Refused"
+    """It got no event."""
+    VANISHED = "Vanished"
+    """It got an event, which is not there any more."""
+    STARTED = "Started"
+    """Only in a list: its event is created or starts again. The part of the window has its end."""
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True, rename=json_name):
+    """A line of JSON."""
+
+
+class ReportRow(_Line, frozen=True, kw_only=True):
+    """
+    One listed envelope. Empty texts and null: unknown.
+
+    ``status`` is eSAW's. ``sentFrom`` and ``sentUntil`` are the window in which eSAW listed it, since eSAW's
+    list has no time; ``finished`` is from the event. ``hashesSHA256`` is the SHA-256 of the lines of
+    ``counterfoil.sha256`` in the order of their bytes; ``bytes`` is the size of all files.
+    """
+
+    envelope_id: str
+    sender: str
+    status: str
+    outcome: ReportOutcome
+    reason: str = ""
+    sent_from: str
+    sent_until: str
+    finished: str = ""
+    event: str = ""
+    folder: str = ""
+    manifest: str = ""
+    hashes_sha256: str = msgspec.field(name="hashesSHA256", default="")
+    files: int | None = None
+    bytes: int | None = None
+
+
+class PreviousPart(_Line, frozen=True, kw_only=True):
+    """The part before a part; ``sha256`` is that of its JSON lines."""
+
+    location: str
+    sha256: str
+
+
+class ListOfWindow(_Line, frozen=True, kw_only=True):
+    """
+    The list of the envelopes that eSAW had in a window.
+
+    ``isRead`` is False if the archive did not return it as it was written. The part then lacks the envelopes
+    without an event of the Import.
+    """
+
+    location: str
+    sha256: str
+    envelopes: int
+    is_read: bool
+
+
+class PartHeader(_Line, frozen=True, kw_only=True):
+    """The first line of a part. ``sealedBy`` as in a manifest."""
+
+    schema: Literal["counterfoil.dev/import-report/v1"] = "counterfoil.dev/import-report/v1"
+    import_: str
+    uid: str
+    namespace: str
+    organization: str
+    origin: str
+    number: int
+    previous: PreviousPart | None
+    sender: str
+    sent_from: str
+    sent_until: str
+    list_: ListOfWindow | None
+    counts: Mapping[ReportOutcome, int]
+    csv_sha256: str = msgspec.field(name="csvSHA256")
+    sealed_by: str | None
+
+
+class PartDamaged(ValueError):
+    """The content is no part of a report."""
+
+
+@dataclass(frozen=True)
+class ReportPart:
+    """A part: its JSON lines, and the same rows as CSV."""
+
+    number: int
+    lines: bytes
+    csv: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the JSON lines."""
+        return hashlib.sha256(self.lines).hexdigest()
+
+    @property
+    def lines_name(self) -> str:
+        """Name of the JSON lines in the folder of the report; the other names begin with it or its stem."""
+        return f"part-{self.number:05}-{self.sha256[:16]}.jsonl"
+
+
+def csv_name(lines_name: str) -> str:
+    """Return the name of the CSV beside the JSON lines."""
+    return f"{lines_name.removesuffix('.jsonl')}.csv"
+
+
+def seal_name(lines_name: str) -> str:
+    """Return the name of the seal of the JSON lines."""
+    return f"{lines_name}.sig"
+
+
+def list_name(window: str, sha256: str) -> str:
+    """Return the name of the list of a window in the folder of the report; ``window`` is the window's id."""
+    return f"listed/{window}-{sha256[:16]}.jsonl"
+
+
+def make_part(header: PartHeader, rows: Iterable[ReportRow]) -> ReportPart:
+    """Return a part; the header gets the counts and the hash of the CSV."""
+    ordered = in_order(rows)
+    csv = csv_file(ordered)
+    counts = dict[ReportOutcome, int].fromkeys(ReportOutcome, 0)
+    del counts[ReportOutcome.STARTED]
+    for row in ordered:
+        counts[row.outcome] += 1
+    header = replace(header, counts=counts, csv_sha256=hashlib.sha256(csv).hexdigest())
+    return ReportPart(header.number, _encoder.encode_lines([header, *ordered]), csv)
+
+
+def read_part(lines: bytes) -> tuple[PartHeader, list[ReportRow]]:
+    """Read the JSON lines of a part. Raises ``PartDamaged``."""
+    first, _, rest = lines.partition(b"\n")
+    try:
+        return msgspec.json.decode(first, type=PartHeader), _rows.decode_lines(rest)
+    except JSON_ERRORS as error:
+        raise PartDamaged(str(error)[:300]) from error
+
+
+def encode_list(rows: Iterable[ReportRow]) -> bytes:
+    """Return the list of a window as JSON lines."""
+    return _encoder.encode_lines(in_order(rows))
+
+
+def decode_list(lines: bytes) -> list[ReportRow]:
+    """Read the list of a window. Raises ``PartDamaged``."""
+    try:
+        return _rows.decode_lines(lines)
+    except JSON_ERRORS as error:
+        raise PartDamaged(str(error)[:300]) from error
+
+
+def csv_file(rows: Iterable[ReportRow]) -> bytes:
+    """Return the rows as a file for spreadsheets."""
+    return csv_head(ReportRow) + csv_rows(map(msgspec.structs.astuple, rows))
+
+
+def in_order(rows: Iterable[ReportRow]) -> list[ReportRow]:
+    """Return the rows in the order that a part has."""
+    return sorted(rows, key=lambda row: (row.envelope_id, row.outcome, row.status))
+
+
+def rows_at_the_end(listed: Collection[ReportRow], ended: Mapping[str, ReportRow]) -> list[ReportRow]:
+    """
+    Return the rows of a part: the ``listed`` envelopes, each with the end of its event.
+
+    ``ended`` has the rows of the events that the Import has in the window, by envelope.
+    """
+    rows = list[ReportRow]()
+    for row in listed:
+        if row.outcome is not ReportOutcome.STARTED:
+            rows.append(row)
+        elif (end := ended.get(row.envelope_id)) is None:
+            rows.append(replace(row, outcome=ReportOutcome.VANISHED, reason=EVENT_MISSING))
+        else:
+            # What eSAW listed; the event has what eSAW said about the envelope later.
+            rows.append(replace(end, status=row.status))
+    known = {row.envelope_id for row in listed if row.outcome is ReportOutcome.STARTED}
+    return rows + [row for envelope, row in ended.items() if envelope not in known]
+
+
+def row_of_ended(row: ReportRow, event: EnvelopeEvent) -> ReportRow:
+    """Return a row with the end of its event, which is finished or only waits for its delete."""
+    status = event.status
+    is_archived = is_condition_true(status.conditions, "Archived")
+    if is_archived:
+        outcome = ReportOutcome.ARCHIVED
+    else:
+        outcome = ReportOutcome.FAILED if status.phase is Phase.FAILED else ReportOutcome.SKIPPED
+    is_waiting = is_archived and not status.phase.is_final
+    reason = DELETE_PENDING if is_waiting else status.cause
+    return _with_event(replace(row, outcome=outcome, reason=reason), event)
+
+
+def row_of_known(row: ReportRow, event: EnvelopeEvent) -> ReportRow:
+    """Return the row of an envelope that had this event before the search, with the event's state."""
+    reason = event.status.cause or event.status.phase.value
+    return _with_event(replace(row, outcome=ReportOutcome.KNOWN, reason=reason), event)
+
+
+def _with_event(row: ReportRow, event: EnvelopeEvent) -> ReportRow:
+    status, finished = event.status, ""
+    if status.envelope is not None and status.envelope.finished_time is not None:
+        finished = utc_text(status.envelope.finished_time)
+    row = replace(row, event=event.name, finished=finished)
+    manifest = status.archive.manifest if status.archive is not None else None
+    if manifest is None or not is_condition_true(status.conditions, "Archived"):
+        return row
+    folder = manifest.removesuffix(f"/{MANIFEST_NAME}")
+    return replace(
+        row,
+        folder=folder,
+        manifest=manifest,
+        hashes_sha256=_hashes_sha256(event, folder),
+        files=len(status.documents),
+        bytes=sum(each.size or 0 for each in status.documents),
+    )
+
+
+def _hashes_sha256(event: EnvelopeEvent, folder: str) -> str:
+    """Return the hash of the sorted lines of the hash file; empty if the status does not show them."""
+    lines = list[bytes]()
+    for each in event.status.documents:
+        if each.location is None or each.sha256 is None or not each.location.startswith(f"{folder}/"):
+            return ""
+        name = unquote(each.location.removeprefix(f"{folder}/"), errors="surrogateescape")
+        lines.append(hash_lines([(name, each.sha256)]))
+    return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_rows = msgspec.json.Decoder(ReportRow)

@@ -1,0 +1,387 @@
+"""The report of an Import: one part for each window, written once, after any kill."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+
+import pytest
+
+from controller.resync.import_runner import FAILURE_SECONDS
+from counterfoil.archives.backend import ChecksumReported, FileNotReturned
+from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable
+from counterfoil.archives.import_report.content import (
+    PartHeader,
+    ReportOutcome,
+    ReportRow,
+    csv_name,
+    read_part,
+)
+from counterfoil.archives.import_report.storage import check_part
+from counterfoil.archives.readback import checksum
+from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Import, Phase
+from counterfoil.resources.naming import EnvelopeId
+from tests.support.builders import ENVELOPE, NOON, an_event, ready
+from tests.support.fakes.archives import MemoryBackend
+from tests.support.fakes.finding_esaw import numbered
+from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.imports import NAME, ImportScene
+from tests.support.signing_keys import a_signer
+
+SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
+
+
+def report(scene: ImportScene) -> list[tuple[PartHeader, list[ReportRow]]]:
+    """Return the parts that the status leads to, the first one first."""
+    parts = list[tuple[PartHeader, list[ReportRow]]]()
+    last = scene.status_now.report_parts
+    location = last.location if last is not None else None
+    while location is not None:
+        part = read_part(scene.backend.files[location.removeprefix("memory:///")])
+        parts.append(part)
+        location = part[0].previous.location if part[0].previous is not None else None
+    return parts[::-1]
+
+
+def outcomes(scene: ImportScene) -> dict[str, str]:
+    """Return outcome and reason by envelope; each envelope is in one row."""
+    rows = [row for _, some in report(scene) for row in some]
+    found = {row.envelope_id: f"{row.outcome} {row.reason}".strip() for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+async def test_each_listed_envelope_is_in_the_report_with_its_end() -> None:
+    scene = ImportScene()
+    scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").build())
+    odd = '=cmd|"x"'
+    scene.finds("anna", ENVELOPE, SECOND, numbered(1), odd)
+    await scene.advance()
+    scene.kube.edit(
+        EnvelopeEvent, name_of(scene, numbered(1)), {"status": {"phase": "Failed", "reason": "NoFiles"}}
+    )
+    await scene.complete()
+    assert outcomes(scene) == {
+        ENVELOPE: "Known ArchivedAndKept",
+        SECOND: "Archived",
+        numbered(1): "Failed NoFiles",
+        odd: "Refused NoEnvelopeID",
+    }
+    ((header, rows),) = report(scene)
+    assert (header.import_, header.uid, header.sender, header.number) == (NAME, "uid-old-stock", "anna", 1)
+    assert header.origin == "https://esaw.example.com"
+    assert {row.status for row in rows} == {"Completed"}
+    assert {(row.sent_from, row.sent_until) for row in rows} == {(header.sent_from, header.sent_until)}
+    status = scene.status_now
+    assert status.report == "memory:///counterfoil-imports/acme/old-stock-16f49df5"
+    assert (status.archived, status.failed, status.known, status.refused) == (1, 1, 1, 1)
+
+
+def name_of(scene: ImportScene, envelope: str) -> str:
+    return next(each.name for each in scene.events() if each.spec.envelope_id == envelope)
+
+
+async def test_each_window_with_envelopes_has_a_part_that_names_the_one_before() -> None:
+    scene = ImportScene("anna", "bert")
+    scene.signer = a_signer()
+    scene.runner = scene.new_runner()
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", SECOND)
+    status = await scene.complete()
+    assert status.windows.done == 10
+    assert [(header.number, header.sender) for header, _ in report(scene)] == [(1, "anna"), (2, "bert")]
+    last = status.report_parts
+    assert last is not None
+    assert last.number == 2
+    name = last.location.removeprefix("memory:///")
+    found = await check_part(scene.backend, name, last.sha256, scene.signer.public)
+    assert (found.faults, found.is_seal_checked) == ((), True)
+
+
+async def test_an_event_that_waits_for_its_delete_is_said_as_such() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    waiting = an_event().archived().in_phase(Phase.CLEANING, "CleanupDelayed").build().to_dict()["status"]
+    scene.kube.edit(EnvelopeEvent, name_of(scene, ENVELOPE), {"status": waiting})
+    status = await scene.advance()
+    assert outcomes(scene) == {ENVELOPE: "Archived DeletePending"}
+    assert status.open_windows == ()
+
+
+async def test_a_dry_run_writes_nothing_into_the_archive() -> None:
+    scene = ImportScene(dryRun=True)
+    scene.finds("anna", ENVELOPE)
+    status = await scene.advance()
+    assert (status.found, status.completion_time) == (1, NOON)
+    assert (status.report, scene.backend.puts, scene.backend.reads) == (None, [], 0)
+
+
+async def test_windows_without_envelopes_write_nothing() -> None:
+    scene = ImportScene()
+    status = await scene.advance()
+    assert (status.windows.done, status.completion_time, status.report) == (5, NOON, None)
+    assert scene.backend.puts == []
+
+
+async def test_a_window_of_known_envelopes_alone_has_a_part_at_once() -> None:
+    scene = ImportScene()
+    scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").build())
+    scene.finds("anna", ENVELOPE)
+    status = await scene.advance()
+    assert status.completion_time == NOON
+    assert outcomes(scene) == {ENVELOPE: "Known ArchivedAndKept"}
+
+
+async def test_an_event_that_a_person_deleted_has_vanished_from_the_report() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE, SECOND)
+    await scene.advance()
+    del scene.kube.objects[EnvelopeEvent.PLURAL, name_of(scene, SECOND)]
+    await scene.complete()
+    assert outcomes(scene) == {ENVELOPE: "Archived", SECOND: "Vanished EventMissing"}
+
+
+class KillingBackend(MemoryBackend):
+    """Ends the process before or after its Nth upload."""
+
+    kills_at = 0
+    stores_before = False
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        is_last = len(self.puts) + 1 == self.kills_at
+        if is_last and not self.stores_before:
+            raise asyncio.CancelledError
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+        if is_last:
+            raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("stores_before", [False, True])
+@pytest.mark.parametrize("upload", range(1, 9))
+async def test_a_kill_at_any_upload_leaves_the_files_of_a_run_without_one(
+    upload: int, stores_before: bool
+) -> None:
+    async def run(backend: MemoryBackend) -> ImportScene:
+        scene = ImportScene("anna", "bert")
+        scene.backend, scene.signer = backend, a_signer()
+        scene.runner = scene.new_runner()
+        scene.finds("anna", ENVELOPE)
+        scene.finds("bert", SECOND)
+        for _ in range(3):
+            try:
+                await scene.complete()
+            except asyncio.CancelledError:
+                backend.kills_at = 0  # type: ignore[attr-defined]
+                scene.runner = scene.new_runner()
+        return scene
+
+    wanted = await run(MemoryBackend())
+    killing = KillingBackend()
+    killing.kills_at, killing.stores_before = upload, stores_before
+    scene = await run(killing)
+    assert scene.backend.files == wanted.backend.files
+    assert len(scene.backend.puts) == len(wanted.backend.files) == 8
+    assert scene.status_now == wanted.status_now
+
+
+@pytest.mark.parametrize("write", range(1, 10))
+async def test_a_kill_at_any_write_of_the_status_leaves_the_files_of_a_run_without_one(write: int) -> None:
+    scene = ImportScene("anna", "bert")
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", SECOND)
+    left = write
+
+    def one_more() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise asyncio.CancelledError
+        scene.kube.just_before("patch_status", one_more)
+
+    scene.kube.just_before("patch_status", one_more)
+    for _ in range(3):
+        try:
+            await scene.complete()
+        except asyncio.CancelledError:
+            scene.runner = scene.new_runner()
+    assert outcomes(scene) == {ENVELOPE: "Archived", SECOND: "Archived"}
+    assert len(scene.backend.files) == len(scene.backend.puts) == 6
+
+
+async def test_an_event_that_changed_after_a_kill_is_reported_as_it_is_counted() -> None:
+    """The part of before stays in the archive, but no part names it."""
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.finish_all(Phase.FAILED)
+
+    def kill() -> None:
+        raise asyncio.CancelledError
+
+    scene.kube.just_before("patch_status", kill)
+    with pytest.raises(asyncio.CancelledError):
+        await scene.advance()
+    before = dict(scene.backend.files)
+    done = an_event().archived().in_phase(Phase.SUCCEEDED).build().to_dict()["status"]
+    scene.kube.edit(EnvelopeEvent, name_of(scene, ENVELOPE), {"status": done})
+    scene.runner = scene.new_runner()
+    status = await scene.advance()
+    assert (status.archived, status.failed) == (1, 0)
+    assert outcomes(scene) == {ENVELOPE: "Archived"}
+    assert before.items() < scene.backend.files.items()
+
+
+async def test_an_archive_that_is_down_delays_the_report_and_no_event() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.backend.problems["put"] = ArchiveUnavailable("ArchiveUnreachable", "Archive/dms: no answer")
+    status = await scene.complete()
+    assert scene.events()[0].status.phase is Phase.SUCCEEDED
+    assert (len(status.open_windows), status.archived, status.report) == (1, 0, None)
+    assert scene.condition("Ready") == ("False", "ArchiveUnreachable")
+    # The archive has an own condition and mail.
+    assert scene.condition("Stalled")[0] == "False"
+    scene.backend.problems.clear()
+    await scene.advance()
+    assert scene.backend.puts[1:] == []
+    scene.clock.advance(seconds=FAILURE_SECONDS)
+    status = await scene.advance()
+    assert (status.open_windows, status.archived, status.completion_time is not None) == ((), 1, True)
+    assert outcomes(scene) == {ENVELOPE: "Archived"}
+
+
+async def test_the_report_continues_at_once_after_a_change_of_the_archive() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.backend.problems["put"] = ArchiveRefused("ArchiveForbidden", "Archive/dms: no right")
+    await scene.complete()
+    assert scene.condition("Stalled")[0] == "True"
+    scene.backend.problems.clear()
+    scene.cache.archives.put(ready(an_archive(version=2, generation=2)))
+    assert (await scene.advance()).completion_time is not None
+
+
+async def test_the_report_waits_while_the_archive_is_not_ready() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.cache.archives.put(ready(an_archive(version=2), "False"))
+    status = await scene.complete()
+    assert len(status.open_windows) == 1
+    assert scene.backend.puts[1:] == []
+    scene.cache.archives.put(ready(an_archive(version=3)))
+    assert (await scene.advance()).completion_time is not None
+
+
+async def test_a_list_that_the_archive_does_not_take_is_stored_later_without_another_search() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    scene.backend.problems["put"] = ArchiveUnavailable("ArchiveUnreachable", "Archive/dms: no answer")
+    status = await scene.advance()
+    asked = len(scene.finding.spans)
+    assert (status.windows.done, len(scene.events())) == (0, 1)
+    assert scene.condition("Ready") == ("False", "ArchiveUnreachable")
+    scene.backend.problems.clear()
+    scene.clock.advance(seconds=FAILURE_SECONDS)
+    status = await scene.complete()
+    assert len(scene.finding.spans) == asked + 4
+    assert outcomes(scene) == {ENVELOPE: "Archived"}
+    assert (status.found, status.known) == (1, 0)
+
+
+async def test_a_list_that_was_changed_in_the_archive_is_not_believed() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE, "no-guid")
+    await scene.advance()
+    (listed,) = scene.backend.files
+    scene.backend.files[listed] = scene.backend.files[listed].replace(b"no-guid", b"no-such")
+    await scene.complete()
+    assert outcomes(scene) == {ENVELOPE: "Archived"}
+    ((header, _),) = report(scene)
+    assert header.list_ is not None
+    assert (header.list_.is_read, header.list_.envelopes) == (False, 2)
+
+
+async def test_an_archive_that_returns_no_file_has_a_report_of_the_events() -> None:
+    scene = ImportScene()
+    scene.backend = ForgettingBackend()
+    scene.runner = scene.new_runner()
+    scene.finds("anna", ENVELOPE, "no-guid")
+    status = await scene.complete()
+    assert status.completion_time is not None
+    (_, part) = [each for each in scene.backend.files.items() if each[0].endswith(".jsonl")]
+    assert [row.envelope_id for row in read_part(part[1])[1]] == [ENVELOPE]
+
+
+class ForgettingBackend(MemoryBackend):
+    """Says the checksum of what it was sent, and returns no file."""
+
+    lists_files = False
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        if name not in self.files:
+            raise FileNotReturned
+        raise ChecksumReported(*checksum(self.files[name]))
+        yield b""  # type: ignore[unreachable]  # makes this method a generator
+
+
+async def test_a_file_of_another_program_under_the_name_of_a_part_stops_the_report_until_it_is_moved() -> (
+    None
+):
+    twin = ImportScene()
+    twin.finds("anna", ENVELOPE)
+    await twin.complete()
+    assert twin.status_now.report_parts is not None
+    name = twin.status_now.report_parts.location.removeprefix("memory:///")
+
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    scene.backend.files[name] = b"theirs"
+    status = await scene.complete()
+    assert (scene.backend.files[name], len(status.open_windows)) == (b"theirs", 1)
+    assert scene.condition("Stalled") == ("True", "NameOccupied")
+    del scene.backend.files[name]
+    scene.clock.advance(seconds=FAILURE_SECONDS)
+    assert (await scene.advance()).completion_time is not None
+    assert scene.backend.files == twin.backend.files
+    assert csv_name(name) in scene.backend.files
+
+
+async def test_two_controllers_that_count_a_window_write_it_once() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.finish_all()
+    other = scene.new_runner()
+    await asyncio.gather(scene.runner.advance(NAME), other.advance(NAME), return_exceptions=True)
+    status = await scene.advance()
+    assert (status.archived, status.completion_time is not None) == (1, True)
+    assert len(scene.backend.files) == 3
+    assert outcomes(scene) == {ENVELOPE: "Archived"}
+
+
+async def test_a_window_without_a_list_in_the_status_has_a_part_of_its_events() -> None:
+    """As one that a version without reports searched."""
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    (window,) = (await scene.advance()).open_windows
+    scene.kube.edit(Import, NAME, {"status": {"openWindows": [{"id": window.id, "events": 1}]}})
+    await scene.complete()
+    ((header, rows),) = report(scene)
+    assert header.list_ is None
+    assert [(row.envelope_id, row.outcome) for row in rows] == [(ENVELOPE, ReportOutcome.ARCHIVED)]
+
+
+async def test_what_esaw_does_not_list_any_more_after_an_interruption_is_in_the_report() -> None:
+    scene = ImportScene(maxUnfinished=1)
+    scene.finds("anna", ENVELOPE, SECOND)
+    scene.kube.just_before("create", lambda: scene.kube.edit(Import, NAME, {"spec": {"suspend": True}}))
+    await scene.advance()
+    scene.finish_all()
+    scene.finds("anna", SECOND, status=EnvelopeStatus.COMPLETED)
+    scene.kube.edit(Import, NAME, {"spec": {"suspend": False, "maxUnfinished": 5}})
+    await scene.complete()
+    assert outcomes(scene) == {ENVELOPE: "Archived", SECOND: "Archived"}
