@@ -1,9 +1,10 @@
 """
-Takes the pictures in docs/console.md and docs/consent.md:
-``.venv/bin/python docs/tools/generate_screenshots.py`` (two minutes; needs Debian's chromium).
+Takes all pictures in docs/screenshots/: ``.venv/bin/python docs/tools/generate_screenshots.py`` (two minutes;
+needs Debian's chromium).
 
-All that the pictures show happened: a whole installation archives into an S3 server, on a real API server,
-with the stand-in eSAW. People consent and send with a browser. No test depends on the pictures.
+All that the pictures of pages show happened: a whole installation archives into an S3 server, on a real API
+server, with the stand-in eSAW. People consent and send with a browser. The pictures of the plugin are drawn
+from what docs/plugin.md shows (``generate_terminal_pictures``). A test compares these.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 from playwright.async_api import Browser, BrowserContext, Page
 
+from docs.tools import generate_terminal_pictures
 from sandbox.browser.chromium import chromium
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import control_plane
@@ -26,8 +28,9 @@ from sandbox.demo.archives import BUCKET, DemoArchive, demo_archive
 from sandbox.environment.local import local_environment
 from sandbox.esaw import DocumentSpec, User
 from sandbox.servers.smtp import SmtpServer
+from tests.support.pauses import eventually
 from tests.support.scenes.browser_consent import Scene, a_draft, press, sender_name, sign_in
-from tests.support.scenes.pages import PASSWORD, until
+from tests.support.scenes.pages import PASSWORD
 
 FOLDER = Path(__file__).parents[1] / "screenshots"
 SIZE = {"width": 1280, "height": 900}
@@ -190,7 +193,7 @@ async def work(scene: Scene, anna: User, ben: User, waiting: list[str]) -> str:
             and status.get("events", {}).get("AwaitingConsent") == len(waiting)
         )
 
-    await until(is_counted, seconds=180)
+    await eventually(is_counted, within=180)
     found = await scene.local_environment.events("-l", f"counterfoil.dev/envelope={archived[0]}")
     event: str = found[0]["metadata"]["name"]
     return event
@@ -199,6 +202,7 @@ async def work(scene: Scene, anna: User, ben: User, waiting: list[str]) -> str:
 async def main() -> None:
     """Take them all."""
     FOLDER.mkdir(exist_ok=True)
+    generate_terminal_pictures.main()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         plane = await stack.enter_async_context(control_plane())

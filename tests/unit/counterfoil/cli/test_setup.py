@@ -10,12 +10,14 @@ import msgspec
 import pytest
 import yaml
 
-from counterfoil.callback_auth import callback_token
+from counterfoil.callback_auth import callback_token, token_hash
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.cli.plugin.installation import setup
 from counterfoil.kube.errors import AlreadyExists, Rejected
+from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, Organization, Resource, Sender
+from counterfoil.resources.base import ObjectMeta
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.inline_commands import printed_in_manual
 
@@ -87,10 +89,45 @@ async def test_it_creates_labelled_secrets_and_three_objects_that_name_them(tmp_
     assert "the-api-key" not in out.getvalue()
 
 
+class AControlledCluster(ACluster):
+    """A cluster whose controller finds each object ready, and whose receiver knows the token."""
+
+    async def get(self, kind: type[Resource], name: str) -> Raw:
+        """Return the object with the status that the controller writes."""
+        raw = await super().get(kind, name)
+        ready = {"type": "Ready", "status": "True", "reason": "Checked", "message": "All is well."}
+        ready |= {"lastTransitionTime": "2026-11-30T12:00:00Z"}
+        raw["status"] = {"conditions": [{**ready, "observedGeneration": 1}]}
+        if kind is Organization:
+            path = f"https://callbacks.example.com/callbacks/{name}/<token>"
+            envelope = f"{path}?envelopeId=##EnvelopeId##&action=##Action##"
+            workstep = f"{path}?envelopeId=##EnvelopeId##&action=##EventType##&workstepId=##WorkstepId##"
+            workstep += "&source=##Source##&time=##Time##"
+            hashed = token_hash(self.token, b"0123456789abcdef")
+            raw["status"] |= {
+                "callbackURLs": {"envelope": envelope, "status": envelope, "workstep": workstep},
+                "callbackTokenHashes": [hashed],
+            }
+        return raw
+
+    async def secret(self, name: str) -> Secret:
+        """Return one of the Secrets that were made."""
+        metadata = ObjectMeta(name=name, labels=self.made_secrets[name]["metadata"]["labels"])
+        content = self.made_secrets[name]["stringData"]
+        return Secret(metadata=metadata, type="Opaque", data={key: content[key].encode() for key in content})
+
+    @property
+    def token(self) -> str:
+        """The random token of the callbacks."""
+        return str(self.made_secrets["acme-callback"]["stringData"]["token"])
+
+
 async def test_the_manual_shows_what_the_program_prints(tmp_path: Path) -> None:
-    out = io.StringIO()
-    await setup.run(arguments(tmp_path, *with_bucket(tmp_path)), ACluster(), out)
-    assert out.getvalue() == printed_in_manual("kubectl counterfoil setup acme")
+    cluster, out = AControlledCluster(), io.StringIO()
+    args = arguments(tmp_path, *with_bucket(tmp_path), "--timeout", "5")
+    assert await setup.run(args, cluster, out) is ExitStatus.DONE
+    shown = out.getvalue().replace(cluster.token, "TOKEN")
+    assert shown == printed_in_manual("kubectl counterfoil setup acme")
 
 
 async def test_a_second_run_changes_nothing_that_exists(tmp_path: Path) -> None:
