@@ -33,8 +33,9 @@ NAMESPACE: Final = "trace"
 SETTLED_SECONDS: Final = 2.0
 """Wait before the callback, in which the processes end what a start brings."""
 BACKGROUND: Final = (
-    *("Candidate.", "ElectionThread.", "LeaderElection.", "LateFileFinder.", "NoticeDelivery."),
-    *("Notifier.", "Resync.", "DeliveryCounter.", "HttpServer.", "OrganizationCache.", "event loop"),
+    *("Candidate.", "ClockChangeDetector.", "ElectionThread.", "GarbageCollector.", "ImportRunner."),
+    *("LateFileFinder.", "LeaderElection.", "NoticeDelivery.", "Notifier.", "Resync.", "DeliveryCounter."),
+    *("HttpServer.", "OrganizationCache.", "event loop"),
 )
 """Beginnings of the names of tasks that run without a callback, too."""
 

@@ -342,7 +342,10 @@ def unbounded_tls_contexts(modules: Iterable[Module]) -> list[str]:
 
 
 _EMPTY = frozenset({"dict", "frozenset", "list", "set", "tuple"})
-_DEMANDS = ("demands_", "needs_", "requires_")
+_DEMANDS = ("check_", "demands_", "is_strict", "must_", "needs_", "requires_", "verif")
+_PUBLISHED = frozenset({("counterfoil/resources/organization.py", "complete")})
+"""Fields of the API whose default true is published: a stored status without one has this value."""
+
 _PROOF_KEYS = frozenset({"ManifestSigner | None", "PublicKey | None"})
 
 
@@ -357,8 +360,28 @@ def permissive_defaults(modules: Iterable[Module]) -> list[str]:
         f"{module.path}:{default.lineno}: {name} has a default that permits; let each caller give it"
         for module in modules
         for name, annotation, default in _defaults(module.tree)
-        if _permits(name, ast.unparse(annotation), default, module.tree)
+        if (module.path, name) not in _PUBLISHED
+        and _permits(name, _bare(annotation), _given(default), module.tree)
     ]
+
+
+def _bare(annotation: ast.expr) -> str:
+    """Return an annotation without ``Annotated``, and without None if it is a bool or a function."""
+    match annotation:
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[inner, *_])):
+            return _bare(inner)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
+            bare = _bare(left)
+            return bare if bare == "bool" or bare.startswith("Callable[") else ast.unparse(annotation)
+    return ast.unparse(annotation)
+
+
+def _given(default: ast.expr) -> ast.expr:
+    """Return what ``field(default=...)`` gives."""
+    match default:
+        case ast.Call(func=ast.Name(id="field") | ast.Attribute(attr="field"), keywords=keywords):
+            return next((each.value for each in keywords if each.arg == "default"), default)
+    return default
 
 
 def _defaults(tree: ast.Module) -> Iterator[tuple[str, ast.expr, ast.expr]]:
@@ -395,7 +418,9 @@ def _is_constant(function: ast.expr, tree: ast.Module) -> bool:
             return _is_same_value(value)
         case ast.Name(id=name):
             last = [
-                node.body[-1] for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name
+                node.body[-1]
+                for node in tree.body
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
             ]
             return name in _EMPTY or any(
                 isinstance(each, ast.Return) and _is_same_value(each.value) for each in last
@@ -756,6 +781,13 @@ def test_a_tls_context_with_unbounded_groups_is_refused(
         ("is_named: bool = True", True),
         ("needs_token: bool = False", True),
         ("key: PublicKey | None = None", True),
+        ("is_named: bool | None = True", True),
+        ("is_named: Annotated[bool, 'a comment'] = True", True),
+        ("is_named: bool = field(default=True)", True),
+        ("verify: bool = False", True),
+        ("must_match: bool = False", True),
+        ("claimed: Callable[[str], Awaitable[bool]] = permit_all", True),
+        ("archives: Callable[[], Iterable[str]] | None = tuple", True),
         ("may_send: Callable[[str, str], bool]", False),
         ("is_own: Callable[[str], bool] = is_own_address", False),
         ("finished: Callable[[str], None] = lambda name: None", False),
@@ -763,7 +795,8 @@ def test_a_tls_context_with_unbounded_groups_is_refused(
     ],
 )
 def test_a_default_that_permits_is_refused(plant: Plant, default: str, *, is_refused: bool) -> None:
-    functions = "def no_claims(folder):\n    return {}\n\ndef is_own_address(ip):\n    return ip in OWN\n\n"
+    functions = "def no_claims(folder):\n    return {}\n\nasync def permit_all(folder):\n    return True\n\n"
+    functions += "def is_own_address(ip):\n    return ip in OWN\n\n"
     as_field = f"{functions}class Keys:\n    {default}\n"
     as_parameter = f"{functions}def send(name: str, *, {default}): ...\n"
     found = [bool(permissive_defaults(plant({"webhook/a.py": each}))) for each in (as_field, as_parameter)]
