@@ -177,7 +177,14 @@ class Preconditions:
             )
             return Hold("ActionNotConfigured", message)
         if rule.handling is ActionHandling.RECORD:
-            return RecordOnly()
+            if not event.status.is_archiving_begun:
+                return RecordOnly()
+            message = (
+                f"spec.actions of Organization/{organization.name} lists the action {event.spec.action} with "
+                "handling Record, but the archiving of this envelope had begun. Set the handling to Archive, "
+                "or skip this event."
+            )
+            return Hold("ActionNotConfigured", message)
         archive = self.cache.archives.get(self.cache.archive_name(event))
         if archive is not None and archive.spec.suspend:
             return Hold("ArchiveSuspended", f"spec.suspend of Archive/{archive.name} is true.")

@@ -34,8 +34,8 @@ SUSPENDED_REASONS = frozenset({"Suspended", "OrganizationSuspended", "SenderSusp
 """Reasons of suspended events: they wait only for the end of the suspension."""
 
 ACTION_NOT_CONFIGURED = "ActionNotConfigured"
-"""Reason of an event that waits until its Organization lists its action."""
-
+"""Reason of an event that waits until its Organization lists its action, with handling Archive if the event
+had begun."""
 
 ARCHIVE_NOT_PROBED = "ArchiveNotProbed"
 ARCHIVE_PROBE_OVERDUE = "ArchiveProbeOverdue"
@@ -145,8 +145,13 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
 
 def _is_action_listed(event: EnvelopeEvent, cache: Cache) -> bool:
     organization = cache.organizations.get(event.organization)
-    # Without its Organization the event runs: the preconditions then report that it is missing.
-    return organization is None or organization.spec.rule(event.spec.action) is not None
+    if organization is None:
+        # The event runs: the preconditions then report that it is missing.
+        return True
+    rule = organization.spec.rule(event.spec.action)
+    if rule is None or not event.status.is_archiving_begun:
+        return rule is not None
+    return rule.handling is ActionHandling.ARCHIVE
 
 
 def _key_works(event: EnvelopeEvent, cache: Cache) -> bool:

@@ -629,6 +629,12 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         return self.skipped_time is not None or is_last
 
     @property
+    def is_archiving_begun(self) -> bool:
+        """Whether an attempt to archive the envelope failed or listed files. Such an event must not end as if
+        nothing else were needed."""
+        return bool(self.documents) or self.attempts > 0 or self.last_error is not None
+
+    @property
     def may_have_deleted(self) -> bool:
         """Whether this event sent a request to delete the envelope, and eSAW did not show it after that."""
         requested = find_condition(self.conditions, DELETE_REQUESTED_CONDITION)

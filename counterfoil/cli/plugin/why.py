@@ -367,7 +367,8 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         who = "a new callback or" if is_open_to_callbacks(status) else "only"
         return f"nothing automatically; {who} `kubectl counterfoil retry` starts it again"
     if status.reason == "ActionNotConfigured":
-        return "continues when spec.actions of the Organization lists the action"
+        handling = " with handling Archive" if status.is_archiving_begun else ""
+        return f"continues when spec.actions of the Organization lists the action{handling}"
     if status.reason and ReasonContext.HELD in find_reason(status.reason).contexts:
         return "continues when the suspension ends"
     if status.next_attempt_time is None:

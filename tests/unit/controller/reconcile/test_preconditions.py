@@ -23,6 +23,9 @@ from counterfoil.resources import (
     AttemptOutcome,
     Condition,
     EnvelopeEvent,
+    FiledDocument,
+    FileKind,
+    LastError,
     Organization,
     Origin,
     Phase,
@@ -100,6 +103,28 @@ def test_an_action_that_is_only_recorded_needs_no_phase(scene: PreconditionsScen
     scene.organization(actions=[{"action": "workstepFinished", "handling": "Record"}])
     assert isinstance(
         scene.preconditions.admit(an_event().for_action("workstepFinished").build()), RecordOnly
+    )
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        {"documents": (FiledDocument(file_id="file-1", kind=FileKind.DOCUMENT, file_name="a.pdf"),)},
+        {"attempts": 1},
+        {"last_error": LastError(reason="ArchiveFull", message="It is full.", time=NOON)},
+    ],
+)
+def test_an_event_whose_archiving_had_begun_is_held_and_not_recorded(
+    scene: PreconditionsScene, begun: dict[str, Any]
+) -> None:
+    """Otherwise a failed or half archived envelope would end as if nothing else were needed."""
+    scene.organization(actions=[{"action": "envelopeFinished", "handling": "Record"}])
+    outcome = scene.preconditions.admit(an_event().status(**begun).build())
+    assert isinstance(outcome, Hold)
+    assert (outcome.reason, outcome.message) == (
+        "ActionNotConfigured",
+        "spec.actions of Organization/acme lists the action envelopeFinished with handling Record, but the "
+        "archiving of this envelope had begun. Set the handling to Archive, or skip this event.",
     )
 
 

@@ -110,6 +110,16 @@ def test_an_event_whose_action_is_not_configured_is_due_when_it_is_listed_again(
     assert due_time(held, Cache(), NOON) == EPOCH, "then its status says that the Organization is missing"
 
 
+def test_an_event_whose_archiving_had_begun_is_due_when_its_action_is_archived_again() -> None:
+    held = an_event().in_phase(Phase.VALIDATING, "ActionNotConfigured").status(attempts=1).build()
+    cache = a_cache()
+    recorded = [{"action": "envelopeFinished", "handling": "Record"}]
+    cache.organizations.put(an_organization(version=2, actions=recorded))
+    assert due_time(held, cache, NOON) is None
+    cache.organizations.put(an_organization(version=3))
+    assert due_time(held, cache, NOON) == EPOCH
+
+
 def test_an_event_that_waits_for_consent_is_due_when_its_senders_key_works() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
     for authorized, expected in (("False", None), (None, None), ("True", EPOCH)):
