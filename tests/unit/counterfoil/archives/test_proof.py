@@ -1,0 +1,307 @@
+"""Rule 13: each claim about an archived file, and each question that it may answer."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.filing import claim_names, conclude, find_concluded, store
+from counterfoil.archives.layout import ArchiveLayout
+from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.proof import proven_files
+from counterfoil.archives.verify import CheckStatus, CheckSubject, check_archive, verify_documents
+from counterfoil.resources import EnvelopeEvent, FiledDocument
+from tests.support.builders import EventBuilder, an_event
+from tests.support.fakes.archives import (
+    ENVELOPE_ID,
+    OTHER_ENVELOPE_ID,
+    MemoryBackend,
+    a_filed_document,
+    a_layout,
+    a_source,
+    an_envelope,
+    content,
+)
+from tests.support.signing_keys import a_signer
+
+EARLIER, NOW = datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC)
+OWN, ANOTHER = a_signer(1), a_signer(2)
+"""The signing key of now, and any other: of before, or of somebody else."""
+
+
+class Found(NamedTuple):
+    """An archive with one document and a manifest beside it."""
+
+    backend: MemoryBackend
+    layout: ArchiveLayout
+    document: FiledDocument
+    manifest: str
+    """Location."""
+
+
+async def archived(*, signer: ManifestSigner | None, uid: str, status: str = "Completed") -> Found:
+    backend, layout = MemoryBackend(), a_layout()
+    (file,) = layout.files
+    stored = await store(backend, file, a_source(content()), tags={})
+    document = msgspec.structs.replace(
+        a_filed_document(file.facts, stored), location=backend.location(file.name)
+    )
+    manifest = await conclude(
+        backend,
+        layout,
+        replace(an_envelope(), status=status),
+        [document],
+        archived_at=EARLIER,
+        extra={"event": {"name": "e", "uid": uid}},
+        signer=signer,
+    )
+    return Found(backend, layout, document, manifest)
+
+
+async def ours() -> Found:
+    return await archived(signer=OWN, uid=own_event().uid)
+
+
+async def ours_of_another_event() -> Found:
+    return await archived(signer=OWN, uid="uid-of-another-event")
+
+
+async def ours_of_another_status() -> Found:
+    return await archived(signer=OWN, uid=own_event().uid, status="Expired")
+
+
+async def without_a_seal() -> Found:
+    return await archived(signer=None, uid=own_event().uid)
+
+
+async def of_another_key() -> Found:
+    return await archived(signer=ANOTHER, uid=own_event().uid)
+
+
+async def of_another_key_whose_seal_is_gone() -> Found:
+    found = await of_another_key()
+    del found.backend.files[found.layout.seal_name]
+    return found
+
+
+async def that_names_our_key_and_has_no_seal() -> Found:
+    found = await ours()
+    del found.backend.files[found.layout.seal_name]
+    return found
+
+
+async def that_names_our_key_with_the_seal_of_another() -> Found:
+    found = await ours()
+    text = found.backend.files[found.layout.manifest_name]
+    found.backend.files[found.layout.seal_name] = ANOTHER.sign(text)
+    return found
+
+
+async def ours_that_somebody_changed() -> Found:
+    found = await ours()
+    found.backend.files[found.layout.manifest_name] += b" "
+    return found
+
+
+async def of_another_source(**other: Any) -> Found:
+    found = await ours()
+    return found._replace(layout=replace(found.layout, **other))
+
+
+async def of_another_envelope() -> Found:
+    return await of_another_source(envelope_id=OTHER_ENVELOPE_ID)
+
+
+async def of_another_esaw() -> Found:
+    return await of_another_source(origin="https://other.example.com")
+
+
+async def of_another_organization() -> Found:
+    return await of_another_source(organization="globex")
+
+
+async def of_another_namespace() -> Found:
+    return await of_another_source(namespace="other")
+
+
+class Believed(NamedTuple):
+    """The answers of a claim. ``REFUSED``: the question is not answered, and nothing is changed."""
+
+    skips_download: bool
+    """Whether an equal file in the archive is not downloaded again."""
+    may_be_replaced: bool
+    """Whether an event that claimed nothing before may write to the names that the manifest lists."""
+    continues: bool
+    """Whether its time of archiving and its callbacks are taken over into the next manifest."""
+    is_waited_for: bool
+    """Whether a file that it lists is missed in a shorter list of eSAW."""
+    permits_delete: bool
+    """Whether it is no fault beside files that the event's stored status proves."""
+    fits_auditor: bool
+    """Whether an audit with the public key says that its seal fits."""
+
+
+REFUSED = None
+OURS = Believed(True, True, True, True, True, True)
+CLAIM = Believed(False, False, False, True, False, False)
+
+Claim = Callable[[], Coroutine[Any, Any, Found]]
+
+WITH_KEY: Mapping[Claim, Believed | None] = {
+    ours: OURS,
+    ours_of_another_event: OURS._replace(skips_download=False),
+    # Its files may have been signed further since.
+    ours_of_another_status: OURS._replace(skips_download=False),
+    # The status proves the files. The manifest may be from before the key, and an audit tells.
+    without_a_seal: CLAIM._replace(permits_delete=True),
+    of_another_key: CLAIM._replace(permits_delete=True),
+    of_another_key_whose_seal_is_gone: CLAIM,
+    that_names_our_key_and_has_no_seal: CLAIM,
+    that_names_our_key_with_the_seal_of_another: CLAIM,
+    ours_that_somebody_changed: CLAIM,
+    of_another_envelope: REFUSED,
+    of_another_esaw: REFUSED,
+    of_another_organization: REFUSED,
+    of_another_namespace: REFUSED,
+}
+"""By the manifest, for a controller with the signing key ``OWN``."""
+
+
+def own_event(documents: tuple[FiledDocument, ...] = (), status: str = "Completed") -> EnvelopeEvent:
+    return event_of(an_event(ENVELOPE_ID), documents, status)
+
+
+def event_of(builder: EventBuilder, documents: tuple[FiledDocument, ...], status: str) -> EnvelopeEvent:
+    event = builder.archived().build()
+    assert event.status.envelope is not None
+    summary = msgspec.structs.replace(event.status.envelope, status=status)
+    changed = msgspec.structs.replace(event.status, envelope=summary, documents=documents)
+    return msgspec.structs.replace(event, status=changed)
+
+
+async def answers(found: Found, signer: ManifestSigner | None) -> Believed | None:
+    backend, layout, document, manifest = found
+    key = signer.public if signer is not None else None
+    before = dict(backend.files)
+    try:
+        seen = await find_concluded(backend, layout, layout.envelope_id, key=key)
+    except NameTaken:
+        with pytest.raises(NameTaken):
+            await claim_names(backend, layout, key=key)
+        with pytest.raises(NameTaken):
+            await conclude_again(found, signer)
+        assert backend.files == before
+        return REFUSED
+    assert seen is not None
+    proven = proven_files(own_event(), (), seen, "Completed").of(document.file_id, document.kind)
+    assert proven <= {(document.size, document.sha256)}
+    try:
+        await claim_names(backend, layout, key=key)
+        may_be_replaced = True
+    except NameTaken:
+        may_be_replaced = False
+    faults = [each async for each in verify_documents(backend, manifest, [document], key=key)]
+    checks = [each async for each in check_archive(backend, layout.folder, key=OWN.public)]
+    (seal,) = [each for each in checks if each.about is CheckSubject.SEAL]
+    assert backend.files == before
+    await conclude_again(found, signer)
+    after = Manifest.decode(backend.files[layout.manifest_name])
+    return Believed(
+        skips_download=bool(proven),
+        may_be_replaced=may_be_replaced,
+        continues=after.times.archived.startswith(f"{EARLIER:%Y-%m-%d}"),
+        is_waited_for=(seen.manifest or seen.claim) is not None,
+        permits_delete=not faults,
+        fits_auditor=seal.verdict is CheckStatus.OK,
+    )
+
+
+async def conclude_again(found: Found, signer: ManifestSigner | None) -> None:
+    facts = replace(an_envelope(), envelope_id=found.layout.envelope_id)
+    await conclude(
+        found.backend, found.layout, facts, [found.document], archived_at=NOW, extra={}, signer=signer
+    )
+
+
+@pytest.mark.parametrize("claim", WITH_KEY, ids=lambda each: each.__name__)
+async def test_a_manifest_is_believed_for_each_question_as_far_as_its_seal_goes(
+    claim: Claim,
+) -> None:
+    found = await claim()
+    assert await answers(found, OWN) == WITH_KEY[claim]
+
+
+@pytest.mark.parametrize("claim", WITH_KEY, ids=lambda each: each.__name__)
+async def test_without_a_key_no_manifest_proves_a_file(claim: Claim) -> None:
+    found = await claim()
+    said = await answers(found, None)
+    if WITH_KEY[claim] is REFUSED:
+        assert said is REFUSED
+        return
+    assert said is not None
+    assert (said.skips_download, said.may_be_replaced, said.is_waited_for) == (False, False, True)
+
+
+STATUSES: dict[str, tuple[Callable[[FiledDocument], EnvelopeEvent], str, bool]] = {
+    "own": (lambda each: own_event((each,)), "Completed", True),
+    "own, of another status of the envelope": (
+        lambda each: own_event((each,), "Expired"),
+        "Completed",
+        False,
+    ),
+    "own, of an envelope that may be restarted": (
+        lambda each: own_event((each,), "Expired"),
+        "Expired",
+        False,
+    ),
+    "own, not read back": (
+        lambda each: own_event((msgspec.structs.replace(each, size=None, sha256=None),)),
+        "Completed",
+        False,
+    ),
+    "own, in doubt": (lambda each: in_doubt(own_event((each,))), "Completed", False),
+    "of another event": (
+        lambda each: event_of(an_event(ENVELOPE_ID).for_action("other"), (each,), "Completed"),
+        "Completed",
+        True,
+    ),
+    "of another event, in doubt": (lambda each: in_doubt(another_event(each)), "Completed", False),
+    "of another envelope": (
+        lambda each: event_of(an_event(OTHER_ENVELOPE_ID).for_action("other"), (each,), "Completed"),
+        "Completed",
+        False,
+    ),
+    "of another Organization": (lambda each: of_globex(another_event(each)), "Completed", False),
+}
+"""An event with a stored status, the envelope's status of now, and whether it proves the file."""
+
+
+def another_event(document: FiledDocument) -> EnvelopeEvent:
+    return event_of(an_event(ENVELOPE_ID).for_action("other"), (document,), "Completed")
+
+
+def of_globex(event: EnvelopeEvent) -> EnvelopeEvent:
+    ref = msgspec.structs.replace(event.spec.organization_ref, name="globex")
+    return msgspec.structs.replace(event, spec=msgspec.structs.replace(event.spec, organization_ref=ref))
+
+
+def in_doubt(event: EnvelopeEvent) -> EnvelopeEvent:
+    broken = an_event().with_condition("SignaturesChecked", "False", "SignatureBroken").build()
+    status = msgspec.structs.replace(event.status, conditions=broken.status.conditions)
+    return msgspec.structs.replace(event, status=status)
+
+
+@pytest.mark.parametrize("claim", STATUSES)
+async def test_a_stored_status_proves_a_file_of_the_same_envelope_only_without_doubt(claim: str) -> None:
+    make, now, is_proven = STATUSES[claim]
+    found = await without_a_seal()
+    seen = await find_concluded(found.backend, found.layout, ENVELOPE_ID, key=None)
+    event, document = make(found.document), found.document
+    own = event if claim.startswith("own") else own_event()
+    proven = proven_files(own, [event], seen, now).of(document.file_id, document.kind)
+    assert proven == ({(document.size, document.sha256)} if is_proven else set())
