@@ -70,6 +70,16 @@ def test_the_comparison_names_files_of_the_chart_and_tests_that_exist() -> None:
     assert missing == []
 
 
+def test_the_comparison_has_the_number_of_policies_and_dashboards() -> None:
+    page = (generate_chart.REPOSITORY / "docs" / "chart-comparison.md").read_text(encoding="utf-8")
+    numbers = {3: "three", 13: "thirteen"}
+    policies = (CHART / "templates" / "admission-policies.yaml").read_text(encoding="utf-8")
+    number_of_policies = numbers[policies.count("kind: ValidatingAdmissionPolicy\n")]
+    assert f"| {number_of_policies}, without a webhook:" in page
+    dashboards = [*(CHART / "files" / "dashboards").glob("*.json")]
+    assert f"| {numbers[len(dashboards)]}, which lead to each other:" in page
+
+
 def test_values_and_manual_name_the_same_memory_of_an_event() -> None:
     manual = generate_chart.REPOSITORY / "docs"
     said = [
@@ -78,9 +88,10 @@ def test_values_and_manual_name_the_same_memory_of_an_event() -> None:
             (CHART / "values.yaml", r"Each concurrent event needs up to (\d+) MiB"),
             (manual / "chart.md", r"each with up to (\d+) MiB of memory"),
             (manual / "archives.md", r"A transfer uses at most (\d+) MiB of memory"),
+            (manual / "reference" / "settings.md", r"Each needs up to (\d+) MiB of memory"),
         )
     ]
-    assert said == [said[0]] * 3
+    assert said == [said[0]] * 4
     assert len(said[0]) == 1
 
 

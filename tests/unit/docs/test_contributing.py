@@ -71,6 +71,21 @@ def test_every_name_that_a_contributors_page_gives_with_its_module_exists(page: 
     assert missing_names(page.read_text(encoding="utf-8"), NAME, ROOT) == []
 
 
+PACKAGES = sorted(
+    path
+    for top in ("controller", "counterfoil", "webhook", "sandbox")
+    for path in (ROOT / top).rglob("__init__.py")
+)
+
+
+@pytest.mark.parametrize("module", PACKAGES, ids=lambda path: path.parent.relative_to(ROOT).as_posix())
+def test_a_package_names_modules_and_functions_that_it_has(module: Path) -> None:
+    text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+    beside = {path.stem for path in module.parent.iterdir()} | {path.name for path in ROOT.iterdir()}
+    known = beside.union(*(names_of_module(path) for path in module.parent.glob("*.py")))
+    assert set(re.findall(r"``([a-z_]+)``", text)) - known == set()
+
+
 def test_the_page_of_one_callback_names_at_least_20_functions() -> None:
     text = (PAGES / "one-callback.md").read_text(encoding="utf-8")
     assert len(NAME.findall(text)) >= 20

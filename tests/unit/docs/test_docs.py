@@ -5,6 +5,7 @@ import re
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.logs import FIELDS
 from counterfoil.resources import PHASE_CONDITIONS, Phase
+from counterfoil.resources.archive_kinds import KINDS
 from docs.tools import check_language, generate_metrics, generate_plugin, generate_reasons, generate_settings
 
 
@@ -50,6 +51,15 @@ def test_each_page_names_a_metric_with_the_labels_that_it_has() -> None:
     ]
     assert named
     assert [each for each in named if each[2] != tuple(metrics[each[1]])] == []
+
+
+def test_the_drawing_of_the_readme_names_each_archive_kind() -> None:
+    words = {"azblob": "Azure", "filesystem": "folder", "gcs": "Google", "http": "HTTP"}
+    words |= {each: each.upper() for each in ("s3", "sftp", "cmis")} | {"webdav": "WebDAV"}
+    drawing = (check_language.ROOT / "docs" / "drawings" / "overview.dot").read_text(encoding="utf-8")
+    (archives,) = re.findall(r'label="your archive\\n([^"]+)"', drawing)
+    named = archives.replace("\\n", " ").split(", ")
+    assert sorted(named) == sorted(words[each] for each in KINDS if each != "custom")
 
 
 def test_every_field_of_a_log_line_is_explained() -> None:
