@@ -126,7 +126,7 @@ async def _checks(
     key: PublicKey | None,
     examiner: SignatureWorkers,
 ) -> list[CheckReport]:
-    backend, folder = await _open_location(chosen, environ)
+    backend, folder = await open_location(chosen, environ)
     try:
         try:
             has_files = await backend.entries(folder)
@@ -144,10 +144,8 @@ async def _checks(
         await backend.close()
 
 
-async def _open_location(
-    chosen: argparse.Namespace, environ: Mapping[str, str]
-) -> tuple[ArchiveBackend, str]:
-    """Return the archive that the location is in, and the envelope's folder there."""
+async def open_location(chosen: argparse.Namespace, environ: Mapping[str, str]) -> tuple[ArchiveBackend, str]:
+    """Return the archive that the location is in, and the folder there. Raises ``CheckImpossible``."""
     scheme, _, rest = chosen.location.partition("://")
     match scheme.lower() if rest else "":
         case "":
@@ -158,8 +156,8 @@ async def _open_location(
             return await _open_bucket(rest, chosen, environ)
         case other:
             raise CheckImpossible(
-                f"{other} locations can't be opened from here. Copy the envelope's folder to this machine "
-                "and give its path."
+                f"{other} locations can't be opened from here. Copy the folder to this machine and give "
+                "its path."
             )
 
 

@@ -116,7 +116,7 @@ def write_candidates(
     elif command in ("suspend", "resume"):
         offered, directive = _suspendable(typed, before), DIRECTIVE_NO_FILE_COMP
     elif command == "import":
-        offered = ["status", *_names(Organization, before), *_names(Import, before)]
+        offered = ["report", "status", *_names(Organization, before), *_names(Import, before)]
         directive = DIRECTIVE_NO_FILE_COMP
     elif (kind := KINDS.get(command)) is not None:
         offered, directive = _names(kind, before), DIRECTIVE_NO_FILE_COMP

@@ -116,7 +116,7 @@ def _api_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         )
         module.add_arguments(subparsers[name])
         config_flags.add_arguments(subparsers[name])
-        _add_output_flag(subparsers[name])
+        _add_output_flag(subparsers[name], getattr(module, "OUTPUTS", ()))
     for name, own in STANDALONE_PROGRAMS.items():
         commands.add_parser(name, help=own.summary, add_help=False)
     return parser, subparsers
@@ -248,11 +248,11 @@ def _way_to_right(refusal: str) -> str:
     return f". Who administers the cluster can give it by `{command}`."
 
 
-def _add_output_flag(parser: argparse.ArgumentParser) -> None:
+def _add_output_flag(parser: argparse.ArgumentParser, others: Sequence[str] = ()) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        choices=("text", "json", "yaml"),
+        choices=("text", "json", "yaml", *others),
         default=argparse.SUPPRESS,
         help="output format. Default: text",
     )

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TextIO
 
 from counterfoil.cli.plugin.exit_status import (
@@ -12,6 +13,7 @@ from counterfoil.cli.plugin.exit_status import (
     counted,
     format_answer,
     is_for_programs,
+    load_for,
     printable,
 )
 from counterfoil.cli.plugin.search.estimate import SAMPLE, ask_lines, estimate_lines
@@ -37,7 +39,8 @@ SUMMARY = "import envelopes from before Counterfoil, or show how far that is"
 DETAILS = (
     "With --from it creates an Import, which the controller carries out. --dry-run only counts. Without "
     "--from it shows an Import, those of an Organization, or with `status` all of the namespace. That of a "
-    "dry run has an estimate of files, size and duration. `suspend import NAME` pauses one. An Organization "
+    "dry run has an estimate of files, size and duration. `report NAME` checks the parts of the report of an "
+    "Import and, with -o csv or -o jsonl, joins them. `suspend import NAME` pauses one. An Organization "
     "with cleanup.policy Delete deletes imported envelopes in eSAW too."
 )
 
@@ -53,6 +56,12 @@ MAX_SHOWN = 10
 STATUS_WORD = "status"
 """Stands for all Imports of the namespace. An Organization of this name is shown by `status status`."""
 
+REPORT_WORD = "report"
+"""Stands for the report of the Import that is named after it."""
+
+OUTPUTS = ("csv", "jsonl")
+"""Additional output formats, of a report."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
@@ -61,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="ORG|NAME",
         help="name of an Organization or, without --from, of an Import. `status` shows all Imports of the "
-        "namespace",
+        "namespace, `report NAME` the report of one",
     )
     parser.add_argument(
         "--from",
@@ -84,6 +93,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch", action="store_true", help="print the progress until the Import is complete or stalled"
     )
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="of a report: Ed25519 public key in PEM form; each part must be signed with its private key",
+    )
+    parser.add_argument(
+        "--at",
+        metavar="LOCATION",
+        help="of a report: folder or s3://BUCKET/FOLDER with a copy of it",
+    )
 
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -93,6 +113,13 @@ async def run(
     args: argparse.Namespace, kube: KubeClient, out: TextIO, *, sleep: Sleep = asyncio.sleep
 ) -> ExitStatus:
     """Create an Import, or show some. Raises ``CommandError``, ``ApiError``."""
+    is_report = args.from_ is None and args.names[0] == REPORT_WORD and len(args.names) == 2
+    if is_report:
+        program = load_for("import report", "counterfoil.cli.plugin.search.import_report")
+        exit_status: ExitStatus = await program.run(args, kube, out)
+        return exit_status
+    if args.output in OUTPUTS or args.public_key or args.at:
+        raise CommandError(ExitStatus.MISUSED, "these flags are of a report: `import report NAME`")
     if args.from_ is None:
         return await _show_chosen(args, kube, out, sleep)
     if len(args.names) > 1:

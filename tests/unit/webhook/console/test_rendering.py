@@ -35,7 +35,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.envelopeevent import state_of
-from counterfoil.resources.imports import ImportGroup, ImportSender, ImportWindows
+from counterfoil.resources.imports import ImportGroup, ImportReportParts, ImportSender, ImportWindows
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.organization import (
     CallbackURLs,
@@ -390,6 +390,8 @@ def import_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         estimated_completion_time=NOON,
         windows=ImportWindows(done=1, total=4),
         groups=(ImportGroup(year=2019, status=text, found=3),),
+        report=text,
+        report_parts=ImportReportParts(number=2, location=text, sha256="0" * 64),
     )
     return shown(
         "import.html",

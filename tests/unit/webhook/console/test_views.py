@@ -9,7 +9,7 @@ import pytest
 
 from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem
 from counterfoil.resources.audit_annotation import audit_entries
-from counterfoil.resources.imports import ImportSender, ImportWindows
+from counterfoil.resources.imports import ImportReportParts, ImportSender, ImportWindows
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -379,6 +379,20 @@ async def test_an_import_shows_its_failures_by_reason_with_links_to_the_events()
     links = {each.get("href"): each.text for each in page.xpath("//a[contains(@href, 'reason=')]")}
     by_reason = "/events?imported=old-stock&phase=Failed&reason="
     assert links == {f"{by_reason}NameOccupied": "2", f"{by_reason}EnvelopeNotFound": "1"}
+
+
+async def test_an_import_shows_where_its_report_is() -> None:
+    kube = InMemoryKubeClient(an_import_that())
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+    assert not page.xpath("//dt[.='Report']")
+
+    where = "s3://contracts/counterfoil-imports/acme/old-stock-16f49df5"
+    parts = ImportReportParts(
+        number=1, location=f"{where}/part-00001-5ba8db0c43a75ddf.jsonl", sha256="0" * 64
+    )
+    kube = InMemoryKubeClient(an_import_that(report=where, report_parts=parts))
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+    assert page.xpath("string(//dt[.='Report']/following-sibling::dd[1])") == f"one part in {where}"
 
 
 async def test_an_import_with_more_failures_than_are_read_reports_it() -> None:
