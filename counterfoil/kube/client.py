@@ -67,8 +67,16 @@ SMALL_PAGE = 50
 """Objects in a page of a list that a controller reads. An event with many files takes more than 1 MiB, and
 one process works for all Organizations."""
 
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+"""Size of a page in memory, above which it is requested again with fewer objects. Parsed, it takes some four
+times as much. One object alone is always accepted: etcd bounds it."""
+
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Media type of a list without the objects' specs and statuses."""
+
+
+class _PageTooLarge(Exception):
+    """A page has more than ``MAX_PAGE_BYTES``."""
 
 
 class _Labels(msgspec.Struct):
@@ -172,8 +180,12 @@ class KubeClient:
     async def page(
         self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
     ) -> tuple[list[Raw], str]:
-        """Return at most ``limit`` objects and the token of the next page (empty after the last). Raises
-        ``Expired``."""
+        """
+        Return at most ``limit`` objects and the token of the next page (empty after the last); fewer if they
+        are large.
+
+        Raises ``Expired``.
+        """
         answer = await self._request_page(kind, limit=limit, token=token, labels=labels, fields=fields)
         return answer["items"], answer["metadata"].get("continue", "")
 
@@ -357,8 +369,17 @@ class KubeClient:
     async def _request_page(
         self, kind: type[Resource], *, limit: int, token: str, labels: str, fields: str
     ) -> Raw:
-        query = _query(limit=str(limit), **{"continue": token}, labelSelector=labels, fieldSelector=fields)
-        return await self._call("list", kind.PLURAL, f"{self._path(kind)}?{query}")
+        """Return a page of at most ``limit`` objects (0: all), or of fewer if that has too many bytes: who
+        fills statuses chooses their size."""
+        while True:
+            query = _query(
+                limit=str(limit), **{"continue": token}, labelSelector=labels, fieldSelector=fields
+            )
+            path, most = f"{self._path(kind)}?{query}", None if limit == 1 else MAX_PAGE_BYTES
+            try:
+                return object_list(decode_as(dict, await self._send("list", kind.PLURAL, path, most=most)))
+            except _PageTooLarge:
+                limit = max(1, limit // 4) if limit else SMALL_PAGE
 
     async def _items(self, kind: tuple[str, str], **query: str) -> Sequence[Raw]:
         answer = await self._call("list", kind[1], f"{self._path(kind)}?{_query(**query)}")
@@ -395,7 +416,9 @@ class KubeClient:
         body: Mapping[str, Any] | bytes | None = None,
         *,
         accept: str | None = None,
+        most: int | None = None,
     ) -> bytes:
+        """Send a request; return the answer. Raises ``_PageTooLarge`` for one of more than ``most`` bytes."""
         headers = await self._headers()
         if accept is not None:
             headers["Accept"] = accept
@@ -410,7 +433,7 @@ class KubeClient:
                 _METHODS[verb], self._url(path), data=data, headers=headers, allow_redirects=False
             ) as response:
                 status = response.status
-                answer = await response.read()
+                answer = await _read(response, most)
                 retry_after, date = response.headers.get("Retry-After"), response.headers.get("Date")
         except asyncio.CancelledError:
             # Mostly by a caller with a shorter timeout.
@@ -608,6 +631,20 @@ def _new_session(
         read_bufsize=2**21,  # one line of a watch is one object
         **options,
     )
+
+
+async def _read(response: aiohttp.ClientResponse, most: int | None) -> bytes:
+    """Return the body, unpacked. Raises ``_PageTooLarge`` if it has more than ``most`` bytes."""
+    if most is None or response.status >= 400:
+        return await response.read()
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > most:
+            # The rest is not read, so the connection can't be used again.
+            response.close()
+            raise _PageTooLarge
+    return bytes(body)
 
 
 def _segment(part: str) -> str:

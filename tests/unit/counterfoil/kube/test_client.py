@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from counterfoil.kube.client import connect
+from counterfoil.kube.client import MAX_PAGE_BYTES, connect
 from counterfoil.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -548,3 +548,36 @@ async def test_a_name_that_would_lead_to_another_path_is_asked_of_nobody(tmp_pat
                 await ask
 
     assert seen == []
+
+
+async def test_a_page_of_large_objects_is_requested_again_with_fewer_of_them(tmp_path: Path) -> None:
+    stored, limits = [f"event-{number}" for number in range(30)], list[int]()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        limit, start = int(request.query["limit"]), int(request.query.get("continue", "0"))
+        limits.append(limit)
+        names = stored[start : start + limit]
+        end = start + len(names)
+        large = {"message": "x" * 2**20}
+        items = [{"metadata": {"name": each, "resourceVersion": "5"}, "status": large} for each in names]
+        following = {"continue": str(end)} if end < len(stored) else {}
+        metadata = {"resourceVersion": "7", **following}
+        body = {"kind": "EnvelopeEventList", "metadata": metadata, "items": items}
+        return web.json_response(body)
+
+    async with answered_by(handler, tmp_path) as kube:
+        page, token = await kube.page(EnvelopeEvent, limit=250)
+        assert ([each["metadata"]["name"] for each in page], token) == (stored[: len(page)], str(len(page)))
+        assert sum(len(each["status"]["message"]) for each in page) <= MAX_PAGE_BYTES
+        assert limits == [250, 62, 15, 3]
+        found = [each["metadata"]["name"] async for each in kube.list(EnvelopeEvent)]
+    assert found == stored
+
+
+async def test_one_object_is_accepted_however_large_it_is(tmp_path: Path) -> None:
+    metadata = {"name": "event", "resourceVersion": "5"}
+    item = {"metadata": metadata, "status": {"message": "x" * (MAX_PAGE_BYTES + 1)}}
+    body = {"kind": "EnvelopeEventList", "metadata": {"resourceVersion": "7"}, "items": [item]}
+    async with answered_by(always(200, body), tmp_path) as kube:
+        page, token = await kube.page(EnvelopeEvent, limit=250)
+    assert ([each["metadata"]["name"] for each in page], token) == (["event"], "")
