@@ -171,7 +171,8 @@ async def _earlier_archive(
     )
     if found is None:
         return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], ()
-    unproven = _listed_before(event, found.claim)
+    # Of an archived event, too: another one may have archived more since, and been removed.
+    unproven = [] if found.claim is None else [_listed_in(found.claim)]
     found = replace(found, claim=None)
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))
@@ -179,13 +180,6 @@ async def _earlier_archive(
     if found.manifest is not None:
         earlier.append(_listed_in(found.manifest))
     return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
-
-
-def _listed_before(event: EnvelopeEvent, claim: Manifest | None) -> Collection[EnvelopeEventStatus]:
-    """Return what a manifest without our seal says that an event of the envelope had listed."""
-    # An archived event has its own list of the files, also if somebody changed the manifest since.
-    is_archived = event.status.archive is not None and event.status.archive.manifest is not None
-    return () if claim is None or is_archived else [_listed_in(claim)]
 
 
 def _listed_in(manifest: Manifest) -> EnvelopeEventStatus:

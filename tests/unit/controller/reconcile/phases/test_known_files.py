@@ -316,7 +316,6 @@ async def test_no_key_and_no_other_action_makes_the_list_of_an_earlier_manifest_
     assert manifests(scene) == stored
 
 
-@pytest.mark.xfail(strict=True, reason="the list of an earlier manifest does not count for an archived event")
 @pytest.mark.parametrize(
     ("decision", "before", "now"),
     [("suspend", None, None), ("suspend", a_signer(), a_signer(2)), ("skip", None, None)],
