@@ -174,6 +174,17 @@ async def test_an_address_that_leads_nowhere_is_wrong(url: str) -> None:
     assert (await checked(ACluster(), None, url))["the receiver"].outcome is Outcome.WRONG
 
 
+@pytest.mark.xfail(strict=True, reason="it says that DNS has no address of '', or ends in a stack trace")
+@pytest.mark.parametrize(
+    "url", ["esaw.example.com", "//esaw.example.com/x", "ftp://esaw.example.com", "http://[::1"]
+)
+async def test_a_text_that_is_no_address_is_described_with_how_to_write_one(url: str) -> None:
+    lines = await checked(ACluster(), url, url)
+    for check in ("eSAW from here", "the receiver"):
+        assert lines[check].outcome is Outcome.WRONG
+        assert lines[check].found == f"{url!r} is no address. Write it as in https://host.example.com."
+
+
 async def test_esaw_is_asked_from_this_machine() -> None:
     async with serving(401) as (url, asked):
         line = (await checked(ACluster(), url))["eSAW from here"]
