@@ -25,6 +25,7 @@ from counterfoil.cli.plugin.exit_status import ExitStatus, format_answer, is_for
 from counterfoil.cli.plugin.installation.status import POD_LABELS, overview, read
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
+from counterfoil.origin import origin_of
 from counterfoil.resources import (
     GROUP,
     VERSION,
@@ -279,7 +280,22 @@ def _session() -> aiohttp.ClientSession:
     )
 
 
+def _is_address(url: str) -> bool:
+    try:
+        return bool(origin_of(url))
+    except ValueError:
+        return False
+
+
+def _no_address(check: str, url: str) -> PreflightLine:
+    words = f"{url!r} is no address. Write it as in https://host.example.com."
+    return PreflightLine(check, Outcome.WRONG, words)
+
+
 async def _esaw(session: aiohttp.ClientSession, base_url: str) -> PreflightLine:
+    if not _is_address(base_url):
+        return _no_address("eSAW from here", base_url)
+
     async def judge(response: aiohttp.ClientResponse) -> tuple[Outcome, str]:
         return Outcome.OK, f"{urlsplit(base_url).hostname} answers {response.status} to this machine"
 
@@ -302,6 +318,8 @@ async def _callback(session: aiohttp.ClientSession, check: str, url: str) -> Pre
     if "<your-host>" in url:
         words = "the public address is not known: set the receiver's host in the chart, or oauth.publicURL"
         return PreflightLine(check, Outcome.WRONG, words)
+    if not _is_address(url):
+        return _no_address(check, url)
     place = urlsplit(url)
     name = place.path.split("/")[2] if place.path.startswith("/callbacks/") else "nobody"
     tried = f"{place.scheme}://{place.netloc}/callbacks/{name}/{NO_TOKEN}"

@@ -174,7 +174,6 @@ async def test_an_address_that_leads_nowhere_is_wrong(url: str) -> None:
     assert (await checked(ACluster(), None, url))["the receiver"].outcome is Outcome.WRONG
 
 
-@pytest.mark.xfail(strict=True, reason="it says that DNS has no address of '', or ends in a stack trace")
 @pytest.mark.parametrize(
     "url", ["esaw.example.com", "//esaw.example.com/x", "ftp://esaw.example.com", "http://[::1"]
 )
