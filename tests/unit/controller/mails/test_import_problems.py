@@ -6,20 +6,24 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from counterfoil.resources import Import
+from counterfoil.resources import Import, Phase
 from tests.support.builders import NOON, an_event
 from tests.support.scenes.notifications import TIMINGS, Scene, a_condition, an_archive_that_is
 
 DAY = timedelta(days=1)
 SUBJECT = "[acme] Import old-stock can't continue: {}"
+MANY = 100
+"""Number of Imports that is as large as the list of problems."""
 
 
-def an_import_that_is(reason: str, *, stalled: bool, since: datetime = NOON, **spec: Any) -> Import:
+def an_import_that_is(
+    reason: str, *, stalled: bool, since: datetime = NOON, name: str = "old-stock", **spec: Any
+) -> Import:
     truth = "True" if reason == "ImportComplete" else "False"
     summary = a_condition("Stalled", "True" if stalled else "False", reason, since)
     return Import.parse(
         {
-            "metadata": {"name": "old-stock", "uid": "uid-old-stock", "resourceVersion": "1"},
+            "metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": "1"},
             "spec": {"organizationRef": {"name": "acme"}, "from": "2019-01-01", **spec},
             "status": {"conditions": [a_condition("Ready", truth, reason, since), summary]},
         }
@@ -118,3 +122,25 @@ async def test_an_archive_that_neither_an_event_nor_an_import_needs_is_no_mail()
     put(scene, replace(complete, status=replace(complete.status, completion_time=NOON)))
     await scene.look_for(timedelta(hours=1))
     assert scene.mailer.sent_mails == []
+
+
+def stalled_imports(number: int, reason: str = "SendersNotSearched") -> list[Import]:
+    return [an_import_that_is(reason, stalled=True, name=f"stock-{each:03}") for each in range(number)]
+
+
+@pytest.mark.xfail(strict=True, reason="each Import fills one place in the list of problems")
+async def test_many_stalled_imports_are_one_mail_and_silence_no_other_problem() -> None:
+    scene = Scene()
+    put(scene, *stalled_imports(MANY))
+    await scene.look_for(TIMINGS.stalled + timedelta(minutes=2))
+    scene.set(an_archive_that_is("False", reason="ArchiveFull"))
+    scene.cache.events.put(an_event().build())
+    for number in range(3):
+        failed = an_event(f"e-{number}").in_phase(Phase.FAILED, "DocumentsMissing").build()
+        scene.notifier.event_failed(failed)
+    await scene.look_for(timedelta(hours=1))
+    assert scene.mailer.subjects == [
+        f"[acme] {MANY} Imports can't continue: SendersNotSearched",
+        "[acme] 3 events failed: DocumentsMissing",
+        "[acme] Archive dms can't be used: ArchiveFull",
+    ]

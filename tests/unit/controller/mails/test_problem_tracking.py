@@ -20,7 +20,7 @@ from controller.mails.problem_tracking import (
     with_count,
     with_state,
 )
-from counterfoil.i18n.problems import archive_of, kind_of
+from counterfoil.i18n.problems import ProblemKind, archive_of, kind_of
 from counterfoil.resources import (
     ArchiveLocation,
     Attempt,
@@ -128,6 +128,18 @@ def test_the_problems_have_their_bounds() -> None:
     assert only(
         with_count((), Observation("failed/X", "X", examples=tuple("abcdefgh")), NOON)
     ).examples == tuple("abcde")
+
+
+@pytest.mark.xfail(strict=True, reason="one kind fills the list, and all others are dropped")
+def test_a_kind_that_is_full_drops_no_problem_of_another_kind() -> None:
+    problems: Problems = ()
+    kinds = [each for each in ProblemKind if each is not ProblemKind.FAILED]
+    for number in range(MAX_PROBLEMS + 50):
+        problems = with_count(problems, Observation(f"failed/Reason{number}", f"Reason{number}"), NOON)
+    for kind in kinds:
+        problems = with_count(problems, Observation(f"{kind}/Any", "Any"), NOON)
+    assert {kind_of(each) for each in problems} == {*ProblemKind}
+    assert len(problems) < MAX_PROBLEMS
 
 
 def test_a_counted_problem_that_did_not_change_is_as_it_was() -> None:
