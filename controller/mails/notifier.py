@@ -32,8 +32,6 @@ from counterfoil.i18n.problems import (
     callback_failure,
     esaw_ending,
     import_ending,
-    import_failure,
-    import_of,
     key_ending,
     kind_of,
 )
@@ -73,6 +71,8 @@ class Notifier:
     _passes: dict[str, tuple[datetime, FailureSummary]] = field(default_factory=dict)
     _running_checks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The running check of each Organization, by name."""
+    _full_kinds: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Kinds of problems that are full and were logged, by Organization."""
 
     # -- Notifications from other components -----------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class Notifier:
     def _forget_deleted(self) -> None:
         names = {each.name for each in self.cache.organizations}
         self.mail_delivery.forget_others(names)
-        for memory in (self._observations, self._passes):
+        for memory in (self._observations, self._passes, self._full_kinds):
             for name in memory.keys() - names:
                 del memory[name]
 
@@ -164,7 +164,17 @@ class Notifier:
         organization = await self.notification_writer.problems(
             name, lambda problems: self._reconciled_problems(organization, senders, problems)
         )
+        self._log_full_kinds(organization)
         await self.mail_delivery.send_due(organization, senders)
+
+    def _log_full_kinds(self, organization: Organization) -> None:
+        full = problem_tracking.full_kinds(organization.status.problems)
+        for each in sorted(full - self._full_kinds.get(organization.name, frozenset())):
+            _log.error(
+                "status.problems is full of problems of one kind: a further one is in no mail",
+                extra={"kind": each},
+            )
+        self._full_kinds[organization.name] = full
 
     # -- Problems --------------------------------------------------------------------------------------------
 
@@ -209,12 +219,14 @@ class Notifier:
         """Update the problems that follow from states, not from events: archives, eSAW, callbacks, Imports,
         keys, unresponsive senders."""
         now = self.clock.now()
+        problems = problem_tracking.with_import_reasons(problems)
+        imports = {each.name: each for each in self.cache.imports_of(organization.name)}
         unreachable = self.mail_delivery.unreachable(organization.name)
         unresponsive = policy.unresponsive_senders(senders, organization, now, unreachable=unreachable)
         current = [
             *self._outage_observations(organization, problems, now),
             *self._callback_observations(organization, problems, now),
-            *self._import_observations(organization, problems, now),
+            *policy.import_observations(imports, problems, now, self.timings.stalled),
             *policy.administrator_observations(senders, organization),
             *policy.unresponsive_observations(unresponsive),
             *problem_tracking.digest_observations(problems, now, self.timings.digest),
@@ -247,7 +259,8 @@ class Notifier:
             case ProblemKind.CONSENT:
                 return policy.consent_ending(problem, senders, organization)
             case ProblemKind.IMPORT if self.cache.imports is not None:
-                return import_ending(self.cache.imports.get(import_of(problem)))
+                mine = self.cache.imports_of(organization.name)
+                return import_ending(problem, {each.name: each for each in mine})
             case ProblemKind.WEBHOOK if organization.spec.webhook is None:
                 return Ending.WEBHOOK_REMOVED
             case ProblemKind.DIGEST:
@@ -283,19 +296,6 @@ class Notifier:
         if is_long or problem_tracking.is_open(problems, ProblemKind.CALLBACK):
             message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
             yield Observation(ProblemKind.CALLBACK, failed.reason, message=message)
-
-    def _import_observations(
-        self, organization: Organization, problems: Problems, now: datetime
-    ) -> Iterable[Observation]:
-        """Yield the Imports that can't continue before a person acts."""
-        for each in self.cache.imports_of(organization.name):
-            failed, cause = import_failure(each), f"{ProblemKind.IMPORT}/{each.name}"
-            if failed is None:
-                continue
-            is_long = age(failed.last_transition_time, now) >= self.timings.stalled
-            if is_long or problem_tracking.is_open(problems, cause):
-                message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
-                yield Observation(cause, failed.reason, message=message)
 
     def _holds_import(self, organization: Organization, failed: Condition) -> bool:
         """Whether an Import waits for the end of an outage."""

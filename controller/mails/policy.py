@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.mails.problem_tracking import (
+    MAX_EXAMPLES,
     MAX_MESSAGE_LENGTH,
     OUTAGE,
     Observation,
@@ -31,13 +32,15 @@ from counterfoil.i18n.problems import (
     Ending,
     ProblemKind,
     archive_of,
+    end_of_import,
+    import_failure,
     is_key_needed,
     key_ending,
     key_failure,
     kind_of,
 )
 from counterfoil.metrics import MailKind
-from counterfoil.resources import Condition, Organization, ReportedProblem, Sender
+from counterfoil.resources import Condition, Import, Organization, ReportedProblem, Sender
 
 QUIET_PERIOD = timedelta(hours=1)
 
@@ -63,7 +66,7 @@ class NotificationTimings:
     outage: timedelta = OUTAGE
     """Delay before a problem with an archive or an eSAW that does not work while events wait."""
     stalled: timedelta = timedelta(minutes=10)
-    """Delay before a problem with an Import. Others often end what stops it, as a consent does."""
+    """Delay before a problem with Imports. Others often end what stops it, as a consent does."""
     unresponsive: timedelta = timedelta(seconds=5)
     """The same for an archive that hangs or is too slow: that was measured for longer than a restart."""
     settle: timedelta = timedelta(minutes=1)
@@ -207,6 +210,52 @@ def removable_causes(problems: Problems, now: datetime, timings: NotificationTim
         and age(each.solved_time, now) >= timings.settle
         and (each.notified_time is None or kind_of(each) in ENDS_WITHOUT_MAIL)
     ]
+
+
+# -- Imports that can't continue --------------------------------------------------------------------------
+
+
+def import_observations(
+    imports: Mapping[str, Import], problems: Problems, now: datetime, after: timedelta
+) -> Iterator[Observation]:
+    """Yield the problems with Imports of one Organization that a person has to solve, grouped by reason, for
+    the time ``after`` or known."""
+    groups: dict[str, dict[str, Condition]] = defaultdict(dict)
+    for name, each in sorted(imports.items()):
+        if (failed := import_failure(each)) is not None:
+            groups[failed.reason][name] = failed
+    for reason, failures in groups.items():
+        known = find_problem(problems, f"{ProblemKind.IMPORT}/{reason}")
+        if known is not None:
+            yield _import_observation(failures, imports, known)
+            continue
+        long = {k: each for k, each in failures.items() if age(each.last_transition_time, now) >= after}
+        if long:
+            yield _import_observation(long, imports, None)
+
+
+def _import_observation(
+    failures: Mapping[str, Condition], imports: Mapping[str, Import], known: ReportedProblem | None
+) -> Observation:
+    """Return the observation of a problem. An Import of it that neither continues nor is given up counts, for
+    example outside its hours; one that is given up stays an example, since that is no solution."""
+    failed, named = next(iter(failures.values())), known.examples if known is not None else ()
+    endings = {each: end_of_import(imports.get(each)) for each in named if each not in failures}
+    held = [each for each, ending in endings.items() if ending is None]
+    given_up = [each for each, ending in endings.items() if ending not in (None, Ending.SOLVED)]
+    count = len(failures) + len(held)
+    if known is not None and known.count > len(named):
+        # Not each was named: another Import that does not continue may be one of them.
+        unnamed = imports.keys() - failures.keys() - endings.keys()
+        if any(end_of_import(imports[each]) is None for each in unnamed):
+            count = max(count, known.count)
+    return Observation(
+        f"{ProblemKind.IMPORT}/{failed.reason}",
+        failed.reason,
+        message=failed.message[:MAX_MESSAGE_LENGTH],
+        examples=(*failures, *held, *given_up)[:MAX_EXAMPLES],
+        count=count,
+    )
 
 
 # -- Senders whose key does not work ---------------------------------------------------------------------

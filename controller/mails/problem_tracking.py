@@ -7,7 +7,8 @@ end is the same problem; one that returns after that mail is a new problem.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
@@ -25,6 +26,7 @@ from counterfoil.i18n.problems import (
     Ending,
     ProblemKind,
     is_same_action,
+    is_solved,
     kind_of,
 )
 from counterfoil.i18n.reasons import Server, server_of
@@ -45,8 +47,17 @@ from counterfoil.resources.reopening import DELETE_DELAYED_REASONS, ENVELOPE_UNF
 Problems = tuple[ReportedProblem, ...]
 
 MAX_PROBLEMS = 100
-"""Maximum number of problems in the CustomResourceDefinition. A cause is a reason and perhaps an archive: far
-fewer."""
+"""Maximum number of problems in the CustomResourceDefinition."""
+
+_MAX_OF_KIND: Final[Mapping[str, int]] = {
+    ProblemKind.FAILED: 40,
+    ProblemKind.KEY: 20,
+    ProblemKind.ARCHIVE: 10,
+    ProblemKind.WEBHOOK: 10,
+    ProblemKind.IMPORT: 10,
+}
+"""Maximum number of problems of a kind; one for the others. All together are fewer than ``MAX_PROBLEMS``, so
+no kind takes the place of another one. A cause is a reason and perhaps an archive: far fewer."""
 
 MAX_EXAMPLES = 5
 MAX_MESSAGE_LENGTH = 1000
@@ -67,7 +78,7 @@ CLOCK_SKEW = timedelta(seconds=5)
 OUTAGE = timedelta(seconds=55)
 """Time for which an archive or an eSAW must fail before it is a problem; longer than a restart."""
 
-_OUTAGES: Final = frozenset({ProblemKind.ARCHIVE, ProblemKind.ESAW, ProblemKind.CALLBACK, ProblemKind.IMPORT})
+_OUTAGES: Final = frozenset({ProblemKind.ARCHIVE, ProblemKind.ESAW, ProblemKind.CALLBACK})
 """Kinds of problems whose cause is the same for several reasons."""
 
 _ESAW_WORKS_ON: Final = frozenset({"EsawErrorState", "EsawThrottling"})
@@ -85,6 +96,10 @@ class Observation:
     count: int = 1
     at: datetime | None = None
     """Time of the last occurrence; None: now."""
+
+
+def _kind(observation: Observation) -> str:
+    return observation.cause.partition("/")[0]
 
 
 def merge(first: Observation, second: Observation) -> Observation:
@@ -210,12 +225,13 @@ def add_observation(problems: Problems, observation: Observation, now: datetime)
 def with_count(
     problems: Problems, observation: Observation, now: datetime, *, count: int | None = None
 ) -> Problems:
-    """Set the count of a problem, since all its events were counted."""
+    """Set the count of a problem, since all its events were counted. A kind that is full takes no new one
+    (``full_kinds``)."""
     known = find_problem(problems, observation.cause)
     count = observation.count if count is None else count
     if known is None:
-        new = () if len(problems) >= MAX_PROBLEMS else (_new_problem(observation, now, count),)
-        return (*problems, *new)
+        is_left_out = _kind(observation) in _kinds_without_place(problems)
+        return problems if is_left_out else (*problems, _new_problem(observation, now, count))
     seen = (observation.at or now).replace(microsecond=0)
     return _changed(
         problems,
@@ -275,12 +291,69 @@ def mark_ended(problems: Problems, cause: str, now: datetime, ending: Ending = E
 
 
 def with_state(problems: Problems, observation: Observation, now: datetime) -> Problems:
-    """Update a problem that follows from a state. An Archive that was deleted is a new one, with a mail."""
+    """
+    Update a problem that follows from a state. An Archive that was deleted is a new one, with a mail.
+
+    The observation of Imports names all that may have the problem, up to ``MAX_EXAMPLES``.
+    """
     known = find_problem(problems, observation.cause)
     if known is not None and observation.reason == ARCHIVE_MISSING != known.reason:
         began = _new_problem(observation, now, observation.count)
         return tuple(began if each is known else each for each in problems)
-    return with_count(problems, observation, now)
+    problems = with_count(problems, observation, now)
+    if _kind(observation) == ProblemKind.IMPORT:
+        problems = _changed(problems, observation.cause, examples=observation.examples)
+    return problems
+
+
+def full_kinds(problems: Problems) -> frozenset[str]:
+    """Return the kinds of which no further problem is stored, so that no mail reports it."""
+    return _kinds_without_place(problems).intersection(_MAX_OF_KIND)
+
+
+def _kinds_without_place(problems: Problems) -> frozenset[str]:
+    if len(problems) >= MAX_PROBLEMS:
+        return frozenset(ProblemKind)
+    numbers = Counter(map(kind_of, problems))
+    return frozenset(kind for kind in ProblemKind if numbers[kind] >= _MAX_OF_KIND.get(kind, 1))
+
+
+def with_import_reasons(problems: Problems) -> Problems:
+    """Merge the problems of single Imports, which an earlier version stored, into one for each reason. A mail
+    about one of them is the mail about all."""
+    merged: dict[str, ReportedProblem] = {}
+    for each in problems:
+        cause = f"{ProblemKind.IMPORT}/{each.reason}"
+        taken, name = each, each.cause.removeprefix(f"{ProblemKind.IMPORT}/")
+        if name != each.cause != cause:
+            is_told = each.reason in (each.notified_reasons or (each.reason,))
+            taken = replace(
+                each,
+                cause=cause,
+                count=1,
+                examples=(name,),
+                notified_time=each.notified_time if is_told else None,
+                notified_reasons=(),
+                reason_time=None,
+            )
+        known = merged.get(taken.cause)
+        merged[taken.cause] = taken if known is None else _both(known, taken)
+    return tuple(merged.values())
+
+
+def _both(first: ReportedProblem, second: ReportedProblem) -> ReportedProblem:
+    """Return one problem for two of the same reason: it is open while one of them is."""
+    told = [each.notified_time for each in (first, second) if each.notified_time is not None]
+    claims = [each.mail_attempt_time for each in (first, second) if each.mail_attempt_time is not None]
+    left = min((first, second), key=lambda each: (each.solved_time is not None, is_solved(each)))
+    return replace(
+        left,
+        count=first.count + second.count,
+        examples=tuple(dict.fromkeys((*first.examples, *second.examples)))[:MAX_EXAMPLES],
+        start_time=min(first.start_time, second.start_time),
+        notified_time=min(told, default=None),
+        mail_attempt_time=max(claims, default=None),
+    )
 
 
 def mark_attempted(problems: Problems, cause: str, now: datetime) -> Problems:

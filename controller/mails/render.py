@@ -281,7 +281,7 @@ class MailRenderer:
             greeting=self._text("hello"),
             paragraphs=(
                 self._text(f"{section}.text", date=date),
-                self._text(f"{section}.{name}", archive=archive_of(problem), name=import_of(problem)),
+                self._text(f"{section}.{name}", archive=archive_of(problem)),
             ),
             footer=self._footer(),
         )
@@ -329,8 +329,7 @@ class MailRenderer:
         is_wide = kind in (ProblemKind.ESAW, ProblemKind.CALLBACK)
         item = AttentionItem(
             kind=AttentionKind.ORGANIZATION if is_wide else AttentionKind(kind),
-            name=import_of(problem)
-            or (archive_of(problem) if kind == ProblemKind.ARCHIVE else problem.reason),
+            name=archive_of(problem) if kind == ProblemKind.ARCHIVE else problem.reason,
             organization=self.organization.name,
             reason=problem.reason,
             message=problem.message or "",
@@ -360,7 +359,7 @@ class MailRenderer:
             return task_anchor("organization", self.organization.name, f"{self.organization.name}-Reachable")
         if kind == ProblemKind.CALLBACK:
             return task_anchor("organization", self.organization.name, self.organization.name)
-        return task_anchor(kind, self.organization.name, import_of(problem) or problem.reason)
+        return task_anchor(kind, self.organization.name, problem.reason)
 
     def _footer(self) -> str:
         return self._text("footer", organization=self.organization.name)

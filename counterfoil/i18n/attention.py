@@ -16,7 +16,6 @@ from counterfoil.i18n.key_advice import KeyAdvice, key_advice, key_cause
 from counterfoil.i18n.problems import (
     ProblemKind,
     archive_of,
-    import_of,
     is_about_archive,
     is_key_needed,
     key_failure,
@@ -73,7 +72,7 @@ class AttentionItem:
 
     kind: AttentionKind
     name: str
-    """Of the Sender, Archive, Import or Organization; for failures the reason."""
+    """Of the Sender, Archive or Organization; for failures and Imports the reason."""
     organization: str
     reason: str
     title: str = ""
@@ -87,7 +86,7 @@ class AttentionItem:
     """Type of the condition that is False since then, perhaps for other reasons before; empty: it is the time
     of the reason."""
     examples: tuple[str, ...] = ()
-    """Names of events."""
+    """Names of events; for Imports their names."""
     events: tuple[EnvelopeEvent, ...] = ()
     """The failed events that were read."""
     advice: KeyAdvice | None = None
@@ -474,7 +473,7 @@ def _reported(snapshot: ClusterSnapshot, kind: ProblemKind) -> Iterable[Attentio
     for organization, problem in _open_problems(snapshot, kind):
         yield AttentionItem(
             kind=AttentionKind(kind),
-            name=import_of(problem) or problem.reason,
+            name=problem.reason,
             organization=organization,
             reason=problem.reason,
             message=problem.message or "",

@@ -139,7 +139,7 @@ def _about_objects(item: AttentionItem, namespace: str) -> Iterator[Command]:
         case AttentionKind.ORGANIZATION:
             yield Command(f"{kubectl} describe organization {item.organization}")
         case AttentionKind.IMPORT:
-            yield Command(f"{kubectl} describe import {item.name}")
+            yield Command(f"{kubectl} describe import {' '.join(item.examples)}".rstrip())
         case AttentionKind.KEY:
             yield Command(f"{kubectl} get senders")
             names = item.senders if item.reason in CONSENT_HELPS else ()

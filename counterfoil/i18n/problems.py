@@ -9,7 +9,7 @@ Mails, the page of tasks and the status of an Organization all use this module. 
 counts no events.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -52,7 +52,7 @@ class ProblemKind(StrEnum):
     WEBHOOK = "webhook"
     """Notices were given up. A pass over all events finds none, given up or in retry."""
     IMPORT = "import"
-    """An Import can't continue. It does, or it is complete."""
+    """Imports can't continue for one reason. They do, or they are complete."""
     DIGEST = "digest"
     """The daily mail about open problems: no problem, but tracked like one."""
 
@@ -114,9 +114,9 @@ def archive_of(problem: ReportedProblem) -> str:
 
 
 def import_of(problem: ReportedProblem) -> str:
-    """Return the name of the Import that a problem concerns; empty if it concerns none."""
-    kind, _, name = problem.cause.partition("/")
-    return name if kind == ProblemKind.IMPORT else ""
+    """Return the name of the one Import that a problem concerns; empty if it concerns several, or none."""
+    is_one = kind_of(problem) == ProblemKind.IMPORT and problem.count == 1
+    return next(iter(problem.examples), "") if is_one else ""
 
 
 _SERVER_DOWN: Final = frozenset(
@@ -315,9 +315,22 @@ def import_failure(imported: Import) -> Condition | None:
     )
 
 
-def import_ending(imported: Import | None) -> Ending | None:
-    """Return how the problem of an Import ended (None: it was deleted); None: it is open. Its hours, or an
-    outage, end no problem."""
+def import_ending(problem: ReportedProblem, imports: Mapping[str, Import]) -> Ending | None:
+    """
+    Return how a problem with Imports of the Organization ended that none of them has now; None: it is open.
+
+    A problem that names only some of its Imports may be one of all.
+    """
+    endings = [end_of_import(imports.get(each)) for each in problem.examples]
+    if problem.count > len(problem.examples):
+        endings += [None for each in imports.values() if end_of_import(each) is None]
+    unsolved = (each for each in (Ending.IMPORT_DELETED, Ending.IMPORT_SUSPENDED) if each in endings)
+    return None if None in endings else next(unsolved, Ending.SOLVED)
+
+
+def end_of_import(imported: Import | None) -> Ending | None:
+    """Return what ended the problem that an Import had (None: it was deleted); None: nothing did. Its hours,
+    an outage or another problem end none."""
     if imported is None:
         return Ending.IMPORT_DELETED
     if imported.spec.suspend:

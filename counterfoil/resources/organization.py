@@ -835,11 +835,16 @@ class ReportedProblem(ResourcePart, frozen=True):
         ),
     ] = None
     count: Annotated[
-        int, schema("Number of events (for `consent`, of senders) with this problem.", minimum=0)
+        int,
+        schema(
+            "Number of events (for `consent` and `key`, of senders; for `import`, of Imports) with this "
+            "problem.",
+            minimum=0,
+        ),
     ] = 0
     examples: Annotated[
         tuple[Annotated[str, schema("One name.", maxLength=253)], ...],
-        schema("Names of some of these events.", list_type="atomic", maxItems=5),
+        schema("Names of some of them.", list_type="atomic", maxItems=5),
     ] = ()
     last_seen_time: Annotated[datetime | None, schema("Time of the newest occurrence (RFC 3339, UTC).")] = (
         None

@@ -90,7 +90,6 @@ class Advice:
 _NAMES: Final = {
     AttentionKind.ARCHIVE: ARCHIVE,
     AttentionKind.CONSENT: SENDER,
-    AttentionKind.IMPORT: IMPORT,
 }
 
 
@@ -102,7 +101,7 @@ def item_about(kind: AttentionKind, reason: str) -> AttentionItem:
         organization=ORGANIZATION,
         reason=reason,
         message=MESSAGES.get(reason, ""),
-        examples=(EVENT,),
+        examples=(IMPORT if kind is AttentionKind.IMPORT else EVENT,),
         senders=(SENDER,),
     )
 

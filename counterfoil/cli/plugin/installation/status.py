@@ -346,7 +346,7 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
         case AttentionKind.ARCHIVE:
             what = f"Archive/{item.name}" + (f", {events}" if item.count else "")
         case AttentionKind.IMPORT:
-            what = f"Import/{item.name} of {item.organization}"
+            what = f"{item.count} {'Import' if item.count == 1 else 'Imports'} of {item.organization}"
         case AttentionKind.ORGANIZATION:
             what = ", ".join(f"Organization/{each}" for each in item.organizations)
             what = f"{item.address} of {what}" if item.address else what

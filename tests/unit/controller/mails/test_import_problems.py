@@ -4,11 +4,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 from msgspec.structs import replace
 
-from counterfoil.resources import Import, Phase
+from controller.mails.problem_tracking import with_import_reasons
+from counterfoil.resources import Import, Organization, Phase, ReportedProblem
 from tests.support.builders import NOON, an_event
-from tests.support.scenes.notifications import TIMINGS, Scene, a_condition, an_archive_that_is
+from tests.support.scenes.notifications import TIMINGS, Scene, a_condition, a_problem, an_archive_that_is
 
 DAY = timedelta(days=1)
 SUBJECT = "[acme] Import old-stock can't continue: {}"
@@ -86,7 +88,7 @@ async def test_a_deleted_import_ends_its_problem_without_a_solution() -> None:
     put(scene)
     await scene.look_for(timedelta(hours=1))
     assert scene.mailer.subjects[1:] == [f"Ended: {SUBJECT.format('SendersNotSearched')}"]
-    assert "The Import old-stock was deleted." in str(scene.mailer.sent_mails[1][1].get_body())
+    assert "An Import that could not continue was deleted." in str(scene.mailer.sent_mails[1][1].get_body())
 
 
 async def test_an_import_that_a_person_suspends_ends_its_problem_without_a_solution() -> None:
@@ -128,7 +130,6 @@ def stalled_imports(number: int, reason: str = "SendersNotSearched") -> list[Imp
     return [an_import_that_is(reason, stalled=True, name=f"stock-{each:03}") for each in range(number)]
 
 
-@pytest.mark.xfail(strict=True, reason="each Import fills one place in the list of problems")
 async def test_many_stalled_imports_are_one_mail_and_silence_no_other_problem() -> None:
     scene = Scene()
     put(scene, *stalled_imports(MANY))
@@ -144,3 +145,123 @@ async def test_many_stalled_imports_are_one_mail_and_silence_no_other_problem() 
         "[acme] 3 events failed: DocumentsMissing",
         "[acme] Archive dms can't be used: ArchiveFull",
     ]
+
+
+async def test_an_import_that_stops_before_the_mail_about_the_end_continues_the_problem() -> None:
+    scene = await reported()
+    put(scene, an_import_that_is("ImportRunning", stalled=False))
+    await scene.look_for(timedelta(seconds=30))
+    put(scene, an_import_that_is("SendersNotSearched", stalled=True, since=scene.clock.now()))
+    await scene.look_for(timedelta(hours=1))
+    assert len(scene.mailer.sent_mails) == 1
+
+
+async def test_a_problem_of_several_imports_is_solved_when_each_of_them_continues() -> None:
+    scene = Scene()
+    first, *others = stalled_imports(3)
+    put(scene, first, *others)
+    await scene.look_for(TIMINGS.stalled + timedelta(minutes=1))
+    subject = "[acme] {} Imports can't continue: SendersNotSearched"
+    held = an_import_that_is("ImportOutsideHours", stalled=False, name=first.name)
+    running = [an_import_that_is("ImportRunning", stalled=False, name=each.name) for each in others]
+    put(scene, held, *others[1:], running[0])
+    await scene.look_for(timedelta(hours=1))
+    problem = scene.problems()["import/SendersNotSearched"]
+    assert (problem.count, problem.examples) == (2, (others[1].name, first.name))
+    put(scene, held, *running)
+    await scene.look_for(timedelta(hours=1))
+    assert scene.mailer.subjects == [subject.format(3)]
+    put(scene, an_import_that_is("ImportRunning", stalled=False, name=first.name), *running)
+    await scene.look_for(timedelta(hours=1))
+    assert scene.mailer.subjects[1:] == [f"Solved: {subject.format(2)}"]
+
+
+async def test_an_import_that_the_problem_does_not_name_keeps_it_open_outside_its_hours() -> None:
+    scene = Scene()
+    put(scene, *stalled_imports(MANY))
+    await scene.look_for(TIMINGS.stalled + timedelta(minutes=1))
+    waiting = [
+        an_import_that_is("ImportOutsideHours", stalled=False, name=each.name)
+        for each in stalled_imports(MANY)
+    ]
+    put(scene, *stalled_imports(2), *waiting[2:])
+    await scene.look_for(timedelta(hours=1))
+    running = [
+        an_import_that_is("ImportRunning", stalled=False, name=each.name) for each in stalled_imports(MANY)
+    ]
+    put(scene, *running[: MANY - 1], waiting[-1])
+    await scene.look_for(timedelta(hours=1))
+    assert len(scene.mailer.sent_mails) == 1
+    put(scene, *running)
+    await scene.look_for(timedelta(hours=1))
+    assert scene.mailer.subjects[1].startswith("Solved: ")
+
+
+async def test_a_problem_with_a_deleted_import_is_not_solved_by_another_one_that_continues() -> None:
+    scene = Scene()
+    first, second = stalled_imports(2)
+    put(scene, first, second)
+    await scene.look_for(TIMINGS.stalled + timedelta(minutes=1))
+    put(scene, second)
+    await scene.look_for(timedelta(hours=1))
+    put(scene, an_import_that_is("ImportRunning", stalled=False, name=second.name))
+    await scene.look_for(timedelta(hours=1))
+    (ended,) = scene.mailer.subjects[1:]
+    assert ended.startswith("Ended: ")
+
+
+def stored(name: str, **changes: Any) -> ReportedProblem:
+    """A problem of one Import, as an earlier version stored it."""
+    return a_problem(f"import/{name}", reason="SendersNotSearched", count=1, **changes)
+
+
+def test_stored_problems_of_single_imports_become_one_for_each_reason() -> None:
+    later = NOON + DAY
+    problems = (
+        stored("a", start_time=later, notified_time=later, mail_attempt_time=later),
+        a_problem("failed/NameOccupied/dms"),
+        stored("b", start_time=NOON),
+        stored("c", start_time=NOON, solved_time=later, ending="Solved", notified_time=later),
+        a_problem("import/d", reason="ImportCeiling", solved_time=later, ending="ImportDeleted"),
+        a_problem("import/e", reason="ImportCeiling", solved_time=later, ending="Solved"),
+        a_problem(
+            "import/f", reason="ImportRefused", notified_time=NOON, notified_reasons=("SendersNotSearched",)
+        ),
+    )
+    senders, failed, ceiling, refused = with_import_reasons(problems)
+    assert (senders.cause, senders.count, senders.examples) == (
+        "import/SendersNotSearched",
+        3,
+        ("a", "b", "c"),
+    )
+    assert (senders.start_time, senders.notified_time, senders.mail_attempt_time) == (NOON, later, later)
+    assert (senders.solved_time, senders.ending) == (None, None)
+    assert failed is problems[1]
+    assert (ceiling.cause, ceiling.ending) == ("import/ImportCeiling", "ImportDeleted")
+    assert (refused.cause, refused.notified_time) == ("import/ImportRefused", None)
+    assert with_import_reasons((senders, failed, ceiling, refused)) == (senders, failed, ceiling, refused)
+
+
+async def test_a_stored_problem_of_a_single_import_has_no_second_mail_and_a_true_end() -> None:
+    scene = Scene()
+    problems = [to_builtins(stored(each.name, notified_time=NOON)) for each in stalled_imports(MANY)]
+    scene.change(Organization, "acme", problems=problems)
+    put(scene, *stalled_imports(MANY))
+    await scene.look_for(timedelta(hours=1))
+    assert (scene.mailer.sent_mails, list(scene.problems())) == ([], ["import/SendersNotSearched"])
+    put(scene, *stalled_imports(1))
+    await scene.look_for(timedelta(hours=1))
+    assert scene.mailer.sent_mails == []
+    put(scene, an_import_that_is("ImportRunning", stalled=False, name="stock-000"))
+    await scene.look_for(timedelta(hours=1))
+    (ended,) = scene.mailer.subjects
+    assert ended.startswith("Ended: ")
+
+
+async def test_a_list_that_is_full_of_one_kind_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    for number in range(MANY):
+        scene.notifier.event_failed(an_event(f"e-{number}").in_phase(Phase.FAILED, f"Any{number}").build())
+    await scene.look_for(timedelta(minutes=5))
+    (logged,) = (each for each in caplog.records if "is full" in each.message)
+    assert (logged.levelname, logged.__dict__["kind"]) == ("ERROR", "failed")

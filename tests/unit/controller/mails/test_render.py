@@ -103,7 +103,12 @@ NOTICES = {
         "unreadable/EventUnreadable", MailKind.UNREADABLE, count=2, message="See.", examples=("event-1",)
     ),
     "webhook": about("webhook/WebhookGone", MailKind.WEBHOOK, count=2, examples=("event-1",)),
-    "import": about("import/old-stock", MailKind.IMPORT, reason="SendersNotSearched", message="See."),
+    "import": about(
+        "import/SendersNotSearched", MailKind.IMPORT, count=1, message="See.", examples=("old-stock",)
+    ),
+    "imports": about(
+        "import/SendersNotSearched", MailKind.IMPORT, count=9, message="See.", examples=("first", "second")
+    ),
     "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
     "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_time=NOON, solved_time=NOON),
 }
@@ -432,7 +437,7 @@ def test_a_console_is_linked_when_there_is_one() -> None:
         ("key", AttentionKind.KEY, "acme", "SealingKeysMissing"),
         ("retention", AttentionKind.RETENTION, "acme", "RetentionEnding"),
         ("unreadable", AttentionKind.UNREADABLE, "acme", "EventUnreadable"),
-        ("import", AttentionKind.IMPORT, "acme", "old-stock"),
+        ("import", AttentionKind.IMPORT, "acme", "SendersNotSearched"),
     ],
 )
 def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(

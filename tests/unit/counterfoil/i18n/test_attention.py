@@ -165,19 +165,17 @@ def test_notices_that_were_given_up_are_one_entry() -> None:
     assert found.anchor == "webhook-acme-WebhookGone"
 
 
-def test_an_import_that_cannot_continue_is_an_entry_with_its_name() -> None:
-    problems = tuple(
-        ReportedProblem(cause=f"import/{name}", reason="SendersNotSearched", start_time=NOON)
-        for name in ("first", "second")
+def test_imports_that_cannot_continue_for_one_reason_are_one_entry_with_their_names() -> None:
+    reason, names = "SendersNotSearched", ("first", "second")
+    problem = ReportedProblem(
+        cause=f"import/{reason}", reason=reason, start_time=NOON, count=2, examples=names
     )
-    organization = structs.replace(an_organization(), status=OrganizationStatus(problems=problems))
+    organization = structs.replace(an_organization(), status=OrganizationStatus(problems=(problem,)))
 
-    found = attention_items(ClusterSnapshot(organizations=(organization,)))
+    (found,) = attention_items(ClusterSnapshot(organizations=(organization,)))
 
-    assert [(each.kind, each.name, each.anchor) for each in found] == [
-        (AttentionKind.IMPORT, "first", "import-acme-first"),
-        (AttentionKind.IMPORT, "second", "import-acme-second"),
-    ]
+    assert (found.kind, found.count, found.examples) == (AttentionKind.IMPORT, 2, names)
+    assert found.anchor == "import-acme-SendersNotSearched"
 
 
 def test_a_shard_without_a_controller_comes_first() -> None:

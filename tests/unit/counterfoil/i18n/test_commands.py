@@ -33,7 +33,7 @@ MESSAGE = " ".join(
 """The commands of all kinds of messages; each reason takes its own."""
 
 
-NAMES = {"archive": "dms", "import": "old-stock"}
+NAMES = {"archive": "dms"}
 """Names of the objects of problems whose cause has no reason."""
 
 

@@ -346,12 +346,19 @@ async def test_imports_are_listed_with_their_progress_the_newest_first() -> None
 
 @pytest.mark.parametrize(("rights", "links"), [(VIEW, ["/imports/old-stock"]), (EVENTS_ONLY, [])])
 async def test_a_task_about_an_import_leads_to_its_page(rights: Rights, links: list[str]) -> None:
-    problem = ReportedProblem(cause="import/old-stock", reason="SendersNotSearched", start_time=NOON)
+    problem = ReportedProblem(
+        cause="import/SendersNotSearched",
+        reason="SendersNotSearched",
+        start_time=NOON,
+        count=1,
+        examples=("old-stock",),
+    )
     kube = InMemoryKubeClient(an_organization_that(problems=(problem,)))
 
     page = parsed((await views().attention(a_console_request(kube, rights))).html)
 
-    assert "Import old-stock can't continue" in page.text_content()
+    assert "An Import can't continue" in page.text_content()
+    assert "old-stock" in page.text_content()
     assert page.xpath("//section//a/@href[contains(., '/imports/')]") == links
 
 
