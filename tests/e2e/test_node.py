@@ -15,7 +15,7 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from controller.resync.event_load import UNKNOWN_ENVELOPE
-from counterfoil.resources import envelope_id
+from counterfoil.resources import Import, envelope_id
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
 from release.helm import CHART, helm
@@ -73,6 +73,8 @@ LEAKED = "leaked"
 """The organization whose callback URL an untrusted client knows."""
 OF_LEAKED = f"spec.organizationRef.name={LEAKED}"
 EVENTS_IN_QUOTA = "count/envelopeevents.counterfoil.dev"
+LONG_AGO = timedelta(days=60)
+"""Age of old envelopes; the sweep does not look that far back."""
 CEILING = 100
 """Lower ceilings of an organization the API server does not take."""
 FLOW = re.compile(
@@ -175,6 +177,25 @@ async def test_a_callback_through_the_service_ends_in_the_bucket_and_then_the_en
     release: Release,
 ) -> None:
     await release.filed(await release.complete(5))
+
+
+async def test_an_import_by_kubectl_archives_old_envelopes_about_which_nobody_calls(release: Release) -> None:
+    old, sent = await release.add_old(3, LONG_AGO), datetime.now(UTC) - LONG_AGO
+    spec = {
+        "organizationRef": {"name": ACME},
+        "senderRefs": [{"name": release.sender()}],
+        "from": f"{sent - timedelta(days=1):%Y-%m-%d}",
+        "until": f"{sent + timedelta(days=1):%Y-%m-%d}",
+    }
+    name = {"name": "old-stock"}
+    body = {"apiVersion": Import.API_VERSION, "kind": Import.KIND, "metadata": name, "spec": spec}
+    await release.kubectl("create", "-f", "-", stdin=json.dumps(body))
+    await release.until("Complete", "import/old-stock")
+    stored = await release.kubectl("get", "import/old-stock", "-o", "json")
+    status = Import.parse(json.loads(stored)).status
+    assert (status.found, status.known, status.archived) == (len(old), 0, len(old))
+    await release.filed(old)
+    await release.kubectl("delete", "import/old-stock")
 
 
 async def test_each_pod_gets_where_it_must(release: Release) -> None:

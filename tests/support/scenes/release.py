@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -183,7 +184,7 @@ class Release:
         self._users[organization] = anna
         self._tokens.setdefault(organization, secrets.token_hex(24))
         # Not the name of an earlier one: the stand-in may have lost its memory, and a new user has a new id.
-        name = f"anna-{anna.user_id[:8]}"
+        name = self.sender(organization)
         await self.apply(
             _secret(f"{organization}-callback", "callback", token=self._tokens[organization]),
             _secret(f"{name}-key", "token", token=anna.token),
@@ -212,9 +213,14 @@ class Release:
         await self.until("Ready", f"organization/{organization}")
         await self.until("Authorized", f"sender/{name}")
 
+    def sender(self, organization: str = ACME) -> str:
+        """The name of the newest sender of an organization."""
+        return f"anna-{self._users[organization].user_id[:8]}"
+
     async def remove_organization(self, organization: str) -> None:
         """Delete an organization with its events, its sender and both Secrets."""
-        name = f"anna-{self._users.pop(organization).user_id[:8]}"
+        name = self.sender(organization)
+        del self._users[organization]
         await self.kubectl("delete", f"organization/{organization}", f"sender/{name}")
         await self.kubectl("delete", f"secret/{organization}-callback", f"secret/{name}-key")
         await self.kubectl("delete", "ee", "-l", f"{ORGANIZATION_LABEL}={organization}", "--wait=false")
@@ -280,6 +286,13 @@ class Release:
                 await esaw.complete(envelope)
                 sent.append(envelope)
         return sent
+
+    async def add_old(self, number: int, age: timedelta) -> list[str]:
+        """Add this number of envelopes that were completed long ago, about which eSAW calls nobody. Their
+        ids."""
+        user = self._users[ACME]
+        async with self.neighbours.esaw() as esaw:
+            return [await esaw.add_envelope(sender=user, sent_ago=age) for _ in range(number)]
 
     async def answers(self, envelopes: Sequence[str]) -> list[int]:
         """Responses to each of eSAW's callbacks about these envelopes."""
