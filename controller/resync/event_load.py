@@ -37,10 +37,10 @@ UNKNOWN_ENVELOPE = (
 those that ``spec.ttl.unknown`` removes. An envelope that a key does not show any more is known, and its event
 may be the only record of its archive."""
 
-_UNCOUNTED_PHASES = FINAL_PHASES | {Phase.CLEANING}
+ARCHIVED_OR_FINAL = FINAL_PHASES | {Phase.CLEANING}
 """Events in Cleaning are archived, and may wait for a year until their envelope is deleted in eSAW."""
 
-NOT_ARCHIVED = ",".join(f"status.phase!={phase}" for phase in sorted(_UNCOUNTED_PHASES))
+NOT_ARCHIVED = ",".join(f"status.phase!={phase}" for phase in sorted(ARCHIVED_OR_FINAL))
 """Field selector of the events that count as unfinished."""
 
 
@@ -101,7 +101,7 @@ class EventLoadCounter:
 
     async def _count_unfinished(self) -> Mapping[str, int]:
         if self.held.are_all and self.cache.has_all_events:
-            counted = (each for each in self.cache.events if each.status.phase not in _UNCOUNTED_PHASES)
+            counted = (each for each in self.cache.events if each.status.phase not in ARCHIVED_OR_FINAL)
             return Counter(each.organization for each in counted)
         # The events of other shards are not in this cache, nor are all events before their first list.
         return await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, NOT_ARCHIVED)

@@ -222,11 +222,11 @@ class FairQueue:
         counts = [self._running_counts[key] for key in _limit_keys(item)]
         if item.is_import:
             counts.append(len(self._running) - len(self._paused))
-            limits = tuple(map(_share_of_imports, (*limits, concurrency_limits.process)))
+            limits = tuple(map(share_of_imports, (*limits, concurrency_limits.process)))
         return all(count < limit for count, limit in zip(counts, limits, strict=True))
 
 
-def _share_of_imports(limit: int) -> int:
+def share_of_imports(limit: int) -> int:
     """Return the part of a limit that events of Imports may use; at least one, or they would never run."""
     return max(1, limit - max(1, limit // 4))
 

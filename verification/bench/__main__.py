@@ -3,7 +3,7 @@
 report in Markdown.
 
 Without letters all benches run but those that are marked in the help. Each bench is a separate command, named
-in the report, which begins with the targets that it judged. Some forty-five minutes in all.
+in the report, which begins with the targets that it judged. Some fifty-five minutes in all.
 
 With letters and the file of an earlier report, the other sections stay, and each new one names its machine.
 """
@@ -49,6 +49,7 @@ BENCHES: Final = {
         "A healthy Organization beside a hostile archive and a hostile eSAW",
         "verification.bench.neighbours",
     ),
+    "l": ("An Import of old envelopes", "verification.bench.imports"),
 }
 ON_REQUEST: Final = {"p": ("The controller against a small reconciler in Go", "verification.bench.go_peer")}
 """Benches that run only when they are named."""

@@ -4,6 +4,7 @@ whole Counterfoil around it, whose events this module creates.
 """
 
 import asyncio
+import itertools
 import os
 import sys
 import time
@@ -11,12 +12,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from controller.resync.event_load import ARCHIVED_OR_FINAL
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import WatchEvent
@@ -108,20 +111,24 @@ class BenchSetup:
         return self.local_environment.namespace
 
     async def create_envelopes(
-        self, count: int, documents: Sequence[DocumentSpec] = SMALL_ENVELOPE
+        self,
+        count: int,
+        documents: Sequence[DocumentSpec] = SMALL_ENVELOPE,
+        *,
+        ages: Iterable[timedelta] = itertools.repeat(timedelta(0)),
     ) -> list[str]:
-        """Create this number of completed envelopes in eSAW; return their ids."""
-        at_once, ids = asyncio.Semaphore(CREATES_AT_ONCE), list[str]()
+        """Create this number of completed envelopes of these ages in eSAW; return their ids."""
+        ids, waiting = list[str](), itertools.islice(ages, count)
 
         async def create() -> None:
-            async with at_once:
+            for age in waiting:
                 envelope = await self.esaw.control.add_envelope(
-                    sender=self.esaw.sender, documents=documents, metadata="<contract/>"
+                    sender=self.esaw.sender, documents=documents, metadata="<contract/>", sent_ago=age
                 )
-            ids.append(envelope)
+                ids.append(envelope)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(count):
+            for _ in range(CREATES_AT_ONCE):
                 group.create_task(create())
         return ids
 
@@ -160,9 +167,12 @@ class BenchSetup:
         return sum(cpu_seconds(pid) for pid in self.plane.pids.values())
 
     @asynccontextmanager
-    async def observed_events(self) -> AsyncIterator["EventProgress"]:
-        """Observe the sender's events; events of other senders, such as finished ones, cost nothing here."""
-        progress = EventProgress(self.kube)
+    async def observed_events(
+        self, labels: str = f"{SENDER_LABEL}={SENDER}"
+    ) -> AsyncIterator["EventProgress"]:
+        """Observe the sender's events, or those with these labels; others, such as finished ones of other
+        senders, cost nothing here."""
+        progress = EventProgress(self.kube, labels)
         try:
             await progress.until(lambda: progress.is_synced)
             yield progress
@@ -173,14 +183,17 @@ class BenchSetup:
 class EventProgress:
     """When events changed first since they are observed, and when they succeeded (``time.perf_counter``)."""
 
-    def __init__(self, kube: KubeClient) -> None:
+    def __init__(self, kube: KubeClient, labels: str) -> None:
         self.changed: dict[str, float] = {}
         """By name of the event, in the order of the changes."""
         self.succeeded: dict[str, float] = {}
         """By name of the event, in the order in which they succeeded."""
+        self.unfinished: set[str] = set()
+        """Names of the events that are not archived yet."""
+        self.most_unfinished = 0
         self.is_synced = False
         self._changed = asyncio.Event()
-        self._watching = asyncio.create_task(self._follow(kube))
+        self._watching = asyncio.create_task(self._follow(kube, labels))
 
     async def until_succeeded(self, count: int) -> None:
         """Wait until this number of events succeeded while they were observed. Raises ``RuntimeError`` if an
@@ -202,10 +215,10 @@ class EventProgress:
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
 
-    async def _follow(self, kube: KubeClient) -> None:
+    async def _follow(self, kube: KubeClient, labels: str) -> None:
         while True:
             try:
-                async for change in kube.list_and_watch(EnvelopeEvent, labels=f"{SENDER_LABEL}={SENDER}"):
+                async for change in kube.list_and_watch(EnvelopeEvent, labels=labels):
                     if change.type == "SYNCED":
                         self.is_synced = True
                     elif change.type in {"ADDED", "MODIFIED"} and self.is_synced:
@@ -221,6 +234,11 @@ class EventProgress:
         phase = status.get("phase", Phase.PENDING)
         if change.type == "MODIFIED" or phase != Phase.PENDING:
             self.changed.setdefault(name, now)
+        if phase in ARCHIVED_OR_FINAL:
+            self.unfinished.discard(name)
+        else:
+            self.unfinished.add(name)
+            self.most_unfinished = max(self.most_unfinished, len(self.unfinished))
         if phase == Phase.SUCCEEDED:
             self.succeeded.setdefault(name, now)
         if phase == Phase.FAILED:

@@ -1,0 +1,117 @@
+"""Parts of bench (l): the old envelopes, the check of the archive and of the status, and the report."""
+
+import hashlib
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from counterfoil.resources import ImportStatus
+from counterfoil.resources.imports import ImportGroup, ImportWindows
+from verification.bench.__main__ import targets
+from verification.bench.imports import (
+    LAST_SENT,
+    CallbackTimes,
+    ImportResult,
+    ages,
+    check_archive,
+    report,
+    status_errors,
+)
+
+FIRST, SECOND = "first", "second"
+
+
+def archive(root: Path, folder: str, envelope: str, *, content: bytes = b"signed") -> Path:
+    """Archive an envelope of one file; return the path of the file."""
+    path = root / folder / "Document" / "contract.pdf"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    manifest = json.dumps({"envelope": {"id": envelope}})
+    (root / folder / "counterfoil.json").write_text(manifest)
+    line = f"{hashlib.sha256(b'signed').hexdigest()}  Document/contract.pdf\n"
+    (root / folder / "counterfoil.sha256").write_text(line)
+    return path
+
+
+def test_the_old_envelopes_are_evenly_spread_over_weeks_before_the_newest() -> None:
+    assert list(ages(2)) == [LAST_SENT, LAST_SENT + timedelta(days=3.5)]
+    assert max(ages(2000)) == LAST_SENT + timedelta(weeks=5) - timedelta(weeks=5) / 2000
+
+
+def test_an_archive_with_each_envelope_once_and_whole_has_nothing_wrong(tmp_path: Path) -> None:
+    (tmp_path / ".marker").touch()
+    archive(tmp_path, "acme/first", FIRST)
+    archive(tmp_path, "acme/other", "of-a-callback")
+    checked = check_archive(tmp_path, [FIRST])
+    assert (checked.wrong, checked.size) == ([], len(b"signed"))
+
+
+def test_each_envelope_that_is_missing_double_or_damaged_and_each_file_too_many_is_named(
+    tmp_path: Path,
+) -> None:
+    archive(tmp_path, "acme/first", FIRST)
+    archive(tmp_path, "acme/again", FIRST)
+    damaged = archive(tmp_path, "acme/other", "of-a-callback", content=b"cut")
+    left = tmp_path / "acme" / "first" / ".contract.pdf.tmp"
+    left.touch()
+    assert sorted(check_archive(tmp_path, [FIRST, SECOND]).wrong) == [
+        f"{left} belongs to no envelope",
+        f"{damaged} is not as its manifest says",
+        "first is in the archive 2 times",
+        "second is not in the archive",
+    ]
+
+
+def test_each_count_of_the_status_that_is_not_true_is_named() -> None:
+    true = ImportStatus(
+        found=2,
+        archived=2,
+        bytes=12,
+        groups=(ImportGroup(year=2024, status="Completed", found=2),),
+        windows=ImportWindows(done=3, total=3),
+    )
+    assert status_errors(true, 2, 12) == []
+    assert status_errors(replace(true, known=1), 2, 12) == ["known is 1, not 0"]
+    assert status_errors(true, 3, 12) == ["found is 2, not 3", "archived is 2, not 3", "groups is 2, not 3"]
+
+
+def a_result() -> ImportResult:
+    times = CallbackTimes([0.01] * 100, [2.0] * 100)
+    return ImportResult(
+        count=100,
+        rate=9.0,
+        plain_rate=10.0,
+        memory_rest=100.0,
+        memory_peak=110.0,
+        max_unfinished=200,
+        most_unfinished=200,
+        without=times,
+        beside=times,
+        kills=10,
+        archive_wrong=[],
+        status_wrong=[],
+        esaw_memory=300.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "missed"),
+    [
+        ({}, ""),
+        ({"rate": 8.9}, "rate"),
+        ({"memory_peak": 111.0}, "memory"),
+        ({"most_unfinished": 201}, "unfinished events"),
+        ({"beside": CallbackTimes([0.013] * 100, [2.0] * 100)}, "to its 200"),
+        ({"beside": CallbackTimes([0.01] * 100, [2.5] * 100)}, "to the end of its event"),
+        ({"archive_wrong": ["first is not in the archive"]}, "in the archive exactly once after 10 kills"),
+        ({"status_wrong": ["known is 1, not 0"]}, "counts of the status"),
+    ],
+)
+def test_each_figure_is_judged_by_its_target(changes: dict[str, object], missed: str) -> None:
+    judged = targets(report(replace(a_result(), **changes)))
+    assert len(judged) == 7
+    assert all(met or missed in target for target, met in judged)
+    assert [met for _, met in judged].count(False) == bool(missed)
