@@ -187,17 +187,8 @@ async def test_an_import_is_not_complete_before_the_events_that_it_started_again
     assert (status.failed, scene.condition("Complete")[0]) == (1, "True")
 
 
-@pytest.mark.parametrize("ended", [BEFORE, NOON + timedelta(hours=1)], ids=["before", "after"])
-@pytest.mark.parametrize("writes", range(6))
-async def test_an_import_that_is_killed_at_any_write_counts_each_event_that_started_again_once(
-    writes: int, ended: datetime
-) -> None:
-    """``ended``: when the events had ended, before or after the Import was created."""
-    scene = ImportScene()
-    scene.clock.advance(hours=2)
-    for number in range(2):
-        scene.kube.put(an_ended_event(number, Phase.SUCCEEDED, "Recorded", ended=ended))
-    scene.finds("anna", numbered(0), numbered(1))
+async def advance_until_killed(scene: ImportScene, *, writes: int) -> None:
+    """Let a process work on the Import that is killed after some writes; another one continues."""
     done = 0
 
     async def killed(method: Any, *given: Any, **named: Any) -> Any:
@@ -214,8 +205,39 @@ async def test_an_import_that_is_killed_at_any_write_counts_each_event_that_star
     ):
         await scene.advance()
     scene.runner = scene.new_runner()
+
+
+@pytest.mark.parametrize("ended", [BEFORE, NOON + timedelta(hours=1)], ids=["before", "after"])
+@pytest.mark.parametrize("writes", range(6))
+async def test_an_import_that_is_killed_at_any_write_counts_each_event_that_started_again_once(
+    writes: int, ended: datetime
+) -> None:
+    """``ended``: when the events had ended, before or after the Import was created."""
+    scene = ImportScene()
+    scene.clock.advance(hours=2)
+    for number in range(2):
+        scene.kube.put(an_ended_event(number, Phase.SUCCEEDED, "Recorded", ended=ended))
+    scene.finds("anna", numbered(0), numbered(1))
+    await advance_until_killed(scene, writes=writes)
     status = await scene.complete()
     assert (status.archived, status.known, status.reopened) == (2, 2, 2)
+
+
+@pytest.mark.xfail(strict=True, reason="counts as started again, and is not started")
+async def test_an_event_that_a_killed_import_was_about_to_start_starts_although_esaw_lists_it_no_more() -> (
+    None
+):
+    scene = ImportScene()
+    scene.kube.put(an_ended_event(1, Phase.SUCCEEDED, "Recorded"))
+    scene.finds("anna", numbered(1))
+    await advance_until_killed(scene, writes=2)
+    (event,) = scene.events()
+    assert (event.status.reason, "counterfoil.dev/import" in event.metadata.labels) == ("Recorded", True)
+    scene.finds("anna")
+    await scene.advance()
+    assert [each.status.reason for each in scene.unfinished()] == ["FoundByImport"]
+    status = await scene.complete()
+    assert (status.archived, status.known, status.reopened) == (1, 1, 1)
 
 
 async def test_an_event_that_is_changed_while_an_import_starts_it_still_starts() -> None:
