@@ -290,21 +290,21 @@ def _word(starts: EventStarts) -> str:
 
 
 def _has_run_again(event: EnvelopeEvent, found: EnvelopeStatus, labels: Mapping[str, str]) -> bool:
-    """
-    Whether the Import with these ``labels`` created or started the event, and it has ended since with the
-    envelope's status of now.
-
-    It has not run again if it still has the end that the Import saw: the Import was killed between the labels
-    and the status, or somebody changed the event then.
-    """
+    """Whether the Import with these ``labels`` created or started the event, and it has ended since with the
+    envelope's status of now."""
     of_event, of_search = (
         read_window_label(each.get(IMPORT_WINDOW_LABEL, "")) for each in (event.metadata.labels, labels)
     )
     if of_event is None or of_search is None or of_event.imported != of_search.imported:
         return False
     envelope = event.status.envelope
-    has_ended = event.metadata.labels.get(IMPORT_ENDED_LABEL) != _end_of(event)
-    return has_ended and (envelope is None or envelope.status == found)
+    return has_started(event) and (envelope is None or envelope.status == found)
+
+
+def has_started(event: EnvelopeEvent) -> bool:
+    """Whether an event with the labels of an Import started since. If it still has the end that the Import
+    saw, the process was killed between labels and status, or somebody changed the event then."""
+    return event.metadata.labels.get(IMPORT_ENDED_LABEL) != _end_of(event)
 
 
 def _end_of(event: EnvelopeEvent) -> str:

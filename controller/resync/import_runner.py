@@ -30,6 +30,7 @@ from controller.resync.event_starter import (
     Started,
     StartForbidden,
     StartResult,
+    has_started,
 )
 from controller.resync.import_progress import (
     MAX_MESSAGE,
@@ -86,7 +87,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.imports import is_of_import, read_window_label
-from counterfoil.resources.naming import EnvelopeId
+from counterfoil.resources.naming import EnvelopeId, envelope_id
 from counterfoil.resources.reopening import is_started_by_search
 
 _log = logging.getLogger(__name__)
@@ -607,8 +608,11 @@ class _WindowSearch:
                     self.counted.add(listed.id)
             count.doubt = search.doubt
         count.refused += without_id
-        for envelope, (status, origin) in earlier.items():
-            if envelope not in self.counted:
+        for envelope, (status, origin, is_started) in earlier.items():
+            if envelope not in self.counted and not is_started:
+                await self._take(starts, envelope, status, count)
+                self.counted.add(envelope)
+            elif envelope not in self.counted:
                 count.add_event(is_created=origin is Origin.IMPORT)
                 count.add(status)
                 self._add_row(envelope, status, ReportOutcome.STARTED)
@@ -620,20 +624,22 @@ class _WindowSearch:
         if not self.imported.spec.dry_run:
             self.rows[envelope] = new_row(self.search, envelope, status, outcome, reason)
 
-    async def _earlier_events(self) -> dict[str, tuple[EnvelopeStatus, Origin]]:
+    async def _earlier_events(self) -> dict[EnvelopeId, tuple[EnvelopeStatus, Origin, bool]]:
         """
-        Return envelope, status and origin of the events that an interrupted search of this window started.
+        Return envelope, status and origin of the events of an interrupted search of this window, and whether
+        it started them. It may have only set their labels.
 
         eSAW may not list their envelopes any more: what was archived may be deleted there since.
         """
         labels = f"{IMPORT_LABEL}={self.imported.name},{IMPORT_WINDOW_LABEL}={self.search.id}"
-        found = dict[str, tuple[EnvelopeStatus, Origin]]()
+        found = dict[EnvelopeId, tuple[EnvelopeStatus, Origin, bool]]()
         async for event in self.runner.kube.list_readable(EnvelopeEvent, labels=labels):
             envelope = event.status.envelope
             known = envelope.status if envelope is not None else ""
             is_known = known in set(EnvelopeStatus)
             status = EnvelopeStatus(known) if is_known else EnvelopeStatus.COMPLETED
-            found[event.spec.envelope_id] = (status, event.spec.origin)
+            is_started = has_started(event) or event.spec.action != self.organization.spec.archive_action
+            found[envelope_id(event.spec.envelope_id)] = (status, event.spec.origin, is_started)
         return found
 
     async def _take(

@@ -223,7 +223,6 @@ async def test_an_import_that_is_killed_at_any_write_counts_each_event_that_star
     assert (status.archived, status.known, status.reopened) == (2, 2, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="counts as started again, and is not started")
 async def test_an_event_that_a_killed_import_was_about_to_start_starts_although_esaw_lists_it_no_more() -> (
     None
 ):
