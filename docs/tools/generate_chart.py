@@ -206,12 +206,13 @@ def minimum_pattern(seconds: int) -> str:
     """
     Return the pattern of the durations of at least this number of seconds (1 or more).
 
-    It refuses each shorter duration in one unit that is not larger than the minimum, and a zero in any unit.
+    It refuses each shorter duration in one unit that is not larger than the minimum, and a zero in any units.
     A pattern cannot add or multiply: several units and fractions of a larger unit are left to the process.
     """
     number = r"[0-9]+(\.[0-9]+)?"
     above_zero = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)"
-    parts = [f"({number}(ms|s|m|h)){{2,}}"]
+    part, part_above_zero = f"{number}(ms|s|m|h)", f"{above_zero}(ms|s|m|h)"
+    parts = [f"({part})+{part_above_zero}({part})*", f"{part_above_zero}({part})+"]
     for unit, milliseconds in (("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)):
         least = seconds * 1000 // milliseconds
         parts.append(f"{_number_pattern(least) if least else above_zero}{unit}")

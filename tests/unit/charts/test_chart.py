@@ -107,8 +107,9 @@ def test_the_pattern_of_a_minimum_refuses_what_the_process_refuses(seconds: int)
     # A fraction of a unit that is larger than the minimum needs a multiplication.
     accepted = {each for each in texts if pattern.match(each) is not None and "0.9" not in each}
     assert accepted == {each for each in texts if Duration.parse(each) >= minimum and "0.9" not in each}
-    assert pattern.match("1h30m") is not None
-    assert [each for each in ("0", "", "1", "1d", "-1h", "1h ") if pattern.match(each) is not None] == []
+    assert all(pattern.match(each) for each in ("1h30m", "0h10m", "10m0s", "0h0m10m", "10m0.0s"))
+    refused = ("0", "", "1", "1d", "-1h", "1h ", "0m0s", "0h0m0s", "0.0h00m0ms")
+    assert [each for each in refused if pattern.match(each) is not None] == []
 
 
 def leaves(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
