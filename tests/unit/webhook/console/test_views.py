@@ -411,6 +411,18 @@ async def test_an_import_with_more_failures_than_are_read_reports_it() -> None:
     assert "There are more failed events than were read" in page.text_content()
 
 
+async def test_failures_that_were_not_read_are_reported_also_without_a_table() -> None:
+    # The first that are listed are of an Import of the same name that was deleted.
+    earlier = (an_event_of_import(number, "PathTooLong", uid="a") for number in range(LIMITS.surveyed))
+    mine = an_event_of_import(LIMITS.surveyed, "NameOccupied")
+    kube = InMemoryKubeClient(an_import_that(), *earlier, mine)
+
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+
+    assert "There are more failed events than were read" in page.text_content()
+    assert page.xpath("//a[contains(@href, 'reason=')]") == []
+
+
 async def test_an_import_names_each_sender_that_was_not_searched_and_why() -> None:
     entries = (
         ImportSender(name="anna", reason="TokenRejected", message="401 from eSAW."),
