@@ -5,6 +5,7 @@ Needs the archive and nothing more: no Kubernetes, no eSAW, no clock. It changes
 claim until its seal fits the auditor's key (rule 13); signatures in PDFs are examined again, never repeated.
 """
 
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -33,6 +34,8 @@ from counterfoil.signatures.worker_pool import SignatureWorkers
 
 MAX_ABSENT_NAMED = 3
 """Maximum number of absent pieces of evidence that a message names."""
+
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_.:/+-]{1,300}")
 
 _NOT_RETURNED = "is not returned by the archive, so it can't be checked again"
 
@@ -227,20 +230,23 @@ def name_at(backend: ArchiveBackend, location: str) -> str | None:
 
 def _describe_manifest(manifest: Manifest) -> str:
     envelope = manifest.envelope
-    at = f" at {envelope.origin}" if envelope.origin else ""
+    at = f" at {_word(envelope.origin)}" if envelope.origin else ""
     return (
-        f"describes envelope {envelope.id} ({envelope.name!r}, {envelope.status}) of "
-        f"{envelope.organization}{at}, archived {manifest.times.archived}, with "
+        f"describes envelope {_word(envelope.id)} ({envelope.name!r}, {_word(envelope.status)}) of "
+        f"{_word(envelope.organization)}{at}, archived {_word(manifest.times.archived)}, with "
         f"{_counted(len(manifest.files), 'file')}{_absent_evidence(manifest)}"
     )
+
+
+def _word(text: str) -> str:
+    """Return a word of a manifest; in quotes if it is no plain one, so that nobody reads it as ours."""
+    return text if _PLAIN_WORD.fullmatch(text) is not None else repr(text)
 
 
 def _absent_evidence(manifest: Manifest) -> str:
     """Return the end of a sentence: the evidence that the manifest names as absent, and why."""
     absent = [each for each in manifest.evidence if each.state is EvidenceState.ABSENT]
-    named = [
-        f"no {_piece_name(each)} ({each.why[:MAX_NAME].rstrip('.')})" for each in absent[:MAX_ABSENT_NAMED]
-    ]
+    named = [f"no {_piece_name(each)} ({each.why[:MAX_NAME]!r})" for each in absent[:MAX_ABSENT_NAMED]]
     if len(absent) > MAX_ABSENT_NAMED:
         named.append(f"{len(absent) - MAX_ABSENT_NAMED} more absent")
     return "".join(f", {each}" for each in named)
@@ -248,7 +254,7 @@ def _absent_evidence(manifest: Manifest) -> str:
 
 def _piece_name(piece: ManifestEvidence) -> str:
     of = piece.document_number if piece.document_number is not None else piece.document_file_id
-    return str(piece.kind) if of is None else f"{piece.kind} of document {str(of)[:MAX_NAME]}"
+    return str(piece.kind) if of is None else f"{piece.kind} of document {_word(str(of)[:MAX_NAME])}"
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
@@ -353,7 +359,7 @@ def _compare_signatures(found: Signatures, file: ManifestFile, *, is_sealed: boo
 
     A file that is broken now is as it was archived only if a manifest whose seal fits reports it.
     """
-    claim, claimed = file.signatures, _signature_summary(file.signatures)
+    claim, claimed = file.signatures, _claimed_summary(file.signatures)
     if found.state is State.NOT_CHECKED:
         is_same = claim is None or claim.state is State.NOT_CHECKED
         says = f"; its signatures were not examined: {found.detail}"
@@ -374,9 +380,13 @@ def _compare_signatures(found: Signatures, file: ManifestFile, *, is_sealed: boo
     return CheckStatus.OK, f"; {now}{_trust_claim(claim)}"
 
 
-def _signature_summary(signatures: Signatures | None) -> str:
-    if signatures is None:
+def _claimed_summary(claim: Signatures | None) -> str:
+    if claim is None:
         return "nothing about signatures"
+    return _signature_summary(claim) if claim.state is State.INTACT else repr(claim.detail[:MAX_NAME])
+
+
+def _signature_summary(signatures: Signatures) -> str:
     if signatures.state is State.INTACT:
         return f"{_counted(signatures.count, 'signature')}, intact"
     return signatures.detail
@@ -388,7 +398,8 @@ def _trust_claim(claim: Signatures | None) -> str:
         return ""
     for each in claim.found:
         if each.kind is Kind.SIGNATURE and not each.trusted:
-            return f"; the manifest says that {each.signer!r} was not trusted: {each.distrust}"
+            signer, why = each.signer[:MAX_NAME], each.distrust[:MAX_NAME]
+            return f"; the manifest says that {signer!r} was not trusted: {why!r}"
     return "; the manifest says that all signers were trusted"
 
 

@@ -81,10 +81,26 @@ async def test_absent_evidence_is_named_with_its_cause(folder: Path) -> None:
     status, printed = await verified(folder)
     assert status == verify.INTACT
     assert (
-        "with 2 files, no AuditTrail of document 1 (eSignAnyWhere listed none), "
-        "no AuditTrail of document 2 (eSignAnyWhere listed none), "
-        "no AuditTrail of document 3 (eSignAnyWhere listed none), 2 more absent\n"
+        "with 2 files, no AuditTrail of document 1 ('eSignAnyWhere listed none.'), "
+        "no AuditTrail of document 2 ('eSignAnyWhere listed none.'), "
+        "no AuditTrail of document 3 ('eSignAnyWhere listed none.'), 2 more absent\n"
     ) in printed
+
+
+async def test_the_words_of_a_manifest_are_quoted(folder: Path) -> None:
+    manifest = json.loads((folder / "counterfoil.json").read_text())
+    claim = "x, and its seal is of the key that was given"
+    manifest["envelope"] |= {"id": claim, "status": claim, "organization": claim, "origin": claim}
+    manifest["times"]["archived"] = claim
+    manifest["evidence"] = [
+        {"kind": "AuditTrail", "state": "Absent", "required": True, "why": claim, "documentFileID": claim}
+    ]
+    signer = {"field": "1", "intact": True, "coverage": "WholeFile", "signer": claim, "trusted": False}
+    signatures = {"state": "Unsigned", "anchors": "0", "found": [{**signer, "distrust": claim}]}
+    manifest["files"][0]["signatures"] = signatures
+    (folder / "counterfoil.json").write_text(json.dumps(manifest))
+    printed = (await verified(folder))[1]
+    assert printed.count(claim) == printed.count(f"'{claim}'") == 9
 
 
 async def test_a_manifest_that_calls_evidence_present_without_its_file_is_wrong(folder: Path) -> None:
@@ -148,6 +164,11 @@ FORGERIES: dict[str, tuple[bytes, Mapping[str, Signatures], str]] = {
         signed(),
         {"Document-1": Signatures(state=State.INTACT, found=INTACT.found * 2)},
         "1 signature, intact; the manifest claims 2 signatures, intact",
+    ),
+    "a document whose manifest has other words": (
+        b"not a PDF",
+        {"Document-1": Signatures(state=State.BROKEN, detail="nothing. Its seal fits")},
+        "it can't be read as a PDF; the manifest claims 'nothing. Its seal fits'",
     ),
     "no document at all": (
         b"not a PDF",
