@@ -58,6 +58,8 @@ class ImportScene(ControllerParts):
         super().__init__(esaw_clients=FakeEsawClients(self.finding))
         self.bounds = bounds or ImportBounds()
         self.backend = MemoryBackend()
+        self.opened: ArchiveBackend | None = None
+        """The archive of the Organization, by default the one in memory."""
         self.signer: ManifestSigner | None = None
         self.cache.organizations.put(an_organization(**(organization or {})))
         self.cache.archives.put(ready(an_archive()))
@@ -81,8 +83,8 @@ class ImportScene(ControllerParts):
         )
 
     async def open_archive(self, archive: Archive) -> ArchiveBackend:
-        """The archive in memory."""
-        return self.backend
+        """Return the archive of the Organization."""
+        return self.opened or self.backend
 
     def put_sender(self, name: str, **changes: Any) -> None:
         """Let there be a Sender whose key works."""
