@@ -98,20 +98,20 @@ class End(Struct, frozen=True, kw_only=True):
     callback: bool
     """Whether a later callback starts it."""
     search: SearchStart
-    retry: bool = True
+    retry: bool
     """Whether a person's retry starts it."""
-    has_envelope: bool = True
+    has_envelope: bool
     """Whether eSAW may still have its envelope. Else a skip changes nothing."""
     keeps_result: bool = False
     """Whether it keeps phase and reason at a skip: its files are archived, or it archives none, and only the
     delete of its envelope is ruled out. Its message names the skip, also after a further run."""
 
 
-_FAILED = End(callback=True, search=SearchStart.NEVER)
-_SKIPPED = End(callback=True, search=SearchStart.ALWAYS)
-_SETTLED = End(callback=True, search=SearchStart.IF_CHANGED)
-_SUCCEEDED = End(callback=False, search=SearchStart.NEVER, retry=False)
-_GIVEN_UP = End(callback=False, search=SearchStart.NEVER)
+_FAILED = End(callback=True, search=SearchStart.NEVER, retry=True, has_envelope=True)
+_SKIPPED = replace(_FAILED, search=SearchStart.ALWAYS)
+_SETTLED = replace(_FAILED, search=SearchStart.IF_CHANGED)
+_GIVEN_UP = replace(_FAILED, callback=False)
+_SUCCEEDED = replace(_GIVEN_UP, retry=False)
 
 ENDS: Final[Mapping[tuple[str, str], End]] = {
     (Phase.SUCCEEDED, "ArchivedAndDeleted"): replace(_SUCCEEDED, has_envelope=False),

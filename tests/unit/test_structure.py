@@ -56,6 +56,7 @@ LOOPS_WITHOUT_TRY = {
     },
     "controller/resync/missed_callbacks.py": {"listing.listed(sweep.organization.spec.statuses, window)"},
     "controller/resync/import_runner.py": {
+        "earlier.items()",
         "imported.status.open_windows",
         "listing.listed(statuses, self.search.window)",
     },
