@@ -196,6 +196,25 @@ async def test_the_counts_by_phase_are_those_of_the_organization_with_their_time
     assert counted == "Failed 3 Number of events per phase, counted 5 min ago"
 
 
+@pytest.mark.parametrize(
+    ("message", "text", "code"),
+    [
+        ("The tag `a` needs `/b`.", "The tag a needs /b.", ["a", "/b"]),
+        ("The file is `<b>`", "The file is <b>", ["<b>"]),
+        ("The file `a has a backtick", "The file `a has a backtick", []),
+    ],
+)
+async def test_names_in_a_message_are_shown_as_code(message: str, text: str, code: list[str]) -> None:
+    event = EventBuilder().in_phase(Phase.ARCHIVING, "TagMissing").status(message=message).build()
+    console_request = a_console_request(InMemoryKubeClient(event))
+    page = parsed((await event_views().event(console_request, event.name)).html)
+    (shown,) = page.xpath(
+        "//section[@aria-labelledby='state']/p[starts-with(., 'The file ') or starts-with(., 'The tag ')]"
+    )
+    assert shown.text_content() == text
+    assert [each.text for each in shown.iter("code")] == code
+
+
 async def test_an_order_that_is_chosen_reads_more_and_says_what_it_is_about() -> None:
     events = [
         EventBuilder().named(a_listed_event(number).name).created(NOON + timedelta(minutes=number)).build()
@@ -207,8 +226,7 @@ async def test_an_order_that_is_chosen_reads_more_and_says_what_it_is_about() ->
 
     assert page.xpath("//tbody//a/@href") == [f"/events/{each.name}" for each in reversed(events[:6])]
     caption = page.xpath("string(//caption)")
-    assert "Newest first" in caption
-    assert "within this page: there are more" in caption
+    assert " events, newest first within this page: there are more" in " ".join(caption.split())
 
 
 async def test_a_search_says_how_many_events_were_read_and_where_it_continues() -> None:
