@@ -216,18 +216,19 @@ def rows_at_the_end(listed: Collection[ReportRow], ended: Mapping[str, ReportRow
     """
     Return the rows of a part: the ``listed`` envelopes, each with the end of its event.
 
-    ``ended`` has the rows of the events that the Import has in the window, by envelope.
+    ``ended`` has the rows of the events that the Import has in the window, by envelope. An event can get the
+    label of the window after its envelope was listed as known: it counts, so its end does.
     """
     rows = list[ReportRow]()
     for row in listed:
-        if row.outcome is not ReportOutcome.STARTED:
-            rows.append(row)
-        elif (end := ended.get(row.envelope_id)) is None:
-            rows.append(replace(row, outcome=ReportOutcome.VANISHED, reason=EVENT_MISSING))
-        else:
+        if (end := ended.get(row.envelope_id)) is not None:
             # What eSAW listed; the event has what eSAW said about the envelope later.
             rows.append(replace(end, status=row.status))
-    known = {row.envelope_id for row in listed if row.outcome is ReportOutcome.STARTED}
+        elif row.outcome is ReportOutcome.STARTED:
+            rows.append(replace(row, outcome=ReportOutcome.VANISHED, reason=EVENT_MISSING))
+        else:
+            rows.append(row)
+    known = {row.envelope_id for row in listed}
     return rows + [row for envelope, row in ended.items() if envelope not in known]
 
 

@@ -137,6 +137,11 @@ def test_an_envelope_whose_event_is_gone_has_vanished() -> None:
     assert (row.outcome, row.reason) == (ReportOutcome.VANISHED, "EventMissing")
 
 
+def test_an_envelope_that_was_listed_as_known_and_has_an_event_of_the_window_is_in_one_row() -> None:
+    end = row_of_ended(a_row(), an_event().archived().build())
+    assert rows_at_the_end([a_row(outcome=ReportOutcome.KNOWN)], {ENVELOPE: end}) == [end]
+
+
 def test_without_the_list_a_part_has_the_events() -> None:
     end = row_of_ended(a_row(), an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus").build())
     assert rows_at_the_end([], {ENVELOPE: end}) == [end]
