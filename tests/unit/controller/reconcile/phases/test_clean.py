@@ -35,6 +35,7 @@ from counterfoil.resources import (
     LastError,
     NoticeState,
     Organization,
+    Origin,
     Phase,
     Sender,
     find_condition,
@@ -3081,3 +3082,95 @@ async def test_a_callback_that_was_counted_before_the_delete_says_nothing_about_
     assert (await scene.reconcile()).status.reason == "DeleteUnanswered"
     hide(scene)
     assert (await scene.reconcile(3)).status.reason == "DeletionAssumed"
+
+
+def finished(scene: ReconcilerScene, when: datetime | None) -> None:
+    """Let eSAW say when the last step of the envelope was finished; None: it does not say."""
+    steps = [] if when is None else [{"FinishedDate": when.isoformat()}]
+    scene.envelope.activities = msgspec.json.encode(steps)
+
+
+def let_it_be_created_again(scene: ReconcilerScene, origin: Origin) -> None:
+    """Remove the event, and let another controller continue with a new one about the same envelope."""
+    del scene.kube.objects[EnvelopeEvent.PLURAL, scene.event.name]
+    builder = an_event().by(origin).created_again(scene.clock.now()).labelled(SENDER_LABEL, "anna")
+    scene.event = builder.build()
+    scene.kube.put(scene.event)
+    scene.restarted()
+
+
+UNKNOWN_EARLIER = "nothing shows whether an event that was removed had archived more of them"
+
+
+@pytest.mark.xfail(strict=True, reason="an archive that returns no manifest has no earlier list")
+@pytest.mark.parametrize(
+    ("origin", "is_time_known"),
+    [(Origin.CALLBACK, True), (Origin.IMPORT, True), (Origin.IMPORT, False), (Origin.MANUAL, False)],
+)
+async def test_an_event_that_may_have_been_created_again_deletes_nothing_if_its_archive_returns_no_files(
+    tmp_path: Path, origin: Origin, is_time_known: bool
+) -> None:
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"})
+    finished(scene, scene.clock.now() if is_time_known else None)
+    async with a_checksum_archive(scene):
+        list_files(scene, document(1, 1), legal=("legal-1",))
+        assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+        scene.observe(an_organization(version=2, cleanup={"policy": "Delete", "after": "1h"}))
+        scene.clock.advance(days=34)
+        let_it_be_created_again(scene, origin)
+        list_files(scene, document(1, 1))
+        kept = (await scene.reconcile()).status
+        assert (kept.phase, kept.reason) == (Phase.SUCCEEDED, "ArchivedAndKept")
+        assert UNKNOWN_EARLIER in (kept.message or "")
+        assert (await retried_by_a_person(scene)).status.reason == "ArchivedAndKept"
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "hours"),
+    [(Origin.CALLBACK, None), (Origin.CALLBACK, 71), (Origin.SWEEP, 6), (Origin.IMPORT, 71)],
+)
+async def test_the_first_event_of_an_envelope_deletes_it_also_if_its_archive_returns_no_files(
+    tmp_path: Path, origin: Origin, hours: int | None
+) -> None:
+    """No event is removed within 72 hours."""
+    scene = ReconcilerScene(tmp_path, an_event().by(origin), cleanup={"policy": "Delete", "after": "168h"})
+    finished(scene, None if hours is None else scene.clock.now() - timedelta(hours=hours))
+    async with a_checksum_archive(scene):
+        assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+        scene.clock.advance(hours=168)
+        scene.restarted()
+        await scene.reconcile(2)
+        assert scene.newest().status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="an archive that returns no manifest has no earlier list")
+async def test_an_event_that_a_person_held_for_long_replaces_no_manifest_that_its_archive_does_not_return(
+    tmp_path: Path,
+) -> None:
+    """Another event of the envelope archived a file that came late, and was removed since."""
+    actions = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
+    scene = ReconcilerScene(tmp_path, actions=actions, cleanup={"policy": "Delete", "after": "1h"})
+    async with a_checksum_archive(scene) as system:
+        assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+        scene.kube.edit(EnvelopeEvent, scene.event.name, {"spec": {"suspend": True}})
+        await scene.reconcile()
+        first = scene.event
+        scene.event = an_event().for_action("workstepFinished").labelled(SENDER_LABEL, "anna").build()
+        scene.kube.put(scene.event)
+        list_files(scene, document(1, 1), legal=("legal-1",))
+        await scene.reconcile()
+        scene.clock.advance(hours=3)
+        assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+        del scene.kube.objects[EnvelopeEvent.PLURAL, scene.event.name]
+        scene.event, stored = first, dict(system.filed)
+        list_files(scene, document(1, 1))
+        scene.clock.advance(days=34)
+        scene.restarted()
+        scene.kube.edit(EnvelopeEvent, first.name, {"spec": {"suspend": False}})
+        await scene.reconcile(2)
+        kept = scene.newest().status
+        assert kept.reason == "ArchivedAndKept"
+        assert UNKNOWN_EARLIER in (kept.message or "")
+        assert system.filed == stored
+    assert scene.envelope.transport.deleted == []
