@@ -28,6 +28,9 @@ from counterfoil.resources.organization import (
 )
 from counterfoil.resources.reopening import end_of, may_be_restarted, may_change
 
+MIN_TTL: Final = timedelta(hours=72)
+"""Shortest time to live of an ended event: the CRD takes none below it."""
+
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
 NOTICE_FRACTION: Final = 4
@@ -145,6 +148,27 @@ def _end_of_ttl(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec
         if _never_existed(event):
             kept = spec.ttl.unknown if kept is None else min(kept, spec.ttl.unknown)
     return None if kept is None else _later(finished, kept)
+
+
+def may_have_been_archived_before(
+    event: EnvelopeEvent, spec: OrganizationSpec, now: datetime, *, is_only: bool
+) -> bool:
+    """
+    Whether an event of the envelope that was removed may have archived it, so that no stored list has its
+    files. ``is_only``: the envelope never has events of other names.
+
+    An event ends after its envelope, and stays for ``MIN_TTL`` after that. So one that is created within that
+    time after the last step is the first of its name. If eSAW does not tell that time, one of a callback is:
+    eSAW repeats a callback for 36 hours. An event of another name does not end, as a rule, before the delete
+    is due. That a person deletes an event earlier is not known here.
+    """
+    created, envelope = event.metadata.creation_timestamp, event.status.envelope
+    finished = envelope.finished_time if envelope is not None else None
+    if finished is None and event.spec.origin is not Origin.CALLBACK:
+        return True
+    if created is None or (finished is not None and created - finished >= MIN_TTL):
+        return True
+    return not is_only and now - created >= spec.cleanup.after + MIN_TTL
 
 
 def forbids_delete(event: EnvelopeEvent) -> bool:

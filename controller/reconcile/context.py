@@ -237,6 +237,12 @@ class ReconcileContext:
         several = self.organization.spec.has_several_events or is_of_a_person(self.event)
         return await self.siblings() if several else ()
 
+    @property
+    def may_have_siblings(self) -> bool:
+        """Whether the envelope may have other events, also of actions that the Organization no longer
+        lists, and of persons, or had some."""
+        return self.organization.may_have_several_events or is_of_a_person(self.event)
+
     async def siblings_before_delete(self) -> tuple[EnvelopeEvent, ...]:
         """
         Return the other events of this envelope, also those of actions that the Organization no longer
@@ -245,7 +251,7 @@ class ReconcileContext:
         They are listed again: a person may have decided about one of them since this run began. Raises
         ``ApiError``, and ``NotProven`` for one that can't be read: it may name a file of the envelope.
         """
-        if not self.organization.may_have_several_events and not is_of_a_person(self.event):
+        if not self.may_have_siblings:
             return ()
         self._siblings = None
         found = await self._sibling_events()

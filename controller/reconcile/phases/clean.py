@@ -64,6 +64,7 @@ from counterfoil.resources import (
     Phase,
     find_condition,
 )
+from counterfoil.resources.archive import VerifyMode
 from counterfoil.resources.envelopeevent import (
     DELETE_REQUESTED_CONDITION,
     DELETE_UNANSWERED,
@@ -77,7 +78,7 @@ from counterfoil.resources.reopening import (
     LATE_FILES_PENDING,
     STILL_ACTIVE,
 )
-from counterfoil.retention import last_question
+from counterfoil.retention import last_question, may_have_been_archived_before
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
@@ -127,9 +128,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return await _incomplete(event, context, gap)
     if (found := doubt(event.status)) is not None:
         return _in_doubt(event, found)
-    cleanup = context.organization.spec.cleanup
-    if cleanup.policy is CleanupPolicy.KEEP or event.status.is_skipped_by_person:
-        kept = await unless_missing(_keep(event, context))
+    if (why := _reason_to_keep(event, context)) is not None:
+        kept = await unless_missing(_keep(event, context, why))
         if kept is not None:
             return kept
         return await _without_envelope(event, context, await _damage(event, context))
@@ -144,6 +144,25 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     damage = await _damage(event, context)
     deleted = await unless_missing(_delete(event, context, damage))
     return deleted if deleted is not None else await _without_envelope(event, context, damage)
+
+
+def _reason_to_keep(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
+    """Return why the envelope stays in eSAW, as the end of a sentence; None: it may be deleted."""
+    if event.status.is_skipped_by_person:
+        return "because a person skipped this event before its last callback"
+    spec = context.organization.spec
+    if spec.cleanup.policy is CleanupPolicy.KEEP:
+        return "as spec.cleanup.policy says"
+    if context.archive.spec.verify is not VerifyMode.CHECKSUM:
+        return None
+    # No manifest can be read there, and a short list of eSAW looks complete.
+    is_only = not context.may_have_siblings
+    if not may_have_been_archived_before(event, spec, context.clock.now(), is_only=is_only):
+        return None
+    return (
+        f"because Archive/{context.archive.name} returns no files: nothing shows whether an event that was "
+        "removed had archived more of them. If it had, its manifest may be replaced"
+    )
 
 
 def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
@@ -253,7 +272,7 @@ def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: Damage
     return not_found(event, f"{_verified_files(event, context, damage)} {not_shown_message(context)}")
 
 
-async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+async def _keep(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Outcome:
     """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
     if _is_expired(event) and (restarted := await _restarted(context)) is not None:
         return restarted
@@ -265,9 +284,6 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     is_short = lacks_known(event, context, listed, siblings)
     if not is_short and (gap := _gap_in(listed, event, context)) is not None:
         return gap
-    why = "as spec.cleanup.policy says"
-    if event.status.is_skipped_by_person:
-        why = "because a person skipped this event before its last callback"
     return _kept(event, context, why, listed, is_short=is_short)
 
 

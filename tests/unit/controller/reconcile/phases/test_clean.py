@@ -3102,7 +3102,6 @@ def let_it_be_created_again(scene: ReconcilerScene, origin: Origin) -> None:
 UNKNOWN_EARLIER = "nothing shows whether an event that was removed had archived more of them"
 
 
-@pytest.mark.xfail(strict=True, reason="an archive that returns no manifest has no earlier list")
 @pytest.mark.parametrize(
     ("origin", "is_time_known"),
     [(Origin.CALLBACK, True), (Origin.IMPORT, True), (Origin.IMPORT, False), (Origin.MANUAL, False)],
@@ -3144,7 +3143,6 @@ async def test_the_first_event_of_an_envelope_deletes_it_also_if_its_archive_ret
         assert scene.newest().status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="an archive that returns no manifest has no earlier list")
 async def test_an_event_that_a_person_held_for_long_replaces_no_manifest_that_its_archive_does_not_return(
     tmp_path: Path,
 ) -> None:
