@@ -144,6 +144,7 @@ async def test_a_forged_folder_under_claimed_names_is_replaced_by_what_esaw_has(
     assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
 
 
+@pytest.mark.xfail(strict=True, reason="a condition accuses eSignAnyWhere, and no file is named")
 @pytest.mark.parametrize("is_sealed", [True, False])
 async def test_a_manifest_without_a_seal_that_names_further_files_is_named_and_not_esaw_accused(
     is_sealed: bool,
@@ -157,6 +158,9 @@ async def test_a_manifest_without_a_seal_that_names_further_files_is_named_and_n
     waits = await archived(scene, event)
     assert isinstance(waits, Pause)
     assert waits.message.startswith("A manifest of this envelope in Archive/")
+    assert f"memory:///{MANIFEST}" in waits.message
+    assert "file-99" in waits.message
+    assert {each.message for each in waits.facts.side_conditions} == {waits.message}
     assert scene.backend.files[MANIFEST] == planted
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import msgspec
 import pytest
 from aiohttp import web
 from cryptography import x509
@@ -560,6 +561,27 @@ def test_a_file_that_was_sent_again_counts_once_and_as_the_newest() -> None:
     for name in "abc":
         sent.forget(name)
     assert sent.memory == 0
+
+
+@pytest.mark.xfail(strict=True, reason="the host name is quoted as a part of the path")
+@pytest.mark.parametrize("told", ["https://dms.müller.example/docs/ä 1", "//dms.müller.example/docs/ä 1"])
+@pytest.mark.parametrize("host", ["dms.müller.example", "dms.xn--mller-kva.example"])
+async def test_a_location_with_an_international_host_name_is_requested_on_this_host(
+    host: str, told: str
+) -> None:
+    requested = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        requested.append((request.method, request.headers["Host"], request.url.raw_path))
+        return httpx.Response(200, stream=httpx.ByteStream(msgspec.json.encode({"location": told})))
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(serve))
+    site = HttpSite("Archive/dms", "the system", "nobody", "spec.http.url", f"https://{host}/in", client)
+    backend = HttpBackend(site, HttpMode.PER_FILE, VerifyMode.READ_BACK, WebhookSignature((), AClock()))
+    await put(backend)
+    await anext(backend.read("a/b.pdf"))
+    await backend.close()
+    assert requested[-1] == ("GET", "dms.xn--mller-kva.example", b"/docs/%C3%A4%201")
 
 
 async def test_a_file_whose_location_is_its_own_name_is_requested_once() -> None:
