@@ -147,7 +147,8 @@ class ManifestFile(ManifestPart, frozen=True):
     One file.
 
     ``name`` is relative to the folder of the manifest, ``fileName`` is the original one; ``size`` in bytes,
-    ``sha256`` in lower-case hex, both of what was read back from the archive; ``location`` is a URI.
+    ``sha256`` in lower-case hex, both of what was read back from the archive, or of what was sent if the
+    archive only confirms checksums; ``location`` is a URI.
     ``signatures`` is the result of the check when the file was archived, null without a check.
     """
 

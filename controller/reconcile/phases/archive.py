@@ -22,7 +22,7 @@ from controller.reconcile.phases.missing_envelope import (
     is_missing,
     was_deleted,
 )
-from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_known_files
+from controller.reconcile.phases.unlisted_files import claimed_files, lacks_known, wait_for_known_files
 from controller.reconcile.signature_policy import (
     ignored_condition,
     is_checked,
@@ -49,6 +49,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.archive import SignaturePolicy as Policy
+from counterfoil.resources.archive import VerifyMode
 from counterfoil.resources.envelopeevent import (
     ESAW_SIGNED_KINDS,
     EVIDENCE_CONDITION,
@@ -88,9 +89,12 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         )
     facts, proven, siblings, unproven = await _earlier_archive(event, layout, context)
     listed = await context.listed()
-    is_claim = bool(unproven) and not lacks_known_file(event.status, listed, siblings)
-    if lacks_known(event, context, listed, (*siblings, *unproven)):
-        return wait_for_known_files(event, context, is_claim=is_claim)
+    if lacks_known(event, context, listed, (*siblings, *([] if unproven is None else [unproven]))):
+        if unproven is None or lacks_known_file(event.status, listed, siblings):
+            return wait_for_known_files(event, context)
+        manifest = context.backend.location(layout.manifest_name)
+        what = claimed_files(context.archive.name, manifest, unproven, listed)
+        return wait_for_known_files(event, context, what=what)
     # Others choose its size, and a run may last for hours.
     del unproven
     filed = await _file_all(event, layout, proven, context)
@@ -115,10 +119,12 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     )
     context.verified = documents
     total = sum(each.size or 0 for each in documents)
+    is_read_back = context.archive.spec.verify is VerifyMode.READ_BACK
+    how = "all read back" if is_read_back else "and confirmed the SHA-256 of each"
     return Done(
         "FilesVerified",
         f"Archive/{context.archive.name} has {counted(len(documents), 'file')} with "
-        f"{counted(total, 'byte')}, all read back.",
+        f"{counted(total, 'byte')}, {how}.",
         facts=PhaseFacts(
             documents=documents,
             archive=ArchiveLocation(
@@ -151,7 +157,7 @@ class _ArchivedFiles:
 
 async def _earlier_archive(
     event: EnvelopeEvent, layout: ArchiveLayout, context: ReconcileContext
-) -> tuple[EnvelopeFacts, ProvenFiles, Collection[EnvelopeEventStatus], Collection[EnvelopeEventStatus]]:
+) -> tuple[EnvelopeFacts, ProvenFiles, Collection[EnvelopeEventStatus], EnvelopeEventStatus | None]:
     """
     Return the facts for the manifest, with the callbacks of an earlier archive of the envelope, what is
     proven about the files in its folder, and the statuses of the envelope's other events. One more stands for
@@ -170,9 +176,9 @@ async def _earlier_archive(
         key=context.signature_checker.public_key,
     )
     if found is None:
-        return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], ()
+        return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], None
     # Of an archived event, too: another one may have archived more since, and been removed.
-    unproven = [] if found.claim is None else [_listed_in(found.claim)]
+    unproven = None if found.claim is None else _listed_in(found.claim)
     found = replace(found, claim=None)
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Pause, PhaseFacts, SideCondition
+from counterfoil.archives.proof import MAX_NAME
 from counterfoil.clock import believed_time
 from counterfoil.esaw.evidence import LOOKS_SHORT, lacks_known_file, looks_short
 from counterfoil.esaw.models import EnvelopeFile
@@ -20,6 +21,9 @@ from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, find_condi
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, KNOWN_FILES_CONDITION, LATE_FILES_UNKNOWN
 
 FILES_NOT_LISTED = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
+
+_CLAIMED = "A manifest of this envelope in Archive/"
+"""Begin of what is said instead if only a manifest without our seal names the files."""
 
 _PENDING = "DocumentsPending"
 _MISSING = "DocumentsMissing"
@@ -47,25 +51,34 @@ def listed_again(status: EnvelopeEventStatus) -> Iterator[SideCondition]:
     if known is not None and known.status == "False":
         yield SideCondition(KNOWN_FILES_CONDITION, "True", "DocumentsListed", message)
     evidence = find_condition(status.conditions, EVIDENCE_CONDITION)
-    if evidence is not None and (evidence.reason, evidence.message) == (_PENDING, FILES_NOT_LISTED):
+    is_short = evidence is not None and evidence.reason == _PENDING
+    if evidence is not None and is_short and evidence.message.startswith((FILES_NOT_LISTED, _CLAIMED)):
         yield SideCondition(EVIDENCE_CONDITION, "True", "DocumentsListed", message)
 
 
+def claimed_files(
+    archive: str, manifest: str, claimed: EnvelopeEventStatus, listed: Collection[EnvelopeFile]
+) -> str:
+    """Return that a manifest without our seal, at the location ``manifest``, names files that are not
+    listed."""
+    ids = {each.file_id for each in listed}
+    missing = min((each.file_id for each in claimed.documents if each.file_id not in ids), default="")
+    named = f", such as {missing[:MAX_NAME]}" if missing else ""
+    return (
+        f"{_CLAIMED}{archive} names files that eSignAnyWhere does not list{named}. It is {manifest}. It has "
+        "no seal of this controller, so nothing proves what it says."
+    )
+
+
 def wait_for_known_files(
-    event: EnvelopeEvent, context: ReconcileContext, *, is_claim: bool = False
+    event: EnvelopeEvent, context: ReconcileContext, *, what: str = FILES_NOT_LISTED
 ) -> Pause | Fail:
     """
     Return the pause until eSAW lists the files again; the failure once ``evidence.wait`` has passed since
     the first list without them.
 
-    ``is_claim``: only a manifest without our seal names them.
+    ``what`` tells how they are known (``claimed_files`` if only a manifest without our seal names them).
     """
-    what = FILES_NOT_LISTED
-    if is_claim:
-        what = (
-            f"A manifest of this envelope in Archive/{context.archive.name} names files that eSignAnyWhere "
-            "does not list. It has no seal of this controller, so nothing proves what it says."
-        )
     now, spec, stored = context.clock.now(), context.organization.spec, event.status.conditions
     known = find_condition(stored, KNOWN_FILES_CONDITION)
     evidence = find_condition(stored, EVIDENCE_CONDITION)
@@ -77,7 +90,7 @@ def wait_for_known_files(
     if now < end and not is_over:
         waits = SideCondition(KNOWN_FILES_CONDITION, "False", _PENDING, what)
         # Only a first statement: that there is one tells also after a re-opening that a list was short.
-        first = SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, FILES_NOT_LISTED)
+        first = SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, what)
         conditions = (waits,) if evidence is not None else (waits, first)
         until = min(end, now + max(spec.retry.initial, now - since))
         return Pause(_PENDING, what, until, facts=PhaseFacts(side_conditions=conditions))

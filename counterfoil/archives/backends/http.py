@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Container, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import ClassVar
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 import msgspec
@@ -383,6 +383,11 @@ def _joined(url: str, location: str) -> str | None:
         joined = urljoin(f"{url}/", location)
         # A control character makes it no address, so before it is quoted.
         httpx.URL(joined)
-        return quote(joined, safe=_UNQUOTED) if origin_of(joined) == origin_of(url) else None
+        if origin_of(joined) != origin_of(url):
+            return None
+        # The host in the spelling of the Archive: an international one that is quoted is another host.
+        own, other = urlsplit(url), urlsplit(joined)
+        rest = joined.removeprefix(f"{other.scheme}://{other.netloc}")
+        return f"{own.scheme}://{own.netloc}{quote(rest, safe=_UNQUOTED)}"
     except (ValueError, httpx.InvalidURL):
         return None

@@ -144,7 +144,6 @@ async def test_a_forged_folder_under_claimed_names_is_replaced_by_what_esaw_has(
     assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
 
 
-@pytest.mark.xfail(strict=True, reason="a condition accuses eSignAnyWhere, and no file is named")
 @pytest.mark.parametrize("is_sealed", [True, False])
 async def test_a_manifest_without_a_seal_that_names_further_files_is_named_and_not_esaw_accused(
     is_sealed: bool,

@@ -3143,7 +3143,6 @@ async def test_the_first_event_of_an_envelope_deletes_it_also_if_its_archive_ret
         assert scene.newest().status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="the condition says that the files were read back")
 async def test_files_that_an_archive_does_not_return_are_not_said_to_be_read_back(tmp_path: Path) -> None:
     scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"})
     async with a_checksum_archive(scene) as system:

@@ -563,7 +563,6 @@ def test_a_file_that_was_sent_again_counts_once_and_as_the_newest() -> None:
     assert sent.memory == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the host name is quoted as a part of the path")
 @pytest.mark.parametrize("told", ["https://dms.müller.example/docs/ä 1", "//dms.müller.example/docs/ä 1"])
 @pytest.mark.parametrize("host", ["dms.müller.example", "dms.xn--mller-kva.example"])
 async def test_a_location_with_an_international_host_name_is_requested_on_this_host(
