@@ -5,7 +5,8 @@ A controller archives callbacks without an Import first. Then it imports envelop
 while callbacks arrive at the same rate. The first four fifths of the Import are measured: its rate, beside
 the plain script of bench (b) with as many envelopes at once; the controller's memory; and how long a callback
 takes. In the last fifth no callback arrives, and the controller is killed again and again. In the end each
-envelope must be in the archive exactly once, and the Import's status must have the true counts.
+envelope must be in the archive and in the report exactly once, and the Import's status must have the true
+counts.
 
 The progress goes to stderr. With the default number it takes about ten minutes; the time grows with the
 number, and with 100,000 it is hours.
@@ -32,10 +33,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from controller.scheduling.fair_queue import share_of_imports
+from counterfoil.archives.layout import REPORTS_FOLDER
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME
 from counterfoil.resources import IMPORT_LABEL, Import, ImportStatus, envelope_id, event_name
 from sandbox.environment.processes import CounterfoilProcess
@@ -241,10 +244,13 @@ def status_errors(status: ImportStatus, count: int, size: int) -> list[str]:
 
 
 def check_archive(root: Path, envelopes: Collection[str]) -> ArchiveCheck:
-    """Read all files below ``root``, those of other envelopes too."""
+    """Read all files below ``root``, those of other envelopes too, but not the report."""
     # The files in the root itself are those of the archive.
     files = {
-        Path(folder, name) for folder, _, names in os.walk(root) for name in names if Path(folder) != root
+        Path(folder, name)
+        for folder, _, names in os.walk(root)
+        for name in names
+        if Path(folder) != root and not Path(folder).is_relative_to(root / REPORTS_FOLDER)
     }
     wanted, found, wrong, size = set(envelopes), Counter[str](), list[str](), 0
     for manifest in [each for each in files if each.name == MANIFEST_NAME]:
@@ -264,6 +270,26 @@ def check_archive(root: Path, envelopes: Collection[str]) -> ArchiveCheck:
     wrong += [f"{each} is in the archive {times} times" for each, times in found.items() if times > 1]
     wrong += [f"{each} belongs to no envelope" for each in files]
     return ArchiveCheck(wrong, size)
+
+
+def report_errors(status: ImportStatus, envelopes: Collection[str]) -> list[str]:
+    """Follow the parts of the report; return each part that is not as the next one says, and each envelope
+    that is not in the report once, as archived."""
+    wrong, found = list[str](), Counter[str]()
+    last, number = status.report_parts, 0
+    wanted = {"location": last.location, "sha256": last.sha256} if last is not None else None
+    while wanted is not None:
+        path = Path(unquote(urlsplit(wanted["location"]).path))
+        content = path.read_bytes() if path.exists() else b"{}"
+        if hashlib.sha256(content).hexdigest() != wanted["sha256"]:
+            return [*wrong, f"{path} is not the part that the next one names"]
+        header, *rows = map(json.loads, content.splitlines())
+        found.update(each["envelopeID"] for each in rows if each["outcome"] == "Archived")
+        wanted, number = header["previous"], number + 1
+    if number != (last.number if last is not None else 0):
+        wrong.append(f"the report has {number} parts")
+    wrong += [f"{each} is in the report {found[each]} times" for each in envelopes if found[each] != 1]
+    return wrong
 
 
 # -- The run -------------------------------------------------------------------------------------------------
@@ -342,6 +368,7 @@ async def measure(
     esaw_memory = ProcessMemory.of(setup.esaw.pid).peak
     await ensure_all_deleted(setup, envelopes)
     checked = await asyncio.to_thread(check_archive, setup.root, envelopes)
+    report_wrong = await asyncio.to_thread(report_errors, status, envelopes)
     return ImportResult(
         count=count,
         rate=measured / (ended - started),
@@ -353,7 +380,7 @@ async def measure(
         without=without,
         beside=beside,
         kills=kills,
-        archive_wrong=checked.wrong,
+        archive_wrong=[*checked.wrong, *report_wrong],
         status_wrong=status_errors(status, count, checked.size),
         esaw_memory=esaw_memory,
     )

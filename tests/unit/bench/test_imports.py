@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from counterfoil.archives.import_report.content import PreviousPart, ReportOutcome
+from counterfoil.archives.layout import REPORTS_FOLDER
 from counterfoil.resources import ImportStatus
-from counterfoil.resources.imports import ImportGroup, ImportWindows
+from counterfoil.resources.imports import ImportGroup, ImportReportParts, ImportWindows
+from tests.support.scenes.import_report import a_part, a_row
 from verification.bench.__main__ import targets
 from verification.bench.imports import (
     LAST_SENT,
@@ -18,6 +21,7 @@ from verification.bench.imports import (
     ages,
     check_archive,
     report,
+    report_errors,
     status_errors,
 )
 
@@ -47,6 +51,29 @@ def test_an_archive_with_each_envelope_once_and_whole_has_nothing_wrong(tmp_path
     archive(tmp_path, "acme/other", "of-a-callback")
     checked = check_archive(tmp_path, [FIRST])
     assert (checked.wrong, checked.size) == ([], len(b"signed"))
+
+
+def test_the_report_is_no_file_too_many_and_has_each_envelope_once(tmp_path: Path) -> None:
+    archive(tmp_path, "acme/first", FIRST)
+    folder = tmp_path / REPORTS_FOLDER / "acme" / "old 1"
+    folder.mkdir(parents=True)
+    previous: PreviousPart | None = None
+    for number, envelope in enumerate((FIRST, SECOND), start=1):
+        part = a_part(a_row(envelope, ReportOutcome.ARCHIVED), number=number, previous=previous)
+        path = folder / part.lines_name
+        path.write_bytes(part.lines)
+        previous = PreviousPart(location=path.as_uri(), sha256=part.sha256)
+    assert previous is not None
+    parts = ImportReportParts(number=2, location=previous.location, sha256=previous.sha256)
+    status = ImportStatus(report_parts=parts)
+    assert check_archive(tmp_path, [FIRST]).wrong == []
+    assert report_errors(status, [FIRST, SECOND]) == []
+    assert report_errors(status, ["third"]) == ["third is in the report 0 times"]
+    assert report_errors(ImportStatus(), [FIRST]) == ["first is in the report 0 times"]
+    changed = replace(status, report_parts=replace(parts, number=3))
+    assert report_errors(changed, [FIRST]) == ["the report has 2 parts"]
+    path.write_bytes(b"")
+    assert report_errors(status, [FIRST]) == [f"{path} is not the part that the next one names"]
 
 
 def test_each_envelope_that_is_missing_double_or_damaged_and_each_file_too_many_is_named(
