@@ -1,0 +1,225 @@
+"""A search lists the envelope of an event that did not archive it: whose key, and does it start again?"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.requests.event_requests import EventRequests
+from controller.resync.event_starter import EventStarter, EventStarts
+from counterfoil.esaw import ApiToken, EsawUserClient, HttpStatusError
+from counterfoil.resources import (
+    IMPORT_LABEL,
+    IMPORT_WINDOW_LABEL,
+    SENDER_LABEL,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    EnvelopeSummary,
+    Origin,
+    Phase,
+    Request,
+    Sender,
+)
+from tests.support.builders import ENVELOPE, KEY, NOON, EventBuilder, a_sender, an_event, known_to_work
+from tests.support.fakes.finding_esaw import key_of
+from tests.support.fakes.reconcile_context import FakeEsawUserClient
+from tests.support.scenes.reconciler import EsawOfOne, ReconcilerScene
+
+IMPORT = {IMPORT_LABEL: "old-stock", IMPORT_WINDOW_LABEL: "window"}
+SEARCHES = [Origin.SWEEP, Origin.IMPORT]
+LISTED_BY = "counterfoil.dev/listed-by"
+
+
+class EsawOfSenders(EsawOfOne):
+    """An eSAW that shows the envelope to some keys only."""
+
+    def __init__(self, envelope: FakeEsawUserClient, keys: set[str]) -> None:
+        super().__init__(envelope)
+        self.keys, self.blind = keys, FakeEsawUserClient()
+        for operation in ("envelope", "files", "configuration", "history"):
+            self.blind.but(operation, HttpStatusError(404, "ERR0007"))
+
+    def as_user(self, token: ApiToken) -> EsawUserClient:
+        return self._envelope if token.reveal() in self.keys else self.blind
+
+
+class SearchScene(ReconcilerScene):
+    """An event of an envelope that eSAW shows to some of the Senders, and searches that list it.
+
+    The key of ``anna``, the default Sender unless the Organization has none, does not show it.
+    """
+
+    def __init__(
+        self, folder: Path, builder: EventBuilder | None = None, *, default: str | None = "anna", **spec: Any
+    ) -> None:
+        given = {"cleanup": {"policy": "Keep"}, **spec}
+        given["defaultSenderRef"] = {"name": default} if default else None
+        super().__init__(folder, builder, noted=default or "", **given)
+        self.shown = EsawOfSenders(self.envelope, set())
+        self.esaw_clients._esaw = self.shown
+        for name in ("ben", "carla"):
+            self.observe(known_to_work(a_sender(name), key_of(name)))
+            self.put_key(name, key_of(name))
+        self.event_starter = EventStarter(self.kube, self.clock, self.metrics, lambda _: None)
+
+    async def lists(
+        self, finder: str, origin: Origin = Origin.SWEEP, status: EnvelopeStatus = EnvelopeStatus.COMPLETED
+    ) -> bool:
+        """Let a search list the envelope with the key of a Sender; return whether it starts the event."""
+        starts = EventStarts(self.organization, "envelopeFinished", origin, None)
+        labels = IMPORT if origin is Origin.IMPORT else None
+        started = await self.event_starter.start(starts, ENVELOPE, status, sender=finder, labels=labels)
+        return started.is_reopened
+
+    async def request(self, request: str) -> None:
+        """Carry out a person's request, as the controller does."""
+        requests, event = EventRequests(self.clock), self.newest()
+        result = await (requests.skip if request == "skip" else requests.retry)(event, Request(request))
+        assert result.change is not None
+        await self.status_writer.store(event, result.change(event.status))
+
+    async def end(self) -> tuple[Phase, str | None]:
+        """Reconcile until the event ends, or waits for a consent."""
+        for _ in range(6):
+            event = await self.reconcile()
+            if event.status.phase.is_final or event.status.phase is Phase.AWAITING_CONSENT:
+                break
+            self.clock.advance(minutes=30)
+        return event.status.phase, event.status.reason
+
+
+@pytest.mark.xfail(strict=True, reason="a failed event stays failed")
+@pytest.mark.parametrize("origin", SEARCHES)
+@pytest.mark.parametrize("default", [None, "anna"])
+@pytest.mark.parametrize("was_tried", [True])
+async def test_the_key_that_listed_an_envelope_reads_it(
+    tmp_path: Path, origin: Origin, default: str | None, was_tried: bool
+) -> None:
+    recorded = an_event().in_phase(Phase.SUCCEEDED, "Recorded").status(completion_time=NOON)
+    scene = SearchScene(tmp_path, None if was_tried else recorded, default=default)
+    scene.shown.keys.add(key_of("ben"))
+    if was_tried:
+        failed = "EnvelopeNotFound" if default else "SenderUnknown"
+        assert await scene.end() == (Phase.FAILED, failed)
+    scene.clock.advance(hours=1)
+    assert await scene.lists("ben", origin)
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert scene.newest().metadata.labels[SENDER_LABEL] == "ben"
+
+
+@pytest.mark.xfail(strict=True, reason="its sender is only the label of any sender")
+@pytest.mark.parametrize("origin", SEARCHES)
+async def test_the_event_that_a_search_creates_is_of_the_sender_whose_key_listed_it(
+    tmp_path: Path, origin: Origin
+) -> None:
+    scene = SearchScene(tmp_path)
+    scene.shown.keys.add(key_of("ben"))
+    scene.kube.objects.pop((EnvelopeEvent.PLURAL, scene.event.name))
+    await scene.lists("ben", origin)
+    assert scene.newest().metadata.labels[LISTED_BY] == "ben"
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+@pytest.mark.xfail(strict=True, reason="a failed event stays failed")
+async def test_a_failed_event_is_tried_once_with_each_key_that_lists_its_envelope(tmp_path: Path) -> None:
+    scene = SearchScene(tmp_path)
+    assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+    started = list[str]()
+    for _ in range(3):
+        for finder in ("anna", "ben", "carla"):
+            scene.clock.advance(hours=6)
+            if await scene.lists(finder):
+                started.append(finder)
+                assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+    assert started == ["ben", "carla"], "the key of the default Sender was tried before"
+
+
+async def test_an_envelope_that_esaw_has_shown_is_not_tried_with_another_key(tmp_path: Path) -> None:
+    shown = an_event().in_phase(Phase.FAILED, "EnvelopeNotFound").status(completion_time=NOON)
+    scene = SearchScene(tmp_path, shown.status(envelope=EnvelopeSummary(status="Completed")))
+    assert not await scene.lists("ben")
+
+
+@pytest.mark.xfail(strict=True, reason="a failed event stays failed")
+async def test_an_event_without_a_sender_starts_with_the_key_that_the_former_default_has(
+    tmp_path: Path,
+) -> None:
+    """The label still names the default Sender of before."""
+    scene = SearchScene(tmp_path, default=None)
+    scene.shown.keys.add(KEY)
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"metadata": {"labels": {SENDER_LABEL: "anna"}}})
+    assert await scene.end() == (Phase.FAILED, "SenderUnknown")
+    assert await scene.lists("anna")
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+@pytest.mark.xfail(strict=True, reason="each search starts it again")
+@pytest.mark.parametrize("origin", SEARCHES)
+@pytest.mark.parametrize("default", [None, "anna"])
+@pytest.mark.parametrize("is_recorded", [True])
+async def test_a_skip_of_an_envelope_that_was_never_seen_holds_against_each_search(
+    tmp_path: Path, origin: Origin, default: str | None, is_recorded: bool
+) -> None:
+    recorded = an_event().in_phase(Phase.SUCCEEDED, "Recorded").status(completion_time=NOON)
+    scene = SearchScene(tmp_path, recorded if is_recorded else None, default=default)
+    scene.shown.keys.add(key_of("ben"))
+    if not is_recorded:
+        await scene.end()
+    await scene.request("skip")
+    skipped = scene.newest().status
+    for finder, status in (("ben", EnvelopeStatus.COMPLETED), ("carla", EnvelopeStatus.REJECTED)):
+        scene.clock.advance(hours=6)
+        assert not await scene.lists(finder, origin, status)
+    assert scene.newest().status == skipped
+    await scene.request("retry")
+    await scene.end()
+    assert scene.newest().status.skipped_time is None
+
+
+async def test_a_callback_after_a_skip_that_fails_again_is_not_started_by_a_search(tmp_path: Path) -> None:
+    scene = SearchScene(tmp_path, default=None)
+    failed = an_event().in_phase(Phase.FAILED, "SenderUnknown")
+    scene.kube.put(failed.status(completion_time=NOON, skipped_time=NOON).build())
+    assert not await scene.lists("ben")
+
+
+@pytest.mark.xfail(strict=True, reason="it waits for the other key")
+@pytest.mark.parametrize("origin", SEARCHES)
+async def test_an_event_that_waits_for_the_default_senders_key_continues_with_the_key_that_lists_it(
+    tmp_path: Path, origin: Origin
+) -> None:
+    scene = SearchScene(tmp_path, default="dora")
+    scene.observe(a_sender("dora"))
+    scene.shown.keys.add(key_of("ben"))
+    assert (await scene.end())[0] is Phase.AWAITING_CONSENT
+    assert not await scene.lists("dora", origin)
+    assert await scene.lists("ben", origin)
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+@pytest.mark.xfail(strict=True, reason="it waits for the other key")
+async def test_an_event_that_waits_for_the_key_of_its_own_sender_starts_once_at_most(tmp_path: Path) -> None:
+    scene = SearchScene(tmp_path, default="dora")
+    scene.observe(a_sender("dora"))
+    assert (await scene.end())[0] is Phase.AWAITING_CONSENT
+    assert [await scene.lists("ben"), await scene.lists("carla")] == [True, False]
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"phase": "AwaitingConsent"}})
+    assert [await scene.lists("ben"), await scene.lists("carla")] == [False, False]
+
+
+@pytest.mark.xfail(strict=True, reason="waits for a Sender that does not exist")
+@pytest.mark.parametrize("default", ["anna"])
+async def test_the_default_sender_reads_what_a_sender_listed_who_does_not_exist_any_more(
+    tmp_path: Path, default: str | None
+) -> None:
+    recorded = an_event().in_phase(Phase.SUCCEEDED, "Recorded").status(completion_time=NOON)
+    scene = SearchScene(tmp_path, recorded, default=default)
+    scene.shown.keys.add(KEY)
+    await scene.lists("ben")
+    scene.cache.delete(Sender, "ben", 10**9)
+    if default:
+        assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+        assert scene.newest().metadata.labels[SENDER_LABEL] == "anna"
+    else:
+        waits = await scene.reconcile()
+        assert (waits.status.reason, waits.status.message) == ("SenderMissing", "Sender/ben does not exist.")
