@@ -138,7 +138,7 @@ class Gauges:
                 fails = notified is not None and notified.status == "False"
                 self.metrics.mail_ready.labels(organization.name).set(0 if fails else 1)
             if (swept := organization.status.sweep) is not None:
-                for result in ("found", "known", "refused"):
+                for result in ("found", "known", "reopened", "refused"):
                     shown = self.metrics.sweep_envelopes.labels(organization.name, result)
                     shown.set(getattr(swept, result))
             reachable = find_condition(conditions, "Reachable")

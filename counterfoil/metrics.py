@@ -265,8 +265,8 @@ class Metrics:
         )
         self.sweep_envelopes = cluster_gauge(
             "counterfoil_sweep_envelopes",
-            "Envelopes that eSignAnyWhere listed to the last sweep, by result: found (an event was created), "
-            "known (it had one), refused (it has none).",
+            "Envelopes that eSignAnyWhere listed to the last sweep, by result. found: an event was created. "
+            "known: it had one. reopened: it had one, which starts again. refused: it has none.",
             ("organization", "result"),
         )
         self.event_seconds = histogram(

@@ -36,6 +36,7 @@ class PhaseFacts:
     archive: ArchiveLocation | None = None
     mismatches: int | None = None
     considered_deliveries: int | None = None
+    not_shown_to: tuple[str, ...] | None = None
     listing_due: datetime | None = None
     """When the files of an envelope that stays in eSAW are listed again; None: never."""
     side_conditions: tuple[SideCondition, ...] = ()

@@ -47,7 +47,6 @@ from counterfoil.resources import (
     Envelope,
     EnvelopeEvent,
     Organization,
-    Origin,
     ResourceInvalid,
     Sender,
     find_condition,
@@ -81,6 +80,12 @@ Sender the event waits only while a draft of the Organization is open; without o
 is open.
 """
 
+
+_SENDER_MAY_HAVE_CHANGED: Final = frozenset(
+    {ENVELOPE_NOT_FOUND, "OtherSenderRecorded", "CauseSolved", "FoundBySweep", "FoundByImport"}
+)
+"""Reasons of events whose sender may have been wrong: the page, a person or a search may have named the
+correct one since."""
 
 _SENDER_NOT_RECORDED: Final = Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
 
@@ -138,8 +143,8 @@ class Preconditions:
 
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
-        if event.status.reason in (ENVELOPE_NOT_FOUND, "OtherSenderRecorded", "CauseSolved"):
-            # The sender may have been wrong; the page or a person may have named the correct one since.
+        known = self.cache.sender_of.get(event.name, "")
+        if event.status.reason in _SENDER_MAY_HAVE_CHANGED or self.cache.senders.get(known) is None:
             self.cache.sender_of.pop(event.name, None)
         name = self.cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
         if isinstance(name, Fail | Wait):
@@ -368,11 +373,6 @@ class Preconditions:
                 return True
         return False
 
-    def _may_be_sender(self, name: str, organization: Organization) -> bool:
-        """Whether a label may name the sender: one of another Organization was set by somebody else."""
-        sender = self.cache.senders.get(name)
-        return sender is None or sender.spec.organization_ref.name == organization.name
-
     async def _look_up_sender(
         self, event: EnvelopeEvent, organization: Organization
     ) -> str | Fail | Wait | None:
@@ -383,14 +383,17 @@ class Preconditions:
         # Two Organizations may be two eSAWs, and both may know an envelope of this id.
         if envelope is not None and envelope.spec.organization_ref.name == organization.name:
             return envelope.spec.sender_ref.name
-        labels = event.metadata.labels
-        found_by = labels.get(LISTED_BY_LABEL)
-        if found_by is None and event.spec.origin in (Origin.SWEEP, Origin.IMPORT):
-            found_by = labels.get(SENDER_LABEL)
-        if found_by is not None and self._may_be_sender(found_by, organization):
+        listed_by, default = (
+            event.metadata.labels.get(LISTED_BY_LABEL, ""),
+            organization.spec.default_sender_ref,
+        )
+        finder = self.cache.senders.get(listed_by)
+        if finder is not None and finder.spec.organization_ref.name == organization.name:
             # A search found it with this sender's key, so this sender may see it.
-            return found_by
-        default = organization.spec.default_sender_ref
+            return listed_by
+        if default is None and listed_by and finder is None:
+            # It waits for this Sender, who may consent again.
+            return listed_by
         if default is None and envelope is not None:
             # The name of an Envelope is the envelope's id, so the page could not store the sender.
             return Fail(

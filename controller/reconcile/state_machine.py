@@ -298,6 +298,7 @@ class _Draft:
             "archive": facts.archive,
             "mismatches": facts.mismatches,
             "considered_deliveries": facts.considered_deliveries,
+            "not_shown_to": facts.not_shown_to,
         }
         self.change(**{field: value for field, value in found.items() if value is not None})
 

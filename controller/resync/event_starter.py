@@ -165,7 +165,8 @@ class EventStarter:
             if not isinstance(event, EnvelopeEvent):
                 return event
             listed = {LISTED_BY_LABEL: sender}
-            if is_started_by_search(event.status, status) and not _has_run_again(event, status, labels):
+            is_started = starts_again(event, status, sender, starts.organization)
+            if is_started and not _has_run_again(event, status, labels):
                 reserved = await self._reserve(starts)
                 listed |= {SENDER_LABEL: sender}
                 if labels:
@@ -177,8 +178,7 @@ class EventStarter:
                     return Started(StartResult.KNOWN, event, is_reopened=True)
                 self._ceilings[starts.organization.name].release(reserved)
                 continue
-            is_new = is_never_shown(event.status) and LISTED_BY_LABEL not in event.metadata.labels
-            if not is_new or await self._with_labels(event, listed) is not None:
+            if not _reads_first(event, sender) or await self._with_labels(event, listed) is not None:
                 return Started(StartResult.KNOWN, event)
         raise Conflict(409, "Conflict", f"other processes write to the event of {envelope} all the time")
 
@@ -269,7 +269,7 @@ class EventStarter:
                 origin=starts.origin,
                 sender=sender,
                 traceparent=step.traceparent,
-                labels=labels,
+                labels={**labels, LISTED_BY_LABEL: sender},
             )
             try:
                 await self.kube.create(EnvelopeEvent, event)
@@ -282,6 +282,36 @@ class EventStarter:
         starts.created += 1
         starts.started += 1
         return True
+
+
+def starts_again(
+    event: EnvelopeEvent, found: EnvelopeStatus, finder: str, organization: Organization
+) -> bool:
+    """Whether a search that lists the event's envelope with the key of the Sender ``finder`` starts the event
+    again: it has ended and may end otherwise, or it waits for a key that is perhaps not the sender's."""
+    return is_started_by_search(event.status, found, finder) or _may_be_of(event, finder, organization)
+
+
+def _may_be_of(event: EnvelopeEvent, finder: str, organization: Organization) -> bool:
+    """
+    Whether an event waits for the consent of the default Sender, eSAW never showed its envelope, and no
+    search started it before. An Envelope that names the default Sender decides in the run.
+
+    With the labels of this search it was not started: the search was killed before it wrote the status.
+    """
+    status, default = event.status, organization.spec.default_sender_ref
+    if status.phase is not Phase.AWAITING_CONSENT or status.envelope is not None or default is None:
+        return False
+    labels = event.metadata.labels
+    known = labels.get(LISTED_BY_LABEL), labels.get(SENDER_LABEL)
+    is_of_other = finder != default.name and not status.is_skipped_by_person
+    return is_of_other and known in ((None, default.name), (finder, finder))
+
+
+def _reads_first(event: EnvelopeEvent, finder: str) -> bool:
+    """Whether ``finder`` is the first Sender who may see the envelope of an event that eSAW does not show."""
+    known, tried = event.metadata.labels.get(LISTED_BY_LABEL), event.status.not_shown_to
+    return is_never_shown(event.status) and (known is None or (known in tried and finder not in tried))
 
 
 def _word(starts: EventStarts) -> str:

@@ -31,6 +31,7 @@ from controller.resync.event_starter import (
     StartForbidden,
     StartResult,
     has_started,
+    starts_again,
 )
 from controller.resync.import_progress import (
     MAX_MESSAGE,
@@ -88,7 +89,6 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.imports import is_of_import, read_window_label
 from counterfoil.resources.naming import EnvelopeId, envelope_id
-from counterfoil.resources.reopening import is_started_by_search
 
 _log = logging.getLogger(__name__)
 
@@ -528,7 +528,10 @@ class ImportRunner:
             self._put_aside(imported, sender.name, SearchFailure("ImportRefused", message[:MAX_MESSAGE]))
         except (TooManyListed, TooManyRequests) as cut:
             _log.warning("eSAW's list is too long for Import/%s: %s", imported.name, cut)
-            message = "eSignAnyWhere lists more envelopes for one week than an Import examines."
+            message = (
+                "eSignAnyWhere lists more envelopes for one week than an Import examines. If they are real, "
+                "create Imports with shorter spans."
+            )
             self._put_aside(imported, sender.name, SearchFailure("EsawListTooLong", message))
         except (EsawError, KeyUnusable) as problem:
             _log.info("Import/%s can't search: %s", imported.name, problem, extra={"sender": sender.name})
@@ -738,7 +741,8 @@ class _WindowSearch:
         try:
             raw = await self.runner.kube.get(EnvelopeEvent, name)
             event = EnvelopeEvent.parse(raw)
-            return Started(StartResult.KNOWN, event, is_started_by_search(event.status, status))
+            is_started = starts_again(event, status, self.sender.name, self.organization)
+            return Started(StartResult.KNOWN, event, is_started)
         except NotFound:
             return Started(StartResult.CREATED)
         except ResourceInvalid:

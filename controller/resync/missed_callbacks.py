@@ -5,9 +5,8 @@ eSAW searches by the time of *sending*, and an envelope may take weeks to sign. 
 look-back, in windows of a day (``controller.resync.envelope_search``).
 
 Each envelope becomes the same deterministic event that its callback would create (``origin: Sweep``), so an
-envelope is never processed twice: events are kept at least for the look-back. An event that ended in Skipped
-starts again, unless a person skipped it or it was settled in the status that the envelope still has. So does
-one that was only recorded, since its action is archived now.
+envelope is never processed twice: events are kept at least for the look-back. Some that have ended start
+again (``counterfoil.resources.reopening`` ``ENDS``).
 
 eSAW chooses what it lists, so a sweep is bounded: in its events by the ceilings of the Organization, of which
 half is left to callbacks, and in hits and requests. The outcome of a sweep that was cut reports it. The next
@@ -82,6 +81,8 @@ class SweepOutcome(NamedTuple):
     """Number of listed envelopes that got no event all the same."""
     known: int = 0
     """Number of listed envelopes whose event the sweep did not change."""
+    reopened: int = 0
+    """Number of events that the sweep started again."""
     cut: str = ""
     """Why the sweep stopped early; empty if it did not."""
     doubts: str = ""
@@ -104,6 +105,8 @@ class SweepOutcome(NamedTuple):
             )
         elif self.created:
             parts.append("Each of them has one now.")
+        if self.reopened:
+            parts.append(f"Events that start again: {self.reopened}.")
         if self.unusable:
             parts.append(
                 "Not searched, since they are suspended or have no key that works: "
@@ -132,6 +135,7 @@ class SweepOutcome(NamedTuple):
             completion_time=now,
             found=self.created,
             known=self.known,
+            reopened=self.reopened,
             refused=self.without_event,
             complete=self.is_complete,
             message=message,
@@ -210,14 +214,15 @@ class MissedCallbackFinder:
         names = {each.name for each in self.cache.senders_of(organization.name)}
         unusable = tuple(sorted(names - {each.name for each in usable}))
         cuts, doubts = ("; ".join(each[:MAX_SENDERS_SHOWN]) for each in (sweep.cuts, sweep.doubts))
+        reopened = sweep.starts.started - sweep.starts.created
         outcome = SweepOutcome(
             sweep.starts.created,
             tuple(sweep.skipped),
             tuple(sweep.refused),
             unusable,
             sweep.without_event,
-            # The others that had an event were started again.
-            sweep.listed_again - (sweep.starts.started - sweep.starts.created),
+            sweep.listed_again - reopened,
+            reopened,
             cuts,
             doubts,
         )

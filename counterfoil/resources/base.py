@@ -31,8 +31,8 @@ IMPORT_WINDOW_LABEL = f"{GROUP}/import-window"
 IMPORT_ENDED_LABEL = f"{GROUP}/import-ended"
 """When an event had ended that an Import starts again. With a later end, it has run since."""
 LISTED_BY_LABEL = f"{GROUP}/listed-by"
-"""The Sender whose key listed the envelope to a search that started the event again, or after eSAW had not
-shown it."""
+"""The Sender whose key listed the envelope to the search that created the event or started it again, or after
+eSAW had not shown it. This key reads it, unless an Envelope names another Sender."""
 REQUEST_LABEL = f"{GROUP}/request"
 REQUEST_REASON_ANNOTATION = f"{GROUP}/request-reason"
 REQUEST_BY_ANNOTATION = f"{GROUP}/request-by"

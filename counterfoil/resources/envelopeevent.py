@@ -307,6 +307,9 @@ class LastError(ResourcePart, frozen=True):
 MAX_ATTEMPT_HISTORY = 10
 """Number of attempts in a status; older ones are removed."""
 
+MAX_NOT_SHOWN_TO = 16
+"""Number of Senders in a status whose keys did not show the envelope. With as many, no search tries more."""
+
 
 class AttemptOutcome(StrEnum):
     """Outcome of an attempt, as in the metric ``counterfoil_attempts_total``."""
@@ -571,6 +574,14 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     ] = None
     last_error: LastError | None = None
     envelope: EnvelopeSummary | None = None
+    not_shown_to: Annotated[
+        tuple[Annotated[str, SENDER_NAME], ...],
+        schema(
+            "Names of the Senders whose keys did not show the envelope. If a search lists it with the key of "
+            "another one, the failed event starts again.",
+            maxItems=MAX_NOT_SHOWN_TO,
+        ),
+    ] = ()
     documents: Annotated[
         tuple[FiledDocument, ...],
         schema("All files of the envelope, and their locations in the archive.", maxItems=MAX_DOCUMENTS),

@@ -901,6 +901,9 @@ class SweepResult(ResourcePart, frozen=True):
             minimum=0,
         ),
     ] = 0
+    reopened: Annotated[
+        int, schema("Number of events that had ended, or waited, and start again.", minimum=0)
+    ] = 0
     refused: Annotated[
         int,
         schema(

@@ -23,6 +23,7 @@ from counterfoil.resources.envelopeevent import (
     ENVELOPE_NOT_FOUND,
     EVIDENCE_CONDITION,
     FINAL_PHASES,
+    MAX_NOT_SHOWN_TO,
     SHORT_LIST_REASONS,
     AttemptOutcome,
     EnvelopeEvent,
@@ -89,6 +90,8 @@ class SearchStart(Enum):
     NEVER = auto()
     IF_CHANGED = auto()
     """If eSAW lists the envelope with another status than the event knows."""
+    WITH_OTHER_KEY = auto()
+    """If it lists the envelope with the key of a Sender that the event was not tried with."""
     ALWAYS = auto()
 
 
@@ -108,6 +111,7 @@ class End(Struct, frozen=True, kw_only=True):
 
 
 _FAILED = End(callback=True, search=SearchStart.NEVER, retry=True, has_envelope=True)
+_WITHOUT_KEY = replace(_FAILED, search=SearchStart.WITH_OTHER_KEY)
 _SKIPPED = replace(_FAILED, search=SearchStart.ALWAYS)
 _SETTLED = replace(_FAILED, search=SearchStart.IF_CHANGED)
 _GIVEN_UP = replace(_FAILED, callback=False)
@@ -125,8 +129,10 @@ ENDS: Final[Mapping[tuple[str, str], End]] = {
     (Phase.SKIPPED, "NoFinishedDocuments"): _SETTLED,
     (Phase.SKIPPED, ARCHIVED_AS_EXPIRED): replace(_SETTLED, keeps_result=True),
     (Phase.SKIPPED, "ArchivedAlready"): replace(_SKIPPED, has_envelope=False),
+    (Phase.FAILED, "SenderUnknown"): _WITHOUT_KEY,
+    (Phase.FAILED, ENVELOPE_NOT_FOUND): _WITHOUT_KEY,
 }
-"""The ends by phase and reason. ``end_of`` has those of a skip, of failures and of other versions."""
+"""The ends by phase and reason. ``end_of`` has those of a skip, of other failures and of other versions."""
 
 
 class _AttemptStart(Protocol):
@@ -217,13 +223,24 @@ def end_of(status: KnownStatus) -> End:
     return ENDS.get((status.phase, status.reason or ""), others.get(status.phase, _FAILED))
 
 
-def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus) -> bool:
-    """Whether a sweep or an Import that lists the envelope with the status ``found`` starts the event again:
-    it ended without an archive and may end otherwise now, or may have to archive the envelope again."""
+def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus, finder: str) -> bool:
+    """
+    Whether a sweep or an Import that lists the envelope with the status ``found``, with the key of the Sender
+    ``finder``, starts the event again: it ended without an archive and may end otherwise now, or may have to
+    archive the envelope again.
+
+    Not after a person's skip, if eSAW never showed the envelope: nothing tells that it changed since.
+    """
+    if status.is_skipped_by_person and status.envelope is None:
+        return False
     is_other = status.envelope is None or status.envelope.status != found
     if not status.phase.is_final:
         return may_be_restarted(status) and is_other
-    search = end_of(status).search
+    # After ``DeadlineExceeded``, the cause decides.
+    search = ENDS.get((status.phase, status.cause), end_of(status)).search
+    if search is SearchStart.WITH_OTHER_KEY:
+        is_tried = finder in status.not_shown_to or len(status.not_shown_to) >= MAX_NOT_SHOWN_TO
+        return status.envelope is None and not is_tried
     return search is SearchStart.ALWAYS or (search is SearchStart.IF_CHANGED and is_other)
 
 

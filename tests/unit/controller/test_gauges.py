@@ -303,15 +303,15 @@ def test_an_import_that_is_paused_has_no_condition_of_which_somebody_is_alarmed(
     assert scrape.shows("import_windows", **labels, state="total") == 0
 
 
-def test_the_last_sweep_shows_what_it_found_knew_and_refused() -> None:
+def test_the_last_sweep_shows_what_it_found_knew_started_again_and_refused() -> None:
     scene = HandlersScene()
-    swept = SweepResult(completion_time=NOON, found=2, known=7, refused=1)
+    swept = SweepResult(completion_time=NOON, found=2, known=7, reopened=3, refused=1)
     organization = an_organization()
     scene.observe(replace(organization, status=replace(organization.status, sweep=swept)))
     scrape = Scrape(scene)
     scrape.gauges.refresh()
     shown = [scrape.shows("sweep_envelopes", organization="acme", result=each) for each in RESULTS]
-    assert shown == [2, 7, 1]
+    assert shown == [2, 7, 3, 1]
 
 
-RESULTS = ("found", "known", "refused")
+RESULTS = ("found", "known", "reopened", "refused")

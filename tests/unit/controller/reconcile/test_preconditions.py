@@ -165,7 +165,7 @@ async def test_the_envelope_of_another_organization_with_the_same_id_reveals_not
 
 async def test_what_the_sweep_found_with_a_senders_key_is_this_senders(scene: PreconditionsScene) -> None:
     scene.cache.senders.put(a_sender("ben"))
-    found = an_event().by(Origin.SWEEP).labelled(SENDER_LABEL, "ben").build()
+    found = an_event().by(Origin.SWEEP).labelled(LISTED_BY_LABEL, "ben").build()
     assert await scene.sender(found) == a_sender("ben")
     scene.cache.sender_of.clear()
     called = an_event().labelled(SENDER_LABEL, "ben").build()
@@ -187,7 +187,7 @@ async def test_a_label_with_a_sender_of_another_organization_reveals_nothing(
 ) -> None:
     scene.organization(defaultSenderRef={"name": "anna"})
     scene.cache.senders.put(a_sender("emil", organization="other"))
-    found = an_event().by(Origin.SWEEP).labelled(SENDER_LABEL, "emil").build()
+    found = an_event().by(Origin.SWEEP).labelled(LISTED_BY_LABEL, "emil").build()
     sender = await scene.sender(found)
     assert isinstance(sender, Sender)
     assert sender.name == "anna"

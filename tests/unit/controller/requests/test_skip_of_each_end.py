@@ -60,11 +60,13 @@ class Starts(NamedTuple):
 
 
 NOTHING = Starts(callback=False, search=False, change=False)
+CALLBACK = Starts(callback=True, search=False, change=False)
 ANYTHING = Starts(callback=True, search=True, change=True)
 CHANGE = Starts(callback=True, search=False, change=True)
 
 AFTER_SKIP = {
-    "not asked": ANYTHING,
+    # A search would tell of no change: the event has no status to compare with.
+    "not asked": CALLBACK,
     "not found": NOTHING,
     EnvelopeStatus.ACTIVE: CHANGE,
     EnvelopeStatus.EXPIRED: CHANGE,
@@ -133,11 +135,11 @@ def starts_of(event: EnvelopeEvent) -> Starts:
     later, status = NOON + timedelta(days=3), event.status
     known = status.envelope.status if status.envelope is not None else EnvelopeStatus.COMPLETED
     same = EnvelopeStatus(known)
-    others = {is_started_by_search(status, each) for each in EnvelopeStatus if each is not same}
+    others = {is_started_by_search(status, each, "ben") for each in EnvelopeStatus if each is not same}
     (by_change,) = others
     return Starts(
         is_started_by_callback(status, received=later, now=later),
-        is_started_by_search(status, same),
+        is_started_by_search(status, same, "ben"),
         by_change,
     )
 
@@ -185,7 +187,9 @@ async def test_the_event_of_a_skip_stays_unless_esaw_does_not_have_the_envelope(
 
 def test_each_end_that_is_no_failure_has_a_row() -> None:
     rows = {*ENDS, (Phase.SKIPPED, "SkippedByRequest")}
-    assert rows == {(phase, reason) for phase, reason in REASONS if phase is not Phase.FAILED}
+    expected = {(phase, reason) for phase, reason in REASONS if phase is not Phase.FAILED}
+    assert {each for each in rows if each[0] != Phase.FAILED} == expected
+    assert rows - expected <= {*REASONS}
 
 
 def test_the_table_and_the_catalogue_agree_which_envelopes_are_gone() -> None:

@@ -225,13 +225,14 @@ async def test_what_a_person_skipped_and_what_is_not_skipped_stays_as_it_is(
     assert (event.status.phase, event.status.reason) == (phase, reason)
 
 
-async def test_a_sweep_asks_for_an_envelope_that_a_person_skipped_before_esaw_was_asked() -> None:
+async def test_a_skip_holds_against_a_sweep_if_esaw_was_never_asked_for_the_envelope() -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE)
-    scene.kube.put(an_ended_event(Phase.SKIPPED, "SkippedByRequest"))
+    skipped = an_event().in_phase(Phase.SKIPPED, "SkippedByRequest")
+    scene.kube.put(skipped.status(completion_time=NOON, skipped_time=NOON).build())
     await scene.swept()
     (event,) = scene.noted()
-    assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
+    assert (event.status.phase, event.status.reason) == (Phase.SKIPPED, "SkippedByRequest")
 
 
 @pytest.mark.parametrize("reason", ["SkippedByRequest", "ArchivedAsExpired", "NoFinishedDocuments"])
@@ -571,7 +572,8 @@ async def test_a_sweep_counts_the_envelopes_whose_events_it_does_not_change() ->
     scene.kube.put(again.status(completion_time=NOON - timedelta(days=1)).build())
     scene.finds("anna", *(numbered(number) for number in range(5)), "no-guid")
     result = (await scene.sweep()).result(NOON)
-    assert (result.found, result.known, result.refused) == (1, 3, 1)
+    assert (result.found, result.known, result.reopened, result.refused) == (1, 3, 1, 1)
+    assert "Events that start again: 1." in (result.message or "")
 
 
 async def test_a_sweep_that_leaves_nothing_out_has_no_message_in_the_status() -> None:

@@ -189,6 +189,7 @@ def test_every_text_of_an_events_status_is_bounded_by_a_constant_or_by_what_it_c
         ".status.lastError.reason",
         ".status.envelope.status",
         ".status.envelope.senderRef.name",
+        ".status.notShownTo[]",
         ".status.archive.ref.name",
         ".status.documents[].sha256",
         ".status.lastRequest.request",
