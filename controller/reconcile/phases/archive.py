@@ -177,8 +177,7 @@ async def _earlier_archive(
     )
     if found is None:
         return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], None
-    # Of an archived event, too: another one may have archived more since, and been removed.
-    unproven = None if found.claim is None else _listed_in(found.claim)
+    unproven = _listed_before(event, found.claim, context.backend.location(layout.manifest_name))
     found = replace(found, claim=None)
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))
@@ -186,6 +185,23 @@ async def _earlier_archive(
     if found.manifest is not None:
         earlier.append(_listed_in(found.manifest))
     return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
+
+
+def _listed_before(event: EnvelopeEvent, claim: Manifest | None, location: str) -> EnvelopeEventStatus | None:
+    """
+    Return what a manifest without our seal, at this location, says that an event of the envelope had listed.
+
+    None: there is none, or it was only damaged. Another event may have archived more since, and been removed,
+    but it archived the files of this event as well. So the event's own manifest was damaged if it lacks one
+    of them and names no larger number.
+    """
+    if claim is None:
+        return None
+    archived = {each.file_id for each in event.status.documents if each.sha256 is not None}
+    named = {each.file_id for each in claim.files}
+    is_own = event.status.archive is not None and event.status.archive.manifest == location
+    is_damaged = is_own and not archived <= named and len(named) <= len(archived)
+    return None if is_damaged else _listed_in(claim)
 
 
 def _listed_in(manifest: Manifest) -> EnvelopeEventStatus:

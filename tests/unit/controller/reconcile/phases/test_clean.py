@@ -370,6 +370,24 @@ async def test_an_archive_that_was_damaged_while_the_delete_was_delayed_is_repai
     assert scene.envelope.transport.deleted == [ENVELOPE]
 
 
+async def test_a_damaged_manifest_that_names_more_files_than_were_archived_stops_the_delete(
+    tmp_path: Path,
+) -> None:
+    """It may be that of another event, which archived a further file and was removed."""
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    await scene.reconcile()
+    manifest = stored(scene, "counterfoil.json")
+    found = msgspec.json.decode(manifest.read_bytes())
+    changed = [{**each, "fileID": f"{each['fileID']}{more}"} for each in found["files"] for more in "xy"]
+    manifest.write_bytes(msgspec.json.encode({**found, "files": changed}))
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "ArchivedFilesChanged"
+    assert (await scene.reconcile()).status.reason == "DocumentsPending"
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "DocumentsMissing"
+    assert scene.envelope.transport.deleted == []
+
+
 async def test_a_retry_months_after_a_refused_delete_believes_no_old_proof(scene: ReconcilerScene) -> None:
     scene.envelope.but("delete", HttpStatusError(403, error_id="ERR0010"))
     assert (await scene.reconcile()).status.phase is Phase.FAILED
