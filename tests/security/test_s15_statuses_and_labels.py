@@ -465,6 +465,78 @@ async def test_no_person_creates_an_event_with_labels_that_steer(
     assert "of the labels counterfoil.dev/..." in said
 
 
+STEERING: tuple[dict[str, str], ...] = (
+    {"counterfoil.dev/import": "old-stock", "counterfoil.dev/import-window": "0123-1"},
+    {"counterfoil.dev/import": "no-such-import"},
+    {"counterfoil.dev/listed-by": "ben"},
+    {"counterfoil.dev/import-ended": "20260701T120000Z"},
+    {"counterfoil.dev/archived": "true"},
+    {"counterfoil.dev/request": "skip"},
+)
+"""Labels with which a controller chooses a key, counts for an Import, removes or skips."""
+
+
+@pytest.mark.xfail(strict=True, reason="the policy exempts the receiver from each label but three")
+@pytest.mark.parametrize("labels", STEERING, ids=str)
+async def test_a_receiver_that_was_taken_over_sets_no_label_but_those_of_a_callback(
+    guarded: GuardedNamespace, labels: dict[str, str]
+) -> None:
+    body = new_event(
+        organization="acme", envelope=ENVELOPE, action="envelopeRejected", sender="ben", labels=labels
+    )
+    assert "of the labels counterfoil.dev/..." in await guarded.refusal_of_create(RECEIVER, body)
+
+
+@pytest.mark.xfail(strict=True, reason="the policy exempts the receiver from each label but three")
+@pytest.mark.parametrize("labels", [*STEERING, {"counterfoil.dev/sender": "ben"}], ids=str)
+async def test_a_receiver_that_was_taken_over_changes_no_label_of_an_event(
+    guarded: GuardedNamespace, labels: dict[str, str]
+) -> None:
+    await guarded.apply(EVENT)
+    said = await guarded.refusal_of_patch(RECEIVER, TARGET, {"metadata": {"labels": labels}})
+    assert "of the labels counterfoil.dev/..." in said
+
+
+async def test_a_receiver_creates_the_event_of_a_callback(guarded: GuardedNamespace) -> None:
+    body = new_event(
+        organization="acme",
+        envelope=ENVELOPE,
+        action="envelopeRejected",
+        sender="ben",
+        traceparent="00-1-2-3",
+    )
+    await guarded.create(RECEIVER, body)
+    await guarded.admin("delete", f"ee/{body['metadata']['name']}")
+
+
+@pytest.mark.xfail(strict=True, reason="the policy exempts the receiver, too")
+async def test_a_receiver_that_was_taken_over_claims_no_event(guarded: GuardedNamespace) -> None:
+    body = new_event(organization="acme", envelope=ENVELOPE, action="envelopeRejected")
+    body["metadata"]["annotations"] = {"counterfoil.dev/claim": "mine"}
+    assert "counterfoil.dev/claim" in await guarded.refusal_of_create(RECEIVER, body)
+
+
+@pytest.mark.xfail(strict=True, reason="the policy exempts the pages from each label but three")
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"counterfoil.dev/request": "reminder"},
+        {"counterfoil.dev/sender": "anna"},
+        {"counterfoil.dev/archived": "true"},
+    ],
+    ids=str,
+)
+async def test_pages_that_were_taken_over_set_no_label_but_those_of_the_spec(
+    guarded: GuardedNamespace, labels: dict[str, str]
+) -> None:
+    sender = a_sender("invented")
+    own = {"counterfoil.dev/organization": sender["spec"]["organizationRef"]["name"]}
+    sender["metadata"]["labels"] = own
+    await guarded.until_accepted(PAGES, "create", "-f", "-", stdin=json.dumps(sender))
+    sender["metadata"]["labels"] = {**own, **labels}
+    assert "of the labels counterfoil.dev/..." in await guarded.refusal_of_create(PAGES, sender)
+
+
 @pytest.mark.parametrize("user", ["writer", "console"])
 @pytest.mark.parametrize(
     "labels",
