@@ -476,7 +476,6 @@ STEERING: tuple[dict[str, str], ...] = (
 """Labels with which a controller chooses a key, counts for an Import, removes or skips."""
 
 
-@pytest.mark.xfail(strict=True, reason="the policy exempts the receiver from each label but three")
 @pytest.mark.parametrize("labels", STEERING, ids=str)
 async def test_a_receiver_that_was_taken_over_sets_no_label_but_those_of_a_callback(
     guarded: GuardedNamespace, labels: dict[str, str]
@@ -487,7 +486,6 @@ async def test_a_receiver_that_was_taken_over_sets_no_label_but_those_of_a_callb
     assert "of the labels counterfoil.dev/..." in await guarded.refusal_of_create(RECEIVER, body)
 
 
-@pytest.mark.xfail(strict=True, reason="the policy exempts the receiver from each label but three")
 @pytest.mark.parametrize("labels", [*STEERING, {"counterfoil.dev/sender": "ben"}], ids=str)
 async def test_a_receiver_that_was_taken_over_changes_no_label_of_an_event(
     guarded: GuardedNamespace, labels: dict[str, str]
@@ -509,14 +507,12 @@ async def test_a_receiver_creates_the_event_of_a_callback(guarded: GuardedNamesp
     await guarded.admin("delete", f"ee/{body['metadata']['name']}")
 
 
-@pytest.mark.xfail(strict=True, reason="the policy exempts the receiver, too")
 async def test_a_receiver_that_was_taken_over_claims_no_event(guarded: GuardedNamespace) -> None:
     body = new_event(organization="acme", envelope=ENVELOPE, action="envelopeRejected")
     body["metadata"]["annotations"] = {"counterfoil.dev/claim": "mine"}
     assert "counterfoil.dev/claim" in await guarded.refusal_of_create(RECEIVER, body)
 
 
-@pytest.mark.xfail(strict=True, reason="the policy exempts the pages from each label but three")
 @pytest.mark.parametrize(
     "labels",
     [
