@@ -324,8 +324,8 @@ def with_import_reasons(problems: Problems) -> Problems:
     merged: dict[str, ReportedProblem] = {}
     for each in problems:
         cause = f"{ProblemKind.IMPORT}/{each.reason}"
-        taken, name = each, each.cause.removeprefix(f"{ProblemKind.IMPORT}/")
-        if name != each.cause != cause:
+        taken, (kind, _, name) = each, each.cause.partition("/")
+        if kind == ProblemKind.IMPORT and name and each.cause != cause:
             is_told = each.reason in (each.notified_reasons or (each.reason,))
             taken = replace(
                 each,

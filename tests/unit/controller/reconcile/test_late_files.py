@@ -469,7 +469,7 @@ def change(scene: KeptScene, kind: type[Any], name: str, **spec: Any) -> None:
 @pytest.mark.parametrize(
     ("hinder", "cause"),
     [
-        (record_only, "only records envelopeFinished"),
+        (record_only, "lists the action envelopeFinished with handling Record"),
         (suspend_the_sender, "spec.suspend of Sender/anna is true"),
         (refuse, "does not permit this"),
         (revoke_the_key, "does not accept the sender's API key"),

@@ -59,8 +59,9 @@ REASON = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")
 NO_REASONS = {"True", "False", "Unknown", "KiB", "MiB", "GiB", "TiB", "PiB"}
 NO_REASONS |= {"IsTruncated", "EncodingType", "NextContinuationToken", "NextMarker", "SessionToken"}
 NO_REASONS |= {"AlreadyExists", "FilesLeftBehind", "NotChecked"}
+NO_REASONS |= {"DeletePending", "EventMissing", "EventRefused", "NoEnvelopeID"}
 """Words that look like reasons: conditions, states, units, the names of elements in answers of object stores,
-and a reason of the API server."""
+a reason of the API server, and those in the report of an Import, which docs/import.md explains."""
 
 
 def said(path: Path, constant: re.Pattern[str] = REASON) -> Iterator[str]:
