@@ -20,7 +20,15 @@ from sandbox.controlplane.binaries import ensure
 from sandbox.node.images import IMAGE, SANDBOX_IMAGE
 from sandbox.node.node import Node
 from sandbox.node.settings import ADDRESS
-from tests.support.console_blocks import ConsoleCommand, Typed, console_commands, missing_lines, report, typed
+from tests.support.console_blocks import (
+    ConsoleCommand,
+    Typed,
+    console_commands,
+    missing_lines,
+    protocol,
+    report,
+    typed,
+)
 from tests.support.neighbours import BUCKET, ESAW_PORT, S3_PORT, Neighbours
 from tests.support.scenes.fresh_clone import fresh_clone
 from tests.support.scenes.release import neighbour
@@ -53,6 +61,7 @@ class Reader:
         own = [ConsoleCommand(self._own(each.text), each.output) for each in commands]
         done = await typed(own, self.clone, self.environment, seconds=PAGE_SECONDS, within=within)
         assert done.status == 0, report(own, done)
+        print(protocol(own, done))
         for command, printed in zip(own, done.printed, strict=True):
             assert missing_lines(command.output, printed) == [], report(own, done)
         return done

@@ -13,13 +13,14 @@ import signal
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryFile
 
 _BLOCK = re.compile(r"^(?P<indent> *)```console\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 _HERE = re.compile(r"<<-?\s*'?(?P<word>[A-Za-z]+)'?")
-_MARK = "@@command {}@@"
-_MARKS = r"^@@command \d+@@$"
+_MARK = "@@command at $EPOCHREALTIME@@"
+_MARKS = r"^@@command at ([\d.]+)@@$"
 _GAP = re.compile(r"…|\s+")
 
 
@@ -33,11 +34,12 @@ class ConsoleCommand:
 
 @dataclass(frozen=True)
 class Typed:
-    """The result of typing commands: all that was printed, by command."""
+    """The result of typing commands: all that was printed, and the seconds that it took, by command."""
 
     status: int
     printed: Sequence[str]
     complaints: str
+    seconds: Sequence[float]
 
 
 def console_commands(page: str) -> list[ConsoleCommand]:
@@ -83,8 +85,9 @@ async def typed(
     ``within`` is a command that runs the bash, with another view of the machine.
     """
     script = ["set -euo pipefail"]
-    for number, command in enumerate(commands):
-        script += [f"printf '\\n{_MARK.format(number)}\\n'", command.text]
+    for command in commands:
+        script += [f'printf "\\n{_MARK}\\n"', command.text]
+    script.append(f'printf "\\n{_MARK}\\n"')
     # Files, not pipes: what is left in the background would hold a pipe open.
     with TemporaryFile() as out, TemporaryFile() as err:
         process = await asyncio.create_subprocess_exec(
@@ -106,8 +109,22 @@ async def typed(
             end_group(process.pid)
         out.seek(0)
         err.seek(0)
-        printed = re.split(_MARKS, out.read().decode(errors="replace"), flags=re.MULTILINE)[1:]
-        return Typed(status, printed, err.read().decode(errors="replace"))
+        parts = re.split(_MARKS, out.read().decode(errors="replace"), flags=re.MULTILINE)
+        times, printed = [float(each) for each in parts[1::2]], parts[2::2]
+        if status == 0:
+            # What follows the last mark is of no command.
+            printed = printed[:-1]
+        took = [end - start for start, end in pairwise(times)]
+        return Typed(status, printed, err.read().decode(errors="replace"), took)
+
+
+def protocol(commands: Sequence[ConsoleCommand], typed: Typed) -> str:
+    """Return the seconds and the first line of each command, and the sum."""
+    lines = [
+        f"{took:7.1f} s  {command.text.splitlines()[0]}"
+        for command, took in zip(commands, typed.seconds, strict=False)
+    ]
+    return "\n".join([*lines, f"{sum(typed.seconds):7.1f} s  in all"])
 
 
 def end_group(leader: int) -> None:

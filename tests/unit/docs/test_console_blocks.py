@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.console_blocks import ConsoleCommand, console_commands, missing_lines, typed
+from tests.support.console_blocks import ConsoleCommand, console_commands, missing_lines, protocol, typed
 
 PAGE = """
 Text.
@@ -68,3 +68,11 @@ async def test_typing_ends_at_the_first_command_that_fails_and_keeps_variables(t
     commands = [ConsoleCommand(each) for each in ("A=1", "echo $A", "sleep 600 & false", "echo never")]
     done = await typed(commands, tmp_path, {"PATH": "/usr/bin:/bin"}, seconds=60)
     assert (done.status, [each.strip() for each in done.printed]) == (1, ["", "1", ""])
+
+
+async def test_the_protocol_has_each_command_that_was_typed_with_its_seconds(tmp_path: Path) -> None:
+    commands = [ConsoleCommand(each) for each in ("echo one", "cat <<END\ntwo\nEND")]
+    done = await typed(commands, tmp_path, {"PATH": "/usr/bin:/bin"}, seconds=60)
+    assert (done.status, [each.strip() for each in done.printed], len(done.seconds)) == (0, ["one", "two"], 2)
+    lines = protocol(commands, done).splitlines()
+    assert [line.partition(" s  ")[2] for line in lines] == ["echo one", "cat <<END", "in all"]
