@@ -34,11 +34,17 @@ async def examined(workers: SignatureWorkers) -> Signatures:
     return await workers.examine(chunks(), SAMPLE.stat().st_size, NO_ANCHORS)
 
 
+def command(process: psutil.Process) -> str:
+    """Return the command of a process; nothing for one that has ended, such as a child of an earlier test."""
+    try:
+        return str(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def forks() -> list[psutil.Process]:
     """Return what the fork server for signatures has forked."""
-    (server,) = [
-        each for each in psutil.Process().children() if "signatures/fork.sock" in str(each.cmdline())
-    ]
+    (server,) = [each for each in psutil.Process().children() if "signatures/fork.sock" in command(each)]
     return [each for each in server.children() if each.status() != psutil.STATUS_ZOMBIE]
 
 
