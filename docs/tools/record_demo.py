@@ -24,6 +24,8 @@ _TABLE = re.compile(r"^  ENVELOPE .*\n(?:  \S.*\n)+", re.MULTILINE)
 _CHECKS = re.compile(r"^\[[ \d.]+ s\] (Checks.*\n(?:  \S.*\n)+)", re.MULTILINE)
 
 _IDS = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+_HASHES = re.compile(r"\b[0-9a-f]{8,16}\b")
+"""Parts of the names of a report's files: hashes, and days. The number of its files depends on the day."""
 _TIMES = re.compile(r"\[[ \d.]+ s\]")
 _NUMBERS = re.compile(r"\d[\d,.]*")
 _BRANCHES = re.compile(r"[ │├└─]+")
@@ -48,11 +50,14 @@ def shape(recording: str) -> Counter[str]:
     """
     Return the lines from the final table on, without ids, numbers, times and the branches of trees.
 
-    Lines before it depend on the speed of the machine, and folders are ordered by random ids.
+    Lines before it depend on the speed of the machine, and folders are ordered by random ids. Files of one
+    report count as one: an Import of some days has one part or two, as the weeks fall.
     """
     final = _IDS.sub("ID", _TIMES.sub("", recording[recording.index("  ENVELOPE ") :]))
+    final = _HASHES.sub("HASH", final)
     lines = (_BRANCHES.sub(" ", _NUMBERS.sub("N", line)).strip() for line in final.splitlines())
-    return Counter(line for line in lines if line)
+    counted = Counter(line for line in lines if line)
+    return Counter({line: 1 if "HASH" in line else count for line, count in counted.items()})
 
 
 def main() -> int:

@@ -16,6 +16,9 @@ RUN = f"""
 [ 42.0 s] The archive of Acme: folder
   └── {GUID}/
       └── lease.pdf  5,998 bytes
+  └── old-stock-2201ef64/
+      ├── part-00001-d945cce6906b1800.csv  583 bytes
+      └── part-00002-f1e7d7868cc3d8ae.csv  1,047 bytes
 
 [ 43.0 s] Checks
   ok        8 of 8  each envelope ended
@@ -58,8 +61,18 @@ def test_a_page_without_a_block_is_refused() -> None:
         ("5,998 bytes", "6,000 bytes"),
         ("  Lease     Anna    Pending\n", ""),
         ("└── ", "├── "),
+        ("d945cce6906b1800", "0123456789abcdef"),
+        ("      ├── part-00001-d945cce6906b1800.csv  583 bytes\n", ""),
     ],
-    ids=["other id", "slower", "other size", "another progress", "another place in the tree"],
+    ids=[
+        "other id",
+        "slower",
+        "other size",
+        "another progress",
+        "another place in the tree",
+        "another hash",
+        "a report of one part",
+    ],
 )
 def test_runs_that_differ_by_chance_have_one_shape(old: str, new: str) -> None:
     assert record_demo.shape(RUN.replace(old, new)) == record_demo.shape(RUN)
@@ -72,8 +85,9 @@ def test_runs_that_differ_by_chance_have_one_shape(old: str, new: str) -> None:
         ("ok   ", "FAILED"),
         ("      └── lease.pdf  5,998 bytes\n", ""),
         ("each envelope ended", "every envelope has ended"),
+        (".csv  ", ".txt  "),
     ],
-    ids=["other result", "failed check", "missing file", "other words"],
+    ids=["other result", "failed check", "missing file", "other words", "another report"],
 )
 def test_runs_that_differ_in_substance_have_different_shapes(old: str, new: str) -> None:
     assert record_demo.shape(RUN.replace(old, new)) != record_demo.shape(RUN)
