@@ -735,7 +735,11 @@ def test_the_policy_of_the_job_for_the_quota_selects_its_pod_and_lets_nobody_in(
 
 
 async def test_only_a_console_with_an_openid_provider_reaches_one(program: Helm) -> None:
-    settings = {"oidcIssuer": "https://login.example.com", "oidcClientId": "c"}
+    settings = {
+        "oidcIssuer": "https://login.example.com",
+        "oidcClientId": "c",
+        "publicUrl": "https://console.example.com",
+    }
     values = {"console": {"settings": settings}, "networkPolicy": {"egress": {"oidc": {"ports": [8443]}}}}
     rendered = await render(program, values)
     assert ports(policy(rendered, "console")["egress"]) == {53, 6443, 8443}
@@ -1345,6 +1349,8 @@ async def test_a_setting_at_its_bound_is_rendered(program: Helm) -> None:
         part: {"settings": {name: _written(bound, hint) for name, bound, hint in _bounded(kind)}}
         for part, kind in PARTS.items()
     }
+    # Each of these times has to be longer than the next one.
+    values["controller"]["settings"] |= {"leaseDuration": "3s", "renewDeadline": "2s"}
     rendered = await render(program, {**values, "console": {"enabled": True, **values["console"]}})
     assert rendered.environment("receiver")["COUNTERFOIL_CONNECTIONS"] == "2"
 

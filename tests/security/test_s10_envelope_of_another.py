@@ -13,7 +13,7 @@ import pytest
 
 from controller.reconcile.outcomes import Fail
 from counterfoil.esaw import new_http_client
-from counterfoil.resources import Envelope, Phase, Sender
+from counterfoil.resources import LISTED_BY_LABEL, Envelope, Phase, Sender
 from counterfoil.resources.envelopeevent import Origin
 from sandbox.esaw import StandIn, User
 from tests.support.builders import ENVELOPE, KEY, AClock, a_sender, an_event, known_to_work
@@ -121,7 +121,8 @@ async def test_the_controller_uses_no_sender_of_another_organization() -> None:
 
 
 async def test_the_label_of_a_sender_who_does_not_see_the_envelope_deletes_nothing(tmp_path: Path) -> None:
-    scene = ReconcilerScene(tmp_path, an_event().by(Origin.SWEEP), noted="ben", defaultSenderRef=None)
+    listed = an_event().by(Origin.SWEEP).labelled(LISTED_BY_LABEL, "ben")
+    scene = ReconcilerScene(tmp_path, listed, noted="ben", defaultSenderRef=None)
     scene.observe(known_to_work(a_sender("ben")))
     scene.kube.put_secret("ben-key", "token", {"token": KEY.encode()})
     for each in ("envelope", "files", "configuration", "delete", "history"):
