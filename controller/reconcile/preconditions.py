@@ -24,7 +24,13 @@ from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Paus
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.backoff import RESYNC_SECONDS, pause_ceiling
-from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE, FIRST_PROBE_PAUSE
+from controller.scheduling.due import (
+    ACTION_NOT_CONFIGURED,
+    ARCHIVE_NOT_PROBED,
+    ARCHIVE_PROBE_OVERDUE,
+    FIRST_PROBE_PAUSE,
+    is_held_by_action,
+)
 from controller.sharding import HeldShards
 from counterfoil.archives.backend import NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveError
@@ -175,21 +181,10 @@ class Preconditions:
         if organization.spec.suspend:
             return Hold("OrganizationSuspended", f"spec.suspend of Organization/{organization.name} is true.")
         rule = organization.spec.rule(event.spec.action)
-        if rule is None:
-            message = (
-                f"spec.actions of Organization/{organization.name} does not list the action "
-                f"{event.spec.action}. List it there, or skip this event."
-            )
-            return Hold("ActionNotConfigured", message)
-        if rule.handling is ActionHandling.RECORD:
-            if not event.status.is_archiving_begun:
-                return RecordOnly()
-            message = (
-                f"spec.actions of Organization/{organization.name} lists the action {event.spec.action} with "
-                "handling Record, but the archiving of this envelope had begun. Set the handling to Archive, "
-                "or skip this event."
-            )
-            return Hold("ActionNotConfigured", message)
+        if is_held_by_action(event, organization.spec):
+            return Hold(ACTION_NOT_CONFIGURED, _why_held(event, organization, is_listed=rule is not None))
+        if rule is not None and rule.handling is ActionHandling.RECORD:
+            return RecordOnly()
         archive = self.cache.archives.get(self.cache.archive_name(event))
         if archive is not None and archive.spec.suspend:
             return Hold("ArchiveSuspended", f"spec.suspend of Archive/{archive.name} is true.")
@@ -383,10 +378,8 @@ class Preconditions:
         # Two Organizations may be two eSAWs, and both may know an envelope of this id.
         if envelope is not None and envelope.spec.organization_ref.name == organization.name:
             return envelope.spec.sender_ref.name
-        listed_by, default = (
-            event.metadata.labels.get(LISTED_BY_LABEL, ""),
-            organization.spec.default_sender_ref,
-        )
+        default = organization.spec.default_sender_ref
+        listed_by = event.metadata.labels.get(LISTED_BY_LABEL, "")
         finder = self.cache.senders.get(listed_by)
         if finder is not None and finder.spec.organization_ref.name == organization.name:
             # A search found it with this sender's key, so this sender may see it.
@@ -407,6 +400,17 @@ class Preconditions:
         if organization.spec.oauth is not None and self._is_young(event) and await self._is_draft_open(event):
             return _SENDER_NOT_RECORDED
         return default.name
+
+
+def _why_held(event: EnvelopeEvent, organization: Organization, *, is_listed: bool) -> str:
+    """Return why an event is held by its action, and what to do."""
+    actions = f"spec.actions of Organization/{organization.name}"
+    if is_listed:
+        return (
+            f"{actions} lists the action {event.spec.action} with handling Record, but the archiving of this "
+            "envelope had begun. Set the handling to Archive, or skip this event."
+        )
+    return f"{actions} does not list the action {event.spec.action}. List it there, or skip this event."
 
 
 def _is_observed(archive: Archive, condition: Condition) -> bool:

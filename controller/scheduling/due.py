@@ -54,7 +54,9 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
     status = event.status
     if status.phase.is_final or has_request(event):
         return None
-    if status.reason == ACTION_NOT_CONFIGURED and not _is_action_listed(event, cache):
+    # Without its Organization the event runs: the preconditions then report that it is missing.
+    owner = cache.organizations.get(event.organization)
+    if status.reason == ACTION_NOT_CONFIGURED and owner is not None and is_held_by_action(event, owner.spec):
         return None
     if is_suspended(event, cache):
         # One run, so that the status shows the suspension; then none until the suspension ends.
@@ -65,10 +67,9 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
         return EPOCH if _key_works(event, cache) else None
     if has_new_delivery(event):
         return EPOCH
-    organization = cache.organizations.get(event.organization)
-    if organization is not None and _lacks_last_question(event, organization.spec, now):
+    if owner is not None and _lacks_last_question(event, owner.spec, now):
         return EPOCH
-    longest = longest_pause(event, organization)
+    longest = longest_pause(event, owner)
     planned = believed_time(status.next_attempt_time, now, ahead=longest)
     return planned or event.metadata.creation_timestamp or EPOCH
 
@@ -143,15 +144,13 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     return (sender is not None and sender.spec.suspend) or (archive is not None and archive.spec.suspend)
 
 
-def _is_action_listed(event: EnvelopeEvent, cache: Cache) -> bool:
-    organization = cache.organizations.get(event.organization)
-    if organization is None:
-        # The event runs: the preconditions then report that it is missing.
-        return True
-    rule = organization.spec.rule(event.spec.action)
+def is_held_by_action(event: EnvelopeEvent, spec: OrganizationSpec) -> bool:
+    """Whether the Organization does not list the event's action, or only records it although archiving had
+    begun."""
+    rule = spec.rule(event.spec.action)
     if rule is None or not event.status.is_archiving_begun:
-        return rule is not None
-    return rule.handling is ActionHandling.ARCHIVE
+        return rule is None
+    return rule.handling is not ActionHandling.ARCHIVE
 
 
 def _key_works(event: EnvelopeEvent, cache: Cache) -> bool:
