@@ -162,10 +162,8 @@ class ImportReportWriter:
         return organization, await self.open_archive(archive)
 
 
-def row_of_event(imported: Import, window: str, event: EnvelopeEvent) -> ReportRow | None:
-    """Return the row of an event of a window; None if the status does not have the window's Sender."""
-    if (search := search_of(imported, window)) is None:
-        return None
+def row_of_event(search: Search, event: EnvelopeEvent) -> ReportRow:
+    """Return the row of an event of a window."""
     status = event.status.envelope.status if event.status.envelope is not None else ""
     return row_of_ended(new_row(search, event.spec.envelope_id, status, ReportOutcome.STARTED), event)
 

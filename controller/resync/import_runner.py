@@ -44,6 +44,7 @@ from controller.resync.import_progress import (
     events_waiting,
     hold,
     next_search,
+    search_of,
     sender_names,
     tally,
     too_many_senders,
@@ -424,10 +425,11 @@ class ImportRunner:
     async def _ended_events(
         self, imported: Import, window: str, labels: str, rows: dict[str, ReportRow]
     ) -> AsyncIterator[EnvelopeEvent]:
-        """Yield the events of a window, and add a row of each."""
+        """Yield the events of a window, and add a row of each if the status has the window's Sender."""
+        search = search_of(imported, window)
         async for event in self.kube.list_readable(EnvelopeEvent, labels=labels):
-            if (row := row_of_event(imported, window, event)) is not None:
-                rows[event.spec.envelope_id] = row
+            if search is not None:
+                rows[event.spec.envelope_id] = row_of_event(search, event)
             yield event
 
     def _delay_report(self, imported: Import, problem: ArchiveError) -> None:
