@@ -23,13 +23,11 @@ from counterfoil.resources.envelopeevent import (
 from counterfoil.resources.imports import read_window_label
 from counterfoil.resources.organization import (
     CHANGEABLE_STATUSES,
+    MIN_TTL,
     EnvelopeStatus,
     OrganizationSpec,
 )
 from counterfoil.resources.reopening import end_of, may_be_restarted, may_change
-
-MIN_TTL: Final = timedelta(hours=72)
-"""Shortest time to live of an ended event: the CRD takes none below it."""
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)

@@ -490,6 +490,15 @@ class SweepSpec(ResourcePart, frozen=True):
     ] = Duration(hours=768)
 
 
+MIN_TTL: Final = Duration(hours=72)
+"""Shortest retention of a final event."""
+
+_TTL_BOUND: Final = duration_bound(
+    f"duration(self) >= duration('{MIN_TTL.total_seconds() / 3600:.0f}h')",
+    "events are kept for 72h or longer, since eSAW may repeat a callback for 36 hours",
+)
+
+
 class Ttl(ResourcePart, frozen=True):
     """Retention of final events. Never below 72h, since eSAW may repeat a callback for 36 hours."""
 
@@ -500,20 +509,14 @@ class Ttl(ResourcePart, frozen=True):
             "below `sweep.lookback`: a sweep recognises an archived envelope by its event. With "
             "policy Delete, an event that a person skipped stays while its envelope can be in eSAW. "
             "Default 792h (33 days).",
-            duration_bound(
-                "duration(self) >= duration('72h')",
-                "events are kept for 72h or longer, since eSAW may repeat a callback for 36 hours",
-            ),
+            _TTL_BOUND,
         ),
     ] = Duration(hours=792)
     failed: Annotated[
         Duration | None,
         schema(
             "Retention of Failed events, as a duration, 72h or more. Default never deleted. Example: 2160h.",
-            duration_bound(
-                "duration(self) >= duration('72h')",
-                "events are kept for 72h or longer, since eSAW may repeat a callback for 36 hours",
-            ),
+            _TTL_BOUND,
         ),
     ] = None
     unknown: Annotated[
@@ -522,10 +525,7 @@ class Ttl(ResourcePart, frozen=True):
             "Retention of Failed events with reason EnvelopeNotFound whose envelope eSAW never "
             "found, as a duration, 72h or more. A shorter `failed` counts for them too. Default "
             "72h.",
-            duration_bound(
-                "duration(self) >= duration('72h')",
-                "events are kept for 72h or longer, since eSAW may repeat a callback for 36 hours",
-            ),
+            _TTL_BOUND,
         ),
     ] = Duration(hours=72)
     imported: Annotated[
@@ -534,10 +534,7 @@ class Ttl(ResourcePart, frozen=True):
             "Retention of Succeeded and Skipped events of an Import, as a duration, 72h or more. They are "
             "kept longer until the Import has counted them, and while a sweep may list their envelopes. "
             "Default 72h.",
-            duration_bound(
-                "duration(self) >= duration('72h')",
-                "events are kept for 72h or longer, since eSAW may repeat a callback for 36 hours",
-            ),
+            _TTL_BOUND,
         ),
     ] = Duration(hours=72)
 
