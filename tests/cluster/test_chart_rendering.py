@@ -1556,15 +1556,6 @@ MISREAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("values", "said"), MISREAD.values(), ids=MISREAD)
-async def test_values_with_which_nothing_would_work_are_refused_with_what_to_type(
-    program: Helm, values: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(HelmError) as refused:
-        await render(program, values, *MONITORING)
-    assert said in str(refused.value)
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -1591,8 +1582,11 @@ async def test_values_beside_those_that_are_refused_are_rendered(
     assert (await render(program, values)).all("Deployment")
 
 
-@pytest.mark.parametrize(("values", "said"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
-async def test_values_that_contradict_each_other_are_refused_with_what_to_type(
+REFUSED = {**CONTRADICTIONS, **MISREAD}
+
+
+@pytest.mark.parametrize(("values", "said"), REFUSED.values(), ids=REFUSED)
+async def test_values_with_which_nothing_would_work_are_refused_with_what_to_type(
     program: Helm, values: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(HelmError) as refused:

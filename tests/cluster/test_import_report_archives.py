@@ -84,13 +84,19 @@ async def test_a_report_is_written_once_and_read_again(kind: str, tmp_path: Path
             await backend.close()
 
 
-async def report_is_written_once(backend: ArchiveBackend) -> None:
+async def searched(backend: ArchiveBackend) -> ImportScene:
+    """An Import whose one window was searched, and whose events have ended."""
     scene = ImportScene()
     scene.opened, scene.signer = backend, a_signer()
     scene.runner = scene.new_runner()
     scene.finds("anna", ENVELOPE, "no-guid")
     await scene.advance()
     scene.finish_all(Phase.FAILED)
+    return scene
+
+
+async def report_is_written_once(backend: ArchiveBackend) -> None:
+    scene = await searched(backend)
     await is_killed(scene)
     scene.runner = scene.new_runner()
     status = await scene.advance()
@@ -107,12 +113,7 @@ async def report_is_written_once(backend: ArchiveBackend) -> None:
 
     # Another program replaces a file: the report waits, and that file stays.
     await backend.put(csv_name(name), once(b"theirs"), tags={}, content_type="text/csv")
-    twin = ImportScene()
-    twin.opened, twin.signer = backend, a_signer()
-    twin.runner = twin.new_runner()
-    twin.finds("anna", ENVELOPE, "no-guid")
-    await twin.advance()
-    twin.finish_all(Phase.FAILED)
+    twin = await searched(backend)
     await twin.advance()
     assert twin.condition("Ready") == ("False", "NameOccupied")
     assert await read(backend, csv_name(name)) == b"theirs"

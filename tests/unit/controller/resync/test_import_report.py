@@ -162,7 +162,7 @@ class KillingBackend(MemoryBackend):
 async def test_a_kill_at_any_upload_leaves_the_files_of_a_run_without_one(
     upload: int, stores_before: bool
 ) -> None:
-    async def run(backend: MemoryBackend) -> ImportScene:
+    async def run(backend: KillingBackend) -> ImportScene:
         scene = ImportScene("anna", "bert")
         scene.backend, scene.signer = backend, a_signer()
         scene.runner = scene.new_runner()
@@ -172,11 +172,11 @@ async def test_a_kill_at_any_upload_leaves_the_files_of_a_run_without_one(
             try:
                 await scene.complete()
             except asyncio.CancelledError:
-                backend.kills_at = 0  # type: ignore[attr-defined]
+                backend.kills_at = 0
                 scene.runner = scene.new_runner()
         return scene
 
-    wanted = await run(MemoryBackend())
+    wanted = await run(KillingBackend())
     killing = KillingBackend()
     killing.kills_at, killing.stores_before = upload, stores_before
     scene = await run(killing)
