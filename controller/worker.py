@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from controller.cache import Cache, version_number
 from controller.reconcile.reconciler import Reconciler
 from controller.resync.resync import Resync
-from controller.scheduling.backoff import LOST_OUTCOME
 from controller.scheduling.event_queue import EventQueue
+from controller.scheduling.retry_policy import LOST_OUTCOME
 from controller.sharding import LeaseLost
 from counterfoil import tracing
 from counterfoil.clock import Clock

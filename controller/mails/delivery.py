@@ -27,7 +27,7 @@ from controller.mails.policy import (
 from controller.mails.problem_tracking import Problems
 from controller.mails.render import MailRenderer, address, message, person_name
 from controller.mails.smtp import MailError, MailServer, MessageRejected, SmtpMailer
-from controller.scheduling.backoff import MAIL_SERVER, REJECTED_MAIL, Backoff
+from controller.scheduling.retry_policy import MAIL_SERVER, REJECTED_MAIL, Backoff
 from counterfoil.clock import Clock, believed_time
 from counterfoil.i18n.problems import ProblemKind, kind_of
 from counterfoil.kube.client import KubeClient

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from controller.outgoing_webhook.policy import AttemptResult, NotDelivered, result_of
-from controller.scheduling.backoff import MAX_RETRY_AFTER
+from controller.scheduling.retry_policy import MAX_RETRY_AFTER
 from counterfoil.clock import Clock
 from counterfoil.http_client import retry_after_seconds, tls_fault
 from counterfoil.untrusted.addresses import ALLOWED, Addresses, is_address_forbidden

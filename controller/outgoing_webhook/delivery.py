@@ -36,9 +36,9 @@ from controller.outgoing_webhook.policy import (
     NotDelivered,
     after_attempt,
 )
-from controller.scheduling.backoff import LOST_OUTCOME, Random, longest_backoff
 from controller.scheduling.due import EPOCH
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
+from controller.scheduling.retry_policy import LOST_OUTCOME, Random, longest_backoff
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, believed_time
 from counterfoil.kube.answers import parse_readable

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from controller.scheduling import backoff
+from controller.scheduling import retry_policy
 from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeEventStatus,
@@ -95,7 +95,12 @@ def result_of(status: int, receiver: str, *, not_before: datetime | None = None)
 
 
 def after_attempt(
-    notice: EventNotice, result: AttemptResult, retry: RetrySpec, *, now: datetime, random: backoff.Random
+    notice: EventNotice,
+    result: AttemptResult,
+    retry: RetrySpec,
+    *,
+    now: datetime,
+    random: retry_policy.Random,
 ) -> EventNotice:
     """Return a pending notice after an attempt: delivered, with the time of the next attempt, or failed."""
     attempts = notice.attempts + 1
@@ -110,14 +115,14 @@ def after_attempt(
         )
     # Not later than now: a clock that was ahead may have written it, and the deadline would never come.
     started, due = min(notice.start_time or now, now), notice.next_attempt_time
-    if due is not None and now - due > backoff.DOWNTIME:
+    if due is not None and now - due > retry_policy.DOWNTIME:
         # The controller was not there, or slow: the receiver's deadline does not count that time.
         started += now - due
     error = LastError(reason=result.reason, message=result.message, time=now)
     failed = replace(notice, attempts=attempts, start_time=started, last_error=error)
-    if result.is_final or backoff.is_deadline_exceeded(started, retry, now=now):
+    if result.is_final or retry_policy.is_deadline_exceeded(started, retry, now=now):
         return replace(failed, state=NoticeState.FAILED, next_attempt_time=None)
-    due = backoff.next_attempt(attempts, retry, now=now, random=random, not_before=result.not_before)
+    due = retry_policy.next_attempt(attempts, retry, now=now, random=random, not_before=result.not_before)
     return replace(failed, next_attempt_time=due)
 
 

@@ -35,7 +35,7 @@ from controller.reconcile.phases.unlisted_files import FILES_NOT_LISTED, listed_
 from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
 from controller.retry.fix_rules import ready_state
 from controller.retry.reopener import Reopener
-from controller.scheduling.backoff import LATE_LIST
+from controller.scheduling.retry_policy import LATE_LIST
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile

@@ -23,7 +23,6 @@ from controller.reconcile.fence import Fence, FencedBackend
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.retry.fix_rules import archive_may_fix
-from controller.scheduling.backoff import RESYNC_SECONDS, pause_ceiling
 from controller.scheduling.due import (
     ACTION_NOT_CONFIGURED,
     ARCHIVE_NOT_PROBED,
@@ -31,6 +30,7 @@ from controller.scheduling.due import (
     FIRST_PROBE_PAUSE,
     is_held_by_action,
 )
+from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
 from controller.sharding import HeldShards
 from counterfoil.archives.backend import NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveError

@@ -27,8 +27,8 @@ from controller.reconcile.state_machine import (
     with_authorized,
 )
 from controller.reconcile.transition_writer import TransitionWriter
-from controller.scheduling.backoff import Random
 from controller.scheduling.due import has_request, is_suspended
+from controller.scheduling.retry_policy import Random
 from counterfoil.clock import Clock
 from counterfoil.kube.status import with_deliveries
 from counterfoil.resources import EnvelopeEvent, Phase, RetrySpec

@@ -27,7 +27,7 @@ from controller.reconcile.outcomes import (
     Skip,
     Wait,
 )
-from controller.scheduling import backoff
+from controller.scheduling import retry_policy
 from controller.scheduling.due import delete_delay
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
@@ -74,7 +74,7 @@ class TransitionInput:
     now: datetime
     generation: int
     retry: RetrySpec
-    random: backoff.Random
+    random: retry_policy.Random
     attempt_start: datetime | None = None
     """Start of the attempt that ended with the outcome; None: now."""
     lead: timedelta = timedelta(0)
@@ -100,7 +100,7 @@ def phase_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetim
     started, due = _stored_start(status, inputs), status.next_attempt_time
     # Until the start of the attempt: its own duration counts, or attempts of hours would have no deadline.
     began = inputs.attempt_start or inputs.now
-    if due is not None and began - due > backoff.DOWNTIME:
+    if due is not None and began - due > retry_policy.DOWNTIME:
         started += began - due
     return max(started, _delete_due(status, inputs) or started)
 
@@ -327,7 +327,7 @@ class _Draft:
         now, retry = self.inputs.now, self.inputs.retry
         started = phase_start(self.status, self.inputs)
         self.set_last_error(outcome)
-        if backoff.is_deadline_exceeded(started, retry, now=now):
+        if retry_policy.is_deadline_exceeded(started, retry, now=now):
             message = (
                 f"Given up in {phase} after {retry.deadline}. The last problem was {outcome.reason}: "
                 f"{outcome.message}"
@@ -335,7 +335,7 @@ class _Draft:
             self.finish(Phase.FAILED, phase, Fail("DeadlineExceeded", message[:MAX_MESSAGE_LENGTH]))
             return
         attempts = self.status.attempts + 1
-        due = backoff.next_attempt(
+        due = retry_policy.next_attempt(
             attempts, retry, now=now, random=self.inputs.random, not_before=outcome.not_before
         )
         self.not_ready(phase, outcome, next_attempt_time=due)

@@ -34,7 +34,7 @@ from controller.requests.request_table import (
     RequestType,
     refusal,
 )
-from controller.scheduling.backoff import USER_REQUEST
+from controller.scheduling.retry_policy import USER_REQUEST
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected

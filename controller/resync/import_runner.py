@@ -52,7 +52,7 @@ from controller.resync.import_progress import (
 )
 from controller.resync.import_report_writer import ImportReportWriter, new_row, row_of_event
 from controller.resync.search_failures import SearchFailure, search_failure
-from controller.scheduling.backoff import Backoff
+from controller.scheduling.retry_policy import Backoff
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.import_report.content import (
     EVENT_REFUSED,

@@ -25,7 +25,7 @@ from controller.resync.event_load import EventLoadCounter
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepOutcome
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.statistics import EventStatistics
-from controller.scheduling.backoff import INCOMPLETE_SWEEP, RESYNC_SECONDS
+from controller.scheduling.retry_policy import INCOMPLETE_SWEEP, RESYNC_SECONDS
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock, age
 from counterfoil.esaw.client import EsawClients

@@ -32,7 +32,7 @@ from controller.retry.fix_rules import (
     sender_may_fix,
 )
 from controller.retry.reopener import Reopener
-from controller.scheduling.backoff import LISTING_AFTER_FIX
+from controller.scheduling.retry_policy import LISTING_AFTER_FIX
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Unavailable

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from controller.cache import Cache
-from controller.scheduling.backoff import longest_backoff
+from controller.scheduling.retry_policy import longest_backoff
 from counterfoil.clock import believed_time
 from counterfoil.esaw.evidence import may_list_more
 from counterfoil.resources import (

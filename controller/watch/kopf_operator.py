@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import kopf
 
-from controller.scheduling.backoff import KOPF_REQUEST
+from controller.scheduling.retry_policy import KOPF_REQUEST
 from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.reflector import WATCHED_KINDS, Reflector
 from counterfoil.resources import FINAL_PHASES, GROUP, VERSION, Resource

@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from controller.scheduling.backoff import next_attempt
+from controller.scheduling.retry_policy import next_attempt
 from counterfoil.resources import Archive, RetrySpec, is_condition_true, to_json_dict
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, RecordedRequest

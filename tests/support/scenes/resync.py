@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from controller.resync.resync import Resync
-from controller.scheduling.backoff import RESYNC_SECONDS
+from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.esaw import (
     ApiToken,
     EsawClient,

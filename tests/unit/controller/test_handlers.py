@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from controller.scheduling.backoff import LOST_OUTCOME
 from controller.scheduling.event_queue import concurrency_limits
+from controller.scheduling.retry_policy import LOST_OUTCOME
 from controller.worker import REQUEUE_SECONDS
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.status import Superseded

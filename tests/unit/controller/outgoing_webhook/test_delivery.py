@@ -11,7 +11,7 @@ import pytest
 from controller.access import secret_cache
 from controller.outgoing_webhook import delivery
 from controller.outgoing_webhook.delivery import CONCURRENT_NOTICES
-from controller.scheduling.backoff import Backoff
+from controller.scheduling.retry_policy import Backoff
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.resources import EnvelopeEvent, NoticeState, Phase
 from tests.support.builders import an_organization

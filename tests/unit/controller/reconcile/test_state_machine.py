@@ -31,7 +31,7 @@ from controller.reconcile.state_machine import (
     with_authorized,
     with_bare_documents,
 )
-from controller.scheduling.backoff import DOWNTIME
+from controller.scheduling.retry_policy import DOWNTIME
 from counterfoil.durations import Duration
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,

@@ -14,7 +14,7 @@ from controller.event_recorder import EventRecorder
 from controller.requests.event_requests import EventRequests
 from controller.requests.request_table import RequestResult, RequestTable, RequestType
 from controller.requests.user_requests import MAX_BROKEN_ATTEMPTS, MAX_CONCURRENT_REQUESTS, UserRequests
-from controller.scheduling.backoff import USER_REQUEST
+from controller.scheduling.retry_policy import USER_REQUEST
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.kube.errors import Rejected, TooLarge, Unavailable
 from counterfoil.kube.status import StatusWriter

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from controller.resync.missed_callbacks import SweepOutcome
 from controller.resync.resync import PROBE_SECONDS
-from controller.scheduling.backoff import INCOMPLETE_SWEEP
+from controller.scheduling.retry_policy import INCOMPLETE_SWEEP
 from counterfoil.clock import WallClock
 from counterfoil.esaw import (
     new_http_client,

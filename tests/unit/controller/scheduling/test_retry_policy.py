@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.scheduling.backoff import is_deadline_exceeded, next_attempt
+from controller.scheduling.retry_policy import is_deadline_exceeded, next_attempt
 from counterfoil.durations import Duration
 from counterfoil.resources import RetrySpec
 from tests.support.builders import NOON
