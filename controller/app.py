@@ -55,7 +55,7 @@ from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
-from controller.retry.on_fix import FailedEventRetrier
+from controller.retry.failed_events import FailedEventRetrier
 from controller.retry.reopener import LateSenderFinder, Reopener
 from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.retry.on_fix import FailedEventRetrier
+from controller.retry.failed_events import FailedEventRetrier
 from controller.retry.reopener import Reopener
 from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
 from counterfoil.kube.status import StatusWriter
