@@ -19,7 +19,7 @@ from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import PagesSettings, load
 from counterfoil.untrusted.addresses import ALLOWED, allowed_addresses
 from webhook.http_server.process import HttpProcess, page_rates, run_process
-from webhook.pages.consent import ConsentService
+from webhook.pages.code_exchange import ConsentService
 from webhook.pages.cookies import FlowCookies
 from webhook.pages.handler import PageHandler
 from webhook.pages.limits import ESAW_LIMITS, PageLimits

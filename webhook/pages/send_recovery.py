@@ -24,7 +24,7 @@ from counterfoil.esaw import EsawClients, EsawError, drafts
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Rejected
 from counterfoil.resources import Organization, is_condition_true
-from webhook.pages.consent import ConsentService
+from webhook.pages.code_exchange import ConsentService
 from webhook.pages.limits import PageLimits
 from webhook.pages.send import DraftSender, SendJob
 from webhook.pages.send_lease import SendLease, SendLeases

@@ -28,7 +28,7 @@ from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuck
 from webhook.http_server.request_headers import is_from
 from webhook.http_server.responses import PageResponse
 from webhook.pages import form_fields
-from webhook.pages.consent import Consent, ConsentService
+from webhook.pages.code_exchange import Consent, ConsentService
 from webhook.pages.cookies import FlowCookies, FormSession, OAuthFlow, PageUrls
 from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import PageLimits

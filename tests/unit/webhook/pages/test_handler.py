@@ -25,7 +25,7 @@ from tests.support.scenes.console_parts import a_sender_that
 from tests.support.servers.trace_collector import trace_collector
 from webhook.http_server.process import page_rates
 from webhook.http_server.server import public_server
-from webhook.pages.consent import ConsentService
+from webhook.pages.code_exchange import ConsentService
 from webhook.pages.cookies import FlowCookies
 from webhook.pages.handler import PageHandler
 from webhook.pages.limits import PageLimits

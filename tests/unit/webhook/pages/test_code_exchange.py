@@ -18,7 +18,7 @@ from counterfoil.sealing import SECRET_KEY, Sealing, key_id_of
 from tests.support.builders import ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from webhook.http_server.errors import HttpErrorKind, PageError
-from webhook.pages.consent import Consent, ConsentService
+from webhook.pages.code_exchange import Consent, ConsentService
 from webhook.pages.cookies import OAuthFlow
 from webhook.pages.errors import PageErrorKind
 
