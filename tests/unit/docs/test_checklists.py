@@ -363,6 +363,7 @@ ADDITIONS: Mapping[str, Addition] = {
                 ', corrected_by = ["Archive"], server = "archive"',
             ),
             inserted("docs/contributing/waiting.md", "`SettingsInvalid`, `ClockWrong`", "`ShelfBroken`, "),
+            inserted("docs/contributing/advice.md", "| `NotProven` |", "| `ShelfBroken` | untried | |\n"),
             inserted(
                 "controller/reconcile/error_policy.py",
                 "    OutcomeRule(\n        _is_instance(ApiError),\n",
@@ -375,6 +376,7 @@ ADDITIONS: Mapping[str, Addition] = {
             f"{REASONS}::test_every_language_has_all_words_and_no_others",
             f"{REASONS}::test_what_corrects_the_cause_is_decided_for_each_reason_with_which_events_wait_or_fail",
             "tests/unit/docs/test_waiting.py::test_each_reason_of_something_that_waits_is_in_a_row",
+            "tests/unit/docs/test_advice.py::test_each_reason_has_one_row_in_the_order_of_the_catalogue",
             f"{DOCS}::test_the_page_of_reasons_is_up_to_date",
         ),
     ),
