@@ -27,6 +27,7 @@ from webhook.pages.rendering import PageRenderer
 from webhook.pages.send import DraftSender
 from webhook.pages.send_lease import SendLeases
 from webhook.pages.send_recovery import SendRecovery
+from webhook.pages.sent_hits import SentHits
 from webhook.pages.views import PageViews, failed_returns
 
 
@@ -47,7 +48,13 @@ async def serve(
         send_leases = SendLeases(kube, sealing, clock, attempt_seconds=max(1, round(attempt)))
         consent_service = ConsentService(kube, sealing, clock)
         draft_sender = DraftSender(
-            kube, send_leases, clock, attempt_seconds=attempt, limits=limits, monotonic=monotonic
+            kube,
+            send_leases,
+            clock,
+            attempt_seconds=attempt,
+            limits=limits,
+            sent_hits=SentHits(limits),
+            monotonic=monotonic,
         )
         renderer = PageRenderer()
         views = PageViews(

@@ -14,6 +14,13 @@ MAX_ENVELOPE_WRITES: Final = 16
 """Maximum number of Envelopes that are read or written concurrently: half of the connections, so that the
 others stay free while a bulk is recorded."""
 
+MAX_QUESTIONS: Final = 4
+"""Maximum number of concurrent questions to eSAW about what one draft became."""
+
+MAX_SHARED_QUESTIONS: Final = 8
+"""Maximum number of concurrent questions beyond the first one of each draft, over all drafts of an
+Organization. No draft waits for the questions of another one, and most connections to eSAW stay free."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PageLimits(HttpLimits):
@@ -102,6 +109,10 @@ class PageLimits(HttpLimits):
     confirmations: int = 200
     """Maximum number of questions to eSAW in one pass: who sent an envelope or a bulk that was found. The
     next pass asks about others."""
+
+    remembered_questions: int = 10_000
+    """Maximum number of questions that confirmed nothing and that a process remembers: two searches of
+    ``search_hits``. The next pass asks them after the others."""
 
     clock_skew_seconds: float = 900.0
     """Maximum time by which eSAW's clock may be behind Counterfoil's in the time of a sent envelope."""

@@ -34,11 +34,16 @@ from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
 from webhook.pages.metadata import DraftMetadataUnreadable, merged
 from webhook.pages.send_lease import SendLease, SendLeases
+from webhook.pages.sent_hits import SearchedUser, SentHits, is_same_address
 
 _log = logging.getLogger(__name__)
 
 SHARE_OF_SENDING = 0.75
 """Share of an attempt's time after which sending stops, so that it ends before another one may begin."""
+
+SHARE_OF_QUESTIONS = 0.7
+"""Share of an attempt's time after which eSAW is not asked any more who sent what a search found. One
+envelope of the user is enough for the answer to the person, and the recovery asks about the others."""
 
 SHARE_OF_RECORDING = 0.2
 """Share of an attempt's time for writing the Envelopes of a sent draft while its person waits. After that the
@@ -52,9 +57,6 @@ SEARCH_OVERLAP = timedelta(seconds=1)
 
 MIN_SEARCH = timedelta(seconds=10)
 """Time of sending that is not split further."""
-
-MAX_UNREADABLE = 5
-"""Maximum number of envelopes of one search that can't be read; then eSAW itself is the cause."""
 
 T = TypeVar("T")
 
@@ -79,6 +81,7 @@ class DraftSender:
     clock: Clock
     attempt_seconds: float
     limits: PageLimits
+    sent_hits: SentHits
     monotonic: Callable[[], float]
     _writes: asyncio.Semaphore = field(
         init=False, default_factory=lambda: asyncio.Semaphore(MAX_ENVELOPE_WRITES)
@@ -102,13 +105,15 @@ class DraftSender:
         send_lease = await self._acquire_lease(job)
         if send_lease.is_sent:
             return self._has_tags(job, send_lease)
-        end = asyncio.get_running_loop().time() + self.attempt_seconds * SHARE_OF_SENDING
+        now = asyncio.get_running_loop().time()
+        end = now + self.attempt_seconds * SHARE_OF_SENDING
+        end_of_questions = now + self.attempt_seconds * SHARE_OF_QUESTIONS
         is_draft = await self._prepare(job, send_lease, end)
         try:
             async with asyncio.timeout_at(end):
                 envelopes = await self._send(job, send_lease) if is_draft else ()
                 if not envelopes:
-                    await self._complete_or_raise(job, send_lease)
+                    await self._complete_or_raise(job, send_lease, end_of_questions)
         except TimeoutError:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, "the attempt took too long") from None
         except ApiError as problem:
@@ -137,12 +142,16 @@ class DraftSender:
         )
         await self.send_leases.complete(send_lease, envelopes[0])
 
-    async def complete(self, job: SendJob, send_lease: SendLease) -> bool:
+    async def complete(self, job: SendJob, send_lease: SendLease, *, until: float | None = None) -> bool:
         """
         Record the sender of a draft that is gone; False when eSAW shows no envelope that may be the draft.
 
         The Lease is completed when one of them is certainly this draft. Otherwise it stays open: eSAW may not
-        show the envelope yet, so the recovery checks again. Raises ``EsawError``, ``ApiError``.
+        show the envelope yet, so the recovery checks again. What is confirmed is recorded at once, so a call
+        that was ended by its time is continued by the next. ``until`` is the event loop's time at which the
+        questions who sent a hit end; None: they have no end.
+
+        Raises ``EsawError``, ``ApiError``, and ``TimeoutError`` if no envelope was found in that time.
         """
         if await self._kept_its_id(job):
             await self.record(send_lease, (job.draft,))
@@ -163,14 +172,24 @@ class DraftSender:
             if not hit.bulk_parent and hit.envelope in known and known[hit.envelope].draft_id == job.draft:
                 await self.send_leases.complete(send_lease, hit.envelope)
                 return True
-        new = await self._sent_by(job.user, email or "", [hit for hit in hits if hit.envelope not in known])
-        await self._for_each(
-            new,
-            lambda hit: self._create_envelope(
-                send_lease, hit.envelope, draft=job.draft if hit.bulk_parent == job.draft.lower() else None
-            ),
-        )
-        return bool(new) or any(spec.draft_id in {None, job.draft} for spec in known.values())
+
+        async def record(hit: SentHit) -> None:
+            draft = job.draft if hit.bulk_parent == job.draft.lower() else None
+            await self._create_envelope(send_lease, hit.envelope, draft=draft)
+
+        is_known = any(spec.draft_id in {None, job.draft} for spec in known.values())
+        try:
+            has_new = await self.sent_hits.record_own(
+                SearchedUser(job.organization.name, job.user, email or ""),
+                [hit for hit in hits if hit.envelope not in known],
+                lambda own: self._for_each(own, record),
+                until=until,
+            )
+        except TimeoutError:
+            if not is_known:
+                raise
+            return True
+        return has_new or is_known
 
     # -- One attempt ----------------------------------------------------------------------------------------
 
@@ -274,9 +293,9 @@ class DraftSender:
             # eSAW may still process the call.
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, "the draft is still there")
 
-    async def _complete_or_raise(self, job: SendJob, send_lease: SendLease) -> None:
+    async def _complete_or_raise(self, job: SendJob, send_lease: SendLease, until: float) -> None:
         try:
-            is_completed = await self.complete(job, send_lease)
+            is_completed = await self.complete(job, send_lease, until=until)
         except EsawError as problem:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
         if not is_completed:
@@ -323,9 +342,9 @@ class DraftSender:
             # In doubt it is not the user's own; the search finds what the user sent.
             _log.warning("eSAW does not name the sender of an envelope", extra=_log_fields(job))
             return False
-        if _is_same_address(email, job.sender.spec.email):
+        if is_same_address(email, job.sender.spec.email):
             return True
-        if _is_same_address(email, (await job.user.whoami()).email):
+        if is_same_address(email, (await job.user.whoami()).email):
             return True
         _log.warning("a draft has the id of an envelope of another sender", extra=_log_fields(job))
         return False
@@ -354,39 +373,6 @@ class DraftSender:
                 "a search for a sent draft has too many hits; not all are used", extra=_log_fields(job)
             )
         return list(hits)[: self.limits.search_hits]
-
-    async def _sent_by(self, user: EsawUserClient, email: str, hits: Sequence[SentHit]) -> list[SentHit]:
-        """
-        Return those of the hits that this address sent. One question for each bulk: its envelopes have one
-        sender.
-
-        The filter is eSAW's; an envelope that somebody shares with the user must not count as the user's own.
-        One that can't be read is left out, and the next search asks again. Raises ``EsawError`` if none of
-        the user's own was found among the others.
-        """
-        sources = dict.fromkeys(hit.bulk_parent or hit.envelope for hit in hits)
-        asked = set(list(sources)[: self.limits.confirmations])
-        examples = {hit.bulk_parent or hit.envelope: hit.envelope for hit in hits}
-        own: set[str] = set()
-        problems: list[EsawError] = []
-        for source in asked:
-            try:
-                sender = (await user.envelope(examples[source])).sender
-            except EsawError as problem:
-                _log.warning("an envelope that eSAW lists as sent can't be read: %s", problem)
-                if isinstance(problem, HttpStatusError) and problem.status == 401:
-                    raise
-                if not _is_not_shown(problem):
-                    problems.append(problem)
-                if len(problems) > MAX_UNREADABLE:
-                    break
-                continue
-            if sender is not None and _is_same_address(sender.email, email):
-                own.add(source)
-        if problems and not own:
-            # It may be the one that was looked for.
-            raise problems[0]
-        return [hit for hit in hits if (hit.bulk_parent or hit.envelope) in own]
 
     async def _existing_spec(self, envelope: str) -> EnvelopeSpec | None:
         """Return the spec of the stored Envelope; None if there is none that lasts: it is being deleted, or
@@ -466,11 +452,6 @@ class DraftSender:
             raise problems[0]
 
 
-def _is_not_shown(problem: EsawError) -> bool:
-    """Whether eSAW itself, and not a proxy, says that the user may not read an envelope."""
-    return isinstance(problem, HttpStatusError) and problem.has_own_form and problem.status in {403, 404}
-
-
 def _as_page_error(problem: EsawError) -> PageError:
     if not isinstance(problem, HttpStatusError) or problem.is_missing_draft:
         return from_esaw(problem)
@@ -489,7 +470,3 @@ def _log_sent(envelopes: Sequence[str], fields: Mapping[str, str]) -> None:
 
 def _log_fields(job: SendJob) -> dict[str, str]:
     return {"organization": job.organization.name, "sender": job.sender.name}
-
-
-def _is_same_address(one: str | None, other: str | None) -> bool:
-    return bool(one) and (one or "").lower() == (other or "").lower()

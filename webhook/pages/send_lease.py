@@ -158,6 +158,18 @@ class SendLease:
         started = believed_time(self.renewed, now) or self.written or self.renewed
         return now - started > timedelta(seconds=self.seconds if after is None else after)
 
+    def is_repeated(self, now: datetime) -> bool:
+        """
+        Whether the recovery may search beside the current attempt, which is not the first.
+
+        The first attempt has ended, since its time has passed twice. A later one sends nothing before it saw
+        that the draft still exists, and then the recovery does not search. If that attempt sends the draft
+        just then, the sender is recorded all the same, at worst without the id of the draft. The Envelopes of
+        a bulk have one writer at a time.
+        """
+        time_of_first = timedelta(seconds=2 * self.seconds)
+        return not self.is_sent and not self.is_first_attempt and now - self.started > time_of_first
+
 
 @dataclass(frozen=True)
 class SendLeases:

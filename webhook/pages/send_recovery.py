@@ -5,7 +5,9 @@ Every replica runs this periodically; every step can be repeated. The recovery n
 exists waits for its user, and a draft that is gone gets its sender recorded. Old Leases are deleted.
 
 A Lease that has the envelopes of a bulk needs neither eSAW nor a key. For any other, eSAW is searched: again
-and again, since the search may lag, at intervals that double once it found something.
+and again, since the search may lag, at intervals that double once it found something. A person who tries
+again and again does not stop that: the search also runs beside a repeated attempt, and each continues what
+the other recorded.
 
 Each Lease is recovered on its own, with its own limit of time and its own pauses: one that fails or hangs
 delays no other. A Lease is given up by what eSAW or the API server answered, never by its age: hours in which
@@ -131,7 +133,10 @@ class SendRecovery:
         if lease.is_completed:
             return lease.is_expired(now, after=self.limits.lease_kept_seconds)
         tries = self._tries.get(lease.uid)
-        return lease.is_expired(now) and (tries is None or self.clock.monotonic() >= tries.next_at)
+        if tries is not None and self.clock.monotonic() < tries.next_at:
+            return False
+        # A person who tries again and again holds the Lease of a draft all the time.
+        return lease.is_expired(now) or lease.is_repeated(now)
 
     async def _try(self, lease: SendLease) -> None:
         """Try one Lease within its limit of time; decide when to try again, or give it up."""
@@ -171,7 +176,8 @@ class SendRecovery:
         if answer is _Answer.UNKNOWN:
             return self._pause(lease)
         tries = self._tries.setdefault(lease.uid, _Tries(0.0))
-        if tries.followed >= self.limits.given_up_seconds:
+        # The Lease of a person who is sending the draft stays, or another click could send it, too.
+        if tries.followed >= self.limits.given_up_seconds and lease.is_expired(self.clock.now()):
             if answer is _Answer.NOTHING:
                 fields = {"organization": lease.organization, "sender": lease.sender}
                 _log.warning("an attempt to send a draft is given up: nothing was sent", extra=fields)

@@ -18,6 +18,7 @@ from webhook.pages.limits import PageLimits
 from webhook.pages.send import DraftSender, SendJob
 from webhook.pages.send_lease import SendLease, SendLeases
 from webhook.pages.send_recovery import SendRecovery
+from webhook.pages.sent_hits import SentHits
 
 ATTEMPT = 2.0
 """Seconds of an attempt; a fifth of it is for the Envelopes."""
@@ -92,7 +93,13 @@ class SendScene:
     def draft_sender(self, attempt: float = ATTEMPT) -> DraftSender:
         self._attempt = attempt
         return DraftSender(
-            self.kube, self.leases, self.clock, attempt, self.limits, monotonic=self.clock.monotonic
+            self.kube,
+            self.leases,
+            self.clock,
+            attempt,
+            self.limits,
+            sent_hits=SentHits(self.limits),
+            monotonic=self.clock.monotonic,
         )
 
     def recovery(self, draft_sender: DraftSender, *, with_key: bool = False) -> SendRecovery:

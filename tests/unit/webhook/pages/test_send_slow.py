@@ -1,5 +1,5 @@
 """
-Finding what a sent draft became while eSAW answers slowly: each attempt brings the draft nearer to its end.
+Finding what a sent draft became while eSAW answers slowly: each attempt leaves less for the next.
 
 eSAW is in memory and answers after some seconds of virtual time.
 """
@@ -27,6 +27,7 @@ from webhook.pages.limits import PageLimits
 from webhook.pages.send import DraftSender, SendJob
 from webhook.pages.send_lease import SendLease, SendLeases
 from webhook.pages.send_recovery import SendRecovery
+from webhook.pages.sent_hits import SentHits
 
 ANNA, BRUNO = "anna@example.com", "bruno@example.com"
 ATTEMPT = 10.0
@@ -106,6 +107,7 @@ class SlowScene:
             self.clock,
             ATTEMPT,
             self.limits,
+            sent_hits=SentHits(self.limits),
             monotonic=self.clock.monotonic,
         )
 
@@ -186,7 +188,7 @@ def in_virtual_time(esaw: SlowEsaw, act: Callable[[SlowScene], Awaitable[None]])
 # A person alone
 
 
-def test_each_pass_that_its_time_ends_brings_the_draft_nearer_to_its_end() -> None:
+def test_each_pass_that_its_time_ends_leaves_less_for_the_next() -> None:
     esaw = SlowEsaw(map(an_id, range(40)))
 
     async def act(scene: SlowScene) -> None:
