@@ -10,26 +10,14 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.i18n.reasons import ReasonProperty, Responsible, find_reason, has_property
 from counterfoil.resources import Condition, Sender, SenderStatus, find_condition
 from counterfoil.resources.conditions import ConditionStatus, with_summary
-
-PASSING_REASONS = frozenset(
-    {
-        "ArchiveChanged",
-        "ArchiveFailing",
-        "ArchiveOverloaded",
-        "ArchiveUnreachable",
-        "ArchiveUnresponsive",
-        "InternalError",
-    }
-)
-"""Reasons that an administrator has to know about, but that often end without one."""
 
 
 def is_stalled(status: ConditionStatus, reason: str) -> bool:
     """Whether only a person can change a condition with this status and reason."""
-    if status != "False" or reason in PASSING_REASONS:
+    if status != "False" or has_property(reason, ReasonProperty.PASSING):
         return False
     return find_reason(reason).responsible is not Responsible.NOBODY
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
+from counterfoil.i18n.reasons import EnvelopePresence, ReasonProperty, find_reason, has_property
 from counterfoil.resources.base import IMPORT_WINDOW_LABEL, LISTED_BY_LABEL
 from counterfoil.resources.conditions import find_condition, is_condition_true
 from counterfoil.resources.envelopeevent import (
@@ -33,35 +34,6 @@ MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
 NOTICE_FRACTION: Final = 4
 """The warning is due when less than this part of the retention is left, within the two limits."""
-
-_NOTHING_TO_LOSE: Final = frozenset({"EnvelopeDeleted", "ArchivedFilesLost"})
-"""Reasons of failed events whose envelope is not in eSAW. One that was not found may be another user's."""
-
-_NOT_ABOUT_THE_ARCHIVE: Final = frozenset(
-    {
-        "DeleteUnanswered",
-        "DeleteUnconfirmed",
-        "EnvelopeTooLarge",
-        "EsawAnswerUnreadable",
-        "EsawFailing",
-        "EsawNotFound",
-        "EsawRedirects",
-        "EsawRefused",
-        "EsawThrottling",
-        "EsawUnreachable",
-        "KeyDoubted",
-        "NotPermitted",
-        "OrganizationMissing",
-        "SenderMissing",
-        "SenderOfOtherOrganization",
-        "SenderUnknown",
-        "StatusRefused",
-        "TokenRejected",
-        "UnsupportedApiVersion",
-    }
-)
-"""Causes of failed events that say nothing against the files that are archived: only the delete failed. Each
-other cause keeps the envelope because the archive lacks something, or may lack it."""
 
 
 def notice_period(retention: timedelta) -> timedelta:
@@ -177,7 +149,7 @@ def forbids_delete(event: EnvelopeEvent) -> bool:
     # Callbacks of envelopes that do not exist are mostly forged, and may be many. A list of eSAW is not.
     is_listed = event.spec.origin is not Origin.CALLBACK or LISTED_BY_LABEL in event.metadata.labels
     is_unknown = status.envelope is None and not is_listed and not may_change(status)
-    is_gone = last in _NOTHING_TO_LOSE or not end_of(status).has_envelope
+    is_gone = _is_envelope_gone(last) or not end_of(status).has_envelope
     return event.is_kept_by_person and not is_gone and not is_unknown
 
 
@@ -203,12 +175,16 @@ def _never_existed(event: EnvelopeEvent) -> bool:
 def _is_needed(event: EnvelopeEvent) -> bool:
     """Whether the archive may still need what eSAW has."""
     status, is_archived = event.status, _is_archived(event)
-    if status.phase is Phase.FAILED and is_archived and status.cause in _NOT_ABOUT_THE_ARCHIVE:
-        return False
     if status.phase is Phase.FAILED:
-        return status.cause not in _NOTHING_TO_LOSE
+        lacks_delete = is_archived and has_property(status.cause, ReasonProperty.ONLY_THE_DELETE)
+        return not lacks_delete and not _is_envelope_gone(status.cause)
     may_change = status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES
     return not status.phase.is_final and (not is_archived or may_change)
+
+
+def _is_envelope_gone(reason: str) -> bool:
+    """Whether eSAW has no envelope if an attempt failed so. One that was not found may be another user's."""
+    return find_reason(reason).envelope is EnvelopePresence.GONE
 
 
 def _is_archived(event: EnvelopeEvent) -> bool:

@@ -29,7 +29,7 @@ from counterfoil.i18n.problems import (
     is_solved,
     kind_of,
 )
-from counterfoil.i18n.reasons import Server, server_of
+from counterfoil.i18n.reasons import ReasonProperty, Server, has_property, server_of
 from counterfoil.resources import (
     AttemptOutcome,
     EnvelopeEvent,
@@ -42,7 +42,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
-from counterfoil.resources.reopening import DELETE_DELAYED_REASONS, ENVELOPE_UNFINISHED
+from counterfoil.resources.reopening import DELETE_DELAYED_REASONS
 
 Problems = tuple[ReportedProblem, ...]
 
@@ -64,9 +64,6 @@ MAX_MESSAGE_LENGTH = 1000
 
 MAX_REMEMBERED_EVENTS = 10_000
 """Maximum number of remembered names of failed events; a remembered event is not counted twice."""
-
-_NEED_A_PERSON = frozenset({ACTION_NOT_CONFIGURED, ENVELOPE_UNFINISHED})
-"""Reasons of unfinished events that have no deadline, and of which a person must know."""
 
 _ASKS_NOTHING = SUSPENDED_REASONS | DELETE_DELAYED_REASONS | {ACTION_NOT_CONFIGURED}
 """Reasons of unfinished events that need no answer of eSAW for a long time. Their last attempt tells nothing
@@ -440,7 +437,7 @@ class FailureSummary:
     def add(self, event: EnvelopeEvent, archive: str) -> None:
         """Count an event."""
         status = event.status
-        if status.phase == "Failed" or status.reason in _NEED_A_PERSON:
+        if status.phase == "Failed" or has_property(status.reason, ReasonProperty.NO_DEADLINE):
             self._add_failure(failure_observation(event, archive))
         elif not status.phase.is_final:
             self.at_risk |= {failure_cause(replace(status, reason=each), archive) for each in _risks(status)}

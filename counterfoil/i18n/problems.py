@@ -14,7 +14,14 @@ from enum import StrEnum
 from typing import Final
 
 from counterfoil.i18n.key_advice import key_cause
-from counterfoil.i18n.reasons import ReasonContext, Server, find_reason, server_of
+from counterfoil.i18n.reasons import (
+    ReasonContext,
+    ReasonProperty,
+    Server,
+    find_reason,
+    has_property,
+    server_of,
+)
 from counterfoil.resources import (
     Archive,
     Condition,
@@ -119,23 +126,10 @@ def import_of(problem: ReportedProblem) -> str:
     return next(iter(problem.examples), "") if is_one else ""
 
 
-_SERVER_DOWN: Final = frozenset(
-    {
-        "ArchiveFailing",
-        "ArchiveOverloaded",
-        "ArchiveUnreachable",
-        "ArchiveUnresponsive",
-        "EsawFailing",
-        "EsawThrottling",
-        "EsawUnreachable",
-    }
-)
-"""Reasons between which one outage changes: the operator of the server or of the network must act."""
-
-
 def is_same_action(first: str, second: str) -> bool:
     """Whether the same person must do the same about both reasons of one problem."""
-    return first == second or {first, second} <= _SERVER_DOWN
+    is_outage = all(has_property(each, ReasonProperty.SERVER_DOWN) for each in (first, second))
+    return first == second or is_outage
 
 
 def told_reason(problem: ReportedProblem) -> str:

@@ -93,6 +93,23 @@ class Server(StrEnum):
     ESAW = "eSAW"
 
 
+class ReasonProperty(StrEnum):
+    """A further consequence of a reason. One that is not in the catalogue has none."""
+
+    PASSING = "passing"
+    """An administrator has to know about it, but it often ends without one."""
+    SERVER_DOWN = "server down"
+    """One outage changes between these reasons: the operator of the server or of the network must act."""
+    NO_DEADLINE = "no deadline"
+    """An unfinished event has no deadline with it, and a person must know of it."""
+    ONLY_THE_DELETE = "only the delete"
+    """
+    If an event failed so, it says nothing against the files that are archived: only the delete failed.
+
+    Each other cause keeps the envelope because the archive lacks something, or may lack it.
+    """
+
+
 @dataclass(frozen=True)
 class ReasonText:
     """The meaning of a reason, and what to do; ``do`` is empty where nothing has to be done."""
@@ -111,6 +128,7 @@ class Reason:
     envelope: EnvelopePresence = EnvelopePresence.UNKNOWN
     corrected_by: frozenset[Correction] = frozenset()
     server: Server | None = None
+    properties: frozenset[ReasonProperty] = frozenset()
 
     def localized_text(self, language: Language = Language.ENGLISH) -> ReasonText:
         """Return its text in a language."""
@@ -128,6 +146,7 @@ def _load_entries() -> dict[str, Reason]:
             EnvelopePresence(entry.get("envelope", EnvelopePresence.UNKNOWN)),
             frozenset(map(Correction, entry.get("corrected_by", ()))),
             Server(entry["server"]) if "server" in entry else None,
+            frozenset(map(ReasonProperty, entry.get("properties", ()))),
         )
         for name, entry in entries.items()
     }
@@ -163,3 +182,8 @@ def corrections_of(reason: str) -> frozenset[Correction]:
 def server_of(reason: str) -> Server | None:
     """Return the server that an unfinished event with this reason (empty: none) waits for, or None."""
     return find_reason(reason).server if reason else None
+
+
+def has_property(reason: str | None, wanted: ReasonProperty) -> bool:
+    """Whether a reason has this property; None and an empty one have none."""
+    return wanted in find_reason(reason or "").properties
