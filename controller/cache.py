@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from controller.file_list_ceiling import FileListCeiling
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -87,6 +88,7 @@ class EventStore(Store[EnvelopeEvent]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.file_lists = FileListCeiling()
         self._by_organization: defaultdict[str, dict[str, EnvelopeEvent]] = defaultdict(dict)
 
     def put(self, resource: EnvelopeEvent) -> bool:
@@ -97,6 +99,7 @@ class EventStore(Store[EnvelopeEvent]):
         if before is not None and before.organization != resource.organization:
             self._leave_out(before)
         self._by_organization[resource.organization][resource.name] = resource
+        self.file_lists.observe(resource)
         return True
 
     def remove(self, name: str) -> None:
@@ -110,6 +113,7 @@ class EventStore(Store[EnvelopeEvent]):
         return list(self._by_organization.get(organization, {}).values())
 
     def _leave_out(self, event: EnvelopeEvent) -> None:
+        self.file_lists.forget(event)
         events = self._by_organization[event.organization]
         del events[event.name]
         if not events:

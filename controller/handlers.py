@@ -43,11 +43,19 @@ class EventHandlers:
     organizations: OrganizationStatusUpdater
 
     def event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
-        """A changed event is enqueued at its due time; one that ended or was deleted leaves the queue."""
+        """
+        A changed event is enqueued at its due time; one that ended or was deleted leaves the queue.
+
+        It may leave room for the list of files of another event, which is then due at once.
+        """
         if after is not None:
             self.event_queue.enqueue(after)
         elif before is not None:
             self.event_queue.forget(before.name)
+        if (event := after or before) is not None:
+            for name in self.cache.events.file_lists.next_events(event.organization):
+                if (waiting := self.cache.events.get(name)) is not None:
+                    self.event_queue.enqueue(waiting)
 
     def organization_changed(self, before: Organization | None, after: Organization | None) -> None:
         """Events that wait because of the Organization are due at once if its spec was changed."""

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from controller.access.history_access import HistoryAccess
+from controller.file_list_ceiling import FileListCeiling
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import SideCondition
 from controller.reconcile.signature_policy import SignatureChecker
@@ -115,6 +116,7 @@ class ReconcileContext:
     """Returns which of Organization, Sender and Archive has another spec in the API server than in this run,
     as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
     history_access: HistoryAccess
+    file_lists: FileListCeiling
     side_conditions: list[SideCondition] = field(default_factory=list, init=False)
     """Conditions that are stored however the attempt ends, also with an error."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)

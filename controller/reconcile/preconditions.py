@@ -239,6 +239,7 @@ class Preconditions:
             sibling_events=partial(self._sibling_events, event),
             changed_object=partial(self._changed_object, organization, sender, archive),
             history_access=self.history_access,
+            file_lists=self.cache.events.file_lists,
         )
         return Admitted(context, token)
 

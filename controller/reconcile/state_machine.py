@@ -46,10 +46,11 @@ from counterfoil.resources import (
     RetrySpec,
     find_condition,
     is_condition_true,
+    kept_without_success,
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus, transition_time, with_summary
-from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND
+from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, EVIDENCE_CONDITION
 from counterfoil.resources.reopening import with_short_list
 
 PHASE_ORDER = tuple(PHASE_CONDITIONS)
@@ -370,8 +371,28 @@ class _Draft:
             if is_condition_true(self.status.conditions, type_):
                 self.set_condition(type_, "False", outcome)
 
+    def shorten_list(self, outcome: Skip | Fail) -> None:
+        """Remove entries of files that are not archived from a long list, so that the next attempt lists the
+        files again. It does not know the removed ones, so it waits as after a list that was short."""
+        known = self.status.documents
+        kept = kept_without_success(known)
+        if len(kept) == len(known):
+            return
+        self.reset_phases(PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :], outcome)
+        self.change(documents=kept)
+        evidence = find_condition(self.status.conditions, EVIDENCE_CONDITION)
+        if evidence is None or evidence.status != "False":
+            message = (
+                f"{len(known) - len(kept)} of {len(known)} listed files are not archived, and this status no "
+                "longer has them, because the list is long. The next attempt lists the files again."
+            )
+            short = SideCondition(EVIDENCE_CONDITION, "Unknown", "DocumentsPending", message)
+            self.set_condition(short.type, short.status, short)
+
     def finish(self, final: Phase, phase: Phase, outcome: Done | Skip | Fail) -> None:
         """Set a final phase."""
+        if isinstance(outcome, Skip | Fail):
+            self.shorten_list(outcome)
         if not isinstance(outcome, Done):
             self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from controller.cache import Cache
+from controller.file_list_ceiling import CEILING_PAUSE, FILE_LIST_CEILING
 from controller.scheduling.retry_policy import longest_backoff
 from counterfoil.clock import believed_time
 from counterfoil.esaw.evidence import may_list_more
@@ -67,6 +68,8 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
         return EPOCH if _key_works(event, cache) else None
     if has_new_delivery(event):
         return EPOCH
+    if event.name in cache.events.file_lists.next_events(event.organization):
+        return EPOCH
     if owner is not None and _lacks_last_question(event, owner.spec, now):
         return EPOCH
     longest = longest_pause(event, owner)
@@ -79,7 +82,11 @@ def longest_pause(event: EnvelopeEvent, organization: Organization | None) -> ti
     if organization is None:
         return longest_backoff(RetrySpec())
     spec: OrganizationSpec = organization.spec
-    delays = {CLEANUP_DELAYED: spec.cleanup.after, ARCHIVE_NOT_PROBED: FIRST_PROBE_PAUSE}
+    delays = {
+        CLEANUP_DELAYED: spec.cleanup.after,
+        ARCHIVE_NOT_PROBED: FIRST_PROBE_PAUSE,
+        FILE_LIST_CEILING: CEILING_PAUSE,
+    }
     delay = delays.get(event.status.reason or "", timedelta(0))
     return max(longest_backoff(spec.retry), spec.evidence.wait, delay)
 

@@ -65,6 +65,7 @@ from counterfoil.resources.envelopeevent import (
     Origin,
     Phase,
     Workstep,
+    kept_without_success,
     stored_size,
     without_checksum,
 )

@@ -69,6 +69,10 @@ MAX_DOCUMENTS_BYTES = 1_310_720
 """Maximum bytes of the list of files in a status. etcd's maximum object size is 1.5 MiB; the rest is for
 other fields."""
 
+MAX_UNARCHIVED_BYTES = 32 * 1024
+"""Maximum bytes of the files in a status that are not archived, once the event has failed or was skipped:
+about 80 files with common names."""
+
 
 _CHECKSUM_BYTES = len(f',"size":{2**63},"sha256":"{"0" * 64}"')
 
@@ -157,6 +161,8 @@ class FileKind(StrEnum):
     AUDIT_TRAIL_XML = "AuditTrailXml"
     LEGAL_DOCUMENT = "LegalDocument"
 
+
+_AUDIT_TRAILS = frozenset({FileKind.AUDIT_TRAIL, FileKind.AUDIT_TRAIL_XML})
 
 ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
 """Kinds that eSAW creates or seals. Attachments are uploads: checked, but without consequence."""
@@ -407,6 +413,28 @@ def stored_size(documents: Sequence[FiledDocument]) -> int:
     # The API server stores each of these characters as six, as Go's JSON encoder does.
     escaped = sum(encoded.count(each) for each in (b"<", b">", b"&"))
     return len(encoded) + 5 * escaped + _CHECKSUM_BYTES * len(documents)
+
+
+def kept_without_success(documents: tuple[FiledDocument, ...]) -> tuple[FiledDocument, ...]:
+    """
+    Return the files that an event keeps in its status if it ends without success: each archived file, and as
+    many of the others as ``MAX_UNARCHIVED_BYTES`` allow, at least one.
+
+    What eSAW lists now comes first, since a list without any such file would look archived. Then come audit
+    trails: only by its location is one recognised that was stored before it was read back, since eSAW renders
+    it again at each download.
+    """
+    if stored_size(documents) <= MAX_UNARCHIVED_BYTES:
+        return documents
+    others = [number for number, each in enumerate(documents) if each.sha256 is None]
+    others.sort(key=lambda number: (documents[number].outdated, documents[number].kind not in _AUDIT_TRAILS))
+    kept, room = set(others[:1]), MAX_UNARCHIVED_BYTES
+    for number in others:
+        room -= stored_size(documents[number : number + 1])
+        if room < 0:
+            break
+        kept.add(number)
+    return tuple(each for number, each in enumerate(documents) if each.sha256 is not None or number in kept)
 
 
 class ArchiveLocation(ResourcePart, frozen=True):

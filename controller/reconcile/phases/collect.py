@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from controller.file_list_ceiling import CEILING_PAUSE, FILE_LIST_CEILING
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import (
     Done,
@@ -86,7 +87,10 @@ _LISTED: Final = re.compile(r"`([^`]+)`")
 
 
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """List the files and claim a name in the archive for each."""
+    """List the files and claim a name in the archive for each, unless the list has to wait for room."""
+    if context.file_lists.must_wait(event):
+        # Nothing is asked for it, since it would wait again.
+        return _wait_for_room(context)
     try:
         layout = await context.layout()
     except HttpStatusError as answer:
@@ -100,7 +104,10 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return _without_files(event, context, status)
     missing = missing_evidence(status, listed, context.organization.spec.evidence)
     if missing is not None and (until := _next_listing(event, context)) is not None:
-        return _pause(missing, until, _noted(event, listed))
+        noted = _noted(event, listed)
+        if noted is not None and not context.file_lists.take(event, noted):
+            return _wait_for_room(context)
+        return _pause(missing, until, noted)
     locations = await _claim_names(event, layout, context)
     documents = _documents(event, layout, locations)
     manifest = context.backend.location(layout.manifest_name)
@@ -108,6 +115,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if stored_size(documents) > MAX_DOCUMENTS_BYTES:
         message = too_many_files_message(len(documents))
         return Fail("EnvelopeTooLarge", f"{message} The envelope stays in eSignAnyWhere.")
+    if not context.file_lists.take(event, documents):
+        return _wait_for_room(context)
     return Done(
         "FilesListed",
         f"{counted(len(documents), 'file')} will be archived in Archive/{context.archive.name}.",
@@ -123,6 +132,16 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
                 if each is not None
             ),
         ),
+    )
+
+
+def _wait_for_room(context: ReconcileContext) -> Pause:
+    name = context.organization.name
+    return Pause(
+        FILE_LIST_CEILING,
+        f"Other unfinished events of Organization/{name} keep as many files in their lists as one "
+        "Organization may. This event continues automatically when enough of them have ended.",
+        until=context.clock.now() + CEILING_PAUSE,
     )
 
 

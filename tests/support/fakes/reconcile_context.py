@@ -12,6 +12,7 @@ from msgspec import Raw, structs
 
 from controller.access.archive_root import MARKER_NAME, ArchiveMarker
 from controller.access.history_access import HistoryAccess
+from controller.file_list_ceiling import FileListCeiling
 from controller.reconcile.context import ReconcileContext, SiblingEvents
 from controller.reconcile.fence import Fence
 from controller.reconcile.signature_policy import SignatureChecker
@@ -265,6 +266,7 @@ class Scene:
         self.signer: ManifestSigner | None = None
         self.anchors = NO_ANCHORS
         self.sibling_events: list[EnvelopeEvent] = []
+        self.file_lists = FileListCeiling()
 
     def context(self, event: EnvelopeEvent) -> ReconcileContext:
         return ReconcileContext(
@@ -283,6 +285,7 @@ class Scene:
             sibling_events=self._sibling_events,
             changed_object=_nothing,
             history_access=HistoryAccess(self.clock),
+            file_lists=self.file_lists,
         )
 
     async def _sibling_events(self) -> SiblingEvents:

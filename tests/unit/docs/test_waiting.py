@@ -29,6 +29,7 @@ CONTEXTS = {
     "archive": ReasonContext.WAITING,
     "organization": ReasonContext.WAITING,
     "sender": ReasonContext.WAITING,
+    "room": ReasonContext.WAITING,
     "time": ReasonContext.WAITING,
     "held": ReasonContext.HELD,
     "consent": ReasonContext.CONSENT,
@@ -115,7 +116,13 @@ def reasons_of(key: str) -> list[str]:
 
 
 CASES = [(key, reason) for key in CONTEXTS if key != "notice" for reason in reasons_of(key)]
-TIMED = [(key, reason) for key, reason in CASES if CONTEXTS[key] is ReasonContext.WAITING]
+WITH_A_TEST = {row.key for row in ROWS if row.test}
+"""Rows whose waking depends on other events. They name a test for it."""
+TIMED = [
+    (key, reason)
+    for key, reason in CASES
+    if CONTEXTS[key] is ReasonContext.WAITING and key not in WITH_A_TEST
+]
 STEADY = [(key, reason) for key, reason in CASES if CONTEXTS[key] is not ReasonContext.WAITING]
 
 

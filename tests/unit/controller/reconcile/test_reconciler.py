@@ -8,11 +8,13 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from msgspec import structs
 
 from controller.cache import version_number
+from controller.file_list_ceiling import CEILING_PAUSE
 from controller.outgoing_webhook.policy import notice_id
 from controller.sharding import LeaseLost
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
@@ -715,6 +717,45 @@ async def test_a_status_that_is_too_large_for_the_api_server_ends_with_what_is_t
     assert after.status.message.startswith(
         "The envelope has 2 files; with their names and places that is more"
     )
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_an_event_that_waits_for_room_spends_no_attempt_and_continues_when_there_is_some(
+    scene: ReconcilerScene,
+) -> None:
+    scene.envelope.contents |= {f"file-{each}": b"%PDF-more" for each in range(100, 160)}
+    file_lists = scene.cache.events.file_lists
+    names = [f"{'x' * 200}-{each}" for each in range(2000)]
+    others = [an_event(str(UUID(int=each))).archived(*names).build() for each in range(10)]
+    for each in others:
+        file_lists.observe(each)
+    waiting = await scene.reconcile(2)
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "FileListCeiling")
+    assert (waiting.status.attempts, waiting.status.phase_start_time) == (0, None)
+    assert waiting.status.documents == ()
+    assert truth(waiting, "Stalled") == ("False", "NotStalled")
+    assert waiting.status.next_attempt_time == scene.clock.now() + CEILING_PAUSE
+    for each in others:
+        file_lists.forget(each)
+    after = await scene.reconcile()
+    assert (after.status.phase, len(after.status.documents)) == (Phase.SUCCEEDED, 62)
+
+
+async def test_an_event_whose_long_list_was_shortened_archives_all_files_after_a_retry(
+    scene: ReconcilerScene,
+) -> None:
+    scene.envelope.contents |= {f"file-{each:03d}": b"%PDF-more" for each in range(300)}
+    scene.envelope.but("download file-050", HttpStatusError(400, "ERR0001"))
+    failed = await scene.reconcile()
+    assert failed.status.phase is Phase.FAILED
+    assert len(failed.status.documents) < len(scene.envelope.contents)
+    del scene.envelope.problems["download file-050"]
+    reopened = reopened_status(failed.status, reason="Retried", message="", now=scene.clock.now())
+    scene.kube.put(structs.replace(failed, status=reopened))
+    after = await scene.reconcile()
+    assert {each.file_id for each in after.status.documents} == set(scene.envelope.contents)
+    assert all(each.sha256 for each in after.status.documents)
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "LateFilesPending")
     assert scene.envelope.transport.deleted == []
 
 

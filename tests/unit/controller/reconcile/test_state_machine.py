@@ -47,7 +47,10 @@ from counterfoil.resources import (
     Phase,
     RetrySpec,
     find_condition,
+    kept_without_success,
+    stored_size,
 )
+from counterfoil.resources.envelopeevent import MAX_UNARCHIVED_BYTES
 from tests.support.builders import NOON, an_event, an_organization
 
 RETRY = RetrySpec(initial=Duration(seconds=10), max=Duration(hours=1), deadline=Duration(hours=24))
@@ -536,6 +539,69 @@ def test_what_is_retried_after_a_loss_is_collected_again_and_proves_nothing() ->
     assert reason(emptied, "Validated") == ("True", "Fine")
     assert [reason(emptied, each) for each in ("Collected", "Archived")] == [("False", "FilesLost")] * 2
     assert phase_to_resume(emptied) is Phase.COLLECTING
+
+
+def files_of(count: int, archived: int = 0, **fields: Any) -> tuple[FiledDocument, ...]:
+    """A long list: documents, the first ones archived, then an audit trail."""
+    documents = [
+        FiledDocument(
+            file_id=f"d{each}",
+            kind=FileKind.DOCUMENT,
+            file_name="x" * 200,
+            location=f"file:///archive/d{each}",
+            sha256="ab" * 32 if each < archived else None,
+            **fields,
+        )
+        for each in range(count)
+    ]
+    return (*documents, FiledDocument(file_id="trail", kind=FileKind.AUDIT_TRAIL, file_name="trail.pdf"))
+
+
+ENDS = [Fail("EsawRefused", "No."), Skip("UnexpectedStatus", "No."), Wait("EsawFailing", "No answer.")]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_event_that_ends_without_success_keeps_the_archived_files_and_few_others(end: Outcome) -> None:
+    listed = files_of(2000, archived=500)
+    status = msgspec.structs.replace(climbed(PHASE_ORDER[0], PHASE_ORDER[1]), documents=listed)
+    after = next_status(status, Phase.ARCHIVING, end, at(minutes=25 * 60))
+    assert after.phase in (Phase.FAILED, Phase.SKIPPED)
+    assert [each for each in after.documents if each.sha256] == list(listed[:500])
+    others = [each for each in after.documents if not each.sha256]
+    assert 0 < stored_size(others) <= MAX_UNARCHIVED_BYTES
+    assert others[-1] == listed[-1], "an audit trail is recognised by its location only"
+    assert set(others) <= set(listed)
+    assert reason(after, "Collected")[0] == "False"
+    assert reason(after, "EvidenceComplete") == ("Unknown", "DocumentsPending")
+
+
+def test_an_event_that_ends_without_success_keeps_each_file_of_a_common_list() -> None:
+    status = msgspec.structs.replace(climbed(PHASE_ORDER[0], PHASE_ORDER[1]), documents=files_of(50))
+    after = next_status(status, Phase.ARCHIVING, Fail("EsawRefused", "No."), at())
+    assert after.documents == status.documents
+    assert reason(after, "Collected")[0] == "True"
+    assert find_condition(after.conditions, "EvidenceComplete") is None
+
+
+def test_any_number_of_archived_files_is_kept() -> None:
+    listed = files_of(2000, archived=2000)[:-1]
+    assert kept_without_success(listed) == listed
+
+
+def test_of_files_that_are_listed_now_one_is_kept_however_long_the_outdated_list_is() -> None:
+    """A status without a file that eSAW lists now would look archived."""
+    current = FiledDocument(file_id="new", kind=FileKind.DOCUMENT, file_name="<" * 4096 * 2)
+    assert stored_size((current,)) > MAX_UNARCHIVED_BYTES
+    assert kept_without_success((*files_of(2000, outdated=True)[:-1], current)) == (current,)
+
+
+def test_missing_evidence_is_not_forgotten_with_a_long_list() -> None:
+    missing = SideCondition("EvidenceComplete", "False", "AuditTrailMissing", "None.")
+    facts = PhaseFacts(documents=files_of(2000), side_conditions=(missing,))
+    failed = next_status(
+        climbed(PHASE_ORDER[0], PHASE_ORDER[1]), Phase.ARCHIVING, Fail("No", "No.", facts=facts), at()
+    )
+    assert reason(failed, "EvidenceComplete") == ("False", "AuditTrailMissing")
 
 
 def test_a_phase_that_a_clock_ahead_began_fails_at_its_deadline() -> None:
