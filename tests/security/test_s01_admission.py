@@ -137,7 +137,10 @@ async def test_a_console_user_changes_no_setting(
 ) -> None:
     said = await guarded.refusal_of_patch("mallory", target, {"spec": spec})
     assert "spec.suspend, labels and annotations" in said
-    assert f"kubectl -n {guarded.name} create rolebinding NAME --clusterrole=edit --user=mallory" in said
+    kind = {"org": "organizations", "sender": "senders", "archive": "archives"}[target.partition("/")[0]]
+    role = f"create role update-{kind} --verb=update --resource={kind}.counterfoil.dev"
+    assert f"kubectl -n {guarded.name} {role} && kubectl -n {guarded.name} create rolebinding" in said
+    assert "edit" not in said
 
 
 async def test_a_console_user_neither_leaves_an_object_without_owner_nor_with_one(

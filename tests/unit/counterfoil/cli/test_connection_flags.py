@@ -107,6 +107,18 @@ INCOMPLETE: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
         "the server of the cluster 'it' has no https://. Type `kubectl config set-cluster it "
         "--server https://api.example.com:6443`.",
     ),
+    "a server without https in a kubeconfig of somebody else": (
+        {
+            "contexts": [{"name": "it", "context": {"cluster": "x; id", "user": "jane"}}],
+            "clusters": [{"name": "x; id", "cluster": {"server": "a$(id)"}}],
+        },
+        "the server of the cluster 'x; id' has no https://. Type `kubectl config set-cluster 'x; id' "
+        "--server 'https://a$(id)'`.",
+    ),
+    "a list in place of a name": (
+        {"contexts": [{"name": "it", "context": {"cluster": ["x"], "user": "jane"}}]},
+        "the context 'it' names the cluster \"['x']\", which the file does not have. There are: it.",
+    ),
     "a program that is not installed": (
         {"users": [{"name": "jane", "user": a_login_by("aws-of-nobody")}]},
         "the program 'aws-of-nobody', by which the user 'jane' signs in, is not on your PATH. Install it.",
@@ -158,16 +170,26 @@ async def test_an_api_server_that_does_not_answer_is_no_success_and_its_address_
             "`kubectl -n contracts create rolebinding counterfoil-view --clusterrole=view --user=jane`",
         ),
         (
-            'list resource "organizations" in API group "counterfoil.dev" at the cluster scope',
-            "`kubectl create clusterrolebinding counterfoil-view --clusterrole=view --user=jane`",
-        ),
-        (
             'patch resource "envelopeevents" in API group "counterfoil.dev" in the namespace "contracts"',
-            "`kubectl -n contracts create rolebinding counterfoil-edit --clusterrole=edit --user=jane`",
+            "`kubectl -n contracts create role counterfoil-patch-envelopeevents --verb=patch "
+            "--resource=envelopeevents.counterfoil.dev && kubectl -n contracts create rolebinding NAME "
+            "--role=counterfoil-patch-envelopeevents --user=jane`",
         ),
         (
-            'get resource "secrets" in API group "" in the namespace "contracts"',
-            "`kubectl -n contracts create rolebinding counterfoil-edit --clusterrole=edit --user=jane`",
+            'patch resource "senders/status" in API group "counterfoil.dev" in the namespace "contracts"',
+            "`kubectl -n contracts create role counterfoil-patch-senders-status --verb=patch "
+            "--resource=senders.counterfoil.dev/status && kubectl -n contracts create rolebinding NAME "
+            "--role=counterfoil-patch-senders-status --user=jane`",
+        ),
+        (
+            'create resource "pods/exec" in API group "" in the namespace "contracts"',
+            "`kubectl -n contracts create role counterfoil-create-pods-exec --verb=create "
+            "--resource=pods/exec && kubectl -n contracts create rolebinding NAME "
+            "--role=counterfoil-create-pods-exec --user=jane`",
+        ),
+        (
+            'list resource "organizations" in API group "counterfoil.dev" in the namespace "a; reboot"',
+            "`kubectl -n 'a; reboot' create rolebinding counterfoil-view --clusterrole=view --user=jane`",
         ),
     ],
 )
@@ -177,6 +199,37 @@ async def test_a_missing_right_is_named_with_the_command_that_gives_it(
     text = await told_of_a_refusal(tmp_path, f'organizations is forbidden: User "jane" cannot {lacks}')
     assert lacks in text
     assert text.endswith(f"Who administers the cluster can give it by {says}.")
+
+
+async def test_a_missing_right_to_one_secret_is_given_for_this_secret_alone(tmp_path: Path) -> None:
+    text = await told_of_a_refusal(
+        tmp_path,
+        'secrets "oauth" is forbidden: User "jane" cannot get resource "secrets" in API group "" in the '
+        'namespace "contracts"',
+    )
+    assert text.endswith(
+        "`kubectl -n contracts create role counterfoil-get-secrets-oauth --verb=get --resource=secrets "
+        "--resource-name=oauth && kubectl -n contracts create rolebinding NAME "
+        "--role=counterfoil-get-secrets-oauth --user=jane`."
+    )
+
+
+@pytest.mark.parametrize("resource", ["organizations", "secrets"])
+async def test_no_right_in_all_namespaces_is_asked_for(tmp_path: Path, resource: str) -> None:
+    """A role in the whole cluster would show the pods and settings of all others."""
+    group = "" if resource == "secrets" else "counterfoil.dev"
+    lacks = f'cannot list resource "{resource}" in API group "{group}" at the cluster scope'
+    text = await told_of_a_refusal(tmp_path, f'{resource} is forbidden: User "jane" {lacks}')
+    assert text.endswith(f"{lacks}. Name a namespace with -n.")
+
+
+@pytest.mark.parametrize("namespace", ["a; touch x", "$(id)", "-A", "Sales"])
+def test_what_is_no_name_of_a_namespace_is_refused(tmp_path: Path, namespace: str) -> None:
+    """The plugin prints commands with the namespace, and a kubeconfig can be of somebody else."""
+    context = {"cluster": "it", "user": "jane", "namespace": namespace}
+    path = a_kubeconfig(tmp_path, contexts=[{"name": "it", "context": context}])
+    code, err = run("status", "--kubeconfig", str(path))
+    assert (code, f"{namespace!r} is no name of a namespace" in err) == (ExitStatus.MISUSED, True)
 
 
 async def test_another_refusal_is_no_missing_right(tmp_path: Path) -> None:
