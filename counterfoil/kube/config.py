@@ -5,6 +5,7 @@ The official client (``kubernetes.aio``) reads kubeconfig files and the ServiceA
 """
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -103,16 +104,18 @@ def _fault_of_context(
     contents: Iterable[Mapping[str, Any]], name: str, context: Mapping[str, Any]
 ) -> str | None:
     for kind in ("cluster", "user"):
-        entries, wanted = named_entries(contents, f"{kind}s"), context.get(kind)
+        entries, named = named_entries(contents, f"{kind}s"), context.get(kind)
+        wanted = str(named) if named is not None else None
         if wanted not in entries and (wanted is not None or kind == "cluster"):
             return (
                 f"the context {name!r} names the {kind} {wanted!r}, which the file does not have. "
                 f"There are: {', '.join(entries) or 'none'}."
             )
-    cluster, user = context["cluster"], context.get("user")
+    cluster, user = str(context["cluster"]), context.get("user")
     server = str(named_entries(contents, "clusters")[cluster].get("server") or "HOST:PORT")
     if not server.startswith(_SCHEMES):
-        command = f"kubectl config set-cluster {cluster} --server https://{server}"
+        address = f"https://{server}"
+        command = shlex.join(["kubectl", "config", "set-cluster", cluster, "--server", address])
         return f"the server of the cluster {cluster!r} has no https://. Type `{command}`."
     login = named_entries(contents, "users").get(str(user), {}).get("exec")
     if not isinstance(login, dict):

@@ -5,6 +5,7 @@ own rights.
 
 import argparse
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.durations import Duration
 from counterfoil.kube.client import REQUEST_TIMEOUT_SECONDS, KubeClient, connect
 from counterfoil.kube.config import is_in_cluster, named_entries
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""A name of a namespace: one label of DNS."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +64,9 @@ async def connect_to_api_server(args: argparse.Namespace) -> AsyncIterator[KubeC
     if known and context not in known:
         raise CommandError(ExitStatus.MISUSED, f"no context {context!r}; there are: {', '.join(known)}")
     namespace = getattr(args, "namespace", None) or context_namespace(kubeconfig, context)
+    if namespace is not None and not _NAMESPACE.fullmatch(str(namespace)):
+        # Commands print it for the shell, and a kubeconfig can be of somebody else.
+        raise CommandError(ExitStatus.MISUSED, f"{namespace!r} is no name of a namespace")
     async with connect(
         namespace=namespace,
         kubeconfig=kubeconfig,

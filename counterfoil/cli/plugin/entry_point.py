@@ -228,23 +228,38 @@ def _describe_api_error(problem: ApiError) -> tuple[ExitStatus, str]:
 
 
 _MISSING_RIGHT = re.compile(
+    r'(?:\S+ "(?P<name>[^"]+)" is forbidden: )?'
     r'User "(?P<user>[^"]+)" cannot (?P<verb>[a-z]+) resource "(?P<resource>[^"]+)" in API group '
-    r'"(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)")?'
+    r'"(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)"| at the cluster scope)'
 )
 
 
 def _way_to_right(refusal: str) -> str:
-    """Return who gives the right that a refusal of the API server names, and by which command.
+    """
+    Return who gives the right that a refusal of the API server names, and by which command.
 
-    Empty if the refusal names none, or one that Kubernetes' own roles do not have.
+    It gives no more than the verb that is missing, or the reading role, which shows no Secret. Empty if the
+    refusal names no right that the plugin needs.
     """
     lacks = _MISSING_RIGHT.search(refusal)
     if lacks is None or not (lacks["group"] == GROUP or lacks["resource"].startswith(("pods", "secrets"))):
         return ""
-    reads = lacks["verb"] in {"get", "list", "watch"} and lacks["resource"] != "secrets"
-    role, user = "view" if reads else "edit", shlex.quote(lacks["user"])
-    way = f"-n {lacks['namespace']} create rolebinding" if lacks["namespace"] else "create clusterrolebinding"
-    command = f"kubectl {way} counterfoil-{role} --clusterrole={role} --user={user}"
+    if lacks["namespace"] is None:
+        return ". Name a namespace with -n."
+    kubectl, user = ["kubectl", "-n", lacks["namespace"]], f"--user={lacks['user']}"
+    if lacks["verb"] in {"get", "list", "watch"} and lacks["resource"] != "secrets":
+        bind = [*kubectl, "create", "rolebinding", "counterfoil-view", "--clusterrole=view", user]
+        command = shlex.join(bind)
+    else:
+        kind, _, part = lacks["resource"].partition("/")
+        resource = ".".join(filter(None, (kind, lacks["group"]))) + (f"/{part}" if part else "")
+        # For an event the next one would be refused again; of Secrets each one counts.
+        name = lacks["name"] if kind == "secrets" else None
+        role = "-".join(filter(None, ("counterfoil", lacks["verb"], kind, part, name)))
+        only = [f"--resource-name={name}"] if name else []
+        what = [f"--verb={lacks['verb']}", f"--resource={resource}", *only]
+        bind = [*kubectl, "create", "rolebinding", "NAME", f"--role={role}", user]
+        command = f"{shlex.join([*kubectl, 'create', 'role', role, *what])} && {shlex.join(bind)}"
     return f". Who administers the cluster can give it by `{command}`."
 
 
