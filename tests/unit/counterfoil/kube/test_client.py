@@ -4,7 +4,7 @@ Access to Kubernetes against a scripted server: every kind of bad answer, and wa
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from counterfoil.kube.client import MAX_PAGE_BYTES, connect
+from counterfoil.kube.client import MAX_PAGE_BYTES, KubeClient, connect
 from counterfoil.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -550,28 +550,88 @@ async def test_a_name_that_would_lead_to_another_path_is_asked_of_nobody(tmp_pat
     assert seen == []
 
 
-async def test_a_page_of_large_objects_is_requested_again_with_fewer_of_them(tmp_path: Path) -> None:
-    stored, limits = [f"event-{number}" for number in range(30)], list[int]()
+class LargeObjects:
+    """An API server with events of these sizes in bytes. Notes how many objects each request asked for."""
 
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+    def __init__(self, *sizes: int) -> None:
+        self.sizes = sizes
+        self.limits = list[int]()
+        self.encoded = 0
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         limit, start = int(request.query["limit"]), int(request.query.get("continue", "0"))
-        limits.append(limit)
-        names = stored[start : start + limit]
-        end = start + len(names)
-        large = {"message": "x" * 2**20}
-        items = [{"metadata": {"name": each, "resourceVersion": "5"}, "status": large} for each in names]
-        following = {"continue": str(end)} if end < len(stored) else {}
+        self.limits.append(limit)
+        end = min(start + limit, len(self.sizes))
+        self.encoded += end - start
+        items = [
+            {
+                "metadata": {"name": f"event-{number}", "resourceVersion": "5"},
+                "status": {"message": "x" * self.sizes[number]},
+            }
+            for number in range(start, end)
+        ]
+        following = {"continue": str(end)} if end < len(self.sizes) else {}
         metadata = {"resourceVersion": "7", **following}
-        body = {"kind": "EnvelopeEventList", "metadata": metadata, "items": items}
-        return web.json_response(body)
+        return web.json_response({"kind": "EnvelopeEventList", "metadata": metadata, "items": items})
 
-    async with answered_by(handler, tmp_path) as kube:
+    @property
+    def names(self) -> list[str]:
+        return [f"event-{number}" for number in range(len(self.sizes))]
+
+
+async def test_a_page_of_large_objects_is_requested_again_with_fewer_of_them(tmp_path: Path) -> None:
+    stored = LargeObjects(*[2**20] * 30)
+    async with answered_by(stored.answer, tmp_path) as kube:
         page, token = await kube.page(EnvelopeEvent, limit=250)
-        assert ([each["metadata"]["name"] for each in page], token) == (stored[: len(page)], str(len(page)))
+        assert [each["metadata"]["name"] for each in page] == stored.names[: len(page)]
+        assert token == str(len(page))
         assert sum(len(each["status"]["message"]) for each in page) <= MAX_PAGE_BYTES
-        assert limits == [250, 62, 15, 3]
+        assert stored.limits == [250, 125, 62, 31, 15, 7]
         found = [each["metadata"]["name"] async for each in kube.list(EnvelopeEvent)]
-    assert found == stored
+    assert found == stored.names
+
+
+async def _listed(kube: KubeClient) -> list[str]:
+    return [each["metadata"]["name"] async for each in kube.list(EnvelopeEvent, limit=250)]
+
+
+async def _paged(kube: KubeClient) -> list[str]:
+    found, token = list[str](), ""
+    while True:
+        page, token = await kube.page(EnvelopeEvent, limit=250, token=token)
+        found += [each["metadata"]["name"] for each in page]
+        if not token:
+            return found
+
+
+async def _followed(kube: KubeClient) -> list[str]:
+    found = list[str]()
+    async with aclosing(kube.list_and_watch(EnvelopeEvent)) as changes:
+        async for change in changes:
+            if change.type == "SYNCED":
+                return found
+            found.append(change.raw["metadata"]["name"])
+    pytest.fail("the list has no end")
+
+
+@pytest.mark.parametrize("read", [_listed, _paged, _followed])
+async def test_a_list_of_large_objects_makes_the_api_server_read_each_of_them_few_times(
+    tmp_path: Path, read: Callable[[KubeClient], Awaitable[list[str]]]
+) -> None:
+    stored = LargeObjects(*[2**20] * 60)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        assert await read(kube) == stored.names
+    # Six pages are too large until one fits, and seven objects fit into each of nine.
+    assert len(stored.limits) <= 16
+    assert stored.encoded < 6 * len(stored.sizes)
+
+
+async def test_pages_have_their_size_again_after_some_large_objects(tmp_path: Path) -> None:
+    stored = LargeObjects(*[2**20] * 20, *[1] * 500)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        assert await _listed(kube) == stored.names
+    assert max(stored.limits[-2:]) >= 100
+    assert len(stored.limits) <= 18
 
 
 async def test_one_object_is_accepted_however_large_it_is(tmp_path: Path) -> None:
