@@ -79,6 +79,25 @@ class _PageTooLarge(Exception):
     """A page has more than ``MAX_PAGE_BYTES``."""
 
 
+class _NextPage(str):
+    """
+    The token of the next page of a list.
+
+    The API server reads and encodes a page before its size is known. So the next page does not begin with
+    more objects than had room in this one.
+    """
+
+    limit: int
+    """Objects that the next page should have at most."""
+
+    @classmethod
+    def after(cls, page: Raw, limit: int) -> "_NextPage":
+        """Return the token in a page (empty after the last)."""
+        token = cls(page["metadata"].get("continue", ""))
+        token.limit = limit
+        return token
+
+
 class _Labels(msgspec.Struct):
     labels: dict[str, str] = {}
 
@@ -182,12 +201,12 @@ class KubeClient:
     ) -> tuple[list[Raw], str]:
         """
         Return at most ``limit`` objects and the token of the next page (empty after the last); fewer if they
-        are large.
+        are large. A page after those knows how many had room.
 
         Raises ``Expired``.
         """
-        answer = await self._request_page(kind, limit=limit, token=token, labels=labels, fields=fields)
-        return answer["items"], answer["metadata"].get("continue", "")
+        answer, token = await self._request_page(kind, limit=limit, token=token, labels=labels, fields=fields)
+        return answer["items"], token
 
     async def list(
         self, kind: type[Resource], *, labels: str = "", fields: str = "", limit: int = 500
@@ -228,7 +247,7 @@ class KubeClient:
 
     async def total(self, kind: type[Resource]) -> int:
         """Count all objects of a kind. The API server counts them, and sends one."""
-        answer = await self._request_page(kind, limit=1, token="", labels="", fields="")
+        answer, _ = await self._request_page(kind, limit=1, token="", labels="", fields="")
         return len(answer["items"]) + int(answer["metadata"].get("remainingItemCount") or 0)
 
     async def list_and_watch(
@@ -245,12 +264,13 @@ class KubeClient:
             version, names = "", set[str]()
             token = ""
             while True:
-                answer = await self._request_page(kind, limit=500, token=token, labels=labels, fields=fields)
+                answer, token = await self._request_page(
+                    kind, limit=500, token=token, labels=labels, fields=fields
+                )
                 for item in answer["items"]:
                     names.add(item["metadata"]["name"])
                     yield WatchEvent("ADDED", item)
                 version = answer["metadata"]["resourceVersion"]
-                token = answer["metadata"].get("continue", "")
                 if not token:
                     break
             yield WatchEvent("SYNCED", {}, frozenset(names))
@@ -368,18 +388,23 @@ class KubeClient:
 
     async def _request_page(
         self, kind: type[Resource], *, limit: int, token: str, labels: str, fields: str
-    ) -> Raw:
+    ) -> tuple[Raw, str]:
         """Return a page of at most ``limit`` objects (0: all), or of fewer if that has too many bytes: who
-        fills statuses chooses their size."""
+        fills statuses chooses their size. Return also the token of the next page."""
+        fitting = min(limit or token.limit, token.limit) if isinstance(token, _NextPage) else limit
         while True:
             query = _query(
-                limit=str(limit), **{"continue": token}, labelSelector=labels, fieldSelector=fields
+                limit=str(fitting), **{"continue": token}, labelSelector=labels, fieldSelector=fields
             )
-            path, most = f"{self._path(kind)}?{query}", None if limit == 1 else MAX_PAGE_BYTES
+            path, most = f"{self._path(kind)}?{query}", None if fitting == 1 else MAX_PAGE_BYTES
             try:
-                return object_list(decode_as(dict, await self._send("list", kind.PLURAL, path, most=most)))
+                body = await self._send("list", kind.PLURAL, path, most=most)
             except _PageTooLarge:
-                limit = max(1, limit // 4) if limit else SMALL_PAGE
+                fitting = max(1, fitting // 2) if fitting else SMALL_PAGE
+                continue
+            page = object_list(decode_as(dict, body))
+            has_room = len(body) < MAX_PAGE_BYTES // 4
+            return page, _NextPage.after(page, fitting * 2 if has_room else fitting)
 
     async def _items(self, kind: tuple[str, str], **query: str) -> Sequence[Raw]:
         answer = await self._call("list", kind[1], f"{self._path(kind)}?{_query(**query)}")
