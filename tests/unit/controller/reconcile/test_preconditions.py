@@ -31,7 +31,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.conditions import ConditionStatus, with_condition
 from tests.support.builders import (
     ENVELOPE,
     KEY,
@@ -106,12 +106,25 @@ def test_an_action_that_is_only_recorded_needs_no_phase(scene: PreconditionsScen
     )
 
 
+def an_attempt(phase: Phase, outcome: str, reason: str) -> Attempt:
+    return Attempt(
+        phase=phase, start_time=NOON, duration_seconds=1, outcome=AttemptOutcome(outcome), reason=reason
+    )
+
+
 @pytest.mark.parametrize(
     "begun",
     [
         {"documents": (FiledDocument(file_id="file-1", kind=FileKind.DOCUMENT, file_name="a.pdf"),)},
-        {"attempts": 1},
-        {"last_error": LastError(reason="ArchiveFull", message="It is full.", time=NOON)},
+        {"attempts": 1, "attempt_history": (an_attempt(Phase.COLLECTING, "Wait", "NoFiles"),)},
+        {"attempt_history": (an_attempt(Phase.ARCHIVING, "Fail", "ArchiveFull"),)},
+        {"attempt_history": (an_attempt(Phase.VALIDATING, "Done", "StatusAccepted"),)},
+        {"phase": Phase.ARCHIVING},
+        {
+            "conditions": with_condition(
+                (), "Validated", "True", "StatusAccepted", "It is Completed.", now=NOON, generation=1
+            )
+        },
     ],
 )
 def test_an_event_whose_archiving_had_begun_is_held_and_not_recorded(
@@ -126,6 +139,27 @@ def test_an_event_whose_archiving_had_begun_is_held_and_not_recorded(
         "spec.actions of Organization/acme lists the action envelopeFinished with handling Record, but the "
         "archiving of this envelope had begun. Set the handling to Archive, or skip this event.",
     )
+
+
+@pytest.mark.parametrize(
+    "reason", ["StillActive", "SenderUnknown", "OrganizationMissing", "EnvelopeNotFound", "EsawUnreachable"]
+)
+def test_an_event_that_only_waited_until_its_archiving_may_begin_is_recorded(
+    scene: PreconditionsScene, reason: str
+) -> None:
+    """A held event would wait for ever: a person who sets Record wants nothing archived by it."""
+    scene.organization(actions=[{"action": "envelopeFinished", "handling": "Record"}])
+    waited = (
+        an_event()
+        .in_phase(Phase.VALIDATING, reason)
+        .status(
+            attempts=3,
+            attempt_history=(an_attempt(Phase.VALIDATING, "Wait", reason),),
+            last_error=LastError(reason=reason, message="It was not possible.", time=NOON),
+            conditions=with_condition((), "Validated", "False", reason, "No.", now=NOON, generation=1),
+        )
+    )
+    assert isinstance(scene.preconditions.admit(waited.build()), RecordOnly)
 
 
 def test_an_action_that_is_no_longer_listed_holds_its_events(scene: PreconditionsScene) -> None:

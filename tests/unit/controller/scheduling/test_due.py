@@ -111,7 +111,7 @@ def test_an_event_whose_action_is_not_configured_is_due_when_it_is_listed_again(
 
 
 def test_an_event_whose_archiving_had_begun_is_due_when_its_action_is_archived_again() -> None:
-    held = an_event().in_phase(Phase.VALIDATING, "ActionNotConfigured").status(attempts=1).build()
+    held = an_event().in_phase(Phase.ARCHIVING, "ActionNotConfigured").build()
     cache = a_cache()
     recorded = [{"action": "envelopeFinished", "handling": "Record"}]
     cache.organizations.put(an_organization(version=2, actions=recorded))

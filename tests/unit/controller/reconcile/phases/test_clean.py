@@ -3108,6 +3108,11 @@ def finished(scene: ReconcilerScene, when: datetime | None) -> None:
     scene.envelope.activities = msgspec.json.encode(steps)
 
 
+def sent(scene: ReconcilerScene, when: datetime | None) -> None:
+    """Let eSAW say when the envelope was sent; None: it does not say."""
+    scene.envelope.sent_text = when.isoformat() if when is not None else None
+
+
 def let_it_be_created_again(scene: ReconcilerScene, origin: Origin) -> None:
     """Remove the event, and let another controller continue with a new one about the same envelope."""
     del scene.kube.objects[EnvelopeEvent.PLURAL, scene.event.name]
@@ -3121,18 +3126,32 @@ UNKNOWN_EARLIER = "nothing shows whether an event that was removed had archived 
 
 
 @pytest.mark.parametrize(
-    ("origin", "is_time_known"),
-    [(Origin.CALLBACK, True), (Origin.IMPORT, True), (Origin.IMPORT, False), (Origin.MANUAL, False)],
+    ("origin", "status", "is_time_known"),
+    [
+        (Origin.CALLBACK, EnvelopeStatus.COMPLETED, True),
+        (Origin.CALLBACK, EnvelopeStatus.COMPLETED, False),
+        (Origin.CALLBACK, EnvelopeStatus.REJECTED, True),
+        (Origin.CALLBACK, EnvelopeStatus.REJECTED, False),
+        (Origin.IMPORT, EnvelopeStatus.COMPLETED, True),
+        (Origin.IMPORT, EnvelopeStatus.COMPLETED, False),
+        (Origin.MANUAL, EnvelopeStatus.COMPLETED, False),
+    ],
 )
+@pytest.mark.parametrize("is_sending_known", [False, True])
 async def test_an_event_that_may_have_been_created_again_deletes_nothing_if_its_archive_returns_no_files(
-    tmp_path: Path, origin: Origin, is_time_known: bool
+    tmp_path: Path, origin: Origin, status: EnvelopeStatus, is_time_known: bool, is_sending_known: bool
 ) -> None:
-    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"})
+    """Whoever knows the address of the callback creates an event at any time."""
+    spec = {"statuses": ["Completed", "Rejected"]}
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"}, **spec)
+    scene.envelope.status = status
     finished(scene, scene.clock.now() if is_time_known else None)
+    sent(scene, scene.clock.now() if is_sending_known else None)
     async with a_checksum_archive(scene):
         list_files(scene, document(1, 1), legal=("legal-1",))
         assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
-        scene.observe(an_organization(version=2, cleanup={"policy": "Delete", "after": "1h"}))
+        cleanup = {"policy": "Delete", "after": "1h"}
+        scene.observe(an_organization(version=2, cleanup=cleanup, **spec))
         scene.clock.advance(days=34)
         let_it_be_created_again(scene, origin)
         list_files(scene, document(1, 1))
@@ -3144,15 +3163,34 @@ async def test_an_event_that_may_have_been_created_again_deletes_nothing_if_its_
 
 
 @pytest.mark.parametrize(
-    ("origin", "hours"),
-    [(Origin.CALLBACK, None), (Origin.CALLBACK, 71), (Origin.SWEEP, 6), (Origin.IMPORT, 71)],
+    ("origin", "status", "finished_hours", "sent_hours"),
+    [
+        (Origin.CALLBACK, EnvelopeStatus.COMPLETED, None, 71),
+        (Origin.CALLBACK, EnvelopeStatus.COMPLETED, 71, 1000),
+        (Origin.CALLBACK, EnvelopeStatus.REJECTED, 71, 1000),
+        (Origin.CALLBACK, EnvelopeStatus.REJECTED, None, 71),
+        (Origin.SWEEP, EnvelopeStatus.COMPLETED, 6, None),
+        (Origin.IMPORT, EnvelopeStatus.COMPLETED, 71, 1000),
+        (Origin.IMPORT, EnvelopeStatus.REJECTED, None, 71),
+    ],
 )
 async def test_the_first_event_of_an_envelope_deletes_it_also_if_its_archive_returns_no_files(
-    tmp_path: Path, origin: Origin, hours: int | None
+    tmp_path: Path,
+    origin: Origin,
+    status: EnvelopeStatus,
+    finished_hours: int | None,
+    sent_hours: int | None,
 ) -> None:
-    """No event is removed within 72 hours."""
-    scene = ReconcilerScene(tmp_path, an_event().by(origin), cleanup={"policy": "Delete", "after": "168h"})
-    finished(scene, None if hours is None else scene.clock.now() - timedelta(hours=hours))
+    """No event is removed within 72 hours. An envelope ends after it was sent, and after each of its steps."""
+    scene = ReconcilerScene(
+        tmp_path,
+        an_event().by(origin),
+        cleanup={"policy": "Delete", "after": "168h"},
+        statuses=["Completed", "Rejected"],
+    )
+    now, scene.envelope.status = scene.clock.now(), status
+    finished(scene, None if finished_hours is None else now - timedelta(hours=finished_hours))
+    sent(scene, None if sent_hours is None else now - timedelta(hours=sent_hours))
     async with a_checksum_archive(scene):
         assert (await scene.reconcile()).status.reason == "CleanupDelayed"
         scene.clock.advance(hours=168)
