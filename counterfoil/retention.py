@@ -128,15 +128,16 @@ def may_have_been_archived_before(
     files. ``is_only``: the envelope never has events of other names.
 
     An event ends after its envelope, and stays for ``MIN_TTL`` after that. So one that is created within that
-    time after the last step is the first of its name. If eSAW does not tell that time, one of a callback is:
-    eSAW repeats a callback for 36 hours. An event of another name does not end, as a rule, before the delete
-    is due. That a person deletes an event earlier is not known here.
+    time after the envelope ended is the first of its name. eSAW tells no end of an envelope that was not
+    completed, but it ended after the newest time that eSAW tells. Without any, nothing is known: a callback
+    proves no time, since any client with its address can call. An event of another name does not end, as a
+    rule, before the delete is due. That a person deletes an event earlier is not known here.
     """
     created, envelope = event.metadata.creation_timestamp, event.status.envelope
-    finished = envelope.finished_time if envelope is not None else None
-    if finished is None and event.spec.origin is not Origin.CALLBACK:
+    if created is None or envelope is None:
         return True
-    if created is None or (finished is not None and created - finished >= MIN_TTL):
+    ended = envelope.finished_time or envelope.last_active_time
+    if ended is None or created - ended >= MIN_TTL:
         return True
     return not is_only and now - created >= spec.cleanup.after + MIN_TTL
 

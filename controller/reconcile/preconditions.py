@@ -409,7 +409,8 @@ def _why_held(event: EnvelopeEvent, organization: Organization, *, is_listed: bo
     if is_listed:
         return (
             f"{actions} lists the action {event.spec.action} with handling Record, but the archiving of this "
-            "envelope had begun. Set the handling to Archive, or skip this event."
+            "envelope had begun. Set the handling to Archive, or skip this event: then no event deletes the "
+            "envelope."
         )
     return f"{actions} does not list the action {event.spec.action}. List it there, or skip this event."
 

@@ -35,6 +35,7 @@ from counterfoil.resources.conditions import (
     Condition,
     condition_list,
     find_condition,
+    is_condition_true,
 )
 from counterfoil.resources.naming import (
     ACTION_RULE,
@@ -106,6 +107,10 @@ PHASE_CONDITIONS: Final[Mapping[Phase, str]] = {
 }
 """The phases in which the controller works on an event, in their order, and the condition that each makes
 True."""
+
+
+ARCHIVING_PHASES: Final = frozenset(PHASE_CONDITIONS) - {Phase.VALIDATING}
+"""The phases after eSAW showed an envelope that has a status to archive."""
 
 
 class Origin(StrEnum):
@@ -353,6 +358,13 @@ class EnvelopeSummary(ResourcePart, frozen=True):
         datetime | None,
         schema(
             "When the last step of a Completed envelope was finished, RFC 3339. Absent if eSAW does not tell."
+        ),
+    ] = None
+    last_active_time: Annotated[
+        datetime | None,
+        schema(
+            "Newest known time before the end of the envelope: when its last step was finished, else when it "
+            "was sent, RFC 3339. Absent if eSAW tells neither."
         ),
     ] = None
     restarted_time: Annotated[
@@ -669,9 +681,16 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
 
     @property
     def is_archiving_begun(self) -> bool:
-        """Whether an attempt to archive the envelope failed or listed files. Such an event must not end as if
-        nothing else were needed."""
-        return bool(self.documents) or self.attempts > 0 or self.last_error is not None
+        """Whether eSAW showed an envelope with a status to archive. Such an event must not end as if nothing
+        else were needed. One that only waits until its archiving may begin may."""
+        if self.documents or self.phase in ARCHIVING_PHASES:
+            return True
+        if is_condition_true(self.conditions, PHASE_CONDITIONS[Phase.VALIDATING]):
+            return True
+        return any(
+            each.phase in ARCHIVING_PHASES or each.outcome is AttemptOutcome.DONE
+            for each in self.attempt_history
+        )
 
     @property
     def may_have_deleted(self) -> bool:

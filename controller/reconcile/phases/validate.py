@@ -63,6 +63,7 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             status=envelope.status,
             sender_ref=LocalObjectReference(name=context.sender.name),
             finished_time=_finished_time(envelope, now),
+            last_active_time=_last_active_time(envelope, now),
             restarted_time=restarted,
         ),
         documents=_documents(event, envelope.status),
@@ -136,6 +137,14 @@ def _finished_time(envelope: EnvelopeResponse, now: datetime) -> datetime | None
     if finished is None or (sent is not None and finished < sent):
         return None
     return finished.replace(microsecond=0)
+
+
+def _last_active_time(envelope: EnvelopeResponse, now: datetime) -> datetime | None:
+    """Return the newest time at which an envelope with any status had not ended; None: eSAW does not tell.
+    A time after now is not believed."""
+    told = (believed_time(each, now) for each in (envelope.finished_date, envelope.sent_date))
+    newest = max((each for each in told if each is not None), default=None)
+    return newest.replace(microsecond=0) if newest is not None else None
 
 
 def _restarted_time(event: EnvelopeEvent, status: EnvelopeStatus, now: datetime) -> datetime | None:

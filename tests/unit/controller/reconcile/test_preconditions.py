@@ -137,7 +137,8 @@ def test_an_event_whose_archiving_had_begun_is_held_and_not_recorded(
     assert (outcome.reason, outcome.message) == (
         "ActionNotConfigured",
         "spec.actions of Organization/acme lists the action envelopeFinished with handling Record, but the "
-        "archiving of this envelope had begun. Set the handling to Archive, or skip this event.",
+        "archiving of this envelope had begun. Set the handling to Archive, or skip this event: then no "
+        "event deletes the envelope.",
     )
 
 
@@ -147,7 +148,7 @@ def test_an_event_whose_archiving_had_begun_is_held_and_not_recorded(
 def test_an_event_that_only_waited_until_its_archiving_may_begin_is_recorded(
     scene: PreconditionsScene, reason: str
 ) -> None:
-    """A held event would wait for ever: a person who sets Record wants nothing archived by it."""
+    """A held event would wait permanently: a person who sets Record wants nothing archived by it."""
     scene.organization(actions=[{"action": "envelopeFinished", "handling": "Record"}])
     waited = (
         an_event()

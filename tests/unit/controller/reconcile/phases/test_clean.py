@@ -2676,6 +2676,7 @@ async def a_checksum_archive(scene: ReconcilerScene) -> AsyncIterator[DocumentSy
 async def test_files_whose_checksums_a_restart_forgot_are_not_lost_after_an_unanswered_delete(
     scene: ReconcilerScene, *, may_read_history: bool
 ) -> None:
+    was_sent(scene, scene.clock.now())
     async with a_checksum_archive(scene) as system:
         scene.envelope.but("delete", EsawUnreachable("timeout"))
         assert (await scene.reconcile()).status.reason == "DeleteUnanswered"
@@ -2710,6 +2711,7 @@ async def test_a_retry_of_a_kept_envelope_that_is_gone_reports_no_file_as_lost_w
 
 async def test_files_whose_checksums_restarts_forgot_are_sent_again_before_the_delete(tmp_path: Path) -> None:
     scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    was_sent(scene, scene.clock.now())
     async with a_checksum_archive(scene) as system:
         await scene.reconcile()
         scene.clock.advance(hours=168)
@@ -3108,7 +3110,7 @@ def finished(scene: ReconcilerScene, when: datetime | None) -> None:
     scene.envelope.activities = msgspec.json.encode(steps)
 
 
-def sent(scene: ReconcilerScene, when: datetime | None) -> None:
+def was_sent(scene: ReconcilerScene, when: datetime | None) -> None:
     """Let eSAW say when the envelope was sent; None: it does not say."""
     scene.envelope.sent_text = when.isoformat() if when is not None else None
 
@@ -3141,12 +3143,12 @@ UNKNOWN_EARLIER = "nothing shows whether an event that was removed had archived 
 async def test_an_event_that_may_have_been_created_again_deletes_nothing_if_its_archive_returns_no_files(
     tmp_path: Path, origin: Origin, status: EnvelopeStatus, is_time_known: bool, is_sending_known: bool
 ) -> None:
-    """Whoever knows the address of the callback creates an event at any time."""
-    spec = {"statuses": ["Completed", "Rejected"]}
+    """Any client with the address of the callback creates an event at any time."""
+    spec: dict[str, Any] = {"statuses": ["Completed", "Rejected"]}
     scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"}, **spec)
     scene.envelope.status = status
     finished(scene, scene.clock.now() if is_time_known else None)
-    sent(scene, scene.clock.now() if is_sending_known else None)
+    was_sent(scene, scene.clock.now() if is_sending_known else None)
     async with a_checksum_archive(scene):
         list_files(scene, document(1, 1), legal=("legal-1",))
         assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
@@ -3181,7 +3183,7 @@ async def test_the_first_event_of_an_envelope_deletes_it_also_if_its_archive_ret
     finished_hours: int | None,
     sent_hours: int | None,
 ) -> None:
-    """No event is removed within 72 hours. An envelope ends after it was sent, and after each of its steps."""
+    """No event is removed within 72 hours. An envelope ends after its sending and after each of its steps."""
     scene = ReconcilerScene(
         tmp_path,
         an_event().by(origin),
@@ -3190,7 +3192,7 @@ async def test_the_first_event_of_an_envelope_deletes_it_also_if_its_archive_ret
     )
     now, scene.envelope.status = scene.clock.now(), status
     finished(scene, None if finished_hours is None else now - timedelta(hours=finished_hours))
-    sent(scene, None if sent_hours is None else now - timedelta(hours=sent_hours))
+    was_sent(scene, None if sent_hours is None else now - timedelta(hours=sent_hours))
     async with a_checksum_archive(scene):
         assert (await scene.reconcile()).status.reason == "CleanupDelayed"
         scene.clock.advance(hours=168)
@@ -3216,6 +3218,7 @@ async def test_an_event_that_a_person_held_for_long_replaces_no_manifest_that_it
     """Another event of the envelope archived a file that came late, and was removed since."""
     actions = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
     scene = ReconcilerScene(tmp_path, actions=actions, cleanup={"policy": "Delete", "after": "1h"})
+    was_sent(scene, scene.clock.now())
     async with a_checksum_archive(scene) as system:
         assert (await scene.reconcile()).status.reason == "CleanupDelayed"
         scene.kube.edit(EnvelopeEvent, scene.event.name, {"spec": {"suspend": True}})

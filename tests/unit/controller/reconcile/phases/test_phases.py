@@ -1,7 +1,7 @@
 """Results of each phase, and the actions that follow from them."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -113,6 +113,30 @@ async def test_an_end_in_the_future_or_before_the_envelope_was_sent_is_not_belie
     seen = (await validated(scene)).facts.envelope
     assert seen is not None
     assert seen.finished_time is None
+
+
+@pytest.mark.parametrize(
+    ("step", "sent", "newest"),
+    [
+        ("2026-06-30T10:00:00.123Z", "2026-06-02T10:00:00Z", NOON.replace(month=6, day=30, hour=10)),
+        ("2026-06-01T10:00:00Z", "2026-06-02T10:00:00Z", NOON.replace(month=6, day=2, hour=10)),
+        ("2099-01-01T00:00:00Z", "2026-06-02T10:00:00Z", NOON.replace(month=6, day=2, hour=10)),
+        (None, "2026-06-02T10:00:00Z", NOON.replace(month=6, day=2, hour=10)),
+        (None, "2099-01-01T00:00:00Z", None),
+        (None, None, None),
+    ],
+)
+@pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.REJECTED])
+async def test_the_newest_time_at_which_an_envelope_had_not_ended_is_recorded(
+    status: EnvelopeStatus, step: str | None, sent: str | None, newest: datetime | None
+) -> None:
+    scene = Scene(statuses=["Completed", "Rejected"])
+    scene.esaw.status, scene.esaw.sent_text = status, sent
+    if step is not None:
+        scene.esaw.activities = f'[{{"FinishedDate":"{step}"}}]'.encode()
+    seen = (await validated(scene)).facts.envelope
+    assert seen is not None
+    assert seen.last_active_time == newest
 
 
 async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for() -> None:
