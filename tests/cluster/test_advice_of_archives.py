@@ -10,6 +10,7 @@ import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from sandbox.servers.sftp_rclone import sftp_server
 from sandbox.servers.webdav_rclone import RcloneWebdavServer, rclone_webdav_server
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
 from tests.support.servers.cmis_repository import CmisRepositoryServer, Names, cmis_repository
+from tests.support.servers.scripted_esaw import server_tls
 
 Fix = Callable[[], Awaitable[object]]
 
@@ -43,7 +45,7 @@ class Archives:
     dav: RcloneWebdavServer
     s3: VersityServer
     stack: AsyncExitStack
-    """What a test starts, until the test ends."""
+    """The servers and proxies that a test starts; they end with it."""
 
     async def create(self, name: str, **spec: Any) -> None:
         await self.scene.local_environment.archive(name, **spec)
@@ -105,7 +107,7 @@ async def archives(running_archives: Archives) -> AsyncIterator[Archives]:
         yield running_archives
 
 
-# -- What is to be done is outside the cluster ---------------------------------------------------------------
+# -- What a person must do is outside the cluster ------------------------------------------------------------
 
 
 def answers(status: int, body: bytes = b"", **headers: str) -> Callable[[], Awaitable[None]]:
@@ -201,7 +203,7 @@ async def test_an_archive_that_lists_files_twice_is_waited_for_until_the_second_
     await archives.scene.reaches(event.name, Phase.SUCCEEDED)
 
 
-# -- What is to be done is typed -----------------------------------------------------------------------------
+# -- What a person must do is typed --------------------------------------------------------------------------
 
 
 async def another_bucket(archives: Archives, name: str) -> Broken:
@@ -387,3 +389,24 @@ async def test_the_folders_of_two_esaws_are_set_apart_and_the_younger_organizati
     await archives.change("shared", path="{{organization}}/" + path)
 
     await scene.reaches(event, Phase.SUCCEEDED)
+
+
+async def test_the_authority_of_an_archive_is_trusted_and_what_waited_is_archived(
+    plane: ControlPlane, archives: Archives, tmp_path: Path
+) -> None:
+    server_tls(tmp_path)
+    pem, scene = tmp_path / "server.pem", archives.scene
+    server = await archives.stack.enter_async_context(rclone_webdav_server(f"--cert={pem}", f"--key={pem}"))
+    login = {"username": server.username, "password": server.password}
+    await scene.local_environment.secret("distrusted", "archive", **login)
+    at = {"url": server.url.replace("http", "https"), "credentialsSecretRef": {"name": "distrusted"}}
+    await archives.create("distrusted", webdav=at)
+    event = await archives.waiting("distrusted", "ArchiveTlsFailed")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(plane.authority.read_bytes() + pem.read_bytes())
+
+    await scene.controller.stop()
+    scene.controller.environment["SSL_CERT_FILE"] = str(trusted)
+    await scene.controller.start()
+
+    await scene.reaches(event.name, Phase.SUCCEEDED)

@@ -7,6 +7,7 @@ A real controller, real mail servers, and real receivers of notices.
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.ports import free_port
 from sandbox.servers.smtp import SmtpServer
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
-from tests.support.servers.scripted_esaw import Script, answering, running
+from tests.support.servers.scripted_esaw import Script, answering, running, server_tls
 
 SIGNING_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -156,4 +157,19 @@ async def test_a_signing_secret_of_the_form_that_the_reason_names_is_put_there_a
         event = await notified(scene, "unsigned", f"{server.url}/hook", secret="a password")
         await is_tried(scene, event, "WebhookSecretInvalid")
         await patch(scene, "secret/unsigned-hook", stringData={"secret": SIGNING_SECRET})
+        await is_delivered(scene, event)
+
+
+async def test_the_authority_of_a_receiver_is_named_and_the_notice_that_waited_is_delivered(
+    plane: ControlPlane, scene: ControllerScene, tmp_path: Path
+) -> None:
+    tls, _ = server_tls(tmp_path)
+    async with running(answering(b"", 200), tls=tls) as server:
+        event = await notified(scene, "distrusted", f"{server.url}/hook")
+        await is_tried(scene, event, "WebhookTlsFailed")
+        trusted = tmp_path / "trusted.pem"
+        trusted.write_bytes(plane.authority.read_bytes() + (tmp_path / "server.pem").read_bytes())
+        await scene.controller.stop()
+        scene.controller.environment["SSL_CERT_FILE"] = str(trusted)
+        await scene.controller.start()
         await is_delivered(scene, event)

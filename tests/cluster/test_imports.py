@@ -163,3 +163,39 @@ async def test_the_status_of_a_large_import_fits_its_crd(scene: ControllerScene)
         Import, "old-stock", {"senders": senders, "openWindows": windows}, resource_version=None
     )
     assert len((await stored(scene)).status.senders) == 500
+
+
+# -- The advice about an Import is followed ------------------------------------------------------------------
+
+
+async def test_another_import_with_an_earlier_day_finds_what_an_empty_span_did_not(
+    scene: ControllerScene,
+) -> None:
+    envelope = scene.envelope(sent_ago=LONG_AGO)
+    tomorrow = (datetime.now(UTC) + timedelta(days=2)).strftime("%Y-%m-%d")
+    await create_import(scene, "empty", **{"from": tomorrow})
+    await until(scene, "ImportSpanEmpty", "empty")
+    await create_import(scene, "earlier")
+    await until(scene, "ImportComplete", "earlier")
+    assert "contract.pdf" in scene.filed(envelope)
+
+
+async def test_an_import_continues_when_the_organization_archives_its_status(scene: ControllerScene) -> None:
+    rejected = scene.envelope(sent_ago=LONG_AGO, status="Rejected")
+    await create_import(scene, statuses=["Rejected"])
+    await until(scene, "ImportNotArchived")
+    spec = '{"spec": {"statuses": ["Completed", "Rejected"]}}'
+    await scene.local_environment.kubectl("patch", "org", "acme", "--type=merge", "-p", spec)
+    await until(scene, "ImportComplete")
+    assert "contract.pdf" in scene.filed(rejected)
+
+
+async def test_an_import_continues_when_its_time_zone_is_one_of_the_database(scene: ControllerScene) -> None:
+    envelope = scene.envelope(sent_ago=LONG_AGO)
+    hours = {"from": "00:00", "to": "23:59"}
+    await create_import(scene, hours={"timeZone": "Europe/Nowhere", **hours})
+    await until(scene, "TimeZoneUnknown")
+    spec = '{"spec": {"hours": {"timeZone": "Europe/Vienna"}}}'
+    await scene.local_environment.kubectl("patch", "import", "old-stock", "--type=merge", "-p", spec)
+    await until(scene, "ImportComplete")
+    assert "contract.pdf" in scene.filed(envelope)

@@ -1,5 +1,6 @@
 """The whole way: from Send through consent and tags into the archive, and on after a key has died."""
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Recipient
 from sandbox.esaw.browser import Browser
 from tests.support.pauses import eventually
@@ -111,3 +113,92 @@ async def test_a_new_consent_resumes_everything_that_waited_for_it(scene: Scene)
     await eventually(all_done)
     after = await scene.local_environment.read("sender", name)
     assert after["status"]["conditions"][0]["status"] == "True"
+
+
+# -- The advice about a key from a consent is followed -------------------------------------------------------
+
+
+def controller_of(scene: Scene) -> CounterfoilProcess:
+    return next(each for each in scene.local_environment.processes if each.name == "controller")
+
+
+async def until_waiting(scene: Scene, reason: str) -> None:
+    """Wait until the only event waits for a key, for this reason."""
+
+    async def is_so() -> bool:
+        (event,) = await scene.local_environment.events() or [{}]
+        return bool(event.get("status", {}).get("reason") == reason)
+
+    await eventually(is_so)
+
+
+async def until_archived(scene: Scene) -> None:
+    async def is_so() -> bool:
+        return await phases(scene) == ["Succeeded"]
+
+    await eventually(is_so)
+
+
+async def test_a_sender_who_never_consented_opens_the_link_and_what_waited_is_archived(scene: Scene) -> None:
+    name = consented_sender_name("acme", scene.anna.user_id)
+    spec = {"organizationRef": {"name": "acme"}, "userID": scene.anna.user_id}
+    sender = {"apiVersion": "counterfoil.dev/v1beta1", "kind": "Sender", "metadata": {"name": name}}
+    await scene.local_environment.apply({**sender, "spec": spec})
+    await scene.local_environment.kubectl(
+        "patch",
+        "org",
+        "acme",
+        "--type=merge",
+        "-p",
+        json.dumps({"spec": {"defaultSenderRef": {"name": name}}}),
+    )
+    envelope = scene.esaw.add_envelope(
+        sender=scene.anna, status="Active", metadata="<tags><costCenter>4711</costCenter></tags>"
+    )
+    await scene.esaw.complete(envelope)
+    await until_waiting(scene, "ConsentRequired")
+
+    browser = await scene.sign_in()
+    await browser.open((await scene.local_environment.read("sender", name))["status"]["consentURL"])
+    await browser.press("Allow")
+
+    await until_archived(scene)
+
+
+async def test_a_sender_whose_sealed_key_was_changed_consents_again_and_what_waited_is_archived(
+    scene: Scene,
+) -> None:
+    browser, controller = await scene.sign_in(), controller_of(scene)
+    envelope = await sends(scene, browser)
+    name = consented_sender_name("acme", scene.anna.user_id)
+    await controller.stop()
+    sealed = base64.b64decode((await scene.local_environment.read("secret", name))["data"]["token"])
+    changed = base64.b64encode(sealed[:-1] + bytes([sealed[-1] ^ 1])).decode()
+    patch = json.dumps({"data": {"token": changed}})
+    await scene.local_environment.kubectl("patch", "secret", name, "--type=merge", "-p", patch)
+    await controller.start()
+    await scene.esaw.complete(envelope)
+    await until_waiting(scene, "SealBroken")
+
+    await browser.open((await scene.local_environment.read("sender", name))["status"]["consentURL"])
+    assert browser.page.title == "Thank you"
+
+    await until_archived(scene)
+
+
+async def test_a_controller_gets_the_sealing_keys_of_the_pages_and_what_waited_is_archived(
+    scene: Scene,
+) -> None:
+    envelope, controller = await sends(scene, await scene.sign_in()), controller_of(scene)
+    folder = controller.environment["COUNTERFOIL_SEALING_KEYS"]
+    await controller.stop()
+    controller.environment["COUNTERFOIL_SEALING_KEYS"] = ""
+    await controller.start()
+    await scene.esaw.complete(envelope)
+    await until_waiting(scene, "SealingKeysMissing")
+
+    await controller.stop()
+    controller.environment["COUNTERFOIL_SEALING_KEYS"] = folder
+    await controller.start()
+
+    await until_archived(scene)
