@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.requests.event_requests import EventRequests
 from controller.resync.event_starter import EventStarter, EventStarts
+from controller.retry.reopener import LateSenderFinder, Reopener
 from counterfoil.esaw import ApiToken, EsawUserClient, HttpStatusError
 from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import (
@@ -16,11 +18,13 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     EnvelopeSummary,
+    LocalObjectReference,
     Origin,
     Phase,
     Request,
     Sender,
 )
+from counterfoil.resources.imports import window_label
 from tests.support.builders import (
     ENVELOPE,
     KEY,
@@ -82,6 +86,23 @@ class SearchScene(ReconcilerScene):
         started = await self.event_starter.start(starts, ENVELOPE, status, sender=finder, labels=labels)
         return started.is_reopened
 
+    async def imports(self, finder: str) -> bool:
+        """Let one Import list the envelope with the key of a Sender; return whether it starts the event."""
+        self.clock.advance(hours=6)
+        starts = EventStarts(self.organization, "envelopeFinished", Origin.IMPORT, None)
+        window = window_label("uid-1", finder, 3, NOON)
+        labels = {IMPORT_LABEL: "old-stock", IMPORT_WINDOW_LABEL: window}
+        completed = EnvelopeStatus.COMPLETED
+        return (
+            await self.event_starter.start(starts, ENVELOPE, completed, sender=finder, labels=labels)
+        ).is_reopened
+
+    @property
+    def late_sender_finder(self) -> LateSenderFinder:
+        """The part of the garbage collector that compares Senders and Envelopes."""
+        reopener = Reopener(self.status_writer, self.event_recorder, self.clock)
+        return LateSenderFinder(self.kube, reopener)
+
     async def request(self, request: str) -> None:
         """Carry out a person's request, as the controller does."""
         requests, event = EventRequests(self.clock), self.newest()
@@ -142,9 +163,15 @@ async def test_a_failed_event_is_tried_once_with_each_key_that_lists_its_envelop
     assert started == ["ben", "carla"], "the key of the default Sender was tried before"
 
 
-async def test_an_envelope_that_esaw_has_shown_is_not_tried_with_another_key(tmp_path: Path) -> None:
-    shown = an_event().in_phase(Phase.FAILED, "EnvelopeNotFound").status(completion_time=NOON)
-    scene = SearchScene(tmp_path, shown.status(envelope=EnvelopeSummary(status="Completed")))
+async def test_an_envelope_that_esaw_has_shown_is_tried_once_with_the_key_that_lists_it(
+    tmp_path: Path,
+) -> None:
+    """It was not deleted, so the rights of its sender have changed."""
+    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    failed = an_event().in_phase(Phase.FAILED, "EnvelopeNotFound").status(completion_time=NOON)
+    scene = SearchScene(tmp_path, failed.status(envelope=shown))
+    assert await scene.lists("ben")
+    assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
     assert not await scene.lists("ben")
 
 
@@ -216,15 +243,16 @@ async def test_a_search_that_is_killed_before_it_starts_a_waiting_event_starts_i
     assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
 
 
-async def test_an_event_whose_envelope_names_the_sender_without_a_key_starts_once_at_most(
+async def test_an_event_whose_envelope_names_the_sender_without_a_key_starts_once_for_each_other_key(
     tmp_path: Path,
 ) -> None:
     scene = SearchScene(tmp_path, default="dora")
     scene.observe(a_sender("dora"))
     scene.kube.put(an_envelope("dora"))
     assert (await scene.end())[0] is Phase.AWAITING_CONSENT
-    assert [await scene.lists("ben"), await scene.lists("carla")] == [True, False]
-    assert (await scene.end())[0] is Phase.AWAITING_CONSENT
+    for finder in ("ben", "carla"):
+        assert await scene.lists(finder)
+        assert (await scene.end())[0] is Phase.AWAITING_CONSENT
     assert [await scene.lists("ben"), await scene.lists("carla")] == [False, False]
 
 
@@ -243,3 +271,143 @@ async def test_the_default_sender_reads_what_a_sender_listed_who_does_not_exist_
     else:
         waits = await scene.reconcile()
         assert (waits.status.reason, waits.status.message) == ("SenderMissing", "Sender/ben does not exist.")
+
+
+async def test_the_key_that_showed_an_envelope_reads_it_also_if_another_key_lists_it(tmp_path: Path) -> None:
+    shown = EnvelopeSummary(status="Rejected", sender_ref=LocalObjectReference(name="anna"))
+    skipped = an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus")
+    scene = SearchScene(
+        tmp_path,
+        skipped.status(completion_time=NOON, envelope=shown),
+        statuses=["Completed", "Rejected"],
+    )
+    scene.shown.keys.add(KEY)
+    assert await scene.lists("ben", status=EnvelopeStatus.REJECTED)
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+async def test_an_envelope_that_its_sender_can_not_see_any_more_is_read_with_the_key_that_lists_it(
+    tmp_path: Path,
+) -> None:
+    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    failed = an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus")
+    scene = SearchScene(tmp_path, failed.status(completion_time=NOON, envelope=shown))
+    assert await scene.lists("carla")
+    # The key of the search is asked after the one that showed the envelope before.
+    scene.shown.keys.add(key_of("carla"))
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+async def test_the_default_sender_reads_if_the_key_that_listed_the_envelope_is_refused(
+    tmp_path: Path,
+) -> None:
+    recorded = an_event().in_phase(Phase.SUCCEEDED, "Recorded").status(completion_time=NOON)
+    scene = SearchScene(tmp_path, recorded)
+    scene.shown.keys |= {KEY, key_of("ben")}
+    assert await scene.lists("ben")
+    scene.kube.put(a_sender("ben"))
+    scene.cache.senders.remove("ben")
+    scene.cache.senders.put(a_sender("ben"))
+    scene.kube.secrets.pop("ben-key")
+    scene.restarted()
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert scene.newest().metadata.labels[SENDER_LABEL] == "anna"
+
+
+async def test_an_event_that_is_held_after_a_search_started_it_keeps_the_key_of_the_search(
+    tmp_path: Path,
+) -> None:
+    scene = SearchScene(tmp_path, default="dora")
+    scene.observe(a_sender("dora"))
+    scene.shown.keys.add(key_of("ben"))
+    assert (await scene.end())[0] is Phase.AWAITING_CONSENT
+    archive = next(iter(scene.cache.archives))
+    for version, is_suspended in ((1000, True), (1001, False)):
+        spec = replace(archive.spec, suspend=is_suspended)
+        metadata = replace(archive.metadata, resource_version=str(version))
+        scene.observe(replace(archive, metadata=metadata, spec=spec))
+        if is_suspended:
+            assert await scene.lists("ben")
+            assert (await scene.reconcile()).status.reason == "ArchiveSuspended"
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+async def test_the_key_that_lists_an_envelope_reads_it_although_its_envelope_names_another_sender(
+    tmp_path: Path,
+) -> None:
+    scene = SearchScene(tmp_path)
+    scene.shown.keys.add(key_of("ben"))
+    scene.kube.put(an_envelope("anna"))
+    assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+    assert await scene.lists("ben")
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+async def test_an_envelope_that_no_key_shows_starts_its_event_once_for_each_key_that_lists_it(
+    tmp_path: Path,
+) -> None:
+    """Each further end would be one more notice, and no time to live would ever pass."""
+    scene = SearchScene(tmp_path)
+    scene.kube.put(an_envelope("anna"))
+    assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+    started = list[str]()
+    for finder in ("ben", "carla") * 4:
+        scene.clock.advance(hours=6)
+        if await scene.lists(finder):
+            started.append(finder)
+            assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+            scene.cache.update(scene.newest())
+            await scene.late_sender_finder.reopen_if_recorded(scene.newest())
+            assert scene.newest().status.phase is Phase.FAILED
+    assert started == ["ben", "carla"]
+    assert "Sender/anna" in (scene.newest().status.message or "")
+
+
+async def test_one_import_tries_the_key_of_each_sender_that_lists_the_envelope(tmp_path: Path) -> None:
+    scene = SearchScene(tmp_path)
+    scene.shown.keys.add(key_of("carla"))
+    assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+    ends = [(await scene.imports(finder), await scene.end()) for finder in ("ben", "carla", "ben")]
+    found = (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert ends == [(True, (Phase.FAILED, "EnvelopeNotFound")), (True, found), (False, found)]
+
+
+@pytest.mark.parametrize("change", ["another uid", "another key"])
+async def test_another_sender_of_the_same_name_and_another_key_are_tried_again(
+    tmp_path: Path, change: str
+) -> None:
+    scene = SearchScene(tmp_path)
+    assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+    assert await scene.lists("ben")
+    assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+    assert not await scene.lists("ben")
+    key = key_of("ben") if change == "another uid" else key_of("new")
+    ben = known_to_work(a_sender("ben", version=10**7), key)
+    if change == "another uid":
+        ben = replace(ben, metadata=replace(ben.metadata, uid="another"))
+    scene.observe(ben)
+    scene.put_key("ben", key)
+    scene.shown.keys.add(key)
+    assert await scene.lists("ben")
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+async def test_a_persons_retry_tries_each_key_again(tmp_path: Path) -> None:
+    scene = SearchScene(tmp_path)
+    assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+    assert await scene.lists("ben")
+    assert await scene.end() == (Phase.FAILED, "EnvelopeNotFound")
+    # Somebody shared it with the default Sender since.
+    scene.shown.keys.add(KEY)
+    await scene.request("retry")
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+async def test_a_sender_whom_an_envelope_names_is_waited_for_and_not_replaced_by_the_default_sender(
+    tmp_path: Path,
+) -> None:
+    scene = SearchScene(tmp_path)
+    scene.shown.keys.add(KEY)
+    scene.observe(a_sender("dora"))
+    scene.kube.put(an_envelope("dora"))
+    assert (await scene.end())[0] is Phase.AWAITING_CONSENT
