@@ -223,7 +223,7 @@ def build(
     workqueue = WorkQueue(clock, partial(concurrency_limits, cache, settings.concurrency))
     event_queue = EventQueue(cache, workqueue, clock)
     event_load = EventLoadCounter(kube, cache, clock, held)
-    event_starter = EventStarter(kube, clock, metrics, event_load.load)
+    event_starter = EventStarter(kube, clock, metrics, event_load.load, cache.senders.get)
     missed_callback_finder = MissedCallbackFinder(
         cache, sender_keys, esaw_clients, event_starter, clock, metrics
     )
@@ -303,7 +303,7 @@ def build(
         on_failed=(lambda event, _: notifier.event_failed(event), failed_event_retrier.event_failed),
         on_ended=late_file_finder.enqueue,
     )
-    late_sender_finder = LateSenderFinder(kube, reopener)
+    late_sender_finder = LateSenderFinder(kube, reopener, cache)
     reopeners = (
         failed_event_retrier.retry_if_fixed,
         late_sender_finder.reopen_if_recorded,

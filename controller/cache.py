@@ -11,15 +11,18 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from controller.file_list_ceiling import FileListCeiling
+from controller.reader import Claims, KeyState, Reader, claims_of, key_state, next_reader
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
     Import,
     Organization,
+    Phase,
     Resource,
     Sender,
     is_condition_true,
@@ -133,6 +136,8 @@ class Cache:
     list, and in a controller that does not work on them."""
     sender_of: dict[str, str] = field(default_factory=dict)
     """Name of the Sender of each unfinished event, once it was looked up."""
+    recorded_senders: dict[str, str | None] = field(default_factory=dict)
+    """Name of the Sender that the Envelope of each such event names; None: no Envelope does."""
 
     has_all_events: bool = False
     """Whether all events of the first complete list were read. Before it, a missing event means nothing."""
@@ -217,15 +222,31 @@ class Cache:
         """Return the name of the event's Sender as far as it is known; empty if it is unknown."""
         return self.sender_of.get(event.name) or event.metadata.labels.get(SENDER_LABEL, "")
 
+    def claims(self, event: EnvelopeEvent) -> Claims:
+        """Return who may read the event's envelope, as far as it is known."""
+        organization = self.organizations.get(event.organization)
+        recorded = self.recorded_senders.get(event.name)
+        return claims_of(event, organization, recorded=recorded, finder=None)
+
+    def key_state(self, event: EnvelopeEvent, sender: str) -> KeyState:
+        """Return the known state of a Sender's key for the event."""
+        return key_state(event, self.senders.get(sender))
+
+    def reader(self, event: EnvelopeEvent) -> Reader | None:
+        """Return who reads the event's envelope next, as far as it is known."""
+        return next_reader(self.claims(event), partial(self.key_state, event))
+
     def sender_names(self, event: EnvelopeEvent) -> frozenset[str]:
         """
         Return the names of the Senders that the event may wait for; empty if none is known for certain.
 
-        The looked-up Sender is certain. After a restart or a hand-over it is the one in the status, where the
-        label may name another one: the label of an older run, or a newer one than the status.
+        Once its Sender was looked up, it is the one that reads next. After a restart or a hand-over it is the
+        one in the status, where the label may name another one: the label of an older run, or a newer one
+        than the status.
         """
         if looked_up := self.sender_of.get(event.name):
-            return frozenset({looked_up})
+            reader = self.reader(event)
+            return frozenset({reader.name if reader is not None else looked_up})
         envelope = event.status.envelope
         if envelope is None or envelope.sender_ref is None:
             return frozenset()
@@ -283,6 +304,9 @@ class Cache:
                 del self._finished_versions[next(iter(self._finished_versions))]
             return False
         self._finished_versions.pop(event.name, None)
+        if event.status.phase is Phase.PENDING and known is not None:
+            # It starts again: who sent it may be recorded since.
+            self.forget_sender(event.name)
         return self.events.put(event)
 
     def observe_removal(self, name: str, removed_version: int) -> bool:
@@ -304,4 +328,9 @@ class Cache:
     def forget_event(self, name: str) -> None:
         """Remove an event that is finished or deleted."""
         self.events.remove(name)
+        self.forget_sender(name)
+
+    def forget_sender(self, name: str) -> None:
+        """Let the Sender of an event be looked up again."""
         self.sender_of.pop(name, None)
+        self.recorded_senders.pop(name, None)

@@ -70,7 +70,7 @@ class EventHandlers:
         events = self.cache.events_of(after.name)
         if before is not None and before.spec.default_sender_ref != after.spec.default_sender_ref:
             for event in events:
-                self.cache.sender_of.pop(event.name, None)
+                self.cache.forget_sender(event.name)
             self.event_queue.mark_due_now(events, _awaits_consent)
         is_new_access = before is None or access_of(before.spec) != access_of(after.spec)
         may_fix = organization_may_fix if is_new_access else organization_spec_may_fix
@@ -93,7 +93,7 @@ class EventHandlers:
         self.event_queue.enqueue_all(
             event
             for event in cache.events
-            if name == cache.sender_name(event) or name in cache.sender_names(event)
+            if name in (cache.sender_name(event), *cache.sender_names(event), *cache.claims(event))
         )
 
     def archive_changed(self, before: Archive | None, after: Archive | None) -> None:

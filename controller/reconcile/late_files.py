@@ -330,7 +330,7 @@ async def list_files(
         return _classified(problem, preconditions)
     finally:
         # Finished events are in no memory (rule 9).
-        preconditions.cache.sender_of.pop(event.name, None)
+        preconditions.cache.forget_sender(event.name)
     match admitted:
         case Admitted():
             return await _listed_files(admitted, preconditions)

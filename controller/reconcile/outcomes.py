@@ -10,6 +10,7 @@ from datetime import datetime
 
 from counterfoil.resources import ArchiveLocation, EnvelopeSummary, FiledDocument, Phase
 from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.envelopeevent import TriedKey
 
 
 def counted(number: int, noun: str) -> str:
@@ -36,7 +37,7 @@ class PhaseFacts:
     archive: ArchiveLocation | None = None
     mismatches: int | None = None
     considered_deliveries: int | None = None
-    not_shown_to: tuple[str, ...] | None = None
+    not_shown_to: tuple[TriedKey, ...] | None = None
     listing_due: datetime | None = None
     """When the files of an envelope that stays in eSAW are listed again; None: never."""
     side_conditions: tuple[SideCondition, ...] = ()

@@ -8,14 +8,19 @@ key is recorded. No status is stored here.
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from msgspec.structs import replace
+
 from controller.access.sender_keys import SenderKeys
+from controller.reader import KeyState, with_tried, without
 from controller.reconcile import error_policy
 from controller.reconcile.context import PartialArchive
 from controller.reconcile.outcomes import (
     Done,
+    Fail,
     NeedConsent,
     Outcome,
     Pause,
@@ -29,10 +34,12 @@ from controller.reconcile.preconditions import Admitted, Preconditions, RecordOn
 from controller.sharding import LeaseLost
 from counterfoil import tracing
 from counterfoil.clock import Clock
+from counterfoil.kube.errors import ApiError
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, TriedKey
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +78,7 @@ class PhaseRunner:
             tracing.span(phase.value, attempt=attempt, sender=sender.name) as step,
         ):
             outcome = await self._attempt(phase, event, admitted, limit)
+            outcome = await self._with_tried_keys(phase, event, admitted, outcome)
             outcome = _with_side_conditions(outcome, admitted.context.side_conditions)
             # The status has them now. A later phase must not state again what an outcome replaced.
             admitted.context.side_conditions.clear()
@@ -107,6 +115,38 @@ class PhaseRunner:
         except Exception as problem:
             return self._classify(problem, phase)
 
+    async def _with_tried_keys(
+        self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, outcome: Outcome
+    ) -> Outcome:
+        """
+        Return the outcome with the keys to which eSAW did not show the envelope.
+
+        An event that is not archived fails for that only after each candidate was tried.
+        """
+        sender, tried = admitted.context.sender, event.status.not_shown_to
+        is_failure = isinstance(outcome, Fail)
+        if outcome.reason == ENVELOPE_NOT_FOUND and (is_failure or phase is Phase.VALIDATING):
+            tried = with_tried(tried, sender)
+        elif outcome.facts.envelope is not None:
+            tried = without(tried, sender)
+        if tried != event.status.not_shown_to:
+            outcome = dataclasses.replace(
+                outcome, facts=dataclasses.replace(outcome.facts, not_shown_to=tried)
+            )
+        if not is_failure or outcome.reason != ENVELOPE_NOT_FOUND or phase is not Phase.VALIDATING:
+            return outcome
+        failed = replace(event.status, not_shown_to=tried, phase=Phase.FAILED)
+        try:
+            other = await self.preconditions.next_reader(
+                replace(event, status=failed), admitted.context.organization
+            )
+        except ApiError as problem:
+            return self._classify(problem, phase)
+        if other is None or other.state is KeyState.NOT_SHOWN:
+            return _with_other_keys(outcome, without(tried, sender))
+        message = f"{outcome.message} The next attempt is with the key of Sender/{other.name}."
+        return Wait(ENVELOPE_NOT_FOUND, message, facts=outcome.facts)
+
     def _classify(self, problem: BaseException, phase: Phase) -> Outcome:
         known_outcome = (
             error_policy.classify(problem, self.clock.now()) if isinstance(problem, Exception) else None
@@ -130,6 +170,14 @@ def _with_side_conditions(outcome: Outcome, found: list[SideCondition]) -> Outco
         return outcome
     facts = dataclasses.replace(outcome.facts, side_conditions=(*earlier, *own))
     return dataclasses.replace(outcome, facts=facts)
+
+
+def _with_other_keys(outcome: Outcome, others: Sequence[TriedKey]) -> Outcome:
+    """Return the failure for an envelope that eSAW shows to no known key."""
+    if not others:
+        return outcome
+    names = ", ".join(f"Sender/{each.name}" for each in others)
+    return dataclasses.replace(outcome, message=f"{outcome.message} These keys were tried before: {names}.")
 
 
 def _overdue(phase: Phase, admitted: Admitted) -> Wait:

@@ -18,6 +18,7 @@ from controller.access.archive_root import MarkedBackend, is_root_known, not_pro
 from controller.access.history_access import HistoryAccess
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
+from controller.reader import KeyState, Reader
 from controller.reconcile.context import ReconcileContext, SiblingEvents, is_of_a_person
 from controller.reconcile.fence import Fence, FencedBackend
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
@@ -42,7 +43,6 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import apply_change
 from counterfoil.resources import (
-    LISTED_BY_LABEL,
     MAX_ATTEMPT_HISTORY,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
@@ -140,36 +140,56 @@ class Preconditions:
         organization = self.admit(event)
         if not isinstance(organization, Organization):
             return organization
-        sender = await self.sender(event, organization)
-        if not isinstance(sender, Sender):
-            return sender
-        if (relabelled := await self._correct_sender_label(event, sender)) is not None:
-            return Relabelled(relabelled)
-        return await self.prepare(event, organization, sender)
+        while True:
+            sender = await self.sender(event, organization)
+            if not isinstance(sender, Sender):
+                return sender
+            if (relabelled := await self._correct_sender_label(event, sender)) is not None:
+                return Relabelled(relabelled)
+            prepared = await self.prepare(event, organization, sender)
+            if not isinstance(prepared, NeedConsent):
+                return prepared
+            # The key was refused now, which its Sender shows: it is not asked again here.
+            state, other = self.cache.key_state(event, sender.name), self.cache.reader(event)
+            if state is not KeyState.REFUSED or other is None or not other.is_usable:
+                return prepared
 
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
-        """Return who sent the envelope: the one its Envelope names, else the organization's default."""
-        known = self.cache.sender_of.get(event.name, "")
-        if event.status.reason in _SENDER_MAY_HAVE_CHANGED or self.cache.senders.get(known) is None:
-            self.cache.sender_of.pop(event.name, None)
-        name = self.cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
-        if isinstance(name, Fail | Wait):
-            return name
-        if name is None and await self._may_sender_still_be_recorded(event, organization):
+        """Return the Sender whose key reads the envelope (``controller.reader``)."""
+        if event.status.reason in _SENDER_MAY_HAVE_CHANGED:
+            self.cache.forget_sender(event.name)
+        is_known, envelope = event.name in self.cache.sender_of, None
+        reader = self.cache.reader(event) if is_known else None
+        if reader is None or not reader.is_usable:
+            is_known, envelope = False, await self._envelope(event)
+            reader = self._reader(event, organization, envelope)
+        if reader is None:
+            return await self._without_reader(event, organization, envelope)
+        is_guess = reader.name not in self.cache.claims(event)[:-1]
+        if not is_known and is_guess and await self._may_draft_become(event, organization):
+            self.cache.forget_sender(event.name)
             return _SENDER_NOT_RECORDED
-        if name is None:
-            return Fail(
-                "SenderUnknown",
-                f"No Envelope resource tells who sent this envelope, and Organization/{organization.name} "
-                "has no spec.defaultSenderRef. Set a default, or create the Envelope and retry.",
-            )
-        sender = self.cache.senders.get(name)
-        if sender is None:
-            return Wait("SenderMissing", f"Sender/{name} does not exist.")
-        if sender.spec.organization_ref.name != organization.name:
-            return Fail("SenderOfOtherOrganization", f"Sender/{name} belongs to another Organization.")
-        self.cache.sender_of[event.name] = name
+        sender = self.cache.senders.get(reader.name)
+        if sender is None or sender.spec.organization_ref.name != organization.name:
+            self.cache.forget_sender(event.name)
+            if sender is None:
+                return Wait("SenderMissing", f"Sender/{reader.name} does not exist.")
+            return Fail("SenderOfOtherOrganization", f"Sender/{reader.name} belongs to another Organization.")
+        self.cache.sender_of[event.name] = reader.name
         return sender
+
+    async def next_reader(self, event: EnvelopeEvent, organization: Organization) -> Reader | None:
+        """Return who reads the envelope next, by the Envelope as it is now. Raises ``ApiError``."""
+        return self._reader(event, organization, await self._envelope(event))
+
+    def _reader(
+        self, event: EnvelopeEvent, organization: Organization, envelope: Envelope | None
+    ) -> Reader | None:
+        # Two Organizations may be two eSAWs, and both may know an envelope of this id.
+        is_ours = envelope is not None and envelope.spec.organization_ref.name == organization.name
+        recorded = envelope.spec.sender_ref.name if envelope is not None and is_ours else None
+        self.cache.recorded_senders[event.name] = recorded
+        return self.cache.reader(event)
 
     def admit(self, event: EnvelopeEvent) -> Organization | RecordOnly | Outcome:
         """Return the organization if it wants this event worked on now."""
@@ -212,6 +232,10 @@ class Preconditions:
             return Wait(state_unknown.reason, str(state_unknown), not_before=state_unknown.until)
         except KeyUnusable as unusable:
             return NeedConsent(unusable.reason, str(unusable))
+        newest = self.cache.senders.get(sender.name)
+        if newest is not None and newest.uid == sender.uid:
+            # Its status describes the key that was verified now.
+            sender = newest
         try:
             backend = await self.archive_pool.backend(archive)
             anchors = await self.archive_pool.anchors(archive)
@@ -369,26 +393,19 @@ class Preconditions:
                 return True
         return False
 
-    async def _look_up_sender(
-        self, event: EnvelopeEvent, organization: Organization
-    ) -> str | Fail | Wait | None:
+    async def _envelope(self, event: EnvelopeEvent) -> Envelope | None:
+        """Return the Envelope of this id, of any Organization. Raises ``ApiError``."""
         try:
-            envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
+            return Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
         except (NotFound, ResourceInvalid):
-            envelope = None
-        # Two Organizations may be two eSAWs, and both may know an envelope of this id.
-        if envelope is not None and envelope.spec.organization_ref.name == organization.name:
-            return envelope.spec.sender_ref.name
-        default = organization.spec.default_sender_ref
-        listed_by = event.metadata.labels.get(LISTED_BY_LABEL, "")
-        finder = self.cache.senders.get(listed_by)
-        if finder is not None and finder.spec.organization_ref.name == organization.name:
-            # A search found it with this sender's key, so this sender may see it.
-            return listed_by
-        if default is None and listed_by and finder is None:
-            # It waits for this Sender, who may consent again.
-            return listed_by
-        if default is None and envelope is not None:
+            return None
+
+    async def _without_reader(
+        self, event: EnvelopeEvent, organization: Organization, envelope: Envelope | None
+    ) -> Outcome:
+        """Return the outcome of an event if nothing tells who sent its envelope. Raises ``ApiError``."""
+        self.cache.forget_sender(event.name)
+        if envelope is not None:
             # The name of an Envelope is the envelope's id, so the page could not store the sender.
             return Fail(
                 "SenderUnknown",
@@ -396,11 +413,18 @@ class Preconditions:
                 f"nothing tells who sent this envelope of Organization/{organization.name}. Delete it if it "
                 "is wrong, create the correct Envelope and retry.",
             )
-        if default is None:
-            return None
-        if organization.spec.oauth is not None and self._is_young(event) and await self._is_draft_open(event):
+        if await self._may_sender_still_be_recorded(event, organization):
             return _SENDER_NOT_RECORDED
-        return default.name
+        return Fail(
+            "SenderUnknown",
+            f"No Envelope resource tells who sent this envelope, and Organization/{organization.name} "
+            "has no spec.defaultSenderRef. Set a default, or create the Envelope and retry.",
+        )
+
+    async def _may_draft_become(self, event: EnvelopeEvent, organization: Organization) -> bool:
+        """Whether the envelope may be a draft whose sender is recorded in a moment. Raises ``ApiError``."""
+        is_possible = organization.spec.oauth is not None and self._is_young(event)
+        return is_possible and await self._is_draft_open(event)
 
 
 def _why_held(event: EnvelopeEvent, organization: Organization, *, is_listed: bool) -> str:

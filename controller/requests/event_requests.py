@@ -139,7 +139,10 @@ def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEv
     if skipped is None and status.is_skipped_by_person and status.last_request is not None:
         # Earlier versions stored it only there, and this request takes its place.
         skipped = status.last_request.handled_time
-    return msgspec.structs.replace(again, skipped_time=None if takes_back_skip(status) else skipped)
+    # Each key is tried again: somebody may have shared the envelope since.
+    return msgspec.structs.replace(
+        again, skipped_time=None if takes_back_skip(status) else skipped, not_shown_to=()
+    )
 
 
 def _with_resent_notice(status: EnvelopeEventStatus) -> EnvelopeEventStatus:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from controller.reader import USABLE, claims_of, key_state, next_reader
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -30,6 +31,7 @@ from counterfoil.resources import (
     LISTED_BY_LABEL,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
+    Envelope,
     EnvelopeEvent,
     EnvelopeStatus,
     EventLoad,
@@ -37,6 +39,7 @@ from counterfoil.resources import (
     Origin,
     Phase,
     ResourceInvalid,
+    Sender,
     event_name,
 )
 from counterfoil.resources.event_factory import new_event
@@ -46,6 +49,7 @@ from counterfoil.resources.organization import OrganizationLimits
 from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     is_never_shown,
+    is_started_by_other_key,
     is_started_by_search,
     reopened_status,
 )
@@ -110,6 +114,8 @@ class EventStarter:
     metrics: Metrics
     load: Callable[[str], EventLoad | None]
     """Returns the last count of an Organization's events."""
+    sender: Callable[[str], Sender | None]
+    """Returns a Sender by its name."""
     _ceilings: dict[str, EventCeiling] = field(default_factory=dict)
 
     async def start(
@@ -165,10 +171,13 @@ class EventStarter:
             if not isinstance(event, EnvelopeEvent):
                 return event
             listed = {LISTED_BY_LABEL: sender}
-            is_started = starts_again(event, status, sender, starts.organization)
-            if is_started and not _has_run_again(event, status, labels):
+            reader = await self.reader_to_try(event, sender, starts.organization)
+            is_listed = is_started_by_search(event.status, status) and not _has_run_again(
+                event, status, labels
+            )
+            if is_listed or reader is not None:
                 reserved = await self._reserve(starts)
-                listed |= {SENDER_LABEL: sender}
+                listed |= {SENDER_LABEL: reader or self._first_reader(event, sender, starts.organization)}
                 if labels:
                     listed |= {**labels, IMPORT_ENDED_LABEL: _end_of(event)}
                 # First, so that the event is counted as soon as it is unfinished.
@@ -178,9 +187,51 @@ class EventStarter:
                     return Started(StartResult.KNOWN, event, is_reopened=True)
                 self._ceilings[starts.organization.name].release(reserved)
                 continue
-            if not _reads_first(event, sender) or await self._with_labels(event, listed) is not None:
+            if not self._reads_first(event, sender) or await self._with_labels(event, listed) is not None:
                 return Started(StartResult.KNOWN, event)
         raise Conflict(409, "Conflict", f"other processes write to the event of {envelope} all the time")
+
+    async def starts_again(
+        self, event: EnvelopeEvent, found: EnvelopeStatus, finder: str, organization: Organization
+    ) -> bool:
+        """Whether a search that lists the event's envelope with the key of the Sender ``finder`` starts the
+        event again: it may end otherwise, or its envelope can be read with a key that was not tried. Raises
+        ``ApiError``."""
+        if is_started_by_search(event.status, found):
+            return True
+        return await self.reader_to_try(event, finder, organization) is not None
+
+    async def reader_to_try(
+        self, event: EnvelopeEvent, finder: str, organization: Organization
+    ) -> str | None:
+        """Return the Sender whose key was not tried, for which an event starts again that was not shown its
+        envelope, or that waits for a key; None: it does not start for a key. Raises ``ApiError``."""
+        if not is_started_by_other_key(event.status):
+            return None
+        try:
+            envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
+        except (NotFound, ResourceInvalid):
+            envelope = None
+        # Two Organizations may be two eSAWs, and both may know an envelope of this id.
+        is_ours = envelope is not None and envelope.spec.organization_ref.name == organization.name
+        recorded = envelope.spec.sender_ref.name if envelope is not None and is_ours else None
+        claims = claims_of(event, organization, recorded=recorded, finder=finder)
+        reader = next_reader(claims, lambda name: key_state(event, self.sender(name)))
+        return reader.name if reader is not None and reader.is_usable else None
+
+    def _first_reader(self, event: EnvelopeEvent, finder: str, organization: Organization) -> str:
+        """Return the Sender whose limits hold until the event's first run, which reads the Envelope."""
+        claims = claims_of(event, organization, recorded=None, finder=finder)
+        reader = next_reader(claims, lambda name: key_state(event, self.sender(name)))
+        return reader.name if reader is not None else finder
+
+    def _reads_first(self, event: EnvelopeEvent, finder: str) -> bool:
+        """Whether ``finder`` is the first Sender who may see the envelope of an event that eSAW does not
+        show."""
+        known = event.metadata.labels.get(LISTED_BY_LABEL)
+        states = [key_state(event, self.sender(each)) for each in (known, finder) if each is not None]
+        is_better = known is None or [each in USABLE for each in states] == [False, True]
+        return is_never_shown(event.status) and is_better
 
     async def _event_of(self, starts: EventStarts, envelope: EnvelopeId) -> EnvelopeEvent | Started | None:
         """Return the envelope's event; the result if the name is taken and it is not this event."""
@@ -282,36 +333,6 @@ class EventStarter:
         starts.created += 1
         starts.started += 1
         return True
-
-
-def starts_again(
-    event: EnvelopeEvent, found: EnvelopeStatus, finder: str, organization: Organization
-) -> bool:
-    """Whether a search that lists the event's envelope with the key of the Sender ``finder`` starts the event
-    again: it has ended and may end otherwise, or it waits for a key that is perhaps not the sender's."""
-    return is_started_by_search(event.status, found, finder) or _may_be_of(event, finder, organization)
-
-
-def _may_be_of(event: EnvelopeEvent, finder: str, organization: Organization) -> bool:
-    """
-    Whether an event waits for the consent of the default Sender, eSAW never showed its envelope, and no
-    search started it before. An Envelope that names the default Sender decides in the run.
-
-    With the labels of this search it was not started: the search was killed before it wrote the status.
-    """
-    status, default = event.status, organization.spec.default_sender_ref
-    if status.phase is not Phase.AWAITING_CONSENT or status.envelope is not None or default is None:
-        return False
-    labels = event.metadata.labels
-    known = labels.get(LISTED_BY_LABEL), labels.get(SENDER_LABEL)
-    is_of_other = finder != default.name and not status.is_skipped_by_person
-    return is_of_other and known in ((None, default.name), (finder, finder))
-
-
-def _reads_first(event: EnvelopeEvent, finder: str) -> bool:
-    """Whether ``finder`` is the first Sender who may see the envelope of an event that eSAW does not show."""
-    known, tried = event.metadata.labels.get(LISTED_BY_LABEL), event.status.not_shown_to
-    return is_never_shown(event.status) and (known is None or (known in tried and finder not in tried))
 
 
 def _word(starts: EventStarts) -> str:

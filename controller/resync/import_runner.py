@@ -31,7 +31,6 @@ from controller.resync.event_starter import (
     StartForbidden,
     StartResult,
     has_started,
-    starts_again,
 )
 from controller.resync.import_progress import (
     MAX_MESSAGE,
@@ -743,7 +742,8 @@ class _WindowSearch:
         try:
             raw = await self.runner.kube.get(EnvelopeEvent, name)
             event = EnvelopeEvent.parse(raw)
-            is_started = starts_again(event, status, self.sender.name, self.organization)
+            starter, finder = self.runner.event_starter, self.sender.name
+            is_started = await starter.starts_again(event, status, finder, self.organization)
             return Started(StartResult.KNOWN, event, is_started)
         except NotFound:
             return Started(StartResult.CREATED)

@@ -11,7 +11,11 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
+from controller.cache import Cache
 from controller.event_recorder import EventRecorder
+from controller.reader import KeyState
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound, Rejected
@@ -44,6 +48,8 @@ class Reopener:
         """Let an event start again, and record why; return as ``store``. Raises ``ApiError``."""
         now = self.clock.now()
         status = reopened_status(event.status, reason=reason, message=message, now=now)
+        # Each key is tried again: another eSignAnyWhere may show what the former one did not.
+        status = replace(status, not_shown_to=())
         stored = await self.store(event, status)
         if stored is not event:
             self.event_recorder.record(stored, reason, message, action="Reopen")
@@ -71,6 +77,7 @@ class LateSenderFinder:
 
     kube: KubeClient
     reopener: Reopener
+    cache: Cache
 
     async def reopen_if_recorded(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """Re-open an event whose Envelope names another Sender; return its newest state. Raises
@@ -81,6 +88,9 @@ class LateSenderFinder:
             return event
         sender = await self._recorded_sender(event)
         if sender is None or (is_parked and sender == event.metadata.labels.get(SENDER_LABEL)):
+            return event
+        if self.cache.key_state(event, sender) is KeyState.NOT_SHOWN:
+            # It was tried, and the event ended with another key.
             return event
         message = f"Envelope/{event.spec.envelope_id} names Sender/{sender}; the event starts again."
         return await self.reopener.reopen(event, "OtherSenderRecorded", message)

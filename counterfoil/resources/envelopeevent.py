@@ -380,6 +380,23 @@ class EnvelopeSummary(ResourcePart, frozen=True):
     ] = None
 
 
+class TriedKey(ResourcePart, frozen=True):
+    """A key of a Sender to which eSAW did not show the envelope."""
+
+    name: Annotated[str, SENDER_NAME]
+    uid: Annotated[
+        str, schema("The uid of the Sender. Another Sender of this name is tried again.", maxLength=64)
+    ]
+    key: Annotated[
+        str | None,
+        schema(
+            "First 8 hex digits of the SHA-256 of its key. Another key is tried again.",
+            maxLength=8,
+            pattern="^[0-9a-f]{8}$",
+        ),
+    ] = None
+
+
 class FiledDocument(ResourcePart, frozen=True):
     """One file."""
 
@@ -615,10 +632,10 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     last_error: LastError | None = None
     envelope: EnvelopeSummary | None = None
     not_shown_to: Annotated[
-        tuple[Annotated[str, SENDER_NAME], ...],
+        tuple[TriedKey, ...],
         schema(
-            "Names of the Senders whose keys did not show the envelope. If a search lists it with the key of "
-            "another one, the failed event starts again.",
+            "Keys of Senders to which eSAW did not show the envelope. If a search lists it with another key, "
+            "the failed event starts again.",
             maxItems=MAX_NOT_SHOWN_TO,
         ),
     ] = ()

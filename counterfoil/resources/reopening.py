@@ -91,7 +91,7 @@ class SearchStart(Enum):
     IF_CHANGED = auto()
     """If eSAW lists the envelope with another status than the event knows."""
     WITH_OTHER_KEY = auto()
-    """If it lists the envelope with the key of a Sender that the event was not tried with."""
+    """If the envelope can be read with a key that the event was not tried with."""
     ALWAYS = auto()
 
 
@@ -223,25 +223,44 @@ def end_of(status: KnownStatus) -> End:
     return ENDS.get((status.phase, status.reason or ""), others.get(status.phase, _FAILED))
 
 
-def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus, finder: str) -> bool:
+def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus) -> bool:
     """
-    Whether a sweep or an Import that lists the envelope with the status ``found``, with the key of the Sender
-    ``finder``, starts the event again: it ended without an archive and may end otherwise now, or may have to
-    archive the envelope again.
+    Whether a sweep or an Import that lists the envelope with the status ``found`` starts the event again,
+    with any key: it ended without an archive and may end otherwise now, or may have to archive the envelope
+    again.
 
     Not after a person's skip, if eSAW never showed the envelope: nothing tells that it changed since.
     """
-    if status.is_skipped_by_person and status.envelope is None:
+    if _is_skipped_unseen(status):
         return False
     is_other = status.envelope is None or status.envelope.status != found
     if not status.phase.is_final:
         return may_be_restarted(status) and is_other
-    # After ``DeadlineExceeded``, the cause decides.
-    search = ENDS.get((status.phase, status.cause), end_of(status)).search
-    if search is SearchStart.WITH_OTHER_KEY:
-        is_tried = finder in status.not_shown_to or len(status.not_shown_to) >= MAX_NOT_SHOWN_TO
-        return status.envelope is None and not is_tried
+    search = _search_of(status)
     return search is SearchStart.ALWAYS or (search is SearchStart.IF_CHANGED and is_other)
+
+
+def is_started_by_other_key(status: EnvelopeEventStatus) -> bool:
+    """
+    Whether a search that lists the envelope starts the event if a key can read it that was not tried: eSAW
+    did not show it to the keys of before, or the event waits for a key, and eSAW never showed the envelope.
+
+    With as many keys as a status has room for, no search tries more.
+    """
+    if _is_skipped_unseen(status) or len(status.not_shown_to) >= MAX_NOT_SHOWN_TO:
+        return False
+    if status.phase is Phase.AWAITING_CONSENT:
+        return status.envelope is None
+    return status.phase.is_final and _search_of(status) is SearchStart.WITH_OTHER_KEY
+
+
+def _is_skipped_unseen(status: EnvelopeEventStatus) -> bool:
+    return status.is_skipped_by_person and status.envelope is None
+
+
+def _search_of(status: EnvelopeEventStatus) -> SearchStart:
+    # After ``DeadlineExceeded``, the cause decides.
+    return ENDS.get((status.phase, status.cause), end_of(status)).search
 
 
 def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from itertools import takewhile
 from typing import TypeVar
 
+from controller.reader import UNKNOWN_ENVELOPE_ATTEMPTS
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
 from counterfoil.archives.proof import doubt, is_kept
@@ -19,10 +20,6 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, ENVELOPE_NOT_FOUND
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.reopening import DELETION_ASSUMED
-
-UNKNOWN_ENVELOPE_ATTEMPTS = 3
-"""Number of answers in a row that eSAW does not show an envelope, after which the event fails: a callback can
-be faster than eSAW's own index."""
 
 _T = TypeVar("_T")
 

@@ -5,7 +5,6 @@ The callback is only a hint; each fact is read from eSAW with the sender's own k
 Postprocessing using Callback Handlers": validate all input parameters.) Nothing is changed.
 """
 
-import dataclasses
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,7 +31,6 @@ from counterfoil.resources import (
     LocalObjectReference,
     without_checksum,
 )
-from counterfoil.resources.envelopeevent import MAX_NOT_SHOWN_TO
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.reopening import (
     ENVELOPE_UNFINISHED,
@@ -226,17 +224,10 @@ async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Ou
     was_deleted = await deletion_in_history(event, context)
     if was_deleted:
         return await explain_deletion(event.status.documents, event, context)
-    message, facts = not_shown_message(context), PhaseFacts()
+    message = not_shown_message(context)
     if event.status.envelope is None:
-        facts = PhaseFacts(not_shown_to=_not_shown_to(event, context.sender.name))
         cause = "it never existed, or another user sent it"
         if was_deleted is None:
             cause = "it never existed, another user sent it, or it was deleted"
         message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: {cause}."
-    return dataclasses.replace(not_found(event, message), facts=facts)
-
-
-def _not_shown_to(event: EnvelopeEvent, sender: str) -> tuple[str, ...]:
-    """Return the Senders whose keys do not show an envelope that eSAW never showed, this one included."""
-    others = tuple(each for each in event.status.not_shown_to if each != sender)
-    return (*others[-MAX_NOT_SHOWN_TO + 1 :], sender)
+    return not_found(event, message)

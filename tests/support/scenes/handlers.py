@@ -98,7 +98,9 @@ class HandlersScene(ControllerParts):
                 cache=self.cache,
                 sender_keys=self.sender_keys,
                 esaw_clients=self.esaw_clients,
-                event_starter=EventStarter(self.kube, self.clock, self.metrics, event_load.load),
+                event_starter=EventStarter(
+                    self.kube, self.clock, self.metrics, event_load.load, self.cache.senders.get
+                ),
                 clock=self.clock,
                 metrics=self.metrics,
             ),

@@ -75,7 +75,9 @@ class ImportScene(ControllerParts):
             cache=self.cache,
             sender_keys=self.sender_keys,
             esaw_clients=self.esaw_clients,
-            event_starter=EventStarter(self.kube, self.clock, self.metrics, lambda _: None),
+            event_starter=EventStarter(
+                self.kube, self.clock, self.metrics, lambda _: None, self.cache.senders.get
+            ),
             report_writer=ImportReportWriter(self.cache, "tests", self.open_archive, self.signer),
             clock=self.clock,
             metrics=self.metrics,

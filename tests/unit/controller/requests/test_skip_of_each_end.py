@@ -13,6 +13,7 @@ from counterfoil.resources import (
     Attempt,
     AttemptOutcome,
     EnvelopeEvent,
+    EnvelopeEventStatus,
     EnvelopeStatus,
     EnvelopeSummary,
     LastError,
@@ -25,6 +26,7 @@ from counterfoil.resources.reopening import (
     ENDS,
     end_of,
     is_started_by_callback,
+    is_started_by_other_key,
     is_started_by_search,
     takes_back_skip,
 )
@@ -131,15 +133,20 @@ async def skipped(event: EnvelopeEvent, clock: AClock) -> EnvelopeEvent | None:
     return msgspec.structs.replace(event, status=result.change(event.status))
 
 
+def _is_started(status: EnvelopeEventStatus, found: EnvelopeStatus) -> bool:
+    """Whether a search with a key that was not tried starts the event."""
+    return is_started_by_search(status, found) or is_started_by_other_key(status)
+
+
 def starts_of(event: EnvelopeEvent) -> Starts:
     later, status = NOON + timedelta(days=3), event.status
     known = status.envelope.status if status.envelope is not None else EnvelopeStatus.COMPLETED
     same = EnvelopeStatus(known)
-    others = {is_started_by_search(status, each, "ben") for each in EnvelopeStatus if each is not same}
+    others = {_is_started(status, each) for each in EnvelopeStatus if each is not same}
     (by_change,) = others
     return Starts(
         is_started_by_callback(status, received=later, now=later),
-        is_started_by_search(status, same, "ben"),
+        _is_started(status, same),
         by_change,
     )
 

@@ -75,7 +75,9 @@ class SearchScene(ReconcilerScene):
         for name in ("ben", "carla"):
             self.observe(known_to_work(a_sender(name), key_of(name)))
             self.put_key(name, key_of(name))
-        self.event_starter = EventStarter(self.kube, self.clock, self.metrics, lambda _: None)
+        self.event_starter = EventStarter(
+            self.kube, self.clock, self.metrics, lambda _: None, self.cache.senders.get
+        )
 
     async def lists(
         self, finder: str, origin: Origin = Origin.SWEEP, status: EnvelopeStatus = EnvelopeStatus.COMPLETED
@@ -101,7 +103,7 @@ class SearchScene(ReconcilerScene):
     def late_sender_finder(self) -> LateSenderFinder:
         """The part of the garbage collector that compares Senders and Envelopes."""
         reopener = Reopener(self.status_writer, self.event_recorder, self.clock)
-        return LateSenderFinder(self.kube, reopener)
+        return LateSenderFinder(self.kube, reopener, self.cache)
 
     async def request(self, request: str) -> None:
         """Carry out a person's request, as the controller does."""

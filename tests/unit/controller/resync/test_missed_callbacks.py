@@ -46,7 +46,9 @@ class Scene(ControllerParts):
             cache=self.cache,
             sender_keys=self.sender_keys,
             esaw_clients=self.esaw_clients,
-            event_starter=EventStarter(self.kube, self.clock, self.metrics, lambda _: self.load),
+            event_starter=EventStarter(
+                self.kube, self.clock, self.metrics, lambda _: self.load, self.cache.senders.get
+            ),
             clock=self.clock,
             metrics=self.metrics,
             bounds=bounds or SweepBounds(),

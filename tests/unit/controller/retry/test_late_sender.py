@@ -23,7 +23,7 @@ class LateScene(ReconcilerScene):
         self.observe(known_to_work(a_sender("ben")))
         self.kube.put_secret("ben-key", "token", {"token": KEY.encode()})
         self.finder = LateSenderFinder(
-            self.kube, Reopener(self.status_writer, self.event_recorder, self.clock)
+            self.kube, Reopener(self.status_writer, self.event_recorder, self.clock), self.cache
         )
 
     async def look(self) -> EnvelopeEvent:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from controller.reader import UNKNOWN_ENVELOPE_ATTEMPTS
 from controller.reconcile.context import PartialArchive, TooManyFiles
 from controller.reconcile.error_policy import classify
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
@@ -15,7 +16,6 @@ from controller.reconcile.phases import PHASE_FUNCTIONS
 from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
-from controller.reconcile.phases.missing_envelope import UNKNOWN_ENVELOPE_ATTEMPTS
 from controller.reconcile.phases.validate import validate
 from counterfoil.archives.backend import temporary_name
 from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken

@@ -1,0 +1,190 @@
+"""Which Sender reads the envelope of an event next?"""
+
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+from msgspec.structs import replace
+
+from controller.reader import (
+    Claims,
+    KeyState,
+    Reader,
+    claims_of,
+    key_of,
+    key_state,
+    next_reader,
+    with_tried,
+)
+from counterfoil.resources import (
+    LISTED_BY_LABEL,
+    Attempt,
+    AttemptOutcome,
+    EnvelopeSummary,
+    LocalObjectReference,
+    Phase,
+    Sender,
+)
+from counterfoil.resources.envelopeevent import MAX_NOT_SHOWN_TO
+from tests.support.builders import KEY, NOON, a_sender, an_event, an_organization, known_to_work
+
+WORKS, UNVERIFIED, REFUSED = KeyState.WORKS, KeyState.UNVERIFIED, KeyState.REFUSED
+NOT_SHOWN, FOREIGN, MISSING = KeyState.NOT_SHOWN, KeyState.FOREIGN, KeyState.MISSING
+USABLE: tuple[KeyState | None, ...] = (WORKS, UNVERIFIED)
+NAMES = ("proved", "recorded", "finder", "default")
+
+
+def chosen(**states: KeyState) -> tuple[str, KeyState] | None:
+    """Return who reads next if the claims with these states are made, each about another Sender."""
+    claims = Claims(*(each if each in states else None for each in NAMES))
+    return next_reader(claims, states.__getitem__)
+
+
+def all_states() -> Iterator[dict[str, KeyState]]:
+    """Yield each combination of claims, each absent or with each state."""
+    for states in product((None, *KeyState), repeat=len(NAMES)):
+        yield {name: state for name, state in zip(NAMES, states, strict=True) if state is not None}
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ({}, None),
+        ({"default": WORKS}, "default"),
+        ({"proved": WORKS, "recorded": WORKS, "finder": WORKS, "default": WORKS}, "proved"),
+        ({"recorded": UNVERIFIED, "finder": WORKS, "default": WORKS}, "recorded"),
+        ({"finder": WORKS, "default": WORKS}, "finder"),
+        # A list of eSAW shows that the finder's key can read it.
+        ({"proved": REFUSED, "finder": WORKS}, "finder"),
+        ({"recorded": REFUSED, "finder": WORKS}, "finder"),
+        ({"recorded": NOT_SHOWN, "finder": WORKS}, "finder"),
+        ({"recorded": MISSING, "finder": WORKS}, "finder"),
+        # Nothing shows that the default Sender sees the envelope of another one.
+        ({"recorded": REFUSED, "default": WORKS}, "recorded"),
+        ({"recorded": MISSING, "default": WORKS}, "recorded"),
+        ({"recorded": FOREIGN, "default": WORKS}, "recorded"),
+        ({"recorded": NOT_SHOWN, "default": WORKS}, "default"),
+        ({"finder": REFUSED, "default": WORKS}, "default"),
+        ({"proved": REFUSED, "default": WORKS}, "default"),
+        # Then the event waits for a consent, or for a Sender.
+        ({"proved": REFUSED, "recorded": REFUSED}, "proved"),
+        ({"finder": NOT_SHOWN, "default": REFUSED}, "default"),
+        ({"finder": REFUSED, "default": NOT_SHOWN}, "finder"),
+        ({"finder": MISSING}, "finder"),
+        ({"finder": MISSING, "default": MISSING}, "default"),
+        ({"finder": MISSING, "default": NOT_SHOWN}, "default"),
+        ({"finder": FOREIGN}, None),
+        ({"default": FOREIGN}, "default"),
+        # Each was tried: the best of them is asked again.
+        ({"recorded": NOT_SHOWN, "finder": NOT_SHOWN, "default": NOT_SHOWN}, "recorded"),
+    ],
+)
+def test_the_best_claim_whose_key_may_work_decides(states: dict[str, KeyState], expected: str | None) -> None:
+    found = chosen(**states)
+    assert (found[0] if found is not None else None) == expected
+
+
+def test_a_sender_with_a_proof_reads_before_all_others_and_no_foreign_or_missing_one_does() -> None:
+    for states in all_states():
+        reader = chosen(**states)
+        proofs = [each for each in NAMES[:-1] if states.get(each) in USABLE]
+        if proofs:
+            assert reader == Reader(proofs[0], states[proofs[0]]), states
+        elif reader is not None and reader[1] in (FOREIGN, MISSING):
+            named = states.keys() & {"recorded", "default"}
+            assert reader[0] in named or not named, states
+            assert "recorded" in states or states.get("default") not in USABLE, states
+
+
+def test_each_candidate_is_tried_once_and_no_working_key_with_a_proof_is_left_out() -> None:
+    for states in all_states():
+        known, tried = dict(states), list[str]()
+        while (reader := chosen(**known)) is not None and reader[1] in USABLE:
+            known[reader[0]] = NOT_SHOWN
+            tried.append(reader[0])
+        assert len(tried) == len(set(tried)) <= len(NAMES), states
+        assert {each for each in NAMES[:-1] if states.get(each) in USABLE} <= set(tried), states
+        blocked = states.get("recorded") in (REFUSED, FOREIGN, MISSING)
+        assert blocked or states.get("default") not in USABLE or "default" in tried, states
+
+
+def test_several_claims_about_one_sender_are_one_candidate() -> None:
+    claims = Claims("anna", "ben", "anna", "ben")
+    states = {"anna": NOT_SHOWN, "ben": WORKS}
+    assert next_reader(claims, states.__getitem__) == Reader("ben", WORKS)
+    # An Envelope that names the default Sender rules nobody out.
+    assert next_reader(Claims(None, "anna", None, "anna"), {"anna": WORKS}.__getitem__) == Reader(
+        "anna", WORKS
+    )
+
+
+def test_the_claims_come_from_the_status_the_envelope_a_label_and_the_organization() -> None:
+    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    event = an_event().labelled(LISTED_BY_LABEL, "ben").status(envelope=shown).build()
+    organization = an_organization(defaultSenderRef={"name": "dora"})
+    assert claims_of(event, organization, recorded="emil", finder=None) == ("anna", "emil", "ben", "dora")
+    assert claims_of(event, organization, recorded=None, finder="carla").finder == "carla"
+    assert claims_of(an_event().build(), None, recorded=None, finder=None) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("sender", "expected"),
+    [
+        (None, MISSING),
+        (a_sender(organization="other"), FOREIGN),
+        (a_sender(authorized="True"), WORKS),
+        (a_sender(authorized="False"), REFUSED),
+        (a_sender(authorized="Unknown"), UNVERIFIED),
+        (a_sender(authorized=None), UNVERIFIED),
+    ],
+)
+def test_the_condition_of_a_sender_shows_whether_its_key_may_be_used(
+    sender: Sender | None, expected: KeyState
+) -> None:
+    assert key_state(an_event().build(), sender) is expected
+
+
+def test_a_key_is_tried_for_one_sender_and_one_token() -> None:
+    anna = known_to_work(a_sender(), KEY)
+    event = an_event().in_phase(Phase.FAILED).status(not_shown_to=with_tried((), anna)).build()
+    assert key_state(event, anna) is NOT_SHOWN
+    assert key_state(event, replace(anna, metadata=replace(anna.metadata, uid="another"))) is WORKS
+    assert key_state(event, known_to_work(a_sender(), KEY[::-1] + "0")) is WORKS
+
+
+@pytest.mark.parametrize(
+    ("phase", "answers", "attempts", "expected"),
+    [
+        (Phase.VALIDATING, 1, 1, WORKS),
+        (Phase.VALIDATING, 2, 2, WORKS),
+        (Phase.VALIDATING, 3, 3, NOT_SHOWN),
+        # Started again since.
+        (Phase.PENDING, 3, 0, NOT_SHOWN),
+        (Phase.FAILED, 2, 2, NOT_SHOWN),
+    ],
+)
+def test_a_key_is_asked_until_its_row_of_answers_is_full(
+    phase: Phase, answers: int, attempts: int, expected: KeyState
+) -> None:
+    """eSAW's own index may be slower than its callback."""
+    anna = known_to_work(a_sender(), KEY)
+    attempt = Attempt(
+        phase=Phase.VALIDATING,
+        start_time=NOON,
+        duration_seconds=1,
+        outcome=AttemptOutcome.WAIT,
+        reason="EnvelopeNotFound",
+    )
+    event = an_event().in_phase(phase, "ArchiveSuspended")
+    status = {"attempts": attempts, "attempt_history": (attempt,) * answers}
+    assert key_state(event.status(**status, not_shown_to=with_tried((), anna)).build(), anna) is expected
+
+
+def test_the_tried_keys_are_bounded_and_have_one_of_each_name() -> None:
+    tried = with_tried((), a_sender("anna"))
+    for number in range(MAX_NOT_SHOWN_TO + 3):
+        tried = with_tried(tried, a_sender(f"sender-{number}"))
+    assert len(tried) == MAX_NOT_SHOWN_TO
+    again = with_tried(tried, known_to_work(a_sender("sender-9"), KEY))
+    assert len(again) == MAX_NOT_SHOWN_TO
+    assert again[-1] == key_of(known_to_work(a_sender("sender-9"), KEY))
