@@ -115,7 +115,7 @@ async def report_is_written_once(backend: ArchiveBackend) -> None:
     await backend.put(csv_name(name), once(b"theirs"), tags={}, content_type="text/csv")
     twin = await searched(backend)
     await twin.advance()
-    assert twin.condition("Ready") == ("False", "NameOccupied")
+    assert twin.condition("Ready") == ("False", "ImportReportRefused")
     assert await read(backend, csv_name(name)) == b"theirs"
     twin.clock.advance(seconds=FAILURE_SECONDS)
     assert (await twin.advance()).report is None

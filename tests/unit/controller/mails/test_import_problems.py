@@ -8,12 +8,28 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from controller.mails.problem_tracking import with_import_reasons
+from controller.resync.import_progress import REPORT_ATTEMPTS, report_hold
+from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.i18n.problems import ARCHIVE_MISSING, is_about_archive
+from counterfoil.i18n.reasons import CATALOGUE, ReasonContext, Server, server_of
+from counterfoil.readiness import is_stalled
 from counterfoil.resources import Import, Organization, Phase, ReportedProblem
 from tests.support.builders import NOON, an_event
 from tests.support.scenes.notifications import TIMINGS, Scene, a_condition, a_problem, an_archive_that_is
 
 DAY = timedelta(days=1)
 SUBJECT = "[acme] Import old-stock can't continue: {}"
+PAUSED_BY_PERSONS = {"ImportSuspended", "OrganizationSuspended"}
+"""Reasons that a person chose, which are in no mail."""
+
+REASONS_OF_IMPORTS = [
+    name
+    for name, each in CATALOGUE.items()
+    if is_stalled("False", name)
+    and (each.server is Server.ESAW or {ReasonContext.IMPORT, ReasonContext.ARCHIVE} & {*each.contexts})
+]
+"""Reasons for which an Import can stop: its own, and those of its Archive and of its eSignAnyWhere."""
+
 MANY = 100
 """Number of Imports that is as large as the list of problems."""
 
@@ -115,6 +131,30 @@ async def test_an_import_that_waits_for_its_archive_is_the_problem_of_the_archiv
     scene.cache.events.put(an_event().build())
     await scene.look_for(timedelta(hours=1))
     assert len(scene.mailer.sent_mails) == 1
+
+
+@pytest.mark.parametrize("reason", REASONS_OF_IMPORTS)
+async def test_each_reason_for_which_an_import_stops_is_one_mail(reason: str) -> None:
+    scene = Scene()
+    if reason == ARCHIVE_MISSING:
+        scene.change(Organization, "acme", conditions=[a_condition("Ready", "False", reason, NOON)])
+        scene.cache.archives.remove("dms")
+    elif server_of(reason) is Server.ESAW or reason == "EsawAddressForbidden":
+        scene.change(Organization, "acme", conditions=[a_condition("Reachable", "False", reason, NOON)])
+    elif is_about_archive(reason):
+        scene.set(an_archive_that_is("False", reason=reason))
+    put(scene, an_import_that_is(reason, stalled=True))
+    await scene.run_once(3, every=TIMINGS.stalled + timedelta(minutes=1))
+    told = [each for each in scene.mailer.subjects if each.endswith(f": {reason}")]
+    assert len(told) == (0 if reason in PAUSED_BY_PERSONS else 1)
+
+
+def test_no_reason_of_an_archive_that_works_stops_an_import() -> None:
+    for reason in CATALOGUE:
+        first = report_hold(ArchiveRefused(reason, "Archive/dms: no right"), failures=0).reason
+        later = report_hold(ArchiveRefused(reason, ""), failures=REPORT_ATTEMPTS).reason
+        assert first == "ImportReportRefused" or not is_stalled("False", first)
+        assert later == "ImportReportRefused"
 
 
 async def test_an_archive_that_neither_an_event_nor_an_import_needs_is_no_mail() -> None:

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from datetime import timedelta
 
 import pytest
 
+from controller.mails.policy import import_observations
+from controller.resync.import_progress import REPORT_ATTEMPTS
 from controller.resync.import_runner import FAILURE_SECONDS
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable
@@ -47,6 +50,19 @@ def outcomes(scene: ImportScene) -> dict[str, str]:
     found = {row.envelope_id: f"{row.outcome} {row.reason}".strip() for row in rows}
     assert len(found) == len(rows)
     return found
+
+
+class RefusingReports(MemoryBackend):
+    """An archive that takes files of envelopes only."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        raise ArchiveRefused(self.reason, "Archive/dms: 403: no right")
 
 
 async def test_each_listed_envelope_is_in_the_report_with_its_end() -> None:
@@ -264,6 +280,38 @@ async def test_the_report_continues_at_once_after_a_change_of_the_archive() -> N
     assert (await scene.advance()).completion_time is not None
 
 
+@pytest.mark.parametrize(
+    "reason", ["ArchivePermissionDenied", "ArchiveRootMissing", "StoredWrong", "ArchiveFull", "NameOccupied"]
+)
+async def test_an_archive_that_works_and_refuses_the_report_is_the_problem_of_the_import(reason: str) -> None:
+    scene = ImportScene()
+    scene.backend = RefusingReports(reason)
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.finish_all()
+    scene.clock.advance(hours=1)
+    await scene.advance()
+    assert scene.condition("Stalled") == ("True", "ImportReportRefused")
+    stored = Import.parse(scene.kube.objects[Import.PLURAL, NAME])
+    (told,) = import_observations({NAME: stored}, (), scene.clock.now(), timedelta(minutes=10))
+    assert (told.reason, told.examples) == ("ImportReportRefused", (NAME,))
+    assert (reason in told.message, "403: no right" in told.message) == (True, True)
+
+
+async def test_an_archive_that_works_and_does_not_take_the_report_for_long_is_the_problem_of_the_import() -> (
+    None
+):
+    scene = ImportScene()
+    scene.backend = RefusingReports("ArchiveFailing")
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert scene.condition("Stalled")[0] == "False"
+    for _ in range(REPORT_ATTEMPTS):
+        scene.clock.advance(seconds=FAILURE_SECONDS)
+        await scene.advance()
+    assert scene.condition("Stalled") == ("True", "ImportReportRefused")
+
+
 async def test_the_report_waits_while_the_archive_is_not_ready() -> None:
     scene = ImportScene()
     scene.finds("anna", ENVELOPE)
@@ -342,7 +390,7 @@ async def test_a_file_of_another_program_under_the_name_of_a_part_stops_the_repo
     scene.backend.files[name] = b"theirs"
     status = await scene.complete()
     assert (scene.backend.files[name], len(status.open_windows)) == (b"theirs", 1)
-    assert scene.condition("Stalled") == ("True", "NameOccupied")
+    assert scene.condition("Stalled") == ("True", "ImportReportRefused")
     del scene.backend.files[name]
     scene.clock.advance(seconds=FAILURE_SECONDS)
     assert (await scene.advance()).completion_time is not None
