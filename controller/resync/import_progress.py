@@ -59,6 +59,10 @@ WINDOW = timedelta(days=7)
 
 MAX_MESSAGE = 1024
 
+REPORT_ATTEMPTS = 5
+"""Failed attempts to store a file of the report, a minute apart, after which a person has to act for any
+reason."""
+
 ESTIMATE_AFTER = timedelta(minutes=1)
 """An estimate from a shorter time would say little."""
 
@@ -232,6 +236,21 @@ def archive_hold(organization: Organization, archive: Archive | None) -> ImportH
             ready.reason if ready is not None else "Pending", f"Archive/{archive.name}: {message}"
         )
     return None
+
+
+def report_hold(cause: ImportHold, failures: int) -> ImportHold:
+    """
+    Return why an archive that is ready does not have a file of the report. ``cause`` is its answer, after
+    this number of successive ``failures``.
+
+    The Archive does not show it: it works for all other files. So the reason is the Import's, for one that
+    often passes not before ``REPORT_ATTEMPTS``.
+    """
+    if failures < REPORT_ATTEMPTS and not is_stalled("False", cause.reason):
+        message = f"The report of the Import waits for its archive: {cause.message}"
+        return ImportHold(cause.reason, message[:MAX_MESSAGE])
+    message = f"The archive does not take the report of the Import ({cause.reason}): {cause.message}"
+    return ImportHold("ImportReportRefused", message[:MAX_MESSAGE])
 
 
 def _outside_hours(hours: ImportHours | None, now: datetime) -> ImportHold | None:

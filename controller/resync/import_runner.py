@@ -43,6 +43,7 @@ from controller.resync.import_progress import (
     events_waiting,
     hold,
     next_search,
+    report_hold,
     search_of,
     sender_names,
     tally,
@@ -434,12 +435,12 @@ class ImportRunner:
     def _delay_report(self, imported: Import, problem: ArchiveError) -> None:
         """Remember that the archive did not take a file of the report."""
         _log.warning("the report of Import/%s is not written: %s", imported.name, problem)
-        message = f"The report of the Import waits for its archive: {problem}"[:MAX_MESSAGE]
-        self._report_delays[imported.uid] = _ReportDelay(
-            ImportHold(problem.reason, message),
-            self.clock.monotonic() + FAILURE_SECONDS,
-            self._archive_version(imported),
-        )
+        version, known = self._archive_version(imported), self._report_delays.get(imported.uid)
+        failures = known.failures + 1 if known is not None and known.version == version else 0
+        # While the Archive is not ready, it tells the problem, and ``held`` has its reason.
+        hold = report_hold(ImportHold(problem.reason, str(problem)), failures)
+        until = self.clock.monotonic() + FAILURE_SECONDS
+        self._report_delays[imported.uid] = _ReportDelay(hold, until, version, failures)
 
     def _is_report_due(self, imported: Import) -> bool:
         """Whether the report may be written: a minute after a failure, or after a change of the Archive."""
@@ -551,6 +552,8 @@ class _ReportDelay(NamedTuple):
     """When it is tried again, by the clock that is never set."""
     version: tuple[object, ...]
     """That of the Archive: it is tried again at once after a change."""
+    failures: int
+    """Number of successive failures before this one with this version."""
 
 
 _CEILING = ""

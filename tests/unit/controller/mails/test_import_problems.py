@@ -8,8 +8,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from controller.mails.problem_tracking import with_import_reasons
-from controller.resync.import_progress import REPORT_ATTEMPTS, report_hold
-from counterfoil.archives.errors import ArchiveRefused
+from controller.resync.import_progress import REPORT_ATTEMPTS, ImportHold, report_hold
 from counterfoil.i18n.problems import ARCHIVE_MISSING, is_about_archive
 from counterfoil.i18n.reasons import CATALOGUE, ReasonContext, Server, server_of
 from counterfoil.readiness import is_stalled
@@ -151,8 +150,8 @@ async def test_each_reason_for_which_an_import_stops_is_one_mail(reason: str) ->
 
 def test_no_reason_of_an_archive_that_works_stops_an_import() -> None:
     for reason in CATALOGUE:
-        first = report_hold(ArchiveRefused(reason, "Archive/dms: no right"), failures=0).reason
-        later = report_hold(ArchiveRefused(reason, ""), failures=REPORT_ATTEMPTS).reason
+        first = report_hold(ImportHold(reason, "Archive/dms: no right"), failures=0).reason
+        later = report_hold(ImportHold(reason, ""), failures=REPORT_ATTEMPTS).reason
         assert first == "ImportReportRefused" or not is_stalled("False", first)
         assert later == "ImportReportRefused"
 

@@ -296,6 +296,9 @@ async def test_an_archive_that_works_and_refuses_the_report_is_the_problem_of_th
     (told,) = import_observations({NAME: stored}, (), scene.clock.now(), timedelta(minutes=10))
     assert (told.reason, told.examples) == ("ImportReportRefused", (NAME,))
     assert (reason in told.message, "403: no right" in told.message) == (True, True)
+    scene.backend = MemoryBackend()
+    scene.clock.advance(seconds=FAILURE_SECONDS)
+    assert (await scene.complete()).completion_time is not None
 
 
 async def test_an_archive_that_works_and_does_not_take_the_report_for_long_is_the_problem_of_the_import() -> (
