@@ -72,13 +72,41 @@ async def test_a_stalled_import_is_one_mail_to_the_administrators_and_its_soluti
     assert scene.mailer.subjects[1:] == [f"Solved: {SUBJECT.format('SendersNotSearched')}"]
 
 
-async def test_another_action_that_an_import_needs_is_one_further_mail() -> None:
+async def test_another_action_that_an_import_needs_is_one_further_mail_also_if_the_reasons_alternate() -> (
+    None
+):
     scene = await reported()
-    put(scene, an_import_that_is("ImportCeiling", stalled=True))
-    await scene.look_for(timedelta(hours=1))
-    put(scene, an_import_that_is("SendersNotSearched", stalled=True))
-    await scene.look_for(timedelta(hours=1))
+    for reason in ["ImportCeiling", "SendersNotSearched"] * 3:
+        put(scene, an_import_that_is(reason, stalled=True))
+        await scene.look_for(timedelta(minutes=40))
+        open_ = [each for each, problem in scene.problems().items() if problem.solved_time is None]
+        assert open_ == [f"import/{reason}"]
     assert scene.mailer.subjects[1:] == [SUBJECT.format("ImportCeiling")]
+
+
+async def test_the_problem_of_an_import_ends_when_another_one_stops_it() -> None:
+    scene = await reported()
+    put(scene, an_import_that_is("ImportEventsWaiting", stalled=True))
+    await scene.look_for(timedelta(minutes=30))
+    problem = scene.problems()["import/SendersNotSearched"]
+    assert (problem.solved_time is not None, problem.ending) == (True, "ImportOtherReason")
+    await scene.look_for(timedelta(hours=1))
+    assert scene.mailer.subjects[1:] == [
+        SUBJECT.format("ImportEventsWaiting"),
+        f"Ended: {SUBJECT.format('SendersNotSearched')}",
+    ]
+    assert "can't continue for another reason now" in str(scene.mailer.sent_mails[2][1].get_body())
+
+
+async def test_a_problem_of_two_imports_stays_open_for_the_one_that_still_has_it() -> None:
+    scene = Scene()
+    first, second = stalled_imports(2)
+    put(scene, first, second)
+    await scene.look_for(TIMINGS.stalled + timedelta(minutes=1))
+    put(scene, an_import_that_is("ImportCeiling", stalled=True, name=first.name), second)
+    await scene.look_for(timedelta(hours=2))
+    problem = scene.problems()["import/SendersNotSearched"]
+    assert (problem.count, problem.solved_time) == (1, None)
 
 
 @pytest.mark.parametrize("reason", ["ImportOutsideHours", "EsawUnreachable", "Pending"])
