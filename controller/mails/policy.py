@@ -70,8 +70,8 @@ class NotificationTimings:
     unresponsive: timedelta = timedelta(seconds=5)
     """The same for an archive that hangs or is too slow: that was measured for longer than a restart."""
     settle: timedelta = timedelta(minutes=1)
-    """Delay from a problem's end to the mail about it. A problem that returns within this time is the same
-    problem."""
+    """Delay from a problem's end to the mail about it (``before_end``). A problem that returns within this
+    time is the same problem."""
     digest: timedelta = timedelta(hours=24)
     """Interval between reminders of open problems; one mail lists all of them."""
     claim: timedelta = timedelta(minutes=15)
@@ -80,6 +80,11 @@ class NotificationTimings:
     def before_mail(self, reason: str) -> timedelta:
         """Return the delay before a mail about an archive or an eSAW with this reason."""
         return self.unresponsive if reason == "ArchiveUnresponsive" else self.outage
+
+    def before_end(self, problem: ReportedProblem) -> timedelta:
+        """Return the delay before the mail about the end of a problem. An Import can alternate between two
+        reasons: each of them is one problem."""
+        return QUIET_PERIOD if problem.ending == Ending.IMPORT_OTHER_REASON else self.settle
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ def _about_problems(
         is_due = each.notified_time is None and age(each.start_time, now) >= timings.gather
         if each.solved_time is not None:
             is_told = kind_of(each) in _ENDS_WITH_MAIL and each.notified_time is not None
-            if is_told and age(each.solved_time, now) >= timings.settle:
+            if is_told and age(each.solved_time, now) >= timings.before_end(each):
                 yield Notification(MailKind.SOLVED, each.solved_time, each)
         elif kind_of(each) not in _MAILED:
             continue
@@ -207,7 +212,7 @@ def removable_causes(problems: Problems, now: datetime, timings: NotificationTim
         each.cause
         for each in problems
         if each.solved_time is not None
-        and age(each.solved_time, now) >= timings.settle
+        and age(each.solved_time, now) >= timings.before_end(each)
         and (each.notified_time is None or kind_of(each) in ENDS_WITHOUT_MAIL)
     ]
 
@@ -240,14 +245,16 @@ def _import_observation(
     """Return the observation of a problem. An Import of it that neither continues nor is given up counts, for
     example outside its hours; one that is given up stays an example, since that is no solution."""
     failed, named = next(iter(failures.values())), known.examples if known is not None else ()
-    endings = {each: end_of_import(imports.get(each)) for each in named if each not in failures}
+    endings = {
+        each: end_of_import(imports.get(each), failed.reason) for each in named if each not in failures
+    }
     held = [each for each, ending in endings.items() if ending is None]
     given_up = [each for each, ending in endings.items() if ending not in (None, Ending.SOLVED)]
     count = len(failures) + len(held)
     if known is not None and known.count > len(named):
         # Not each was named: another Import that does not continue may be one of them.
         unnamed = imports.keys() - failures.keys() - endings.keys()
-        if any(end_of_import(imports[each]) is None for each in unnamed):
+        if any(end_of_import(imports[each], failed.reason) is None for each in unnamed):
             count = max(count, known.count)
     return Observation(
         f"{ProblemKind.IMPORT}/{failed.reason}",

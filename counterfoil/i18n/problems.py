@@ -106,6 +106,8 @@ class Ending(StrEnum):
     IMPORT_DELETED = "ImportDeleted"
     IMPORT_SUSPENDED = "ImportSuspended"
     """A person suspended the Import."""
+    IMPORT_OTHER_REASON = "ImportOtherReason"
+    """An Import can't continue for another reason, which is another problem."""
 
 
 def kind_of(problem: ReportedProblem) -> str:
@@ -315,20 +317,26 @@ def import_ending(problem: ReportedProblem, imports: Mapping[str, Import]) -> En
 
     A problem that names only some of its Imports may be one of all.
     """
-    endings = [end_of_import(imports.get(each)) for each in problem.examples]
+    reason = problem.reason
+    endings = [end_of_import(imports.get(each), reason) for each in problem.examples]
     if problem.count > len(problem.examples):
-        endings += [None for each in imports.values() if end_of_import(each) is None]
-    unsolved = (each for each in (Ending.IMPORT_DELETED, Ending.IMPORT_SUSPENDED) if each in endings)
+        endings += [None for each in imports.values() if end_of_import(each, reason) is None]
+    unsolved = (each for each in _GIVEN_UP if each in endings)
     return None if None in endings else next(unsolved, Ending.SOLVED)
 
 
-def end_of_import(imported: Import | None) -> Ending | None:
-    """Return what ended the problem that an Import had (None: it was deleted); None: nothing did. Its hours,
-    an outage or another problem end none."""
+_GIVEN_UP: Final = (Ending.IMPORT_DELETED, Ending.IMPORT_SUSPENDED, Ending.IMPORT_OTHER_REASON)
+"""Ends of the problem of an Import that are no solution, in the order in which a mail names one."""
+
+
+def end_of_import(imported: Import | None, reason: str) -> Ending | None:
+    """Return what ended the problem with this ``reason`` that an Import had (None: it was deleted); None:
+    nothing did. Its hours and an outage end none."""
     if imported is None:
         return Ending.IMPORT_DELETED
     if imported.spec.suspend:
         return Ending.IMPORT_SUSPENDED
+    if (failed := import_failure(imported)) is not None:
+        return Ending.IMPORT_OTHER_REASON if failed.reason != reason else None
     ready = find_condition(imported.status.conditions, "Ready")
-    continues = ready is not None and ready.reason in _CONTINUES
-    return Ending.SOLVED if continues and import_failure(imported) is None else None
+    return Ending.SOLVED if ready is not None and ready.reason in _CONTINUES else None
