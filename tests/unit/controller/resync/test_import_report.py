@@ -20,7 +20,7 @@ from counterfoil.archives.import_report.content import (
 )
 from counterfoil.archives.import_report.storage import check_part
 from counterfoil.archives.readback import checksum
-from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Import, Phase
+from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Import, Phase, find_condition
 from counterfoil.resources.naming import EnvelopeId
 from tests.support.builders import ENVELOPE, NOON, an_event, ready
 from tests.support.fakes.archives import MemoryBackend
@@ -354,6 +354,22 @@ async def test_a_list_that_was_changed_in_the_archive_is_not_believed() -> None:
     ((header, _),) = report(scene)
     assert header.list_ is not None
     assert (header.list_.is_read, header.list_.envelopes) == (False, 2)
+    assert scene.status_now.report_parts is not None
+    assert scene.status_now.report_parts.lacking == 1
+    complete = find_condition(scene.status_now.conditions, "Complete")
+    assert complete is not None
+    assert "The report lacks 1 of these envelopes" in complete.message
+
+
+async def test_the_number_of_envelopes_that_the_report_lacks_is_of_all_parts() -> None:
+    scene = ImportScene("anna", "bert")
+    scene.backend = ForgettingBackend()
+    scene.runner = scene.new_runner()
+    scene.finds("anna", ENVELOPE, "no-guid", "no-other")
+    scene.finds("bert", SECOND, "no-third")
+    status = await scene.complete()
+    assert status.report_parts is not None
+    assert (status.report_parts.number, status.report_parts.lacking, status.refused) == (2, 3, 3)
 
 
 async def test_an_archive_that_returns_no_file_has_a_report_of_the_events() -> None:

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.import_report.content import PreviousPart, ReportOutcome, ReportPart, csv_name
+from counterfoil.archives.import_report.content import (
+    ListOfWindow,
+    PreviousPart,
+    ReportOutcome,
+    ReportPart,
+    csv_name,
+)
 from counterfoil.archives.import_report.storage import write_part
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.cli.plugin import entry_point
@@ -58,7 +64,9 @@ class WrittenReport:
         }
 
 
-async def written(root: Path, signer: ManifestSigner | None = None, parts: int = 3) -> WrittenReport:
+async def written(
+    root: Path, signer: ManifestSigner | None = None, parts: int = 3, list_: ListOfWindow | None = None
+) -> WrittenReport:
     """Write a report of some parts, one envelope each."""
     await asyncio.to_thread(root.mkdir, exist_ok=True)
     backend = await open_backend("dms", a_spec(root=str(root)), {})
@@ -67,7 +75,8 @@ async def written(root: Path, signer: ManifestSigner | None = None, parts: int =
     for number in range(1, parts + 1):
         envelope = ODD if number == 2 else f"{number}{ENVELOPE[1:]}"
         row = a_row(envelope, ReportOutcome.KNOWN)
-        part = a_part(row, number=number, previous=previous, sealed_by=signer.public.id if signer else None)
+        sealed_by = signer.public.id if signer else None
+        part = a_part(row, number=number, previous=previous, sealed_by=sealed_by, list_=list_)
         location = await write_part(backend, FOLDER, part, signer)
         previous = PreviousPart(location=location, sha256=part.sha256)
         report.parts.append(part)
@@ -190,6 +199,23 @@ async def test_it_names_the_windows_without_a_part(tmp_path: Path) -> None:
     assert status is ExitStatus.NOT_ALL
     assert "no part yet: window 2 of Sender/anna, which has 2 events of the Import\n" in said
     assert "no part yet: 3 windows of Sender/bert, not searched yet\n" in said
+
+
+@pytest.mark.parametrize(("listed", "is_read", "lacks"), [(5, False, 4), (1, False, 0), (5, True, 0)])
+async def test_a_part_that_lacks_envelopes_of_its_list_is_not_complete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listed: int, is_read: bool, lacks: int
+) -> None:
+    list_ = ListOfWindow(location="file:///x", sha256="0" * 64, envelopes=listed, is_read=is_read)
+    report = await written(tmp_path / "archive", parts=1, list_=list_)
+    expected = ExitStatus.NOT_ALL if lacks else ExitStatus.DONE
+    line = f"part 1: lacks {lacks} of the {listed} envelopes of its list"
+    status, said = await shown(an_import(report.status()))
+    assert (status, line in said, "lacks" in said) == (expected, lacks > 0, lacks > 0)
+    status, said = await shown(an_import(report.status()), "-o", "csv")
+    assert (status, said.count("\n")) == (expected, 2)
+    assert (line in capsys.readouterr().err) == (lacks > 0)
+    status, said = await shown(an_import(report.status()), "-o", "json")
+    assert (status, len(json.loads(said)["lacking"])) == (expected, 1 if lacks else 0)
 
 
 async def test_an_import_without_a_part_has_lines_for_its_windows() -> None:
