@@ -497,6 +497,11 @@ def _result(imported: Import) -> str:
         message += f" {status.reopened} of these {verb} again, since they ended without an archive."
     if status.refused:
         message += f" {status.refused} envelopes got no event: the log of the controller has the reason."
+    if status.report_parts is not None and status.report_parts.lacking:
+        message += (
+            f" The report lacks {status.report_parts.lacking} of these envelopes, since the archive did not "
+            "return their list as it was written."
+        )
     if doubtful:
         message += (
             f" eSignAnyWhere may have left envelopes of {len(doubtful)} Senders out, such as "

@@ -102,10 +102,10 @@ class ImportReportWriter:
             _log.warning("Import/%s has no Sender of the window %s any more", imported.name, window.id)
             return status
         organization, backend = await self._open(imported)
-        folder, number = _folder(imported), 1
+        folder, number, lacking = _folder(imported), 1, 0
         previous: PreviousPart | None = None
         if (last := status.report_parts) is not None:
-            number = last.number + 1
+            number, lacking = last.number + 1, last.lacking
             previous = PreviousPart(location=last.location, sha256=last.sha256)
         listed, rows = await self._list_of(imported, window, backend)
         header = PartHeader(
@@ -127,7 +127,8 @@ class ImportReportWriter:
         all_rows = rows_at_the_end(rows, events)
         part = await _encoded(len(all_rows), partial(make_part, header, all_rows))
         location = await write_part(backend, folder, part, self.signer)
-        parts = ImportReportParts(number=number, location=location, sha256=part.sha256)
+        lacking += part.header.lacking
+        parts = ImportReportParts(number=number, location=location, sha256=part.sha256, lacking=lacking)
         return replace(status, report=backend.location(folder), report_parts=parts)
 
     async def _list_of(

@@ -220,6 +220,14 @@ class ImportReportParts(ResourcePart, frozen=True):
         str, schema("Location of the last part in the archive (URI).", maxLength=MAX_LOCATION_LENGTH)
     ]
     sha256: Annotated[str, _SHA256]
+    lacking: Annotated[
+        int,
+        schema(
+            "Number of listed envelopes that the parts lack, since the archive did not return a list as it "
+            "was written.",
+            minimum=0,
+        ),
+    ] = 0
 
 
 class ImportWindows(ResourcePart, frozen=True):

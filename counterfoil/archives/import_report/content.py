@@ -129,6 +129,13 @@ class PartHeader(_Line, frozen=True, kw_only=True):
     csv_sha256: str = msgspec.field(name="csvSHA256")
     sealed_by: str | None
 
+    @property
+    def lacking(self) -> int:
+        """Number of listed envelopes without a row, since the archive did not return the list."""
+        if self.list_ is None or self.list_.is_read:
+            return 0
+        return max(0, self.list_.envelopes - sum(self.counts.values()))
+
 
 class PartDamaged(ValueError):
     """The content is no part of a report."""
@@ -138,7 +145,7 @@ class PartDamaged(ValueError):
 class ReportPart:
     """A part: its JSON lines, and the same rows as CSV."""
 
-    number: int
+    header: PartHeader
     lines: bytes
     csv: bytes
 
@@ -150,7 +157,7 @@ class ReportPart:
     @property
     def lines_name(self) -> str:
         """Name of the JSON lines in the folder of the report; the other names begin with it or its stem."""
-        return f"part-{self.number:05}-{self.sha256[:16]}.jsonl"
+        return f"part-{self.header.number:05}-{self.sha256[:16]}.jsonl"
 
 
 def csv_name(lines_name: str) -> str:
@@ -177,7 +184,7 @@ def make_part(header: PartHeader, rows: Iterable[ReportRow]) -> ReportPart:
     for row in ordered:
         counts[row.outcome] += 1
     header = replace(header, counts=counts, csv_sha256=hashlib.sha256(csv).hexdigest())
-    return ReportPart(header.number, _encoder.encode_lines([header, *ordered]), csv)
+    return ReportPart(header, _encoder.encode_lines([header, *ordered]), csv)
 
 
 def read_part(lines: bytes) -> tuple[PartHeader, list[ReportRow]]:

@@ -58,6 +58,16 @@ class FoundPart:
             f"part {self.number}: Sender/{sender}, sent from {span}, {envelopes}, {seal}: {self.location}"
         )
 
+    def lack(self) -> str:
+        """Return which envelopes of its list it lacks, in a sentence; empty if it lacks none."""
+        if self.header is None or self.header.list_ is None or not self.header.lacking:
+            return ""
+        listed = self.header.list_
+        return printable(
+            f"part {self.number}: lacks {self.header.lacking} of the {counted(listed.envelopes, 'envelope')} "
+            f"of its list, which the archive did not return as it was written: {listed.location}"
+        )
+
     def answer(self) -> dict[str, object]:
         """Return it for programs."""
         header = msgspec.to_builtins(self.header) if self.header is not None else None
@@ -78,7 +88,6 @@ async def run(
     if imported.spec.dry_run:
         raise CommandError(ExitStatus.NOT_ALL, f"Import/{imported.name} is a dry run, which has no report")
     key = _key(args.public_key)
-    lacking = list(lacking_windows(imported))
     # The person who runs it chose the address, perhaps that of a forwarded port or of this machine.
     ALLOWED.set(Addresses(allows_loopback=True, is_own=lambda _: False))
     with tempfile.TemporaryDirectory() as copies:
@@ -86,6 +95,7 @@ async def run(
             places = _Places(stack, args.at, environ, await _s3_settings(kube, imported))
             found = [each async for each in _parts(imported, places, key, Path(copies))]
         found.reverse()
+        lacking = [*filter(None, (each.lack() for each in found)), *lacking_windows(imported)]
         notes = [each.line() for each in found] + lacking
         if found and key is None:
             notes.append("The seals were not checked. Give the controller's public key: --public-key FILE")

@@ -361,6 +361,20 @@ async def test_a_list_that_was_changed_in_the_archive_is_not_believed() -> None:
     assert "The report lacks 1 of these envelopes" in complete.message
 
 
+async def test_an_envelope_that_two_senders_list_can_be_in_the_part_of_each() -> None:
+    scene = ImportScene("anna", "bert")
+    scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").build())
+    scene.finds("anna", ENVELOPE, SECOND)
+    scene.finds("bert", ENVELOPE, SECOND)
+    await scene.complete()
+    rows = [(header.sender, row.envelope_id, row.outcome) for header, some in report(scene) for row in some]
+    assert sorted(rows) == [
+        ("anna", ENVELOPE, "Known"),
+        ("anna", SECOND, "Archived"),
+        ("bert", ENVELOPE, "Known"),
+    ]
+
+
 async def test_the_number_of_envelopes_that_the_report_lacks_is_of_all_parts() -> None:
     scene = ImportScene("anna", "bert")
     scene.backend = ForgettingBackend()
