@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
 from controller.mails.policy import import_observations
 from controller.resync.import_progress import REPORT_ATTEMPTS
-from controller.resync.import_runner import FAILURE_SECONDS
+from controller.resync.import_runner import FAILURE_SECONDS, MAX_ROWS_WITHOUT_ID
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable
 from counterfoil.archives.import_report.content import (
@@ -20,6 +21,7 @@ from counterfoil.archives.import_report.content import (
 )
 from counterfoil.archives.import_report.storage import check_part
 from counterfoil.archives.readback import checksum
+from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Import, Phase, find_condition
 from counterfoil.resources.naming import EnvelopeId
 from tests.support.builders import ENVELOPE, NOON, an_event, ready
@@ -373,6 +375,28 @@ async def test_an_envelope_that_two_senders_list_can_be_in_the_part_of_each() ->
         ("anna", SECOND, "Archived"),
         ("bert", ENVELOPE, "Known"),
     ]
+
+
+async def test_the_listed_ids_that_are_no_guid_have_a_bounded_number_of_rows() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE, *(f"no-guid-{number:05}" for number in range(3000)))
+    status = await scene.complete()
+    ((header, rows),) = report(scene)
+    assert (len(rows), status.refused) == (1 + MAX_ROWS_WITHOUT_ID, 3000)
+    assert header.list_ is not None
+    assert header.list_.unnamed == 3000 - MAX_ROWS_WITHOUT_ID
+
+
+async def test_an_interrupted_window_names_the_same_number_of_ids_that_are_no_guid() -> None:
+    scene = ImportScene()
+    scene.finds("anna", *(f"no-guid-{number:05}" for number in range(3000)), ENVELOPE)
+    scene.kube.fail("create", Unavailable(503, "Down", "down"))
+    with suppress(Unavailable):
+        await scene.advance()
+    await scene.complete()
+    ((header, rows),) = report(scene)
+    assert header.list_ is not None
+    assert (len(rows), header.list_.unnamed) == (1 + MAX_ROWS_WITHOUT_ID, 3000 - MAX_ROWS_WITHOUT_ID)
 
 
 async def test_the_number_of_envelopes_that_the_report_lacks_is_of_all_parts() -> None:

@@ -218,6 +218,13 @@ async def test_a_part_that_lacks_envelopes_of_its_list_is_not_complete(
     assert (status, len(json.loads(said)["lacking"])) == (expected, 1 if lacks else 0)
 
 
+async def test_a_part_says_how_many_listed_ids_it_does_not_name(tmp_path: Path) -> None:
+    list_ = ListOfWindow(location="file:///x", sha256="0" * 64, envelopes=1, is_read=True, unnamed=2900)
+    report = await written(tmp_path, parts=1, list_=list_)
+    status, said = await shown(an_import(report.status()))
+    assert (status, "1 envelope and 2900 ids that are no GUID" in said) == (ExitStatus.DONE, True)
+
+
 async def test_an_import_without_a_part_has_lines_for_its_windows() -> None:
     status, said = await shown(an_import({}))
     assert (status, said) == (
