@@ -78,16 +78,17 @@ class ImportReportWriter:
     signer: ManifestSigner | None
 
     async def with_list(
-        self, imported: Import, search: Search, rows: Collection[ReportRow]
+        self, imported: Import, search: Search, rows: Collection[ReportRow], unnamed: int
     ) -> ImportList | None:
-        """Store the list of a window; None for no envelopes. Raises ``ArchiveError``, ``ApiError``."""
+        """Store the list of a window; None for no envelopes. ``unnamed`` is the number of listed ids without
+        a row. Raises ``ArchiveError``, ``ApiError``."""
         if not rows:
             return None
         _, backend = await self._open(imported)
         content = await _encoded(len(rows), partial(encode_list, rows))
         sha256 = hashlib.sha256(content).hexdigest()
         await write_list(backend, f"{_folder(imported)}/{list_name(search.id, sha256)}", content)
-        return ImportList(sha256=sha256, envelopes=len(rows))
+        return ImportList(sha256=sha256, envelopes=len(rows), unnamed=unnamed)
 
     async def with_part(
         self, imported: Import, window: ImportWindow, events: Mapping[str, ReportRow]
@@ -147,6 +148,7 @@ class ImportReportWriter:
             sha256=sha256,
             envelopes=window.list_.envelopes,
             is_read=content is not None,
+            unnamed=window.list_.unnamed,
         )
         return listed, decode_list(content) if content is not None else []
 

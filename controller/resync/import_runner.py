@@ -102,6 +102,10 @@ ROOM_SECONDS = 2.0
 FULL_SECONDS = 60.0
 """Time without room for one more event after which a search is left: the Import says what it waits for."""
 
+MAX_ROWS_WITHOUT_ID = 100
+"""Maximum number of ids of a window that are no GUID and have a row in the report. No other ceiling holds for
+them, as they get no event; the report has the number of the others."""
+
 MAX_SAMPLES = 20
 """Maximum number of unfinished events of a window whose reasons are read."""
 
@@ -250,7 +254,9 @@ class ImportRunner:
             if newest is None or newest.uid != imported.uid:
                 return
             try:
-                listed = await self.report_writer.with_list(newest, search, window.rows.values())
+                listed = await self.report_writer.with_list(
+                    newest, search, window.rows.values(), window.unnamed
+                )
             except ArchiveError as problem:
                 self._searched[key] = window
                 self._delay_report(newest, problem)
@@ -513,7 +519,7 @@ class ImportRunner:
             return None
         window = _WindowSearch(self, imported, search, organization, sender)
         if (left := self._left.pop((imported.uid, search.id), None)) is not None:
-            window.count, window.counted, window.rows = left.count, left.counted, left.rows
+            window.resume(left)
         try:
             await window.run()
         except _Interrupted:
@@ -574,11 +580,19 @@ class _WindowSearch:
     """Ids of the envelopes in the count."""
     rows: dict[str, ReportRow] = field(default_factory=dict)
     """The list for the report, by what eSAW listed as the id."""
+    unnamed: int = 0
+    """Number of listed ids that are no GUID and have no row."""
+    _rows_without_id: int = 0
     _room: int = 0
     """Number of events that may be created before unfinished ones are counted again."""
     _read: float = float("-inf")
     """When the Import was read, by the clock that is never set."""
     _full_since: float | None = None
+
+    def resume(self, left: "_WindowSearch") -> None:
+        """Continue the search of the same window that was left without room."""
+        self.count, self.counted, self.rows = left.count, left.counted, left.rows
+        self._rows_without_id = left._rows_without_id
 
     async def run(self) -> None:
         """
@@ -596,6 +610,7 @@ class _WindowSearch:
         )
         statuses = imported.spec.statuses or self.organization.spec.statuses
         earlier = await self._earlier_events()
+        self.unnamed = 0
         async with user_of(
             self.sender,
             self.organization,
@@ -608,8 +623,7 @@ class _WindowSearch:
             async for listed in listing.listed(statuses, self.search.window):
                 if listed.id is None:
                     without_id += 1
-                    text = listed.text[:MAX_LISTED_ID]
-                    self._add_row(text, listed.status, ReportOutcome.REFUSED, NO_ENVELOPE_ID)
+                    self._add_without_id(listed.text[:MAX_LISTED_ID], listed.status)
                 elif listed.id not in self.counted:
                     await self._take(starts, listed.id, listed.status, count)
                     self.counted.add(listed.id)
@@ -630,6 +644,16 @@ class _WindowSearch:
         """Add an envelope to the list for the report. A dry run has none."""
         if not self.imported.spec.dry_run:
             self.rows[envelope] = new_row(self.search, envelope, status, outcome, reason)
+
+    def _add_without_id(self, text: str, status: EnvelopeStatus) -> None:
+        """Add an id that is no GUID to the list for the report, if that has room for it."""
+        if text in self.rows:
+            return
+        if self._rows_without_id < MAX_ROWS_WITHOUT_ID:
+            self._rows_without_id += 1
+            self._add_row(text, status, ReportOutcome.REFUSED, NO_ENVELOPE_ID)
+        else:
+            self.unnamed += 1
 
     async def _earlier_events(self) -> dict[EnvelopeId, tuple[EnvelopeStatus, Origin, bool]]:
         """

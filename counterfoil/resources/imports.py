@@ -199,6 +199,14 @@ class ImportList(ResourcePart, frozen=True):
 
     sha256: Annotated[str, _SHA256]
     envelopes: Annotated[int, schema("Number of envelopes in the list.", minimum=0)]
+    unnamed: Annotated[
+        int,
+        schema(
+            "Number of further ids that are not in the list: they are no GUIDs, and it has the first 100 of "
+            "such ids.",
+            minimum=0,
+        ),
+    ] = 0
 
 
 class ImportWindow(ResourcePart, frozen=True):

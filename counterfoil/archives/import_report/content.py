@@ -101,13 +101,15 @@ class ListOfWindow(_Line, frozen=True, kw_only=True):
     The list of the envelopes that eSAW had in a window.
 
     ``isRead`` is False if the archive did not return it as it was written. The part then lacks the envelopes
-    without an event of the Import.
+    without an event of the Import. ``unnamed`` is the number of further ids that are no GUID and have no
+    row.
     """
 
     location: str
     sha256: str
     envelopes: int
     is_read: bool
+    unnamed: int = 0
 
 
 class PartHeader(_Line, frozen=True, kw_only=True):

@@ -54,6 +54,8 @@ class FoundPart:
         seal = "seal checked" if self.is_seal_checked else "seal not checked"
         sender, span = self.header.sender, f"{self.header.sent_from} to {self.header.sent_until}"
         envelopes = counted(sum(self.header.counts.values()), "envelope")
+        if self.header.list_ is not None and self.header.list_.unnamed:
+            envelopes += f" and {self.header.list_.unnamed} ids that are no GUID"
         return printable(
             f"part {self.number}: Sender/{sender}, sent from {span}, {envelopes}, {seal}: {self.location}"
         )
