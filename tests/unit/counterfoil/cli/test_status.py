@@ -1,5 +1,6 @@
 """``kubectl counterfoil status``: what it says about processes, Organizations and what waits."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -7,21 +8,25 @@ from msgspec import structs
 
 from counterfoil import __version__
 from counterfoil.cli.plugin.installation.status import (
+    MAX_OBJECTS,
     InstallationStatus,
     Reading,
     needs_person,
     overview,
     page,
+    read,
 )
 from counterfoil.cli.plugin.why import explain
 from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.conditions import with_condition
 from counterfoil.resources.lease import UnheldShard
 from tests.support.builders import NOON, EventBuilder
+from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.inline_commands import printed_in_manual
 from tests.support.scenes.console_parts import an_archive_that, an_organization_that
 from tests.support.scenes.notifications import an_unauthorized_sender
@@ -47,6 +52,22 @@ def test_each_process_says_how_many_of_its_pods_are_ready_and_why_another_is_not
     text = page(found(a_pod("receiver"), a_pod("receiver", is_ready=False, **crashing)), NOON)
     assert "receiver    2 pods, 1 ready" in text
     assert "counterfoil-receiver-x: CrashLoopBackOff" in text
+
+
+class WithoutPods(InMemoryKubeClient):
+    """A namespace without pods."""
+
+    async def pods(self, *, labels: str) -> Sequence[Raw]:
+        return ()
+
+
+async def test_it_says_which_objects_it_did_not_read() -> None:
+    kube, archive = WithoutPods(an_organization_that()), an_archive_that()
+    for number in range(MAX_OBJECTS + 1):
+        kube.put(structs.replace(archive, metadata=structs.replace(archive.metadata, name=f"dms-{number}")))
+    reading = await read(kube)
+    assert f"archives: there are more than the first {MAX_OBJECTS}" in reading.unread
+    assert len(reading.snapshot.archives) == MAX_OBJECTS
 
 
 def test_a_finished_job_is_no_process() -> None:

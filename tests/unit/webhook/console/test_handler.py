@@ -81,6 +81,10 @@ class Account:
             raise found
         return found
 
+    async def first(self, kind: type[Resource], **selected: Any) -> tuple[list[Raw], bool]:
+        found, token = await self.page(kind, **selected)
+        return found, bool(token)
+
     async def whoami(self) -> str:
         self._client_factory.asked += 1
         if self._bearer != "good":

@@ -6,8 +6,10 @@ from typing import Any
 import lxml.html
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem, Resource
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.resources.imports import ImportReportParts, ImportSender, ImportWindows
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
@@ -61,6 +63,33 @@ def event_views() -> EventViews:
 
 def parsed(html: str) -> lxml.html.HtmlElement:
     return lxml.html.document_fromstring(html)
+
+
+class SmallPages(InMemoryKubeClient):
+    """An API server whose objects are large, so that a page has one of them."""
+
+    async def page(
+        self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
+    ) -> tuple[list[Raw], str]:
+        return await super().page(kind, limit=min(limit, 1), token=token, labels=labels, fields=fields)
+
+
+@pytest.mark.parametrize("page", ["organizations", "archives"])
+async def test_a_page_that_has_fewer_large_objects_is_not_all_there_are(page: str) -> None:
+    kube, archive = SmallPages(), an_archive_that_is("True")
+    for name in ("acme", "beta"):
+        kube.put(an_organization_that(name=name))
+        kube.put(replace(archive, metadata=replace(archive.metadata, name=name)))
+    shown = parsed((await getattr(views(), page)(a_console_request(kube))).html)
+    assert len(shown.xpath("//section[contains(@class, 'card')]")) == 2
+    assert "There are more" not in shown.text_content()
+
+
+@pytest.mark.parametrize("page", ["organizations", "attention"])
+async def test_a_page_says_that_it_does_not_have_all_objects(page: str) -> None:
+    kube = InMemoryKubeClient(*(an_organization_that(name=name) for name in ("acme", "beta", "gamma")))
+    shown = parsed((await getattr(views(), page)(a_console_request(kube))).html)
+    assert "There are more" in shown.text_content()
 
 
 async def test_more_failures_than_are_read_are_shown_as_a_lower_bound() -> None:
