@@ -208,6 +208,20 @@ class KubeClient:
         answer, token = await self._request_page(kind, limit=limit, token=token, labels=labels, fields=fields)
         return answer["items"], token
 
+    async def first(
+        self, kind: type[Resource], *, limit: int, labels: str = "", fields: str = ""
+    ) -> tuple[Sequence[Raw], bool]:
+        """Return the first ``limit`` objects, from as many pages as their size needs, and whether there are
+        more. All of them are in memory, so not for events."""
+        found, token = list[Raw](), ""
+        while True:
+            items, token = await self.page(
+                kind, limit=limit - len(found), token=token, labels=labels, fields=fields
+            )
+            found += items
+            if not token or len(found) >= limit:
+                return found, bool(token)
+
     async def list(
         self, kind: type[Resource], *, labels: str = "", fields: str = "", limit: int = 500
     ) -> AsyncIterator[Raw]:
@@ -288,7 +302,7 @@ class KubeClient:
     async def shard_leases(self) -> tuple[Lease, ...] | None:
         """Return the Leases of the shards; None if they can't be read, for example without the right."""
         try:
-            page, _ = await self.page(Lease, limit=500, labels=SHARD_LEASE_COUNT_LABEL)
+            page, _ = await self.first(Lease, limit=500, labels=SHARD_LEASE_COUNT_LABEL)
             return tuple(Lease.parse(each) for each in page)
         except (ApiError, ResourceInvalid):
             return None

@@ -4,9 +4,9 @@ Shared parts of the views of the console: the request, bounded reads with the pe
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from counterfoil.clock import Clock
 from counterfoil.i18n.attention import sender_of
@@ -52,6 +52,15 @@ class EventPage:
 
 
 @dataclass(frozen=True)
+class FirstObjects(Generic[R]):
+    """The first objects of a kind, without those that this version can't read."""
+
+    objects: tuple[R, ...]
+    is_cut: bool
+    """Whether there are more."""
+
+
+@dataclass(frozen=True)
 class ViewBase:
     """Parts of every view. Every method raises ``PageError`` or ``ApiError`` instead of an answer."""
 
@@ -73,16 +82,16 @@ class ViewBase:
         )
         return PageResponse(html=html)
 
-    async def _list_all(self, user: AuthenticatedUser, kind: type[R]) -> tuple[R, ...]:
+    async def _first(self, user: AuthenticatedUser, kind: type[R]) -> FirstObjects[R]:
         """Return the objects of a kind of which there are few; none when this person may not list it."""
         if not user.rights.can_list(kind.PLURAL):
-            return ()
-        page, _ = await user.kube.page(kind, limit=self.limits.listed_objects)
-        return parsed(kind, page)
+            return FirstObjects((), is_cut=False)
+        found, is_cut = await user.kube.first(kind, limit=self.limits.listed_objects)
+        return FirstObjects(parsed(kind, found), is_cut)
 
     async def _choices(self, request: ConsoleRequest, kind: type[R]) -> tuple[R, ...]:
         """Return what a form offers to choose from; nothing where no form is looked at."""
-        return () if request.is_refresh else await self._list_all(request.user, kind)
+        return () if request.is_refresh else (await self._first(request.user, kind)).objects
 
     async def _sender(self, user: AuthenticatedUser, name: str) -> Sender | None:
         if not name or not user.rights.can_list(SENDERS):
@@ -99,12 +108,15 @@ async def read_sender(user: AuthenticatedUser, name: str) -> Sender | None:
 
 
 async def missing_senders(
-    user: AuthenticatedUser, events: Iterable[EnvelopeEvent], known: Collection[Sender], limits: ConsoleLimits
+    user: AuthenticatedUser,
+    events: Iterable[EnvelopeEvent],
+    known: FirstObjects[Sender],
+    limits: ConsoleLimits,
 ) -> tuple[Sender, ...]:
     """Return the Senders of events that are not among the first that were read, up to a number."""
-    if not user.rights.can_list(SENDERS) or len(known) < limits.listed_objects:
+    if not user.rights.can_list(SENDERS) or not known.is_cut:
         return ()
-    names = {sender_of(each) for each in events} - {each.name for each in known} - {""}
+    names = {sender_of(each) for each in events} - {each.name for each in known.objects} - {""}
     found = await asyncio.gather(*(read_sender(user, name) for name in sorted(names)[: limits.extra_senders]))
     return tuple(each for each in found if each is not None)
 
@@ -115,7 +127,7 @@ def require(user: AuthenticatedUser, kind: str) -> None:
         raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{kind} may not be listed")
 
 
-def parsed(kind: type[R], page: list[Raw]) -> tuple[R, ...]:
+def parsed(kind: type[R], page: Iterable[Raw]) -> tuple[R, ...]:
     """Return the objects of a page that this version can read."""
     found = []
     for raw in page:

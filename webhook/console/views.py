@@ -60,13 +60,14 @@ class ConsoleViews(ViewBase):
         """The events and objects that wait for a person, by cause."""
         if not request.user.rights.can_list_any:
             raise PageError(ConsoleErrorKind.NOT_ALLOWED, "nothing of Counterfoil may be listed")
-        snapshot = await self._snapshot(request.user, _organization(request))
+        snapshot, is_cut = await self._snapshot(request.user, _organization(request))
         shown = tuple(each for each in snapshot.organizations if snapshot.of in ("", each.name))
         return self._page(
             "attention.html",
             request,
             entries=attention.attention_items(snapshot),
             organizations=snapshot.organizations,
+            is_cut=is_cut,
             archives=snapshot.archives,
             of=snapshot.of,
             charts=charts.overview(shown),
@@ -74,14 +75,15 @@ class ConsoleViews(ViewBase):
             confirmation=confirmation,
         )
 
-    async def _snapshot(self, user: AuthenticatedUser, of: str) -> ClusterSnapshot:
+    async def _snapshot(self, user: AuthenticatedUser, of: str) -> tuple[ClusterSnapshot, bool]:
+        """Return what the page of tasks is made of, and whether there are more objects than were read."""
         mine = f",spec.organizationRef.name={of}" if of else ""
         labels = f"{ORGANIZATION_LABEL}={of}" if of else ""
         (organizations, senders, archives, leases), (failed, waiting, retrying) = await asyncio.gather(
             asyncio.gather(
-                self._list_all(user, Organization),
-                self._list_all(user, Sender),
-                self._list_all(user, Archive),
+                self._first(user, Organization),
+                self._first(user, Sender),
+                self._first(user, Archive),
                 shard_leases(user),
             ),
             asyncio.gather(
@@ -91,10 +93,10 @@ class ConsoleViews(ViewBase):
             ),
         )
         extra_senders = await missing_senders(user, waiting.events, senders, self.limits)
-        return ClusterSnapshot(
-            organizations=organizations,
-            senders=(*senders, *extra_senders),
-            archives=archives,
+        snapshot = ClusterSnapshot(
+            organizations=organizations.objects,
+            senders=(*senders.objects, *extra_senders),
+            archives=archives.objects,
             failed=failed.events,
             waiting=waiting.events,
             retrying=retrying.events,
@@ -104,6 +106,7 @@ class ConsoleViews(ViewBase):
             is_more_retrying=bool(retrying.token),
             of=of,
         )
+        return snapshot, any(each.is_cut for each in (organizations, senders, archives))
 
     # -- The other kinds ------------------------------------------------------------------------------------
 
@@ -113,7 +116,7 @@ class ConsoleViews(ViewBase):
         search = read_search(request.query, _organization(request))
         (found, is_cut), organizations, absence = await asyncio.gather(
             self._search_senders(request.user.kube, search),
-            self._list_all(request.user, Organization),
+            self._first(request.user, Organization),
             self._absence(request.user),
         )
         return self._page(
@@ -123,9 +126,9 @@ class ConsoleViews(ViewBase):
             search=search,
             found=page_of(found, search.page, self.limits.sender_rows),
             is_cut=is_cut,
-            organizations=organizations,
+            organizations=organizations.objects,
             advice_of=lambda sender, reason: key_advice(
-                sender, attention.organization_of(sender, organizations), reason
+                sender, attention.organization_of(sender, organizations.objects), reason
             ),
         )
 
@@ -149,23 +152,24 @@ class ConsoleViews(ViewBase):
     async def archives(self, request: ConsoleRequest) -> PageResponse:
         """All archives."""
         require(request.user, ARCHIVES)
-        found, absence = await asyncio.gather(
-            self._list_all(request.user, Archive), self._absence(request.user)
+        found, absence = await asyncio.gather(self._first(request.user, Archive), self._absence(request.user))
+        return self._page(
+            "archives.html", request, archives=found.objects, is_cut=found.is_cut, absence=absence
         )
-        return self._page("archives.html", request, archives=found, absence=absence)
 
     async def organizations(self, request: ConsoleRequest) -> PageResponse:
         """All organizations, each with a chart of its callbacks."""
         require(request.user, ORGANIZATIONS)
         found, absence = await asyncio.gather(
-            self._list_all(request.user, Organization), self._absence(request.user)
+            self._first(request.user, Organization), self._absence(request.user)
         )
         return self._page(
             "organizations.html",
             request,
-            organizations=found,
+            organizations=found.objects,
+            is_cut=found.is_cut,
             absence=absence,
-            charts={each.name: charts.callbacks(each) for each in found},
+            charts={each.name: charts.callbacks(each) for each in found.objects},
         )
 
     async def _absence(self, user: AuthenticatedUser) -> UnheldShard | None:
@@ -234,10 +238,10 @@ class ConsoleViews(ViewBase):
             return []
         fields = f"spec.organizationRef.name={imported.organization}"
         (page, _), organizations = await asyncio.gather(
-            user.kube.page(Sender, limit=self.limits.listed_objects, fields=fields),
-            self._list_all(user, Organization),
+            user.kube.first(Sender, limit=self.limits.listed_objects, fields=fields),
+            self._first(user, Organization),
         )
-        of = next((each for each in organizations if each.name == imported.organization), None)
+        of = next((each for each in organizations.objects if each.name == imported.organization), None)
         return askable_senders(lacking, parsed(Sender, page), of)
 
     # -- What a person does ---------------------------------------------------------------------------------

@@ -152,5 +152,5 @@ def _names(kind: type[Resource], before: Sequence[str]) -> list[str]:
 
 async def _listed(kind: type[Resource], connection: argparse.Namespace) -> list[str]:
     async with asyncio.timeout(TIMEOUT_SECONDS), config_flags.connect_to_api_server(connection) as kube:
-        items, _ = await kube.page(kind, limit=MAX_CANDIDATES)
+        items, _ = await kube.first(kind, limit=MAX_CANDIDATES)
     return [raw["metadata"]["name"] for raw in items]

@@ -5,7 +5,7 @@ One request reads a bounded number of events, and returns where the next one con
 leads behind the whole page, so a page is always compared completely.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from counterfoil.clock import Clock
@@ -16,7 +16,7 @@ from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Sender
 from webhook.console.access import SENDERS, AuthenticatedUser
 from webhook.console.events.filters import EventFilter
 from webhook.console.limits import ConsoleLimits
-from webhook.console.view_base import missing_senders, parsed
+from webhook.console.view_base import FirstObjects, missing_senders, parsed
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,11 @@ class EventSearch:
         return parsed(Sender, found)
 
     async def senders_of(
-        self, user: AuthenticatedUser, events: Iterable[EnvelopeEvent], known: Collection[Sender]
+        self, user: AuthenticatedUser, events: Iterable[EnvelopeEvent], known: FirstObjects[Sender]
     ) -> Mapping[str, Sender]:
         """Return the Senders of events by name, as far as they can be read, up to a number."""
         others = await missing_senders(user, events, known, self.limits)
-        return {each.name: each for each in (*known, *others)}
+        return {each.name: each for each in (*known.objects, *others)}
 
 
 def _labelled_sender(raw: Raw) -> str:

@@ -60,7 +60,7 @@ class EventViews(ViewBase):
             return PageResponse(location=f"{user.root}/events/{wanted.event}")
         search = EventSearch(self.clock, self.limits)
         found, organizations, senders = await asyncio.gather(
-            search.page(user, wanted), self._choices(request, Organization), self._list_all(user, Sender)
+            search.page(user, wanted), self._choices(request, Organization), self._first(user, Sender)
         )
         is_whole = not found.token and not wanted.token
         order = EventOrder(wanted.sort) if wanted.sort else EventOrder.NEWEST if is_whole else None
@@ -74,7 +74,7 @@ class EventViews(ViewBase):
             order=order,
             is_whole=is_whole,
             organizations=organizations,
-            senders=senders,
+            senders=senders.objects,
             senders_by_name=await search.senders_of(user, found.events, senders),
             counts=counts_by_phase(counted),
             count_time=min(
@@ -159,11 +159,11 @@ class EventViews(ViewBase):
         archive: Archive | None = None
         reason = "" if event.status.phase.is_final else event.status.reason or ""
         if server_of(reason) is Server.ESAW or is_about_archive(reason):
-            organizations = await self._list_all(user, Organization)
+            organizations = (await self._first(user, Organization)).objects
             organization = next((each for each in organizations if each.name == event.organization), None)
         ref = organization.spec.archive_ref if organization is not None else None
         if ref is not None and is_about_archive(reason):
-            archives = await self._list_all(user, Archive)
+            archives = (await self._first(user, Archive)).objects
             archive = next((each for each in archives if each.name == ref.name), None)
         return newer_condition(event, sender=sender, archive=archive, organization=organization)
 

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TextIO
@@ -53,6 +54,9 @@ DETAILS = (
 
 POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
 COMPONENT_LABEL = "app.kubernetes.io/component"
+MAX_OBJECTS = 500
+"""Organizations, Senders and Archives of each kind that are read."""
+
 MAX_EVENTS = 500
 """Events of each kind that are read; the controller's counts stand for the rest."""
 
@@ -173,19 +177,34 @@ async def _clients(kube: KubeClient) -> list[KubeClient]:
 
 async def read(kube: KubeClient) -> Reading:
     """Read what the user may. Raises ``ApiError`` if the Organizations can't be read."""
-    organizations, _ = await _readable(kube, Organization)
     unread: list[str] = []
 
-    async def optional(kind: type[Resource], **selection: str) -> tuple[tuple[Any, ...], bool]:
+    async def first(kind: type[Resource]) -> tuple[Any, ...]:
+        raws, is_cut = await kube.first(kind, limit=MAX_OBJECTS)
+        if is_cut:
+            unread.append(f"{kind.PLURAL}: there are more than the first {len(raws)}")
+        return _readable(kind, raws)
+
+    async def optional(kind: type[Resource]) -> tuple[Any, ...]:
         try:
-            return await _readable(kube, kind, **selection)
+            return await first(kind)
         except ApiError as problem:
             unread.append(f"{kind.PLURAL}: {problem}")
-            return (), True
+            return ()
 
+    async def events(fields: str) -> tuple[tuple[Any, ...], bool]:
+        try:
+            raws, more = await kube.page(EnvelopeEvent, limit=MAX_EVENTS, fields=fields)
+        except ApiError as problem:
+            unread.append(f"{EnvelopeEvent.PLURAL}: {problem}")
+            return (), True
+        found = _readable(EnvelopeEvent, raws)
+        return found, bool(more) or len(found) < len(raws)
+
+    organizations = await first(Organization)
     (
-        (senders, _),
-        (archives, _),
+        senders,
+        archives,
         (failed, is_more_failed),
         (waiting, is_more_waiting),
         (retrying, is_more_retrying),
@@ -193,9 +212,9 @@ async def read(kube: KubeClient) -> Reading:
     ) = await asyncio.gather(
         optional(Sender),
         optional(Archive),
-        optional(EnvelopeEvent, fields=f"status.phase={Phase.FAILED}"),
-        optional(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"),
-        optional(EnvelopeEvent, fields=RETRYING_SELECTOR),
+        events(f"status.phase={Phase.FAILED}"),
+        events(f"status.phase={Phase.AWAITING_CONSENT}"),
+        events(RETRYING_SELECTOR),
         kube.shard_leases(),
     )
     pods: Sequence[Raw] | None = None
@@ -220,17 +239,13 @@ async def read(kube: KubeClient) -> Reading:
     return Reading(snapshot, pods, tuple(dict.fromkeys(unread)))
 
 
-async def _readable(kube: KubeClient, kind: type[Any], *, fields: str = "") -> tuple[tuple[Any, ...], bool]:
-    """Return the objects that can be parsed, and whether there are others."""
-    items, more = await kube.page(kind, limit=MAX_EVENTS, fields=fields)
+def _readable(kind: type[Any], raws: Sequence[Raw]) -> tuple[Any, ...]:
+    """Return the objects that can be parsed. The controller reports the others as a separate problem."""
     found = []
-    for raw in items:
-        try:
+    for raw in raws:
+        with suppress(ResourceInvalid):
             found.append(kind.parse(raw))
-        except ResourceInvalid:
-            # The controller reports an object that can't be read as a separate problem.
-            continue
-    return tuple(found), bool(more) or len(found) < len(items)
+    return tuple(found)
 
 
 # -- Decisions -----------------------------------------------------------------------------------------------
