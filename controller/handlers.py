@@ -93,7 +93,7 @@ class EventHandlers:
         self.event_queue.enqueue_all(
             event
             for event in cache.events
-            if name in (cache.sender_name(event), *cache.sender_names(event), *cache.claims(event))
+            if name == cache.sender_name(event) or name in _readers(cache, event)
         )
 
     def archive_changed(self, before: Archive | None, after: Archive | None) -> None:
@@ -135,6 +135,13 @@ class EventHandlers:
 
     def _events_of_archive(self, name: str) -> list[EnvelopeEvent]:
         return [event for event in self.cache.events if self.cache.archive_name(event) == name]
+
+
+def _readers(cache: Cache, event: EnvelopeEvent) -> tuple[str | None, ...]:
+    """Return the Senders whose change may concern an event. The default Sender may be that of all events, so
+    it counts only for one that waits for a key."""
+    claims = cache.claims(event)
+    return claims if _awaits_consent(event) else claims[:-1]
 
 
 def _awaits_consent(event: EnvelopeEvent) -> bool:

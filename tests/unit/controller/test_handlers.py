@@ -12,6 +12,7 @@ from controller.worker import REQUEUE_SECONDS
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
+    LISTED_BY_LABEL,
     SENDER_LABEL,
     Archive,
     ArchiveRoot,
@@ -238,6 +239,25 @@ async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
         scene.observe(a_sender(version=2))
         await turns(200)
     assert scene.reconciled == [each.name for each in parked]
+
+
+async def test_the_key_of_each_sender_that_may_read_an_envelope_resumes_its_event() -> None:
+    """The default Sender's was looked up; a search listed the envelope with the other one."""
+    scene = HandlersScene()
+    refused = (a_sender(each, authorized="False") for each in ("anna", "ben", "carla"))
+    scene.observe(an_organization(), *refused, ready(an_archive()))
+    scene.answers(finishes)
+    parked = (
+        number(0).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").labelled(LISTED_BY_LABEL, "ben").build()
+    )
+    scene.cache.sender_of[parked.name] = "anna"
+    async with scene.running():
+        scene.observe(parked, a_sender("carla", version=2))
+        await turns()
+        assert scene.reconciled == []
+        scene.observe(a_sender("ben", version=2))
+        await turns()
+    assert scene.reconciled == [parked.name]
 
 
 async def test_an_archive_that_works_again_resumes_what_waited_for_it() -> None:
