@@ -7,6 +7,7 @@ from controller.resync.event_starter import EventStarter
 from controller.resync.import_report_writer import ImportReportWriter
 from controller.resync.import_runner import POLL_SECONDS, ImportBounds, ImportRunner
 from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.import_report.content import MAX_PART
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.resources import (
     Archive,
@@ -61,6 +62,7 @@ class ImportScene(ControllerParts):
         self.opened: ArchiveBackend | None = None
         """The archive of the Organization, by default the one in memory."""
         self.signer: ManifestSigner | None = None
+        self.part_size = MAX_PART
         self.cache.organizations.put(an_organization(**(organization or {})))
         self.cache.archives.put(ready(an_archive()))
         for name in senders or ("anna",):
@@ -78,7 +80,9 @@ class ImportScene(ControllerParts):
             event_starter=EventStarter(
                 self.kube, self.clock, self.metrics, lambda _: None, self.cache.senders.get
             ),
-            report_writer=ImportReportWriter(self.cache, "tests", self.open_archive, self.signer),
+            report_writer=ImportReportWriter(
+                self.cache, "tests", self.open_archive, self.signer, self.part_size
+            ),
             clock=self.clock,
             metrics=self.metrics,
             bounds=self.bounds,

@@ -7,8 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from controller.cache import Cache
 from controller.mails.policy import import_observations
-from controller.resync.import_progress import REPORT_ATTEMPTS
+from controller.resync.envelope_listing import Window
+from controller.resync.import_progress import REPORT_ATTEMPTS, Search
+from controller.resync.import_report_writer import ImportReportWriter
 from controller.resync.import_runner import FAILURE_SECONDS, MAX_ROWS_WITHOUT_ID
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable
@@ -22,13 +25,15 @@ from counterfoil.archives.import_report.content import (
 from counterfoil.archives.import_report.storage import check_part
 from counterfoil.archives.readback import checksum
 from counterfoil.kube.errors import Unavailable
-from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Import, Phase, find_condition
+from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Import, Phase, find_condition
 from counterfoil.resources.naming import EnvelopeId
-from tests.support.builders import ENVELOPE, NOON, an_event, ready
+from tests.support.builders import ENVELOPE, NOON, an_event, an_organization, ready
 from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.finding_esaw import numbered
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.imports import NAME, ImportScene
+from tests.support.scenes.handlers import turns
+from tests.support.scenes.import_report import a_row
+from tests.support.scenes.imports import NAME, ImportScene, an_import
 from tests.support.signing_keys import a_signer
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
@@ -490,3 +495,111 @@ async def test_what_esaw_does_not_list_any_more_after_an_interruption_is_in_the_
     scene.kube.edit(Import, NAME, {"spec": {"suspend": False, "maxUnfinished": 5}})
     await scene.complete()
     assert outcomes(scene) == {ENVELOPE: "Archived", SECOND: "Archived"}
+
+
+MANY = [numbered(each) for each in range(12)]
+
+
+def a_scene_with_small_parts(backend: MemoryBackend | None = None) -> ImportScene:
+    """An Import whose window has more envelopes than a part."""
+    scene = ImportScene()
+    scene.backend, scene.signer, scene.part_size = backend or MemoryBackend(), a_signer(), 1500
+    scene.runner = scene.new_runner()
+    scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").build())
+    scene.finds("anna", *MANY, ENVELOPE)
+    return scene
+
+
+async def test_a_window_with_more_than_a_part_has_several_in_a_row() -> None:
+    scene = a_scene_with_small_parts()
+    status = await scene.complete()
+    assert outcomes(scene) == {**dict.fromkeys(MANY, "Archived"), ENVELOPE: "Known ArchivedAndKept"}
+    parts = report(scene)
+    assert len(parts) > 4
+    assert [header.number for header, _ in parts] == list(range(1, len(parts) + 1))
+    assert len({(header.sent_from, header.list_) for header, _ in parts}) == 1
+    assert [header.is_continued for header, _ in parts] == [True] * (len(parts) - 1) + [False]
+    before = 0
+    for header, rows in parts:
+        assert (header.before, sum(header.counts.values())) == (before, len(rows))
+        before += len(rows)
+    written = [row.envelope_id for _, rows in parts for row in rows]
+    assert written == sorted(written)
+    assert (status.archived, status.known, status.completion_time) == (12, 1, scene.clock.now())
+
+
+@pytest.mark.parametrize("upload", range(1, 20, 3))
+async def test_a_kill_between_the_parts_of_a_window_leaves_the_files_of_a_run_without_one(
+    upload: int,
+) -> None:
+    wanted = a_scene_with_small_parts()
+    await wanted.complete()
+    killing = KillingBackend()
+    killing.kills_at, killing.stores_before = upload, True
+    scene = a_scene_with_small_parts(killing)
+    for _ in range(3):
+        try:
+            await scene.complete()
+        except asyncio.CancelledError:
+            killing.kills_at = 0
+            scene.runner = scene.new_runner()
+    assert scene.backend.files == wanted.backend.files
+    assert len(scene.backend.puts) == len(wanted.backend.files)
+    assert scene.status_now == wanted.status_now
+
+
+async def test_the_last_part_of_a_window_without_its_list_has_the_number_of_lacking_envelopes() -> None:
+    scene = a_scene_with_small_parts()
+    await scene.advance()
+    (listed,) = (name for name in scene.backend.files if "/listed/" in name)
+    del scene.backend.files[listed]
+    scene.finish_all()
+    status = await scene.advance()
+    assert [header.lacking for header, _ in report(scene)][-1] == 1
+    assert sum(header.lacking for header, _ in report(scene)) == 1
+    assert status.report_parts is not None
+    assert status.report_parts.lacking == 1
+
+
+class HangingBackend(MemoryBackend):
+    """Notes whose files wait for it at the same time."""
+
+    def __init__(self, organization: str, waiting: list[str]) -> None:
+        super().__init__()
+        self.organization, self.waiting = organization, waiting
+        self.answers = asyncio.Event()
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        self.waiting.append(self.organization)
+        await self.answers.wait()
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+
+
+async def test_two_organizations_make_files_of_reports_at_the_same_time_and_each_of_them_one() -> None:
+    """So memory does not grow with the number of Imports, and a slow archive does not stop all others."""
+    waiting = list[str]()
+    backends = {each: HangingBackend(each, waiting) for each in ("acme", "other", "third")}
+    cache = Cache()
+    for name in backends:
+        cache.organizations.put(an_organization(name, archiveRef={"name": name}))
+        cache.archives.put(ready(an_archive(name)))
+
+    async def open_archive(archive: Archive) -> HangingBackend:
+        return backends[archive.name]
+
+    writer = ImportReportWriter(cache, "tests", open_archive, None)
+    search = Search("anna", 0, Window(NOON, NOON), "window")
+    rows = [a_row()]
+    async with asyncio.TaskGroup() as tasks:
+        for organization in ("acme", "acme", "other", "third", "acme"):
+            imported = an_import(organizationRef={"name": organization})
+            tasks.create_task(writer.with_list(imported, search, rows, 0))
+        await turns()
+        assert sorted(waiting) == ["acme", "other"]
+        backends["other"].answers.set()
+        await turns()
+        assert sorted(waiting) == ["acme", "other", "third"]
+        for backend in backends.values():
+            backend.answers.set()

@@ -8,19 +8,29 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from controller.resync.import_runner import ImportBounds
 from counterfoil.archives.import_report.content import (
+    MAX_LISTED_ID,
+    MAX_LISTED_ROW,
     PartDamaged,
     ReportOutcome,
+    ReportRow,
+    RowsOfEvents,
+    chunks,
     decode_list,
     encode_list,
     read_part,
     row_of_ended,
     row_of_known,
+    row_of_list,
     rows_at_the_end,
 )
+from counterfoil.archives.import_report.storage import MAX_REPORT_FILE
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.resources import EnvelopeEvent, EnvelopeSummary, Phase
+from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
 from tests.support.builders import ENVELOPE, NOON, an_event
+from tests.support.fakes.finding_esaw import numbered
 from tests.support.scenes.import_report import a_part, a_row
 
 ODD = ('=HYPERLINK("https://a.example")', "a\r\nb,c\x00;=1", '"', "\u202e\ufeff", "x" * 64)
@@ -165,3 +175,79 @@ def test_what_is_no_part_is_refused(content: bytes) -> None:
 def test_what_is_no_list_is_refused(content: bytes) -> None:
     with pytest.raises(PartDamaged):
         decode_list(content)
+
+
+def archived(number: int, length: int = 100) -> ReportRow:
+    """The row of an archived envelope, whose folder has this number of characters."""
+    row = a_row(f"{number:036}", ReportOutcome.ARCHIVED)
+    folder = "s3://archive/" + "%E4%B8%96" * (length // 9)
+    return replace(row, folder=folder, manifest=f"{folder}/counterfoil.json", hashes_sha256="ab" * 32)
+
+
+def longest_row() -> ReportRow:
+    """The longest row that a list can have."""
+    return replace(
+        archived(1, MAX_LOCATION_LENGTH),
+        envelope_id="\x1f" * MAX_LISTED_ID,
+        sender="s" * 253,
+        event="e" * 253,
+        reason="R" * 64,
+        finished="2026-07-01T12:00:00Z",
+        files=10_000,
+        bytes=10**13,
+    )
+
+
+def test_the_longest_list_can_be_read() -> None:
+    row = row_of_list(longest_row())
+    assert len(encode_list([row])) <= MAX_LISTED_ROW + 1
+    assert (MAX_LISTED_ROW + 1) * ImportBounds().hits <= MAX_REPORT_FILE
+
+
+def test_a_list_has_the_folder_of_a_known_envelope_if_it_has_room() -> None:
+    usual = archived(1)
+    assert row_of_list(usual) == usual
+    long = archived(1, 800)
+    assert row_of_list(long) == replace(long, manifest="")
+    assert row_of_list(archived(1, 2000)) == replace(archived(1, 2000), folder="", manifest="")
+
+
+def test_the_rows_of_a_window_are_divided_by_their_bytes() -> None:
+    rows = [archived(each, 1000) for each in range(10)]
+    one = len(encode_list(rows[:1])) - 1
+    assert list(chunks(rows, 3 * one)) == [rows[:3], rows[3:6], rows[6:9], rows[9:]]
+    assert list(chunks(rows[:2], one // 2)) == [rows[:1], rows[1:2]]
+    assert list(chunks([], one)) == [[]]
+
+
+@pytest.mark.parametrize("order", [1, 7, 13, 19])
+def test_events_in_any_order_have_their_rows_in_the_same_parts(order: int) -> None:
+    rows = [archived(each, 1000) for each in range(20)]
+    room, first, passes = 4 * len(encode_list(rows[:1])), "", list[list[str]]()
+    while True:
+        events = RowsOfEvents(first, room)
+        for each in range(20):
+            events.add(rows[each * order % 20])
+            assert len(events.by_envelope) <= 9
+        events.complete()
+        passes.append(sorted(events.by_envelope))
+        if events.until is None:
+            break
+        first = events.until
+    assert [each for some in passes for each in some] == [each.envelope_id for each in rows]
+    assert [len(each) for each in passes] == [4, 4, 4, 8]
+
+
+def test_events_that_have_room_need_one_pass() -> None:
+    events = RowsOfEvents(room=10_000)
+    for each in range(10):
+        events.add(archived(each))
+    events.complete()
+    assert (len(events.by_envelope), events.until) == (10, None)
+
+
+def test_the_envelopes_of_a_list_are_read_by_their_ids() -> None:
+    rows = [a_row(numbered(each)) for each in range(5)]
+    lines = encode_list(rows)
+    assert decode_list(lines, numbered(1), numbered(3)) == rows[1:3]
+    assert decode_list(lines, numbered(3)) == rows[3:]

@@ -1,13 +1,25 @@
 """A part is stored once and complete, and is believed by its hash and its seal alone."""
 
+import threading
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from counterfoil.archives.errors import ArchiveUnavailable, NameTaken
 from counterfoil.archives.import_report.content import ReportOutcome, ReportPart, csv_name, seal_name
-from counterfoil.archives.import_report.storage import check_part, read_known, write_list, write_part
+from counterfoil.archives.import_report.storage import (
+    MAX_REPORT_FILE,
+    SMALL_FILE,
+    FileTooLong,
+    check_part,
+    read_known,
+    write_list,
+    write_part,
+)
+from counterfoil.archives.manifest_signature import ManifestSigner
 from tests.support.fakes.archives import MemoryBackend, RetainingMemoryBackend
+from tests.support.fakes.finding_esaw import numbered
 from tests.support.scenes.import_report import a_part, a_row
 from tests.support.signing_keys import a_signer
 
@@ -110,3 +122,28 @@ async def test_a_list_counts_only_with_the_hash_of_the_status() -> None:
     assert await read_known(backend, "list", sha256) == b"[]"
     assert await read_known(backend, "list", "0" * 64) is None
     assert await read_known(backend, "other", sha256) is None
+
+
+async def test_a_file_that_is_too_long_is_called_so_and_not_changed() -> None:
+    backend = MemoryBackend()
+    await stored(backend)
+    backend.files[NAME] = bytes(MAX_REPORT_FILE + 1)
+    assert await faults(backend) == ("is longer than 64 MiB, so it is not read",)
+    with pytest.raises(FileTooLong):
+        await read_known(backend, NAME, PART.sha256)
+
+
+async def test_a_large_part_is_signed_outside_of_the_event_loop() -> None:
+    threads = list[int]()
+
+    class NotingSigner(ManifestSigner):
+        def sign(self, content: bytes) -> bytes:
+            threads.append(threading.get_ident())
+            return super().sign(content)
+
+    signer = NotingSigner(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    large = a_part(*(a_row(numbered(each), ReportOutcome.KNOWN) for each in range(2_000)))
+    assert len(large.lines) > SMALL_FILE
+    await write_part(MemoryBackend(), FOLDER, large, signer)
+    assert threads
+    assert threading.get_ident() not in threads
