@@ -6,50 +6,69 @@ was searched, and the status of the Import has its hash. The part is made of thi
 window's events. Both are stored before the status that names them: a kill in between leaves at most a file
 that nothing names, and the next run writes the same one again, or one with another name.
 
+Two Organizations in a process make files of reports at the same time, each of them one, and others wait. A
+part has a bounded size. So the memory grows neither with the number of Imports nor with that of the events of
+a window.
+
 An archive that does not work delays the report. It delays no event.
 """
 
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
 from controller.cache import Cache
-from controller.resync.import_progress import Search, archive_hold, search_of
+from controller.resync.import_progress import EventTally, Search, archive_hold, search_of
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.import_report.content import (
+    MAX_PART,
     ListOfWindow,
     PartHeader,
     PreviousPart,
     ReportOutcome,
+    ReportPart,
     ReportRow,
+    RowsOfEvents,
+    chunks,
     decode_list,
     encode_list,
+    in_order,
     list_name,
     make_part,
     row_of_ended,
     rows_at_the_end,
 )
-from counterfoil.archives.import_report.storage import read_known, write_list, write_part
+from counterfoil.archives.import_report.storage import FileTooLong, read_known, write_list, write_part
 from counterfoil.archives.layout import report_folder
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.clock import utc_text
 from counterfoil.origin import origin_of
 from counterfoil.resources import Archive, EnvelopeEvent, Import, ImportStatus, Organization
 from counterfoil.resources.imports import ImportList, ImportReportParts, ImportWindow
-
-T = TypeVar("T")
+from counterfoil.untrusted.fair_slots import FairSlots
 
 _log = logging.getLogger(__name__)
 
-ROWS_ENCODED_IN_LOOP = 500
-"""Rows from which on a list or a part is encoded in a thread: some 20 ms."""
+T = TypeVar("T")
+
+ROWS_IN_LOOP = 500
+"""Rows up to which a list or a part is made in the event loop: some 20 ms."""
+
+MIN_ROW = 150
+"""Bytes that a row has at least."""
+
+REPORT_SLOTS = 2
+"""Maximum number of Organizations of whose reports a file is made or written at the same time. With one, an
+archive that is slow would delay the reports of all others."""
 
 
 def new_row(
@@ -69,13 +88,18 @@ def new_row(
 
 @dataclass(frozen=True)
 class ImportReportWriter:
-    """Writes the reports of all Imports; keeps nothing."""
+    """Writes the reports of all Imports, those of few Organizations at a time; keeps nothing of them."""
 
     cache: Cache
     namespace: str
     open_archive: Callable[[Archive], Awaitable[ArchiveBackend]]
     """Returns the backend of an Archive whose root was checked. Raises ``ArchiveError``, ``ApiError``."""
     signer: ManifestSigner | None
+    part_size: int = MAX_PART
+    """Bytes of the rows of a part. Tests use smaller values."""
+    _slots: FairSlots = field(default_factory=lambda: FairSlots(REPORT_SLOTS))
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """By Organization."""
 
     async def with_list(
         self, imported: Import, search: Search, rows: Collection[ReportRow], unnamed: int
@@ -84,65 +108,95 @@ class ImportReportWriter:
         a row. Raises ``ArchiveError``, ``ApiError``."""
         if not rows:
             return None
-        _, backend = await self._open(imported)
-        content = await _encoded(len(rows), partial(encode_list, rows))
-        sha256 = hashlib.sha256(content).hexdigest()
-        await write_list(backend, f"{_folder(imported)}/{list_name(search.id, sha256)}", content)
+        async with self._turn_of(imported):
+            _, backend = await self._open(imported)
+            content, sha256 = await _beside(len(rows), partial(_encoded_list, rows))
+            await write_list(backend, f"{_folder(imported)}/{list_name(search.id, sha256)}", content)
         return ImportList(sha256=sha256, envelopes=len(rows), unnamed=unnamed)
 
-    async def with_part(
-        self, imported: Import, window: ImportWindow, events: Mapping[str, ReportRow]
-    ) -> ImportStatus:
+    async def with_parts(
+        self,
+        imported: Import,
+        window: ImportWindow,
+        read_events: Callable[[RowsOfEvents], Awaitable[EventTally]],
+    ) -> tuple[ImportStatus, EventTally]:
         """
-        Store the part of a window; return the status that names it.
+        Store the parts of a window; return the status that names the last one, and the count of its events.
 
-        ``events`` are the rows of the window's events, by envelope. Raises ``ArchiveError``, ``ApiError``.
+        ``read_events`` counts the events of the window and adds their rows. It is called again for the
+        next parts if the rows of all of them need too much memory. Raises ``ArchiveError``, ``ApiError``.
         """
         status, search = imported.status, search_of(imported, window.id)
         if search is None:
             _log.warning("Import/%s has no Sender of the window %s any more", imported.name, window.id)
-            return status
+            return status, await read_events(RowsOfEvents())
+        progress = _Progress(imported, window, search, status)
+        events = RowsOfEvents(room=self.part_size)
+        async with self._turn_of(imported):
+            tally = await self._write_parts(progress, events, read_events)
+        while events.until is not None:
+            events = RowsOfEvents(events.until, self.part_size)
+            async with self._turn_of(imported):
+                await self._write_parts(progress, events, read_events)
+        return progress.status, tally
+
+    async def _write_parts(
+        self,
+        progress: "_Progress",
+        events: RowsOfEvents,
+        read_events: Callable[[RowsOfEvents], Awaitable[EventTally]],
+    ) -> EventTally:
+        """Store the parts of a window that have room in ``events``; return the count of all its events."""
+        imported, window, search = progress.imported, progress.window, progress.search
         organization, backend = await self._open(imported)
-        folder, number, lacking = _folder(imported), 1, 0
-        previous: PreviousPart | None = None
-        if (last := status.report_parts) is not None:
-            number, lacking = last.number + 1, last.lacking
-            previous = PreviousPart(location=last.location, sha256=last.sha256)
-        listed, rows = await self._list_of(imported, window, backend)
-        header = PartHeader(
-            import_=imported.name,
-            uid=imported.uid,
-            namespace=self.namespace,
-            organization=imported.organization,
-            origin=origin_of(organization.spec.base_url),
-            number=number,
-            previous=previous,
-            sender=search.sender,
-            sent_from=utc_text(search.window.start),
-            sent_until=utc_text(search.window.end),
-            list_=listed,
-            counts={},
-            csv_sha256="",
-            sealed_by=self.signer.public.id if self.signer is not None else None,
-        )
-        all_rows = rows_at_the_end(rows, events)
-        part = await _encoded(len(all_rows), partial(make_part, header, all_rows))
-        location = await write_part(backend, folder, part, self.signer)
-        lacking += part.header.lacking
-        parts = ImportReportParts(number=number, location=location, sha256=part.sha256, lacking=lacking)
-        return replace(status, report=backend.location(folder), report_parts=parts)
+        listed, lines = await self._list_of(imported, window, backend)
+        if listed is not None:
+            # Earlier parts lack envelopes if the archive did not return it then.
+            progress.lacks_list |= not listed.is_read
+            listed = replace(listed, is_read=not progress.lacks_list)
+        tally = await read_events(events)
+        events.complete()
+        size = len(lines) // MIN_ROW + len(events.by_envelope)
+        parts = await _beside(size, partial(_rows_of_parts, lines, events, self.part_size))
+        for number, rows in enumerate(parts, start=1):
+            header = PartHeader(
+                import_=imported.name,
+                uid=imported.uid,
+                namespace=self.namespace,
+                organization=imported.organization,
+                origin=origin_of(organization.spec.base_url),
+                number=progress.number + 1,
+                previous=progress.last_part(),
+                sender=search.sender,
+                sent_from=utc_text(search.window.start),
+                sent_until=utc_text(search.window.end),
+                list_=listed,
+                before=progress.rows,
+                is_continued=events.until is not None or number < len(parts),
+                counts={},
+                csv_sha256="",
+                sealed_by=self.signer.public.id if self.signer is not None else None,
+            )
+            part = await _beside(len(rows), partial(make_part, header, rows))
+            location = await write_part(backend, _folder(imported), part, self.signer)
+            progress.add(part, location, len(rows), backend.location(_folder(imported)))
+        return tally
 
     async def _list_of(
         self, imported: Import, window: ImportWindow, backend: ArchiveBackend
-    ) -> tuple[ListOfWindow | None, list[ReportRow]]:
-        """Return the list of a window, with its rows if the archive returns what was stored."""
+    ) -> tuple[ListOfWindow | None, bytes]:
+        """Return the list of a window, with its lines if the archive returns what was stored."""
         if window.list_ is None:
-            return None, []
+            return None, b""
         sha256 = window.list_.sha256
         name = f"{_folder(imported)}/{list_name(window.id, sha256)}"
-        content = await read_known(backend, name, sha256)
+        fault = "is missing or was changed"
+        try:
+            content = await read_known(backend, name, sha256)
+        except FileTooLong as problem:
+            content, fault = None, str(problem)
         if content is None:
-            _log.warning("Import/%s: %s is missing or was changed", imported.name, backend.location(name))
+            _log.warning("Import/%s: %s %s", imported.name, backend.location(name), fault)
         listed = ListOfWindow(
             location=backend.location(name),
             sha256=sha256,
@@ -150,7 +204,16 @@ class ImportReportWriter:
             is_read=content is not None,
             unnamed=window.list_.unnamed,
         )
-        return listed, decode_list(content) if content is not None else []
+        return listed, content or b""
+
+    @asynccontextmanager
+    async def _turn_of(self, imported: Import) -> AsyncIterator[None]:
+        """Wait until the memory for a file of the report may be taken, and keep it within the context."""
+        turn = self._turns.get(imported.organization)
+        if turn is None:
+            turn = self._turns[imported.organization] = asyncio.Lock()
+        async with turn, self._slots.slot(imported.organization):
+            yield
 
     async def _open(self, imported: Import) -> tuple[Organization, ArchiveBackend]:
         """Return the Organization and its archive. Raises ``ArchiveError``, ``ApiError``."""
@@ -175,5 +238,55 @@ def _folder(imported: Import) -> str:
     return report_folder(imported.organization, imported.name, imported.uid)
 
 
-async def _encoded(rows: int, encode: Callable[[], T]) -> T:
-    return encode() if rows <= ROWS_ENCODED_IN_LOOP else await asyncio.to_thread(encode)
+@dataclass
+class _Progress:
+    """The parts of a window that are stored."""
+
+    imported: Import
+    window: ImportWindow
+    search: Search
+    status: ImportStatus
+    """That of the Import; it names the last part."""
+    rows: int = 0
+    """Rows of the window in its parts."""
+    lacks_list: bool = False
+    """Whether one of its parts was made without the list."""
+
+    @property
+    def number(self) -> int:
+        """Number of the last part."""
+        return self.status.report_parts.number if self.status.report_parts is not None else 0
+
+    def last_part(self) -> PreviousPart | None:
+        """Return what the next part says about the last one."""
+        last = self.status.report_parts
+        return PreviousPart(location=last.location, sha256=last.sha256) if last is not None else None
+
+    def add(self, part: ReportPart, location: str, rows: int, folder: str) -> None:
+        """Take a part of these ``rows`` that was stored."""
+        last = self.status.report_parts
+        parts = ImportReportParts(
+            number=part.header.number,
+            location=location,
+            sha256=part.sha256,
+            lacking=part.header.lacking + (last.lacking if last is not None else 0),
+        )
+        self.status = replace(self.status, report=folder, report_parts=parts)
+        self.rows += rows
+
+
+async def _beside(rows: int, compute: Callable[[], T]) -> T:
+    """Compute something about a number of rows, many of them beside the event loop."""
+    return compute() if rows <= ROWS_IN_LOOP else await asyncio.to_thread(compute)
+
+
+def _encoded_list(rows: Collection[ReportRow]) -> tuple[bytes, str]:
+    """Return the list of a window and its SHA-256."""
+    content = encode_list(rows)
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def _rows_of_parts(lines: bytes, events: RowsOfEvents, size: int) -> list[list[ReportRow]]:
+    """Return the rows of the parts of the envelopes that ``events`` are about, by the list of the window."""
+    listed = decode_list(lines, events.first, events.until)
+    return list(chunks(in_order(rows_at_the_end(listed, events.by_envelope)), size))

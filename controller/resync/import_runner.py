@@ -14,6 +14,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -34,6 +35,7 @@ from controller.resync.event_starter import (
 )
 from controller.resync.import_progress import (
     MAX_MESSAGE,
+    EventTally,
     ImportHold,
     Search,
     WindowCount,
@@ -60,7 +62,9 @@ from counterfoil.archives.import_report.content import (
     NO_ENVELOPE_ID,
     ReportOutcome,
     ReportRow,
+    RowsOfEvents,
     row_of_known,
+    row_of_list,
 )
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients
@@ -401,7 +405,7 @@ class ImportRunner:
 
     async def _count_windows(self, imported: Import) -> tuple[Import | None, ImportHold | None]:
         """
-        Write the part of each open window that has no unfinished event, and count its events.
+        Write the parts of each open window that has no unfinished event, and count its events.
 
         Return the Import as stored, None if it was changed meanwhile, and why events of other windows wait
         for a person.
@@ -413,10 +417,9 @@ class ImportRunner:
             waiting = waiting or events_waiting(_readable(unfinished))
             if unfinished or not self._is_report_due(imported):
                 continue
-            rows = dict[str, ReportRow]()
-            counts = await tally(self._ended_events(imported, window.id, labels, rows))
+            read_events = partial(self._count_events, imported, window.id, labels)
             try:
-                reported = await self.report_writer.with_part(imported, window, rows)
+                reported, counts = await self.report_writer.with_parts(imported, window, read_events)
             except ArchiveError as problem:
                 self._delay_report(imported, problem)
                 continue
@@ -428,15 +431,20 @@ class ImportRunner:
             imported = stored
         return imported, waiting
 
-    async def _ended_events(
-        self, imported: Import, window: str, labels: str, rows: dict[str, ReportRow]
-    ) -> AsyncIterator[EnvelopeEvent]:
-        """Yield the events of a window, and add a row of each if the status has the window's Sender."""
+    async def _count_events(
+        self, imported: Import, window: str, labels: str, rows: RowsOfEvents
+    ) -> EventTally:
+        """Count the events of a window, and add a row of each if the status has the window's Sender. Raises
+        ``ApiError``."""
         search = search_of(imported, window)
-        async for event in self.kube.list_readable(EnvelopeEvent, labels=labels):
-            if search is not None:
-                rows[event.spec.envelope_id] = row_of_event(search, event)
-            yield event
+
+        async def ended() -> AsyncIterator[EnvelopeEvent]:
+            async for event in self.kube.list_readable(EnvelopeEvent, labels=labels):
+                if search is not None:
+                    rows.add(row_of_event(search, event))
+                yield event
+
+        return await tally(ended())
 
     def _delay_report(self, imported: Import, problem: ArchiveError) -> None:
         """Remember that the archive did not take a file of the report."""
@@ -707,7 +715,7 @@ class _WindowSearch:
         """Add an envelope that had an event before to the list for the report."""
         self._add_row(envelope, status, ReportOutcome.KNOWN)
         if event is not None and envelope in self.rows:
-            self.rows[envelope] = row_of_known(self.rows[envelope], event)
+            self.rows[envelope] = row_of_list(row_of_known(self.rows[envelope], event))
 
     def _is_own(self, started: Started) -> bool:
         label = read_window_label(_window_of(started))

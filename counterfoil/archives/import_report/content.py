@@ -1,19 +1,21 @@
 """
 The content of the report of an Import: rows about envelopes, as JSON lines and as CSV. Pure.
 
-A part has the envelopes of one window of a Sender. Its content depends on these envelopes and on the ends of
-their events alone, and on no clock: after a kill, the same part has the same bytes. Its name contains the
-first digits of its hash, so that no part ever replaces another one. Each part names the part before it by its
-hash. So nobody can remove or add one unseen.
+A part has the envelopes of one window of a Sender; a window with very many has several parts. The content
+depends on these envelopes and on the ends of their events alone, and on no clock: after a kill, the same part
+has the same bytes. Its name contains the first digits of its hash, so that no part ever replaces another one.
+Each part names the part before it by its hash. So nobody can remove or add one unseen.
 
 What is in an archive is a claim of those who can write there. A list is believed by the hash in the status of
 the Import, a part by our seal (rule 13).
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+import io
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal
 from urllib.parse import unquote
 
@@ -27,6 +29,13 @@ from counterfoil.resources import EnvelopeEvent, Phase, is_condition_true
 from counterfoil.resources.base import json_name
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 from counterfoil.untrusted.spreadsheet import csv_head, csv_rows
+
+MAX_PART = 8 * 1024 * 1024
+"""Bytes of the rows of a part, as JSON lines. A window with more has several parts."""
+
+MAX_LISTED_ROW = 1300
+"""Bytes of an envelope in the list of a window. So a list of the most envelopes that a search examines can be
+read whole."""
 
 MAX_LISTED_ID = 64
 """Characters of what eSAW listed that are kept; the id of an envelope has 36."""
@@ -127,16 +136,21 @@ class PartHeader(_Line, frozen=True, kw_only=True):
     sent_from: str
     sent_until: str
     list_: ListOfWindow | None
+    before: int = 0
+    """Envelopes of the window in the parts before this one."""
+    is_continued: bool = False
+    """Whether the next part has more envelopes of the window."""
     counts: Mapping[ReportOutcome, int]
     csv_sha256: str = msgspec.field(name="csvSHA256")
     sealed_by: str | None
 
     @property
     def lacking(self) -> int:
-        """Number of listed envelopes without a row, since the archive did not return the list."""
-        if self.list_ is None or self.list_.is_read:
+        """Number of listed envelopes without a row, since the archive did not return the list. The last part
+        of a window has it."""
+        if self.list_ is None or self.list_.is_read or self.is_continued:
             return 0
-        return max(0, self.list_.envelopes - sum(self.counts.values()))
+        return max(0, self.list_.envelopes - self.before - sum(self.counts.values()))
 
 
 class PartDamaged(ValueError):
@@ -151,7 +165,7 @@ class ReportPart:
     lines: bytes
     csv: bytes
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the JSON lines."""
         return hashlib.sha256(self.lines).hexdigest()
@@ -203,12 +217,78 @@ def encode_list(rows: Iterable[ReportRow]) -> bytes:
     return _encoder.encode_lines(in_order(rows))
 
 
-def decode_list(lines: bytes) -> list[ReportRow]:
-    """Read the list of a window. Raises ``PartDamaged``."""
+def decode_list(lines: bytes, first: str = "", until: str | None = None) -> list[ReportRow]:
+    """Read the envelopes in the list of a window, those from ``first`` to before ``until`` (None: to the
+    end). Raises ``PartDamaged``."""
     try:
-        return _rows.decode_lines(lines)
+        return [
+            row
+            for line in io.BytesIO(lines)
+            if (row := _rows.decode(line)).envelope_id >= first and (until is None or row.envelope_id < until)
+        ]
     except JSON_ERRORS as error:
         raise PartDamaged(str(error)[:300]) from error
+
+
+def row_of_list(row: ReportRow) -> ReportRow:
+    """Return a row for the list of a window: of at most ``MAX_LISTED_ROW`` bytes, if need be without the
+    locations of its archive."""
+    if len(_encoder.encode(row)) > MAX_LISTED_ROW:
+        row = replace(row, manifest="")
+    return replace(row, folder="") if len(_encoder.encode(row)) > MAX_LISTED_ROW else row
+
+
+class RowsOfEvents:
+    """
+    The rows of the events of a window that come next in the order of the report: as many as have room.
+
+    The API server lists events in another order. So all of them are added, and those that have no room are
+    left out: they begin with ``until``, and another pass over the events takes them (None: none is left).
+    """
+
+    def __init__(self, first: str = "", room: int = MAX_PART) -> None:
+        """``first``: the first envelope. ``room``: bytes of the rows, of which it keeps twice as many."""
+        self.by_envelope = dict[str, ReportRow]()
+        self.first = first
+        self.until: str | None = None
+        self._room = room
+        self._size = 0
+
+    def add(self, row: ReportRow) -> None:
+        """Add a row if it is one of the next."""
+        envelope = row.envelope_id
+        if envelope < self.first or (self.until is not None and envelope >= self.until):
+            return
+        self.by_envelope[envelope] = row
+        self._size += len(_encoder.encode(row))
+        if self._size > 2 * self._room:
+            self._keep_first()
+
+    def complete(self) -> None:
+        """Keep the same rows as in any other order, after all were added."""
+        if self.until is not None:
+            self._keep_first()
+
+    def _keep_first(self) -> None:
+        ordered = sorted(self.by_envelope)
+        kept = next(chunks([self.by_envelope[each] for each in ordered], self._room))
+        if len(kept) < len(ordered):
+            self.until = ordered[len(kept)]
+        self.by_envelope = {row.envelope_id: row for row in kept}
+        self._size = sum(len(_encoder.encode(row)) for row in kept)
+
+
+def chunks(rows: Iterable[ReportRow], size: int = MAX_PART) -> Iterator[list[ReportRow]]:
+    """Yield the rows in lists of at most ``size`` bytes, or of one row; an empty list if there is none."""
+    chunk, taken = list[ReportRow](), 0
+    for row in rows:
+        length = len(_encoder.encode(row))
+        if chunk and taken + length > size:
+            yield chunk
+            chunk, taken = [], 0
+        chunk.append(row)
+        taken += length
+    yield chunk
 
 
 def csv_file(rows: Iterable[ReportRow]) -> bytes:

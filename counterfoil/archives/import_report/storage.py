@@ -6,8 +6,11 @@ part come last, after its CSV and its seal. So a part that was interrupted is co
 a part that is there is complete. A file of another program under the name stays, and raises ``NameTaken``.
 """
 
+import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
 from counterfoil.archives.filing import write_once
@@ -23,8 +26,14 @@ from counterfoil.archives.manifest import ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.readback import read_checksum, read_seal, reading_small
 
+T = TypeVar("T")
+
 MAX_REPORT_FILE = 64 * 1024 * 1024
-"""Bytes of a list or a part that is read whole: 50,000 envelopes need less."""
+"""Bytes of a list or a part that is read whole. Counterfoil writes no larger one: a list has 50,000 rows of
+``MAX_LISTED_ROW``, and a part ``MAX_PART`` and one row."""
+
+SMALL_FILE = 256 * 1024
+"""Bytes up to which a file is hashed and signed in the event loop: some 2 ms."""
 
 JSON_LINES = "application/jsonl"
 
@@ -34,13 +43,21 @@ async def write_list(backend: ArchiveBackend, name: str, content: bytes) -> None
     await write_once(backend, name, content, JSON_LINES)
 
 
+class FileTooLong(Exception):
+    """A file of the report has more than ``MAX_REPORT_FILE`` bytes."""
+
+
 async def read_known(backend: ArchiveBackend, name: str, sha256: str) -> bytes | None:
-    """Return the file that has this hash; None if the archive does not return it. Raises
+    """Return the file that has this hash; None if the archive does not return it. Raises ``FileTooLong``,
     ``ArchiveError``."""
     try:
         async with reading_small(backend, name, MAX_REPORT_FILE) as content:
-            return content if hashlib.sha256(content).hexdigest() == sha256 else None
-    except (FileNotStored, FileNotReturned, ManifestDamaged):
+            digest = await _beside(content, hashlib.sha256)
+            return content if digest.hexdigest() == sha256 else None
+    except ManifestDamaged:
+        words = f"is longer than {MAX_REPORT_FILE // 1024**2} MiB, so it is not read"
+        raise FileTooLong(words) from None
+    except (FileNotStored, FileNotReturned):
         return None
 
 
@@ -51,7 +68,8 @@ async def write_part(
     name = f"{folder}/{part.lines_name}"
     await write_once(backend, csv_name(name), part.csv, "text/csv")
     if signer is not None:
-        await write_once(backend, seal_name(name), signer.sign(part.lines), "application/octet-stream")
+        seal = await _beside(part.lines, signer.sign)
+        await write_once(backend, seal_name(name), seal, "application/octet-stream")
     await write_once(backend, name, part.lines, JSON_LINES)
     return backend.location(name)
 
@@ -75,7 +93,10 @@ async def check_part(backend: ArchiveBackend, name: str, sha256: str, key: Publi
 
     Without a ``key``, the seal is not checked. Raises ``ArchiveError``.
     """
-    lines = await read_known(backend, name, sha256)
+    try:
+        lines = await read_known(backend, name, sha256)
+    except FileTooLong as problem:
+        return CheckedPart(None, b"", (str(problem),), is_seal_checked=False)
     if lines is None:
         return CheckedPart(None, b"", ("is missing or was changed",), is_seal_checked=False)
     try:
@@ -102,3 +123,8 @@ async def _seal(backend: ArchiveBackend, name: str) -> bytes | None:
         return await read_seal(backend, seal_name(name))
     except FileNotReturned:
         return None
+
+
+async def _beside(content: bytes, compute: Callable[[bytes], T]) -> T:
+    """Compute something of a file, of a large one beside the event loop."""
+    return compute(content) if len(content) <= SMALL_FILE else await asyncio.to_thread(compute, content)

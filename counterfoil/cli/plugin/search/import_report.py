@@ -54,7 +54,7 @@ class FoundPart:
         seal = "seal checked" if self.is_seal_checked else "seal not checked"
         sender, span = self.header.sender, f"{self.header.sent_from} to {self.header.sent_until}"
         envelopes = counted(sum(self.header.counts.values()), "envelope")
-        if self.header.list_ is not None and self.header.list_.unnamed:
+        if self.header.list_ is not None and self.header.list_.unnamed and not self.header.is_continued:
             envelopes += f" and {self.header.list_.unnamed} ids that are no GUID"
         return printable(
             f"part {self.number}: Sender/{sender}, sent from {span}, {envelopes}, {seal}: {self.location}"
