@@ -513,6 +513,41 @@ async def test_a_receiver_that_was_taken_over_claims_no_event(guarded: GuardedNa
     assert "counterfoil.dev/claim" in await guarded.refusal_of_create(RECEIVER, body)
 
 
+EXPOSED_METADATA: tuple[dict[str, Any], ...] = (
+    {"finalizers": ["example.com/never"]},
+    {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}]},
+    {"annotations": {"counterfoil.dev/request-by": "admin"}},
+    {"annotations": {"counterfoil.dev/request-reason": "so"}},
+)
+"""What keeps an object although it is deleted, removes it with another one, or speaks in a person's name."""
+
+
+@pytest.mark.parametrize("metadata", EXPOSED_METADATA, ids=str)
+async def test_a_receiver_that_was_taken_over_creates_no_event_that_stays_or_names_a_person(
+    guarded: GuardedNamespace, metadata: dict[str, Any]
+) -> None:
+    body = new_event(organization="acme", envelope=ENVELOPE, action="envelopeRejected")
+    body["metadata"] = {**body["metadata"], **metadata}
+    assert "answers anybody" in await guarded.refusal_of_create(RECEIVER, body)
+
+
+@pytest.mark.parametrize("metadata", EXPOSED_METADATA, ids=str)
+async def test_pages_that_were_taken_over_create_no_sender_that_stays_or_names_a_person(
+    guarded: GuardedNamespace, metadata: dict[str, Any]
+) -> None:
+    sender = a_sender("invented-too")
+    sender["metadata"] = {**sender["metadata"], **metadata}
+    assert "answers anybody" in await guarded.refusal_of_create(PAGES, sender)
+
+
+@pytest.mark.parametrize("metadata", EXPOSED_METADATA[:2], ids=str)
+async def test_a_receiver_that_was_taken_over_keeps_no_event_that_is_deleted(
+    guarded: GuardedNamespace, metadata: dict[str, Any]
+) -> None:
+    await guarded.apply(EVENT)
+    assert "answers anybody" in await guarded.refusal_of_patch(RECEIVER, TARGET, {"metadata": metadata})
+
+
 @pytest.mark.parametrize(
     "labels",
     [
@@ -540,6 +575,7 @@ async def test_pages_that_were_taken_over_set_no_label_but_those_of_the_spec(
         {"counterfoil.dev/shard": "99"},
         {"counterfoil.dev/shard": None},
         {"counterfoil.dev/sender": "mallory"},
+        {"counterfoil.dev/sender": ""},
         {"counterfoil.dev/envelope": OTHER_ENVELOPE},
         {"counterfoil.dev/envelope": None},
         {"counterfoil.dev/archived": "true"},
