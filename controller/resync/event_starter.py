@@ -163,8 +163,8 @@ class EventStarter:
     ) -> Started | None:
         """
         Return the result if the name of the envelope's event is taken. An event that ended without
-        archiving starts again, if that may end otherwise. Raises ``Conflict`` if other processes change the
-        event all the time.
+        archiving starts again, if that may end otherwise. One that other processes change all the time counts
+        as refused.
         """
         for _ in range(MAX_CHANGE_ATTEMPTS):
             event = await self._event_of(starts, envelope)
@@ -189,7 +189,12 @@ class EventStarter:
                 continue
             if not self._reads_first(event, sender) or await self._with_labels(event, listed) is not None:
                 return Started(StartResult.KNOWN, event)
-        raise Conflict(409, "Conflict", f"other processes write to the event of {envelope} all the time")
+        # It costs only itself: the others of the list are started.
+        fields = {"organization": starts.organization.name, "envelope": envelope}
+        _log.error(
+            "an event that the %s needs is written by others all the time", _word(starts), extra=fields
+        )
+        return Started(StartResult.REFUSED)
 
     async def starts_again(
         self, event: EnvelopeEvent, found: EnvelopeStatus, finder: str, organization: Organization

@@ -418,15 +418,16 @@ async def write_once(backend: ArchiveBackend, name: str, content: bytes, content
     """
     Store a small file whose name no other content has, and read it back; the same content stays as it is.
 
-    Raises ``ArchiveError``: ``NameTaken`` for other content under the name, which is not changed.
+    What an interrupted upload left of the content is replaced. Raises ``ArchiveError``: ``NameTaken`` for
+    other content under the name, which is not changed.
     """
     found = await read_back(backend, name, expected=len(content))
-    if found is None:
+    if found is None or (found != checksum(content) and found == checksum(content[: found[0]])):
         await _write(backend, name, content, content_type, {})
     elif found != await _checksum(content):
         raise NameTaken(
-            f"{backend.location(name)} is there already with other content, and Counterfoil did not "
-            "write it. Move it away."
+            f"{backend.location(name)} has other content than Counterfoil gives a file of this name. Move "
+            "it away, and Counterfoil writes its own."
         )
     await _retain(backend, name)
 

@@ -93,7 +93,7 @@ def _fault_of_kubeconfig(chosen: str, context: str | None) -> str | None:
         (each["current-context"] for each in contents if each.get("current-context")), None
     )
     known = f"There are: {', '.join(contexts)}." if contexts else "It has no context at all."
-    if current is None:
+    if not isinstance(current, str):
         return f"it names no current context. Type `kubectl config use-context NAME`. {known}"
     if current not in contexts:
         return f"it has no context {current!r}. {known}"

@@ -519,7 +519,7 @@ EXPOSED_METADATA: tuple[dict[str, Any], ...] = (
     {"annotations": {"counterfoil.dev/request-by": "admin"}},
     {"annotations": {"counterfoil.dev/request-reason": "so"}},
 )
-"""What keeps an object although it is deleted, removes it with another one, or speaks in a person's name."""
+"""Metadata by which an object outlives its deletion, is deleted with another one, or names a person."""
 
 
 @pytest.mark.parametrize("metadata", EXPOSED_METADATA, ids=str)

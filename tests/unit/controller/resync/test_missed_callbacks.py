@@ -10,6 +10,7 @@ from controller.resync.event_starter import EventStarter
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepBounds, SweepOutcome
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.kube.errors import Forbidden, Rejected, Unavailable
+from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     SENDER_LABEL,
@@ -594,6 +595,21 @@ async def test_an_envelope_whose_event_the_api_server_refuses_costs_no_other() -
     outcome = await scene.sweep()
 
     assert [each.spec.envelope_id for each in scene.noted()] == [second]
+    assert (outcome.created, outcome.without_event) == (1, 1)
+
+
+async def test_an_event_that_others_change_all_the_time_costs_no_other() -> None:
+    scene = Scene("anna", "bert")
+    ended = an_ended_event(Phase.SUCCEEDED, "Recorded")
+    scene.kube.put(ended)
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", SECOND)
+    counted = {"status": {"deliveries": 2}}
+    for _ in range(MAX_CHANGE_ATTEMPTS):
+        scene.kube.just_before("patch_status", lambda: scene.kube.edit(EnvelopeEvent, ended.name, counted))
+
+    outcome = await scene.sweep()
+
     assert (outcome.created, outcome.without_event) == (1, 1)
 
 

@@ -70,6 +70,16 @@ async def test_a_part_that_was_interrupted_is_completed_with_the_same_bytes(brok
     assert await faults(backend) == ()
 
 
+@pytest.mark.parametrize("cut", FILES)
+async def test_what_an_interrupted_upload_left_is_replaced(cut: str) -> None:
+    backend = MemoryBackend()
+    await stored(backend)
+    whole = dict(backend.files)
+    backend.files[cut] = backend.files[cut][:-5]
+    await stored(backend)
+    assert backend.files == whole
+
+
 @pytest.mark.parametrize("taken", FILES)
 async def test_a_file_of_another_program_under_a_name_stays_and_is_not_believed(taken: str) -> None:
     backend = MemoryBackend(files={taken: b"theirs"})
