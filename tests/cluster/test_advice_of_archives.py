@@ -17,6 +17,7 @@ import pytest
 
 from counterfoil.resources import REQUEST_LABEL, Archive, EnvelopeEvent, Phase, find_condition
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.servers.azblob_azurite import ACCOUNT, KEY, azurite
 from sandbox.servers.hostile import HostileServer
 from sandbox.servers.proxies import Instead, Passage, Proxy, Ticks, TrapPoint
 from sandbox.servers.s3_versity import REGION, VersityServer, versity_server
@@ -117,7 +118,7 @@ def answers(status: int, body: bytes = b"", **headers: str) -> Callable[[], Awai
     return act
 
 
-def s3_says(status: int, code: str) -> Callable[[], Awaitable[None]]:
+def store_says(status: int, code: str) -> Callable[[], Awaitable[None]]:
     return answers(status, f"<Error><Code>{code}</Code></Error>".encode())
 
 
@@ -128,12 +129,13 @@ AT_WEBDAV: dict[str, tuple[str, Callable[[], Awaitable[None]]]] = {
     "ArchiveOverloaded": ("PUT", answers(429)),
     "ArchiveFailing": ("PUT", answers(500)),
     "ArchiveFull": ("PUT", answers(507)),
+    "ArchiveChanged": ("PUT", answers(409)),
     "FileTooBig": ("PUT", answers(413)),
     "ArchiveAnswerUnreadable": ("PROPFIND", answers(207, b"<html>Please sign in</html>")),
 }
 """The method that a server refuses, and its answer."""
 
-AT_S3 = {"ClockWrong": s3_says(403, "RequestTimeTooSkewed")}
+AT_S3 = {"ClockWrong": store_says(403, "RequestTimeTooSkewed")}
 
 
 @pytest.mark.parametrize("reason", [*AT_WEBDAV, *AT_S3])
@@ -166,6 +168,23 @@ async def test_an_archive_whose_server_is_down_is_waited_for_until_it_runs(archi
         event = await fragile.waiting("down", "ArchiveUnreachable")
         await dav.rclone.start()
         await archives.scene.reaches(event.name, Phase.SUCCEEDED)
+
+
+async def test_an_archive_that_is_read_only_is_waited_for_until_it_is_writable(archives: Archives) -> None:
+    server = await archives.stack.enter_async_context(azurite())
+    await server.make_container("readonly")
+    proxy = await archives.proxy(f"http://127.0.0.1:{server.port}")
+    await archives.scene.local_environment.secret("readonly", "archive", accountName=ACCOUNT, accountKey=KEY)
+    at = {"container": "readonly", "endpoint": f"{proxy.url}/{ACCOUNT}"}
+    await archives.create("readonly", azblob={**at, "credentialsSecretRef": {"name": "readonly"}})
+    await archives.works("readonly")
+    kept = store_says(409, "BlobImmutableDueToPolicy")
+    proxy.trap(lambda passage: passage.method == "PUT", TrapPoint.ARRIVED, kept, times=None)
+    event = await archives.waiting("readonly", "ArchiveReadOnly")
+
+    proxy.clear()
+
+    await archives.scene.reaches(event.name, Phase.SUCCEEDED)
 
 
 def corrupted(passage: Passage) -> bool:

@@ -48,6 +48,7 @@ async def test_an_esaw_as_assumed_deviates_in_nothing_and_the_result_stays_in_th
     assert organization.status.check.version == organization.status.version
     assert REQUEST_LABEL not in organization.metadata.labels
     assert not [each for each in organization.metadata.annotations if "request-" in each]
+    await scene.until_recorded("acme", ("Normal", "CheckRequested"))
 
 
 async def test_an_envelope_and_a_draft_have_their_lines_and_a_deviation_ends_with_1(

@@ -12,7 +12,7 @@ from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from tests.support.repository import ROOT
 
 PAGE = ROOT / "docs" / "contributing" / "advice.md"
-ROW = re.compile(r"\| `(\w+)` \| (\w+) \| (?:`([^`]+)` )?\|")
+ROW = re.compile(r"\| `(\w+)` \| (\w+) \| `([^`]+)` \|")
 
 
 class Way(StrEnum):
@@ -22,7 +22,6 @@ class Way(StrEnum):
     OUTSIDE = "outside"
     AUTOMATIC = "automatic"
     RESULT = "result"
-    UNTRIED = "untried"
 
 
 class Row(NamedTuple):
@@ -31,14 +30,14 @@ class Row(NamedTuple):
     reason: str
     way: Way
     test: str
-    """Path and name of the test; empty for an untried advice."""
+    """Path and name of the test."""
 
 
 def rows(text: str) -> list[Row]:
     """Return the rows of the table of reasons."""
     _, table = text.split("| Reason | Way | Test |\n|---|---|---|\n")
     found = [ROW.fullmatch(line) for line in table.splitlines()]
-    return [Row(each[1], Way(each[2]), each[3] or "") for each in found if each is not None]
+    return [Row(each[1], Way(each[2]), each[3]) for each in found if each is not None]
 
 
 def faults(table: list[Row]) -> list[str]:
@@ -47,8 +46,6 @@ def faults(table: list[Row]) -> list[str]:
 
 
 def _faults_of(row: Row) -> list[str]:
-    if row.way is Way.UNTRIED:
-        return ["an untried advice has a test"] if row.test else []
     path, _, name = row.test.partition("::")
     if not (ROOT / path).is_file() or name not in _tests_of(path):
         return [f"there is no test {row.test}"]
@@ -83,14 +80,6 @@ def test_each_row_names_a_test_that_exists_and_is_about_its_reason() -> None:
     assert faults(TABLE) == []
 
 
-MAX_UNTRIED = 18
-"""The number of reasons whose advice no test follows yet; it only becomes smaller."""
-
-
-def test_no_further_reason_has_an_advice_that_no_test_follows() -> None:
-    assert sum(each.way is Way.UNTRIED for each in TABLE) == MAX_UNTRIED
-
-
 HERE = "tests/unit/docs/test_advice.py"
 WITHOUT_REASONS = "tests/unit/test_licence.py"
 A_TEST = min(_tests_of(WITHOUT_REASONS))
@@ -102,7 +91,6 @@ A_TEST = min(_tests_of(WITHOUT_REASONS))
         (Row("ArchiveFull", Way.OUTSIDE, f"{HERE}::test_that_nobody_wrote"), "there is no test"),
         (Row("ArchiveFull", Way.OUTSIDE, "tests/unit/nowhere.py::test_it"), "there is no test"),
         (Row("ArchiveFull", Way.TYPED, ""), "there is no test"),
-        (Row("ArchiveFull", Way.UNTRIED, f"{HERE}::test_a_wrong_row_is_refused"), "an untried advice has"),
         (Row("ArchiveFull", Way.AUTOMATIC, f"{HERE}::test_a_wrong_row_is_refused"), "a person has to act"),
         (Row("ArchiveFull", Way.RESULT, f"{HERE}::test_a_wrong_row_is_refused"), "a person has to act"),
         (Row("ArchiveFull", Way.OUTSIDE, f"{WITHOUT_REASONS}::{A_TEST}"), f"{WITHOUT_REASONS} does not name"),

@@ -363,7 +363,11 @@ ADDITIONS: Mapping[str, Addition] = {
                 ', corrected_by = ["Archive"], server = "archive"',
             ),
             inserted("docs/contributing/waiting.md", "`SettingsInvalid`, `ClockWrong`", "`ShelfBroken`, "),
-            inserted("docs/contributing/advice.md", "| `NotProven` |", "| `ShelfBroken` | untried | |\n"),
+            inserted(
+                "docs/contributing/advice.md",
+                "| `NotProven` |",
+                "| `ShelfBroken` | outside | `tests/unit/test_a.py::test_it` |\n",
+            ),
             inserted(
                 "controller/reconcile/error_policy.py",
                 "    OutcomeRule(\n        _is_instance(ApiError),\n",

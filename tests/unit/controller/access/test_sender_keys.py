@@ -230,6 +230,19 @@ async def test_once_esaw_accepts_a_key_again_each_of_the_others_is_a_matter_of_i
     assert [await scene.reason(each) for each in ("ben", "cleo")] == ["TokenRejected", "TokenRejected"]
 
 
+async def test_keys_that_a_proxy_refused_work_again_without_a_consent() -> None:
+    scene = Senders("ben", "cleo")
+    for _ in range(2):
+        for each in ("ben", "cleo"):
+            reason = await scene.reason(each)
+        scene.clock.advance(minutes=1)
+    assert reason == "KeysRejected"
+    scene.esaw.users |= {f"{each}{OTHER_KEY}": ANNA for each in ("ben", "cleo")}
+    scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+    for each in ("ben", "cleo"):
+        assert (await scene.ask(Sender.parse(scene.kube.objects["senders", each]))).reveal()
+
+
 async def test_keys_that_are_refused_while_esaw_accepts_others_are_matters_of_their_senders() -> None:
     scene = Senders("ben", "cleo")
     for each in ("ben", "cleo"):

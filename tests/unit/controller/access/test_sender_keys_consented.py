@@ -153,6 +153,21 @@ async def test_a_sealing_key_that_is_gone_is_named_and_counts_again_when_it_is_b
     assert await scene.ask() == KEY
 
 
+async def test_a_sealing_key_that_kubernetes_mounts_late_opens_the_key_without_a_person(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
+    scene.consent()
+    late = (tmp_path / "2026-01").rename(tmp_path.with_name("late"))
+    scene.new_sealing_key("2025-07")
+    with pytest.raises(KeyStateUnknown) as pending:
+        await scene.ask()
+    assert pending.value.reason == "SealKeyPending"
+    late.rename(tmp_path / "2026-01")
+    scene.clock.advance(minutes=1)
+    assert await scene.ask() == KEY
+
+
 async def test_a_sealing_key_that_is_not_mounted_here_yet_is_waited_for_before_it_is_an_alarm(
     tmp_path: Path,
 ) -> None:

@@ -656,6 +656,18 @@ async def test_an_event_whose_attempts_find_no_probe_for_five_minutes_says_that_
     assert CATALOGUE[expected].responsible is responsible
 
 
+async def test_an_event_whose_probe_was_overdue_continues_after_the_probe(scene: PreconditionsScene) -> None:
+    event = unprobed(scene, "ArchiveProbeOverdue", seconds=3600)
+    organization, sender = scene.cache.organizations.get("acme"), scene.cache.senders.get("anna")
+    assert organization is not None
+    assert sender is not None
+    waiting = await scene.preconditions.prepare(event, organization, sender)
+    assert isinstance(waiting, Wait)
+    assert waiting.reason == "ArchiveProbeOverdue"
+    scene.cache.archives.put(a_probed_archive(version=3))
+    assert isinstance(await scene.preconditions.prepare(event, organization, sender), Admitted)
+
+
 @pytest.mark.parametrize(
     ("found", "reason"), [("ArchiveFull", "ArchiveFull"), ("OriginChanged", "ArchiveNotReady")]
 )

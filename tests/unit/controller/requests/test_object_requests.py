@@ -113,6 +113,16 @@ async def test_no_mail_is_sent_about_a_key_that_works(tmp_path: Path) -> None:
     assert result.message == "Nothing was left to do: the key works."
 
 
+def test_each_request_has_its_reason_in_a_kubernetes_event(tmp_path: Path) -> None:
+    requests = requests_of(ResyncScene(tmp_path))
+    tables = (requests.organization_types, requests.archive_types, requests.sender_types)
+    assert {name: row.event_reason for table in tables for name, row in table.items()} == {
+        "sweep": "SweepRequested",
+        "probe": "ProbeRequested",
+        "ask": "ConsentMailRequested",
+    }
+
+
 UNHELPFUL: dict[str, tuple[Sender, str]] = {
     "a missing sealing key": (an_unauthorized_sender(reason="SealKeyUnknown"), "SealKeyUnknown"),
     "another origin": (an_unauthorized_sender(reason="OriginChanged"), "OriginChanged"),

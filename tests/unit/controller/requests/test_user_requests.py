@@ -499,6 +499,11 @@ async def test_a_request_that_breaks_each_time_ends_as_failed_and_a_later_one_is
     assert "nobody thought of that" not in (last.message or "")
     assert scene.pauses == list(USER_REQUEST.pauses[: MAX_BROKEN_ATTEMPTS - 1])
     assert [reason for reason, _ in scene.recorded()] == ["RequestFailed"]
+    scene.kube.edit(Organization, "acme", {"metadata": request_changes("count", id_="1f", by="maria")})
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+    assert len(counting.requests) == 1
 
 
 async def test_a_request_for_which_the_api_server_refuses_a_write_each_time_ends_as_failed() -> None:

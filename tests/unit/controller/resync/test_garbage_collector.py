@@ -585,6 +585,19 @@ async def test_an_event_that_cannot_be_read_is_ignored(spec: Any, labels: dict[s
     )
 
 
+async def test_an_event_that_a_person_corrects_is_no_problem_after_the_next_pass() -> None:
+    event = finished(Phase.FAILED).named("odd").build()
+    scene = Scene(event)
+    scene.kube.edit(EnvelopeEvent, "odd", {"status": {"phase": "Unheard"}})
+    await scene.pass_finished()
+    found = scene.failures["acme"].unreadable_observation()
+    assert found is not None
+    assert (found.reason, found.examples) == ("EventUnreadable", ("odd",))
+    scene.kube.edit(EnvelopeEvent, "odd", {"status": {"phase": "Failed"}})
+    await scene.pass_finished()
+    assert scene.failures["acme"].unreadable_observation() is None
+
+
 @pytest.mark.parametrize("label", [None, "99", str((shard(ENVELOPE) + 1) % 64), "none"])
 async def test_an_event_without_its_shard_or_with_another_one_is_given_its_own(label: str | None) -> None:
     builder = an_event() if label is None else an_event().labelled(SHARD_LABEL, label)
@@ -610,6 +623,19 @@ async def test_a_pass_finds_what_esaw_deletes_soon_and_is_not_archived() -> None
     assert found.examples == ("event-20", "event-9", "event-8", "event-7", "event-6")
     assert "the envelope of EnvelopeEvent/event-20 about 2026-06-26 12:00 UTC" in found.message
     assert scene.statistics.endangered("acme") == 8
+
+
+async def test_a_retention_that_was_extended_ends_the_warning_once_the_organization_states_it() -> None:
+    event = an_event().in_phase(Phase.FAILED, "ArchiveFull").created(NOON - timedelta(days=85)).build()
+    scene = Scene(event, retention="2160h")
+    for _ in range(2):
+        await scene.pass_finished()
+        found = scene.failures["acme"].retention_observation()
+        assert found is not None
+        assert found.reason == "RetentionEnding"
+    scene.cache.organizations.put(an_organization(version=2, retention="8760h", ttl={"failed": "8760h"}))
+    await scene.pass_finished()
+    assert scene.failures["acme"].retention_observation() is None
 
 
 def archived(status: str = "Completed", phase: Phase = Phase.SUCCEEDED, reason: str = "Kept") -> EventBuilder:

@@ -415,6 +415,19 @@ async def test_a_list_without_end_costs_a_bounded_number_of_requests_and_is_name
     assert scene.condition("Ready") == ("False", "SendersNotSearched")
 
 
+async def test_imports_with_shorter_spans_examine_what_one_with_a_week_does_not() -> None:
+    found = [numbered(each) for each in range(4)]
+    for until, reason in (("2026-06-08", "EsawListTooLong"), ("2026-06-03", None)):
+        scene = ImportScene(bounds=ImportBounds(hits=3), until=until)
+        scene.finds("anna", *found)
+        scene.finding.sent = {
+            each: datetime(2026, 6, 1 + 2 * number, 12, tzinfo=UTC) for number, each in enumerate(found)
+        }
+        await scene.complete()
+        (anna,) = scene.status_now.senders
+        assert (anna.searched, anna.reason) == (reason is None, reason)
+
+
 async def test_an_envelope_without_a_guid_is_refused_and_counted() -> None:
     scene = ImportScene()
     scene.finds("anna", "../secrets", ENVELOPE)
@@ -509,6 +522,16 @@ async def test_an_import_of_more_senders_than_it_can_search_begins_no_search() -
     scene.cache.senders.remove("s000")
     assert len((await scene.complete()).senders) == MAX_SENDERS
     assert scene.condition("Complete") == ("True", "ImportComplete")
+
+
+async def test_an_import_of_a_part_of_too_many_senders_searches_these() -> None:
+    names = [f"s{number:03}" for number in range(MAX_SENDERS + 1)]
+    too_many = ImportScene(*names, until="2026-06-02")
+    await too_many.advance()
+    assert too_many.condition("Ready") == ("False", "TooManySenders")
+    part = ImportScene(*names, until="2026-06-02", senderRefs=[{"name": each} for each in names[:2]])
+    assert len((await part.complete()).senders) == 2
+    assert part.condition("Complete") == ("True", "ImportComplete")
 
 
 async def test_a_sender_too_many_since_the_begin_stops_no_other_and_the_import_is_not_complete() -> None:

@@ -1228,6 +1228,15 @@ async def test_a_401_or_403_of_any_server_does_not_count_as_esaw(status: int) ->
     assert f"eSAW answered {status}." in message
 
 
+async def test_an_esaw_that_asks_for_a_key_is_confirmed_by_the_key_of_a_sender() -> None:
+    scene = Scene()
+    scene.esaw.problem = HttpStatusError(401)
+    assert (await scene.condition("Reachable"))[1] == "EsawUnconfirmed"
+    scene.esaw.problem = None
+    assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+    assert scene.esaw.tokens[-1] is not None
+
+
 async def test_the_key_of_the_default_sender_asks_for_the_version() -> None:
     scene = Scene()
     scene.cache.senders.put(known_to_work(a_sender(version=2)))
@@ -1407,6 +1416,18 @@ async def test_near_a_ceiling_the_organization_says_what_to_do(
     assert status.load == load
     # It stays published until there is a new count, for example after a restart.
     assert (await scene.look()).status.load == load
+
+
+async def test_an_organization_whose_ceiling_is_raised_is_ready() -> None:
+    scene = Scene(limits={"unfinishedEvents": 100})
+    load = EventLoad(count_time=NOON, unfinished_events=95, unknown_envelopes=0)
+    ready = find_condition((await scene.look(load=load)).status.conditions, "Ready")
+    assert ready is not None
+    assert ready.reason == "TooManyUnfinishedEvents"
+    scene.kube.edit(Organization, "acme", {"spec": {"limits": {"unfinishedEvents": 1000}}})
+    ready = find_condition((await scene.look(load=load)).status.conditions, "Ready")
+    assert ready is not None
+    assert ready.status == "True"
 
 
 # -- The first origin ----------------------------------------------------------------------------------------

@@ -295,6 +295,9 @@ async def test_a_retry_archives_an_audit_trail_that_came_after_the_event_failed(
     after = await after_the_wait(scene)
     assert after.status.reason == "ArchivedAndDeleted"
     assert "trail-1" in file_ids(after)
+    evidence = find_condition(after.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("True", "AuditTrailListed")
 
 
 async def test_an_organization_that_declares_no_audit_trails_waits_for_none(tmp_path: Path) -> None:

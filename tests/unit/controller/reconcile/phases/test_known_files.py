@@ -23,6 +23,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.organization import OrganizationStatus
+from counterfoil.resources.reopening import reopened_status
 from tests.support.builders import ENVELOPE, EventBuilder, an_event, an_organization
 from tests.support.scenes.documents import document, file_ids, list_files, manifests, retried_by_a_person
 from tests.support.scenes.reconciler import ReconcilerScene
@@ -436,6 +437,21 @@ async def test_an_event_of_the_envelope_that_can_not_be_read_stops_the_delete(tm
     assert odd.name in (kept.status.message or "")
     assert scene.envelope.transport.deleted == []
     assert manifests(scene)
+
+
+async def test_a_retry_after_the_event_that_could_not_be_read_is_corrected_deletes_the_envelope(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene(tmp_path, actions=ACTIONS[:1])
+    odd = another_event(scene)
+    odd, scene.event = scene.event, odd
+    scene.kube.edit(EnvelopeEvent, odd.name, {"status": {"phase": "Unheard"}})
+    assert (await scene.reconcile()).status.reason == "NotProven"
+    scene.kube.edit(EnvelopeEvent, odd.name, {"status": {"phase": "Skipped"}})
+    failed = scene.newest()
+    asked = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    await scene.status_writer.store(failed, asked)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
 RECORDED = {"action": "envelopeRejected", "handling": "Record"}
