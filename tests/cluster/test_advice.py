@@ -523,6 +523,7 @@ async def test_an_archived_envelope_is_deleted_by_a_person_and_its_event_skipped
     envelope, event = await KEPT[reason](people)
     await people.scene.reaches(event, Phase.FAILED, reason)
     await people.scene.esaw.delete(envelope)
+    assert (await people.scene.event(event)).status.phase is Phase.FAILED
     assert (await people.plugin("skip", event, "--because", "it is as it should be")).code == 0
     await people.scene.reaches(event, Phase.SKIPPED, "SkippedByRequest")
 

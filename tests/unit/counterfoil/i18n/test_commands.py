@@ -155,6 +155,35 @@ def test_the_advice_to_delete_an_event_says_what_is_lost_with_it(language: Langu
     assert NOT_ARCHIVED[language] in CATALOGUE[reason].localized_text(language).do
 
 
+@pytest.mark.parametrize(
+    "reason", ["DocumentInDoubt", "DocumentsMissing", "FilesKeepChanging", "V5EnvelopeKept"]
+)
+@pytest.mark.parametrize("language", Language)
+def test_the_advice_to_delete_an_envelope_says_how_its_event_ends(language: Language, reason: str) -> None:
+    assert SKIPS[language] in CATALOGUE[reason].localized_text(language).do.lower()
+
+
+RETRIES = {"en": "retry the event", "de": "wiederholen", "it": "ripetere l'evento"}
+
+
+@pytest.mark.parametrize("language", Language)
+def test_the_advice_to_list_a_status_says_how_its_skipped_event_starts_again(language: Language) -> None:
+    assert RETRIES[language] in CATALOGUE["UnexpectedStatus"].localized_text(language).do.lower()
+
+
+@pytest.mark.parametrize("language", Language)
+def test_the_advice_to_extend_a_retention_names_the_setting_that_states_it(language: Language) -> None:
+    assert "`spec.retention`" in CATALOGUE["RetentionEnding"].localized_text(language).do
+
+
+@pytest.mark.parametrize("reason", ["ArchiveRedirects", "EsawRedirects"])
+@pytest.mark.parametrize("language", Language)
+def test_the_advice_to_use_another_address_announces_its_confirmation(
+    language: Language, reason: str
+) -> None:
+    assert "`OriginChanged`" in CATALOGUE[reason].localized_text(language).do
+
+
 def test_the_advice_for_an_archive_at_another_address_speaks_of_no_consent() -> None:
     archive = an_archive_that("False", "OriginChanged")
     snapshot = ClusterSnapshot(organizations=(an_organization_that(),), archives=(archive,))
