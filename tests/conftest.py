@@ -38,6 +38,8 @@ LONGEST_FILES = (
     "chaos/test_stale_workers.py",
     "cluster/test_kstatus.py",
     "cluster/test_controller.py",
+    "cluster/test_advice.py",
+    "cluster/test_advice_of_archives.py",
     "cluster/test_archive_trust.py",
     "security/test_s04_event_loop.py",
     "chaos/test_kills.py",

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.secret import Placeholder
 from counterfoil.resources import (
@@ -255,9 +256,25 @@ async def a_key_of_another_user(people: People, name: str) -> tuple[User, str]:
     return user, "WrongUser"
 
 
+async def no_secret(people: People, name: str) -> tuple[User, str]:
+    user = await people.own(name)
+    await people.kubectl("delete", "secret", f"{name}-key")
+    return user, "KeyMissing"
+
+
+async def a_revoked_key(people: People, name: str) -> tuple[User, str]:
+    user = await people.own(name)
+    await people.scene.until_condition(Sender, name, "Authorized", ("True", "KeyAccepted"))
+    people.scene.esaw.revoke(user)
+    await people.scene.noted(name, user)
+    return user, "TokenRejected"
+
+
 KEYS: dict[str, Callable[[People, str], Awaitable[tuple[User, str]]]] = {
+    "KeyMissing": no_secret,
     "KeyNotConfigured": no_key,
     "KeyUnreadable": a_key_with_spaces,
+    "TokenRejected": a_revoked_key,
     "WrongUser": a_key_of_another_user,
 }
 
@@ -268,14 +285,19 @@ async def test_a_key_is_put_where_its_reason_says_and_what_waited_for_it_is_arch
 ) -> None:
     name = case.lower()
     user, reason = await KEYS[case](people, name)
-    event = await people.scene.noted(name, user)
     message = await people.message(Sender, name, "Authorized", reason)
+    event = await people.scene.noted(name, user)
     await people.scene.reaches(event, Phase.AWAITING_CONSENT, reason)
 
+    key = people.scene.new_token(user) if reason == "TokenRejected" else user.token
+    read = Sender.parse(await people.scene.kube.get(Sender, name))
+    printed = key_advice(read, None, reason).command_line(people.scene.local_environment.namespace)
     if COMMAND.search(message):
-        await people.types(message, {Placeholder.API_KEY: user.token})
+        await people.types(message, {Placeholder.API_KEY: key})
+    elif printed:
+        await people.types(f"`{printed}`", {Placeholder.API_KEY: key})
     else:
-        await people.scene.local_environment.secret(f"{name}-key", "token", token=user.token)
+        await people.scene.local_environment.secret(f"{name}-key", "token", token=key)
 
     await people.scene.reaches(event, Phase.SUCCEEDED)
 

@@ -429,3 +429,41 @@ async def test_the_authority_of_an_archive_is_trusted_and_what_waited_is_archive
     await scene.controller.start()
 
     await scene.reaches(event.name, Phase.SUCCEEDED)
+
+
+async def confirmed(archives: Archives, root: Path) -> None:
+    """Let a person confirm the new, empty root by the command in the message."""
+    found = Archive.parse(await archives.scene.kube.get(Archive, root.name))
+    ready = find_condition(found.status.conditions, "Ready")
+    assert ready is not None
+    (command,) = re.findall(r"`kubectl (.*?)`", ready.message)
+    await archives.scene.local_environment.kubectl(*shlex.split(command))
+
+
+async def mounted(archives: Archives, root: Path) -> None:
+    mount(root)
+
+
+def mount(root: Path) -> None:
+    root.rmdir()
+    root.with_name(f"{root.name}-volume").rename(root)
+
+
+@pytest.mark.parametrize("advice", [confirmed, mounted])
+async def test_an_empty_folder_in_the_place_of_the_root_is_confirmed_or_replaced_by_the_volume(
+    archives: Archives, advice: Callable[[Archives, Path], Awaitable[None]]
+) -> None:
+    name = f"root-{advice.__name__}"
+    await archives.folder(name)
+    await archives.works(name)
+    root = archives.scene.archive / name
+    root.rename(root.with_name(f"{name}-volume"))
+    root.mkdir()
+    event = await archives.waiting(name, "ArchiveRootChanged")
+    await archives.scene.until_condition(Archive, name, "Ready", ("False", "ArchiveRootChanged"))
+    assert list(root.iterdir()) == []
+
+    await advice(archives, root)
+
+    await archives.scene.reaches(event.name, Phase.SUCCEEDED)
+    assert [*root.rglob("counterfoil.json")]

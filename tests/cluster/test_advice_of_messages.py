@@ -6,16 +6,19 @@ A real controller, real mail servers, and real receivers of notices.
 
 import base64
 import json
+import re
+import shlex
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from counterfoil.resources import EnvelopeEvent, NoticeState, Organization, Phase
+from counterfoil.kube.secret import Placeholder
+from counterfoil.resources import EnvelopeEvent, NoticeState, Organization, Phase, find_condition
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.ports import free_port
-from sandbox.servers.smtp import SmtpServer
+from sandbox.servers.smtp import PASSWORD, USERNAME, SmtpServer
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
 from tests.support.servers.scripted_esaw import Script, answering, running, server_tls
 
@@ -71,6 +74,41 @@ async def test_the_secret_of_a_mail_server_is_corrected_and_the_mail_that_waited
         await scene.until_condition(Organization, name, "Notified", ("True", "MailServerAnswers"))
         (mail,) = await server.arrived(1, within=180.0)
         assert "EsawRefused" in mail.subject
+
+
+COMMAND = re.compile(r"`kubectl ([^`]*)`")
+
+
+async def typed(scene: ControllerScene, name: str, type_: str, values: dict[Placeholder, str]) -> None:
+    """Type the commands in the message of a condition, with values for their placeholders."""
+    found = Organization.parse(await scene.kube.get(Organization, name))
+    condition = find_condition(found.status.conditions, type_)
+    assert condition is not None
+    commands = COMMAND.findall(condition.message)
+    assert commands, condition.message
+    for placeholder, value in values.items():
+        commands = [each.replace(placeholder, value) for each in commands]
+    for command in commands:
+        await scene.local_environment.kubectl(*shlex.split(command))
+
+
+async def test_the_secret_of_a_mail_server_is_made_by_the_commands_in_the_message(
+    scene: ControllerScene,
+) -> None:
+    async with SmtpServer(tls="implicit") as server:
+        notifications = {"smtpSecretRef": {"name": "made-smtp"}, "from": "counterfoil@acme.example"}
+        await scene.organization("made", notifications=notifications)
+        await scene.until_condition(Organization, "made", "Notified", ("False", "MailSettingsInvalid"))
+        values = {
+            Placeholder.MAIL_HOST: "127.0.0.1",
+            Placeholder.USERNAME: USERNAME,
+            Placeholder.PASSWORD: PASSWORD,
+        }
+        await typed(scene, "made", "Notified", values)
+        # The commands are for a server at the usual port whose authority is known.
+        rest = {key: server.secret[key] for key in ("port", "tls", "ca.crt")}
+        await patch(scene, "secret/made-smtp", stringData=rest)
+        await scene.until_condition(Organization, "made", "Notified", ("True", "MailServerAnswers"))
 
 
 # -- Notices -------------------------------------------------------------------------------------------------
@@ -173,3 +211,20 @@ async def test_the_authority_of_a_receiver_is_named_and_the_notice_that_waited_i
         scene.controller.environment["SSL_CERT_FILE"] = str(trusted)
         await scene.controller.start()
         await is_delivered(scene, event)
+
+
+async def test_the_signing_secret_is_made_by_the_commands_in_the_message(scene: ControllerScene) -> None:
+    async with running(answering(b"", 200)) as server:
+        event = await notified(scene, "unmade", f"{server.url}/hook")
+        await is_delivered(scene, event)
+        await scene.local_environment.kubectl("delete", "secret", "unmade-hook")
+        await scene.until_condition(Organization, "unmade", "Ready", ("False", "WebhookSecretMissing"))
+        user = scene.user("Unmade2")
+        await scene.local_environment.sender("unmade2", user, organization="unmade")
+        await patch(scene, "org/unmade", spec={"defaultSenderRef": {"name": "unmade2"}})
+        later = await scene.reaches(await scene.noted("unmade", user), Phase.SUCCEEDED)
+        await is_tried(scene, later, "WebhookSecretMissing")
+
+        await typed(scene, "unmade", "Ready", {Placeholder.SIGNING_SECRET: SIGNING_SECRET})
+
+        await is_delivered(scene, later)
