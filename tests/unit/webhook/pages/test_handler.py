@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
@@ -16,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from counterfoil import tracing
 from counterfoil.esaw import EsawClients
 from counterfoil.metrics import Metrics
-from counterfoil.resources import OrganizationStatus
+from counterfoil.resources import Organization, OrganizationStatus, Resource
 from counterfoil.sealing import Sealing
 from counterfoil.settings import ListenAddress, PagesSettings
 from tests.support.builders import ORIGIN, AClock, an_organization
@@ -28,11 +29,11 @@ from webhook.http_server.server import public_server
 from webhook.pages.code_exchange import ConsentService
 from webhook.pages.cookies import FlowCookies
 from webhook.pages.handler import PageHandler
-from webhook.pages.limits import PageLimits
+from webhook.pages.limits import PageLimits, ReturnRates
 from webhook.pages.rendering import PageRenderer
 from webhook.pages.send import DraftSender
 from webhook.pages.send_lease import SendLeases
-from webhook.pages.views import PageViews, failed_returns
+from webhook.pages.views import PageViews
 
 LIMITS = PageLimits()
 RENDERER = PageRenderer()
@@ -40,14 +41,35 @@ DRAFT = "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"
 SENT_BY = {"draftId": DRAFT, "userId": "7a0f9b9e-0000-4000-8000-000000000001"}
 
 
-@pytest.fixture
-async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser at the pages of one organization; nothing behind them answers but the API server."""
-    (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
-    secret = {"name": "esaw", "key": "secret"}
-    oauth = {"clientID": "c", "clientSecretRef": secret, "publicURL": "https://pages.example.com"}
-    organization = replace(an_organization(oauth=oauth), status=OrganizationStatus(origin=ORIGIN))
-    kube, sealing, clock = InMemoryKubeClient(organization, a_sender_that()), Sealing(tmp_path), AClock()
+OAUTH = {
+    "clientID": "c",
+    "clientSecretRef": {"name": "esaw", "key": "secret"},
+    "publicURL": "https://pages.example.com",
+}
+
+
+class HangingKubeClient(InMemoryKubeClient):
+    """Does not answer about the Sender `slow` before the test allows it."""
+
+    def __init__(self, *resources: Resource) -> None:
+        super().__init__(*resources)
+        self.arrived = asyncio.Semaphore(0)
+        self.answers = asyncio.Event()
+
+    async def _arrive(self, verb: str, name: str) -> None:
+        if name == "slow":
+            self.arrived.release()
+            await self.answers.wait()
+        await super()._arrive(verb, name)
+
+
+@asynccontextmanager
+async def pages_of(
+    kube: InMemoryKubeClient, folder: Path, limits: PageLimits = LIMITS
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve the pages; nothing behind them answers but the API server. Yield a browser."""
+    (folder / "k1").write_bytes(base64.b64encode(os.urandom(32)))
+    sealing, clock = Sealing(folder), AClock()
     views = PageViews(
         kube=kube,
         flow_cookies=FlowCookies(sealing, clock, flow_seconds=300, form_seconds=3600),
@@ -56,20 +78,52 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         draft_sender=cast("DraftSender", None),
         esaw_clients=cast("EsawClients", None),
         renderer=RENDERER,
-        limits=LIMITS,
-        returns=failed_returns(LIMITS),
+        limits=limits,
+        returns=ReturnRates(limits),
         monotonic=clock.monotonic,
     )
     metrics = Metrics(CollectorRegistry(), version="test")
-    rates = page_rates(PagesSettings(page_burst=50), LIMITS)
+    rates = page_rates(PagesSettings(page_burst=50), limits)
     handler = PageHandler(
-        views, RENDERER, metrics, rates=rates, proxies=1, limits=LIMITS, monotonic=lambda: 0.0
+        views, RENDERER, metrics, rates=rates, proxies=1, limits=limits, monotonic=lambda: 0.0
     )
     async with (
-        public_server(ListenAddress("127.0.0.1", 0), handler, limits=LIMITS, grace_seconds=2.0) as address,
+        public_server(ListenAddress("127.0.0.1", 0), handler, limits=limits, grace_seconds=2.0) as address,
         httpx.AsyncClient(base_url=f"http://{address}", trust_env=False, verify=False) as client,
     ):
         yield client
+
+
+def with_pages(name: str) -> Organization:
+    """Return an Organization whose pages are in use."""
+    return replace(an_organization(name, oauth=OAUTH), status=OrganizationStatus(origin=ORIGIN))
+
+
+@pytest.fixture
+async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser at the pages of one organization."""
+    async with pages_of(InMemoryKubeClient(with_pages("acme"), a_sender_that()), tmp_path) as client:
+        yield client
+
+
+async def test_one_organization_whose_requests_hang_leaves_room_for_the_others(tmp_path: Path) -> None:
+    kube = HangingKubeClient(with_pages("hostile"), with_pages("acme"))
+    limits = PageLimits(in_flight=4, in_flight_of_organization=3)
+    async with pages_of(kube, tmp_path, limits) as http, asyncio.TaskGroup() as tasks:
+        hanging = [tasks.create_task(http.get("/consent/hostile/slow")) for _ in range(3)]
+        for _ in hanging:
+            await kube.arrived.acquire()
+
+        refused = await http.get("/consent/hostile/slow")
+        other = await http.get("/before-send/acme", params=SENT_BY)
+        kube.answers.set()
+        after = [(await each).status_code for each in hanging]
+        again = await http.get("/consent/hostile/slow")
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "30")
+    assert other.status_code == 303
+    assert after == [404] * 3
+    assert again.status_code == 404
 
 
 async def test_a_request_line_beyond_the_limit_is_answered_with_a_page(http: httpx.AsyncClient) -> None:
