@@ -220,13 +220,17 @@ class EsawClients:
 
 
 def new_http_client(
-    *, verify: ssl.SSLContext | None = None, call_limits: CallLimits | None = None
+    *,
+    verify: ssl.SSLContext | None = None,
+    call_limits: CallLimits | None = None,
+    connections: int = limits.MAX_CONNECTIONS,
 ) -> httpx.AsyncClient:
-    """Return the HTTP client that all organizations of a process share. The caller closes it."""
+    """Return the HTTP client that all organizations of a process share, with a maximum number of connections.
+    The caller closes it."""
     call_limits = call_limits or CallLimits()
     return new_client(
         timeout=httpx.Timeout(call_limits.silence, connect=call_limits.connect),
-        connections=limits.MAX_CONNECTIONS,
+        connections=connections,
         idle=limits.MAX_IDLE_CONNECTIONS,
         keepalive=limits.KEEPALIVE_EXPIRY,
         headers={"User-Agent": "Counterfoil"},

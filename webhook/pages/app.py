@@ -22,13 +22,13 @@ from webhook.http_server.process import HttpProcess, page_rates, run_process
 from webhook.pages.code_exchange import ConsentService
 from webhook.pages.cookies import FlowCookies
 from webhook.pages.handler import PageHandler
-from webhook.pages.limits import ESAW_LIMITS, PageLimits
+from webhook.pages.limits import ESAW_LIMITS, PageLimits, ReturnRates
 from webhook.pages.rendering import PageRenderer
 from webhook.pages.send import DraftSender
 from webhook.pages.send_lease import SendLeases
 from webhook.pages.send_recovery import SendRecovery
 from webhook.pages.sent_hits import SentHits
-from webhook.pages.views import PageViews, failed_returns
+from webhook.pages.views import PageViews
 
 
 async def serve(
@@ -40,7 +40,7 @@ async def serve(
         connect(
             namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
         ) as kube,
-        new_http_client(call_limits=ESAW_LIMITS) as http,
+        new_http_client(call_limits=ESAW_LIMITS, connections=limits.esaw_connections) as http,
     ):
         clock = ServerClock(process.clock, kube)
         attempt = settings.attempt.total_seconds()
@@ -68,7 +68,7 @@ async def serve(
             esaw_clients=esaw_clients,
             renderer=renderer,
             limits=limits,
-            returns=failed_returns(limits),
+            returns=ReturnRates(limits),
             monotonic=monotonic,
         )
         handler = PageHandler(

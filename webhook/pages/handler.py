@@ -1,12 +1,13 @@
 """Handle one request for a page: find its organization, call its view. The base class is the frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 
 from counterfoil.i18n.catalogue import CatalogueName
 from counterfoil.metrics import Metrics
-from webhook.http_server.errors import PageError
+from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.forms import parse_query, read_form
 from webhook.http_server.handler import BrowserHandler
 from webhook.http_server.rate_limit import ClientBuckets
@@ -15,7 +16,7 @@ from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageError
 from webhook.pages.limits import PageLimits
 from webhook.pages.rendering import PageLink, PageRenderer
 from webhook.pages.routes import PageName, match_route
-from webhook.pages.views import PageViews, RequestContext
+from webhook.pages.views import OrganizationSite, PageViews, RequestContext
 
 
 class PageHandler(BrowserHandler[RequestContext]):
@@ -49,10 +50,33 @@ class PageHandler(BrowserHandler[RequestContext]):
         self._views = views
         self._renderer = renderer
         self._limits = limits
+        self._in_flight_of: dict[str, int] = {}
+        """Number of requests in progress by Organization."""
 
     async def respond(self, request: web.BaseRequest, asked: RequestContext) -> PageResponse:
         """Call the view of the page."""
         site = asked.site = await self._views.site(asked.route.organization)
+        # Only names that exist are counted.
+        with self._place_of(site.organization.name):
+            return await self._respond_about(site, request, asked)
+
+    @contextmanager
+    def _place_of(self, organization: str) -> Iterator[None]:
+        """Hold one of the Organization's places for requests in progress. Raises ``PageError``."""
+        held = self._in_flight_of.get(organization, 0)
+        if held >= self._limits.in_flight_of_organization:
+            raise PageError(HttpErrorKind.BUSY, f"{held} requests of this Organization are in progress")
+        self._in_flight_of[organization] = held + 1
+        try:
+            yield
+        finally:
+            self._in_flight_of[organization] -= 1
+            if not self._in_flight_of[organization]:
+                del self._in_flight_of[organization]
+
+    async def _respond_about(
+        self, site: OrganizationSite, request: web.BaseRequest, asked: RequestContext
+    ) -> PageResponse:
         asked.query = parse_query(asked.query_text, self._limits)
         if request.method == "POST":
             asked.form = await read_form(request, self._limits, unreadable=PageErrorKind.FORM_EXPIRED)

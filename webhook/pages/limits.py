@@ -5,6 +5,7 @@ from typing import Final
 
 from counterfoil.esaw import CallLimits
 from webhook.http_server.limits import HttpLimits
+from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
 
 ESAW_LIMITS: Final = CallLimits(connect=5.0, silence=20.0, answer=20.0)
 """Limits of a call to eSAW: shorter than the controller's, since a person waits. The largest response is a
@@ -36,22 +37,34 @@ class PageLimits(HttpLimits):
     in_flight: int = 500
     """Maximum number of requests that are handled concurrently. Most wait for eSAW; more are answered 429."""
 
+    in_flight_of_organization: int = 375
+    """Maximum number of requests of one Organization that are handled concurrently: an eSAW that hangs leaves
+    a quarter to the others."""
+
+    esaw_connections: int = 512
+    """Maximum number of connections to all eSAWs: one for each request in progress, so that nobody waits for
+    the connections of an eSAW that hangs."""
+
     flow_seconds: float = 300.0
     """Timeout for a visit to eSAW's login page, from redirect to return. (RFC 9700: short)"""
 
+    return_rate: float = 3.0
+    """Maximum rate, per second, of returns of one Organization, also of those that succeed. Each creates a
+    Lease, which is kept for ``state_kept_seconds``: 3,390 Leases at a time; the chart's quota for all
+    is 30,000. A company of 10,000 people who consent within one hour stays below it with a single replica."""
+
+    return_burst: int = 600
+    """Maximum burst of returns of one Organization, for peaks such as a mail to all of its senders."""
+
+    organizations: int = 1000
+    """Maximum number of Organizations whose rate is kept. Only those that exist are counted."""
+
     failed_return_rate: float = 1 / 15
-    """Maximum rate, per second, of failed returns of one address. Each creates a Lease, which is kept for
-    ``state_kept_seconds``, and a request to eSAW: 120 Leases of one address at a time. Returns with a code of
+    """Maximum rate, per second, of failed returns of one address to one Organization. Returns with a code of
     eSAW do not count, nor those that fail because eSAW or the API server is down."""
 
     failed_return_burst: int = 60
-    """Maximum burst of failed returns of one address."""
-
-    failed_return_rate_of_all: float = 5.0
-    """Maximum rate, per second, of failed returns over all addresses: 4,800 Leases at a time."""
-
-    failed_return_burst_of_all: int = 300
-    """Maximum burst of failed returns over all addresses."""
+    """Maximum burst of failed returns of one address to one Organization."""
 
     form_seconds: float = 3600.0
     """Timeout for filling in the form; after it the browser must go through eSAW again."""
@@ -116,3 +129,43 @@ class PageLimits(HttpLimits):
 
     clock_skew_seconds: float = 900.0
     """Maximum time by which eSAW's clock may be behind Counterfoil's in the time of a sent envelope."""
+
+
+class ReturnRates:
+    """
+    The rates of returns from eSAW: of each Organization, and of each address at an Organization.
+
+    Each return creates the Lease of its state and asks eSAW for a key, so each takes a token of its
+    Organization. An eSAW that accepts every code, and its visitors, use up the tokens of one Organization
+    alone. A return that fails also takes a token of its address: a client with invented codes meets that
+    limit first. The caller passes the time (seconds of a monotonic clock).
+    """
+
+    def __init__(self, limits: PageLimits) -> None:
+        self._organizations = TokenBuckets(
+            lambda: TokenBucket(rate=limits.return_rate, burst=limits.return_burst),
+            max_buckets=limits.organizations,
+        )
+        self._clients = TokenBuckets(
+            lambda: TokenBucket(rate=limits.failed_return_rate, burst=limits.failed_return_burst),
+            max_buckets=limits.client_addresses,
+        )
+
+    def take(self, organization: str, client: str, now: float) -> float:
+        """
+        Take a token of the Organization and one of the address, and return 0.0; or take none, and return the
+        seconds until the next token.
+        """
+        own = self._client(organization, client)
+        if wait := own.take(now):
+            return wait
+        if wait := self._organizations.for_name(organization).take(now):
+            own.return_token()
+        return wait
+
+    def forgive(self, organization: str, client: str) -> None:
+        """Return the token of the address: its return did not fail, or not because of what it brought."""
+        self._client(organization, client).return_token()
+
+    def _client(self, organization: str, client: str) -> TokenBucket:
+        return self._clients.for_name(f"{organization} {client}")

@@ -24,14 +24,13 @@ from counterfoil.resources import Organization, ResourceInvalid, Sender, consent
 from counterfoil.resources.organization import BeforeSendField, OAuth, Pkce
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.handler import BrowserRequest, check_rate
-from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.request_headers import is_from
 from webhook.http_server.responses import PageResponse
 from webhook.pages import form_fields
 from webhook.pages.code_exchange import Consent, ConsentService
 from webhook.pages.cookies import FlowCookies, FormSession, OAuthFlow, PageUrls
 from webhook.pages.errors import PageErrorKind, from_esaw
-from webhook.pages.limits import PageLimits
+from webhook.pages.limits import PageLimits, ReturnRates
 from webhook.pages.metadata import DraftMetadataUnreadable, values_in
 from webhook.pages.rendering import PageLink, PageRenderer
 from webhook.pages.routes import PageRoute, parse_draft_and_user
@@ -80,8 +79,7 @@ class PageViews:
     esaw_clients: EsawClients
     renderer: PageRenderer
     limits: PageLimits
-    returns: ClientBuckets
-    """Returns from eSAW that failed, by client and over all."""
+    returns: ReturnRates
     monotonic: Callable[[], float]
 
     async def site(self, name: str) -> OrganizationSite:
@@ -150,16 +148,17 @@ class PageViews:
         context.expired_cookies = (site.urls.set_cookie(flow, "", seconds=0),)
         code = authorization_code(site, context.query)
         # Before the Lease and the call to eSAW, since anybody can begin a flow and come back with any code.
-        check_rate(self.returns.take(context.client, self.monotonic()), "failed returns from eSAW")
+        name = site.organization.name
+        check_rate(self.returns.take(name, context.client, self.monotonic()), "returns from eSAW")
         esaw = self.esaw_clients.for_organization(site.organization)
         try:
             consent = await self._use_code(site, esaw, flow, code)
         except (PageError, ApiError) as error:
             if isinstance(error, ApiError) or error.kind is PageErrorKind.ESAW_DOWN:
-                self.returns.return_token(context.client)
+                self.returns.forgive(name, context.client)
             raise
-        # The code was eSAW's: people who sign in take nothing of the rate, however many share an address.
-        self.returns.return_token(context.client)
+        # The code was eSAW's: people who sign in take nothing of an address's rate, however many share it.
+        self.returns.forgive(name, context.client)
         sender = await self.consent_service.store(site.organization, consent, flow.sender)
         if flow.draft is None:
             receipt = self.flow_cookies.receipt(flow)
@@ -321,16 +320,6 @@ class PageViews:
         links = [PageLink("to_inbox", site.urls.inbox)]
         html = self.renderer.message(context.words, "sent_before", links=links, is_trouble=False)
         return PageResponse(html=html)
-
-
-def failed_returns(limits: PageLimits) -> ClientBuckets:
-    """Return the rates of failed returns from eSAW."""
-    clients = TokenBuckets(
-        lambda: TokenBucket(rate=limits.failed_return_rate, burst=limits.failed_return_burst),
-        max_buckets=limits.client_addresses,
-    )
-    of_all = TokenBucket(rate=limits.failed_return_rate_of_all, burst=limits.failed_return_burst_of_all)
-    return ClientBuckets(clients, of_all)
 
 
 def _fields(site: OrganizationSite) -> tuple[BeforeSendField, ...]:
