@@ -170,6 +170,11 @@ REFUSED_BY_THE_SCHEMA = {
         {"spec.limits.unknownEnvelopes": 99},
         "greater than or equal to 100",
     ),
+    "a ceiling of senders that refuses nearly everybody": (
+        Organization,
+        {"spec.limits.senders": 99},
+        "greater than or equal to 100",
+    ),
     "another clean-up": (
         Organization,
         {"spec.cleanup.policy": "Shred"},
@@ -240,6 +245,7 @@ async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: KubeCl
         "perSenderConcurrency": 4,
         "unfinishedEvents": 10000,
         "unknownEnvelopes": 5000,
+        "senders": 20000,
     }
     assert spec["retry"] == {"initial": "10s", "max": "1h", "deadline": "24h"}
     assert spec["ttl"] == {"succeeded": "792h", "imported": "72h", "unknown": "72h"}

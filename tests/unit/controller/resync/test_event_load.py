@@ -13,7 +13,7 @@ from controller.resync.event_load import (
 )
 from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, EnvelopeSummary, EventLoad, Origin, Phase
-from tests.support.builders import NOON, AClock, an_event, an_organization
+from tests.support.builders import NOON, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
 
@@ -103,6 +103,20 @@ async def test_an_archived_event_that_waits_for_its_delete_closes_nothing_to_cal
     ):
         scene.put(number, Phase.CLEANING, reason)
     assert (await scene.count()).numbers == (1, 0)
+
+
+async def test_the_senders_of_each_organization_are_counted_and_a_change_is_published() -> None:
+    scene = Scene()
+    scene.cache.update(an_organization("globex"))
+    first = await scene.count()
+    for name in ("anna", "bruno"):
+        scene.cache.update(a_sender(name))
+    second = await scene.count()
+    assert (first.senders, second.senders) == (0, 2)
+    assert second.count_time > first.count_time
+    other = scene.counter.load("globex")
+    assert other is not None
+    assert other.senders == 0
 
 
 async def test_an_organization_without_events_has_zeros_and_an_unknown_one_nothing() -> None:

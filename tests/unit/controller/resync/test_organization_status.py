@@ -1430,6 +1430,21 @@ async def test_an_organization_whose_ceiling_is_raised_is_ready() -> None:
     assert ready.status == "True"
 
 
+@pytest.mark.parametrize(
+    ("senders", "reason"), [(89, "Ready"), (90, "NearSenderCeiling"), (500, "NearSenderCeiling")]
+)
+async def test_near_the_ceiling_of_senders_the_organization_says_what_to_do(
+    senders: int, reason: str
+) -> None:
+    status = (
+        await Scene(limits={"senders": 100}).look(load=EventLoad(count_time=NOON, senders=senders))
+    ).status
+    ready = find_condition(status.conditions, "Ready")
+    assert ready is not None
+    assert ready.reason == reason
+    assert ("spec.limits.senders" in (ready.message or "")) is (reason != "Ready")
+
+
 # -- The first origin ----------------------------------------------------------------------------------------
 
 ELSEWHERE = "https://elsewhere.example"

@@ -252,7 +252,9 @@ async def test_an_esaw_that_was_down_for_longer_than_the_deadline_has_them_tried
     assert await retry_scene.reopened_after(away, an_organization_that_works(3)) == [event.name]
 
 
-@pytest.mark.parametrize("ceiling", ["TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"])
+@pytest.mark.parametrize(
+    "ceiling", ["TooManyUnfinishedEvents", "TooManyUnknownEnvelopes", "NearSenderCeiling"]
+)
 async def test_an_organization_that_leaves_a_ceiling_solved_no_cause(ceiling: str) -> None:
     # Else events that can't succeed would start again each time, and fill the organization up again.
     retry_scene = RetryScene(event_failed("EsawRefused").build())

@@ -12,10 +12,16 @@ from msgspec.structs import replace
 
 from counterfoil.esaw import ApiToken, EsawClient, WhoAmI, new_http_client
 from counterfoil.origin import ORIGIN_ANNOTATION
-from counterfoil.resources import OrganizationStatus, Sender, find_condition, is_condition_true
+from counterfoil.resources import (
+    EventLoad,
+    OrganizationStatus,
+    Sender,
+    find_condition,
+    is_condition_true,
+)
 from counterfoil.resources.organization import SealingKeyStatus
 from counterfoil.sealing import SECRET_KEY, Sealing, key_id_of
-from tests.support.builders import ORIGIN, AClock, a_sender, an_organization
+from tests.support.builders import NOON, ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.pages.code_exchange import Consent, ConsentService
@@ -116,6 +122,42 @@ async def test_a_new_pod_does_not_seal_with_a_newest_key_that_another_process_ma
     tmp_path: Path, known_for: timedelta, hash_: str | None
 ) -> None:
     assert await sealer_of_a_new_pod(tmp_path, known_for, hash_) == {"2026-01"}
+
+
+# -- The ceiling of Senders ---------------------------------------------------------------------------------
+
+
+async def consented(folder: Path, kube: InMemoryKubeClient, senders: int) -> Sender:
+    """Store the consent of a user, in an Organization with this number of at most 100 Senders."""
+    (folder / "k1").write_bytes(base64.b64encode(os.urandom(32)))
+    load = EventLoad(count_time=NOON, senders=senders)
+    organization = replace(an_organization(limits={"senders": 100}), status=OrganizationStatus(load=load))
+    user_info = WhoAmI(user_id=a_sender().spec.user_id)
+    consent = Consent(ApiToken.parse(b"a-token-0123456789", ORIGIN), user_info)
+    return await ConsentService(kube, Sealing(folder), AClock()).store(organization, consent, "anna")
+
+
+async def test_no_sender_is_created_beyond_the_ceiling_of_the_organization(tmp_path: Path) -> None:
+    kube = SecretCreatingKubeClient()
+
+    with pytest.raises(PageError) as refused:
+        await consented(tmp_path, kube, 100)
+
+    assert refused.value.kind is PageErrorKind.TOO_MANY_SENDERS
+    assert "spec.limits.senders" in str(refused.value)
+    assert (kube.objects, kube.secrets) == ({}, {})
+
+
+async def test_below_the_ceiling_a_sender_is_created(tmp_path: Path) -> None:
+    kube = SecretCreatingKubeClient()
+    assert (await consented(tmp_path, kube, 99)).name == "anna"
+    assert SECRET_KEY in kube.secrets["anna"]
+
+
+async def test_a_sender_that_exists_gets_a_new_key_beyond_the_ceiling(tmp_path: Path) -> None:
+    kube = SecretCreatingKubeClient(a_sender(tokenSecretRef=None))
+    await consented(tmp_path, kube, 500)
+    assert SECRET_KEY in kube.secrets["anna"]
 
 
 # -- The client secret ---------------------------------------------------------------------------------------
