@@ -1,6 +1,7 @@
 """
 Count the events that each Organization's ceilings are about: unfinished events that are not archived yet, and
-failed events of envelopes that eSAW never knew.
+failed events of envelopes that eSAW never knew. The Senders, which have a ceiling for the pages, are counted
+beside them.
 
 A client with a leaked callback URL can create such events only. The receiver may not list events, so it
 reads these counts in the Organization's status, and adds what it created since ``count_time``. One controller
@@ -79,11 +80,13 @@ class EventLoadCounter:
             raise
         self._counted_at = began
         names = {each.name for each in self.cache.organizations}
+        senders = Counter(each.spec.organization_ref.name for each in self.cache.senders)
         found = {
             name: EventLoad(
                 count_time=now.replace(microsecond=0),
                 unfinished_events=unfinished[name],
                 unknown_envelopes=unknown[name],
+                senders=senders[name],
             )
             for name in names
         }
@@ -97,7 +100,8 @@ class EventLoadCounter:
         stale_after = STALE_AFTER if self.held.are_all else STALE_AFTER_OF_SHARDS
         if known is None or is_active or abs(found.count_time - known.count_time) >= stale_after:
             return found
-        return known if known.numbers == found.numbers else found
+        is_same = (known.numbers, known.senders) == (found.numbers, found.senders)
+        return known if is_same else found
 
     async def _count_unfinished(self) -> Mapping[str, int]:
         if self.held.are_all and self.cache.has_all_events:

@@ -555,7 +555,8 @@ def _check_address(url: str | None, setting: str) -> CheckResult:
 
 
 def _check_ceilings(organization: Organization, load: EventLoad | None) -> tuple[CheckResult, ...]:
-    """Whether callbacks are refused soon, or already, because the organization has too many events."""
+    """Whether callbacks or new Senders are refused soon, or already, because the organization has too many
+    events or Senders."""
     if load is None:
         return ()
     name, limits, found = organization.name, organization.spec.limits, []
@@ -577,6 +578,14 @@ def _check_ceilings(organization: Organization, load: EventLoad | None) -> tuple
             "cause of slow archiving, or raise the limit."
         )
         found.append(CheckResult("False", "TooManyUnfinishedEvents", message))
+    if load.senders >= CEILING_SHARE * limits.senders:
+        message = (
+            f"There are very many Senders. At {limits.senders} (spec.limits.senders) the pages create no "
+            "Sender for a user who has none, and this user cannot send. If the Senders name users that you "
+            "do not know, ask the operator of eSignAnyWhere why it signs them in. Else delete the Senders of "
+            "people who left, or raise the limit."
+        )
+        found.append(CheckResult("False", "NearSenderCeiling", message))
     return tuple(found)
 
 

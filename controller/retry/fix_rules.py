@@ -36,9 +36,12 @@ from counterfoil.resources import (
     is_condition_true,
 )
 
-_WORKS_ON = frozenset({"EsawCallsFailing", "TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"})
+_WORKS_ON = frozenset(
+    {"EsawCallsFailing", "NearSenderCeiling", "TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"}
+)
 """
-Reasons of an Organization that is not ready, but works: it has many events, or eSAW refuses calls of some.
+Reasons of an Organization that is not ready, but works: it has many events or Senders, or eSAW refuses
+calls of some.
 
 Their number goes up and down while they are handled, which solves nothing. Events that were retried for it
 would only raise it again. A reason that comes after these in the summary is the Archive's, whose own recovery

@@ -381,7 +381,7 @@ class BeforeSend(ResourcePart, frozen=True):
 
 
 class OrganizationLimits(ResourcePart, frozen=True):
-    """Limits of concurrent work, so that eSAW stays responsive for its users, and ceilings of events."""
+    """Limits of concurrent work, so that eSAW stays responsive for its users, and ceilings of objects."""
 
     concurrency: Annotated[
         int,
@@ -430,6 +430,16 @@ class OrganizationLimits(ResourcePart, frozen=True):
             maximum=10000000,
         ),
     ] = 5_000
+    senders: Annotated[
+        int,
+        schema(
+            "Ceiling of Senders. At this number the pages create no Sender for a user who has none; "
+            "a Sender that exists still gets a new key. The pages may exceed it by the consents of "
+            "half a minute. Default 20000, 100 to 1000000.",
+            minimum=100,
+            maximum=1000000,
+        ),
+    ] = 20_000
 
 
 class RetrySpec(ResourcePart, frozen=True):
@@ -1078,8 +1088,8 @@ class Activity(ResourcePart, frozen=True):
 
 class EventLoad(ResourcePart, frozen=True):
     """
-    Counts of the events that the ceilings in spec.limits are about. The controller counts every 30 seconds
-    and writes the counts when events changed; the receivers add the events that they created since.
+    Counts of the events and Senders that the ceilings in spec.limits are about. The controller counts every
+    30 seconds and writes the counts when they changed; the receivers add the events that they created since.
     """
 
     count_time: Annotated[datetime, schema("Time of the count (RFC 3339, UTC).")]
@@ -1095,9 +1105,11 @@ class EventLoad(ResourcePart, frozen=True):
         ),
     ] = 0
 
+    senders: Annotated[int, schema("Number of Senders; 0 if absent.", minimum=0)] = 0
+
     @property
     def numbers(self) -> tuple[int, int]:
-        """The counts without their time."""
+        """The counts of events without their time."""
         return self.unfinished_events, self.unknown_envelopes
 
 
@@ -1336,6 +1348,12 @@ class Organization(Resource, frozen=True):
         if oauth is None or oauth.public_url is None:
             return None
         return f"{oauth.public_url.rstrip('/')}{path}"
+
+    @property
+    def has_room_for_sender(self) -> bool:
+        """Whether the ceiling of Senders allows one more, by the last count."""
+        load = self.status.load
+        return load is None or load.senders < self.spec.limits.senders
 
     def consent_url(self, sender: str) -> str | None:
         """Return the URL of a sender's consent page, or None when ``spec.oauth.publicURL`` is not set."""

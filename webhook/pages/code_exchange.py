@@ -158,6 +158,10 @@ class ConsentService:
         }
         sender = await self.find_sender(organization, name)
         if sender is None:
+            if not organization.has_room_for_sender:
+                most = organization.spec.limits.senders
+                detail = f"Organization/{organization.name} has {most} Senders (spec.limits.senders)"
+                raise PageError(PageErrorKind.TOO_MANY_SENDERS, detail)
             try:
                 return Sender.parse(await self.kube.create(Sender, new))
             except AlreadyExists:

@@ -43,6 +43,7 @@ class PageErrorKind(ErrorKind):
     METADATA_UNREADABLE = "metadata_unreadable", HTTPStatus.CONFLICT
     FORM_EXPIRED = "form_expired", HTTPStatus.FORBIDDEN
     BRINGS_KEY = "brings_key", HTTPStatus.CONFLICT
+    TOO_MANY_SENDERS = "too_many_senders", HTTPStatus.CONFLICT
 
 
 RETRYABLE_KINDS: frozenset[ErrorKind] = frozenset(
@@ -73,6 +74,7 @@ ADMINISTRATOR_KINDS: frozenset[ErrorKind] = frozenset(
         PageErrorKind.EXCHANGE_REFUSED,
         PageErrorKind.WRONG_ISSUER,
         PageErrorKind.ESAW_STRANGE,
+        PageErrorKind.TOO_MANY_SENDERS,
     }
 )
 """Kinds that an administrator must solve."""
