@@ -1,8 +1,10 @@
 """The rounds: what is looked at, how often, and that nobody waits for anybody."""
 
+import asyncio
 import gc
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 import pytest
@@ -65,6 +67,48 @@ async def test_once_everything_is_determined_nothing_is_written_any_more(tmp_pat
         for _ in range(5):
             await resync_scene.next_pass()
     assert len(resync_scene.scene.kube.patches) == writes
+
+
+async def checks_of_senders(scene: ResyncScene) -> int:
+    """Let one more pass be made; return the number of checks of Senders that it began."""
+    loop = asyncio.get_running_loop()
+    begun: list[asyncio.Task[Any]] = []
+
+    def new_task(loop: asyncio.AbstractEventLoop, task: Any, /, **options: Any) -> asyncio.Task[Any]:
+        begun.append(asyncio.Task(task, loop=loop, **options))
+        return begun[-1]
+
+    loop.set_task_factory(new_task)
+    try:
+        await scene.next_pass()
+    finally:
+        loop.set_task_factory(None)
+    return sum(each.get_name().startswith("looking at Sender/") for each in begun)
+
+
+async def test_a_pass_begins_no_check_of_a_sender_whose_key_works_and_that_did_not_change(
+    tmp_path: Path,
+) -> None:
+    scene = ResyncScene(tmp_path)
+    async with scene.resync_running():
+        for _ in range(3):
+            await scene.next_pass()
+        assert await checks_of_senders(scene) == 0
+
+        scene.put(a_sender(version=10**6))
+        assert await checks_of_senders(scene) == 1
+        await scene.next_pass()
+        scene.put(an_organization(version=10**6, generation=2))
+        assert await checks_of_senders(scene) == 1
+
+
+async def test_a_sender_whose_key_does_not_work_is_checked_in_each_pass(tmp_path: Path) -> None:
+    scene = ResyncScene(tmp_path)
+    scene.scene.kube.secrets.pop("anna-key")
+    async with scene.resync_running():
+        for _ in range(3):
+            await scene.next_pass()
+        assert await checks_of_senders(scene) == 1
 
 
 async def test_an_esaw_that_hangs_delays_no_other_check(tmp_path: Path) -> None:
