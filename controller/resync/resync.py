@@ -83,6 +83,17 @@ class KeyAttempt(NamedTuple):
     """Monotonic time."""
 
 
+class SenderState(NamedTuple):
+    """The state on which the check of a Sender with a key that works depends."""
+
+    version: int
+    organization: str
+    """Uid of its Organization."""
+    generation: int
+    """Generation of its Organization."""
+    waiting_events: int
+
+
 @dataclass
 class Resync:
     """Checks the objects that events depend on."""
@@ -104,6 +115,9 @@ class Resync:
     _to_repeat: set[str] = field(default_factory=set)
     """Checks that were running when an object changed; they may have read the previous state."""
     _key_attempts: dict[str, KeyAttempt] = field(default_factory=dict)
+    _settled: dict[str, SenderState] = field(default_factory=dict)
+    """State of each Sender at its last check, if its key worked. Thousands can be idle, so no pass checks one
+    again before this changes."""
     _probed_at: dict[str, float] = field(default_factory=dict)
     """Monotonic time of the last probe of each Archive."""
     _next_sweep: dict[str, float] = field(default_factory=dict)
@@ -148,7 +162,7 @@ class Resync:
         """Drop the names of deleted objects."""
         for known, memories in (
             (self.cache.organizations, (self._next_sweep, self._incomplete_sweeps)),
-            (self.cache.senders, (self._key_attempts,)),
+            (self.cache.senders, (self._key_attempts, self._settled)),
             (self.cache.archives, (self._probed_at,)),
         ):
             names = {each.name for each in known}
@@ -166,7 +180,7 @@ class Resync:
                 self._start(checks, f"looking at {name}", partial(self._check_organization, organization))
                 self._start(checks, f"sweeping {name}", partial(self._sweep, organization))
         for sender in self.cache.senders:
-            if self.held.owns("sender", sender.name):
+            if self.held.owns("sender", sender.name) and not self._is_settled(sender):
                 self._start(checks, f"looking at Sender/{sender.name}", partial(self._check_sender, sender))
         for archive in self.cache.archives:
             self._start(checks, f"looking at Archive/{archive.name}", partial(self._check_archive, archive))
@@ -252,14 +266,36 @@ class Resync:
         if self._is_key_attempt_due(sender, organization):
             await self._try_key(sender, organization)
         newest = self.cache.senders.get(sender.name)
-        if newest is not None and self._awaiting_consent is not None:
-            await self.sender_keys.set_waiting_events(newest, self._awaiting_consent[sender.name])
+        if newest is None or self._awaiting_consent is None:
+            return
+        # Before the write: a state that it changes is checked again.
+        state = self._state(newest)
+        await self.sender_keys.set_waiting_events(newest, self._awaiting_consent[sender.name])
+        if state is not None and self._has_key_that_works(newest):
+            self._settled[sender.name] = state
 
-    def _is_key_attempt_due(self, sender: Sender, organization: Organization) -> bool:
+    def _is_settled(self, sender: Sender) -> bool:
+        """Whether the Sender's key worked at the last check, and nothing changed since."""
+        settled = self._settled.get(sender.name)
+        return settled is not None and settled == self._state(sender)
+
+    def _state(self, sender: Sender) -> SenderState | None:
+        """Return what a check depends on; None while that is not known."""
+        organization = self.cache.organizations.get(sender.spec.organization_ref.name)
+        if organization is None or self._awaiting_consent is None:
+            return None
+        uid, generation = organization.uid, organization.metadata.generation
+        return SenderState(version_number(sender), uid, generation, self._awaiting_consent[sender.name])
+
+    def _has_key_that_works(self, sender: Sender) -> bool:
+        """Whether eSAW accepted the key for this spec, at the present origin."""
         authorized = find_condition(sender.status.conditions, "Authorized")
         is_current = authorized is not None and authorized.observed_generation == sender.metadata.generation
         works = is_current and is_condition_true(sender.status.conditions, "Authorized")
-        if works and not has_moved(self.cache, sender):
+        return works and not has_moved(self.cache, sender)
+
+    def _is_key_attempt_due(self, sender: Sender, organization: Organization) -> bool:
+        if self._has_key_that_works(sender):
             return False
         last_attempt = self._key_attempts.get(sender.name)
         versions = (version_number(sender), organization.metadata.generation)
