@@ -22,10 +22,12 @@ from tests.support.builders import AClock, a_sender
 from tests.support.pauses import eventually
 from tests.support.scenes.send_page import ATTEMPT, SendScene
 from tests.support.servers.standin_peers import bruno
-from webhook.http_server.errors import PageError
+from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.pages.errors import PageErrorKind
 from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
 from webhook.pages.send import SendJob
+
+DRAFT = "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"
 
 
 @pytest.fixture
@@ -432,6 +434,41 @@ async def test_a_pass_lists_the_drafts_that_are_open_and_not_those_of_a_day(scen
     await recovery.run_once()
 
     assert [each async for each in scene.leases.list_sent()] == []
+
+
+async def test_of_the_sent_drafts_of_one_organization_the_newest_stay_recorded(scene: SendScene) -> None:
+    scene.limits = PageLimits(sent_drafts=2)
+    others = await scene.leases.acquire("globex", "anna", DRAFT)
+    assert others is not None
+    await scene.leases.complete(others, DRAFT)
+    for number in range(4):
+        lease = await scene.leases.acquire("acme", "anna", f"{number:08x}{DRAFT[8:]}")
+        assert lease is not None
+        await scene.leases.complete(lease, DRAFT)
+        scene.clock.advance(seconds=1)
+
+    await scene.recovery(scene.draft_sender()).run_once()
+
+    stay = [(each.organization, each.draft[:8]) async for each in scene.leases.list_sent()]
+    assert sorted(stay) == [("acme", "00000002"), ("acme", "00000003"), ("globex", DRAFT[:8])]
+
+
+async def test_an_organization_whose_drafts_stay_open_begins_no_further_one(scene: SendScene) -> None:
+    scene.limits = PageLimits(open_drafts=2)
+    begun = [scene.esaw.add_draft(owner=scene.anna) for _ in range(3)]
+    for draft in begun[:2]:
+        assert await scene.leases.acquire("acme", "anna", draft) is not None
+    assert await scene.leases.acquire("globex", "anna", DRAFT) is not None
+    sender = scene.draft_sender()
+    await scene.recovery(sender).run_once()
+
+    with pytest.raises(PageError) as refused:
+        await sender.send(scene.job(begun[2]))
+
+    assert refused.value.kind is HttpErrorKind.BUSY
+    assert scene.esaw.envelopes_of(begun[2]) == []
+    scene.clock.advance(seconds=ATTEMPT + 1)
+    assert await sender.send(scene.job(begun[0])), "an attempt that has begun is continued"
 
 
 # Hits that cannot be read
