@@ -94,8 +94,15 @@ class PageLimits(HttpLimits):
     """Time for which a sent draft is recorded, so that a person who presses Back is redirected to the
     inbox."""
 
-    sent_list_seconds: float = 3600.0
+    sent_list_seconds: float = 600.0
     """Interval between two lists of the sent drafts, which delete the old ones."""
+
+    sent_drafts: int = 5000
+    """Maximum number of sent drafts of one Organization that stay recorded after such a list: the newest."""
+
+    open_drafts: int = 2000
+    """Maximum number of drafts of one Organization whose sending began and is not confirmed. At this number,
+    no further draft is sent. Each replica counts them in its recovery passes."""
 
     given_up_seconds: float = 3600.0
     """Time for which recovery follows a draft whose sending began and that is still a draft, or that

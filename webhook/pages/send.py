@@ -29,7 +29,7 @@ from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, NotFound, Rejected
 from counterfoil.resources import Envelope, EnvelopeSpec, Organization, Sender
-from webhook.http_server.errors import PageError
+from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
 from webhook.pages.metadata import DraftMetadataUnreadable, merged
@@ -86,6 +86,13 @@ class DraftSender:
     _writes: asyncio.Semaphore = field(
         init=False, default_factory=lambda: asyncio.Semaphore(MAX_ENVELOPE_WRITES)
     )
+    _open_drafts: dict[str, int] = field(init=False, default_factory=dict)
+    """Number of open drafts by Organization, at the last recovery pass."""
+
+    def observe_open_drafts(self, counts: Mapping[str, int]) -> None:
+        """A recovery pass found these numbers of drafts whose sending began and is not confirmed."""
+        self._open_drafts.clear()
+        self._open_drafts.update(counts)
 
     async def was_sent(self, organization: str, sender: str, draft: str) -> bool:
         """Whether it is known that the draft was sent. Raises ``ApiError``."""
@@ -196,6 +203,7 @@ class DraftSender:
     async def _acquire_lease(self, job: SendJob) -> SendLease:
         """Return the Lease of this attempt, or of the one that sent the draft. Raises ``PageError`` after
         waiting."""
+        await self._check_room(job)
         send_lease = await self._try_to_acquire(job)
         if send_lease is not None:
             return send_lease
@@ -204,6 +212,16 @@ class DraftSender:
         except ApiError as problem:
             # Another attempt has begun, and may have sent the draft.
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
+
+    async def _check_room(self, job: SendJob) -> None:
+        """Raise ``PageError`` for a new draft of an Organization with very many open ones. One whose sending
+        began is continued."""
+        organization = job.organization.name
+        count = self._open_drafts.get(organization, 0)
+        if count < self.limits.open_drafts:
+            return
+        if await self.send_leases.find(organization, job.sender.name, job.draft) is None:
+            raise PageError(HttpErrorKind.BUSY, f"{count} drafts of Organization/{organization} are open")
 
     async def _try_to_acquire(self, job: SendJob) -> SendLease | None:
         return await self.send_leases.acquire(job.organization.name, job.sender.name, job.draft, job.tags)

@@ -16,6 +16,7 @@ nobody could try, and a clock that jumped, end nothing.
 
 import asyncio
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -59,6 +60,20 @@ class _Tries:
     """Number of failed tries since the last answer."""
 
 
+def beyond_newest(leases: Iterable[SendLease], most: int) -> frozenset[str]:
+    """Return the uids of the completed Leases that are not among the ``most`` newest of their
+    Organization."""
+    by_organization: defaultdict[str, list[SendLease]] = defaultdict(list)
+    for lease in leases:
+        if lease.is_completed:
+            by_organization[lease.organization].append(lease)
+    return frozenset(
+        lease.uid
+        for own in by_organization.values()
+        for lease in sorted(own, key=lambda each: each.started, reverse=True)[most:]
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SendRecovery:
     """Checks the Leases of all drafts periodically."""
@@ -96,11 +111,15 @@ class SendRecovery:
         """Begin the recovery of every Lease that is due, and delete old Leases."""
         try:
             leases = [lease async for lease in self.send_leases.list_drafts()]
+            self.draft_sender.observe_open_drafts(Counter(lease.organization for lease in leases))
+            excess: frozenset[str] = frozenset()
             if self._is_sent_list_due():
-                leases += [lease async for lease in self.send_leases.list_sent()]
+                sent = [lease async for lease in self.send_leases.list_sent()]
+                excess = beyond_newest(sent, self.limits.sent_drafts)
+                leases += sent
             self._forget_others(leases)
             for lease in leases:
-                if lease.uid not in self._running and self._is_due(lease):
+                if lease.uid not in self._running and (lease.uid in excess or self._is_due(lease)):
                     self._running.add(lease.uid)
                     tasks.create_task(self._try(lease))
         except ApiError as problem:
