@@ -127,11 +127,11 @@ async def test_a_new_pod_does_not_seal_with_a_newest_key_that_another_process_ma
 # -- The ceiling of Senders ---------------------------------------------------------------------------------
 
 
-async def consented(folder: Path, kube: InMemoryKubeClient, senders: int) -> Sender:
-    """Store the consent of a user, in an Organization with this number of at most 100 Senders."""
+async def consented(folder: Path, kube: InMemoryKubeClient, senders: int, limit: int = 100) -> Sender:
+    """Store the consent of a user, in an Organization with this number of Senders."""
     (folder / "k1").write_bytes(base64.b64encode(os.urandom(32)))
     load = EventLoad(count_time=NOON, senders=senders)
-    organization = replace(an_organization(limits={"senders": 100}), status=OrganizationStatus(load=load))
+    organization = replace(an_organization(limits={"senders": limit}), status=OrganizationStatus(load=load))
     user_info = WhoAmI(user_id=a_sender().spec.user_id)
     consent = Consent(ApiToken.parse(b"a-token-0123456789", ORIGIN), user_info)
     return await ConsentService(kube, Sealing(folder), AClock()).store(organization, consent, "anna")
@@ -152,6 +152,16 @@ async def test_below_the_ceiling_a_sender_is_created(tmp_path: Path) -> None:
     kube = SecretCreatingKubeClient()
     assert (await consented(tmp_path, kube, 99)).name == "anna"
     assert SECRET_KEY in kube.secrets["anna"]
+
+
+async def test_once_the_limit_is_raised_as_near_sender_ceiling_says_the_next_try_creates_the_sender(
+    tmp_path: Path,
+) -> None:
+    # The advice of the reason NearSenderCeiling.
+    kube = SecretCreatingKubeClient()
+    with pytest.raises(PageError):
+        await consented(tmp_path, kube, 100)
+    assert (await consented(tmp_path, kube, 100, limit=200)).name == "anna"
 
 
 async def test_a_sender_that_exists_gets_a_new_key_beyond_the_ceiling(tmp_path: Path) -> None:
