@@ -29,7 +29,7 @@ from counterfoil.resources import (
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
-from sandbox.esaw import CallbackUrls, DocumentSpec, User
+from sandbox.esaw import Behaviour, CallbackUrls, DocumentSpec, User
 from tests.support.pauses import eventually
 from tests.support.repository import ROOT
 from tests.support.scenes.controller import ControllerScene
@@ -535,7 +535,24 @@ async def in_doubt(people: People) -> tuple[str, str]:
     return envelope, await people.scene.note(envelope)
 
 
-KEPT: dict[str, Callable[[People], Awaitable[tuple[str, str]]]] = {"DocumentInDoubt": in_doubt}
+async def rendered_anew(people: People) -> tuple[str, str]:
+    user = await people.own("rendered", statuses=["Expired"], retry={"initial": "500ms"})
+    people.scene.esaw.set_behaviour(Behaviour(renders_anew=True))
+    envelope = people.scene.envelope(user, status="Expired", documents=[DocumentSpec(name="contract.pdf")])
+    return envelope, await people.scene.note(envelope, "rendered")
+
+
+async def of_v5(people: People) -> tuple[str, str]:
+    people.scene.esaw.set_behaviour(Behaviour(v5_files="refused"))
+    envelope = people.scene.envelope(api_version="v5")
+    return envelope, await people.scene.note(envelope)
+
+
+KEPT: dict[str, Callable[[People], Awaitable[tuple[str, str]]]] = {
+    "DocumentInDoubt": in_doubt,
+    "FilesKeepChanging": rendered_anew,
+    "V5EnvelopeKept": of_v5,
+}
 
 
 @pytest.mark.parametrize("reason", KEPT)
@@ -543,7 +560,10 @@ async def test_an_archived_envelope_is_deleted_by_a_person_and_its_event_skipped
     people: People, reason: str
 ) -> None:
     envelope, event = await KEPT[reason](people)
-    await people.scene.reaches(event, Phase.FAILED, reason)
+    try:
+        await people.scene.reaches(event, Phase.FAILED, reason)
+    finally:
+        people.scene.esaw.set_behaviour(Behaviour())
     await people.scene.esaw.delete(envelope)
     assert (await people.scene.event(event)).status.phase is Phase.FAILED
     assert (await people.plugin("skip", event, "--because", "it is as it should be")).code == 0
