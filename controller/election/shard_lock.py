@@ -29,7 +29,12 @@ from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRec
 
 from controller.sharding import HeldLease
 from counterfoil._upstream.leader_election import RobustLeaseLock
-from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, believed_duration, shard_lease_name
+from counterfoil.resources.lease import (
+    SHARD_LEASE_COUNT_LABEL,
+    believed_duration,
+    is_shard_lease,
+    shard_lease_name,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +64,9 @@ class OtherCounts:
 
     def _is_held(self, lease: Any) -> bool:
         metadata, spec = lease.metadata, lease.spec
+        if not is_shard_lease(metadata.name, (metadata.labels or {}).get(SHARD_LEASE_COUNT_LABEL, "")):
+            # The pages write Leases, too, and the label is all that the list is selected by.
+            return False
         if spec is None or not spec.holder_identity or spec.acquire_time is None:
             return False
         version, since = self._unchanged_since.get(metadata.name, ("", 0.0))

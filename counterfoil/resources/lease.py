@@ -40,6 +40,13 @@ def shard_lease_name(number: int, count: int) -> str:
     return f"counterfoil-shard-{number}-of-{count}"
 
 
+def is_shard_lease(name: str, label: str) -> bool:
+    """Whether a Lease with this label ``counterfoil.dev/shards`` has the name of a shard. Other processes may
+    write Leases with other names, and each label."""
+    number = _number_of(name)
+    return number is not None and label.isdecimal() and name == shard_lease_name(number, int(label))
+
+
 MAX_LEASE_SECONDS: Final = 3600
 """Maximum duration that a Lease is believed, and that a controller may write. Without it, a user with the
 right to write Leases could keep all controllers out for decades."""
@@ -142,5 +149,9 @@ def _count(lease: Lease) -> int:
 
 
 def _number(lease: Lease) -> int | None:
-    number = lease.name.removeprefix(_NAME).partition("-")[0]
-    return int(number) if lease.name.startswith(_NAME) and number.isdecimal() else None
+    return _number_of(lease.name)
+
+
+def _number_of(name: str) -> int | None:
+    number = name.removeprefix(_NAME).partition("-")[0]
+    return int(number) if name.startswith(_NAME) and number.isdecimal() else None

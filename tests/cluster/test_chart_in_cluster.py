@@ -450,12 +450,21 @@ async def test_nobody_but_counterfoil_says_that_something_was_archived(installed
     await controller(*WRITE_STATUS, stdin=status_of(phase="Validating"))
 
 
+OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}
+
+
 async def test_pages_write_sealed_keys_and_no_other_secret(installed: InstalledChart) -> None:
     pages = await installed.acting_as("pages")
     words = await refused(pages, "create", "-f", "-", stdin=json.dumps(a_secret("Opaque")))
     assert "the pages write sealed keys of senders" in words
     sealed = json.dumps(a_secret("counterfoil.dev/sealed-token"))
     await pages("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=sealed)
+    for metadata in ({"finalizers": ["example.com/never"]}, {"ownerReferences": [OWNER]}):
+        secret = a_secret("counterfoil.dev/sealed-token")
+        secret["metadata"] |= metadata
+        assert "the pages set no finalizer" in await refused(
+            pages, "create", "-f", "-", stdin=json.dumps(secret)
+        )
     keys = f"{RELEASE}-sealing-keys"
     body = json.dumps({"metadata": {"labels": {"mine": "now"}}})
     assert "sealed keys" in await refused(pages, "patch", "secret", keys, "--type=merge", "-p", body)
@@ -480,6 +489,16 @@ async def test_pages_write_and_remove_their_own_send_leases_and_no_other_lease(
     holder = json.dumps({"spec": {"holderIdentity": "pages"}})
     assert other in await refused(pages, "patch", "lease", "somebodys-leader", "--type=merge", "-p", holder)
     assert other in await refused(pages, "delete", "lease", "somebodys-leader")
+    for metadata in (
+        {"labels": {"counterfoil.dev/shards": "2"}},
+        {"finalizers": ["example.com/never"]},
+        {"ownerReferences": [OWNER]},
+    ):
+        body = a_lease("counterfoil-state-" + "0" * 32)
+        body["metadata"] |= metadata
+        assert "the pages set no finalizer" in await refused(
+            pages, "create", "-f", "-", stdin=json.dumps(body)
+        )
 
     async with connect(namespace=NAMESPACE, kubeconfig=pages.kubeconfig) as kube:
         notes = SendLeases(kube, ProcessCookieCipher(), WallClock(), attempt_seconds=60)

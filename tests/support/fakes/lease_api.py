@@ -38,14 +38,23 @@ class InMemoryLeases(CoordinationV1Api):
         """Return the version of the Lease of a shard."""
         return self._metadata(self._at(shard_lease_name(number, of))).resource_version
 
-    def held_by(self, identity: str, number: int, of: int, *, seconds: int = 15) -> None:
+    def held_by(
+        self,
+        identity: str,
+        number: int,
+        of: int,
+        *,
+        seconds: int = 15,
+        name: str | None = None,
+        label: str = "",
+    ) -> None:
         """Store a Lease as another process has it."""
-        labels = {SHARD_LEASE_COUNT_LABEL: str(of)}
+        labels = {SHARD_LEASE_COUNT_LABEL: label or str(of)}
         now = datetime.now(UTC)
         spec = V1LeaseSpec(
             holder_identity=identity, lease_duration_seconds=seconds, acquire_time=now, renew_time=now
         )
-        name = shard_lease_name(number, of)
+        name = name or shard_lease_name(number, of)
         self._store(V1Lease(metadata=V1ObjectMeta(name=name, labels=labels), spec=spec))
 
     def back_up(self) -> tuple[int, dict[str, V1Lease]]:

@@ -272,6 +272,31 @@ async def test_a_lease_of_another_number_that_nobody_renews_counts_for_its_durat
     assert await cluster.until(lambda: new.shards == {0}, within=20.0) >= 13.0
 
 
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("counterfoil-state-" + "0" * 32, "2"),
+        ("counterfoil-draft-" + "0" * 32, "x"),
+        ("counterfoil-shard-0-of-2", "3"),
+        ("counterfoil-shard-x-of-2", "2"),
+        ("somebodys-leader", "2"),
+    ],
+)
+def test_a_lease_with_the_label_of_shards_and_another_name_stops_no_controller(name: str, label: str) -> None:
+    async def main() -> None:
+        async with a_cluster() as cluster:
+            first = cluster.start("first", 1)
+            await cluster.until(lambda: first.shards == {0}, within=20.0)
+            cluster.api.held_by("pages", 0, of=2, seconds=MAX_LEASE_SECONDS, name=name, label=label)
+            await cluster.seconds(60.0)
+            assert first.shards == {0}
+            await first.stop()
+            new = cluster.start("new", 1)
+            assert await cluster.until(lambda: new.shards == {0}, within=20.0) < 20.0
+
+    run_in_virtual_time(main())
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_lease_that_somebody_wrote_for_decades_counts_for_an_hour_at_most(count: int) -> None:
     async def main() -> None:
