@@ -1,12 +1,14 @@
 """Support for the tests of Imports: an Import, and a runner over an API server and an eSAW in memory."""
 
 import asyncio
+from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
 from controller.resync.event_starter import EventStarter
 from controller.resync.import_report_writer import ImportReportWriter
 from controller.resync.import_runner import POLL_SECONDS, ImportBounds, ImportRunner
 from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.archives.import_report.content import MAX_PART
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.resources import (
@@ -43,6 +45,19 @@ def an_import(*, uid: str = "uid-old-stock", **spec: Any) -> Import:
             "spec": {"organizationRef": {"name": "acme"}, "from": "2026-06-01", **spec},
         }
     )
+
+
+class RefusingReports(MemoryBackend):
+    """An archive that takes files of envelopes only."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        raise ArchiveRefused(self.reason, "Archive/dms: 403: no right")
 
 
 class ImportScene(ControllerParts):

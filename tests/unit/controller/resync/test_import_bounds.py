@@ -20,6 +20,7 @@ from counterfoil.resources import (
     Attempt,
     AttemptOutcome,
     EnvelopeEvent,
+    Import,
     Phase,
     Resource,
     find_condition,
@@ -27,7 +28,8 @@ from counterfoil.resources import (
 from counterfoil.retention import removal_time
 from tests.support.builders import NOON, an_event, an_organization
 from tests.support.fakes.finding_esaw import numbered
-from tests.support.scenes.imports import NAME, ImportScene
+from tests.support.scenes.handlers import turns
+from tests.support.scenes.imports import NAME, ImportScene, RefusingReports, an_import
 
 
 async def test_counting_a_window_needs_no_memory_for_each_of_its_events() -> None:
@@ -320,3 +322,108 @@ async def test_a_window_that_was_left_without_room_does_not_look_up_its_envelope
         status = await scene.advance()
     assert (status.found, status.known, status.refused, status.archived) == (7, 0, 1, 6)
     assert max(looked_up.values()) <= 2
+
+
+class Crowd:
+    """Imports of several Organizations in a process, each with one window whose list is long."""
+
+    def __init__(self, count: int) -> None:
+        self.scene = ImportScene(bounds=ImportBounds(long_list=1000))
+        scene = self.scene
+        scene.kube.objects.pop((Import.PLURAL, NAME))
+        self.names = [f"org-{number}" for number in range(count)]
+        for number, name in enumerate(self.names):
+            scene.cache.organizations.put(an_organization(name))
+            scene.put_sender(f"user-{number}", organizationRef={"name": name})
+            scene.finds(f"user-{number}", *(numbered(100 * number + each) for each in range(20)))
+            imported = an_import(uid=f"uid-{name}", organizationRef={"name": name})
+            scene.kube.put(replace(imported, metadata=replace(imported.metadata, name=name)))
+
+    def message(self, name: str) -> str:
+        """The message of the Import."""
+        status = Import.parse(self.scene.kube.objects[Import.PLURAL, name]).status
+        found = find_condition(status.conditions, "Ready")
+        return found.message if found is not None else ""
+
+    def windows_done(self, name: str) -> int:
+        return Import.parse(self.scene.kube.objects[Import.PLURAL, name]).status.windows.done
+
+
+async def test_two_imports_have_a_long_list_in_memory_and_a_third_one_says_that_it_waits() -> None:
+    crowd = Crowd(3)
+    runner = crowd.scene.runner
+    hung, go_on = list[str](), asyncio.Event()
+    with_list = runner.report_writer.with_list
+
+    async def hanging(writer: object, imported: Import, *rest: Any) -> Any:
+        hung.append(imported.organization)
+        await go_on.wait()
+        return await with_list(imported, *rest)
+
+    with patch.object(type(runner.report_writer), "with_list", hanging):
+        async with asyncio.TaskGroup() as tasks:
+            for name in crowd.names:
+                tasks.create_task(runner.advance(name))
+            await turns(3000)
+            assert hung == ["org-0", "org-1"]
+            assert "other Organizations search" in crowd.message("org-2")
+            go_on.set()
+    assert [crowd.windows_done(each) for each in crowd.names] == [5, 5, 5]
+    assert crowd.message("org-2") == "The Import continues automatically."
+    assert not runner.long_lists.has_waiting
+
+
+async def test_a_long_list_that_its_archive_does_not_take_leaves_its_memory_to_others() -> None:
+    crowd = Crowd(3)
+    scene = crowd.scene
+    scene.opened = RefusingReports("ArchiveDenied")
+    for name in crowd.names[:2]:
+        await scene.runner.advance(name)
+    scene.opened = None
+    task = asyncio.create_task(scene.runner.advance("org-2"))
+    await turns(3000)
+    assert not task.done()
+    await scene.run_for(1, scene.runner)
+    async with asyncio.timeout(5):
+        await task
+    assert crowd.windows_done("org-2") == 5
+
+
+async def test_imports_with_short_lists_search_beside_long_ones() -> None:
+    crowd = Crowd(3)
+    crowd.scene.finds("user-2", numbered(201))
+    for _ in range(2):
+        assert crowd.scene.runner.long_lists.take("others")
+    async with asyncio.timeout(5):
+        await crowd.scene.runner.advance("org-2")
+    assert crowd.windows_done("org-2") == 5
+
+
+async def test_a_search_with_a_long_list_that_lasts_leaves_its_memory_to_others() -> None:
+    crowd = Crowd(1)
+    runner = crowd.scene.runner
+    assert runner.long_lists.take("others")
+    create = crowd.scene.kube.create
+    others = list[asyncio.Task[None]]()
+
+    async def slow(kind: type[Resource], body: Mapping[str, Any]) -> Any:
+        if kind is EnvelopeEvent and runner.long_lists.has_waiting:
+            crowd.scene.clock.advance(hours=2)
+        return await create(kind, body)
+
+    async def other() -> None:
+        async with runner.long_lists.slot("third"):
+            assert crowd.windows_done("org-0") == 0
+
+    async def creating(kind: type[Resource], body: Mapping[str, Any]) -> Any:
+        if kind is EnvelopeEvent and len(crowd.scene.events()) == 10:
+            others.append(asyncio.create_task(other()))
+            await turns()
+        return await slow(kind, body)
+
+    with patch.object(crowd.scene.kube, "create", creating):
+        async with asyncio.timeout(5):
+            await runner.advance("org-0")
+            await asyncio.gather(*others)
+    assert crowd.windows_done("org-0") == 5
+    assert len(crowd.scene.events()) == 20

@@ -6,19 +6,22 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.mails.policy import import_observations
 from controller.resync.envelope_listing import Window
-from controller.resync.import_progress import REPORT_ATTEMPTS, Search
+from controller.resync.import_progress import REPORT_ATTEMPTS, EventTally, Search, search_of, windows_of
 from controller.resync.import_report_writer import ImportReportWriter
 from controller.resync.import_runner import FAILURE_SECONDS, MAX_ROWS_WITHOUT_ID
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable
 from counterfoil.archives.import_report.content import (
+    MAX_PART,
     PartHeader,
     ReportOutcome,
     ReportRow,
+    RowsOfEvents,
     csv_name,
     read_part,
 )
@@ -26,6 +29,7 @@ from counterfoil.archives.import_report.storage import check_part
 from counterfoil.archives.readback import checksum
 from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Import, Phase, find_condition
+from counterfoil.resources.imports import ImportSender, ImportWindow, window_label
 from counterfoil.resources.naming import EnvelopeId
 from tests.support.builders import ENVELOPE, NOON, an_event, an_organization, ready
 from tests.support.fakes.archives import MemoryBackend
@@ -33,7 +37,7 @@ from tests.support.fakes.finding_esaw import numbered
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import turns
 from tests.support.scenes.import_report import a_row
-from tests.support.scenes.imports import NAME, ImportScene, an_import
+from tests.support.scenes.imports import NAME, ImportScene, RefusingReports, an_import
 from tests.support.signing_keys import a_signer
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
@@ -57,19 +61,6 @@ def outcomes(scene: ImportScene) -> dict[str, str]:
     found = {row.envelope_id: f"{row.outcome} {row.reason}".strip() for row in rows}
     assert len(found) == len(rows)
     return found
-
-
-class RefusingReports(MemoryBackend):
-    """An archive that takes files of envelopes only."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__()
-        self.reason = reason
-
-    async def put(
-        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
-    ) -> None:
-        raise ArchiveRefused(self.reason, "Archive/dms: 403: no right")
 
 
 async def test_each_listed_envelope_is_in_the_report_with_its_end() -> None:
@@ -562,44 +553,131 @@ async def test_the_last_part_of_a_window_without_its_list_has_the_number_of_lack
 
 
 class HangingBackend(MemoryBackend):
-    """Notes whose files wait for it at the same time."""
+    """Notes which Organizations write into it at the same time."""
 
-    def __init__(self, organization: str, waiting: list[str]) -> None:
+    def __init__(self, name: str, waiting: list[str]) -> None:
         super().__init__()
-        self.organization, self.waiting = organization, waiting
+        self.name, self.waiting = name, waiting
         self.answers = asyncio.Event()
+
+    @property
+    def server_origin(self) -> str:
+        return f"https://{self.name}.example"
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
-        self.waiting.append(self.organization)
+        self.waiting.append(name.split("/")[1])
         await self.answers.wait()
         await super().put(name, chunks, tags=tags, content_type=content_type)
 
 
-async def test_two_organizations_make_files_of_reports_at_the_same_time_and_each_of_them_one() -> None:
+class WriterScene:
+    """A writer of the reports of Organizations; ``archives`` has the archive of each."""
+
+    def __init__(self, hold_seconds: float = 300, part_size: int = MAX_PART, **archives: str) -> None:
+        self.waiting = list[str]()
+        self.backends = {each: HangingBackend(each, self.waiting) for each in archives.values()}
+        cache = Cache()
+        for name, archive in archives.items():
+            cache.organizations.put(an_organization(name, archiveRef={"name": archive}))
+            cache.archives.put(ready(an_archive(archive)))
+        self.writer = ImportReportWriter(
+            cache, "tests", self.open, None, part_size, hold_seconds=hold_seconds
+        )
+
+    async def open(self, archive: Archive) -> HangingBackend:
+        return self.backends[archive.name]
+
+    async def list_of(self, organization: str) -> None:
+        """Store the list of a window."""
+        imported = an_import(organizationRef={"name": organization})
+        await self.writer.with_list(imported, Search("anna", 0, Window(NOON, NOON), "window"), [a_row()], 0)
+
+
+async def test_two_archives_take_files_of_reports_at_the_same_time_and_each_of_them_one() -> None:
     """So memory does not grow with the number of Imports, and a slow archive does not stop all others."""
-    waiting = list[str]()
-    backends = {each: HangingBackend(each, waiting) for each in ("acme", "other", "third")}
-    cache = Cache()
-    for name in backends:
-        cache.organizations.put(an_organization(name, archiveRef={"name": name}))
-        cache.archives.put(ready(an_archive(name)))
-
-    async def open_archive(archive: Archive) -> HangingBackend:
-        return backends[archive.name]
-
-    writer = ImportReportWriter(cache, "tests", open_archive, None)
-    search = Search("anna", 0, Window(NOON, NOON), "window")
-    rows = [a_row()]
+    scene = WriterScene(acme="dms", other="other", third="third")
     async with asyncio.TaskGroup() as tasks:
         for organization in ("acme", "acme", "other", "third", "acme"):
-            imported = an_import(organizationRef={"name": organization})
-            tasks.create_task(writer.with_list(imported, search, rows, 0))
+            tasks.create_task(scene.list_of(organization))
         await turns()
-        assert sorted(waiting) == ["acme", "other"]
-        backends["other"].answers.set()
+        assert sorted(scene.waiting) == ["acme", "other"]
+        scene.backends["other"].answers.set()
         await turns()
-        assert sorted(waiting) == ["acme", "other", "third"]
-        for backend in backends.values():
+        assert sorted(scene.waiting) == ["acme", "other", "third"]
+        for backend in scene.backends.values():
             backend.answers.set()
+
+
+async def test_two_organizations_with_one_slow_archive_delay_no_report_of_a_third_one() -> None:
+    scene = WriterScene(acme="slow", other="slow", third="fast")
+    scene.backends["fast"].answers.set()
+    async with asyncio.TaskGroup() as tasks:
+        slow = [tasks.create_task(scene.list_of(each)) for each in ("acme", "other")]
+        await turns()
+        async with asyncio.timeout(5):
+            await scene.list_of("third")
+        assert not any(each.done() for each in slow)
+        scene.backends["slow"].answers.set()
+
+
+async def test_two_slow_archives_delay_the_report_of_a_third_one_for_a_bounded_time() -> None:
+    scene = WriterScene(hold_seconds=0.05, acme="slow", other="slower", third="fast")
+    scene.backends["fast"].answers.set()
+    slow = [asyncio.create_task(scene.list_of(each)) for each in ("acme", "other")]
+    await turns()
+    async with asyncio.timeout(5):
+        await scene.list_of("third")
+    for backend in scene.backends.values():
+        backend.answers.set()
+    found = await asyncio.gather(*slow, return_exceptions=True)
+    ended = [each for each in found if each is not None]
+    assert {isinstance(each, ArchiveUnavailable) and each.reason for each in ended} == {"ArchiveUnresponsive"}
+
+
+async def test_a_slow_archive_that_nobody_waits_for_has_its_report() -> None:
+    scene = WriterScene(hold_seconds=0.01, acme="slow")
+    slow = asyncio.create_task(scene.list_of("acme"))
+    await asyncio.sleep(0.05)
+    scene.backends["slow"].answers.set()
+    async with asyncio.timeout(5):
+        await slow
+
+
+async def test_another_archive_has_its_turn_between_the_parts_of_a_window() -> None:
+    """The list is read for each part: the rows of one part are in memory at a time."""
+    scene = WriterScene(part_size=600, acme="dms", other="other", third="third")
+    imported = an_import(organizationRef={"name": "acme"})
+    senders = (ImportSender(name="anna"),)
+    imported = replace(imported, status=replace(imported.status, senders=senders))
+    label = window_label(imported.uid, "anna", 0, windows_of(imported)[0].end)
+    search = search_of(imported, label)
+    assert search is not None
+    dms = scene.backends["dms"]
+    dms.answers.set()
+    rows = [a_row(numbered(each), outcome=ReportOutcome.KNOWN) for each in range(6)]
+    listed = await scene.writer.with_list(imported, search, rows, 0)
+    dms.answers.clear()
+    scene.waiting.clear()
+
+    async def no_events(_: RowsOfEvents) -> EventTally:
+        return EventTally()
+
+    window = ImportWindow(id=label, events=0, list_=listed)
+    async with asyncio.TaskGroup() as tasks:
+        parts = tasks.create_task(scene.writer.with_parts(imported, window, no_events))
+        await turns()
+        for organization in ("other", "third"):
+            tasks.create_task(scene.list_of(organization))
+        await turns()
+        assert scene.waiting == ["acme", "other"]
+        dms.answers.set()
+        await turns()
+        assert scene.waiting == ["acme", "other", "acme", "third"]
+        assert not parts.done()
+        for backend in scene.backends.values():
+            backend.answers.set()
+    status, _ = parts.result()
+    assert status.report_parts is not None
+    assert status.report_parts.number > 1
