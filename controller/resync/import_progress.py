@@ -470,7 +470,7 @@ def concluded(
     elif is_waiting and not is_searched and len(status.open_windows) < MAX_OPEN_WINDOWS:
         reason, message = _not_searched(imported, stalled)
     else:
-        reason, message = stalled or _RUNNING
+        reason, message = stalled or RUNNING
     truth: ConditionStatus = "True" if is_complete else "False"
     conditions = with_condition(
         status.conditions, "Complete", truth, reason, message, now=now, generation=generation
@@ -484,7 +484,8 @@ def concluded(
     )
 
 
-_RUNNING = ImportHold("ImportRunning", "The Import continues automatically.")
+RUNNING = ImportHold("ImportRunning", "The Import continues automatically.")
+"""The Import works, or waits for its events."""
 
 
 def _result(imported: Import) -> str:
@@ -526,7 +527,7 @@ def _not_searched(imported: Import, stalled: ImportHold | None) -> ImportHold:
     """Return why no window can be searched: each Sender that is left has its reason in the status."""
     left = [each for each in imported.status.senders if not each.searched]
     if any(find_reason(each.reason or "").responsible is Responsible.NOBODY for each in left):
-        return stalled or _RUNNING
+        return stalled or RUNNING
     if not left:
         return ImportHold(
             "NoUsableSender", f"Organization/{imported.organization} has no Sender. Create one."

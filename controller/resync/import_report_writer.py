@@ -6,9 +6,9 @@ was searched, and the status of the Import has its hash. The part is made of thi
 window's events. Both are stored before the status that names them: a kill in between leaves at most a file
 that nothing names, and the next run writes the same one again, or one with another name.
 
-Two Organizations in a process make files of reports at the same time, each of them one, and others wait. A
-part has a bounded size. So the memory grows neither with the number of Imports nor with that of the events of
-a window.
+Two archives take files of reports of a process at the same time, each of them one list or part, and others
+wait. A part has a bounded size. So the memory grows neither with the number of Imports nor with that of the
+events of a window. An archive for which others wait for ``REPORT_HOLD_SECONDS`` is given up until later.
 
 An archive that does not work delays the report. It delays no event.
 """
@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.resync.import_progress import EventTally, Search, archive_hold, search_of
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, server_of
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.import_report.content import (
     MAX_PART,
@@ -38,14 +38,11 @@ from counterfoil.archives.import_report.content import (
     ReportPart,
     ReportRow,
     RowsOfEvents,
-    chunks,
-    decode_list,
     encode_list,
-    in_order,
     list_name,
     make_part,
     row_of_ended,
-    rows_at_the_end,
+    rows_of_part,
 )
 from counterfoil.archives.import_report.storage import FileTooLong, read_known, write_list, write_part
 from counterfoil.archives.layout import report_folder
@@ -54,7 +51,7 @@ from counterfoil.clock import utc_text
 from counterfoil.origin import origin_of
 from counterfoil.resources import Archive, EnvelopeEvent, Import, ImportStatus, Organization
 from counterfoil.resources.imports import ImportList, ImportReportParts, ImportWindow
-from counterfoil.untrusted.fair_slots import FairSlots
+from counterfoil.untrusted.fair_slots import FairSlots, OthersWait
 
 _log = logging.getLogger(__name__)
 
@@ -67,8 +64,12 @@ MIN_ROW = 150
 """Bytes that a row has at least."""
 
 REPORT_SLOTS = 2
-"""Maximum number of Organizations of whose reports a file is made or written at the same time. With one, an
-archive that is slow would delay the reports of all others."""
+"""Maximum number of archives that take a file of a report at the same time. With one, an archive that is slow
+would delay the reports of all others."""
+
+REPORT_HOLD_SECONDS = 300.0
+"""Maximum time of a list, or of a part with its list, while others wait. It is long, since
+the next attempt begins again: a list of 60 MiB needs 600 KiB/s, as it is looked for, written and read."""
 
 
 def new_row(
@@ -88,7 +89,7 @@ def new_row(
 
 @dataclass(frozen=True)
 class ImportReportWriter:
-    """Writes the reports of all Imports, those of few Organizations at a time; keeps nothing of them."""
+    """Writes the reports of all Imports, those in few archives at a time; keeps nothing of them."""
 
     cache: Cache
     namespace: str
@@ -97,9 +98,10 @@ class ImportReportWriter:
     signer: ManifestSigner | None
     part_size: int = MAX_PART
     """Bytes of the rows of a part. Tests use smaller values."""
+    hold_seconds: float = REPORT_HOLD_SECONDS
     _slots: FairSlots = field(default_factory=lambda: FairSlots(REPORT_SLOTS))
-    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
-    """By Organization."""
+    _turns: WeakValueDictionary[str, FairSlots] = field(default_factory=WeakValueDictionary)
+    """By server of the archive; Organizations that share one take turns."""
 
     async def with_list(
         self, imported: Import, search: Search, rows: Collection[ReportRow], unnamed: int
@@ -108,10 +110,12 @@ class ImportReportWriter:
         a row. Raises ``ArchiveError``, ``ApiError``."""
         if not rows:
             return None
-        async with self._turn_of(imported):
-            _, backend = await self._open(imported)
+        _, backend = await self._open(imported)
+        async with self._turn_of(imported, backend):
             content, sha256 = await _beside(len(rows), partial(_encoded_list, rows))
-            await write_list(backend, f"{_folder(imported)}/{list_name(search.id, sha256)}", content)
+            name = f"{_folder(imported)}/{list_name(search.id, sha256)}"
+            async with self._ending(backend.location(name)):
+                await write_list(backend, name, content)
         return ImportList(sha256=sha256, envelopes=len(rows), unnamed=unnamed)
 
     async def with_parts(
@@ -123,64 +127,64 @@ class ImportReportWriter:
         """
         Store the parts of a window; return the status that names the last one, and the count of its events.
 
-        ``read_events`` counts the events of the window and adds their rows. It is called again for the
-        next parts if the rows of all of them need too much memory. Raises ``ArchiveError``, ``ApiError``.
+        ``read_events`` counts the events of the window and adds their rows. It is called again for each
+        further part. Raises ``ArchiveError``, ``ApiError``.
         """
         status, search = imported.status, search_of(imported, window.id)
         if search is None:
             _log.warning("Import/%s has no Sender of the window %s any more", imported.name, window.id)
             return status, await read_events(RowsOfEvents())
         progress = _Progress(imported, window, search, status)
-        events = RowsOfEvents(room=self.part_size)
-        async with self._turn_of(imported):
-            tally = await self._write_parts(progress, events, read_events)
-        while events.until is not None:
-            events = RowsOfEvents(events.until, self.part_size)
-            async with self._turn_of(imported):
-                await self._write_parts(progress, events, read_events)
+        tally, first = await self._write_part(progress, "", read_events)
+        while first is not None:
+            _, first = await self._write_part(progress, first, read_events)
         return progress.status, tally
 
-    async def _write_parts(
+    async def _write_part(
         self,
         progress: "_Progress",
-        events: RowsOfEvents,
+        first: str,
         read_events: Callable[[RowsOfEvents], Awaitable[EventTally]],
-    ) -> EventTally:
-        """Store the parts of a window that have room in ``events``; return the count of all its events."""
+    ) -> tuple[EventTally, str | None]:
+        """Store the part that begins with the envelope ``first``. Return the count of all events of the
+        window, and the first envelope of the next part (None: it was the last one)."""
         imported, window, search = progress.imported, progress.window, progress.search
         organization, backend = await self._open(imported)
-        listed, lines = await self._list_of(imported, window, backend)
-        if listed is not None:
-            # Earlier parts lack envelopes if the archive did not return it then.
-            progress.lacks_list |= not listed.is_read
-            listed = replace(listed, is_read=not progress.lacks_list)
-        tally = await read_events(events)
-        events.complete()
-        size = len(lines) // MIN_ROW + len(events.by_envelope)
-        parts = await _beside(size, partial(_rows_of_parts, lines, events, self.part_size))
-        for number, rows in enumerate(parts, start=1):
-            header = PartHeader(
-                import_=imported.name,
-                uid=imported.uid,
-                namespace=self.namespace,
-                organization=imported.organization,
-                origin=origin_of(organization.spec.base_url),
-                number=progress.number + 1,
-                previous=progress.last_part(),
-                sender=search.sender,
-                sent_from=utc_text(search.window.start),
-                sent_until=utc_text(search.window.end),
-                list_=listed,
-                before=progress.rows,
-                is_continued=events.until is not None or number < len(parts),
-                counts={},
-                csv_sha256="",
-                sealed_by=self.signer.public.id if self.signer is not None else None,
-            )
-            part = await _beside(len(rows), partial(make_part, header, rows))
-            location = await write_part(backend, _folder(imported), part, self.signer)
+        async with self._turn_of(imported, backend):
+            events = RowsOfEvents(first, self.part_size)
+            tally = await read_events(events)
+            events.complete()
+            async with self._ending(backend.location(_folder(imported))):
+                listed, lines = await self._list_of(imported, window, backend)
+                if listed is not None:
+                    # Earlier parts lack envelopes if the archive did not return it then.
+                    progress.lacks_list |= not listed.is_read
+                    listed = replace(listed, is_read=not progress.lacks_list)
+                size = len(lines) // MIN_ROW + len(events.by_envelope)
+                rows, following = await _beside(size, partial(rows_of_part, lines, events, self.part_size))
+                del lines, events
+                header = PartHeader(
+                    import_=imported.name,
+                    uid=imported.uid,
+                    namespace=self.namespace,
+                    organization=imported.organization,
+                    origin=origin_of(organization.spec.base_url),
+                    number=progress.number + 1,
+                    previous=progress.last_part(),
+                    sender=search.sender,
+                    sent_from=utc_text(search.window.start),
+                    sent_until=utc_text(search.window.end),
+                    list_=listed,
+                    before=progress.rows,
+                    is_continued=following is not None,
+                    counts={},
+                    csv_sha256="",
+                    sealed_by=self.signer.public.id if self.signer is not None else None,
+                )
+                part = await _beside(len(rows), partial(make_part, header, rows))
+                location = await write_part(backend, _folder(imported), part, self.signer)
             progress.add(part, location, len(rows), backend.location(_folder(imported)))
-        return tally
+        return tally, following
 
     async def _list_of(
         self, imported: Import, window: ImportWindow, backend: ArchiveBackend
@@ -207,13 +211,25 @@ class ImportReportWriter:
         return listed, content or b""
 
     @asynccontextmanager
-    async def _turn_of(self, imported: Import) -> AsyncIterator[None]:
+    async def _turn_of(self, imported: Import, backend: ArchiveBackend) -> AsyncIterator[None]:
         """Wait until the memory for a file of the report may be taken, and keep it within the context."""
-        turn = self._turns.get(imported.organization)
-        if turn is None:
-            turn = self._turns[imported.organization] = asyncio.Lock()
-        async with turn, self._slots.slot(imported.organization):
+        server = server_of(backend)
+        turns = self._turns.setdefault(server, FairSlots(1))
+        async with turns.slot(imported.organization), self._slots.slot(server):
             yield
+
+    @asynccontextmanager
+    async def _ending(self, location: str) -> AsyncIterator[None]:
+        """Give up an archive that is slow while others wait. Raises ``ArchiveUnavailable``."""
+        try:
+            async with self._slots.ending_after(self.hold_seconds):
+                yield
+        except OthersWait:
+            raise ArchiveUnavailable(
+                "ArchiveUnresponsive",
+                f"{location} was written or read too slowly, while the reports of other archives waited. "
+                "Check the server of the archive and the network; the report is tried again automatically.",
+            ) from None
 
     async def _open(self, imported: Import) -> tuple[Organization, ArchiveBackend]:
         """Return the Organization and its archive. Raises ``ArchiveError``, ``ApiError``."""
@@ -284,9 +300,3 @@ def _encoded_list(rows: Collection[ReportRow]) -> tuple[bytes, str]:
     """Return the list of a window and its SHA-256."""
     content = encode_list(rows)
     return content, hashlib.sha256(content).hexdigest()
-
-
-def _rows_of_parts(lines: bytes, events: RowsOfEvents, size: int) -> list[list[ReportRow]]:
-    """Return the rows of the parts of the envelopes that ``events`` are about, by the list of the window."""
-    listed = decode_list(lines, events.first, events.until)
-    return list(chunks(in_order(rows_at_the_end(listed, events.by_envelope)), size))

@@ -35,6 +35,7 @@ from controller.resync.event_starter import (
 )
 from controller.resync.import_progress import (
     MAX_MESSAGE,
+    RUNNING,
     EventTally,
     ImportHold,
     Search,
@@ -65,6 +66,7 @@ from counterfoil.archives.import_report.content import (
     RowsOfEvents,
     row_of_known,
     row_of_list,
+    size_of,
 )
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients
@@ -94,6 +96,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.imports import is_of_import, read_window_label
 from counterfoil.resources.naming import EnvelopeId, envelope_id
+from counterfoil.untrusted.fair_slots import FairSlots
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +116,16 @@ them, as they get no event; the report has the number of the others."""
 MAX_SAMPLES = 20
 """Maximum number of unfinished events of a window whose reasons are read."""
 
+LONG_LIST = 1024 * 1024
+"""Bytes of the list of a window up to which any number of Imports search at the same time."""
+
+LONG_LISTS = 2
+"""Maximum number of Imports with a longer list in memory. A list has up to 50,000 rows of 1,300 bytes."""
+
+LONG_LIST_SECONDS = 3600.0
+"""Time after which a search with a long list begins again if others wait for its memory. It is long enough to
+look up the events of all envelopes of a window that exist by then."""
+
 FAILURE_SECONDS = 60.0
 """Pause before a Sender is searched again after eSAW, the key or a ceiling stopped its search."""
 
@@ -131,6 +144,7 @@ class ImportBounds:
     quota: int = 100_000
     """EnvelopeEvents that the namespace may have, finished ones included. Of what others leave of it, Imports
     take half, and the other half is left to callbacks."""
+    long_list: int = LONG_LIST
 
 
 class _Interrupted(Exception):
@@ -180,6 +194,8 @@ class ImportRunner:
     """Searches whose list is not stored yet, by uid of the Import and id of the window."""
     _report_delays: dict[str, "_ReportDelay"] = field(default_factory=dict)
     """By uid of the Import."""
+    long_lists: FairSlots = field(default_factory=lambda: FairSlots(LONG_LISTS))
+    """Memory for long lists, by Organization."""
     _full: set[str] = field(default_factory=set)
     """Uids of the Imports that had no room for one more unfinished event."""
     _counted: set[str] = field(default_factory=set)
@@ -224,9 +240,15 @@ class ImportRunner:
     def _forget_others(self, unfinished: Iterable[Import]) -> None:
         """Drop the state of Imports that are complete or deleted."""
         uids, names = {each.uid for each in unfinished}, {each.name for each in unfinished}
-        for memory in (self._problems, self._memories, self._left, self._searched):
+        for memory in (self._problems, self._memories):
             for key in [each for each in memory if each[0] not in uids]:
                 del memory[key]
+        for kept in (self._left, self._searched):
+            for key, window in list(kept.items()):
+                # Such a window is searched again.
+                if key[0] not in uids or (window.is_long and self.long_lists.has_waiting):
+                    del kept[key]
+                    window.release()
         for uid in self._report_delays.keys() - uids:
             del self._report_delays[uid]
         for gone in self._counted - names:
@@ -254,17 +276,20 @@ class ImportRunner:
             window = self._searched.pop(key, None) or await self._search(imported, search)
             if window is None:
                 continue
-            newest = await self.newest(name)
-            if newest is None or newest.uid != imported.uid:
-                return
             try:
+                newest = await self.newest(name)
+                if newest is None or newest.uid != imported.uid:
+                    return
                 listed = await self.report_writer.with_list(
                     newest, search, window.rows.values(), window.unnamed
                 )
             except ArchiveError as problem:
                 self._searched[key] = window
-                self._delay_report(newest, problem)
+                self._delay_report(imported, problem)
                 continue
+            finally:
+                if key not in self._searched:
+                    window.release()
             self._report_delays.pop(imported.uid, None)
             await self._store(newest, after_search(newest, search, window.count, self.clock.now(), listed))
 
@@ -381,6 +406,12 @@ class ImportRunner:
     def memory_of(self, imported: Import, sender: str) -> ListMemory:
         """Return the conclusions from eSAW's lists of a Sender."""
         return self._memories[imported.uid, sender]
+
+    async def say(self, imported: Import, hold: ImportHold) -> None:
+        """Store why a search waits or continues. Raises ``ApiError``."""
+        newest = await self.newest(imported.name)
+        if newest is not None and newest.uid == imported.uid:
+            await self._store(newest, concluded(newest, hold, is_waiting=False, now=self.clock.now()))
 
     def created(self, imported: Import) -> None:
         """Count one more event of an Import."""
@@ -558,6 +589,13 @@ class ImportRunner:
         return None
 
 
+_WAITS = ImportHold(
+    "ImportRunning",
+    f"{LONG_LISTS} other Organizations search windows with very many envelopes. The Import continues "
+    "automatically after one of them.",
+)
+
+
 class _ReportDelay(NamedTuple):
     """Why a file of the report was not stored. It counts until one is."""
 
@@ -596,13 +634,44 @@ class _WindowSearch:
     _read: float = float("-inf")
     """When the Import was read, by the clock that is never set."""
     _full_since: float | None = None
+    _size: int = 0
+    """Bytes of the rows."""
+    _long_since: float | None = None
+    """When the search got memory for a long list, by the clock that is never set; None: it has none."""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it has memory for a long list."""
+        return self._long_since is not None
+
+    def release(self) -> None:
+        """Return the memory for a long list. The window is stored, or is searched again."""
+        if self._long_since is not None:
+            self._long_since = None
+            self.runner.long_lists.release(self.organization.name)
 
     def resume(self, left: "_WindowSearch") -> None:
         """Continue the search of the same window that was left without room."""
         self.count, self.counted, self.rows = left.count, left.counted, left.rows
-        self._rows_without_id = left._rows_without_id
+        self._rows_without_id, self._size = left._rows_without_id, left._size
+        self._long_since, left._long_since = left._long_since, None
 
     async def run(self) -> None:
+        """
+        Search, and keep the memory for a long list while the list can be used. Raises as ``_run``.
+        """
+        is_kept = False
+        try:
+            await self._run()
+            is_kept = True
+        except _Full:
+            is_kept = True
+            raise
+        finally:
+            if not is_kept:
+                self.release()
+
+    async def _run(self) -> None:
         """
         Let each listed envelope have an event, or only count them in a dry run.
 
@@ -645,13 +714,36 @@ class _WindowSearch:
                 count.add_event(is_created=origin is Origin.IMPORT)
                 count.add(status)
                 self._add_row(envelope, status, ReportOutcome.STARTED)
+                await self._bound_memory()
+
+    async def _bound_memory(self) -> None:
+        """Wait for the memory for a long list; leave it to others after its time. Raises ``_Interrupted``,
+        ``ApiError``."""
+        runner = self.runner
+        if self._long_since is None:
+            if self._size <= runner.bounds.long_list:
+                return
+            if not runner.long_lists.take(self.organization.name):
+                await runner.say(self.imported, _WAITS)
+                await runner.long_lists.wait(self.organization.name)
+                self._long_since = runner.clock.monotonic()
+                await runner.say(self.imported, RUNNING)
+            self._long_since = runner.clock.monotonic()
+        has_ended = runner.clock.monotonic() - self._long_since >= LONG_LIST_SECONDS
+        if has_ended and runner.long_lists.has_waiting:
+            raise _Interrupted
 
     def _add_row(
         self, envelope: str, status: EnvelopeStatus, outcome: ReportOutcome, reason: str = ""
     ) -> None:
         """Add an envelope to the list for the report. A dry run has none."""
         if not self.imported.spec.dry_run:
-            self.rows[envelope] = new_row(self.search, envelope, status, outcome, reason)
+            self._put_row(new_row(self.search, envelope, status, outcome, reason))
+
+    def _put_row(self, row: ReportRow) -> None:
+        before = self.rows.get(row.envelope_id)
+        self._size += size_of(row) - (size_of(before) if before is not None else 0)
+        self.rows[row.envelope_id] = row
 
     def _add_without_id(self, text: str, status: EnvelopeStatus) -> None:
         """Add an id that is no GUID to the list for the report, if that has room for it."""
@@ -715,7 +807,7 @@ class _WindowSearch:
         """Add an envelope that had an event before to the list for the report."""
         self._add_row(envelope, status, ReportOutcome.KNOWN)
         if event is not None and envelope in self.rows:
-            self.rows[envelope] = row_of_list(row_of_known(self.rows[envelope], event))
+            self._put_row(row_of_list(row_of_known(self.rows[envelope], event)))
 
     def _is_own(self, started: Started) -> bool:
         label = read_window_label(_window_of(started))
@@ -746,6 +838,7 @@ class _WindowSearch:
 
         Raises ``_Interrupted``, ``ApiError``.
         """
+        await self._bound_memory()
         runner, now = self.runner, self.runner.clock.monotonic()
         if now - self._read >= ROOM_SECONDS:
             newest = await runner.newest(self.imported.name)

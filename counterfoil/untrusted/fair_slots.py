@@ -9,6 +9,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
+
+CHECK_SECONDS: Final = 1.0
+"""Interval between two looks whether others wait by then."""
+
+
+class OthersWait(Exception):
+    """A slot was held for its longest time, and others wait for one."""
 
 
 class FairSlots:
@@ -35,6 +43,30 @@ class FairSlots:
             yield
         finally:
             self.release(owner)
+
+    @asynccontextmanager
+    async def ending_after(self, seconds: float) -> AsyncIterator[None]:
+        """End the context once it has lasted for ``seconds`` and somebody waits for a slot. Raises
+        ``OthersWait``."""
+        loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
+        timers: list[asyncio.TimerHandle] = []
+
+        def check() -> None:
+            if self.has_waiting:
+                limit.reschedule(loop.time())
+            else:
+                timers[:] = [loop.call_later(CHECK_SECONDS, check)]
+
+        timers.append(loop.call_later(seconds, check))
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise OthersWait from None
+        finally:
+            timers[0].cancel()
 
     def take(self, owner: str) -> bool:
         """Take a slot that nobody waits for; False if there is none. The caller releases it."""

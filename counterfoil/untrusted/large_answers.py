@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from typing import Final
 from weakref import WeakValueDictionary
 
-from counterfoil.untrusted.fair_slots import FairSlots
+from counterfoil.untrusted.fair_slots import FairSlots, OthersWait
 
 SMALL_BYTES: Final = 256 * 1024
 """Maximum bytes of an answer without a slot: one read of the event loop."""
@@ -24,9 +24,6 @@ SLOTS: Final = 3
 
 HOLD_SECONDS: Final = 30.0
 """Time after which an answer is given up if others wait for its slot."""
-
-CHECK_SECONDS: Final = 1.0
-"""Interval between two looks whether others wait by then."""
 
 
 class AnswerTooSlow(Exception):
@@ -73,25 +70,11 @@ class LargeAnswers:
     @asynccontextmanager
     async def _ending(self) -> AsyncIterator[None]:
         """End the context once it has lasted for ``HOLD_SECONDS`` and another owner waits for a slot."""
-        loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
-        timers: list[asyncio.TimerHandle] = []
-
-        def check() -> None:
-            if self._slots.has_waiting:
-                limit.reschedule(loop.time())
-            else:
-                timers[:] = [loop.call_later(CHECK_SECONDS, check)]
-
-        timers.append(loop.call_later(self._hold_seconds, check))
         try:
-            async with limit:
+            async with self._slots.ending_after(self._hold_seconds):
                 yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
+        except OthersWait:
             raise AnswerTooSlow from None
-        finally:
-            timers[0].cancel()
 
 
 LARGE_ANSWERS: Final = LargeAnswers()

@@ -63,7 +63,6 @@ LOOPS_WITHOUT_TRY = {
     "webhook/console/events/bulk.py": {"sorted(done)[:self.limits.bulk_organizations]"},
     # The parts of one object, or of one question about it.
     "controller/access/archive_root.py": {"manifests"},
-    "controller/resync/import_report_writer.py": {"enumerate(parts, start=1)"},
     "counterfoil/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
     "controller/reconcile/phases/clean.py": {"event.status.documents"},
     "controller/resync/envelope_search.py": {

@@ -12,7 +12,8 @@ the Import, a part by our seal (rule 13).
 
 import hashlib
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -217,15 +218,14 @@ def encode_list(rows: Iterable[ReportRow]) -> bytes:
     return _encoder.encode_lines(in_order(rows))
 
 
-def decode_list(lines: bytes, first: str = "", until: str | None = None) -> list[ReportRow]:
-    """Read the envelopes in the list of a window, those from ``first`` to before ``until`` (None: to the
+def decode_list(lines: bytes, first: str = "", until: str | None = None) -> Iterator[ReportRow]:
+    """Yield the envelopes in the list of a window, those from ``first`` to before ``until`` (None: to the
     end). Raises ``PartDamaged``."""
     try:
-        return [
-            row
-            for line in io.BytesIO(lines)
-            if (row := _rows.decode(line)).envelope_id >= first and (until is None or row.envelope_id < until)
-        ]
+        for line in io.BytesIO(lines):
+            row = _rows.decode(line)
+            if row.envelope_id >= first and (until is None or row.envelope_id < until):
+                yield row
     except JSON_ERRORS as error:
         raise PartDamaged(str(error)[:300]) from error
 
@@ -236,6 +236,11 @@ def row_of_list(row: ReportRow) -> ReportRow:
     if len(_encoder.encode(row)) > MAX_LISTED_ROW:
         row = replace(row, manifest="")
     return replace(row, folder="") if len(_encoder.encode(row)) > MAX_LISTED_ROW else row
+
+
+def size_of(row: ReportRow) -> int:
+    """Return the bytes of a row as JSON."""
+    return len(_encoder.encode(row))
 
 
 class RowsOfEvents:
@@ -301,24 +306,43 @@ def in_order(rows: Iterable[ReportRow]) -> list[ReportRow]:
     return sorted(rows, key=lambda row: (row.envelope_id, row.outcome, row.status))
 
 
-def rows_at_the_end(listed: Collection[ReportRow], ended: Mapping[str, ReportRow]) -> list[ReportRow]:
+def rows_at_the_end(listed: Iterable[ReportRow], ended: Mapping[str, ReportRow]) -> Iterator[ReportRow]:
     """
-    Return the rows of a part: the ``listed`` envelopes, each with the end of its event.
+    Yield the rows of the ``listed`` envelopes in their order, each with the end of its event.
 
     ``ended`` has the rows of the events that the Import has in the window, by envelope. An event can get the
     label of the window after its envelope was listed as known: it counts, so its end does.
     """
-    rows = list[ReportRow]()
+    left = deque(sorted(ended))
     for row in listed:
+        while left and left[0] <= row.envelope_id:
+            if (envelope := left.popleft()) != row.envelope_id:
+                yield ended[envelope]
         if (end := ended.get(row.envelope_id)) is not None:
             # What eSAW listed; the event has what eSAW said about the envelope later.
-            rows.append(replace(end, status=row.status))
+            yield replace(end, status=row.status)
         elif row.outcome is ReportOutcome.STARTED:
-            rows.append(replace(row, outcome=ReportOutcome.VANISHED, reason=EVENT_MISSING))
+            yield replace(row, outcome=ReportOutcome.VANISHED, reason=EVENT_MISSING)
         else:
-            rows.append(row)
-    known = {row.envelope_id for row in listed}
-    return rows + [row for envelope, row in ended.items() if envelope not in known]
+            yield row
+    yield from (ended[envelope] for envelope in left)
+
+
+def rows_of_part(lines: bytes, events: RowsOfEvents, size: int) -> tuple[list[ReportRow], str | None]:
+    """
+    Return the rows of the part that begins with the first envelope of ``events``, and the first envelope of
+    the next part (None: it is the last one).
+
+    ``lines`` is the list of the window. A part has ``size`` bytes at most, or one row; only its rows are in
+    memory. Raises ``PartDamaged``.
+    """
+    rows, taken = list[ReportRow](), 0
+    for row in rows_at_the_end(decode_list(lines, events.first, events.until), events.by_envelope):
+        taken += len(_encoder.encode(row))
+        if rows and taken > size:
+            return rows, row.envelope_id
+        rows.append(row)
+    return rows, events.until
 
 
 def row_of_ended(row: ReportRow, event: EnvelopeEvent) -> ReportRow:

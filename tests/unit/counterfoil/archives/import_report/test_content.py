@@ -62,7 +62,7 @@ def test_an_id_with_odd_characters_is_in_both_files_and_becomes_no_formula(envel
     row = a_row(envelope, ReportOutcome.REFUSED)
     part = a_part(row)
     assert read_part(part.lines)[1] == [row]
-    assert decode_list(encode_list([row])) == [row]
+    assert [*decode_list(encode_list([row]))] == [row]
     # One header and one row, with any id.
     (head, cells) = csv.reader(io.StringIO(part.csv.decode("utf-8-sig"), newline=""))
     assert head[0] == "envelopeID"
@@ -149,12 +149,12 @@ def test_an_envelope_whose_event_is_gone_has_vanished() -> None:
 
 def test_an_envelope_that_was_listed_as_known_and_has_an_event_of_the_window_is_in_one_row() -> None:
     end = row_of_ended(a_row(), an_event().archived().build())
-    assert rows_at_the_end([a_row(outcome=ReportOutcome.KNOWN)], {ENVELOPE: end}) == [end]
+    assert [*rows_at_the_end([a_row(outcome=ReportOutcome.KNOWN)], {ENVELOPE: end})] == [end]
 
 
 def test_without_the_list_a_part_has_the_events() -> None:
     end = row_of_ended(a_row(), an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus").build())
-    assert rows_at_the_end([], {ENVELOPE: end}) == [end]
+    assert [*rows_at_the_end([], {ENVELOPE: end})] == [end]
 
 
 def test_a_row_has_the_status_that_esaw_listed() -> None:
@@ -174,7 +174,7 @@ def test_what_is_no_part_is_refused(content: bytes) -> None:
 @pytest.mark.parametrize("content", [b"{}", b"x", b'{"envelopeID": 1}'])
 def test_what_is_no_list_is_refused(content: bytes) -> None:
     with pytest.raises(PartDamaged):
-        decode_list(content)
+        list(decode_list(content))
 
 
 def archived(number: int, length: int = 100) -> ReportRow:
@@ -249,5 +249,5 @@ def test_events_that_have_room_need_one_pass() -> None:
 def test_the_envelopes_of_a_list_are_read_by_their_ids() -> None:
     rows = [a_row(numbered(each)) for each in range(5)]
     lines = encode_list(rows)
-    assert decode_list(lines, numbered(1), numbered(3)) == rows[1:3]
-    assert decode_list(lines, numbered(3)) == rows[3:]
+    assert [*decode_list(lines, numbered(1), numbered(3))] == rows[1:3]
+    assert [*decode_list(lines, numbered(3))] == rows[3:]
