@@ -266,7 +266,7 @@ class Scene:
         self.signer: ManifestSigner | None = None
         self.anchors = NO_ANCHORS
         self.sibling_events: list[EnvelopeEvent] = []
-        self.file_lists = FileListCeiling()
+        self.file_lists = FileListCeiling(lambda name: None)
 
     def context(self, event: EnvelopeEvent) -> ReconcileContext:
         return ReconcileContext(

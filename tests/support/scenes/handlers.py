@@ -22,7 +22,7 @@ from controller.resync.statistics import EventStatistics
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from controller.watch.reflector import Reflector
-from controller.worker import Worker
+from controller.worker import Worker, read_event
 from counterfoil.esaw.client import EsawClients
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Resource, Sender
 from tests.support.fakes.leases import held_shards
@@ -133,6 +133,7 @@ class HandlersScene(ControllerParts):
             clock=self.clock,
             on_failed=(lambda event, began: self.failed.append((event.name, began)),),
             on_ended=lambda event: None,
+            read=partial(read_event, self.kube),
         )
         self.cache.add_handler(EnvelopeEvent, event_load.event_changed)
         self.cache.add_handler(EnvelopeEvent, handlers.event_changed)

@@ -1,17 +1,20 @@
 """Lists of files of one Organization have a ceiling; no order of events exceeds it or stops them all."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import product
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
+from controller.cache import EventStore
 from controller.file_list_ceiling import (
     CEILING_PAUSE,
     FILE_LIST_CEILING,
     FREE_BYTES,
+    MAX_DUE_AT_ONCE,
     MAX_LISTS_BYTES,
-    FileListCeiling,
     OrganizationLists,
 )
 from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind, Phase, stored_size
@@ -63,6 +66,9 @@ LISTS: dict[str, dict[str, int]] = {"none": {}, "one": {"b": LONG}, "full": {"b"
         (LISTS["one"], {"a": LONG, "c": LONG}, LONG, True),
         (LISTS["one"], {"c": LONG, "a": LONG}, LONG, False),
         (LISTS["one"], {"c": LONG}, LONG, False),
+        # A list that fits passes a larger one that would find no room if those that passed it had ended.
+        ({"b": HALF, "c": HALF - LONG}, {"d": HALF}, LONG, True),
+        ({"b": HALF, "c": HALF - LONG}, {"d": HALF}, LONG + 1, False),
         # An event with a list never waits, unless the list grows beyond the ceiling.
         ({"b": HALF, "a": HALF, "c": HALF}, {"c": 0}, HALF, True),
         ({"b": HALF, "a": LONG}, {"c": 0}, HALF, True),
@@ -89,6 +95,7 @@ def test_events_of_any_sizes_in_any_order_stay_below_the_ceiling_and_all_end(siz
         for step in steps:
             advance(lists, left, str(step))
             assert lists.total == sum(lists.kept.values())
+            assert lists.passed_total == sum(lists.kept[each] for each in lists.passed)
             assert lists.total <= MAX_LISTS_BYTES or len(lists.kept) == 1
         for _ in range(len(left)):
             for each in list(left):
@@ -96,6 +103,30 @@ def test_events_of_any_sizes_in_any_order_stay_below_the_ceiling_and_all_end(siz
                     advance(lists, left, each)
                     advance(lists, left, each)
         assert left == {}
+
+
+@pytest.mark.parametrize("size", [LONG, HALF, MAX_LISTS_BYTES, MAX_LISTS_BYTES + 1])
+@pytest.mark.parametrize("overlap", [1, 2, 5])
+def test_no_flow_of_small_lists_keeps_room_from_a_larger_one_permanently(size: int, overlap: int) -> None:
+    """Small events come all the time, and each ends only after others have come."""
+    lists = OrganizationLists()
+    for old in ("x", "y"):
+        assert lists.take(old, HALF - LONG)
+    assert lists.take("first", size) is (size <= 2 * LONG)
+    running: list[str] = []
+    for number in range(40):
+        if number in (10, 20):
+            lists.keep("x" if number == 10 else "y", 0)
+        if is_taken := lists.take(f"small-{number}", LONG):
+            running.append(f"small-{number}")
+        if running and (not is_taken or len(running) > overlap):
+            lists.keep(running.pop(0), 0)
+        if lists.may_continue("first"):
+            assert lists.take("first", size)
+            lists.waiting.pop("first")
+        if number == 9:
+            assert size <= 2 * LONG or lists.passed, "the small ones continue while nothing else ends"
+    assert "first" in lists.kept
 
 
 def advance(lists: OrganizationLists, left: dict[str, int], event: str) -> None:
@@ -106,89 +137,218 @@ def advance(lists: OrganizationLists, left: dict[str, int], event: str) -> None:
     if event in lists.kept or size <= FREE_BYTES:
         lists.keep(event, 0)
         del left[event]
-    elif lists.has_room(event, size):
-        lists.keep(event, size)
+    elif lists.take(event, size):
         lists.waiting.pop(event, None)
-    else:
-        lists.waiting.setdefault(event, size)
 
 
 def test_one_organization_takes_no_room_of_another() -> None:
-    ceiling, other = FileListCeiling(), an_event().build()
-    fill(ceiling)
-    assert not ceiling.take(numbered(99), some_files(2000))
+    store, other = EventStore(), an_event().build()
+    fill(store)
+    assert not store.file_lists.take(known(store, 99), some_files(2000))
     organization = an_organization(name="other")
     raw = other.to_dict()
     raw["spec"]["organizationRef"]["name"] = organization.name
-    assert ceiling.take(EnvelopeEvent.parse(raw), some_files(2000))
+    store.put(EnvelopeEvent.parse(raw))
+    assert store.file_lists.take(EnvelopeEvent.parse(raw), some_files(2000))
+    assert store.file_lists.kept_bytes("other") > 0
 
 
-def fill(ceiling: FileListCeiling) -> list[EnvelopeEvent]:
-    """Let events keep lists of 2,000 files until one has to wait; return them."""
+def known(store: EventStore, number: int) -> EnvelopeEvent:
+    """Return an event that the store has."""
+    store.put(event := numbered(number))
+    return event
+
+
+def fill(store: EventStore, count: int = 2000) -> list[EnvelopeEvent]:
+    """Let events keep lists of this number of files until one has to wait; return them."""
     events: list[EnvelopeEvent] = []
-    while ceiling.take(event := numbered(len(events)), some_files(2000)):
+    while store.file_lists.take(event := known(store, len(events)), some_files(count)):
         events.append(event)
-        ceiling.observe(with_files(event, 2000))
+        store.put(with_files(event, count))
         assert len(events) < MAX_LISTS_BYTES
-    ceiling.forget(event)
-    assert ceiling.kept_bytes("acme") <= MAX_LISTS_BYTES
+    store.remove(event.name)
+    assert store.file_lists.kept_bytes("acme") <= MAX_LISTS_BYTES
     return events
 
 
 def test_a_list_counts_from_the_moment_in_which_its_event_may_store_it() -> None:
-    ceiling, files = FileListCeiling(), some_files(2000)
-    assert ceiling.take(numbered(1), files)
-    assert ceiling.kept_bytes("acme") == stored_size(files)
-    ceiling.observe(with_files(numbered(1), 2000))
-    assert ceiling.kept_bytes("acme") == stored_size(files)
+    store, files = EventStore(), some_files(2000)
+    assert store.file_lists.take(known(store, 1), files)
+    assert store.file_lists.kept_bytes("acme") == stored_size(files)
+    store.put(with_files(numbered(1), 2000))
+    assert store.file_lists.kept_bytes("acme") == stored_size(files)
+
+
+def recreated(event: EnvelopeEvent) -> EnvelopeEvent:
+    metadata = replace(event.metadata, uid="another", resource_version="50")
+    return replace(event, metadata=metadata)
+
+
+def test_nothing_is_counted_of_an_event_that_the_store_does_not_have() -> None:
+    """Each order of four steps of a run and of the watch, over two events, one of them deleted in its run."""
+    old, other = numbered(1), numbered(2)
+    small, large = some_files(40), some_files(200)
+    steps: tuple[Callable[[EventStore], object], ...] = (
+        lambda store: store.put(old),
+        lambda store: store.remove(old.name),
+        lambda store: store.put(recreated(old)),
+        lambda store: store.file_lists.take(old, small),
+        lambda store: store.file_lists.take(old, large),
+        lambda store: store.put(moved(old, Phase.COLLECTING, FILE_LIST_CEILING)),
+        lambda store: store.file_lists.take(known(store, 2), small),
+        lambda store: store.remove(other.name),
+    )
+    for order in product(steps, repeat=4):
+        store = EventStore()
+        lists = store.file_lists.by_organization["acme"]
+        lists.keep("full", MAX_LISTS_BYTES - 3 * stored_size(small))
+        for step in order:
+            step(store)
+            assert {*lists.kept, *lists.waiting, *lists.passed} <= {"full", *(each.name for each in store)}
+            assert lists.total == sum(lists.kept.values())
+        for each in (old, other):
+            store.remove(each.name)
+        assert (list(lists.kept), lists.waiting, lists.passed) == (["full"], {}, set())
+
+
+def test_an_event_that_was_deleted_in_its_run_takes_no_room_from_others() -> None:
+    store, deleted = EventStore(), numbered(99)
+    events = fill(store)
+    assert store.file_lists.take(deleted, some_files(2000))
+    for each in events:
+        store.remove(each.name)
+    assert store.file_lists.kept_bytes("acme") == 0
+    for number in (1, 2):
+        assert store.file_lists.take(known(store, number), some_files(2000))
 
 
 @pytest.mark.parametrize(
-    ("count", "reason", "is_counted"),
+    ("phase", "reason"),
     [
-        (16, None, False),
-        (2000, None, True),
-        (2000, "CleanupDelayed", False),
-        (2000, "LateFilesPending", True),
+        (Phase.AWAITING_CONSENT, "TokenRejected"),
+        (Phase.ARCHIVING, "SenderSuspended"),
+        (Phase.VALIDATING, "EnvelopeUnfinished"),
     ],
 )
-def test_long_lists_count_except_of_an_archived_event_whose_delete_an_administrator_delayed(
-    count: int, reason: str | None, *, is_counted: bool
+def test_a_list_that_fits_passes_a_larger_one_that_waits_for_events_of_a_person(
+    phase: Phase, reason: str
 ) -> None:
-    ceiling = FileListCeiling()
-    ceiling.observe(with_files(numbered(1), count, reason))
-    assert bool(ceiling.kept_bytes("acme")) is is_counted
-    ceiling.forget(numbered(1))
-    assert ceiling.kept_bytes("acme") == 0
+    store, parked = EventStore(), some_files(400)
+    for number in range(92):
+        event = known(store, number)
+        assert store.file_lists.take(event, parked)
+        store.put(moved(event, phase, reason, documents=parked))
+    large = known(store, 98)
+    assert not store.file_lists.take(large, some_files(2000))
+    store.put(moved(large, Phase.COLLECTING, FILE_LIST_CEILING))
+    assert store.file_lists.take(known(store, 99), some_files(40))
+
+
+def test_a_waiting_event_that_fits_is_tried_before_a_larger_one() -> None:
+    store = EventStore()
+    first, *_ = fill(store)
+    for number, count in ((97, 3000), (98, 1500), (99, 2000)):
+        event = known(store, number)
+        assert not store.file_lists.take(event, some_files(count))
+        store.put(moved(event, Phase.COLLECTING, FILE_LIST_CEILING))
+    assert store.file_lists.next_events("acme") == ()
+    store.remove(first.name)
+    assert store.file_lists.next_events("acme") == (numbered(98).name,)
+    assert store.file_lists.must_wait(numbered(97))
+
+
+def test_an_event_whose_list_is_not_known_yet_asks_once_after_its_pause() -> None:
+    """After a start, the statuses tell only that events wait."""
+    store = EventStore()
+    fill(store)
+    first, second = numbered(97), numbered(98)
+    for each in (first, second):
+        store.put(moved(each, Phase.COLLECTING, FILE_LIST_CEILING))
+    assert store.file_lists.next_events("acme") == (first.name,)
+    assert not store.file_lists.must_wait(second)
+    assert not store.file_lists.may_continue(second), "it is not due at once"
+
+
+def test_a_change_makes_only_a_few_of_many_waiting_events_due() -> None:
+    store = EventStore()
+    first, *_ = fill(store)
+    for number in range(2 * MAX_DUE_AT_ONCE):
+        store.file_lists.take(event := known(store, 1000 + number), some_files(2000))
+        store.put(moved(event, Phase.COLLECTING, FILE_LIST_CEILING))
+    store.remove(first.name)
+    assert len(store.file_lists.next_events("acme")) == 1
+
+
+def test_an_event_that_waits_for_a_person_is_named_before_larger_ones() -> None:
+    store = EventStore()
+    assert store.file_lists.largest("acme") is None
+    for number, count, reason in (
+        (1, 500, "EsawFailing"),
+        (2, 100, "TokenRejected"),
+        (3, 200, "TokenRejected"),
+    ):
+        store.put(with_files(numbered(number), count, reason))
+    largest = store.file_lists.largest("acme")
+    assert largest is not None
+    assert largest.name == numbered(3).name
+
+
+@pytest.mark.parametrize(
+    ("count", "phase", "is_archived", "is_counted"),
+    [
+        (16, Phase.ARCHIVING, False, False),
+        (2000, Phase.ARCHIVING, False, True),
+        (2000, Phase.AWAITING_CONSENT, False, True),
+        (2000, Phase.AWAITING_CONSENT, True, False),
+        (2000, Phase.CLEANING, True, False),
+    ],
+)
+def test_each_long_list_in_memory_counts_and_an_archived_event_has_none(
+    count: int, phase: Phase, *, is_archived: bool, is_counted: bool
+) -> None:
+    """``spec.cleanup.after`` may keep archived events for a year."""
+    store, builder = EventStore(), an_event(str(UUID(int=1)))
+    event = (builder.archived() if is_archived else builder).build()
+    store.put(moved(event, phase, "TokenRejected", documents=some_files(count)))
+    kept = store.get(event.name)
+    assert kept is not None
+    assert len(kept.status.documents) == (0 if is_archived else count)
+    assert store.is_complete(event.name) is not is_archived
+    assert bool(store.file_lists.kept_bytes("acme")) is is_counted
+    store.remove(event.name)
+    assert store.file_lists.kept_bytes("acme") == 0
+    assert store.is_complete(event.name)
 
 
 def test_events_that_ended_leave_nothing_in_memory() -> None:
-    ceiling = FileListCeiling()
-    for each in fill(ceiling):
-        ceiling.forget(each)
-    assert ceiling == FileListCeiling()
+    store = EventStore()
+    for each in fill(store):
+        store.remove(each.name)
+    assert not store.file_lists.by_organization
 
 
 def test_nothing_is_asked_for_an_event_that_would_wait_again() -> None:
-    ceiling, waiting = FileListCeiling(), numbered(99)
-    first, *_ = fill(ceiling)
-    assert not ceiling.must_wait(waiting)
-    assert not ceiling.take(waiting, some_files(2000))
-    ceiling.observe(moved(waiting, Phase.COLLECTING, FILE_LIST_CEILING))
-    assert ceiling.must_wait(waiting)
-    ceiling.forget(first)
-    assert not ceiling.must_wait(waiting)
+    store = EventStore()
+    first, *_ = fill(store)
+    waiting = known(store, 99)
+    assert not store.file_lists.must_wait(waiting)
+    assert not store.file_lists.take(waiting, some_files(2000))
+    store.put(moved(waiting, Phase.COLLECTING, FILE_LIST_CEILING))
+    assert store.file_lists.must_wait(waiting)
+    store.remove(first.name)
+    assert not store.file_lists.must_wait(waiting)
 
 
 async def test_an_event_that_waits_for_room_runs_when_another_one_ends() -> None:
     scene, held = HandlersScene(), numbered(99)
     scene.observe(an_organization())
     lists = scene.cache.events.file_lists
-    events = [with_files(each, 2000, "EsawFailing") for each in fill(FileListCeiling())]
+    events = [with_files(each, 2000, "EsawFailing") for each in fill(EventStore())]
     later = NOON + CEILING_PAUSE
     for number, each in enumerate(events):
         events[number] = moved(each, Phase.ARCHIVING, "EsawFailing", next_attempt_time=later)
     scene.observe(*events)
+    scene.cache.events.put(held)
     assert not lists.take(held, some_files(2000))
     async with scene.running():
         scene.observe(moved(held, Phase.COLLECTING, FILE_LIST_CEILING, next_attempt_time=later))
@@ -202,7 +362,8 @@ async def test_an_event_that_waits_for_room_runs_when_another_one_ends() -> None
 async def test_an_event_that_waits_for_room_runs_at_its_stored_time() -> None:
     scene, held = HandlersScene(), numbered(99)
     scene.observe(an_organization())
-    fill(scene.cache.events.file_lists)
+    fill(scene.cache.events)
+    scene.cache.events.put(held)
     assert not scene.cache.events.file_lists.take(held, some_files(2000))
     async with scene.running():
         later = NOON + CEILING_PAUSE

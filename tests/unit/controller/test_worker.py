@@ -1,5 +1,6 @@
 """A worker whose run could not be stored: the event stays known and is queued again."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -8,8 +9,10 @@ from unittest.mock import AsyncMock
 import pytest
 from msgspec.structs import replace
 
-from controller.worker import Worker
+from controller.worker import Worker, read_event
 from counterfoil.kube.errors import api_error
+from counterfoil.resources import EnvelopeEvent
+from tests.support.builders import EventBuilder, an_event
 from tests.support.scenes.reconciler import ReconcilerScene
 
 
@@ -34,6 +37,7 @@ async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(tmp_pat
         scene.clock,
         on_failed=(),
         on_ended=lambda event: None,
+        read=partial(read_event, scene.kube),
     )
     await worker.reconcile(scene.event.name)
     assert scene.cache.events.get(scene.event.name) is not None
@@ -71,6 +75,47 @@ async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
         scene.clock,
         on_failed=(),
         on_ended=lambda event: None,
+        read=partial(read_event, scene.kube),
     )
     await worker.reconcile(waiting.name)
     assert found == checked
+
+
+def an_archived_event_with_a_long_list() -> EventBuilder:
+    return an_event().archived(*[f"{'x' * 200}-{each}" for each in range(100)])
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+async def test_a_run_of_an_event_that_is_kept_without_its_files_reads_them_first(
+    tmp_path: Path, *, is_changed: bool
+) -> None:
+    """Else it would take the archived files for unknown ones."""
+    scene = ReconcilerScene(tmp_path, an_archived_event_with_a_long_list())
+    scene.cache.update(scene.newest())
+    assert not scene.cache.events.is_complete(scene.event.name)
+    if is_changed:
+        scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"message": "changed"}})
+    reconciler, queued = SimpleNamespace(reconcile=AsyncMock(return_value=scene.newest())), list[str]()
+    queue = SimpleNamespace(
+        run_began=lambda name: None,
+        run_ended=lambda event: None,
+        enqueue_after=lambda name, seconds: queued.append(name),
+    )
+    worker = Worker(
+        scene.cache,
+        cast("Any", queue),
+        cast("Any", reconciler),
+        cast("Any", SimpleNamespace()),
+        scene.clock,
+        on_failed=(),
+        on_ended=lambda event: None,
+        read=partial(read_event, scene.kube),
+    )
+    await worker.reconcile(scene.event.name)
+    assert queued == [scene.event.name]
+    if is_changed:
+        reconciler.reconcile.assert_not_awaited()
+        await worker.reconcile(scene.event.name)
+    (run,) = reconciler.reconcile.await_args.args
+    assert run == scene.newest()
+    assert len(run.status.documents) == 100

@@ -724,19 +724,26 @@ async def test_an_event_that_waits_for_room_spends_no_attempt_and_continues_when
     scene: ReconcilerScene,
 ) -> None:
     scene.envelope.contents |= {f"file-{each}": b"%PDF-more" for each in range(100, 160)}
-    file_lists = scene.cache.events.file_lists
+    events = scene.cache.events
+    scene.cache.update(scene.newest())
     names = [f"{'x' * 200}-{each}" for each in range(2000)]
-    others = [an_event(str(UUID(int=each))).archived(*names).build() for each in range(10)]
-    for each in others:
-        file_lists.observe(each)
+    listed = an_event().archived(*names).build().status.documents
+    for number in range(10):
+        builder = an_event(str(UUID(int=number))).in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
+        events.put(builder.status(documents=listed).build())
     waiting = await scene.reconcile(2)
     assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "FileListCeiling")
     assert (waiting.status.attempts, waiting.status.phase_start_time) == (0, None)
     assert waiting.status.documents == ()
     assert truth(waiting, "Stalled") == ("False", "NotStalled")
     assert waiting.status.next_attempt_time == scene.clock.now() + CEILING_PAUSE
-    for each in others:
-        file_lists.forget(each)
+    message = waiting.status.message or ""
+    assert (
+        f"EnvelopeEvent/{an_event(str(UUID(int=0))).build().name} (AwaitingConsent/TokenRejected)" in message
+    )
+    assert "waits for a person" in message
+    for number in range(10):
+        events.remove(an_event(str(UUID(int=number))).build().name)
     after = await scene.reconcile()
     assert (after.status.phase, len(after.status.documents)) == (Phase.SUCCEEDED, 62)
 

@@ -28,6 +28,8 @@ from counterfoil.resources import (
     AttemptOutcome,
     EnvelopeEvent,
     EventNotice,
+    FiledDocument,
+    FileKind,
     LastRequest,
     NoticeState,
     Organization,
@@ -38,7 +40,10 @@ from counterfoil.resources import (
     Sender,
     find_condition,
     is_condition_true,
+    stored_size,
+    with_condition,
 )
+from counterfoil.resources.envelopeevent import MAX_UNARCHIVED_BYTES
 from counterfoil.resources.request import REQUEST_ID_ANNOTATION, request_changes
 from tests.support.builders import NOON, AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -234,6 +239,25 @@ async def test_skip_gives_up_on_purpose(phase: Phase) -> None:
     assert (ready.status, ready.reason) == ("True", "SkippedByRequest"), "nothing is left to do"
     assert not is_condition_true(after.status.conditions, "Stalled")
     assert [reason for reason, _ in scene.recorded()] == ["SkippedByRequest"]
+
+
+async def test_a_skipped_event_keeps_few_files_that_are_not_archived() -> None:
+    files = tuple(
+        FiledDocument(file_id=str(each), kind=FileKind.DOCUMENT, file_name=f"{'x' * 200}-{each}")
+        for each in range(2000)
+    )
+    builder = an_event().in_phase(Phase.ARCHIVING, "EsawFailing").status(documents=files)
+    event = asked(builder, "skip").build()
+    collected = with_condition(
+        event.status.conditions, "Collected", "True", "FilesListed", "Listed.", now=NOON, generation=1
+    )
+    event = replace(event, status=replace(event.status, conditions=collected))
+    after = await Scene(event).carried_out(event)
+    assert 0 < stored_size(after.status.documents) <= MAX_UNARCHIVED_BYTES
+    assert not is_condition_true(after.status.conditions, "Collected")
+    evidence = find_condition(after.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("Unknown", "DocumentsPending")
 
 
 @pytest.mark.parametrize(
