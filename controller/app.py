@@ -71,7 +71,7 @@ from controller.watch.kopf_operator import (
 from controller.watch.liveness import Liveness
 from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
-from controller.worker import Worker
+from controller.worker import Worker, read_event
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock, WallClock
 from counterfoil.esaw.client import EsawClients
@@ -302,6 +302,7 @@ def build(
         clock=clock,
         on_failed=(lambda event, _: notifier.event_failed(event), failed_event_retrier.event_failed),
         on_ended=late_file_finder.enqueue,
+        read=partial(read_event, kube),
     )
     late_sender_finder = LateSenderFinder(kube, reopener, cache)
     reopeners = (

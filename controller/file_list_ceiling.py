@@ -5,19 +5,32 @@ eSAW chooses how many files it lists and whether their downloads fail, and the c
 unfinished event in memory. So an event with a long list waits until the lists of its Organization leave room
 for its own; other Organizations do not notice. Bytes count, since eSAW chooses the lengths of names and ids.
 
+An event that waits for a person may keep its list for weeks. So a list that fits may pass a larger one that
+waited first, as long as the larger one would find no room even if all lists that passed it had ended. After
+that none passes it: it has its room as soon as they end.
+
 Each process counts the events that it watches. This module stores nothing: the statuses tell the next process
 which events have a list and which wait. A list for which room was taken counts at once. If another change of
-the event is reported before its list is stored, the list counts again once it is stored.
+the event is reported before its list is stored, the list counts again once it is stored. Only events of the
+event store are counted: a run can outlive its event.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import Final
 
-from counterfoil.resources import EnvelopeEvent, FiledDocument, stored_size
-from counterfoil.resources.reopening import CLEANUP_DELAYED
+from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.resources import (
+    PHASE_CONDITIONS,
+    EnvelopeEvent,
+    FiledDocument,
+    Phase,
+    is_condition_true,
+    stored_size,
+)
 
 FILE_LIST_CEILING: Final = "FileListCeiling"
 """Reason of an event that waits until there is room for its list."""
@@ -32,6 +45,10 @@ need about 35 MiB of memory."""
 CEILING_PAUSE: Final = timedelta(hours=1)
 """Longest pause of a waiting event. Room makes it due at once."""
 
+MAX_DUE_AT_ONCE: Final = 100
+"""Maximum number of waiting events that one change of another event makes due. The rest is tried after its
+pause, so that no change costs time for each of thousands of events."""
+
 
 @dataclass
 class OrganizationLists:
@@ -43,6 +60,10 @@ class OrganizationLists:
     """Bytes that a waiting event needs, 0 if unknown; the event that waited first before the others."""
     total: int = 0
     """Sum of ``kept``."""
+    passed: set[str] = field(default_factory=set)
+    """Events with a list that were let past one that waited first."""
+    passed_total: int = 0
+    """Sum of the lists of ``passed``."""
 
     def has_room(self, event: str, size: int) -> bool:
         """
@@ -50,7 +71,7 @@ class OrganizationLists:
 
         A short list, one that does not grow, and one without another beside it always may. The list that was
         kept first may always grow, so one event always continues. All others must fit below the ceiling, and
-        those without a list in the order in which they came.
+        those without a list come in the order in which they waited, unless they may pass the first of them.
         """
         own = self.kept.get(event, 0)
         others = self.total - own
@@ -59,35 +80,77 @@ class OrganizationLists:
         fits = others + size <= MAX_LISTS_BYTES
         if own:
             return fits or event == next(iter(self.kept))
-        return fits and event == next(iter(self.waiting), event)
+        return fits and (event == next(iter(self.waiting), event) or self._may_pass())
+
+    def _may_pass(self) -> bool:
+        """Whether the event that waited first would have no room even if all lists that passed it had
+        ended."""
+        first, size = next(iter(self.waiting.items()))
+        own = 0 if first in self.passed else self.kept.get(first, 0)
+        others = self.total - self.passed_total - own
+        return others + min(size, MAX_LISTS_BYTES) > MAX_LISTS_BYTES
+
+    def may_continue(self, event: str) -> bool:
+        """
+        Return whether a waiting event may be tried now.
+
+        One that needs an unknown number of bytes may if it waited first.
+        """
+        if event not in self.waiting:
+            return False
+        size = self.waiting[event]
+        is_known = size > 0 or event in (next(iter(self.waiting)), next(iter(self.kept), ""))
+        return is_known and self.has_room(event, size)
 
     def next_events(self) -> tuple[str, ...]:
-        """Return the waiting events that may be tried now."""
-        first = dict.fromkeys((next(iter(self.waiting), ""), next(iter(self.kept), "")))
-        return tuple(
-            each for each in first if each in self.waiting and self.has_room(each, self.waiting[each])
-        )
+        """Return the waiting events to try now: those that have room together, of the first
+        ``MAX_DUE_AT_ONCE``."""
+        first = dict.fromkeys((*islice(self.waiting, MAX_DUE_AT_ONCE), next(iter(self.kept), "")))
+        found, room = list[str](), MAX_LISTS_BYTES - self.total
+        for each in first:
+            is_first = not found or each in self.kept
+            if self.may_continue(each) and (is_first or self.waiting[each] <= room):
+                found.append(each)
+                room -= self.waiting[each]
+        return tuple(found)
+
+    def take(self, event: str, size: int) -> bool:
+        """Count a list of this size in bytes if it has room; else the event waits."""
+        if not self.has_room(event, size):
+            self.waiting[event] = size
+            return False
+        if size > FREE_BYTES:
+            if event not in self.kept and event != next(iter(self.waiting), event):
+                self.passed.add(event)
+            self.keep(event, size)
+        return True
 
     def keep(self, event: str, size: int) -> None:
         """Count a list of this size in bytes; 0: none."""
-        self.total += size - self.kept.get(event, 0)
+        growth = size - self.kept.get(event, 0)
+        self.total += growth
+        if event in self.passed:
+            self.passed_total += growth
         if size:
             self.kept[event] = size
         else:
             self.kept.pop(event, None)
+            self.passed.discard(event)
 
 
 @dataclass
 class FileListCeiling:
-    """The lists of all Organizations. The cache reports each unfinished event."""
+    """The lists of all Organizations. The event store reports each of its events."""
 
-    _organizations: defaultdict[str, OrganizationLists] = field(
+    find: Callable[[str], EnvelopeEvent | None]
+    """Returns the event of this name in the event store."""
+    by_organization: defaultdict[str, OrganizationLists] = field(
         default_factory=lambda: defaultdict(OrganizationLists)
     )
 
     def observe(self, event: EnvelopeEvent) -> None:
         """Count the list in the newest status of an unfinished event."""
-        lists = self._organizations[event.organization]
+        lists = self.by_organization[event.organization]
         lists.keep(event.name, _counted_bytes(event))
         if event.status.reason == FILE_LIST_CEILING:
             lists.waiting.setdefault(event.name, 0)
@@ -97,48 +160,82 @@ class FileListCeiling:
 
     def forget(self, event: EnvelopeEvent) -> None:
         """Remove an event that ended or was deleted."""
-        lists = self._organizations[event.organization]
+        lists = self.by_organization[event.organization]
         lists.keep(event.name, 0)
         lists.waiting.pop(event.name, None)
         self._forget_if_empty(event.organization)
 
     def take(self, event: EnvelopeEvent, documents: Sequence[FiledDocument]) -> bool:
-        """Take room for the list that an event is about to store; False: there is none."""
-        size, lists = stored_size(documents), self._organizations[event.organization]
-        has_room = lists.has_room(event.name, size)
-        if not has_room:
-            lists.waiting[event.name] = size
-        elif size > FREE_BYTES:
-            lists.keep(event.name, size)
+        """
+        Take room for the list that an event is about to store; False: there is none.
+
+        An event that was deleted during its run takes none: nothing would ever release it.
+        """
+        known = self.find(event.name)
+        if known is None or (known.uid, known.organization) != (event.uid, event.organization):
+            return True
+        has_room = self.by_organization[event.organization].take(event.name, stored_size(documents))
         self._forget_if_empty(event.organization)
         return has_room
 
     def next_events(self, organization: str) -> tuple[str, ...]:
-        """Return the names of the events that wait for room and may be tried now."""
-        lists = self._organizations.get(organization)
+        """Return the names of the events that wait for room and that are tried now."""
+        lists = self.by_organization.get(organization)
         return lists.next_events() if lists is not None else ()
 
+    def may_continue(self, event: EnvelopeEvent) -> bool:
+        """Whether an event waits for room, and may be tried now."""
+        lists = self.by_organization.get(event.organization)
+        return lists is not None and lists.may_continue(event.name)
+
     def must_wait(self, event: EnvelopeEvent) -> bool:
-        """Whether an event waits for room, and there is none for it yet."""
-        lists = self._organizations.get(event.organization)
-        return lists is not None and event.name in lists.waiting and event.name not in lists.next_events()
+        """Whether an event waits for room, and there is none for the list that it is known to need."""
+        lists = self.by_organization.get(event.organization)
+        if lists is None or not lists.waiting.get(event.name):
+            return False
+        return not lists.may_continue(event.name)
+
+    def largest(self, organization: str) -> EnvelopeEvent | None:
+        """Return the event that keeps the longest list of an Organization, of those that wait for a person if
+        there are any."""
+        lists = self.by_organization.get(organization)
+        kept = dict(lists.kept) if lists is not None else {}
+        found = [event for each in kept if (event := self.find(each)) is not None]
+        return max(found, key=lambda event: (waits_for_person(event), kept[event.name]), default=None)
 
     def kept_bytes(self, organization: str) -> int:
         """Return the bytes of the long lists of an Organization."""
-        lists = self._organizations.get(organization)
+        lists = self.by_organization.get(organization)
         return lists.total if lists is not None else 0
 
     def _forget_if_empty(self, organization: str) -> None:
-        lists = self._organizations[organization]
+        lists = self.by_organization[organization]
         if not lists.kept and not lists.waiting:
-            del self._organizations[organization]
+            del self.by_organization[organization]
 
 
 def _counted_bytes(event: EnvelopeEvent) -> int:
-    """Return the bytes of the event's list that count. An archived event may wait for a year until its
-    envelope is deleted, as its administrator configured: it stops no other."""
-    status = event.status
-    if not status.documents or status.reason == CLEANUP_DELAYED:
-        return 0
-    size = stored_size(status.documents)
+    documents = event.status.documents
+    size = stored_size(documents) if documents else 0
     return size if size > FREE_BYTES else 0
+
+
+def waits_for_person(event: EnvelopeEvent) -> bool:
+    """Whether an event waits until a person acts."""
+    reason = event.status.reason
+    return reason is not None and find_reason(reason).responsible is not Responsible.NOBODY
+
+
+def is_kept_without_files(event: EnvelopeEvent) -> bool:
+    """
+    Whether the event store keeps an event without its long list of files, so that the list does not count.
+
+    An archived event may wait for a year until its envelope is deleted, as its administrator configured: it
+    must stop no other. Its run reads it again.
+    """
+    status = event.status
+    is_archived = status.phase is Phase.CLEANING or (
+        status.phase is Phase.AWAITING_CONSENT
+        and is_condition_true(status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
+    )
+    return is_archived and _counted_bytes(event) > 0

@@ -7,7 +7,7 @@ event. An event whose state could not be stored is repeated after a pause. The w
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,7 +21,8 @@ from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.esaw.rate_limit import pause_while_waiting
 from counterfoil.i18n.reasons import Server, server_of
-from counterfoil.kube.errors import ApiError
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
 from counterfoil.resources import TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
@@ -33,6 +34,11 @@ REQUEUE_SECONDS = 1.0
 
 FailureHandler = Callable[[EnvelopeEvent, float], None]
 """Receives an event that failed here, and the monotonic time at which that run began."""
+
+
+async def read_event(kube: KubeClient, name: str) -> EnvelopeEvent:
+    """Read an event from the API server. Raises ``ApiError``."""
+    return EnvelopeEvent.parse(await kube.get(EnvelopeEvent, name))
 
 
 @dataclass
@@ -47,6 +53,8 @@ class Worker:
     on_failed: tuple[FailureHandler, ...]
     on_ended: Callable[[EnvelopeEvent], None]
     """Receives each event that ended here."""
+    read: Callable[[str], Awaitable[EnvelopeEvent]]
+    """Reads the event of this name from the API server. Raises ``ApiError``."""
     _lost_outcomes: Counter[str] = field(default_factory=Counter)
     """Number of successive runs of an event whose outcome was lost."""
 
@@ -60,7 +68,7 @@ class Worker:
         began, after = self.clock.monotonic(), None
         with _logged_and_traced(before):
             try:
-                after = await self.reconciler.reconcile(before)
+                after = await self.reconciler.reconcile(await self._complete(before))
             except Superseded as superseded:
                 _log.info("the run was superseded: %s", superseded)
                 self._superseded(before, superseded.newest)
@@ -100,6 +108,19 @@ class Worker:
         """Forget an event that was deleted, or that left the watch."""
         if after is None and before is not None:
             self._lost_outcomes.pop(before.name, None)
+
+    async def _complete(self, known: EnvelopeEvent) -> EnvelopeEvent:
+        """Return the known state of an event with its files, which the cache may not have. Raises
+        ``Superseded`` if another state is stored, and ``ApiError``."""
+        if self.cache.events.is_complete(known.name):
+            return known
+        try:
+            stored = await self.read(known.name)
+        except NotFound as missing:
+            raise Superseded(f"{known.name} was deleted") from missing
+        if (stored.uid, version_number(stored)) != (known.uid, version_number(known)):
+            raise Superseded(f"{known.name} was changed by another process", stored)
+        return stored
 
     def _superseded(self, before: EnvelopeEvent, newest: EnvelopeEvent | None) -> None:
         if newest is not None:

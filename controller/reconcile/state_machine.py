@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -252,6 +253,32 @@ def with_bare_documents(
     return draft.status
 
 
+def with_shortened_list(
+    status: EnvelopeEventStatus, reason: str, message: str, *, now: datetime, generation: int
+) -> EnvelopeEventStatus:
+    """
+    Return the status of an event that ends so, without the entries of a long list that are not archived.
+
+    The next attempt lists the files again. It does not know the removed ones, so it waits as after a list
+    that was short.
+    """
+    known, kept = status.documents, kept_without_success(status.documents)
+    if len(kept) == len(known):
+        return status
+    conditions, change = status.conditions, partial(with_condition, now=now, generation=generation)
+    for type_ in (PHASE_CONDITIONS[each] for each in PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :]):
+        if is_condition_true(conditions, type_):
+            conditions = change(conditions, type_, "False", reason, message)
+    evidence = find_condition(conditions, EVIDENCE_CONDITION)
+    if evidence is None or evidence.status != "False":
+        removed = (
+            f"{len(known) - len(kept)} of {len(known)} listed files are not archived, and this status no "
+            "longer has them, because the list is long. The next attempt lists the files again."
+        )
+        conditions = change(conditions, EVIDENCE_CONDITION, "Unknown", "DocumentsPending", removed)
+    return msgspec.structs.replace(status, documents=kept, conditions=conditions)
+
+
 @dataclass
 class _Draft:
     """The status that one transition builds."""
@@ -372,22 +399,11 @@ class _Draft:
                 self.set_condition(type_, "False", outcome)
 
     def shorten_list(self, outcome: Skip | Fail) -> None:
-        """Remove entries of files that are not archived from a long list, so that the next attempt lists the
-        files again. It does not know the removed ones, so it waits as after a list that was short."""
-        known = self.status.documents
-        kept = kept_without_success(known)
-        if len(kept) == len(known):
-            return
-        self.reset_phases(PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :], outcome)
-        self.change(documents=kept)
-        evidence = find_condition(self.status.conditions, EVIDENCE_CONDITION)
-        if evidence is None or evidence.status != "False":
-            message = (
-                f"{len(known) - len(kept)} of {len(known)} listed files are not archived, and this status no "
-                "longer has them, because the list is long. The next attempt lists the files again."
-            )
-            short = SideCondition(EVIDENCE_CONDITION, "Unknown", "DocumentsPending", message)
-            self.set_condition(short.type, short.status, short)
+        """Remove entries of files that are not archived from a long list."""
+        reason, message, generation = outcome.reason, outcome.message, self.inputs.generation
+        self.status = with_shortened_list(
+            self.status, reason, message, now=self.inputs.now, generation=generation
+        )
 
     def finish(self, final: Phase, phase: Phase, outcome: Done | Skip | Fail) -> None:
         """Set a final phase."""

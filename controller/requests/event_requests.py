@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 
 from controller.outgoing_webhook.policy import resent
+from controller.reconcile.state_machine import with_shortened_list
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
 from counterfoil.readiness import with_readiness
@@ -98,10 +99,10 @@ class EventRequests:
         return msgspec.structs.replace(status, message=message[:MAX_MESSAGE_LENGTH], skipped_time=now)
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
-        now, conditions = self.clock.now(), status.conditions
-        message = GIVEN_UP
+        now, message = self.clock.now(), SKIPPED_UNTIL_A_CHANGE if may_change(status) else GIVEN_UP
+        status = with_shortened_list(status, SKIPPED_BY_REQUEST, message, now=now, generation=generation)
+        conditions = status.conditions
         if may_change(status):
-            message = SKIPPED_UNTIL_A_CHANGE
             # A callback begins with the first phase, as after each other skip.
             for type_ in PHASE_CONDITIONS.values():
                 if is_condition_true(conditions, type_):

@@ -68,7 +68,7 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
         return EPOCH if _key_works(event, cache) else None
     if has_new_delivery(event):
         return EPOCH
-    if event.name in cache.events.file_lists.next_events(event.organization):
+    if cache.events.file_lists.may_continue(event):
         return EPOCH
     if owner is not None and _lacks_last_question(event, owner.spec, now):
         return EPOCH

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from controller.file_list_ceiling import CEILING_PAUSE, FILE_LIST_CEILING
+from controller.file_list_ceiling import CEILING_PAUSE, FILE_LIST_CEILING, waits_for_person
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import (
     Done,
@@ -55,7 +55,12 @@ from counterfoil.resources import (
     find_condition,
     stored_size,
 )
-from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_UNKNOWN, SHORT_LIST_REASONS
+from counterfoil.resources.envelopeevent import (
+    EVIDENCE_CONDITION,
+    LATE_FILES_UNKNOWN,
+    SHORT_LIST_REASONS,
+    state_of,
+)
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
 
 _DOCUMENT_REASONS: Final = frozenset(
@@ -137,12 +142,14 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 def _wait_for_room(context: ReconcileContext) -> Pause:
     name = context.organization.name
-    return Pause(
-        FILE_LIST_CEILING,
+    message = (
         f"Other unfinished events of Organization/{name} keep as many files in their lists as one "
-        "Organization may. This event continues automatically when enough of them have ended.",
-        until=context.clock.now() + CEILING_PAUSE,
+        "Organization may. This event continues automatically when enough of them have ended."
     )
+    if (largest := context.file_lists.largest(name)) is not None:
+        does = "waits for a person and keeps" if waits_for_person(largest) else "keeps"
+        message = f"{message} EnvelopeEvent/{largest.name} ({state_of(largest)}) {does} a long list."
+    return Pause(FILE_LIST_CEILING, message, until=context.clock.now() + CEILING_PAUSE)
 
 
 def _documents(
