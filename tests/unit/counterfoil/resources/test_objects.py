@@ -310,3 +310,9 @@ def test_a_size_of_zero_is_written() -> None:
 def test_every_status_survives_the_way_to_the_api_server_and_back(status: EnvelopeEventStatus) -> None:
     sent = msgspec.json.decode(msgspec.json.encode(to_json_dict(status)))
     assert parse_part(EnvelopeEventStatus, sent) == status
+
+
+def test_an_event_of_an_earlier_version_with_names_of_tried_senders_can_be_read() -> None:
+    status = {"notShownTo": ["anna", {"name": "ben", "uid": "u-1", "key": "0a1b2c3d"}]}
+    event = EnvelopeEvent.parse(raw(EnvelopeEvent) | {"status": status})
+    assert [(each.name, each.answers) for each in event.status.not_shown_to] == [("ben", 3)]

@@ -1,0 +1,178 @@
+"""The key to which eSAW showed an envelope is refused, and other keys work that do not see the envelope."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.reconcile import late_files
+from controller.reconcile.outcomes import NeedConsent
+from controller.scheduling.due import due_time
+from counterfoil.esaw import ApiToken, EsawUserClient, HttpStatusError
+from counterfoil.resources import (
+    LISTED_BY_LABEL,
+    SENDER_LABEL,
+    EnvelopeEvent,
+    Phase,
+)
+from tests.support.builders import ORIGIN, a_sender, an_envelope, an_event, known_to_work
+from tests.support.fakes.esaw import FakeEsawClient
+from tests.support.fakes.reconcile_context import FakeEsawUserClient, missing
+from tests.support.scenes.reconciler import ReconcilerScene
+
+OTHER_KEY, NEW_KEY = "d" * 66, "e" * 66
+FORBIDDEN = HttpStatusError(403, "ERR0403")
+
+
+class EsawOfTwo(FakeEsawClient):
+    """An eSAW that shows its envelope to anna, and not to dora."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anna, self.dora = FakeEsawUserClient(), FakeEsawUserClient()
+        self.dora.remembered = False
+        for operation in ("envelope", "configuration", "files", "delete"):
+            self.dora.but(operation, missing())
+
+    def as_user(self, token: ApiToken) -> EsawUserClient:
+        return self.dora if token == ApiToken.parse(OTHER_KEY, ORIGIN) else self.anna
+
+
+class TwoKeysScene(ReconcilerScene):
+    """An event whose envelope anna's key shows; dora is the default Sender, and her key works."""
+
+    def __init__(self, folder: Path, **spec: Any) -> None:
+        self.two = EsawOfTwo()
+        builder = an_event().labelled(LISTED_BY_LABEL, "anna")
+        settings = {"defaultSenderRef": {"name": "dora"}, "cleanup": {"policy": "Delete"}, **spec}
+        super().__init__(folder, builder, esaw=self.two, **settings)
+        self.put_key("dora", OTHER_KEY)
+        self.observe(known_to_work(a_sender("dora"), OTHER_KEY))
+
+    def refuse(self) -> None:
+        """Let eSAW refuse anna's key from now on."""
+        for operation in ("whoami", "envelope", "configuration", "files", "history", "download file-1"):
+            self.two.anna.but(operation, HttpStatusError(401, "ERR0401"))
+        self.kube.put(refused := a_sender(authorized="False", version=50))
+        self.cache.update(refused)
+
+    def consent(self) -> None:
+        """Let anna give another key."""
+        self.two.anna.problems.clear()
+        self.put_key("anna", NEW_KEY)
+        self.observe(known_to_work(a_sender(version=1000), NEW_KEY))
+
+    def forget(self) -> None:
+        """Let this process look up again what it knew, as one that starts."""
+        self.cache.sender_of.clear()
+        self.cache.recorded_senders.clear()
+
+    async def run(self, times: int = 1) -> EnvelopeEvent:
+        """Run the event, each time when it is due; not before an object changes if it never is."""
+        for _ in range(times):
+            event = self.newest()
+            due = due_time(event, self.cache, self.clock.now())
+            if event.status.phase.is_final or due is None:
+                break
+            self.clock.advance(seconds=max(0.0, (due - self.clock.now()).total_seconds()) + 1)
+            self.cache.update(await self.reconcile())
+        return self.newest()
+
+    def waits_for_anna(self) -> bool:
+        event = self.newest()
+        reader = event.metadata.labels[SENDER_LABEL], event.status.phase
+        due = due_time(event, self.cache, self.clock.now())
+        return (*reader, due) == ("anna", Phase.AWAITING_CONSENT, None)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> TwoKeysScene:
+    return TwoKeysScene(tmp_path)
+
+
+async def in_phase(scene: TwoKeysScene, operation: str) -> None:
+    """Let anna validate, and lose her key at this operation."""
+    for each in (operation, "whoami"):
+        scene.two.anna.but(each, HttpStatusError(401, "ERR0401"))
+    await scene.run()
+    scene.refuse()
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+@pytest.mark.parametrize("operation", ["files", "download file-1"])
+async def test_an_event_waits_for_the_key_that_showed_its_envelope(
+    scene: TwoKeysScene, operation: str, is_forgotten: bool
+) -> None:
+    await in_phase(scene, operation)
+    if is_forgotten:
+        scene.forget()
+    await scene.run(5)
+    assert scene.waits_for_anna()
+    assert scene.two.dora.asked == []
+    scene.consent()
+    assert (await scene.run(5)).status.reason == "ArchivedAndDeleted"
+
+
+async def test_no_deletion_is_assumed_from_what_a_key_does_not_see_that_never_saw_it(
+    scene: TwoKeysScene,
+) -> None:
+    scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    scene.two.dora.but("history", FORBIDDEN)
+    assert (await scene.run()).status.reason == "DeleteUnanswered"
+    scene.refuse()
+    await scene.run(6)
+    assert scene.waits_for_anna()
+    assert scene.two.dora.asked == []
+
+
+async def test_an_event_with_a_delayed_delete_waits_for_the_key_that_showed_its_envelope(
+    tmp_path: Path,
+) -> None:
+    scene = TwoKeysScene(tmp_path, cleanup={"policy": "Delete", "after": "720h"})
+    assert (await scene.run()).status.reason == "CleanupDelayed"
+    scene.refuse()
+    await scene.run(6)
+    assert scene.waits_for_anna()
+
+
+@pytest.mark.parametrize("operation", ["files", "download file-1", "delete"])
+async def test_the_sender_of_a_late_envelope_is_asked_once_if_its_key_does_not_show_it(
+    scene: TwoKeysScene, operation: str
+) -> None:
+    scene.two.dora.but("history", FORBIDDEN)
+    if operation == "delete":
+        scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+        await scene.run()
+        scene.refuse()
+    else:
+        await in_phase(scene, operation)
+    scene.kube.put(an_envelope("dora"))
+    scene.forget()
+    for _ in range(4):
+        await scene.reconcile()
+        scene.cache.update(scene.newest())
+    assert scene.waits_for_anna()
+    assert scene.two.dora.asked.count("envelope") <= 1
+    assert [each.name for each in scene.newest().status.not_shown_to] == ["dora"]
+
+
+async def test_another_failure_after_one_answer_does_not_make_a_key_count_as_tried(
+    scene: TwoKeysScene,
+) -> None:
+    scene.kube.put(an_envelope("anna"))
+    scene.two.anna.remembered = False
+    scene.two.anna.but("envelope", missing())
+    assert (await scene.run()).status.reason == "EnvelopeNotFound"
+    scene.two.anna.but("envelope", HttpStatusError(503))
+    assert (await scene.run()).status.reason == "EsawFailing"
+    scene.two.anna.problems.clear()
+    assert (await scene.run(5)).status.reason == "ArchivedAndDeleted"
+    assert scene.two.dora.asked == []
+
+
+async def test_late_files_are_not_asked_for_with_a_key_that_never_showed_the_envelope(tmp_path: Path) -> None:
+    scene = TwoKeysScene(tmp_path, cleanup={"policy": "Keep"}, evidence={"wait": "10m"})
+    assert (await scene.run()).status.reason == "ArchivedAndKept"
+    scene.refuse()
+    assert isinstance(await late_files.list_files(scene.preconditions, scene.newest()), NeedConsent)
+    assert scene.newest().metadata.labels[SENDER_LABEL] == "anna"
