@@ -8,7 +8,11 @@ of the event asks the first of them again, and no search starts it.
 
 An Envelope is the word of a person or of the before-send page. The default Sender, which nothing but the
 Organization's spec names, does not read in place of the Sender that it names, except after eSAW did not show
-the envelope to that one.
+the envelope to that one. In place of the Sender to whose key eSAW showed the envelope, neither the default
+Sender reads nor one whose list had it: the event waits for that Sender.
+
+Once eSAW showed the envelope to a key, only answers to this Sender say that it is gone. One answer to another
+key says that this one can't see it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,21 +20,21 @@ from enum import Enum, auto
 from itertools import takewhile
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from counterfoil.resources.base import LISTED_BY_LABEL
 from counterfoil.resources.conditions import find_condition
 from counterfoil.resources.envelopeevent import (
+    DELETE_REQUESTED_CONDITION,
     ENVELOPE_NOT_FOUND,
     MAX_NOT_SHOWN_TO,
+    UNKNOWN_ENVELOPE_ATTEMPTS,
     EnvelopeEvent,
     EnvelopeEventStatus,
     TriedKey,
 )
 from counterfoil.resources.organization import Organization
 from counterfoil.resources.sender import Sender
-
-UNKNOWN_ENVELOPE_ATTEMPTS: Final = 3
-"""Number of answers in a row that eSAW does not show an envelope, after which its key counts as tried: a
-callback can be faster than eSAW's own index."""
 
 
 class KeyState(Enum):
@@ -82,7 +86,8 @@ def next_reader(claims: Claims, state_of: Callable[[str], KeyState]) -> Reader |
     Return who reads the envelope next; None: no claim names a Sender that can.
 
     The first usable one. Without any, the first that may be usable later: its key is refused, or the Sender
-    that an Envelope, or else the Organization, names does not exist. Then the first that was tried.
+    does not exist that eSAW showed the envelope, or that an Envelope, or else the Organization, names. Then
+    the first that was tried.
     """
     readers = {name: Reader(name, state_of(name)) for name in claims if name is not None}
     candidates = [each for each in readers.values() if _may_read(each, claims, readers)]
@@ -92,17 +97,17 @@ def next_reader(claims: Claims, state_of: Callable[[str], KeyState]) -> Reader |
 
 
 def _may_read(reader: Reader, claims: Claims, readers: dict[str, Reader]) -> bool:
-    recorded = readers.get(claims.recorded or "")
-    is_only_default = reader.name == claims.default and reader.name not in claims[:-1]
-    is_ruled_out = is_only_default and recorded is not None and recorded.state is not KeyState.NOT_SHOWN
-    return reader.is_usable and not is_ruled_out
+    better = [claims.proved] if reader.name == claims.finder else [claims.proved, claims.recorded]
+    is_named = reader.name in (claims.proved, claims.recorded)
+    is_ruled_out = any(each is not None and readers[each].state is not KeyState.NOT_SHOWN for each in better)
+    return reader.is_usable and (is_named or not is_ruled_out)
 
 
 def _is_waited_for(reader: Reader, claims: Claims) -> bool:
     if reader.state is KeyState.REFUSED:
         return True
     named = claims.recorded or claims.default
-    is_named = reader.name == named or (named is None and reader.state is KeyState.MISSING)
+    is_named = reader.name in (claims.proved, named) or (named is None and reader.state is KeyState.MISSING)
     return is_named and reader.state in (KeyState.FOREIGN, KeyState.MISSING)
 
 
@@ -127,7 +132,7 @@ def key_state(event: EnvelopeEvent, sender: Sender | None) -> KeyState:
         return KeyState.MISSING
     if sender.spec.organization_ref.name != event.organization:
         return KeyState.FOREIGN
-    if key_of(sender) in _tried(event.status):
+    if _answers_to(event.status.not_shown_to, sender) >= UNKNOWN_ENVELOPE_ATTEMPTS:
         return KeyState.NOT_SHOWN
     authorized = find_condition(sender.status.conditions, "Authorized")
     states = {"True": KeyState.WORKS, "False": KeyState.REFUSED}
@@ -140,9 +145,11 @@ def key_of(sender: Sender) -> TriedKey:
     return TriedKey(name=sender.name, uid=sender.uid, key=known.fingerprint if known is not None else None)
 
 
-def with_tried(tried: Sequence[TriedKey], sender: Sender) -> tuple[TriedKey, ...]:
-    """Return the keys to which eSAW did not show the envelope, this one included. One for each name."""
-    return (*without(tried, sender)[-MAX_NOT_SHOWN_TO + 1 :], key_of(sender))
+def with_tried(tried: Sequence[TriedKey], sender: Sender, answers: int) -> tuple[TriedKey, ...]:
+    """Return the keys to which eSAW did not show the envelope, this one included, after this number of
+    answers in a row. One for each name; a key that counts as tried stays so."""
+    most = min(max(answers, _answers_to(tried, sender)), UNKNOWN_ENVELOPE_ATTEMPTS)
+    return (*without(tried, sender)[-MAX_NOT_SHOWN_TO + 1 :], replace(key_of(sender), answers=most))
 
 
 def without(tried: Sequence[TriedKey], sender: Sender) -> tuple[TriedKey, ...]:
@@ -150,15 +157,36 @@ def without(tried: Sequence[TriedKey], sender: Sender) -> tuple[TriedKey, ...]:
     return tuple(each for each in tried if each.name != sender.name)
 
 
-def answers_in_row(status: EnvelopeEventStatus) -> int:
-    """Return the number of attempts in a row, up to the last one, in which eSAW did not show the envelope."""
-    newest = (each.reason for each in reversed(status.attempt_history))
-    in_row = sum(1 for _ in takewhile(ENVELOPE_NOT_FOUND.__eq__, newest))
+def lacks_proof(status: EnvelopeEventStatus, sender: Sender) -> bool:
+    """Whether eSAW showed the envelope, and to another Sender's key."""
+    proved = status.envelope.sender_ref if status.envelope is not None else None
+    return proved is not None and proved.name != sender.name
+
+
+def answers_in_row(status: EnvelopeEventStatus, sender: Sender) -> int:
+    """
+    Return the number of attempts in a row, up to the last one, in which eSAW did not show the envelope to
+    this key. 0 for a key without the proof that an event has.
+
+    An attempt that ended otherwise ends the row: it says nothing about the envelope. An answer from before
+    the last record about a request to delete it is of another row: the run that stored the record was shown
+    the envelope, and a kill may have kept that run out of the history.
+    """
+    if lacks_proof(status, sender):
+        return 0
+    recorded = find_condition(status.conditions, DELETE_REQUESTED_CONDITION)
+    since = recorded.last_transition_time if recorded is not None else None
+    newest = reversed(status.attempt_history)
+    counted = newest if since is None else takewhile(lambda each: each.start_time >= since, newest)
+    in_row = sum(1 for _ in takewhile(lambda each: each.reason == ENVELOPE_NOT_FOUND, counted))
     # The history is older than the last start, and the number of attempts is not.
-    return min(in_row, status.attempts)
+    in_row = min(in_row, status.attempts)
+    # It does not say whose key was asked. After one full row, each further key is asked once.
+    unfinished = [each for each in status.not_shown_to if each.answers < UNKNOWN_ENVELOPE_ATTEMPTS]
+    return min(in_row, _answers_to(unfinished, sender)) if unfinished else in_row
 
 
-def _tried(status: EnvelopeEventStatus) -> tuple[TriedKey, ...]:
-    """Return the keys that need not be tried. The last one is asked until its row of answers is full."""
-    is_row_open = 0 < answers_in_row(status) < UNKNOWN_ENVELOPE_ATTEMPTS and not status.phase.is_final
-    return status.not_shown_to[:-1] if is_row_open else status.not_shown_to
+def _answers_to(tried: Sequence[TriedKey], sender: Sender) -> int:
+    """Return the stored number of answers that did not show the envelope to this key of this Sender."""
+    key = key_of(sender)
+    return next((each.answers for each in tried if replace(each, answers=key.answers) == key), 0)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from controller.access.sender_keys import SenderKeys
-from controller.reader import KeyState, with_tried, without
+from controller.reader import KeyState, Reader, answers_in_row, lacks_proof, with_tried, without
 from controller.reconcile import error_policy
 from controller.reconcile.context import PartialArchive
 from controller.reconcile.outcomes import (
@@ -39,7 +39,7 @@ from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Phase
-from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, TriedKey
+from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, UNKNOWN_ENVELOPE_ATTEMPTS, TriedKey
 
 _log = logging.getLogger(__name__)
 
@@ -123,29 +123,56 @@ class PhaseRunner:
 
         An event that is not archived fails for that only after each candidate was tried.
         """
-        sender, tried = admitted.context.sender, event.status.not_shown_to
-        is_failure = isinstance(outcome, Fail)
-        if outcome.reason == ENVELOPE_NOT_FOUND and (is_failure or phase is Phase.VALIDATING):
-            tried = with_tried(tried, sender)
+        sender, status = admitted.context.sender, event.status
+        is_unseen = outcome.reason == ENVELOPE_NOT_FOUND and isinstance(outcome, Wait | Fail)
+        is_missing = is_unseen or outcome.reason == error_policy.ESAW_NOT_FOUND
+        if is_missing and lacks_proof(status, sender) and not admitted.context.is_shown:
+            return await self._without_proof(phase, event, admitted, outcome)
+        tried = status.not_shown_to
+        if is_unseen:
+            tried = with_tried(tried, sender, answers_in_row(status, sender) + 1)
         elif outcome.facts.envelope is not None:
             tried = without(tried, sender)
-        if tried != event.status.not_shown_to:
-            outcome = dataclasses.replace(
-                outcome, facts=dataclasses.replace(outcome.facts, not_shown_to=tried)
-            )
-        if not is_failure or outcome.reason != ENVELOPE_NOT_FOUND or phase is not Phase.VALIDATING:
+        outcome = _with_not_shown_to(outcome, status.not_shown_to, tried)
+        if not isinstance(outcome, Fail) or not is_unseen or phase is not Phase.VALIDATING:
             return outcome
-        failed = replace(event.status, not_shown_to=tried, phase=Phase.FAILED)
-        try:
-            other = await self.preconditions.next_reader(
-                replace(event, status=failed), admitted.context.organization
-            )
-        except ApiError as problem:
-            return self._classify(problem, phase)
-        if other is None or other.state is KeyState.NOT_SHOWN:
-            return _with_other_keys(outcome, without(tried, sender))
+        other = await self._next_reader(phase, event, admitted, tried)
+        if not isinstance(other, Reader):
+            return other or _with_other_keys(outcome, without(tried, sender))
         message = f"{outcome.message} The next attempt is with the key of Sender/{other.name}."
         return Wait(ENVELOPE_NOT_FOUND, message, facts=outcome.facts)
+
+    async def _without_proof(
+        self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, outcome: Outcome
+    ) -> Outcome:
+        """
+        Return the outcome for an envelope that eSAW showed to another Sender's key before, and does not show
+        to this one.
+
+        That says nothing about the envelope, so no deadline runs, and this key is not asked again.
+        """
+        sender, known = admitted.context.sender, event.status.not_shown_to
+        tried = with_tried(known, sender, UNKNOWN_ENVELOPE_ATTEMPTS)
+        facts = _with_not_shown_to(outcome, known, tried).facts
+        message = f"eSignAnyWhere does not show the envelope to the key of Sender/{sender.name}."
+        other = await self._next_reader(phase, event, admitted, tried)
+        if isinstance(other, Reader):
+            message = f"{message} The next attempt is with the key of Sender/{other.name}."
+            return Pause(ENVELOPE_NOT_FOUND, message, self.clock.now(), facts=facts)
+        failed = Fail(ENVELOPE_NOT_FOUND, message, facts=facts)
+        return other or _with_other_keys(failed, without(tried, sender))
+
+    async def _next_reader(
+        self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, tried: Sequence[TriedKey]
+    ) -> Reader | Outcome | None:
+        """Return who reads the envelope next; None: each was tried. An outcome: the API server did not
+        answer."""
+        changed = replace(event, status=replace(event.status, not_shown_to=tuple(tried)))
+        try:
+            other = await self.preconditions.next_reader(changed, admitted.context.organization)
+        except ApiError as problem:
+            return self._classify(problem, phase)
+        return None if other is None or other.state is KeyState.NOT_SHOWN else other
 
     def _classify(self, problem: BaseException, phase: Phase) -> Outcome:
         known_outcome = (
@@ -170,6 +197,13 @@ def _with_side_conditions(outcome: Outcome, found: list[SideCondition]) -> Outco
         return outcome
     facts = dataclasses.replace(outcome.facts, side_conditions=(*earlier, *own))
     return dataclasses.replace(outcome, facts=facts)
+
+
+def _with_not_shown_to(outcome: Outcome, known: Sequence[TriedKey], tried: Sequence[TriedKey]) -> Outcome:
+    """Return the outcome with the keys to which eSAW did not show the envelope, if they changed."""
+    if known == tried:
+        return outcome
+    return dataclasses.replace(outcome, facts=dataclasses.replace(outcome.facts, not_shown_to=tuple(tried)))
 
 
 def _with_other_keys(outcome: Outcome, others: Sequence[TriedKey]) -> Outcome:

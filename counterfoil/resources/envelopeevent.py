@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import msgspec
 
@@ -139,6 +139,10 @@ KNOWN_FILES_CONDITION = "KnownFilesListed"
 
 ENVELOPE_NOT_FOUND: Final = "EnvelopeNotFound"
 """Reason of an attempt in which eSAW did not show the envelope, and of an event that failed for it."""
+
+UNKNOWN_ENVELOPE_ATTEMPTS: Final = 3
+"""Number of answers in a row that eSAW does not show an envelope, after which its key counts as tried: a
+callback can be faster than eSAW's own index."""
 
 DELETE_REQUESTED_CONDITION = "DeleteRequested"
 """Condition: True while it is not known whether a request deleted the envelope."""
@@ -395,6 +399,14 @@ class TriedKey(ResourcePart, frozen=True):
             pattern="^[0-9a-f]{8}$",
         ),
     ] = None
+    answers: Annotated[
+        int,
+        schema(
+            "Number of such answers in a row. With 3 the key counts as tried. Default 3.",
+            minimum=1,
+            maximum=UNKNOWN_ENVELOPE_ATTEMPTS,
+        ),
+    ] = UNKNOWN_ENVELOPE_ATTEMPTS
 
 
 class FiledDocument(ResourcePart, frozen=True):
@@ -787,6 +799,17 @@ class EnvelopeEvent(Resource, frozen=True):
     spec: EnvelopeEventSpec
     # A new object reads Pending immediately, and field selectors find it, without an extra write.
     status: Annotated[EnvelopeEventStatus, schema(default={"phase": "Pending"})] = EnvelopeEventStatus()
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Self:
+        """Read an event of the API server. Raises ``ResourceInvalid`` when it does not match the kind."""
+        status = raw.get("status")
+        tried = status.get("notShownTo") if isinstance(status, Mapping) else None
+        if isinstance(status, Mapping) and isinstance(tried, list):
+            # Earlier versions stored names only, which do not tell the key. So each key is tried again.
+            keys = [each for each in tried if not isinstance(each, str)]
+            raw = {**raw, "status": {**status, "notShownTo": keys}}
+        return super().parse(raw)
 
     @property
     def organization(self) -> str:

@@ -231,7 +231,9 @@ async def _deletion(event: EnvelopeEvent, context: ReconcileContext) -> _Deletio
     was_deleted = await deletion_in_history(event, context)
     if was_deleted is not None:
         return _Deletion.IN_HISTORY if was_deleted else None
-    is_assumed = context.may_have_deleted and is_last_of_row(event) and not _was_called_since(event)
+    is_assumed = (
+        context.may_have_deleted and is_last_of_row(event, context.sender) and not _was_called_since(event)
+    )
     return _Deletion.ASSUMED if is_assumed else None
 
 
@@ -269,7 +271,8 @@ async def _without_envelope(
 
 def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None) -> Wait | Fail:
     """Return the outcome for an envelope that eSAW neither shows nor says to be deleted."""
-    return not_found(event, f"{_verified_files(event, context, damage)} {not_shown_message(context)}")
+    message = f"{_verified_files(event, context, damage)} {not_shown_message(context)}"
+    return not_found(event, context.sender, message)
 
 
 async def _keep(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Outcome:

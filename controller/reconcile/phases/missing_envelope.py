@@ -1,10 +1,9 @@
 """A 404 during a run: eSAW returns it for each missing object, so the envelope's history decides."""
 
 from collections.abc import Awaitable
-from itertools import takewhile
 from typing import TypeVar
 
-from controller.reader import UNKNOWN_ENVELOPE_ATTEMPTS
+from controller.reader import answers_in_row
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
 from counterfoil.archives.proof import doubt, is_kept
@@ -14,10 +13,15 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EvidenceSpec,
     FiledDocument,
+    Sender,
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, ENVELOPE_NOT_FOUND
+from counterfoil.resources.envelopeevent import (
+    DELETE_REQUESTED_CONDITION,
+    ENVELOPE_NOT_FOUND,
+    UNKNOWN_ENVELOPE_ATTEMPTS,
+)
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.reopening import DELETION_ASSUMED
 
@@ -35,33 +39,22 @@ async def unless_missing(request: Awaitable[_T]) -> _T | None:
         return None
 
 
-def not_found(event: EnvelopeEvent, message: str) -> Wait | Fail:
+def not_found(event: EnvelopeEvent, sender: Sender, message: str) -> Wait | Fail:
     """
-    Return the outcome for an envelope that eSAW does not show: a failure after three such answers in a row.
+    Return the outcome for an envelope that eSAW does not show to this Sender's key: a failure after three
+    such answers in a row.
 
     An attempt that ended otherwise says nothing about the envelope. A pause in which eSAW showed it is no
     attempt, and sets the number of attempts to 0.
     """
-    is_last = is_last_of_row(event)
+    is_last = is_last_of_row(event, sender)
     return Fail(ENVELOPE_NOT_FOUND, message) if is_last else Wait(ENVELOPE_NOT_FOUND, message)
 
 
-def is_last_of_row(event: EnvelopeEvent) -> bool:
-    """
-    Whether an answer that does not show the envelope is the last of ``UNKNOWN_ENVELOPE_ATTEMPTS`` in a row.
-
-    An answer from before the last record about a request to delete it is of another row: the run that stored
-    the record was shown the envelope, and a kill may have kept that run out of the history.
-    """
-    recorded = find_condition(event.status.conditions, DELETE_REQUESTED_CONDITION)
-    since = recorded.last_transition_time if recorded is not None else None
-    newest = reversed(event.status.attempt_history)
-    if since is not None:
-        newest = takewhile(lambda each: each.start_time >= since, newest)
-    reasons = (each.reason for each in newest)
-    in_row = sum(1 for _ in takewhile(ENVELOPE_NOT_FOUND.__eq__, reasons))
-    # The history is older than the last retry, and the number of attempts is not.
-    return min(in_row, event.status.attempts) + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
+def is_last_of_row(event: EnvelopeEvent, sender: Sender) -> bool:
+    """Whether an answer that does not show the envelope to this Sender's key is the last of
+    ``UNKNOWN_ENVELOPE_ATTEMPTS`` in a row. Never for a key without the proof that the event has."""
+    return answers_in_row(event.status, sender) + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
 
 
 def not_shown_message(context: ReconcileContext) -> str:

@@ -230,4 +230,4 @@ async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Ou
         if was_deleted is None:
             cause = "it never existed, another user sent it, or it was deleted"
         message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: {cause}."
-    return not_found(event, message)
+    return not_found(event, context.sender, message)

@@ -10,6 +10,7 @@ from controller.reader import (
     Claims,
     KeyState,
     Reader,
+    answers_in_row,
     claims_of,
     key_of,
     key_state,
@@ -46,6 +47,12 @@ def all_states() -> Iterator[dict[str, KeyState]]:
         yield {name: state for name, state in zip(NAMES, states, strict=True) if state is not None}
 
 
+def may_replace(name: str, states: dict[str, KeyState]) -> bool:
+    """Whether no better claim keeps this one out, once all usable keys with such a claim were tried."""
+    kept_out_by = {"finder": ["proved"], "default": ["proved", "recorded"]}.get(name, [])
+    return not any(states.get(each) in (REFUSED, FOREIGN, MISSING) for each in kept_out_by)
+
+
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
@@ -54,8 +61,16 @@ def all_states() -> Iterator[dict[str, KeyState]]:
         ({"proved": WORKS, "recorded": WORKS, "finder": WORKS, "default": WORKS}, "proved"),
         ({"recorded": UNVERIFIED, "finder": WORKS, "default": WORKS}, "recorded"),
         ({"finder": WORKS, "default": WORKS}, "finder"),
+        # Nothing shows that they see what eSAW showed to another key.
+        ({"proved": REFUSED, "finder": WORKS, "default": WORKS}, "proved"),
+        ({"proved": MISSING, "finder": WORKS, "default": WORKS}, "proved"),
+        ({"proved": MISSING, "default": REFUSED}, "proved"),
+        ({"proved": FOREIGN, "default": WORKS}, "proved"),
+        ({"proved": REFUSED, "recorded": NOT_SHOWN, "default": WORKS}, "proved"),
+        ({"proved": REFUSED, "recorded": WORKS}, "recorded"),
+        ({"proved": NOT_SHOWN, "finder": WORKS}, "finder"),
+        ({"proved": NOT_SHOWN, "default": WORKS}, "default"),
         # A list of eSAW shows that the finder's key can read it.
-        ({"proved": REFUSED, "finder": WORKS}, "finder"),
         ({"recorded": REFUSED, "finder": WORKS}, "finder"),
         ({"recorded": NOT_SHOWN, "finder": WORKS}, "finder"),
         ({"recorded": MISSING, "finder": WORKS}, "finder"),
@@ -65,7 +80,7 @@ def all_states() -> Iterator[dict[str, KeyState]]:
         ({"recorded": FOREIGN, "default": WORKS}, "recorded"),
         ({"recorded": NOT_SHOWN, "default": WORKS}, "default"),
         ({"finder": REFUSED, "default": WORKS}, "default"),
-        ({"proved": REFUSED, "default": WORKS}, "default"),
+        ({"proved": REFUSED, "default": WORKS}, "proved"),
         # Then the event waits for a consent, or for a Sender.
         ({"proved": REFUSED, "recorded": REFUSED}, "proved"),
         ({"finder": NOT_SHOWN, "default": REFUSED}, "default"),
@@ -87,13 +102,23 @@ def test_the_best_claim_whose_key_may_work_decides(states: dict[str, KeyState], 
 def test_a_sender_with_a_proof_reads_before_all_others_and_no_foreign_or_missing_one_does() -> None:
     for states in all_states():
         reader = chosen(**states)
-        proofs = [each for each in NAMES[:-1] if states.get(each) in USABLE]
+        proofs = [each for each in NAMES[:-1] if states.get(each) in USABLE and may_replace(each, states)]
         if proofs:
             assert reader == Reader(proofs[0], states[proofs[0]]), states
         elif reader is not None and reader[1] in (FOREIGN, MISSING):
             named = states.keys() & {"recorded", "default"}
-            assert reader[0] in named or not named, states
-            assert "recorded" in states or states.get("default") not in USABLE, states
+            assert reader[0] == "proved" or reader[0] in named or not named, states
+            is_named = states.keys() & {"proved", "recorded"}
+            assert is_named or states.get("default") not in USABLE, states
+
+
+def test_only_the_sender_of_an_envelope_reads_in_place_of_one_whose_key_saw_it() -> None:
+    for states in all_states():
+        reader = chosen(**states)
+        if states.get("proved") in (WORKS, UNVERIFIED, REFUSED, MISSING, FOREIGN):
+            assert reader is not None
+            assert reader[0] == "proved" or reader[0] == "recorded", states
+            assert reader[0] == "proved" or reader[1] in USABLE, states
 
 
 def test_each_candidate_is_tried_once_and_no_working_key_with_a_proof_is_left_out() -> None:
@@ -103,9 +128,8 @@ def test_each_candidate_is_tried_once_and_no_working_key_with_a_proof_is_left_ou
             known[reader[0]] = NOT_SHOWN
             tried.append(reader[0])
         assert len(tried) == len(set(tried)) <= len(NAMES), states
-        assert {each for each in NAMES[:-1] if states.get(each) in USABLE} <= set(tried), states
-        blocked = states.get("recorded") in (REFUSED, FOREIGN, MISSING)
-        assert blocked or states.get("default") not in USABLE or "default" in tried, states
+        usable = {each for each in NAMES if states.get(each) in USABLE}
+        assert {each for each in usable if may_replace(each, states)} == set(tried), states
 
 
 def test_several_claims_about_one_sender_are_one_candidate() -> None:
@@ -146,45 +170,75 @@ def test_the_condition_of_a_sender_shows_whether_its_key_may_be_used(
 
 def test_a_key_is_tried_for_one_sender_and_one_token() -> None:
     anna = known_to_work(a_sender(), KEY)
-    event = an_event().in_phase(Phase.FAILED).status(not_shown_to=with_tried((), anna)).build()
+    event = an_event().in_phase(Phase.FAILED).status(not_shown_to=with_tried((), anna, 3)).build()
     assert key_state(event, anna) is NOT_SHOWN
     assert key_state(event, replace(anna, metadata=replace(anna.metadata, uid="another"))) is WORKS
     assert key_state(event, known_to_work(a_sender(), KEY[::-1] + "0")) is WORKS
 
 
-@pytest.mark.parametrize(
-    ("phase", "answers", "attempts", "expected"),
-    [
-        (Phase.VALIDATING, 1, 1, WORKS),
-        (Phase.VALIDATING, 2, 2, WORKS),
-        (Phase.VALIDATING, 3, 3, NOT_SHOWN),
-        # Started again since.
-        (Phase.PENDING, 3, 0, NOT_SHOWN),
-        (Phase.FAILED, 2, 2, NOT_SHOWN),
-    ],
-)
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.VALIDATING, Phase.FAILED])
+@pytest.mark.parametrize(("answers", "expected"), [(1, WORKS), (2, WORKS), (3, NOT_SHOWN)])
 def test_a_key_is_asked_until_its_row_of_answers_is_full(
-    phase: Phase, answers: int, attempts: int, expected: KeyState
+    phase: Phase, answers: int, expected: KeyState
 ) -> None:
     """eSAW's own index may be slower than its callback."""
     anna = known_to_work(a_sender(), KEY)
-    attempt = Attempt(
-        phase=Phase.VALIDATING,
-        start_time=NOON,
-        duration_seconds=1,
-        outcome=AttemptOutcome.WAIT,
-        reason="EnvelopeNotFound",
+    event = an_event().in_phase(phase, "ArchiveSuspended").status(not_shown_to=with_tried((), anna, answers))
+    assert key_state(event.build(), anna) is expected
+
+
+def a_history(*reasons: str) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(
+            phase=Phase.VALIDATING,
+            start_time=NOON,
+            duration_seconds=1,
+            outcome=AttemptOutcome.WAIT,
+            reason=each,
+        )
+        for each in reasons
     )
-    event = an_event().in_phase(phase, "ArchiveSuspended")
-    status = {"attempts": attempts, "attempt_history": (attempt,) * answers}
-    assert key_state(event.status(**status, not_shown_to=with_tried((), anna)).build(), anna) is expected
+
+
+NOT_FOUND = "EnvelopeNotFound"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "attempts", "answers", "expected"),
+    [
+        ([NOT_FOUND] * 2, 2, 2, 2),
+        # The answers of before were to another key.
+        ([NOT_FOUND] * 2, 2, 1, 1),
+        # A failure of another kind ends the row.
+        ([NOT_FOUND, "EsawFailing"], 2, 1, 0),
+        ([NOT_FOUND, "EsawFailing", NOT_FOUND], 3, 2, 1),
+        # Started again since.
+        ([NOT_FOUND] * 2, 0, 2, 0),
+    ],
+)
+def test_a_row_of_answers_is_of_one_key(
+    reasons: list[str], attempts: int, answers: int, expected: int
+) -> None:
+    anna, ben = known_to_work(a_sender(), KEY), a_sender("ben")
+    history = a_history(*reasons)
+    event = an_event().status(attempts=attempts, attempt_history=history)
+    status = event.status(not_shown_to=with_tried((), anna, answers)).build().status
+    assert answers_in_row(status, anna) == expected
+    assert answers_in_row(status, ben) == 0
+
+
+def test_an_answer_to_a_key_without_the_proof_of_the_event_is_in_no_row() -> None:
+    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    event = an_event().status(attempts=2, attempt_history=a_history(NOT_FOUND, NOT_FOUND), envelope=shown)
+    assert answers_in_row(event.build().status, a_sender("anna")) == 2
+    assert answers_in_row(event.build().status, a_sender("dora")) == 0
 
 
 def test_the_tried_keys_are_bounded_and_have_one_of_each_name() -> None:
-    tried = with_tried((), a_sender("anna"))
+    tried = with_tried((), a_sender("anna"), 3)
     for number in range(MAX_NOT_SHOWN_TO + 3):
-        tried = with_tried(tried, a_sender(f"sender-{number}"))
+        tried = with_tried(tried, a_sender(f"sender-{number}"), 3)
     assert len(tried) == MAX_NOT_SHOWN_TO
-    again = with_tried(tried, known_to_work(a_sender("sender-9"), KEY))
+    again = with_tried(tried, known_to_work(a_sender("sender-9"), KEY), 3)
     assert len(again) == MAX_NOT_SHOWN_TO
     assert again[-1] == key_of(known_to_work(a_sender("sender-9"), KEY))

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.reader import UNKNOWN_ENVELOPE_ATTEMPTS
 from controller.reconcile.context import PartialArchive, TooManyFiles
 from controller.reconcile.error_policy import classify
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
@@ -36,7 +35,7 @@ from counterfoil.resources import (
     EnvelopeSummary,
     Phase,
 )
-from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH
+from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH, UNKNOWN_ENVELOPE_ATTEMPTS
 from tests.support.builders import ENVELOPE, NOON, AClock, an_event
 from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
