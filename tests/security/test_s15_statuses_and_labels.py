@@ -540,6 +540,15 @@ async def test_pages_that_were_taken_over_create_no_sender_that_stays_or_names_a
     assert "answers anybody" in await guarded.refusal_of_create(PAGES, sender)
 
 
+async def test_a_receiver_that_was_taken_over_removes_no_word_of_a_person(guarded: GuardedNamespace) -> None:
+    await guarded.apply(EVENT)
+    await guarded.admin("annotate", TARGET, "counterfoil.dev/request-reason=so", "mine=yes", "--overwrite")
+    removal = {"metadata": {"annotations": {"counterfoil.dev/request-reason": None}}}
+    assert "answers anybody" in await guarded.refusal_of_patch(RECEIVER, TARGET, removal)
+    await guarded.patch(RECEIVER, TARGET, {"metadata": {"annotations": {"mine": None}}})
+    await guarded.patch(CONTROLLER, TARGET, removal)
+
+
 @pytest.mark.parametrize("metadata", EXPOSED_METADATA[:2], ids=str)
 async def test_a_receiver_that_was_taken_over_keeps_no_event_that_is_deleted(
     guarded: GuardedNamespace, metadata: dict[str, Any]

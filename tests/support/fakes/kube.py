@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from counterfoil.kube.answers import PartialT
-from counterfoil.kube.client import KubeClient
+from counterfoil.kube.client import MAX_PAGE_BYTES, KubeClient, NextPage
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.secret import USE_LABEL, Secret
 from counterfoil.kube.watch import Raw, WatchEvent
@@ -173,6 +173,20 @@ class InMemoryKubeClient(KubeClient):
         start, limit = int(token or 0), limit or len(chosen)
         more = str(start + limit) if start + limit < len(chosen) else ""
         return chosen[start : start + limit], more
+
+    async def _request_page(
+        self,
+        kind: type[Resource],
+        *,
+        limit: int,
+        token: str,
+        labels: str,
+        fields: str,
+        most: int = MAX_PAGE_BYTES,
+    ) -> tuple[Raw, NextPage]:
+        items, token = await self.page(kind, limit=limit, token=token, labels=labels, fields=fields)
+        page = {"items": items, "metadata": {"continue": token}}
+        return page, NextPage.after(page, limit, len(msgspec.json.encode(page)))
 
     async def count_by_label(
         self, kind: type[Resource], label: str, fields: str, *, labels: str = ""

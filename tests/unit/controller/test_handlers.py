@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from msgspec import structs
@@ -258,6 +259,44 @@ async def test_the_key_of_each_sender_that_may_read_an_envelope_resumes_its_even
         scene.observe(a_sender("ben", version=2))
         await turns()
     assert scene.reconciled == [parked.name]
+
+
+async def test_a_sender_of_another_organization_resumes_nothing() -> None:
+    scene = HandlersScene()
+    scene.observe(an_organization(), ready(an_archive()))
+    async with scene.running():
+        scene.observe(*waiting("SenderMissing", 2))
+        scene.observe(a_sender("zoe", organization="other"))
+        await turns()
+    assert scene.reconciled == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_examined"),
+    [
+        pytest.param({"metadata": {"annotations": {"mine": "yes"}}}, False, id="annotation"),
+        pytest.param({"status": {"waitingEvents": 7}}, False, id="count of waiting events"),
+        pytest.param(
+            {"status": {"key": {"fingerprint": "0123abcd", "verifiedTime": LATER}}}, False, id="check"
+        ),
+        pytest.param({"status": {"key": {"fingerprint": "89abcdef"}}}, True, id="another key"),
+        pytest.param({"status": {"conditions": []}}, True, id="unverified"),
+        pytest.param({"spec": {"suspend": True}}, True, id="spec"),
+        pytest.param({"metadata": {"uid": "of-another"}}, True, id="created again"),
+    ],
+)
+def test_only_a_change_of_a_sender_that_decides_about_events_examines_them(
+    changes: dict[str, dict[str, Any]], *, is_examined: bool
+) -> None:
+    scene = a_scene()
+    known = a_sender(version=2).to_dict()
+    known["status"]["key"] = {"fingerprint": "0123abcd"}
+    scene.observe(Sender.parse(known))
+    changed = {part: {**known[part], **changes.get(part, {})} for part in ("metadata", "spec", "status")}
+    changed["metadata"]["resourceVersion"] = "3"
+    with patch.object(scene.worker.event_queue, "enqueue_all") as examine:
+        scene.observe(Sender.parse(changed))
+    assert examine.called == is_examined
 
 
 async def test_an_archive_that_works_again_resumes_what_waited_for_it() -> None:

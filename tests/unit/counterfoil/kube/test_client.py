@@ -4,7 +4,7 @@ Access to Kubernetes against a scripted server: every kind of bad answer, and wa
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from counterfoil.kube.errors import (
     Unavailable,
     api_error,
 )
-from counterfoil.kube.watch import WatchEvent, exponential_backoff, list_and_watch_forever
+from counterfoil.kube.watch import Raw, WatchEvent, exponential_backoff, list_and_watch_forever
 from counterfoil.resources import EnvelopeEvent, Organization
 from tests.support.servers.scripted_kubernetes import Handler, a_kubeconfig, answered_by
 
@@ -589,6 +589,28 @@ async def test_a_page_of_large_objects_is_requested_again_with_fewer_of_them(tmp
         assert stored.limits == [250, 125, 62, 31, 15, 7]
         found = [each["metadata"]["name"] async for each in kube.list(EnvelopeEvent)]
     assert found == stored.names
+
+
+def _sizes(page: Sequence[Raw]) -> list[int]:
+    return [len(each["status"]["message"]) for each in page]
+
+
+@pytest.mark.parametrize("sizes", [[2**18] * 100, [1] * 20 + [2**20] * 30, [2**20] * 6 + [2**18] * 100])
+async def test_the_first_objects_have_a_bounded_size_over_all_pages(tmp_path: Path, sizes: list[int]) -> None:
+    stored = LargeObjects(*sizes)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        found, is_cut = await kube.first(Organization, _sizes, limit=500)
+    assert is_cut
+    assert found == sizes[: len(found)]
+    assert MAX_PAGE_BYTES - max(sizes) < sum(found) < MAX_PAGE_BYTES + max(sizes)
+    assert len(stored.limits) < 30
+
+
+async def test_the_first_objects_are_all_of_them_if_they_fit_into_the_bound(tmp_path: Path) -> None:
+    stored = LargeObjects(*[2**20] * 7)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        assert await kube.first(Organization, _sizes, limit=7) == (list(stored.sizes), False)
+        assert await kube.first(Organization, _sizes, limit=6) == (list(stored.sizes[:6]), True)
 
 
 async def _listed(kube: KubeClient) -> list[str]:

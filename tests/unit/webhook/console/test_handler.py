@@ -1,6 +1,6 @@
 """The console's reception over a real socket: how much is too much, and for whom, with the clock in hand."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import cache
@@ -81,9 +81,11 @@ class Account:
             raise found
         return found
 
-    async def first(self, kind: type[Resource], **selected: Any) -> tuple[list[Raw], bool]:
+    async def first(
+        self, kind: type[Resource], parse: Callable[[list[Raw]], Iterable[Any]], **selected: Any
+    ) -> tuple[list[Any], bool]:
         found, token = await self.page(kind, **selected)
-        return found, bool(token)
+        return list(parse(found)), bool(token)
 
     async def whoami(self) -> str:
         self._client_factory.asked += 1

@@ -338,6 +338,7 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             found=page_of([a_sender_that(name=name) for name in ("anna", "ben", "carl")], 2, rows=1),
             is_cut=True,
             organizations=(an_organization_that(),),
+            are_organizations_cut=True,
             advice_of=lambda sender, reason: key_advice(sender, an_organization_that(), reason),
         ),
         "archives": shown("archives.html", language, rights, archives=(an_archive_that(),)),

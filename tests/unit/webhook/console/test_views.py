@@ -85,7 +85,7 @@ async def test_a_page_that_has_fewer_large_objects_is_not_all_there_are(page: st
     assert "There are more" not in shown.text_content()
 
 
-@pytest.mark.parametrize("page", ["organizations", "attention"])
+@pytest.mark.parametrize("page", ["organizations", "attention", "senders"])
 async def test_a_page_says_that_it_does_not_have_all_objects(page: str) -> None:
     kube = InMemoryKubeClient(*(an_organization_that(name=name) for name in ("acme", "beta", "gamma")))
     shown = parsed((await getattr(views(), page)(a_console_request(kube))).html)

@@ -60,6 +60,13 @@ async def test_a_list_with_a_further_page_has_a_link_to_it() -> None:
     assert "in the order of their ids" in page.text_content()
 
 
+async def test_a_list_does_not_deny_an_organization_behind_those_that_were_read() -> None:
+    kube = InMemoryKubeClient(*(an_organization_that(name=name) for name in ("acme", "beta", "gamma")))
+    page = parsed((await event_views().events(a_console_request(kube, organization="gamma"))).html)
+    assert "There are more objects" in page.text_content()
+    assert "Enter the name of an Organization object." not in page.text_content()
+
+
 async def test_an_open_list_that_polls_reads_events_and_their_senders_only() -> None:
     kube = InMemoryKubeClient(a_listed_event(1), a_sender_that(), an_organization_that())
     whole = a_console_request(kube)
