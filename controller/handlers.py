@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from controller.access.archive_pool import ArchivePool
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
+from controller.reader import key_of
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.retry.fix_rules import (
@@ -29,6 +30,8 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.envelopeevent import TriedKey
+from counterfoil.resources.sender import SenderSpec
 
 
 @dataclass(frozen=True)
@@ -78,22 +81,28 @@ class EventHandlers:
         self.event_queue.enqueue_all(events)
 
     def sender_changed(self, before: Sender | None, after: Sender | None) -> None:
-        """Events that wait for the Sender's key are due if the key works now."""
+        """
+        Events of its Organization that wait for the Sender's key are due if the key works now.
+
+        Anybody who may patch a Sender can change its metadata many times a second, and one process has the
+        events of all Organizations, so only a change that decides about an event is followed.
+        """
         sender = after or before
         if sender is None:
             return
+        events = self.cache.events_of(sender.spec.organization_ref.name)
         if after is None:
             self.sender_keys.forget(sender.name)
             self.resync.trigger()
         elif before is None or before.metadata.generation != after.metadata.generation:
             self.resync.trigger()
-            self.event_queue.mark_due_now(self.cache.events, _misses_sender)
-            self.event_queue.enqueue_all(filter(_misses_sender, self.cache.events))
+            self.event_queue.mark_due_now(events, _misses_sender)
+            self.event_queue.enqueue_all(filter(_misses_sender, events))
+        elif _decisive_state(before) == _decisive_state(after):
+            return
         cache, name = self.cache, sender.name
         self.event_queue.enqueue_all(
-            event
-            for event in cache.events
-            if name == cache.sender_name(event) or name in _readers(cache, event)
+            event for event in events if name == cache.sender_name(event) or name in _readers(cache, event)
         )
 
     def archive_changed(self, before: Archive | None, after: Archive | None) -> None:
@@ -142,6 +151,12 @@ def _readers(cache: Cache, event: EnvelopeEvent) -> tuple[str | None, ...]:
     it counts only for one that waits for a key."""
     claims = cache.claims(event)
     return claims if _awaits_consent(event) else claims[:-1]
+
+
+def _decisive_state(sender: Sender) -> tuple[SenderSpec, TriedKey, str | None]:
+    """Return all of a Sender that decides whether an event waits for it (``reader.key_state``, ``due``)."""
+    authorized = find_condition(sender.status.conditions, "Authorized")
+    return sender.spec, key_of(sender), authorized.status if authorized is not None else None
 
 
 def _awaits_consent(event: EnvelopeEvent) -> bool:
