@@ -15,11 +15,12 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -42,6 +43,8 @@ from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
 from counterfoil.resources import CONTROLLER_REPORTER, GROUP, Resource, ResourceInvalid
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
+
+T = TypeVar("T")
 
 RequestObserver = Callable[[str, str, int], None]
 """Called after every request: verb, resource, HTTP status (0 when there was no response)."""
@@ -79,7 +82,7 @@ class _PageTooLarge(Exception):
     """A page has more than ``MAX_PAGE_BYTES``."""
 
 
-class _NextPage(str):
+class NextPage(str):
     """
     The token of the next page of a list.
 
@@ -89,12 +92,14 @@ class _NextPage(str):
 
     limit: int
     """Objects that the next page should have at most."""
+    size: int
+    """Bytes of the page in which the token is."""
 
     @classmethod
-    def after(cls, page: Raw, limit: int) -> "_NextPage":
+    def after(cls, page: Raw, limit: int, size: int) -> "NextPage":
         """Return the token in a page (empty after the last)."""
         token = cls(page["metadata"].get("continue", ""))
-        token.limit = limit
+        token.limit, token.size = limit, size
         return token
 
 
@@ -209,18 +214,36 @@ class KubeClient:
         return answer["items"], token
 
     async def first(
-        self, kind: type[Resource], *, limit: int, labels: str = "", fields: str = ""
-    ) -> tuple[Sequence[Raw], bool]:
-        """Return the first ``limit`` objects, from as many pages as their size needs, and whether there are
-        more. All of them are in memory, so not for events."""
-        found, token = list[Raw](), ""
+        self,
+        kind: type[Resource],
+        parse: Callable[[Sequence[Raw]], Iterable[T]],
+        *,
+        limit: int,
+        labels: str = "",
+        fields: str = "",
+    ) -> tuple[Sequence[T], bool]:
+        """
+        Return what ``parse`` makes of the first ``limit`` objects, and whether there are more.
+
+        All pages together have ``MAX_PAGE_BYTES`` at most, and one object more: a user who may write
+        objects chooses their size. Each page is parsed before the next one is requested.
+        """
+        found, read, size, token = list[T](), 0, 0, ""
         while True:
-            items, token = await self.page(
-                kind, limit=limit - len(found), token=token, labels=labels, fields=fields
+            answer, token = await self._request_page(
+                kind,
+                limit=limit - read,
+                token=token,
+                labels=labels,
+                fields=fields,
+                most=MAX_PAGE_BYTES - size,
             )
-            found += items
-            if not token or len(found) >= limit:
+            found += parse(answer["items"])
+            read, size = read + len(answer["items"]), size + token.size
+            if not token or read >= limit or size >= MAX_PAGE_BYTES:
                 return found, bool(token)
+            # Else it would be in memory beside the next page.
+            del answer
 
     async def list(
         self, kind: type[Resource], *, labels: str = "", fields: str = "", limit: int = 500
@@ -302,8 +325,10 @@ class KubeClient:
     async def shard_leases(self) -> tuple[Lease, ...] | None:
         """Return the Leases of the shards; None if they can't be read, for example without the right."""
         try:
-            page, _ = await self.first(Lease, limit=500, labels=SHARD_LEASE_COUNT_LABEL)
-            return tuple(Lease.parse(each) for each in page)
+            leases, _ = await self.first(
+                Lease, partial(map, Lease.parse), limit=500, labels=SHARD_LEASE_COUNT_LABEL
+            )
+            return tuple(leases)
         except (ApiError, ResourceInvalid):
             return None
 
@@ -401,24 +426,31 @@ class KubeClient:
         return "/".join([f"/{api}/{place}{plural}", *map(_segment, parts)])
 
     async def _request_page(
-        self, kind: type[Resource], *, limit: int, token: str, labels: str, fields: str
-    ) -> tuple[Raw, str]:
-        """Return a page of at most ``limit`` objects (0: all), or of fewer if that has too many bytes: who
-        fills statuses chooses their size. Return also the token of the next page."""
-        fitting = min(limit or token.limit, token.limit) if isinstance(token, _NextPage) else limit
+        self,
+        kind: type[Resource],
+        *,
+        limit: int,
+        token: str,
+        labels: str,
+        fields: str,
+        most: int = MAX_PAGE_BYTES,
+    ) -> tuple[Raw, NextPage]:
+        """Return a page of at most ``limit`` objects (0: all), or of fewer if that has more than ``most``
+        bytes: who fills statuses chooses their size. Return also the token of the next page."""
+        fitting = min(limit or token.limit, token.limit) if isinstance(token, NextPage) else limit
         while True:
             query = _query(
                 limit=str(fitting), **{"continue": token}, labelSelector=labels, fieldSelector=fields
             )
-            path, most = f"{self._path(kind)}?{query}", None if fitting == 1 else MAX_PAGE_BYTES
+            path, bound = f"{self._path(kind)}?{query}", None if fitting == 1 else most
             try:
-                body = await self._send("list", kind.PLURAL, path, most=most)
+                body = await self._send("list", kind.PLURAL, path, most=bound)
             except _PageTooLarge:
                 fitting = max(1, fitting // 2) if fitting else SMALL_PAGE
                 continue
             page = object_list(decode_as(dict, body))
             has_room = len(body) < MAX_PAGE_BYTES // 4
-            return page, _NextPage.after(page, fitting * 2 if has_room else fitting)
+            return page, NextPage.after(page, fitting * 2 if has_room else fitting, len(body))
 
     async def _items(self, kind: tuple[str, str], **query: str) -> Sequence[Raw]:
         answer = await self._call("list", kind[1], f"{self._path(kind)}?{_query(**query)}")

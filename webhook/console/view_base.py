@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from counterfoil.clock import Clock
@@ -86,12 +87,12 @@ class ViewBase:
         """Return the objects of a kind of which there are few; none when this person may not list it."""
         if not user.rights.can_list(kind.PLURAL):
             return FirstObjects((), is_cut=False)
-        found, is_cut = await user.kube.first(kind, limit=self.limits.listed_objects)
-        return FirstObjects(parsed(kind, found), is_cut)
+        found, is_cut = await user.kube.first(kind, partial(parsed, kind), limit=self.limits.listed_objects)
+        return FirstObjects(tuple(found), is_cut)
 
-    async def _choices(self, request: ConsoleRequest, kind: type[R]) -> tuple[R, ...]:
+    async def _choices(self, request: ConsoleRequest, kind: type[R]) -> FirstObjects[R]:
         """Return what a form offers to choose from; nothing where no form is looked at."""
-        return () if request.is_refresh else (await self._first(request.user, kind)).objects
+        return FirstObjects((), is_cut=False) if request.is_refresh else await self._first(request.user, kind)
 
     async def _sender(self, user: AuthenticatedUser, name: str) -> Sender | None:
         if not name or not user.rights.can_list(SENDERS):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import urlencode, urlsplit
 
 from counterfoil.i18n import attention
@@ -127,6 +128,7 @@ class ConsoleViews(ViewBase):
             found=page_of(found, search.page, self.limits.sender_rows),
             is_cut=is_cut,
             organizations=organizations.objects,
+            are_organizations_cut=organizations.is_cut,
             advice_of=lambda sender, reason: key_advice(
                 sender, attention.organization_of(sender, organizations.objects), reason
             ),
@@ -237,12 +239,12 @@ class ConsoleViews(ViewBase):
         if not lacking or not user.rights.can_list(SENDERS):
             return []
         fields = f"spec.organizationRef.name={imported.organization}"
-        (page, _), organizations = await asyncio.gather(
-            user.kube.first(Sender, limit=self.limits.listed_objects, fields=fields),
+        (senders, _), organizations = await asyncio.gather(
+            user.kube.first(Sender, partial(parsed, Sender), limit=self.limits.listed_objects, fields=fields),
             self._first(user, Organization),
         )
         of = next((each for each in organizations.objects if each.name == imported.organization), None)
-        return askable_senders(lacking, parsed(Sender, page), of)
+        return askable_senders(lacking, tuple(senders), of)
 
     # -- What a person does ---------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import TextIO
 from counterfoil.cli.plugin import config_flags, suspension
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.kube.errors import ApiError, NotConfigured
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Import, Organization, Resource, Sender
 
 SUMMARY = "print a completion script for a shell"
@@ -152,5 +153,9 @@ def _names(kind: type[Resource], before: Sequence[str]) -> list[str]:
 
 async def _listed(kind: type[Resource], connection: argparse.Namespace) -> list[str]:
     async with asyncio.timeout(TIMEOUT_SECONDS), config_flags.connect_to_api_server(connection) as kube:
-        items, _ = await kube.first(kind, limit=MAX_CANDIDATES)
-    return [raw["metadata"]["name"] for raw in items]
+        names, _ = await kube.first(kind, _names_of, limit=MAX_CANDIDATES)
+    return list(names)
+
+
+def _names_of(page: Sequence[Raw]) -> list[str]:
+    return [raw["metadata"]["name"] for raw in page]

@@ -64,7 +64,7 @@ class EventViews(ViewBase):
         )
         is_whole = not found.token and not wanted.token
         order = EventOrder(wanted.sort) if wanted.sort else EventOrder.NEWEST if is_whole else None
-        counted = tuple(each for each in organizations if wanted.organization in ("", each.name))
+        counted = tuple(each for each in organizations.objects if wanted.organization in ("", each.name))
         return self._page(
             "events.html",
             request,
@@ -73,8 +73,9 @@ class EventViews(ViewBase):
             filter=wanted,
             order=order,
             is_whole=is_whole,
-            organizations=organizations,
+            organizations=organizations.objects,
             senders=senders.objects,
+            is_cut=organizations.is_cut or senders.is_cut,
             senders_by_name=await search.senders_of(user, found.events, senders),
             counts=counts_by_phase(counted),
             count_time=min(

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple, TextIO
 
 import msgspec
@@ -180,10 +181,10 @@ async def read(kube: KubeClient) -> Reading:
     unread: list[str] = []
 
     async def first(kind: type[Resource]) -> tuple[Any, ...]:
-        raws, is_cut = await kube.first(kind, limit=MAX_OBJECTS)
+        found, is_cut = await kube.first(kind, partial(_readable, kind), limit=MAX_OBJECTS)
         if is_cut:
-            unread.append(f"{kind.PLURAL}: there are more than the first {len(raws)}")
-        return _readable(kind, raws)
+            unread.append(f"{kind.PLURAL}: there are more than the first {len(found)}")
+        return tuple(found)
 
     async def optional(kind: type[Resource]) -> tuple[Any, ...]:
         try:
