@@ -183,7 +183,7 @@ def answers_in_row(status: EnvelopeEventStatus, sender: Sender) -> int:
     in_row = min(in_row, status.attempts)
     # It does not say whose key was asked. After one full row, each further key is asked once.
     unfinished = [each for each in status.not_shown_to if each.answers < UNKNOWN_ENVELOPE_ATTEMPTS]
-    return min(in_row, _answers_to(unfinished, sender)) if unfinished else in_row
+    return min(in_row, _answers_to(status.not_shown_to, sender)) if unfinished else in_row
 
 
 def _answers_to(tried: Sequence[TriedKey], sender: Sender) -> int:

@@ -36,9 +36,6 @@ from counterfoil.kube.errors import ApiError
 KEY_DOUBTED = "KeyDoubted"
 """Reason of a 401 without an error id of eSAW."""
 
-ESAW_NOT_FOUND = "EsawNotFound"
-"""Reason of a 404."""
-
 
 @dataclass(frozen=True)
 class OutcomeRule:
@@ -142,7 +139,7 @@ RULES = (
         "The envelope was made by the API v5, and the API v6 refuses this call for it.",
     ),
     # 404 is bare where the base URL is wrong; of the rest, eSAW gives each refusal an error id.
-    OutcomeRule(_has_http_status(404), Wait, ESAW_NOT_FOUND, "{}"),
+    OutcomeRule(_has_http_status(404), Wait, "EsawNotFound", "{}"),
     OutcomeRule(
         _is_bare(*range(400, 500)),
         Wait,

@@ -34,6 +34,7 @@ from controller.reconcile.preconditions import Admitted, Preconditions, RecordOn
 from controller.sharding import LeaseLost
 from counterfoil import tracing
 from counterfoil.clock import Clock
+from counterfoil.esaw import HttpStatusError
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
@@ -77,8 +78,8 @@ class PhaseRunner:
             log_context(phase=phase.value, attempt=attempt, sender=sender.name),
             tracing.span(phase.value, attempt=attempt, sender=sender.name) as step,
         ):
-            outcome = await self._attempt(phase, event, admitted, limit)
-            outcome = await self._with_tried_keys(phase, event, admitted, outcome)
+            outcome, problem = await self._attempt(phase, event, admitted, limit)
+            outcome = await self._with_tried_keys(phase, event, admitted, outcome, problem)
             outcome = _with_side_conditions(outcome, admitted.context.side_conditions)
             # The status has them now. A later phase must not state again what an outcome replaced.
             admitted.context.side_conditions.clear()
@@ -100,32 +101,42 @@ class PhaseRunner:
 
     async def _attempt(
         self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, limit: timedelta
-    ) -> Outcome:
+    ) -> tuple[Outcome, BaseException | None]:
+        """Return the outcome, and the exception from which it follows, if any."""
         timeout = asyncio.timeout(limit.total_seconds())
         try:
             async with timeout:
-                return await PHASE_FUNCTIONS[phase](event, admitted.context)
+                return await PHASE_FUNCTIONS[phase](event, admitted.context), None
         except (Superseded, LeaseLost):
             raise
         except TimeoutError as problem:
-            return _overdue(phase, admitted) if timeout.expired() else self._classify(problem, phase)
+            is_overdue = timeout.expired()
+            return _overdue(phase, admitted) if is_overdue else self._classify(problem, phase), problem
         except PartialArchive as incomplete:
-            classified = self._classify(incomplete.__cause__ or incomplete, phase)
-            return dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents))
+            cause = incomplete.__cause__ or incomplete
+            classified = self._classify(cause, phase)
+            return dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents)), cause
         except Exception as problem:
-            return self._classify(problem, phase)
+            return self._classify(problem, phase), problem
 
     async def _with_tried_keys(
-        self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, outcome: Outcome
+        self,
+        phase: Phase,
+        event: EnvelopeEvent,
+        admitted: Admitted,
+        outcome: Outcome,
+        problem: BaseException | None,
     ) -> Outcome:
         """
-        Return the outcome with the keys to which eSAW did not show the envelope.
+        Return the outcome with the keys to which eSAW did not show the envelope. ``problem`` is the exception
+        from which the outcome follows.
 
         An event that is not archived fails for that only after each candidate was tried.
         """
         sender, status = admitted.context.sender, event.status
         is_unseen = outcome.reason == ENVELOPE_NOT_FOUND and isinstance(outcome, Wait | Fail)
-        is_missing = is_unseen or outcome.reason == error_policy.ESAW_NOT_FOUND
+        # A 404 of a proxy says nothing about the envelope.
+        is_missing = is_unseen or (isinstance(problem, HttpStatusError) and problem.is_missing_envelope)
         if is_missing and lacks_proof(status, sender) and not admitted.context.is_shown:
             return await self._without_proof(phase, event, admitted, outcome)
         tried = status.not_shown_to
@@ -155,6 +166,9 @@ class PhaseRunner:
         tried = with_tried(known, sender, UNKNOWN_ENVELOPE_ATTEMPTS)
         facts = _with_not_shown_to(outcome, known, tried).facts
         message = f"eSignAnyWhere does not show the envelope to the key of Sender/{sender.name}."
+        if outcome.reason == ENVELOPE_NOT_FOUND:
+            # It also has what the attempt found in the archive.
+            message = outcome.message
         other = await self._next_reader(phase, event, admitted, tried)
         if isinstance(other, Reader):
             message = f"{message} The next attempt is with the key of Sender/{other.name}."

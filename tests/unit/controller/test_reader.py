@@ -234,6 +234,12 @@ def test_an_answer_to_a_key_without_the_proof_of_the_event_is_in_no_row() -> Non
     assert answers_in_row(event.build().status, a_sender("dora")) == 0
 
 
+def test_a_row_fills_beside_an_unfinished_row_of_another_key() -> None:
+    tried = with_tried(with_tried((), a_sender("ben"), 1), a_sender("anna"), 3)
+    event = an_event().status(attempts=2, attempt_history=a_history(NOT_FOUND, NOT_FOUND), not_shown_to=tried)
+    assert answers_in_row(event.build().status, a_sender("anna")) == 2
+
+
 def test_the_tried_keys_are_bounded_and_have_one_of_each_name() -> None:
     tried = with_tried((), a_sender("anna"), 3)
     for number in range(MAX_NOT_SHOWN_TO + 3):

@@ -156,6 +156,40 @@ async def test_the_sender_of_a_late_envelope_is_asked_once_if_its_key_does_not_s
     assert [each.name for each in scene.newest().status.not_shown_to] == ["dora"]
 
 
+async def test_a_404_of_a_proxy_does_not_make_a_key_count_as_tried(scene: TwoKeysScene) -> None:
+    await in_phase(scene, "files")
+    scene.kube.put(an_envelope("dora"))
+    scene.forget()
+    for operation in ("envelope", "configuration", "files"):
+        scene.two.dora.but(operation, HttpStatusError(404))
+    for _ in range(4):
+        await scene.reconcile()
+        scene.cache.update(scene.newest())
+    event = scene.newest()
+    assert (event.status.reason, event.status.not_shown_to) == ("EsawNotFound", ())
+    scene.two.dora.problems.clear()
+    assert (await scene.run(5)).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_answer_to_a_key_without_the_proof_says_what_was_found_in_the_archive(
+    scene: TwoKeysScene,
+) -> None:
+    scene.two.dora.but("history", FORBIDDEN)
+    scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    await scene.run()
+    scene.refuse()
+    scene.kube.put(an_envelope("dora"))
+    scene.forget()
+    said = list[str]()
+    for _ in range(3):
+        await scene.reconcile()
+        scene.cache.update(scene.newest())
+        said.append(scene.newest().status.message or "")
+    message = next(each for each in said if "to the key of Sender/dora" in each)
+    assert "file" in message
+    assert "The next attempt is with the key of Sender/anna." in message
+
+
 async def test_another_failure_after_one_answer_does_not_make_a_key_count_as_tried(
     scene: TwoKeysScene,
 ) -> None:
