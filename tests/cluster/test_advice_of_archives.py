@@ -85,7 +85,10 @@ class Archives:
 
     async def waiting(self, name: str, reason: str, **envelope: Any) -> EnvelopeEvent:
         """Wait until the event of an envelope, which needs the Archive, stops for this reason."""
-        user = await self.scene.organization(name, archiveRef={"name": name})
+        user, esaw = self.scene.user(name.capitalize()), self.scene.esaw.url
+        # Another test has an Organization with another eSAW: a key must name its own then.
+        await self.scene.local_environment.sender(name, user, organization=name, origin=esaw)
+        await self.scene.local_environment.organization(name, archive=name, sender=name)
         event = await self.scene.noted(name, user, **envelope)
         return await self.scene.is_so(event, lambda each: each.status.reason == reason)
 
