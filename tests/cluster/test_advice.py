@@ -4,11 +4,13 @@ The advice about Organizations, Senders and events is followed as it is printed,
 A real controller, a real API server, and people who type at kubectl and its plugin.
 """
 
+import asyncio
 import json
 import re
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -204,11 +206,16 @@ async def the_default_sender(people: People, name: str) -> User:
 
 async def the_unknown_envelopes(people: People, name: str) -> User:
     user = await people.own(name, limits={"unknownEnvelopes": 100}, suspend=True)
-    unknown = {"phase": "Failed", "reason": "EnvelopeNotFound", "completionTime": "2026-01-01T00:00:00Z"}
-    for number in range(90):
+    # Of now: an older one may be removed before all are counted.
+    ended = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    unknown = {"phase": "Failed", "reason": "EnvelopeNotFound", "completionTime": ended}
+
+    async def fail(number: int) -> None:
         event = await people.scene.note(f"{number:08}-4b1d-4c58-9a57-6d1f0a3b2c4d", name)
         await people.scene.is_so(event, lambda each: each.status.reason == "OrganizationSuspended")
         await people.scene.kube.patch_status(EnvelopeEvent, event, unknown, resource_version=None)
+
+    await asyncio.gather(*(fail(number) for number in range(90)))
     await people.patch(f"org/{name}", suspend=False)
     message = await people.message(Organization, name, "Ready", "TooManyUnknownEnvelopes")
     await people.types(message, {})
