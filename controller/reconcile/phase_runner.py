@@ -147,7 +147,7 @@ class PhaseRunner:
         outcome = _with_not_shown_to(outcome, status.not_shown_to, tried)
         if not isinstance(outcome, Fail) or not is_unseen or phase is not Phase.VALIDATING:
             return outcome
-        other = await self._next_reader(phase, event, admitted, tried)
+        other = await self._next_reader(phase, event, tried)
         if not isinstance(other, Reader):
             return other or _with_other_keys(outcome, without(tried, sender))
         message = f"{outcome.message} The next attempt is with the key of Sender/{other.name}."
@@ -169,7 +169,7 @@ class PhaseRunner:
         if outcome.reason == ENVELOPE_NOT_FOUND:
             # It also has what the attempt found in the archive.
             message = outcome.message
-        other = await self._next_reader(phase, event, admitted, tried)
+        other = await self._next_reader(phase, event, tried)
         if isinstance(other, Reader):
             message = f"{message} The next attempt is with the key of Sender/{other.name}."
             return Pause(ENVELOPE_NOT_FOUND, message, self.clock.now(), facts=facts)
@@ -177,13 +177,13 @@ class PhaseRunner:
         return other or _with_other_keys(failed, without(tried, sender))
 
     async def _next_reader(
-        self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, tried: Sequence[TriedKey]
+        self, phase: Phase, event: EnvelopeEvent, tried: Sequence[TriedKey]
     ) -> Reader | Outcome | None:
         """Return who reads the envelope next; None: each was tried. An outcome: the API server did not
         answer."""
         changed = replace(event, status=replace(event.status, not_shown_to=tuple(tried)))
         try:
-            other = await self.preconditions.next_reader(changed, admitted.context.organization)
+            other = await self.preconditions.next_reader(changed)
         except ApiError as problem:
             return self._classify(problem, phase)
         return None if other is None or other.state is KeyState.NOT_SHOWN else other

@@ -18,6 +18,7 @@ from controller.access.archive_root import MarkedBackend, is_root_known, not_pro
 from controller.access.history_access import HistoryAccess
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
+from controller.envelopes import read_envelope, recorded_sender
 from controller.reader import KeyState, Reader
 from controller.reconcile.context import ReconcileContext, SiblingEvents, is_of_a_person
 from controller.reconcile.fence import Fence, FencedBackend
@@ -161,8 +162,8 @@ class Preconditions:
         is_known, envelope = event.name in self.cache.sender_of, None
         reader = self.cache.reader(event) if is_known else None
         if reader is None or not reader.is_usable:
-            is_known, envelope = False, await self._envelope(event)
-            reader = self._reader(event, organization, envelope)
+            is_known, envelope = False, await read_envelope(self.kube, event)
+            reader = self._reader(event, envelope)
         if reader is None:
             return await self._without_reader(event, organization, envelope)
         is_guess = reader.name not in self.cache.claims(event)[:-1]
@@ -178,17 +179,12 @@ class Preconditions:
         self.cache.sender_of[event.name] = reader.name
         return sender
 
-    async def next_reader(self, event: EnvelopeEvent, organization: Organization) -> Reader | None:
+    async def next_reader(self, event: EnvelopeEvent) -> Reader | None:
         """Return who reads the envelope next, by the Envelope as it is now. Raises ``ApiError``."""
-        return self._reader(event, organization, await self._envelope(event))
+        return self._reader(event, await read_envelope(self.kube, event))
 
-    def _reader(
-        self, event: EnvelopeEvent, organization: Organization, envelope: Envelope | None
-    ) -> Reader | None:
-        # Two Organizations may be two eSAWs, and both may know an envelope of this id.
-        is_ours = envelope is not None and envelope.spec.organization_ref.name == organization.name
-        recorded = envelope.spec.sender_ref.name if envelope is not None and is_ours else None
-        self.cache.recorded_senders[event.name] = recorded
+    def _reader(self, event: EnvelopeEvent, envelope: Envelope | None) -> Reader | None:
+        self.cache.recorded_senders[event.name] = recorded_sender(envelope, event)
         return self.cache.reader(event)
 
     def admit(self, event: EnvelopeEvent) -> Organization | RecordOnly | Outcome:
@@ -392,13 +388,6 @@ class Preconditions:
             if created is not None and created <= received and now - created < MAX_DRAFT_AGE:
                 return True
         return False
-
-    async def _envelope(self, event: EnvelopeEvent) -> Envelope | None:
-        """Return the Envelope of this id, of any Organization. Raises ``ApiError``."""
-        try:
-            return Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
-        except (NotFound, ResourceInvalid):
-            return None
 
     async def _without_reader(
         self, event: EnvelopeEvent, organization: Organization, envelope: Envelope | None

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from controller.reader import USABLE, claims_of, key_state, next_reader
+from controller.envelopes import read_envelope, recorded_sender
+from controller.reader import USABLE, Reader, claims_of, key_state, next_reader
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -31,7 +32,6 @@ from counterfoil.resources import (
     LISTED_BY_LABEL,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
-    Envelope,
     EnvelopeEvent,
     EnvelopeStatus,
     EventLoad,
@@ -213,22 +213,20 @@ class EventStarter:
         envelope, or that waits for a key; None: it does not start for a key. Raises ``ApiError``."""
         if not is_started_by_other_key(event.status):
             return None
-        try:
-            envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
-        except (NotFound, ResourceInvalid):
-            envelope = None
-        # Two Organizations may be two eSAWs, and both may know an envelope of this id.
-        is_ours = envelope is not None and envelope.spec.organization_ref.name == organization.name
-        recorded = envelope.spec.sender_ref.name if envelope is not None and is_ours else None
-        claims = claims_of(event, organization, recorded=recorded, finder=finder)
-        reader = next_reader(claims, lambda name: key_state(event, self.sender(name)))
+        recorded = recorded_sender(await read_envelope(self.kube, event), event)
+        reader = self._next_reader(event, organization, recorded, finder)
         return reader.name if reader is not None and reader.is_usable else None
 
     def _first_reader(self, event: EnvelopeEvent, finder: str, organization: Organization) -> str:
         """Return the Sender whose limits hold until the event's first run, which reads the Envelope."""
-        claims = claims_of(event, organization, recorded=None, finder=finder)
-        reader = next_reader(claims, lambda name: key_state(event, self.sender(name)))
+        reader = self._next_reader(event, organization, None, finder)
         return reader.name if reader is not None else finder
+
+    def _next_reader(
+        self, event: EnvelopeEvent, organization: Organization, recorded: str | None, finder: str
+    ) -> Reader | None:
+        claims = claims_of(event, organization, recorded=recorded, finder=finder)
+        return next_reader(claims, lambda name: key_state(event, self.sender(name)))
 
     def _reads_first(self, event: EnvelopeEvent, finder: str) -> bool:
         """Whether ``finder`` is the first Sender who may see the envelope of an event that eSAW does not

@@ -14,19 +14,18 @@ from typing import Final
 from msgspec.structs import replace
 
 from controller.cache import Cache
+from controller.envelopes import read_envelope, recorded_sender
 from controller.event_recorder import EventRecorder
 from controller.reader import KeyState
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Forbidden, NotFound, Rejected
+from counterfoil.kube.errors import Forbidden, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import (
     SENDER_LABEL,
-    Envelope,
     EnvelopeEvent,
     EnvelopeEventStatus,
     Phase,
-    ResourceInvalid,
 )
 from counterfoil.resources.reopening import reopened_status
 
@@ -86,7 +85,7 @@ class LateSenderFinder:
         is_parked = phase is Phase.AWAITING_CONSENT or cause in SENDER_MAY_BE_WRONG
         if phase in (Phase.SUCCEEDED, Phase.SKIPPED) or not (is_parked or cause == "SenderUnknown"):
             return event
-        sender = await self._recorded_sender(event)
+        sender = recorded_sender(await read_envelope(self.kube, event), event)
         if sender is None or (is_parked and sender == event.metadata.labels.get(SENDER_LABEL)):
             return event
         if self.cache.key_state(event, sender) is KeyState.NOT_SHOWN:
@@ -94,12 +93,3 @@ class LateSenderFinder:
             return event
         message = f"Envelope/{event.spec.envelope_id} names Sender/{sender}; the event starts again."
         return await self.reopener.reopen(event, "OtherSenderRecorded", message)
-
-    async def _recorded_sender(self, event: EnvelopeEvent) -> str | None:
-        try:
-            envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
-        except (NotFound, ResourceInvalid):
-            return None
-        # Two Organizations may be two eSAWs, and both may know an envelope of this id.
-        is_same = envelope.spec.organization_ref.name == event.organization
-        return envelope.spec.sender_ref.name if is_same else None
