@@ -83,6 +83,14 @@ class Archives:
     async def works(self, name: str) -> None:
         await self.scene.until_condition(Archive, name, "Ready", ("True", "Probed"))
 
+    async def type_command(self, name: str) -> None:
+        """Type the one command in the message of an Archive's condition ``Ready``."""
+        found = Archive.parse(await self.scene.kube.get(Archive, name))
+        ready = find_condition(found.status.conditions, "Ready")
+        assert ready is not None
+        (command,) = re.findall(r"`kubectl (.*?)`", ready.message)
+        await self.scene.local_environment.kubectl(*shlex.split(command))
+
     async def waiting(self, name: str, reason: str, **envelope: Any) -> EnvelopeEvent:
         """Wait until the event of an envelope, which needs the Archive, stops for this reason."""
         user, esaw = self.scene.user(name.capitalize()), self.scene.esaw.url
@@ -368,11 +376,7 @@ async def test_a_new_address_is_put_into_the_archive_and_confirmed_by_the_comman
 
     await archives.change("redirects", webdav={"url": f"{archives.dav.url}/redirects"})
     await archives.scene.until_condition(Archive, "redirects", "Ready", ("False", "OriginChanged"))
-    found = Archive.parse(await archives.scene.kube.get(Archive, "redirects"))
-    ready = find_condition(found.status.conditions, "Ready")
-    assert ready is not None
-    (command,) = re.findall(r"`kubectl (.*?)`", ready.message)
-    await archives.scene.local_environment.kubectl(*shlex.split(command))
+    await archives.type_command("redirects")
 
     await archives.scene.reaches(event.name, Phase.SUCCEEDED)
 
@@ -436,11 +440,7 @@ async def test_the_authority_of_an_archive_is_trusted_and_what_waited_is_archive
 
 async def confirmed(archives: Archives, root: Path) -> None:
     """Let a person confirm the new, empty root by the command in the message."""
-    found = Archive.parse(await archives.scene.kube.get(Archive, root.name))
-    ready = find_condition(found.status.conditions, "Ready")
-    assert ready is not None
-    (command,) = re.findall(r"`kubectl (.*?)`", ready.message)
-    await archives.scene.local_environment.kubectl(*shlex.split(command))
+    await archives.type_command(root.name)
 
 
 async def mounted(archives: Archives, root: Path) -> None:

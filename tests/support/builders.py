@@ -14,6 +14,8 @@ from counterfoil.esaw import ApiToken
 from counterfoil.resources import (
     Archive,
     ArchiveLocation,
+    Attempt,
+    AttemptOutcome,
     Envelope,
     EnvelopeEvent,
     EnvelopeEventStatus,
@@ -222,6 +224,20 @@ class EventBuilder:
 def an_event(envelope: str = ENVELOPE) -> EventBuilder:
     """Begin an event as a callback makes it."""
     return EventBuilder(envelope)
+
+
+def a_history(*reasons: str) -> tuple[Attempt, ...]:
+    """Return a history of attempts that ended for these reasons, oldest first."""
+    return tuple(
+        Attempt(
+            phase=Phase.VALIDATING,
+            start_time=NOON,
+            duration_seconds=1,
+            outcome=AttemptOutcome.WAIT,
+            reason=each,
+        )
+        for each in reasons
+    )
 
 
 def an_organization(

@@ -19,15 +19,13 @@ from controller.reader import (
 )
 from counterfoil.resources import (
     LISTED_BY_LABEL,
-    Attempt,
-    AttemptOutcome,
     EnvelopeSummary,
     LocalObjectReference,
     Phase,
     Sender,
 )
 from counterfoil.resources.envelopeevent import MAX_NOT_SHOWN_TO
-from tests.support.builders import KEY, NOON, a_sender, an_event, an_organization, known_to_work
+from tests.support.builders import KEY, a_history, a_sender, an_event, an_organization, known_to_work
 
 WORKS, UNVERIFIED, REFUSED = KeyState.WORKS, KeyState.UNVERIFIED, KeyState.REFUSED
 NOT_SHOWN, FOREIGN, MISSING = KeyState.NOT_SHOWN, KeyState.FOREIGN, KeyState.MISSING
@@ -185,19 +183,6 @@ def test_a_key_is_asked_until_its_row_of_answers_is_full(
     anna = known_to_work(a_sender(), KEY)
     event = an_event().in_phase(phase, "ArchiveSuspended").status(not_shown_to=with_tried((), anna, answers))
     assert key_state(event.build(), anna) is expected
-
-
-def a_history(*reasons: str) -> tuple[Attempt, ...]:
-    return tuple(
-        Attempt(
-            phase=Phase.VALIDATING,
-            start_time=NOON,
-            duration_seconds=1,
-            outcome=AttemptOutcome.WAIT,
-            reason=each,
-        )
-        for each in reasons
-    )
 
 
 NOT_FOUND = "EnvelopeNotFound"

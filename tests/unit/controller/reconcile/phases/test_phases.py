@@ -28,15 +28,13 @@ from counterfoil.resources import (
     MAX_DOCUMENTS,
     MAX_TEXT_LENGTH,
     PHASE_CONDITIONS,
-    Attempt,
-    AttemptOutcome,
     EnvelopeEvent,
     EnvelopeStatus,
     EnvelopeSummary,
     Phase,
 )
 from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH, UNKNOWN_ENVELOPE_ATTEMPTS
-from tests.support.builders import ENVELOPE, NOON, AClock, an_event
+from tests.support.builders import ENVELOPE, NOON, AClock, a_history, an_event
 from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
 from tests.support.signing_keys import a_signer
@@ -236,27 +234,13 @@ async def test_an_envelope_that_another_of_its_events_archived_is_skipped_with_t
     )
 
 
-def attempts(*reasons: str) -> tuple[Attempt, ...]:
-    """Return a history of attempts that ended for these reasons, oldest first."""
-    return tuple(
-        Attempt(
-            phase=Phase.VALIDATING,
-            start_time=NOON,
-            duration_seconds=1,
-            outcome=AttemptOutcome.WAIT,
-            reason=each,
-        )
-        for each in reasons
-    )
-
-
 async def test_an_unknown_envelope_is_believed_to_be_unknown_only_at_the_third_time() -> None:
     scene = Scene()
     scene.esaw.but("envelope", missing()).but("history", missing())
     outcomes = [
         await validated(scene, an_event().status(attempts=number, attempt_history=history).build())
         for number in range(UNKNOWN_ENVELOPE_ATTEMPTS)
-        for history in [attempts(*["EnvelopeNotFound"] * number)]
+        for history in [a_history(*["EnvelopeNotFound"] * number)]
     ]
     assert [type(each) for each in outcomes] == [Wait, Wait, Fail]
     assert {each.reason for each in outcomes} == {"EnvelopeNotFound"}
@@ -276,7 +260,7 @@ async def test_only_answers_in_a_row_since_the_last_retry_make_an_envelope_unkno
 ) -> None:
     scene = Scene()
     scene.esaw.but("envelope", missing()).but("history", missing())
-    event = an_event().status(attempts=number, attempt_history=attempts(*reasons)).build()
+    event = an_event().status(attempts=number, attempt_history=a_history(*reasons)).build()
     assert isinstance(await validated(scene, event), Wait)
 
 
