@@ -48,7 +48,11 @@ def all_states() -> Iterator[dict[str, KeyState]]:
 def may_replace(name: str, states: dict[str, KeyState]) -> bool:
     """Whether no better claim keeps this one out, once all usable keys with such a claim were tried."""
     kept_out_by = {"finder": ["proved"], "default": ["proved", "recorded"]}.get(name, [])
-    return not any(states.get(each) in (REFUSED, FOREIGN, MISSING) for each in kept_out_by)
+    is_deleted = states.get("proved") is MISSING
+    return not any(
+        states.get(each) in (REFUSED, FOREIGN, MISSING) and not (each == "proved" and is_deleted)
+        for each in kept_out_by
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,13 +65,18 @@ def may_replace(name: str, states: dict[str, KeyState]) -> bool:
         ({"finder": WORKS, "default": WORKS}, "finder"),
         # Nothing shows that they see what eSAW showed to another key.
         ({"proved": REFUSED, "finder": WORKS, "default": WORKS}, "proved"),
-        ({"proved": MISSING, "finder": WORKS, "default": WORKS}, "proved"),
         ({"proved": MISSING, "default": REFUSED}, "proved"),
         ({"proved": FOREIGN, "default": WORKS}, "proved"),
         ({"proved": REFUSED, "recorded": NOT_SHOWN, "default": WORKS}, "proved"),
         ({"proved": REFUSED, "recorded": WORKS}, "recorded"),
         ({"proved": NOT_SHOWN, "finder": WORKS}, "finder"),
         ({"proved": NOT_SHOWN, "default": WORKS}, "default"),
+        # A Sender that was deleted gets no consent.
+        ({"proved": MISSING, "finder": WORKS, "default": WORKS}, "finder"),
+        ({"proved": MISSING, "default": WORKS}, "default"),
+        ({"proved": MISSING, "recorded": MISSING, "default": WORKS}, "proved"),
+        ({"proved": MISSING, "recorded": REFUSED, "default": WORKS}, "proved"),
+        ({"proved": MISSING, "default": NOT_SHOWN}, "proved"),
         # A list of eSAW shows that the finder's key can read it.
         ({"recorded": REFUSED, "finder": WORKS}, "finder"),
         ({"recorded": NOT_SHOWN, "finder": WORKS}, "finder"),
@@ -113,7 +122,7 @@ def test_a_sender_with_a_proof_reads_before_all_others_and_no_foreign_or_missing
 def test_only_the_sender_of_an_envelope_reads_in_place_of_one_whose_key_saw_it() -> None:
     for states in all_states():
         reader = chosen(**states)
-        if states.get("proved") in (WORKS, UNVERIFIED, REFUSED, MISSING, FOREIGN):
+        if states.get("proved") in (WORKS, UNVERIFIED, REFUSED, FOREIGN):
             assert reader is not None
             assert reader[0] == "proved" or reader[0] == "recorded", states
             assert reader[0] == "proved" or reader[1] in USABLE, states
@@ -134,6 +143,9 @@ def test_several_claims_about_one_sender_are_one_candidate() -> None:
     claims = Claims("anna", "ben", "anna", "ben")
     states = {"anna": NOT_SHOWN, "ben": WORKS}
     assert next_reader(claims, states.__getitem__) == Reader("ben", WORKS)
+    # An Envelope that names the Sender with the proof says no more than the proof.
+    states = {"anna": MISSING, "dora": WORKS}
+    assert next_reader(Claims("anna", "anna", None, "dora"), states.__getitem__) == Reader("dora", WORKS)
     # An Envelope that names the default Sender rules nobody out.
     assert next_reader(Claims(None, "anna", None, "anna"), {"anna": WORKS}.__getitem__) == Reader(
         "anna", WORKS

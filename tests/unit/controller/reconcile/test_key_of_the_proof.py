@@ -14,6 +14,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     EnvelopeEvent,
     Phase,
+    Sender,
 )
 from tests.support.builders import ORIGIN, a_sender, an_envelope, an_event, known_to_work
 from tests.support.fakes.esaw import FakeEsawClient
@@ -210,3 +211,44 @@ async def test_late_files_are_not_asked_for_with_a_key_that_never_showed_the_env
     scene.refuse()
     assert isinstance(await late_files.list_files(scene.preconditions, scene.newest()), NeedConsent)
     assert scene.newest().metadata.labels[SENDER_LABEL] == "anna"
+
+
+def remove(scene: TwoKeysScene, *, sees: bool) -> None:
+    """Delete anna's Sender; ``sees``: eSAW shows the envelope to dora's key, too."""
+    scene.cache.delete(Sender, "anna", 10**9)
+    if sees:
+        scene.two.dora.problems.clear()
+        scene.two.dora.remembered = True
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize("operation", ["files", "download file-1"])
+async def test_the_default_sender_reads_in_place_of_one_with_the_proof_that_does_not_exist_any_more(
+    scene: TwoKeysScene, operation: str, is_recorded: bool
+) -> None:
+    if is_recorded:
+        scene.kube.put(an_envelope("anna"))
+    await in_phase(scene, operation)
+    remove(scene, sees=True)
+    event = await scene.run(5)
+    assert (event.status.reason, event.metadata.labels[SENDER_LABEL]) == ("ArchivedAndDeleted", "dora")
+
+
+@pytest.mark.parametrize("operation", ["files", "download file-1", "delete"])
+async def test_a_key_that_never_showed_the_envelope_of_a_deleted_sender_says_nothing_about_it(
+    scene: TwoKeysScene, operation: str
+) -> None:
+    scene.two.dora.but("history", FORBIDDEN)
+    if operation == "delete":
+        scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+        await scene.run()
+        scene.refuse()
+    else:
+        await in_phase(scene, operation)
+    remove(scene, sees=False)
+    event = await scene.run(6)
+    assert (event.status.reason, event.status.message) == ("SenderMissing", "Sender/anna does not exist.")
+    assert len(scene.two.dora.asked) <= 2
+    assert [each.name for each in event.status.not_shown_to] == ["dora"]
+    scene.consent()
+    assert (await scene.run(5)).status.reason == "ArchivedAndDeleted"
