@@ -9,7 +9,8 @@ of the event asks the first of them again, and no search starts it.
 An Envelope is the word of a person or of the before-send page. The default Sender, which nothing but the
 Organization's spec names, does not read in place of the Sender that it names, except after eSAW did not show
 the envelope to that one. In place of the Sender to whose key eSAW showed the envelope, neither the default
-Sender reads nor one whose list had it: the event waits for that Sender.
+Sender reads nor one whose list had it: the event waits for that Sender. If that Sender was deleted, no consent
+is asked for and no key comes back: both are tried, and the event waits only after that.
 
 Once eSAW showed the envelope to a key, only answers to this Sender say that it is gone. One answer to another
 key says that this one can't see it.
@@ -99,8 +100,14 @@ def next_reader(claims: Claims, state_of: Callable[[str], KeyState]) -> Reader |
 def _may_read(reader: Reader, claims: Claims, readers: dict[str, Reader]) -> bool:
     better = [claims.proved] if reader.name == claims.finder else [claims.proved, claims.recorded]
     is_named = reader.name in (claims.proved, claims.recorded)
-    is_ruled_out = any(each is not None and readers[each].state is not KeyState.NOT_SHOWN for each in better)
+    is_ruled_out = any(each is not None and _keeps_others_out(readers[each], claims) for each in better)
     return reader.is_usable and (is_named or not is_ruled_out)
+
+
+def _keeps_others_out(reader: Reader, claims: Claims) -> bool:
+    # Without the proof, a missing Sender may be one that is not created yet, or a wrong name in an Envelope.
+    was_deleted = reader.name == claims.proved and reader.state is KeyState.MISSING
+    return reader.state is not KeyState.NOT_SHOWN and not was_deleted
 
 
 def _is_waited_for(reader: Reader, claims: Claims) -> bool:
