@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from counterfoil.archives.names import HASHES_NAME
+from counterfoil.clock import utc_text
 from counterfoil.kube.client import KubeClient, connect
-from counterfoil.resources import EnvelopeEvent, Phase, Sender, is_condition_true
+from counterfoil.resources import EnvelopeEvent, Phase, Sender, find_condition, is_condition_true
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import envelope_id
 from sandbox.controlplane.control_plane import ControlPlane
@@ -24,7 +25,7 @@ from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
 from sandbox.esaw import DocumentSpec, StandIn, User
-from sandbox.servers.proxies import Action, Cut, Proxy, Ticks, Where, asks, stores
+from sandbox.servers.proxies import Action, Cut, Passage, Proxy, Ticks, asks, stores
 from sandbox.servers.s3_rclone import S3Server
 from tests.support.archive_contents import ArchiveFolder, proves_itself, sha256_of
 from tests.support.pauses import PATIENCE_SECONDS, eventually
@@ -198,7 +199,7 @@ class Scene:
         assert not self.standin.exists(envelope)
         asked = self.esaw.seen(lambda each: asks("delete")(each) and each.json["EnvelopeId"] == envelope)
         assert asked, "nobody called delete"
-        is_stored = self.stored_at(stores(true="Archived"), event.name)
+        is_stored = self.archived_at(event)
         assert is_stored < min(each.arrived for each in asked), self._told(event)
         assert any(each.outcome == 200 for each in self.standin.delete_calls(envelope))
 
@@ -209,11 +210,23 @@ class Scene:
         ours = [*writes, *(each for each in deletes if each.json["EnvelopeId"] == event.spec.envelope_id)]
         return "\n".join(map(str, sorted(ours, key=lambda each: each.arrived)))
 
-    def stored_at(self, where: Where, name: str) -> int:
-        """When the API server stored the first such status of an event. With several controllers, the moment
-        before: another controller can read what is stored before its writer has the answer."""
-        stored = [each for way in self.ways for each in way.seen(where) if each.stored(name)]
-        return min(each.answered if len(self.ways) == 1 else each.arrived for each in stored)
+    def archived_at(self, event: EnvelopeEvent) -> int:
+        """When the API server stored ``Archived=True``. With several controllers, the moment before: another
+        controller can read what is stored before its writer has the answer."""
+        writes = [each for way in self.ways for each in way.seen(stores(true="Archived"))]
+        stored = [each for each in writes if each.stored(event.name)]
+        moments = [each.answered if len(self.ways) == 1 else each.arrived for each in stored]
+        return min([*moments, *(each.arrived for each in writes if _is_stored_unanswered(each, event))])
+
+
+def _is_stored_unanswered(write: Passage, event: EnvelopeEvent) -> bool:
+    """Whether the API server stored this ``Archived=True`` and was killed before it answered: the event still
+    has the time of this write."""
+    if write.answered or f"/{event.name}/" not in write.path:
+        return False
+    [written] = [each for each in write.json["status"]["conditions"] if each["type"] == "Archived"]
+    stored = find_condition(event.status.conditions, "Archived")
+    return stored is not None and written["lastTransitionTime"] == utc_text(stored.last_transition_time)
 
 
 @asynccontextmanager
