@@ -9,8 +9,8 @@ of the event asks the first of them again, and no search starts it.
 An Envelope is the word of a person or of the before-send page. The default Sender, which nothing but the
 Organization's spec names, does not read in place of the Sender that it names, except after eSAW did not show
 the envelope to that one. In place of the Sender to whose key eSAW showed the envelope, neither the default
-Sender reads nor one whose list had it: the event waits for that Sender. If that Sender was deleted, no consent
-is asked for and no key comes back: both are tried, and the event waits only after that.
+Sender reads nor one whose list had it: the event waits for that Sender. If that Sender was deleted, both are
+tried, and the event waits only after that.
 
 Once eSAW showed the envelope to a key, only answers to this Sender say that it is gone. One answer to another
 key says that this one can't see it.
