@@ -330,3 +330,12 @@ def _pairs(selector: str) -> Iterable[tuple[str, str]]:
     for part in filter(None, selector.split(",")):
         key, _, value = part.partition("=")
         yield key, value
+
+
+class SmallPages(InMemoryKubeClient):
+    """An API server whose objects are large, so that a page has one of them."""
+
+    async def page(
+        self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
+    ) -> tuple[list[Raw], str]:
+        return await super().page(kind, limit=min(limit, 1), token=token, labels=labels, fields=fields)

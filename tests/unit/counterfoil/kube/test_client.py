@@ -613,6 +613,28 @@ async def test_the_first_objects_are_all_of_them_if_they_fit_into_the_bound(tmp_
         assert await kube.first(Organization, _sizes, limit=6) == (list(stored.sizes[:6]), True)
 
 
+async def test_a_search_through_the_first_objects_reads_pages_of_a_bounded_size(tmp_path: Path) -> None:
+    stored, largest, kept = LargeObjects(*[2**20] * 60), list[int](), list[int]()
+
+    def none_of(page: Sequence[Raw]) -> list[int]:
+        largest.append(sum(_sizes(page)))
+        return kept
+
+    async with answered_by(stored.answer, tmp_path) as kube:
+        found, is_cut = await kube.first(Organization, none_of, limit=10_000, most=4 * MAX_PAGE_BYTES)
+    assert (found, is_cut) == ([], True)
+    assert max(largest) < MAX_PAGE_BYTES
+    assert 3 * MAX_PAGE_BYTES < sum(largest) < 4 * MAX_PAGE_BYTES + 2 * 2**20
+    assert max(stored.limits) <= 500
+
+
+async def test_no_further_page_is_read_once_enough_is_found(tmp_path: Path) -> None:
+    stored = LargeObjects(*[1] * 1200)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        found, is_cut = await kube.first(Organization, _sizes, limit=1200, enough=400)
+    assert (len(found), is_cut, stored.limits) == (500, True, [500])
+
+
 async def _listed(kube: KubeClient) -> list[str]:
     return [each["metadata"]["name"] async for each in kube.list(EnvelopeEvent, limit=250)]
 

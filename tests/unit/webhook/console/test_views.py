@@ -1,5 +1,6 @@
 """Views: each page reads a bounded number of objects, and an action redirects back to its page."""
 
+import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -8,13 +9,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from counterfoil.kube.watch import Raw
-from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem, Resource
+from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem, Sender
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.resources.imports import ImportReportParts, ImportSender, ImportWindows
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from tests.support.builders import NOON, AClock, EventBuilder
-from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.kube import InMemoryKubeClient, SmallPages
 from tests.support.fakes.leases import a_shard_lease
 from tests.support.scenes.console_parts import (
     FULL,
@@ -51,9 +51,9 @@ LIMITS = ConsoleLimits(
 RENDERER = ConsoleRenderer(LIMITS)
 
 
-def views() -> ConsoleViews:
+def views(limits: ConsoleLimits = LIMITS) -> ConsoleViews:
     clock = AClock()
-    return ConsoleViews(RENDERER, ActionService(clock), clock, limits=LIMITS)
+    return ConsoleViews(RENDERER, ActionService(clock), clock, limits=limits)
 
 
 def event_views() -> EventViews:
@@ -65,15 +65,6 @@ def parsed(html: str) -> lxml.html.HtmlElement:
     return lxml.html.document_fromstring(html)
 
 
-class SmallPages(InMemoryKubeClient):
-    """An API server whose objects are large, so that a page has one of them."""
-
-    async def page(
-        self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
-    ) -> tuple[list[Raw], str]:
-        return await super().page(kind, limit=min(limit, 1), token=token, labels=labels, fields=fields)
-
-
 @pytest.mark.parametrize("page", ["organizations", "archives"])
 async def test_a_page_that_has_fewer_large_objects_is_not_all_there_are(page: str) -> None:
     kube, archive = SmallPages(), an_archive_that_is("True")
@@ -83,6 +74,30 @@ async def test_a_page_that_has_fewer_large_objects_is_not_all_there_are(page: st
     shown = parsed((await getattr(views(), page)(a_console_request(kube))).html)
     assert len(shown.xpath("//section[contains(@class, 'card')]")) == 2
     assert "There are more" not in shown.text_content()
+
+
+def with_size(sender: Sender, size: int) -> Sender:
+    """Return a Sender to which somebody wrote an annotation of this size."""
+    return replace(sender, metadata=replace(sender.metadata, annotations={"a": "x" * size}))
+
+
+async def test_a_search_of_senders_reads_a_bounded_size_and_does_not_say_that_there_is_no_other() -> None:
+    senders = [with_size(a_sender_that(name=f"sender-{number}"), 2000) for number in range(9)]
+    kube, limits = SmallPages(*senders), dataclasses.replace(LIMITS, searched_bytes=9000)
+    shown = await views(limits).senders(a_console_request(kube, text="sender-8"))
+    assert kube.asked.count(("page", "senders")) < 6
+    assert "There are more objects than this page has." in shown.html
+
+
+async def test_senders_that_match_are_kept_up_to_a_bounded_size() -> None:
+    senders = [with_size(a_sender_that(name=f"sender-{number}"), 2000) for number in range(9)]
+    kube, limits = (
+        SmallPages(*senders),
+        dataclasses.replace(LIMITS, kept_bytes=5000, sender_rows=9, listed_senders=9),
+    )
+    page = parsed((await views(limits).senders(a_console_request(kube, text="sender"))).html)
+    assert page.xpath("//tbody/tr/@id") == ["sender-0", "sender-1"]
+    assert "There are more: search to find them." in page.text_content()
 
 
 @pytest.mark.parametrize("page", ["organizations", "attention", "senders"])

@@ -1,5 +1,6 @@
 """One action on many events: counted, confirmed, bounded, and with a result for each."""
 
+import dataclasses
 from typing import Any
 
 import lxml.html
@@ -11,7 +12,7 @@ from counterfoil.kube.errors import Forbidden, NotFound, Rejected
 from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.audit_annotation import audit_entries
 from tests.support.builders import NOON, AClock, EventBuilder
-from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.kube import InMemoryKubeClient, SmallPages
 from tests.support.scenes.console_parts import FULL, VIEW, an_authenticated_user, an_organization_that
 from webhook.console.access import Rights
 from webhook.console.actions import ActionService
@@ -44,9 +45,11 @@ async def sent(kube: InMemoryKubeClient, **form: str) -> lxml.html.HtmlElement:
     return await sent_by(FULL, kube, form)
 
 
-async def sent_by(rights: Rights, kube: InMemoryKubeClient, form: dict[str, str]) -> lxml.html.HtmlElement:
+async def sent_by(
+    rights: Rights, kube: InMemoryKubeClient, form: dict[str, str], limits: ConsoleLimits = LIMITS
+) -> lxml.html.HtmlElement:
     clock = AClock()
-    views = EventViews(RENDERER, ActionService(clock), clock, limits=LIMITS)
+    views = EventViews(RENDERER, ActionService(clock), clock, limits=limits)
     user = an_authenticated_user(rights, kube)
     request = ConsoleRequest(user, load_catalogue(CatalogueName.CONSOLE, "en"), {}, "/bulk")
     return lxml.html.document_fromstring((await views.bulk(request, form)).html)
@@ -281,3 +284,22 @@ async def test_an_action_is_for_events_that_it_can_change(
     for what, is_suited in (("retry", retry), ("skip", skip)):
         page = await sent(InMemoryKubeClient(event), do=f"{what}-selected", **selected(event))
         assert bool(page.xpath("//form[@action='/bulk']")) is is_suited, what
+
+
+@pytest.mark.parametrize("is_for_filter", [True, False])
+async def test_the_events_of_one_click_have_a_bounded_size(is_for_filter: bool) -> None:
+    events = [an_event(number) for number in range(4)]
+    kube = SmallPages(an_organization_that(), *events)
+    form = {"do": "retry-all", "filter": "phase=Failed"}
+    if not is_for_filter:
+        form = {"do": "retry-selected", **selected(*events)}
+    page = await sent_by(FULL, kube, form, dataclasses.replace(LIMITS, kept_bytes=1500))
+    assert "More events match." in page.text_content()
+    assert confirmation(page)["confirmed"] in ("1", "2")
+
+
+async def test_a_click_on_the_events_of_an_address_says_that_not_all_senders_could_be_read() -> None:
+    kube = InMemoryKubeClient(an_organization_that(), an_event(1))
+    rights = Rights(FULL.granted - {("list", "senders")})
+    page = await sent_by(rights, kube, {"do": "retry-all", "filter": "text=Kofler"})
+    assert "Not all senders could be read" in page.text_content()

@@ -102,6 +102,15 @@ async def test_a_file_has_all_events_of_an_address_that_many_senders_have() -> N
     assert found["isTruncated"] is False
 
 
+async def test_a_file_of_an_address_says_that_not_all_senders_could_be_read() -> None:
+    kube = InMemoryKubeClient(an_event(1), a_sender_that())
+    request = a_request_by(Rights(frozenset({("list", "envelopeevents")})), kube, {"text": "@example"})
+    text = await content(await event_views().export(request, ExportFormat.JSON))
+    assert json.loads(text) == {"events": [], "isTruncated": True}
+    cells = (await content(await event_views().export(request, ExportFormat.CSV))).decode()
+    assert "Not all senders could be read" in cells
+
+
 async def test_a_file_for_programs_has_the_same() -> None:
     kube = InMemoryKubeClient(*(an_event(number, "=1") for number in range(4)), a_sender_that())
 

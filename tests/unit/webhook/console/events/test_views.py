@@ -21,7 +21,7 @@ from counterfoil.resources import (
     Resource,
 )
 from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder
-from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.kube import InMemoryKubeClient, SmallPages
 from tests.support.scenes.console_parts import (
     VIEW,
     a_console_request,
@@ -39,11 +39,12 @@ from webhook.console.view_base import ConsoleRequest
 
 LIMITS = ConsoleLimits(rows=4, scanned=16, scan_rows=12, sorted_rows=6, listed_objects=2, documents=2)
 RENDERER = ConsoleRenderer(LIMITS)
+NOT_ALL_SENDERS = "Not all senders could be read, so events of some of them may be missing."
 
 
-def event_views(clock: AClock | None = None) -> EventViews:
+def event_views(clock: AClock | None = None, limits: ConsoleLimits = LIMITS) -> EventViews:
     clock = clock or AClock()
-    return EventViews(RENDERER, ActionService(clock), clock, limits=LIMITS)
+    return EventViews(RENDERER, ActionService(clock), clock, limits=limits)
 
 
 def parsed(html: str) -> lxml.html.HtmlElement:
@@ -275,7 +276,28 @@ async def test_a_user_who_may_not_list_senders_can_still_search_events() -> None
 
     assert page.xpath("//td[@class='who']/text()") == []
     assert "No event matches." in by_address.html
+    assert NOT_ALL_SENDERS in page.text_content()
+    assert NOT_ALL_SENDERS in by_address.html
     assert ("page", "senders") not in kube.asked
+
+
+async def test_a_search_by_address_says_that_not_all_senders_were_read() -> None:
+    names = [f"anna-{number}" for number in range(9)]
+    kube = SmallPages(*(a_sender_that(name=name) for name in names))
+    kube.put(a_listed_event(1, sender="anna-8"))
+    views = event_views(limits=replace(LIMITS, searched_bytes=5000))
+    page = parsed((await views.events(a_console_request(kube, text="@example"))).html)
+    assert NOT_ALL_SENDERS in page.text_content()
+    page = parsed((await event_views().events(a_console_request(kube, text="@example"))).html)
+    assert NOT_ALL_SENDERS not in page.text_content()
+
+
+async def test_a_search_of_events_keeps_a_bounded_size_and_can_be_continued() -> None:
+    kube = SmallPages(*(a_listed_event(number) for number in range(12)))
+    views = event_views(limits=replace(LIMITS, rows=24, kept_bytes=1500))
+    page = parsed((await views.events(a_console_request(kube, reason="NameOccupied"))).html)
+    assert 1 <= len(page.xpath("//tbody/tr")) < 6
+    assert "Continue the search" in page.text_content()
 
 
 async def test_a_field_that_is_wrong_has_its_message_and_keeps_what_was_filled_in() -> None:
