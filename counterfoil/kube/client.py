@@ -70,6 +70,9 @@ SMALL_PAGE = 50
 """Objects in a page of a list that a controller reads. An event with many files takes more than 1 MiB, and
 one process works for all Organizations."""
 
+LARGE_PAGE = 500
+"""Objects in a page of any other list, as kubectl requests them."""
+
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Size of a page in memory, above which it is requested again with fewer objects. Parsed, it takes some four
 times as much. One object alone is always accepted: etcd bounds it."""
@@ -221,32 +224,36 @@ class KubeClient:
         limit: int,
         labels: str = "",
         fields: str = "",
+        most: int = MAX_PAGE_BYTES,
+        enough: int | None = None,
     ) -> tuple[Sequence[T], bool]:
         """
         Return what ``parse`` makes of the first ``limit`` objects, and whether there are more.
 
-        All pages together have ``MAX_PAGE_BYTES`` at most, and one object more: a user who may write
-        objects chooses their size. Each page is parsed before the next one is requested.
+        All pages together have ``most`` bytes at most, and one object more: a user who may write objects
+        chooses their size. Each page is parsed before the next one is requested. Give more than the default
+        only with a ``parse`` that keeps little. After ``enough`` results no further page is read.
         """
         found, read, size, token = list[T](), 0, 0, ""
         while True:
             answer, token = await self._request_page(
                 kind,
-                limit=limit - read,
+                limit=min(limit - read, LARGE_PAGE),
                 token=token,
                 labels=labels,
                 fields=fields,
-                most=MAX_PAGE_BYTES - size,
+                most=min(most - size, MAX_PAGE_BYTES),
             )
             found += parse(answer["items"])
             read, size = read + len(answer["items"]), size + token.size
-            if not token or read >= limit or size >= MAX_PAGE_BYTES:
+            is_enough = enough is not None and len(found) >= enough
+            if not token or read >= limit or size >= most or is_enough:
                 return found, bool(token)
             # Else it would be in memory beside the next page.
             del answer
 
     async def list(
-        self, kind: type[Resource], *, labels: str = "", fields: str = "", limit: int = 500
+        self, kind: type[Resource], *, labels: str = "", fields: str = "", limit: int = LARGE_PAGE
     ) -> AsyncIterator[Raw]:
         """Yield all objects, page by page, so that at most one page is in memory."""
         token = ""
@@ -302,7 +309,7 @@ class KubeClient:
             token = ""
             while True:
                 answer, token = await self._request_page(
-                    kind, limit=500, token=token, labels=labels, fields=fields
+                    kind, limit=LARGE_PAGE, token=token, labels=labels, fields=fields
                 )
                 for item in answer["items"]:
                     names.add(item["metadata"]["name"])
@@ -326,7 +333,7 @@ class KubeClient:
         """Return the Leases of the shards; None if they can't be read, for example without the right."""
         try:
             leases, _ = await self.first(
-                Lease, partial(map, Lease.parse), limit=500, labels=SHARD_LEASE_COUNT_LABEL
+                Lease, partial(map, Lease.parse), limit=LARGE_PAGE, labels=SHARD_LEASE_COUNT_LABEL
             )
             return tuple(leases)
         except (ApiError, ResourceInvalid):

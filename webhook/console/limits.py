@@ -86,6 +86,13 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of Senders whose names and e-mail addresses are compared with a text, which the API
     server cannot do."""
 
+    searched_bytes: int = 32 * 1024 * 1024
+    """Maximum size of the Senders that are read for such a search; 10,000 have some 25 MiB."""
+
+    kept_bytes: int = 8 * 1024 * 1024
+    """Maximum size, as JSON, of the objects that match a search and are kept while further ones are read; one
+    page more can be kept."""
+
     listed_objects: int = 500
     """Maximum number of Organizations, of Senders and of Archives read for one page."""
 

@@ -4,10 +4,12 @@ Shared parts of the views of the console: the request, bounded reads with the pe
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from counterfoil.clock import Clock
 from counterfoil.i18n.attention import sender_of
@@ -20,6 +22,7 @@ from webhook.console.access import SENDERS, AuthenticatedUser
 from webhook.console.actions import Action, ActionService
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
+from webhook.console.objects import SenderSearch
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.sessions import THEMES
 from webhook.http_server.errors import PageError
@@ -138,6 +141,31 @@ def parsed(kind: type[R], page: Iterable[Raw]) -> tuple[R, ...]:
             # Stored by another version of the CRD; kubectl shows it, and the controller logs it.
             continue
     return tuple(found)
+
+
+def size_of(raws: Iterable[Raw]) -> int:
+    """Return the size of objects as JSON, in bytes."""
+    return sum(len(msgspec.json.encode(each)) for each in raws)
+
+
+@dataclass
+class SenderMatches:
+    """Takes the Senders that match a search from page after page, up to a size, and at least one."""
+
+    search: SenderSearch
+    most: int
+    """Maximum size of those that are kept, as JSON, in bytes."""
+    is_cut: bool = False
+    """Whether a Sender that matches was left out for the size."""
+    _size: int = 0
+
+    def take(self, page: Iterable[Raw]) -> Iterator[Sender]:
+        """Yield the Senders of a page that match, without those that this version can't read."""
+        for raw in filter(self.search.matches, page):
+            self.is_cut = self.is_cut or self._size >= self.most
+            if not self.is_cut:
+                self._size += size_of([raw])
+                yield from parsed(Sender, [raw])
 
 
 async def shard_leases(user: AuthenticatedUser) -> tuple[Lease, ...] | None:

@@ -40,6 +40,7 @@ from webhook.console.routes import is_name, local_location
 from webhook.console.view_base import (
     ConsoleRequest,
     EventPage,
+    SenderMatches,
     ViewBase,
     counts_by_phase,
     missing_senders,
@@ -136,20 +137,16 @@ class ConsoleViews(ViewBase):
 
     async def _search_senders(self, kube: KubeClient, search: SenderSearch) -> tuple[list[Sender], bool]:
         """Return the senders that match, and whether there are more than were read."""
-        max_read = self.limits.searched_senders if search.text else self.limits.listed_senders
-        found: list[Sender] = []
-        labels, token, read = f"{ORGANIZATION_LABEL}={search.organization}", "", 0
-        while True:
-            page, token = await kube.page(
-                Sender,
-                limit=min(self.limits.listed_objects, max_read - read),
-                token=token,
-                labels=labels if search.organization else "",
-            )
-            read += len(page)
-            found += parsed(Sender, [raw for raw in page if search.matches(raw)])
-            if not token or read >= max_read or len(found) >= self.limits.listed_senders:
-                return found, bool(token)
+        limits, matches = self.limits, SenderMatches(search, self.limits.kept_bytes)
+        found, is_cut = await kube.first(
+            Sender,
+            matches.take,
+            limit=limits.searched_senders if search.text else limits.listed_senders,
+            labels=f"{ORGANIZATION_LABEL}={search.organization}" if search.organization else "",
+            most=limits.searched_bytes,
+            enough=limits.listed_senders,
+        )
+        return list(found), is_cut or matches.is_cut
 
     async def archives(self, request: ConsoleRequest) -> PageResponse:
         """All archives."""

@@ -27,6 +27,7 @@ from webhook.console.events.filters import EventFilter, read
 from webhook.console.events.search import EventSearch
 from webhook.console.limits import ConsoleLimits
 from webhook.console.routes import is_name
+from webhook.console.view_base import size_of
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.forms import parse_unique_pairs
 
@@ -54,12 +55,14 @@ class BulkPlan:
     """The events that an action is for."""
 
     raws: tuple[Raw, ...]
-    unsuited: int = 0
+    unsuited: int
     """Number of events that match but are in a state in which the action does nothing, or are deleted."""
-    looked: int = 0
+    looked: int
     """Number of events that were read."""
-    is_more: bool = False
+    is_more: bool
     """Whether there are, or can be, more events than the bound."""
+    are_all_senders_known: bool
+    """Whether all Senders were read that the filter may mean."""
 
     @property
     def digest(self) -> str:
@@ -173,30 +176,36 @@ class BulkService:
 
     async def _plan_filter(self, user: AuthenticatedUser, request: BulkRequest) -> BulkPlan:
         found: list[Raw] = []
-        unsuited = looked = 0
+        unsuited = looked = size = 0
+        are_all_known = True
         async for some in self.search.each(user, request.wanted):
             looked += some.looked
             suited = [raw for raw in some.raws if is_suited(raw, request.action)]
             unsuited += len(some.raws) - len(suited)
             found += suited
+            size, are_all_known = size + size_of(suited), some.are_all_senders_known
             is_more = bool(some.token) or len(found) > self.limits.affected_events
-            if is_more and (len(found) >= self.limits.affected_events or looked >= self.limits.searched):
-                return BulkPlan(tuple(found[: self.limits.affected_events]), unsuited, looked, is_more=True)
-        return BulkPlan(tuple(found), unsuited, looked)
+            is_full = len(found) >= self.limits.affected_events or size >= self.limits.kept_bytes
+            if is_more and (is_full or looked >= self.limits.searched):
+                first = tuple(found[: self.limits.affected_events])
+                return BulkPlan(first, unsuited, looked, is_more, are_all_known)
+        return BulkPlan(tuple(found), unsuited, looked, is_more=False, are_all_senders_known=are_all_known)
 
     async def _plan_names(self, user: AuthenticatedUser, request: BulkRequest) -> BulkPlan:
-        readers = asyncio.Semaphore(self.limits.writers)
-
         async def read(name: str) -> Raw | None:
-            async with readers:
-                try:
-                    return await user.kube.get(EnvelopeEvent, name)
-                except NotFound:
-                    return None
+            try:
+                return await user.kube.get(EnvelopeEvent, name)
+            except NotFound:
+                return None
 
-        raws = await asyncio.gather(*(read(name) for name in request.names))
-        found = tuple(raw for raw in raws if raw is not None and is_suited(raw, request.action))
-        return BulkPlan(found, len(raws) - len(found), len(raws))
+        found: list[Raw] = []
+        looked = size = 0
+        while looked < len(request.names) and size < self.limits.kept_bytes:
+            raws = await asyncio.gather(*map(read, request.names[looked : looked + self.limits.writers]))
+            suited = [raw for raw in raws if raw is not None and is_suited(raw, request.action)]
+            found, looked, size = found + suited, looked + len(raws), size + size_of(suited)
+        is_more, unsuited = looked < len(request.names), looked - len(found)
+        return BulkPlan(tuple(found), unsuited, looked, is_more, are_all_senders_known=True)
 
 
 def parse_bulk(form: Mapping[str, str], limits: ConsoleLimits) -> BulkRequest:

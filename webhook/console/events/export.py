@@ -14,16 +14,17 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.clock import Clock
-from counterfoil.i18n.attention import sender_of, title_of
+from counterfoil.i18n.attention import sender_of
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import EnvelopeEvent, ResourceInvalid, Sender
+from counterfoil.resources import EnvelopeEvent, ResourceInvalid
 from counterfoil.untrusted.spreadsheet import csv_head, csv_rows
 from webhook.console.access import AuthenticatedUser
 from webhook.console.events.filters import EventFilter
-from webhook.console.events.search import EventSearch
+from webhook.console.events.search import EventSearch, KnownSender
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server.errors import HttpErrorKind, PageError
 
+SENDERS_UNREAD: Final = "Not all senders could be read, so events of some of them may be missing."
 UNREADABLE: Final = "This version of Counterfoil can't read the event."
 
 
@@ -77,12 +78,12 @@ class ExportService:
             raise PageError(HttpErrorKind.BUSY, f"{self._running} files are in progress")
         self._running += 1
         try:
-            senders = {each.name: each for each in await self.search.senders(user)}
+            senders = {each.name: each for each in (await self.search.senders(user)).senders}
             head, encode, end = _ENCODERS[format_]
-            written, looked, is_more = 0, 0, False
+            written, looked, is_more, are_all_known = 0, 0, False, True
             yield head
             async for some in self.search.each(user, wanted):
-                looked += some.looked
+                looked, are_all_known = looked + some.looked, some.are_all_senders_known
                 rows = [_row_of(raw, senders) for raw in some.raws]
                 left = self.limits.exported - written
                 is_more = len(rows) > left or (
@@ -92,7 +93,7 @@ class ExportService:
                 written += len(rows[:left])
                 if is_more:
                     break
-            yield end(is_more)
+            yield end(is_more, are_all_known)
         finally:
             self._running -= 1
 
@@ -101,7 +102,7 @@ class ExportService:
         return f"counterfoil-events-{user.kube.namespace}-{self.clock.now():%Y%m%dT%H%M%SZ}.{format_}"
 
 
-def _row_of(raw: Raw, senders: Mapping[str, Sender]) -> ExportRow:
+def _row_of(raw: Raw, senders: Mapping[str, KnownSender]) -> ExportRow:
     """Return the row of a stored event; one that can't be read is named, so that the file is complete."""
     try:
         return _row(EnvelopeEvent.parse(raw), senders)
@@ -109,7 +110,7 @@ def _row_of(raw: Raw, senders: Mapping[str, Sender]) -> ExportRow:
         return ExportRow(event=raw["metadata"]["name"], message=UNREADABLE)
 
 
-def _row(event: EnvelopeEvent, senders: Mapping[str, Sender]) -> ExportRow:
+def _row(event: EnvelopeEvent, senders: Mapping[str, KnownSender]) -> ExportRow:
     status, name = event.status, sender_of(event)
     sender = senders.get(name)
     return ExportRow(
@@ -118,8 +119,8 @@ def _row(event: EnvelopeEvent, senders: Mapping[str, Sender]) -> ExportRow:
         envelope_name=status.envelope.name if status.envelope is not None else "",
         organization=event.organization,
         sender=name,
-        sender_name=title_of(sender) if sender is not None else "",
-        sender_email=(sender.spec.email or "") if sender is not None else "",
+        sender_name=sender.title if sender is not None else "",
+        sender_email=sender.email if sender is not None else "",
         phase=status.phase.value,
         reason=status.cause,
         message=status.message or "",
@@ -136,8 +137,12 @@ def _csv_rows(rows: list[ExportRow], is_first: bool) -> bytes:
     return csv_rows(map(msgspec.structs.astuple, rows))
 
 
-def _csv_end(is_more: bool) -> bytes:
-    return csv_rows([["More events match. Set more filters."]]) if is_more else b""
+def _csv_end(is_more: bool, are_all_known: bool) -> bytes:
+    said = (
+        [] if are_all_known else ["Not all senders could be read, so events of some of them may be missing."]
+    )
+    said += ["More events match. Set more filters."] if is_more else []
+    return csv_rows([each] for each in said)
 
 
 def _json_rows(rows: list[ExportRow], is_first: bool) -> bytes:
@@ -145,8 +150,8 @@ def _json_rows(rows: list[ExportRow], is_first: bool) -> bytes:
     return separator + b",\n".join(map(msgspec.json.encode, rows))
 
 
-def _json_end(is_more: bool) -> bytes:
-    return b'\n],"isTruncated":%s}\n' % (b"true" if is_more else b"false")
+def _json_end(is_more: bool, are_all_known: bool) -> bytes:
+    return b'\n],"isTruncated":%s}\n' % (b"true" if is_more or not are_all_known else b"false")
 
 
 _ENCODERS: Final[Mapping[ExportFormat, Any]] = {

@@ -157,7 +157,7 @@ def events_page(
         language,
         rights,
         **(page | values),
-        found=FoundEvents((), "next-page", is_restarted=True, looked=7),
+        found=FoundEvents((), "next-page", are_all_senders_known=True, is_restarted=True, looked=7),
         order=None,
         orders=tuple(filters.EventOrder),
         is_whole=False,

@@ -293,7 +293,7 @@ async def test_the_events_of_one_click_have_a_bounded_size(is_for_filter: bool) 
     form = {"do": "retry-all", "filter": "phase=Failed"}
     if not is_for_filter:
         form = {"do": "retry-selected", **selected(*events)}
-    page = await sent_by(FULL, kube, form, dataclasses.replace(LIMITS, kept_bytes=1500))
+    page = await sent_by(FULL, kube, form, dataclasses.replace(LIMITS, kept_bytes=500))
     assert "More events match." in page.text_content()
     assert confirmation(page)["confirmed"] in ("1", "2")
 

@@ -285,7 +285,7 @@ async def test_a_search_by_address_says_that_not_all_senders_were_read() -> None
     names = [f"anna-{number}" for number in range(9)]
     kube = SmallPages(*(a_sender_that(name=name) for name in names))
     kube.put(a_listed_event(1, sender="anna-8"))
-    views = event_views(limits=replace(LIMITS, searched_bytes=5000))
+    views = event_views(limits=replace(LIMITS, searched_bytes=2000))
     page = parsed((await views.events(a_console_request(kube, text="@example"))).html)
     assert NOT_ALL_SENDERS in page.text_content()
     page = parsed((await event_views().events(a_console_request(kube, text="@example"))).html)
