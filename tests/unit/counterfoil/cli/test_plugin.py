@@ -6,6 +6,7 @@ completed.
 import argparse
 import asyncio
 import io
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from counterfoil.cli.plugin import completion, config_flags, consent, diagnose, entry_point
+from counterfoil.cli.plugin import why as why_command
 from counterfoil.cli.plugin.archive_paths import ArchivePaths
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_answer
@@ -341,6 +343,46 @@ def test_an_event_whose_controller_is_gone_is_not_shown_as_in_progress(phase: Ph
     assert "pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time" in text
     assert "Next          nothing until a controller runs" in text
     assert "Who must act  an administrator" in text
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.ARCHIVING])
+def test_whether_a_controller_works_is_not_known_without_the_leases(phase: Phase) -> None:
+    event = EventBuilder().in_phase(phase).build()
+    why = explain(
+        event, an_organization(), None, (), NOON, is_controller_unknown=True, unread=("leases: no",)
+    )
+    assert why.turn == "not known, since the Leases that tell whether a controller works could not be read"
+    assert why.next.endswith(", if a controller works")
+    assert "\nNot read\n  leases: no\n" in page(why)
+
+
+def test_who_must_act_stays_known_without_the_leases_if_somebody_must_or_the_event_is_final() -> None:
+    failed = EventBuilder().in_phase(Phase.FAILED, "NameOccupied").build()
+    assert explain(failed, None, None, (), NOON, is_controller_unknown=True).turn == "an administrator"
+    done = EventBuilder().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").build()
+    assert explain(done, None, None, (), NOON, is_controller_unknown=True).turn == "nobody has to act"
+
+
+LEASES_REFUSED = (
+    'leases.coordination.k8s.io is forbidden: User "jane" cannot list resource "leases" in API group '
+    '"coordination.k8s.io" in the namespace "contracts"'
+)
+GRANT = "`kubectl -n contracts create rolebinding counterfoil-view --clusterrole=view --user=jane`"
+
+
+async def test_why_names_what_could_not_be_read_and_the_command_that_gives_the_right() -> None:
+    event = EventBuilder().in_phase(Phase.ARCHIVING).build()
+    kube, out = InMemoryKubeClient(event), io.StringIO()
+    kube.refused["page", "leases"] = Forbidden(403, "Forbidden", LEASES_REFUSED)
+    kube.refused["get", "acme"] = Forbidden(
+        403, "Forbidden", LEASES_REFUSED.replace("leases", "organizations").replace("list", "get")
+    )
+    args = argparse.Namespace(event=event.name, all_namespaces=False, output="json")
+    assert await why_command.run(args, kube, out) == ExitStatus.DONE
+    told = json.loads(out.getvalue())
+    assert [each.split(":")[0] for each in told["unread"]] == ["organizations", "leases"]
+    assert all(GRANT in each for each in told["unread"][1:])
+    assert told["turn"].startswith("not known")
 
 
 def test_a_finished_event_needs_no_controller() -> None:

@@ -7,10 +7,12 @@ from typing import Any
 from msgspec import structs
 
 from counterfoil import __version__
+from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.cli.plugin.installation.status import (
     MAX_OBJECTS,
     InstallationStatus,
     Reading,
+    exit_status,
     needs_person,
     overview,
     page,
@@ -19,6 +21,7 @@ from counterfoil.cli.plugin.installation.status import (
 from counterfoil.cli.plugin.why import explain
 from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
+from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
@@ -44,7 +47,7 @@ def a_pod(component: str, *, is_ready: bool = True, **status_: Any) -> dict[str,
 
 
 def found(*pods: dict[str, Any], unread: tuple[str, ...] = (), **snapshot: Any) -> InstallationStatus:
-    return overview(Reading(ClusterSnapshot(**snapshot), pods, unread), "contracts", NOON)
+    return overview(Reading(ClusterSnapshot(**snapshot), pods, unread, is_refused=False), "contracts", NOON)
 
 
 def test_each_process_says_how_many_of_its_pods_are_ready_and_why_another_is_not() -> None:
@@ -181,6 +184,31 @@ def test_what_is_suspended_and_what_could_not_be_read_are_said_apart() -> None:
     assert [each.name for each in seen.suspended] == ["Archive/dms"]
     assert "Archive/dms" in page(seen, NOON)
     assert "pods: no right" in page(seen, NOON)
+
+
+def test_nothing_is_concluded_from_what_could_not_be_read() -> None:
+    refused = "pods: no right"
+    seen = overview(Reading(ClusterSnapshot(), None, (refused,), is_refused=True), "contracts", NOON)
+    text = page(seen, NOON)
+    assert "no pod was found" not in text
+    assert "Processes\n  not read" in text
+    assert "What waits for a person\n  nothing in what could be read" in text
+    assert exit_status([seen]) == ExitStatus.NOT_ALLOWED
+    assert exit_status([found()]) == ExitStatus.DONE
+    assert "no pod was found" in page(found(), NOON)
+
+
+async def test_a_refused_read_is_named_with_the_command_that_gives_the_right() -> None:
+    message = (
+        'leases.coordination.k8s.io is forbidden: User "jane" cannot list resource "leases" in API group '
+        '"coordination.k8s.io" in the namespace "contracts"'
+    )
+    kube = InMemoryKubeClient(an_organization_that())
+    kube.refused["page", "leases"] = Forbidden(403, "Forbidden", message)
+    reading = await read(kube)
+    assert reading.is_refused
+    (said,) = [each for each in reading.unread if each.startswith("leases")]
+    assert "`kubectl -n contracts create rolebinding counterfoil-view --clusterrole=view --user=jane`" in said
 
 
 def test_what_is_suspended_says_since_when_by_whom_why_and_how_much_waits() -> None:

@@ -78,7 +78,7 @@ def test_each_reason_has_the_same_whole_commands_in_mails_and_on_pages(kind: str
 def test_status_and_why_have_the_commands_of_the_mail_about_a_failure(reason: str) -> None:
     event = EventBuilder().in_phase(Phase.FAILED, reason).status(message=MESSAGE).build()
     snapshot = ClusterSnapshot(organizations=(an_organization(),), failed=(event,))
-    (waiting,) = overview(Reading(snapshot, (), ()), "tests", NOON).waiting
+    (waiting,) = overview(Reading(snapshot, (), (), is_refused=False), "tests", NOON).waiting
     typed = [each for each in waiting.commands if not each.startswith("#")]
     assert typed == mailed("failed", reason, MESSAGE, Language.ENGLISH)
     why = explain(event, an_organization(), None, (), NOON)
@@ -187,7 +187,7 @@ def test_the_advice_to_use_another_address_announces_its_confirmation(
 def test_the_advice_for_an_archive_at_another_address_speaks_of_no_consent() -> None:
     archive = an_archive_that("False", "OriginChanged")
     snapshot = ClusterSnapshot(organizations=(an_organization_that(),), archives=(archive,))
-    (waiting,) = overview(Reading(snapshot, (), ()), "tests", NOON).waiting
+    (waiting,) = overview(Reading(snapshot, (), (), is_refused=False), "tests", NOON).waiting
     assert "Set the address back" in waiting.do
     assert "consent" not in waiting.do
 

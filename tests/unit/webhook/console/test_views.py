@@ -38,6 +38,7 @@ from webhook.console.views import ConsoleViews
 from webhook.http_server.errors import PageError
 
 EVENTS_ONLY = Rights(frozenset({("list", "envelopeevents"), ("list", "organizations")}))
+READER = Rights(FULL.granted | {("list", "leases")})
 LIMITS = ConsoleLimits(
     rows=4,
     scanned=16,
@@ -386,6 +387,16 @@ async def test_imports_are_listed_with_their_progress_the_newest_first() -> None
     newest, oldest = (row.text_content() for row in page.xpath("//tbody/tr"))
     assert "complete" in newest
     assert all(each in oldest for each in ("in progress", "ImportRunning", "33 %", "12"))
+
+
+async def test_tasks_that_may_not_be_read_are_not_said_to_be_none() -> None:
+    kube = InMemoryKubeClient(an_organization_that(), a_shard_lease(0, 1, renewed=NOON))
+    shown = parsed((await views().attention(a_console_request(kube, EVENTS_ONLY))).html).text_content()
+    assert "No task is open." not in shown
+    assert "You may not list these, so tasks may be missing: senders, archives, leases." in shown
+    shown = parsed((await views().attention(a_console_request(kube, READER))).html).text_content()
+    assert "No task is open." in shown
+    assert "tasks may be missing" not in shown
 
 
 @pytest.mark.parametrize(("rights", "links"), [(VIEW, ["/imports/old-stock"]), (EVENTS_ONLY, [])])

@@ -22,7 +22,9 @@ from counterfoil.resources import (
 )
 from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient, SmallPages
+from tests.support.fakes.leases import a_shard_lease
 from tests.support.scenes.console_parts import (
+    FULL,
     VIEW,
     a_console_request,
     a_listed_event,
@@ -265,6 +267,23 @@ async def test_an_address_that_no_sender_has_finds_nothing_and_reads_no_events()
 
     assert "No event matches." in page.text_content()
     assert ("page", "envelopeevents") not in kube.asked
+
+
+@pytest.mark.parametrize(
+    ("rights", "phase", "is_said"),
+    [
+        (FULL, Phase.ARCHIVING, True),
+        (FULL, Phase.FAILED, False),
+        (Rights(FULL.granted | {("list", "leases")}), Phase.ARCHIVING, False),
+    ],
+)
+async def test_a_page_says_that_it_is_not_known_whether_a_controller_works(
+    rights: Rights, phase: Phase, is_said: bool
+) -> None:
+    event = a_listed_event(1, phase)
+    kube = InMemoryKubeClient(event, a_shard_lease(0, 1, renewed=NOON))
+    page = await event_views().event(a_console_request(kube, rights), event.name)
+    assert ("It is not known whether a controller works on this event" in page.html) is is_said
 
 
 async def test_a_user_who_may_not_list_senders_can_still_search_events() -> None:
