@@ -38,7 +38,7 @@ from counterfoil.kube.answers import (
     watch_event,
 )
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
-from counterfoil.kube.errors import ApiError, Expired, NotFound, Unavailable, api_error
+from counterfoil.kube.errors import Expired, NotFound, Unavailable, api_error
 from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
 from counterfoil.resources import CONTROLLER_REPORTER, GROUP, Resource, ResourceInvalid
@@ -329,15 +329,15 @@ class KubeClient:
                     raise
                 is_worth_a_list = False
 
-    async def shard_leases(self) -> tuple[Lease, ...] | None:
-        """Return the Leases of the shards; None if they can't be read, for example without the right."""
+    async def shard_leases(self) -> tuple[Lease, ...]:
+        """Return the Leases of the shards. Raises ``Forbidden``."""
         try:
             leases, _ = await self.first(
                 Lease, partial(map, Lease.parse), limit=LARGE_PAGE, labels=SHARD_LEASE_COUNT_LABEL
             )
-            return tuple(leases)
-        except (ApiError, ResourceInvalid):
-            return None
+        except ResourceInvalid:
+            raise foreign_answer("it did not send the Leases of the shards") from None
+        return tuple(leases)
 
     # -- Kubernetes' own kinds ------------------------------------------------------------------------------
 

@@ -169,8 +169,13 @@ class SenderMatches:
 
 
 async def shard_leases(user: AuthenticatedUser) -> tuple[Lease, ...] | None:
-    """Return the Leases of the shards; None if this person may not list them."""
-    return await user.kube.shard_leases() if user.rights.can_list(Lease.PLURAL) else None
+    """Return the Leases of the shards; None if this person may not list them, or they can't be read."""
+    if not user.rights.can_list(Lease.PLURAL):
+        return None
+    try:
+        return await user.kube.shard_leases()
+    except ApiError:
+        return None
 
 
 def counts_by_phase(organizations: tuple[Organization, ...]) -> Counter[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from counterfoil.i18n import attention
@@ -28,7 +29,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from counterfoil.resources.lease import UnheldShard, unheld_shards
+from counterfoil.resources.lease import Lease, UnheldShard, unheld_shards
 from webhook.console import charts
 from webhook.console.access import ARCHIVES, EVENTS, IMPORTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest
@@ -51,6 +52,9 @@ from webhook.console.view_base import (
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.responses import PageResponse
 
+_READ_FOR_TASKS: Final = (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS, Lease.PLURAL)
+"""Kinds from which the tasks follow."""
+
 
 @dataclass(frozen=True)
 class ConsoleViews(ViewBase):
@@ -70,6 +74,7 @@ class ConsoleViews(ViewBase):
             entries=attention.attention_items(snapshot),
             organizations=snapshot.organizations,
             is_cut=is_cut,
+            unread=tuple(each for each in _READ_FOR_TASKS if not request.user.rights.can_list(each)),
             archives=snapshot.archives,
             of=snapshot.of,
             charts=charts.overview(shown),

@@ -6,8 +6,6 @@ stack trace.
 import argparse
 import asyncio
 import os
-import re
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,13 +25,14 @@ from counterfoil.cli.plugin import (
 )
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, load_for
 from counterfoil.cli.plugin.installation import preflight, setup, status
+from counterfoil.cli.plugin.missing_right import way_to_right
 from counterfoil.cli.plugin.search import imports, sweep
 from counterfoil.cli.plugin.send_request import RETRY, SKIP, RequestCommand
 from counterfoil.cli.plugin.suspension import RESUME, SUSPEND, SuspensionCommand
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
 from counterfoil.process_exit import exit_process
-from counterfoil.resources import GROUP, ResourceInvalid
+from counterfoil.resources import ResourceInvalid
 from counterfoil.settings import LogFormat, LogLevel
 
 COMMANDS: MappingProxyType[str, ModuleType | RequestCommand | SuspensionCommand] = MappingProxyType(
@@ -206,7 +205,7 @@ def _describe_api_error(problem: ApiError) -> tuple[ExitStatus, str]:
         case Forbidden():
             return (
                 ExitStatus.NOT_ALLOWED,
-                f"you have no right to do that: {problem}{_way_to_right(str(problem))}",
+                f"you have no right to do that: {problem}{way_to_right(str(problem))}",
             )
         case Unavailable() if problem.status == 404:
             # No Status object: the API server has no such API.
@@ -225,42 +224,6 @@ def _describe_api_error(problem: ApiError) -> tuple[ExitStatus, str]:
             return ExitStatus.MISUSED, str(problem)
         case _:
             return ExitStatus.NOT_ALL, str(problem)
-
-
-_MISSING_RIGHT = re.compile(
-    r'(?:\S+ "(?P<name>[^"]+)" is forbidden: )?'
-    r'User "(?P<user>[^"]+)" cannot (?P<verb>[a-z]+) resource "(?P<resource>[^"]+)" in API group '
-    r'"(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)"| at the cluster scope)'
-)
-
-
-def _way_to_right(refusal: str) -> str:
-    """
-    Return who gives the right that a refusal of the API server names, and by which command.
-
-    It gives no more than the verb that is missing, or the reading role, which shows no Secret. Empty if the
-    refusal names no right that the plugin needs.
-    """
-    lacks = _MISSING_RIGHT.search(refusal)
-    if lacks is None or not (lacks["group"] == GROUP or lacks["resource"].startswith(("pods", "secrets"))):
-        return ""
-    if lacks["namespace"] is None:
-        return ". Name a namespace with -n."
-    kubectl, user = ["kubectl", "-n", lacks["namespace"]], f"--user={lacks['user']}"
-    if lacks["verb"] in {"get", "list", "watch"} and lacks["resource"] != "secrets":
-        bind = [*kubectl, "create", "rolebinding", "counterfoil-view", "--clusterrole=view", user]
-        command = shlex.join(bind)
-    else:
-        kind, _, part = lacks["resource"].partition("/")
-        resource = ".".join(filter(None, (kind, lacks["group"]))) + (f"/{part}" if part else "")
-        # For an event the next one would be refused again; of Secrets each one counts.
-        name = lacks["name"] if kind == "secrets" else None
-        role = "-".join(filter(None, ("counterfoil", lacks["verb"], kind, part, name)))
-        only = [f"--resource-name={name}"] if name else []
-        what = [f"--verb={lacks['verb']}", f"--resource={resource}", *only]
-        bind = [*kubectl, "create", "rolebinding", "NAME", f"--role={role}", user]
-        command = f"{shlex.join([*kubectl, 'create', 'role', role, *what])} && {shlex.join(bind)}"
-    return f". Who administers the cluster can give it by `{command}`."
 
 
 def _add_output_flag(parser: argparse.ArgumentParser, others: Sequence[str] = ()) -> None:

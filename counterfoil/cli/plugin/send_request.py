@@ -26,7 +26,7 @@ from counterfoil.cli.plugin.exit_status import (
     is_for_programs,
 )
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Conflict, NotFound
+from counterfoil.kube.errors import ApiError, Conflict, NotFound
 from counterfoil.kube.recorded_write import NoLongerMatches, is_any, write_recorded
 from counterfoil.resources import (
     Archive,
@@ -131,8 +131,9 @@ async def wait_for_answer(
 
 async def _require_controller(kube: KubeClient, kind: type[R], name: str) -> None:
     """Raise ``CommandError`` if it is known that no controller carries out requests on this object."""
-    leases = await kube.shard_leases()
-    if leases is None:
+    try:
+        leases = await kube.shard_leases()
+    except ApiError:
         return
     owner = UNSHARDED_WORK if kind is Organization else (kind.KIND.lower(), name)
     if (absence := unheld_owner(leases, *owner, datetime.now(UTC))) is not None:

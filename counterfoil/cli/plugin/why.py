@@ -1,22 +1,22 @@
 """``why``: one page about one event: its phase, its history, the next step, and who must act."""
 
 import argparse
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import msgspec
 
 from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_result, printable
+from counterfoil.cli.plugin.missing_right import unread_text
 from counterfoil.durations import Duration
 from counterfoil.i18n.commands import commands_in, end_commands
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
 from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError
+from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -36,8 +36,11 @@ from counterfoil.resources.reopening import is_open_to_callbacks
 from counterfoil.resources.request import attribution
 from counterfoil.retention import deletion_time, removal_time
 
+T = TypeVar("T")
+R = TypeVar("R", bound=Resource)
+
 SUMMARY = "say what happened to an event or envelope, what is next, and who must act"
-DETAILS = "What you may not read is left out."
+DETAILS = "What you may not read is named, with the command that gives the right."
 
 CONDITION_ORDER = (
     "Authorized",
@@ -62,6 +65,7 @@ RESPONSIBLE_TEXTS = {
 }
 CONTROLLER_ABSENT = "ControllerAbsent"
 NEXT_WITHOUT_CONTROLLER = "nothing until a controller runs"
+CONTROLLER_UNKNOWN = "not known, since the Leases that tell whether a controller works could not be read"
 MAX_KUBERNETES_EVENTS = 8
 """Kubernetes Events that are shown."""
 
@@ -136,6 +140,8 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     """The last attempts, oldest first."""
     last_request: RequestSummary | None
     happened: tuple[str, ...]
+    unread: tuple[str, ...]
+    """Objects that could not be read, each with the reason."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,25 +155,41 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     if args.all_namespaces:
         kube = kube.in_namespace(await selection.namespace_of(kube, args.event))
     event = await selection.select_event(kube, args.event)
-    organization: Organization | None = None
-    sender: Sender | None = None
+    unread: list[str] = []
+
+    async def optional(subject: str, reading: Awaitable[T]) -> T | None:
+        """Return what is read; None if it can't be: the page is worth reading without it, too."""
+        try:
+            return await reading
+        except NotFound:
+            return None
+        except ApiError as problem:
+            unread.append(unread_text(subject, problem))
+            return None
+
+    async def get(kind: type[R], name: str) -> R | None:
+        raw = await optional(kind.PLURAL, kube.get(kind, name))
+        return kind.parse(raw) if raw is not None else None
+
+    organization = await get(Organization, event.organization)
+    sender = await get(Sender, name) if (name := _sender_of(event)) else None
     archive: Archive | None = None
-    kubernetes_events: Sequence[Raw] = ()
-    # The page is worth reading without these, too.
-    with suppress(ApiError):
-        organization = Organization.parse(await kube.get(Organization, event.organization))
-    with suppress(ApiError):
-        if name := _sender_of(event):
-            sender = Sender.parse(await kube.get(Sender, name))
-    with suppress(ApiError):
-        ref = organization.spec.archive_ref if organization is not None else None
-        if ref is not None and is_about_archive(event.status.reason or ""):
-            archive = Archive.parse(await kube.get(Archive, ref.name))
-    with suppress(ApiError):
-        kubernetes_events = await kube.events_regarding(event.uid, limit=100)
-    now, leases = datetime.now(UTC), await kube.shard_leases()
-    absence = None if leases is None else unheld_shard(leases, event.shard_number, now)
-    why = explain(event, organization, sender, kubernetes_events, now, archive=archive, absence=absence)
+    ref = organization.spec.archive_ref if organization is not None else None
+    if ref is not None and is_about_archive(event.status.reason or ""):
+        archive = await get(Archive, ref.name)
+    happened = await optional("Kubernetes Events", kube.events_regarding(event.uid, limit=100))
+    leases, now = await optional("leases", kube.shard_leases()), datetime.now(UTC)
+    why = explain(
+        event,
+        organization,
+        sender,
+        happened or (),
+        now,
+        archive=archive,
+        absence=unheld_shard(leases, event.shard_number, now) if leases is not None else None,
+        is_controller_unknown=leases is None,
+        unread=tuple(unread),
+    )
     out.write(format_result(args.output, why, page(why)))
     return ExitStatus.DONE
 
@@ -181,14 +203,18 @@ def explain(
     *,
     archive: Archive | None = None,
     absence: UnheldShard | None = None,
+    is_controller_unknown: bool = False,
+    unread: tuple[str, ...] = (),
 ) -> EventExplanation:
     """
     Explain an event from the objects that were read; pure.
 
     ``archive`` is the Archive of the Organization, needed only for an event that waits for it.
-    ``absence`` says that no controller works on the event; None if one does, or if that is unknown.
+    ``absence`` says that no controller works on the event; None if one does, or if that is unknown
+    (``is_controller_unknown``). ``unread`` names what could not be read.
     """
     status = event.status
+    is_unknown = is_controller_unknown and not status.phase.is_final
     is_abandoned = absence is not None and not status.phase.is_final
     newer = newer_condition(event, sender=sender, archive=archive, organization=organization)
     # A failed deadline hides the original error; a person has to correct the cause of that error.
@@ -202,6 +228,7 @@ def explain(
     reason = find_reason(cause) if cause else None
     words = reason.localized_text() if reason is not None else None
     responsible = reason.responsible if reason is not None else Responsible.NOBODY
+    following = NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now)
     do, consent_url = words.do if words is not None else "", None
     said = newer.message if newer is not None else _problem_message(event)
     commands = () if is_abandoned else _commands(event, cause, said)
@@ -212,6 +239,9 @@ def explain(
         if typed := advice.command_line(event.metadata.namespace or "default"):
             commands = (typed,)
         consent_url = advice.link or None
+    turn = RESPONSIBLE_TEXTS[responsible]
+    if is_unknown and responsible is Responsible.NOBODY:
+        turn = CONTROLLER_UNKNOWN
     filed = status.archive
     deleted = deletion_time(event, organization.spec.retention) if organization is not None else None
     return EventExplanation(
@@ -229,8 +259,8 @@ def explain(
         reason=newer.reason if newer is not None else status.reason,
         message=newer.message if newer is not None else status.message,
         means=words.what if words is not None else _phase_text(status.phase),
-        next=NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now),
-        turn=RESPONSIBLE_TEXTS[responsible],
+        next=f"{following}, if a controller works" if is_unknown else following,
+        turn=turn,
         do=do,
         commands=commands,
         consent_url=consent_url,
@@ -248,6 +278,7 @@ def explain(
         ),
         last_request=_request_summary(event),
         happened=_event_lines(kubernetes_events, now),
+        unread=unread,
     )
 
 
@@ -296,6 +327,8 @@ def page(why: EventExplanation) -> str:
         )
     if why.happened:
         lines += ["", "Kubernetes Events (kept for an hour)", *(f"  {each}" for each in why.happened)]
+    if why.unread:
+        lines += ["", "Not read", *(f"  {each}" for each in why.unread)]
     return "".join(f"{printable(line)}\n" for line in lines)
 
 

@@ -146,6 +146,7 @@ class EventViews(ViewBase):
             sender=sender,
             newer=await self._newer_condition(request.user, event, sender),
             absence=absence,
+            is_controller_unknown=leases is None and not event.status.phase.is_final,
             can_retry=can_retry(event),
             can_skip=can_skip(event),
             state=state_of(event),

@@ -19,6 +19,7 @@ import msgspec
 
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs, printable
+from counterfoil.cli.plugin.missing_right import unread_text
 from counterfoil.durations import Duration
 from counterfoil.i18n.attention import (
     RETRYING_SELECTOR,
@@ -45,12 +46,12 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.audit_annotation import last_suspension
-from counterfoil.resources.lease import unheld_shards
+from counterfoil.resources.lease import Lease, unheld_shards
 
 SUMMARY = "show processes, Organizations and what waits for a person, on one screen"
 DETAILS = (
     "Each entry of what waits says for whom, since when, and what to type. The exit status is 1 if something "
-    "waits for a person."
+    "waits for a person. It is 4 if nothing does, but not everything could be read."
 )
 
 POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
@@ -126,6 +127,9 @@ class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
     processes: tuple[ProcessStatus, ...]
     organizations: tuple[OrganizationLine, ...]
     waiting: tuple[WaitingItem, ...]
+    are_pods_read: bool
+    is_refused: bool
+    """Whether a read failed, so that more may wait for a person."""
     suspended: tuple[SuspendedObject, ...] = ()
     unread: tuple[str, ...] = ()
     """Objects that could not be read, each with the reason."""
@@ -139,6 +143,8 @@ class Reading:
     pods: Sequence[Raw] | None
     """None: they could not be read."""
     unread: tuple[str, ...]
+    is_refused: bool
+    """Whether a read failed; else ``unread`` only names lists that were cut."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +163,14 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         out.write(format_answer(args.output, found if args.all_namespaces else found[0]))
     else:
         out.write("\n".join(page(each, now) for each in found) or "no namespace has an Organization\n")
-    return ExitStatus.NOT_ALL if any(map(needs_person, found)) else ExitStatus.DONE
+    return exit_status(found)
+
+
+def exit_status(found: Sequence[InstallationStatus]) -> ExitStatus:
+    """Return the exit status: a success says that nothing waits, so it needs all reads."""
+    if any(map(needs_person, found)):
+        return ExitStatus.NOT_ALL
+    return ExitStatus.NOT_ALLOWED if any(each.is_refused for each in found) else ExitStatus.DONE
 
 
 def needs_person(found: InstallationStatus) -> bool:
@@ -178,7 +191,11 @@ async def _clients(kube: KubeClient) -> list[KubeClient]:
 
 async def read(kube: KubeClient) -> Reading:
     """Read what the user may. Raises ``ApiError`` if the Organizations can't be read."""
-    unread: list[str] = []
+    unread, failed_reads = list[str](), list[ApiError]()
+
+    def failed(subject: str, problem: ApiError) -> None:
+        failed_reads.append(problem)
+        unread.append(unread_text(subject, problem))
 
     async def first(kind: type[Resource]) -> tuple[Any, ...]:
         found, is_cut = await kube.first(kind, partial(_readable, kind), limit=MAX_OBJECTS)
@@ -190,23 +207,30 @@ async def read(kube: KubeClient) -> Reading:
         try:
             return await first(kind)
         except ApiError as problem:
-            unread.append(f"{kind.PLURAL}: {problem}")
+            failed(kind.PLURAL, problem)
             return ()
 
     async def events(fields: str) -> tuple[tuple[Any, ...], bool]:
         try:
             raws, more = await kube.page(EnvelopeEvent, limit=MAX_EVENTS, fields=fields)
         except ApiError as problem:
-            unread.append(f"{EnvelopeEvent.PLURAL}: {problem}")
+            failed(EnvelopeEvent.PLURAL, problem)
             return (), True
         found = _readable(EnvelopeEvent, raws)
         return found, bool(more) or len(found) < len(raws)
+
+    async def shard_leases() -> tuple[Lease, ...] | None:
+        try:
+            return await kube.shard_leases()
+        except ApiError as problem:
+            failed("leases, which tell whether a controller works", problem)
+            return None
 
     organizations = await first(Organization)
     (
         senders,
         archives,
-        (failed, is_more_failed),
+        (failed_events, is_more_failed),
         (waiting, is_more_waiting),
         (retrying, is_more_retrying),
         leases,
@@ -216,20 +240,18 @@ async def read(kube: KubeClient) -> Reading:
         events(f"status.phase={Phase.FAILED}"),
         events(f"status.phase={Phase.AWAITING_CONSENT}"),
         events(RETRYING_SELECTOR),
-        kube.shard_leases(),
+        shard_leases(),
     )
     pods: Sequence[Raw] | None = None
     try:
         pods = await kube.pods(labels=POD_LABELS)
     except ApiError as problem:
-        unread.append(f"pods: {problem}")
-    if leases is None:
-        unread.append("leases, which tell whether a controller works")
+        failed("pods", problem)
     snapshot = ClusterSnapshot(
         organizations=organizations,
         senders=senders,
         archives=archives,
-        failed=failed,
+        failed=failed_events,
         waiting=waiting,
         retrying=retrying,
         unheld_shards=unheld_shards(leases, datetime.now(UTC)) if leases is not None else (),
@@ -237,7 +259,7 @@ async def read(kube: KubeClient) -> Reading:
         is_more_waiting=is_more_waiting,
         is_more_retrying=is_more_retrying,
     )
-    return Reading(snapshot, pods, tuple(dict.fromkeys(unread)))
+    return Reading(snapshot, pods, tuple(dict.fromkeys(unread)), bool(failed_reads))
 
 
 def _readable(kind: type[Any], raws: Sequence[Raw]) -> tuple[Any, ...]:
@@ -268,6 +290,8 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
         waiting=tuple(_waiting(each, namespace) for each in attention_items(snapshot)),
         suspended=tuple(_suspended(each, snapshot) for each in shown if each.spec.suspend),
         unread=reading.unread,
+        is_refused=reading.is_refused,
+        are_pods_read=reading.pods is not None,
     )
 
 
@@ -382,7 +406,8 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
 def page(found: InstallationStatus, now: datetime) -> str:
     """Return the state as text of at most 120 columns."""
     lines = [f"Namespace {found.namespace}, plugin {found.plugin}", "", "Processes"]
-    lines += [_process_line(each) for each in found.processes] or ["  no pod was found in this namespace"]
+    no_process = "no pod was found in this namespace" if found.are_pods_read else "not read"
+    lines += [_process_line(each) for each in found.processes] or [f"  {no_process}"]
     lines += [f"    {problem}" for each in found.processes for problem in each.problems]
     lines += ["", "Organizations", *_organization_table(found.organizations), "", "What waits for a person"]
     for each in found.waiting:
@@ -391,7 +416,8 @@ def page(found: InstallationStatus, now: datetime) -> str:
         lines.append(f"  {each.what}: {each.reason}, for {each.for_whom}{since}")
         lines += textwrap.wrap(each.do, WIDTH, initial_indent="    ", subsequent_indent="    ")
         lines += [line for command in each.commands for line in _command_lines(command)]
-    lines += [] if found.waiting else ["  nothing"]
+    nothing = "nothing in what could be read" if found.is_refused else "nothing"
+    lines += [] if found.waiting else [f"  {nothing}"]
     if found.suspended:
         lines += ["", "Suspended (`kubectl counterfoil resume KIND/NAME` ends it)"]
         lines += [f"  {_suspended_line(each, now)}" for each in found.suspended]

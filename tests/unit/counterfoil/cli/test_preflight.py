@@ -15,7 +15,7 @@ from aiohttp import web
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.cli.plugin.installation import preflight
 from counterfoil.cli.plugin.installation.preflight import Outcome, PreflightLine
-from counterfoil.kube.errors import Unavailable
+from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Import, Organization, Sender
 from counterfoil.resources.lease import Lease
@@ -63,9 +63,9 @@ class ACluster(InMemoryKubeClient):
         everywhere.namespace = ""
         return everywhere
 
-    async def shard_leases(self) -> tuple[Lease, ...] | None:
-        """Return no Lease: they can't be read."""
-        return None
+    async def shard_leases(self) -> tuple[Lease, ...]:
+        """Refuse it: they can't be read."""
+        raise Forbidden(403, "Forbidden", "leases is forbidden")
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         """Return one pod."""

@@ -203,7 +203,7 @@ async def test_a_refused_read_is_named_with_the_command_that_gives_the_right() -
         'leases.coordination.k8s.io is forbidden: User "jane" cannot list resource "leases" in API group '
         '"coordination.k8s.io" in the namespace "contracts"'
     )
-    kube = InMemoryKubeClient(an_organization_that())
+    kube = WithoutPods(an_organization_that())
     kube.refused["page", "leases"] = Forbidden(403, "Forbidden", message)
     reading = await read(kube)
     assert reading.is_refused

@@ -1,0 +1,56 @@
+"""The command that gives a right whose lack the API server names in a refusal. Pure."""
+
+import re
+import shlex
+from typing import Final
+
+from counterfoil.kube.errors import ApiError
+from counterfoil.resources.base import GROUP
+
+_READING_VERBS: Final = frozenset({"get", "list", "watch"})
+
+_MISSING_RIGHT = re.compile(
+    r'(?:\S+ "(?P<name>[^"]+)" is forbidden: )?'
+    r'User "(?P<user>[^"]+)" cannot (?P<verb>[a-z]+) resource "(?P<resource>[^"]+)" in API group '
+    r'"(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)"| at the cluster scope)'
+)
+
+
+def way_to_right(refusal: str) -> str:
+    """
+    Return who gives the right that a refusal of the API server names, and by which command.
+
+    It gives no more than the verb that is missing, or the reading role, which shows no Secret. Empty if the
+    refusal names no right that the plugin needs.
+    """
+    lacks = _MISSING_RIGHT.search(refusal)
+    if lacks is None or not _is_needed(lacks["group"], lacks["verb"], lacks["resource"]):
+        return ""
+    if lacks["namespace"] is None:
+        return ". Name a namespace with -n."
+    kubectl, user = ["kubectl", "-n", lacks["namespace"]], f"--user={lacks['user']}"
+    if lacks["verb"] in _READING_VERBS and lacks["resource"] != "secrets":
+        bind = [*kubectl, "create", "rolebinding", "counterfoil-view", "--clusterrole=view", user]
+        command = shlex.join(bind)
+    else:
+        kind, _, part = lacks["resource"].partition("/")
+        resource = ".".join(filter(None, (kind, lacks["group"]))) + (f"/{part}" if part else "")
+        # For an event the next one would be refused again; of Secrets each one counts.
+        name = lacks["name"] if kind == "secrets" else None
+        role = "-".join(filter(None, ("counterfoil", lacks["verb"], kind, part, name)))
+        only = [f"--resource-name={name}"] if name else []
+        what = [f"--verb={lacks['verb']}", f"--resource={resource}", *only]
+        bind = [*kubectl, "create", "rolebinding", "NAME", f"--role={role}", user]
+        command = f"{shlex.join([*kubectl, 'create', 'role', role, *what])} && {shlex.join(bind)}"
+    return f". Who administers the cluster can give it by `{command}`."
+
+
+def unread_text(subject: str, problem: ApiError) -> str:
+    """Return what could not be read, why, and by which command somebody gives a right that is missing."""
+    return f"{subject}: {problem}{way_to_right(str(problem))}"
+
+
+def _is_needed(group: str, verb: str, resource: str) -> bool:
+    """Whether a command of the plugin needs this right."""
+    is_read = verb in _READING_VERBS and resource in ("leases", "events")
+    return group == GROUP or is_read or resource.startswith(("pods", "secrets"))
