@@ -293,31 +293,110 @@ def test_an_event_that_waits_for_a_person_is_named_before_larger_ones() -> None:
     assert largest.name == numbered(3).name
 
 
+HASH = "ab" * 32
+
+
+def archived(documents: tuple[FiledDocument, ...]) -> tuple[FiledDocument, ...]:
+    return tuple(replace(each, size=10, sha256=HASH) for each in documents)
+
+
 @pytest.mark.parametrize(
-    ("count", "phase", "is_archived", "is_counted"),
+    ("phase", "reason", "in_memory"),
     [
-        (16, Phase.ARCHIVING, False, False),
-        (2000, Phase.ARCHIVING, False, True),
-        (2000, Phase.AWAITING_CONSENT, False, True),
-        (2000, Phase.AWAITING_CONSENT, True, False),
-        (2000, Phase.CLEANING, True, False),
+        (Phase.COLLECTING, "EsawFailing", 2000),
+        (Phase.ARCHIVING, None, 2000),
+        (Phase.ARCHIVING, "SenderSuspended", 2000),
+        # Before its next run, an event needs the list for nothing else.
+        (Phase.COLLECTING, FILE_LIST_CEILING, 1),
+        (Phase.ARCHIVING, FILE_LIST_CEILING, 1),
+        (Phase.PENDING, "RetryRequested", 1),
+        (Phase.VALIDATING, "EnvelopeUnfinished", 1),
+        (Phase.AWAITING_CONSENT, "TokenRejected", 1),
+        (Phase.CLEANING, "CleanupDelayed", 1),
     ],
 )
-def test_each_long_list_in_memory_counts_and_an_archived_event_has_none(
-    count: int, phase: Phase, *, is_archived: bool, is_counted: bool
+@pytest.mark.parametrize("is_archived", [False, True])
+def test_only_an_event_that_lists_or_archives_has_a_long_list_in_memory(
+    phase: Phase, reason: str | None, in_memory: int, *, is_archived: bool
 ) -> None:
-    """``spec.cleanup.after`` may keep archived events for a year."""
-    store, builder = EventStore(), an_event(str(UUID(int=1)))
-    event = (builder.archived() if is_archived else builder).build()
-    store.put(moved(event, phase, "TokenRejected", documents=some_files(count)))
+    """What is in memory counts, and else what eSAW listed without sending it: etcd keeps that."""
+    store, listed = EventStore(), some_files(2000)
+    documents = archived(listed) if is_archived else listed
+    store.put(event := moved(numbered(1), phase, reason, documents=documents))
     kept = store.get(event.name)
     assert kept is not None
-    assert len(kept.status.documents) == (0 if is_archived else count)
-    assert store.is_complete(event.name) is not is_archived
-    assert bool(store.file_lists.kept_bytes("acme")) is is_counted
+    assert kept.status.documents == documents[:in_memory]
+    assert kept.status.is_archiving_begun
+    assert store.is_complete(event.name) is (in_memory == 2000)
+    is_counted = in_memory == 2000 or not (is_archived or phase is Phase.CLEANING)
+    expected = stored_size(documents) if is_counted else 0
+    assert store.file_lists.kept_bytes("acme") == expected
     store.remove(event.name)
     assert store.file_lists.kept_bytes("acme") == 0
     assert store.is_complete(event.name)
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.AWAITING_CONSENT])
+def test_no_list_of_an_archived_event_counts(phase: Phase) -> None:
+    """``spec.cleanup.after`` may keep archived events for a year."""
+    store, event = EventStore(), an_event(str(UUID(int=1))).archived().build()
+    store.put(moved(event, phase, documents=some_files(2000)))
+    assert not store.is_complete(event.name)
+    assert store.file_lists.kept_bytes("acme") == 0
+
+
+def test_a_short_list_stays_in_memory() -> None:
+    store = EventStore()
+    store.put(event := moved(numbered(1), Phase.CLEANING, documents=some_files(16)))
+    assert store.get(event.name) == event
+    assert store.is_complete(event.name)
+
+
+def test_archived_events_that_start_again_at_the_same_time_stay_below_the_ceiling() -> None:
+    store, documents = EventStore(), archived(some_files(2000))
+    for number in range(100):
+        store.put(moved(numbered(number), Phase.PENDING, "RetryRequested", documents=documents))
+    assert sum(len(each.status.documents) for each in store) == 100
+    running = [event for event in store if store.file_lists.take_for_run(event)]
+    assert 5 < len(running) < 20
+    assert store.file_lists.kept_bytes("acme") <= MAX_LISTS_BYTES
+    for event in running:
+        # A callback is counted in the run, whose list stays in memory.
+        store.put(moved(event, Phase.PENDING, "RetryRequested", documents=documents, deliveries=2))
+    names = {each.name for each in running}
+    assert not any(store.file_lists.take_for_run(each) for each in store if each.name not in names)
+    for event in running:
+        store.file_lists.run_ended(event)
+    assert store.file_lists.kept_bytes("acme") == 0
+
+
+def test_an_event_that_waited_first_stops_no_other_in_its_run() -> None:
+    """If its run changes nothing, it waits again."""
+    store, documents = EventStore(), archived(some_files(40))
+    store.put(moved(numbered(1), Phase.ARCHIVING, documents=some_files(2000)))
+    first, second = (
+        moved(numbered(number), Phase.VALIDATING, FILE_LIST_CEILING, documents=documents) for number in (2, 3)
+    )
+    for each in (first, second):
+        store.put(each)
+    assert store.file_lists.take_for_run(first)
+    assert store.file_lists.take_for_run(second)
+    for each in (first, second):
+        store.file_lists.run_ended(each)
+    assert list(store.file_lists.by_organization["acme"].waiting) == [first.name, second.name]
+    assert store.file_lists.may_continue(first)
+
+
+def test_the_list_of_an_event_that_waits_for_more_room_is_not_read_for_less() -> None:
+    """Else its run would read the list, wait for the longer one, and need the room meanwhile."""
+    store, documents = EventStore(), archived(some_files(100))
+    first, *_ = fill(store)
+    store.put(event := moved(numbered(99), Phase.COLLECTING, "RetryRequested", documents=documents))
+    assert not store.file_lists.take(event, some_files(3000))
+    store.put(waiting := moved(event, Phase.COLLECTING, FILE_LIST_CEILING, documents=documents))
+    assert not store.file_lists.take_for_run(waiting)
+    store.remove(first.name)
+    assert not store.file_lists.take_for_run(waiting)
 
 
 def test_events_that_ended_leave_nothing_in_memory() -> None:

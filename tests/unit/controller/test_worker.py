@@ -1,17 +1,21 @@
 """A worker whose run could not be stored: the event stays known and is queued again."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import AsyncMock
+from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
 
+from controller.file_list_ceiling import CEILING_PAUSE, MAX_LISTS_BYTES
+from controller.sharding import HeldShards
 from controller.worker import Worker, read_event
-from counterfoil.kube.errors import api_error
-from counterfoil.resources import EnvelopeEvent
+from counterfoil.kube.errors import Rejected, TooLarge, api_error
+from counterfoil.resources import EnvelopeEvent, Phase, stored_size
 from tests.support.builders import EventBuilder, an_event
 from tests.support.scenes.reconciler import ReconcilerScene
 
@@ -81,41 +85,191 @@ async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
     assert found == checked
 
 
+NAMES = [f"{'x' * 200}-{each}" for each in range(100)]
+
+
 def an_archived_event_with_a_long_list() -> EventBuilder:
-    return an_event().archived(*[f"{'x' * 200}-{each}" for each in range(100)])
+    return an_event().archived(*NAMES)
 
 
-@pytest.mark.parametrize("is_changed", [False, True])
-async def test_a_run_of_an_event_that_is_kept_without_its_files_reads_them_first(
-    tmp_path: Path, *, is_changed: bool
-) -> None:
+def a_restarted_event_with_a_long_list() -> EventBuilder:
+    """Return an event whose envelope changed after it was archived: it is archived again."""
+    return an_archived_event_with_a_long_list().status(conditions=(), phase=Phase.VALIDATING)
+
+
+class WorkerScene(ReconcilerScene):
+    """A worker over an event that is kept without its files, and the runs of the reconciler."""
+
+    def __init__(self, folder: Path, builder: EventBuilder) -> None:
+        super().__init__(folder, builder)
+        self.cache.update(self.newest())
+        assert not self.cache.events.is_complete(self.event.name)
+        self.queued: list[str] = []
+        self.runs: list[EnvelopeEvent] = []
+        self.on_run: Callable[[], None] = lambda: None
+        queue = SimpleNamespace(
+            run_began=lambda name: None,
+            run_ended=lambda event: None,
+            enqueue_after=lambda name, seconds: self.queued.append(name),
+        )
+        self.worker = Worker(
+            self.cache,
+            cast("Any", queue),
+            cast(
+                "Any",
+                SimpleNamespace(reconcile=self.run, wait_for_room=self.wait_for_room),
+            ),
+            cast("Any", SimpleNamespace(probe_soon=lambda name: None, check_esaw_soon=lambda name: None)),
+            self.clock,
+            on_failed=(),
+            on_ended=lambda event: None,
+            read=partial(read_event, self.kube),
+        )
+
+    async def run(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        self.runs.append(event)
+        self.on_run()
+        return event
+
+    async def wait_for_room(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        return await self.reconciler.wait_for_room(event)
+
+    async def reconcile_newest(self) -> None:
+        await self.worker.reconcile(self.event.name)
+
+    def fill_the_ceiling(self) -> list[EnvelopeEvent]:
+        """Let other events keep lists until there is no room for this one."""
+        documents = an_event().archived(*[f"{'x' * 200}-{each}" for each in range(2000)]).build()
+        others, events = list[EnvelopeEvent](), self.cache.events
+        while (
+            events.file_lists.kept_bytes("acme") + stored_size(self.event.status.documents) <= MAX_LISTS_BYTES
+        ):
+            builder = an_event(str(UUID(int=len(others)))).in_phase(Phase.ARCHIVING, "EsawFailing")
+            others.append(builder.status(documents=documents.status.documents).build())
+            events.put(others[-1])
+        return others
+
+
+async def test_a_run_of_an_event_that_is_kept_without_its_files_reads_them_first(tmp_path: Path) -> None:
     """Else it would take the archived files for unknown ones."""
-    scene = ReconcilerScene(tmp_path, an_archived_event_with_a_long_list())
-    scene.cache.update(scene.newest())
-    assert not scene.cache.events.is_complete(scene.event.name)
-    if is_changed:
-        scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"message": "changed"}})
-    reconciler, queued = SimpleNamespace(reconcile=AsyncMock(return_value=scene.newest())), list[str]()
-    queue = SimpleNamespace(
-        run_began=lambda name: None,
-        run_ended=lambda event: None,
-        enqueue_after=lambda name, seconds: queued.append(name),
-    )
-    worker = Worker(
-        scene.cache,
-        cast("Any", queue),
-        cast("Any", reconciler),
-        cast("Any", SimpleNamespace()),
-        scene.clock,
-        on_failed=(),
-        on_ended=lambda event: None,
-        read=partial(read_event, scene.kube),
-    )
-    await worker.reconcile(scene.event.name)
-    assert queued == [scene.event.name]
-    if is_changed:
-        reconciler.reconcile.assert_not_awaited()
-        await worker.reconcile(scene.event.name)
-    (run,) = reconciler.reconcile.await_args.args
+    scene = WorkerScene(tmp_path, an_archived_event_with_a_long_list())
+    await scene.reconcile_newest()
+    (run,) = scene.runs
     assert run == scene.newest()
     assert len(run.status.documents) == 100
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": {"deliveries": 7, "lastDeliveryTime": "2026-09-01T10:00:00Z"}},
+        {"status": {"deliveries": 7, "parameters": {"case": "7"}}},
+        {"metadata": {"labels": {"team": "sales"}}},
+    ],
+)
+async def test_callbacks_that_are_counted_between_the_read_and_the_run_do_not_stop_the_run(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Else an eSAW that calls all the time would delay it without end."""
+    scene = WorkerScene(tmp_path, an_archived_event_with_a_long_list())
+    scene.kube.edit(EnvelopeEvent, scene.event.name, changes)
+    await scene.reconcile_newest()
+    (run,) = scene.runs
+    assert run == scene.newest()
+    assert run.metadata.resource_version != scene.event.metadata.resource_version
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": {"phase": "Succeeded", "reason": "ArchivedAndDeleted"}},
+        {"status": {"phase": "Pending", "reason": "RetryRequested"}},
+        {"status": {"attempts": 3}},
+        {"status": {"nextAttemptTime": "2026-09-01T10:00:00Z"}},
+        {"spec": {"suspend": True}},
+        {"metadata": {"labels": {"counterfoil.dev/request": "skip"}}},
+        {"metadata": {"uid": "another"}},
+    ],
+)
+async def test_what_decides_about_the_next_run_stops_one_of_before(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    scene = WorkerScene(tmp_path, an_archived_event_with_a_long_list())
+    scene.kube.edit(EnvelopeEvent, scene.event.name, changes)
+    await scene.reconcile_newest()
+    assert (scene.runs, scene.queued) == ([], [scene.event.name])
+
+
+async def test_a_restarted_event_without_room_waits_and_its_long_list_is_not_read(tmp_path: Path) -> None:
+    scene = WorkerScene(tmp_path, a_restarted_event_with_a_long_list())
+    others, documents = scene.fill_the_ceiling(), scene.newest().status.documents
+    kept = scene.cache.events.file_lists.kept_bytes("acme")
+    await scene.reconcile_newest()
+    waiting = scene.newest()
+    assert scene.runs == []
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.VALIDATING, "FileListCeiling")
+    assert others[0].name in (waiting.status.message or "")
+    assert waiting.status.next_attempt_time == scene.clock.now() + CEILING_PAUSE
+    assert waiting.status.attempts == 0
+    assert waiting.status.documents == documents
+    assert not scene.cache.events.is_complete(waiting.name)
+    assert scene.cache.events.file_lists.kept_bytes("acme") == kept
+    scene.cache.events.remove(others[0].name)
+    assert scene.cache.events.file_lists.next_events("acme") == (waiting.name,)
+    await scene.reconcile_newest()
+    assert scene.runs == [waiting]
+
+
+async def test_a_long_list_takes_room_during_its_run_only(tmp_path: Path) -> None:
+    """Also if the state after the run can't be stored."""
+    scene = WorkerScene(tmp_path, a_restarted_event_with_a_long_list())
+    lists, in_run = scene.cache.events.file_lists, list[int]()
+
+    def observe() -> None:
+        in_run.append(lists.kept_bytes("acme"))
+        raise api_error(500, b"", None, creating=False)
+
+    scene.on_run = observe
+    await scene.reconcile_newest()
+    assert in_run == [stored_size(scene.event.status.documents)]
+    assert lists.kept_bytes("acme") == 0
+    assert scene.queued == [scene.event.name]
+
+
+async def test_an_archived_event_reads_its_list_for_the_delete_without_room(tmp_path: Path) -> None:
+    """It ends soon, and its list is in memory during the run only."""
+    scene = WorkerScene(tmp_path, an_archived_event_with_a_long_list())
+    scene.fill_the_ceiling()
+    await scene.reconcile_newest()
+    assert len(scene.runs) == 1
+
+
+async def test_a_suspended_event_without_room_shows_its_suspension(tmp_path: Path) -> None:
+    """Else it would be due again at once, without end."""
+    scene = WorkerScene(tmp_path, a_restarted_event_with_a_long_list().suspended())
+    scene.fill_the_ceiling()
+    await scene.reconcile_newest()
+    assert len(scene.runs) == 1
+
+
+@pytest.mark.parametrize("refused", [Rejected(422, "Invalid", "no"), TooLarge(500, "500", "too large")])
+async def test_no_refused_status_of_an_event_without_room_costs_it_its_list(
+    tmp_path: Path, refused: Rejected
+) -> None:
+    """What is stored after a refused status has the files that are in memory."""
+    scene = WorkerScene(tmp_path, a_restarted_event_with_a_long_list())
+    scene.fill_the_ceiling()
+    before = scene.newest()
+    scene.kube.fail("patch_status", refused)
+    await scene.reconcile_newest()
+    assert scene.newest() == before
+    assert (scene.runs, scene.queued) == ([], [scene.event.name])
+
+
+async def test_a_process_without_the_lease_stores_no_wait_for_room(tmp_path: Path) -> None:
+    scene = WorkerScene(tmp_path, a_restarted_event_with_a_long_list())
+    scene.fill_the_ceiling()
+    scene.change_preconditions(held=HeldShards({}, 1))
+    before = scene.newest()
+    await scene.reconcile_newest()
+    assert scene.newest() == before
