@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec.structs import replace
 
-from controller.file_list_ceiling import FileListCeiling, is_kept_without_files
+from controller.file_list_ceiling import FileListCeiling, left_out_list
 from controller.reader import Claims, KeyState, Reader, claims_of, key_state, next_reader
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -92,30 +92,28 @@ class EventStore(Store[EnvelopeEvent]):
     """
     The unfinished events, also by Organization: what is done for each one reads its own events only.
 
-    An archived event with a long list of files is kept without the list: a run must read it first.
+    An event that neither lists nor archives its files is kept with the first file of a long list only: a run
+    must read it first.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.file_lists = FileListCeiling(self.get)
-        self._without_files: set[str] = set()
         self._by_organization: defaultdict[str, dict[str, EnvelopeEvent]] = defaultdict(dict)
 
     def put(self, resource: EnvelopeEvent) -> bool:
         """Store this state if it is newer; return whether it was."""
-        before, is_without_files = self.get(resource.name), is_kept_without_files(resource)
-        if is_without_files:
-            resource = replace(resource, status=replace(resource.status, documents=()))
-        if not super().put(resource):
+        before, stored = self.get(resource.name), resource
+        if left_out_list(resource) is not None:
+            # With one file, the status still tells that the archiving began.
+            first = resource.status.documents[:1]
+            stored = replace(resource, status=replace(resource.status, documents=first))
+        if not super().put(stored):
             return False
         if before is not None and before.organization != resource.organization:
             self._leave_out(before)
-        self._by_organization[resource.organization][resource.name] = resource
+        self._by_organization[resource.organization][resource.name] = stored
         self.file_lists.observe(resource)
-        if is_without_files:
-            self._without_files.add(resource.name)
-        else:
-            self._without_files.discard(resource.name)
         return True
 
     def remove(self, name: str) -> None:
@@ -123,11 +121,10 @@ class EventStore(Store[EnvelopeEvent]):
         if (known := self.get(name)) is not None:
             super().remove(name)
             self._leave_out(known)
-            self._without_files.discard(name)
 
     def is_complete(self, name: str) -> bool:
         """Return whether the known state of an event has the files of its status."""
-        return name not in self._without_files
+        return name not in self.file_lists.left_out
 
     def of(self, organization: str) -> list[EnvelopeEvent]:
         """Return the events of an Organization."""

@@ -5,6 +5,10 @@ eSAW chooses how many files it lists and whether their downloads fail, and the c
 unfinished event in memory. So an event with a long list waits until the lists of its Organization leave room
 for its own; other Organizations do not notice. Bytes count, since eSAW chooses the lengths of names and ids.
 
+Only an event that lists or archives its files has a long list in memory. The event store leaves out that of
+any other: a list of archived files does not count then, and another counts, since etcd keeps it. If such an
+event runs again, its list takes room before the run reads it.
+
 An event that waits for a person may keep its list for weeks. So a list that fits may pass a larger one that
 waited first, as long as the larger one would find no room even if all lists that passed it had ended. After
 that none passes it: it has its room as soon as they end.
@@ -20,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import (
@@ -138,6 +142,15 @@ class OrganizationLists:
             self.passed.discard(event)
 
 
+class LeftOutList(NamedTuple):
+    """A long list that the event store does not keep."""
+
+    size: int
+    """Bytes in etcd: the room that a run needs."""
+    unarchived: int
+    """Bytes of the files that eSAW listed and that are not archived: they count without a run, too."""
+
+
 @dataclass
 class FileListCeiling:
     """The lists of all Organizations. The event store reports each of its events."""
@@ -147,11 +160,20 @@ class FileListCeiling:
     by_organization: defaultdict[str, OrganizationLists] = field(
         default_factory=lambda: defaultdict(OrganizationLists)
     )
+    left_out: dict[str, LeftOutList] = field(default_factory=dict)
+    """The lists that the event store does not keep, by event."""
+    _in_run: dict[str, int] = field(default_factory=dict)
+    """Bytes for which a run of such an event took room."""
 
     def observe(self, event: EnvelopeEvent) -> None:
-        """Count the list in the newest status of an unfinished event."""
-        lists = self.by_organization[event.organization]
-        lists.keep(event.name, _counted_bytes(event))
+        """Count the list in the newest status of an unfinished event, a state with all its files."""
+        lists, left_out = self.by_organization[event.organization], left_out_list(event)
+        if left_out is None:
+            self.left_out.pop(event.name, None)
+            lists.keep(event.name, _long_bytes(event.status.documents))
+        else:
+            self.left_out[event.name] = left_out
+            lists.keep(event.name, max(left_out.unarchived, self._in_run.get(event.name, 0)))
         if event.status.reason == FILE_LIST_CEILING:
             lists.waiting.setdefault(event.name, 0)
         else:
@@ -163,7 +185,36 @@ class FileListCeiling:
         lists = self.by_organization[event.organization]
         lists.keep(event.name, 0)
         lists.waiting.pop(event.name, None)
+        self.left_out.pop(event.name, None)
+        self._in_run.pop(event.name, None)
         self._forget_if_empty(event.organization)
+
+    def take_for_run(self, event: EnvelopeEvent) -> bool:
+        """
+        Take room for the list of an event that the store keeps without it, before a run reads the list;
+        False: there is none. ``run_ended`` must follow.
+
+        There is none if the event is known to need more than its stored list: its run would wait again.
+        """
+        size = self.left_out[event.name].size
+        if self.must_wait(event) or not self._take(event, size):
+            return False
+        self._in_run[event.name] = size
+        # Others must not wait behind it to the end of its run.
+        self.by_organization[event.organization].waiting.pop(event.name, None)
+        return True
+
+    def run_ended(self, event: EnvelopeEvent) -> None:
+        """Count the list of an event as before its run, unless the store keeps the list now."""
+        taken, left_out = self._in_run.pop(event.name, None), self.left_out.get(event.name)
+        known = self.find(event.name)
+        if taken is None or left_out is None or known is None:
+            return
+        lists = self.by_organization[known.organization]
+        lists.keep(known.name, left_out.unarchived)
+        if known.status.reason == FILE_LIST_CEILING:
+            lists.waiting.setdefault(known.name, taken)
+        self._forget_if_empty(known.organization)
 
     def take(self, event: EnvelopeEvent, documents: Sequence[FiledDocument]) -> bool:
         """
@@ -171,10 +222,13 @@ class FileListCeiling:
 
         An event that was deleted during its run takes none: nothing would ever release it.
         """
+        return self._take(event, stored_size(documents))
+
+    def _take(self, event: EnvelopeEvent, size: int) -> bool:
         known = self.find(event.name)
         if known is None or (known.uid, known.organization) != (event.uid, event.organization):
             return True
-        has_room = self.by_organization[event.organization].take(event.name, stored_size(documents))
+        has_room = self.by_organization[event.organization].take(event.name, size)
         self._forget_if_empty(event.organization)
         return has_room
 
@@ -214,8 +268,7 @@ class FileListCeiling:
             del self.by_organization[organization]
 
 
-def _counted_bytes(event: EnvelopeEvent) -> int:
-    documents = event.status.documents
+def _long_bytes(documents: Sequence[FiledDocument]) -> int:
     size = stored_size(documents) if documents else 0
     return size if size > FREE_BYTES else 0
 
@@ -226,16 +279,21 @@ def waits_for_person(event: EnvelopeEvent) -> bool:
     return reason is not None and find_reason(reason).responsible is not Responsible.NOBODY
 
 
-def is_kept_without_files(event: EnvelopeEvent) -> bool:
+def left_out_list(event: EnvelopeEvent) -> LeftOutList | None:
     """
-    Whether the event store keeps an event without its long list of files, so that the list does not count.
+    Return the list that the event store leaves out of an event; None: it keeps the event as it is.
 
     An archived event may wait for a year until its envelope is deleted, as its administrator configured: it
-    must stop no other. Its run reads it again.
+    must stop no other.
     """
     status = event.status
-    is_archived = status.phase is Phase.CLEANING or (
-        status.phase is Phase.AWAITING_CONSENT
-        and is_condition_true(status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
+    if status.phase in (Phase.COLLECTING, Phase.ARCHIVING) and status.reason != FILE_LIST_CEILING:
+        return None
+    size = _long_bytes(status.documents)
+    if not size:
+        return None
+    is_archived = status.phase is Phase.CLEANING or is_condition_true(
+        status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING]
     )
-    return is_archived and _counted_bytes(event) > 0
+    unarchived = () if is_archived else tuple(each for each in status.documents if each.sha256 is None)
+    return LeftOutList(size, _long_bytes(unarchived))

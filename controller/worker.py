@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from controller.cache import Cache, version_number
 from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.state_machine import phase_to_resume
 from controller.resync.resync import Resync
+from controller.scheduling.due import has_request, is_suspended
 from controller.scheduling.event_queue import EventQueue
 from controller.scheduling.retry_policy import LOST_OUTCOME
 from controller.sharding import LeaseLost
@@ -68,7 +71,11 @@ class Worker:
         began, after = self.clock.monotonic(), None
         with _logged_and_traced(before):
             try:
-                after = await self.reconciler.reconcile(await self._complete(before))
+                if self._has_room(before):
+                    event = await self._complete(before)
+                    after = await self.reconciler.reconcile(event)
+                else:
+                    event, after = before, await self.reconciler.wait_for_room(before)
             except Superseded as superseded:
                 _log.info("the run was superseded: %s", superseded)
                 self._superseded(before, superseded.newest)
@@ -86,11 +93,12 @@ class Worker:
                 self._requeue_after_failure(name)
                 return
             finally:
+                self.cache.events.file_lists.run_ended(before)
                 self.event_queue.run_ended(after or before)
         self._check_what_failed(after)
         self._announce_end(after, began)
         self.cache.update(after)
-        if version_number(after) == version_number(before):
+        if version_number(after) == version_number(event):
             # The run changed nothing; an event that is due at once must not run in a loop. An older CRD may
             # have dropped what ends that.
             self._requeue_after_failure(name)
@@ -109,16 +117,32 @@ class Worker:
         if after is None and before is not None:
             self._lost_outcomes.pop(before.name, None)
 
+    def _has_room(self, event: EnvelopeEvent) -> bool:
+        """
+        Return whether a run may read the files of an event that the cache does not have.
+
+        It has their list in memory to its end, and longer if it archives them. One that only deletes, or that
+        shows a suspension, ends soon.
+        """
+        events = self.cache.events
+        if events.is_complete(event.name) or is_suspended(event, self.cache):
+            return True
+        return phase_to_resume(event.status) is Phase.CLEANING or events.file_lists.take_for_run(event)
+
     async def _complete(self, known: EnvelopeEvent) -> EnvelopeEvent:
-        """Return the known state of an event with its files, which the cache may not have. Raises
-        ``Superseded`` if another state is stored, and ``ApiError``."""
+        """
+        Return the known state of an event with its files, which the cache may not have.
+
+        That may be a newer state: callbacks that are counted all the time must not delay the run. Raises
+        ``Superseded`` if no such run is wanted in the stored state, and ``ApiError``.
+        """
         if self.cache.events.is_complete(known.name):
             return known
         try:
             stored = await self.read(known.name)
         except NotFound as missing:
             raise Superseded(f"{known.name} was deleted") from missing
-        if (stored.uid, version_number(stored)) != (known.uid, version_number(known)):
+        if version_number(stored) < version_number(known) or _wanted_run(stored) != _wanted_run(known):
             raise Superseded(f"{known.name} was changed by another process", stored)
         return stored
 
@@ -147,6 +171,13 @@ class Worker:
                 self.resync.probe_soon(self.cache.archive_name(event))
             case Server.ESAW:
                 self.resync.check_esaw_soon(event.organization)
+
+
+def _wanted_run(event: EnvelopeEvent) -> tuple[Any, ...]:
+    """Return all that decides whether an event runs now, apart from other objects."""
+    status = event.status
+    progress = (status.phase, status.reason, status.attempts, status.next_attempt_time)
+    return (event.uid, event.spec, has_request(event), *progress)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from controller.reconcile.outcomes import (
     outcome_label,
 )
 from controller.reconcile.phases import PHASE_FUNCTIONS
+from controller.reconcile.phases.collect import wait_for_room
 from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
 from controller.sharding import LeaseLost
 from counterfoil import tracing
@@ -69,6 +70,18 @@ class PhaseRunner:
         if not isinstance(admitted, Admitted | RecordOnly | Relabelled):
             self._count(phase, admitted)
         return admitted
+
+    def wait_for_room(self, event: EnvelopeEvent, phase: Phase) -> Pause:
+        """
+        Return the outcome of a run that does not begin, since the list of the event's files has no room.
+
+        Raises ``LeaseLost`` when another process may work on the event.
+        """
+        self.preconditions.held.check(event)
+        lists = self.preconditions.cache.events.file_lists
+        outcome = wait_for_room(event.organization, lists, self.clock.now())
+        self._count(phase, outcome)
+        return outcome
 
     async def run(self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, limit: timedelta) -> Outcome:
         """Run a phase for at most this time. Raises ``Superseded`` and ``LeaseLost``, and nothing else."""

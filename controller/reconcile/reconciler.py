@@ -90,6 +90,17 @@ class Reconciler:
             self._remember(event)
         return event
 
+    async def wait_for_room(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        """
+        Store that the event waits for room for its list of files, and return its new state.
+
+        The event may lack files of its status, which stay stored. Raises as ``reconcile``.
+        """
+        phase = phase_to_resume(event.status)
+        outcome = self.phase_runner.wait_for_room(event, phase)
+        status = next_status(event.status, phase, outcome, self._inputs(event))
+        return await self.transition_writer.store_pause(event, status)
+
     async def _run_phases(
         self, event: EnvelopeEvent, admitted: Admitted, phase: Phase, *, is_ours: bool
     ) -> EnvelopeEvent:

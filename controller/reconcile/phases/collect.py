@@ -13,7 +13,12 @@ from typing import Final
 
 import msgspec
 
-from controller.file_list_ceiling import CEILING_PAUSE, FILE_LIST_CEILING, waits_for_person
+from controller.file_list_ceiling import (
+    CEILING_PAUSE,
+    FILE_LIST_CEILING,
+    FileListCeiling,
+    waits_for_person,
+)
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import (
     Done,
@@ -141,15 +146,20 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 
 def _wait_for_room(context: ReconcileContext) -> Pause:
-    name = context.organization.name
+    return wait_for_room(context.organization.name, context.file_lists, context.clock.now())
+
+
+def wait_for_room(organization: str, lists: FileListCeiling, now: datetime) -> Pause:
+    """Return the outcome of an event whose list of files has no room, with an event that keeps such a
+    list."""
     message = (
-        f"Other unfinished events of Organization/{name} keep as many files in their lists as one "
+        f"Other unfinished events of Organization/{organization} keep as many files in their lists as one "
         "Organization may. This event continues automatically when enough of them have ended."
     )
-    if (largest := context.file_lists.largest(name)) is not None:
+    if (largest := lists.largest(organization)) is not None:
         does = "waits for a person and keeps" if waits_for_person(largest) else "keeps"
         message = f"{message} EnvelopeEvent/{largest.name} ({state_of(largest)}) {does} a long list."
-    return Pause(FILE_LIST_CEILING, message, until=context.clock.now() + CEILING_PAUSE)
+    return Pause(FILE_LIST_CEILING, message, until=now + CEILING_PAUSE)
 
 
 def _documents(

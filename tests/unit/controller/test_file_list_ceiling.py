@@ -319,7 +319,7 @@ def archived(documents: tuple[FiledDocument, ...]) -> tuple[FiledDocument, ...]:
 def test_only_an_event_that_lists_or_archives_has_a_long_list_in_memory(
     phase: Phase, reason: str | None, in_memory: int, *, is_archived: bool
 ) -> None:
-    """What is in memory counts, and else what eSAW listed without sending it: etcd keeps that."""
+    """A list in memory counts. Of any other, files that are not archived count, since etcd keeps them."""
     store, listed = EventStore(), some_files(2000)
     documents = archived(listed) if is_archived else listed
     store.put(event := moved(numbered(1), phase, reason, documents=documents))

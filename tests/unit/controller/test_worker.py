@@ -1,6 +1,6 @@
 """A worker whose run could not be stored: the event stays known and is queued again."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,6 +107,7 @@ class WorkerScene(ReconcilerScene):
         self.queued: list[str] = []
         self.runs: list[EnvelopeEvent] = []
         self.on_run: Callable[[], None] = lambda: None
+        self.reconcile_run: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]] | None = None
         queue = SimpleNamespace(
             run_began=lambda name: None,
             run_ended=lambda event: None,
@@ -129,7 +130,7 @@ class WorkerScene(ReconcilerScene):
     async def run(self, event: EnvelopeEvent) -> EnvelopeEvent:
         self.runs.append(event)
         self.on_run()
-        return event
+        return event if self.reconcile_run is None else await self.reconcile_run(event)
 
     async def wait_for_room(self, event: EnvelopeEvent) -> EnvelopeEvent:
         return await self.reconciler.wait_for_room(event)
@@ -256,7 +257,7 @@ async def test_a_suspended_event_without_room_shows_its_suspension(tmp_path: Pat
 async def test_no_refused_status_of_an_event_without_room_costs_it_its_list(
     tmp_path: Path, refused: Rejected
 ) -> None:
-    """What is stored after a refused status has the files that are in memory."""
+    """A failure that follows a refused status replaces the stored list by the one in memory."""
     scene = WorkerScene(tmp_path, a_restarted_event_with_a_long_list())
     scene.fill_the_ceiling()
     before = scene.newest()
@@ -273,3 +274,22 @@ async def test_a_process_without_the_lease_stores_no_wait_for_room(tmp_path: Pat
     before = scene.newest()
     await scene.reconcile_newest()
     assert scene.newest() == before
+
+
+async def test_a_restarted_event_is_archived_again_with_all_files_once_there_is_room(tmp_path: Path) -> None:
+    scene = WorkerScene(tmp_path, a_restarted_event_with_a_long_list())
+    scene.envelope.contents |= {f"file-{name}": b"%PDF-more" for name in NAMES}
+    others = scene.fill_the_ceiling()
+    await scene.reconcile_newest()
+    assert scene.newest().status.reason == "FileListCeiling"
+    for each in others:
+        scene.cache.events.remove(each.name)
+    scene.reconcile_run = scene.reconciler.reconcile
+    await scene.reconcile_newest()
+    after = scene.newest()
+    # eSAW lists more files than before.
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    assert {each.file_id for each in after.status.documents} == set(scene.envelope.contents)
+    assert all(each.sha256 for each in after.status.documents)
+    assert not scene.cache.events.is_complete(after.name)
+    assert scene.cache.events.file_lists.kept_bytes("acme") == 0

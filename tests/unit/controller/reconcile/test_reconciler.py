@@ -727,7 +727,8 @@ async def test_an_event_that_waits_for_room_spends_no_attempt_and_continues_when
     events = scene.cache.events
     scene.cache.update(scene.newest())
     names = [f"{'x' * 200}-{each}" for each in range(2000)]
-    listed = an_event().archived(*names).build().status.documents
+    archived = an_event().archived(*names).build().status.documents
+    listed = tuple(structs.replace(each, size=None, sha256=None) for each in archived)
     for number in range(10):
         builder = an_event(str(UUID(int=number))).in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
         events.put(builder.status(documents=listed).build())
