@@ -25,7 +25,7 @@ from counterfoil.callback_auth import token_hash
 from counterfoil.clock import WallClock
 from counterfoil.kube.client import connect
 from counterfoil.kube.secret import USE_LABEL
-from counterfoil.resources import envelope_id, event_name
+from counterfoil.resources import API_VERSION, envelope_id, event_name
 from counterfoil.resources.audit_annotation import AuditEntry, audit_entries, with_audit_entry
 from counterfoil.resources.envelopeevent import Origin
 from counterfoil.resources.event_factory import new_event
@@ -459,12 +459,21 @@ async def test_pages_write_sealed_keys_and_no_other_secret(installed: InstalledC
     assert "the pages write sealed keys of senders" in words
     sealed = json.dumps(a_secret("counterfoil.dev/sealed-token"))
     await pages("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=sealed)
-    for metadata in ({"finalizers": ["example.com/never"]}, {"ownerReferences": [OWNER]}):
+    owner = {**OWNER, "apiVersion": API_VERSION, "kind": "Sender", "name": "a-key"}
+    for metadata in (
+        {"finalizers": ["example.com/never"]},
+        {"ownerReferences": [OWNER]},
+        {"ownerReferences": [{**owner, "name": "another"}]},
+        {"ownerReferences": [owner, {**owner, "uid": "y"}]},
+    ):
         secret = a_secret("counterfoil.dev/sealed-token")
         secret["metadata"] |= metadata
         assert "the pages set no finalizer" in await refused(
             pages, "create", "-f", "-", stdin=json.dumps(secret)
         )
+    owned = a_secret("counterfoil.dev/sealed-token")
+    owned["metadata"] |= {"ownerReferences": [owner]}
+    await pages("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(owned))
     keys = f"{RELEASE}-sealing-keys"
     body = json.dumps({"metadata": {"labels": {"mine": "now"}}})
     assert "sealed keys" in await refused(pages, "patch", "secret", keys, "--type=merge", "-p", body)

@@ -510,7 +510,7 @@ async def test_a_receiver_creates_the_event_of_a_callback(guarded: GuardedNamesp
 async def test_a_receiver_that_was_taken_over_claims_no_event(guarded: GuardedNamespace) -> None:
     body = new_event(organization="acme", envelope=ENVELOPE, action="envelopeRejected")
     body["metadata"]["annotations"] = {"counterfoil.dev/claim": "mine"}
-    assert "counterfoil.dev/claim" in await guarded.refusal_of_create(RECEIVER, body)
+    assert "answers anybody" in await guarded.refusal_of_create(RECEIVER, body)
 
 
 EXPOSED_METADATA: tuple[dict[str, Any], ...] = (
@@ -545,8 +545,84 @@ async def test_a_receiver_that_was_taken_over_removes_no_word_of_a_person(guarde
     await guarded.admin("annotate", TARGET, "counterfoil.dev/request-reason=so", "mine=yes", "--overwrite")
     removal = {"metadata": {"annotations": {"counterfoil.dev/request-reason": None}}}
     assert "answers anybody" in await guarded.refusal_of_patch(RECEIVER, TARGET, removal)
-    await guarded.patch(RECEIVER, TARGET, {"metadata": {"annotations": {"mine": None}}})
+    removal_of_another = {"metadata": {"annotations": {"mine": None}}}
+    assert "answers anybody" in await guarded.refusal_of_patch(RECEIVER, TARGET, removal_of_another)
     await guarded.patch(CONTROLLER, TARGET, removal)
+
+
+def many(count: int) -> dict[str, str]:
+    """Return this number of labels or annotations of others."""
+    return {f"x.example/k{number}": "v" * 63 for number in range(count)}
+
+
+LARGE_METADATA: dict[str, dict[str, Any]] = {
+    "many labels": {"labels": many(10_000)},
+    "a label": {"labels": {"x.example/k": ""}},
+    "a long annotation": {"annotations": {"x.example/y": "a" * 100_000}},
+    "an annotation": {"annotations": {"counterfoil.dev/y": ""}},
+    "a long trace": {"annotations": {"counterfoil.dev/traceparent": "0" * 100_000}},
+}
+"""Metadata that Kubernetes bounds by the size of the object only, or by 256 KiB for all annotations."""
+
+
+@pytest.mark.parametrize("metadata", LARGE_METADATA.values(), ids=LARGE_METADATA)
+async def test_a_receiver_that_was_taken_over_fills_no_metadata(
+    guarded: GuardedNamespace, metadata: dict[str, Any]
+) -> None:
+    body = new_event(organization="acme", envelope=ENVELOPE, action="envelopeRejected")
+    labels = {**body["metadata"]["labels"], **metadata.get("labels", {})}
+    body["metadata"] = {**body["metadata"], **metadata, "labels": labels}
+    assert "answers anybody" in await guarded.refusal_of_create(RECEIVER, body)
+    await guarded.apply(EVENT)
+    if metadata != LARGE_METADATA["many labels"]:
+        # They are too long for an argument of kubectl.
+        assert "answers anybody" in await guarded.refusal_of_patch(RECEIVER, TARGET, {"metadata": metadata})
+
+
+@pytest.mark.parametrize("metadata", LARGE_METADATA.values(), ids=LARGE_METADATA)
+async def test_pages_that_were_taken_over_fill_no_metadata(
+    guarded: GuardedNamespace, metadata: dict[str, Any]
+) -> None:
+    sender = a_sender("invented-too")
+    sender["metadata"] = {**sender["metadata"], **metadata}
+    assert "answers anybody" in await guarded.refusal_of_create(PAGES, sender)
+
+
+@pytest.mark.parametrize("user", ["writer", "console"])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"labels": many(65)},
+        {"annotations": many(65)},
+        {"annotations": {"x.example/y": "a" * 1025}},
+        {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "a" * 1025}},
+    ],
+    ids=["labels", "annotations", "long", "applied"],
+)
+async def test_no_person_fills_the_metadata_of_an_event(
+    guarded: GuardedNamespace, user: str, metadata: dict[str, Any]
+) -> None:
+    await guarded.apply(EVENT)
+    said = await guarded.refusal_of_patch(user, TARGET, {"metadata": metadata})
+    assert "an object has at most 64 labels and 64 annotations of 1,024 characters" in said
+
+
+async def test_a_person_applies_an_archive_with_a_long_configuration(guarded: GuardedNamespace) -> None:
+    applied = {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "a" * 20_000}}
+    archive = an_archive("applied", filesystem={"root": "/srv"})
+    archive["metadata"] |= applied
+    await guarded.until_accepted("restorer", "create", "-f", "-", stdin=json.dumps(archive))
+    await guarded.apply(ARCHIVE)
+    await guarded.patch("writer", "archive/recorded", {"metadata": applied})
+
+
+async def test_a_controller_claims_an_event_with_more_metadata_than_people_may_set(
+    guarded: GuardedNamespace,
+) -> None:
+    """An administrator of the cluster set it, or it was there before the policy."""
+    await guarded.apply({**EVENT, "metadata": {**EVENT["metadata"], "annotations": many(65)}})
+    await guarded.patch(CONTROLLER, TARGET, {"metadata": {"annotations": {"counterfoil.dev/claim": "0f"}}})
+    await guarded.admin("delete", TARGET)
 
 
 @pytest.mark.parametrize("metadata", EXPOSED_METADATA[:2], ids=str)

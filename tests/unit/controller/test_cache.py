@@ -1,15 +1,27 @@
 """Cache of the existing objects: newer states win, finished events are gone and stay gone."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from controller.cache import MAX_FINISHED_VERSIONS, Cache, EventStore, Store
-from counterfoil.resources import EnvelopeEvent, Organization, Phase
+from counterfoil.resources import (
+    CLAIM_ANNOTATION,
+    TRACEPARENT_ANNOTATION,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Resource,
+    base,
+)
+from counterfoil.resources.audit_annotation import ACTS_ANNOTATION
 from counterfoil.resources.base import LocalObjectReference
-from tests.support.builders import EventBuilder, an_event, an_organization
+from tests.support.builders import EventBuilder, a_sender, an_event, an_organization
+from tests.support.fakes.reconcile_context import an_archive
 
 
 def an_unfinished(version: int) -> EnvelopeEvent:
@@ -195,3 +207,60 @@ def test_an_object_that_was_deleted_and_created_again_unseen_is_another_one() ->
     metadata = replace(known.metadata, uid="another", resource_version="1000")
     cache.update(replace(known, metadata=metadata))
     assert changes == [(False, True), (True, False)]
+
+
+# -- Metadata of others --------------------------------------------------------------------------------------
+
+R = TypeVar("R", bound=Resource)
+
+READ_ANNOTATIONS = {CLAIM_ANNOTATION: "0f", TRACEPARENT_ANNOTATION: f"00-{'1' * 32}-{'2' * 16}-01"}
+
+
+def with_metadata(resource: R, labels: dict[str, str], annotations: dict[str, str]) -> R:
+    metadata = resource.metadata
+    return replace(
+        resource,
+        metadata=replace(
+            metadata,
+            labels={**metadata.labels, **labels},
+            annotations={**metadata.annotations, **annotations},
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "resource", [an_unfinished(5), an_organization(), a_sender(), an_archive()], ids=lambda each: each.KIND
+)
+def test_labels_and_annotations_that_no_reader_needs_are_not_kept(resource: Resource) -> None:
+    needed = with_metadata(resource, {}, READ_ANNOTATIONS)
+    given = with_metadata(
+        needed,
+        {
+            f"{prefix}/k{number}": "v" * 63
+            for prefix in ("x.example", "counterfoil.dev")
+            for number in range(99)
+        },
+        {"x.example/y": "a" * 250_000, "counterfoil.dev/y": "a" * 9, ACTS_ANNOTATION: "[]"},
+    )
+    cache, published = Cache(), list[Resource | None]()
+    cache.add_handler(type(resource), lambda _, after: published.append(after))
+    cache.update(given)
+    assert list(cache.store(type(resource))) == [needed]
+    assert published == [needed]
+    if isinstance(needed, EnvelopeEvent):
+        assert cache.events_of(needed.organization) == [needed]
+
+
+def test_an_annotation_that_is_longer_than_any_of_counterfoils_is_not_kept() -> None:
+    event = an_unfinished(5)
+    cache = Cache()
+    cache.update(with_metadata(event, {}, dict.fromkeys(READ_ANNOTATIONS, "a" * 250_000)))
+    assert cache.events.get(NAME) == event
+
+
+def test_each_label_of_an_event_is_kept() -> None:
+    labels = {value: "1" for name, value in vars(base).items() if name.endswith("_LABEL")}
+    event = with_metadata(an_unfinished(5), labels, {})
+    cache = Cache()
+    cache.update(event)
+    assert cache.events.get(NAME) == event

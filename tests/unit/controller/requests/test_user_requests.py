@@ -1,6 +1,7 @@
 """Requests of people by label."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -45,7 +46,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import MAX_UNARCHIVED_BYTES
 from counterfoil.resources.request import REQUEST_ID_ANNOTATION, request_changes
-from tests.support.builders import NOON, AClock, EventBuilder, an_event, an_organization
+from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.workqueue import a_workqueue
 
@@ -701,6 +702,24 @@ async def test_long_texts_are_cut_to_what_the_status_takes() -> None:
     last = organization_of(scene).status.last_request
     assert last is not None
     assert (len(last.by or ""), len(last.reason or "")) == (1024, 1024)
+
+
+async def test_requests_that_wait_for_a_run_do_not_keep_the_metadata_of_their_events() -> None:
+    scene = Scene()
+    events = [an_event().for_action(f"action{n}").labelled(REQUEST_LABEL, "retry").build() for n in range(40)]
+    tracemalloc.start()
+    try:
+        async with scene.workqueue.lock(ENVELOPE), scene.followed():
+            for event in events:
+                raw = event.to_dict()
+                raw["metadata"]["annotations"] = {"x.example/y": event.name + "a" * 250_000}
+                scene.kube.changes.put_nowait(WatchEvent("MODIFIED", raw))
+                del raw
+            await eventually(lambda: scene.user_requests.remembered == len(events))
+            await turns()
+            assert tracemalloc.get_traced_memory()[0] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 async def forever(seconds: float) -> None:

@@ -472,6 +472,15 @@ async def test_others_know_each_import_after_a_list_also_one_that_can_no_longer_
     assert scene.cache.imports == {}
 
 
+async def test_an_import_is_known_to_others_without_the_metadata_that_they_do_not_read() -> None:
+    scene = ImportScene(suspend=True)
+    foreign = {"x.example/y": "a" * 60}
+    scene.kube.edit(Import, NAME, {"metadata": {"labels": foreign, "annotations": foreign}})
+    await scene.run_for(2)
+    (known,) = scene.cache.imports_of("acme")
+    assert (known.metadata.labels, known.metadata.annotations) == ({}, {})
+
+
 async def test_the_events_of_an_import_are_counted_while_a_window_is_searched_and_not_after_its_end() -> None:
     scene = ImportScene(maxUnfinished=2)
     scene.finds("anna", *(numbered(each) for each in range(5)))

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveUnavailable, NameTaken
+from counterfoil.archives.filing import HASHED_IN_LOOP
 from counterfoil.archives.import_report.content import ReportOutcome, ReportPart, csv_name, seal_name
 from counterfoil.archives.import_report.storage import (
     MAX_REPORT_FILE,
@@ -18,6 +20,7 @@ from counterfoil.archives.import_report.storage import (
     write_part,
 )
 from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.readback import checksum
 from tests.support.fakes.archives import MemoryBackend, RetainingMemoryBackend
 from tests.support.fakes.finding_esaw import numbered
 from tests.support.scenes.import_report import a_part, a_row
@@ -157,3 +160,23 @@ async def test_a_large_part_is_signed_outside_of_the_event_loop() -> None:
     await write_part(MemoryBackend(), FOLDER, large, signer)
     assert threads
     assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("left", [0, 5, 600_000])
+async def test_a_large_list_that_is_stored_already_is_hashed_outside_of_the_event_loop(
+    left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``left``: bytes that an interrupted upload did not send."""
+    threads = list[tuple[int, int]]()
+
+    def hashed(content: bytes | memoryview) -> tuple[int, str]:
+        threads.append((len(content), threading.get_ident()))
+        return checksum(content)
+
+    content = bytes(2 * HASHED_IN_LOOP)
+    backend = MemoryBackend(files={NAME: content[: len(content) - left]})
+    monkeypatch.setattr(filing, "checksum", hashed)
+    await write_list(backend, NAME, content)
+    assert threads
+    assert threading.get_ident() not in {thread for size, thread in threads if size > HASHED_IN_LOOP}
+    assert backend.files[NAME] == content
