@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from msgspec.structs import replace
 
 from controller.file_list_ceiling import FileListCeiling, left_out_list
+from controller.kept_metadata import with_kept_metadata
 from controller.reader import Claims, KeyState, Reader, claims_of, key_state, next_reader
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -187,7 +188,9 @@ class Cache:
             self.has_all_events = self._is_list_complete and not self._unread_events
 
     def update(self, resource: Resource) -> None:
-        """Store a newer state of an object and publish the change; an older state is ignored."""
+        """Store a newer state of an object and publish the change, without labels and annotations that nobody
+        reads; an older state is ignored."""
+        resource = with_kept_metadata(resource)
         kind, store = type(resource), self.store(type(resource))
         before = store.get(resource.name)
         if isinstance(resource, EnvelopeEvent):

@@ -28,6 +28,7 @@ from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.event_recorder import EventRecorder
+from controller.kept_metadata import with_kept_metadata
 from controller.requests.request_table import (
     RequestResult,
     RequestTable,
@@ -115,7 +116,7 @@ class UserRequests:
 
     def _event_observed(self, raw: Mapping[str, Any]) -> None:
         try:
-            self._observed.put_nowait(EnvelopeEvent.parse(raw))
+            self._observed.put_nowait(with_kept_metadata(EnvelopeEvent.parse(raw)))
         except ResourceInvalid as invalid:
             _log.error("a request is on an object that can't be read: %s", invalid)
 

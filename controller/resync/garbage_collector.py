@@ -33,6 +33,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from controller.cache import Cache
+from controller.kept_metadata import with_kept_metadata
 from controller.mails.problem_tracking import FailureSummary
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
@@ -236,7 +237,8 @@ class GarbageCollector:
 
     async def _list_imports(self) -> dict[str, Import] | None:
         try:
-            return {each.name: each async for each in self.kube.list_readable(Import)}
+            found = self.kube.list_readable(Import)
+            return {each.name: with_kept_metadata(each) async for each in found}
         except NotFound:
             # The CRDs of an older version are installed.
             return {}

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache, is_usable
+from controller.kept_metadata import with_kept_metadata
 from controller.resync.envelope_listing import EnvelopeListing, TooManyListed, user_of
 from controller.resync.envelope_search import EnvelopeSearch, ListMemory, TooManyRequests
 from controller.resync.event_load import NOT_ARCHIVED
@@ -224,7 +225,8 @@ class ImportRunner:
         known, found = self.cache.imports or {}, dict[str, Import]()
         async for raw in self.kube.list(Import):
             if (imported := parse_readable(Import, raw)) is not None:
-                found[imported.name] = _with(imported, replace(imported.status, senders=(), groups=()))
+                shown = _with(imported, replace(imported.status, senders=(), groups=()))
+                found[imported.name] = with_kept_metadata(shown)
             elif (before := known.get(raw["metadata"]["name"])) is not None:
                 # What can't be read is not gone.
                 found[before.name] = before

@@ -221,7 +221,6 @@ class ObjectMeta(ResourcePart, frozen=True):
     deletion_timestamp: datetime | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
-    owner_references: tuple[dict[str, Any], ...] = ()
 
 
 class Resource(ResourcePart, frozen=True):
