@@ -422,13 +422,15 @@ async def write_once(backend: ArchiveBackend, name: str, content: bytes, content
     other content under the name, which is not changed.
     """
     found = await read_back(backend, name, expected=len(content))
-    if found is None or (found != checksum(content) and found == checksum(content[: found[0]])):
+    if found is None:
         await _write(backend, name, content, content_type, {})
     elif found != await _checksum(content):
-        raise NameTaken(
-            f"{backend.location(name)} has other content than Counterfoil gives a file of this name. Move "
-            "it away, and Counterfoil writes its own."
-        )
+        if found != await _checksum(memoryview(content)[: found[0]]):
+            raise NameTaken(
+                f"{backend.location(name)} has other content than Counterfoil gives a file of this name. "
+                "Move it away, and Counterfoil writes its own."
+            )
+        await _write(backend, name, content, content_type, {})
     await _retain(backend, name)
 
 
@@ -668,7 +670,7 @@ async def _write(
     raise _verification_failed(backend, name)
 
 
-async def _checksum(content: bytes) -> tuple[int, str]:
+async def _checksum(content: bytes | memoryview) -> tuple[int, str]:
     """Return size and SHA-256. A list of an Import has up to 64 MiB."""
     return checksum(content) if len(content) <= HASHED_IN_LOOP else await asyncio.to_thread(checksum, content)
 

@@ -161,7 +161,7 @@ async def read_seal(backend: ArchiveBackend, name: str) -> bytes | None:
     return bytes(content[: SEAL_LIMIT + 1])
 
 
-def checksum(content: bytes) -> tuple[int, str]:
+def checksum(content: bytes | memoryview) -> tuple[int, str]:
     """Return size and SHA-256."""
     return len(content), hashlib.sha256(content).hexdigest()
 
