@@ -1,5 +1,7 @@
-"""Support for the tests of the report of an Import: rows and parts."""
+"""Support for the tests of the report of an Import: rows, parts, and an archive that hangs."""
 
+import asyncio
+from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -12,6 +14,7 @@ from counterfoil.archives.import_report.content import (
     make_part,
 )
 from tests.support.builders import ENVELOPE
+from tests.support.fakes.archives import MemoryBackend
 
 
 def a_row(envelope: str = ENVELOPE, outcome: ReportOutcome = ReportOutcome.STARTED) -> ReportRow:
@@ -47,3 +50,23 @@ def a_header(**changes: Any) -> PartHeader:
 
 def a_part(*rows: ReportRow, **changes: Any) -> ReportPart:
     return make_part(a_header(**changes), rows)
+
+
+class HangingBackend(MemoryBackend):
+    """Notes which Organizations write into it at the same time."""
+
+    def __init__(self, name: str, waiting: list[str]) -> None:
+        super().__init__()
+        self.name, self.waiting = name, waiting
+        self.answers = asyncio.Event()
+
+    @property
+    def server_origin(self) -> str:
+        return f"https://{self.name}.example"
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        self.waiting.append(name.split("/")[1])
+        await self.answers.wait()
+        await super().put(name, chunks, tags=tags, content_type=content_type)

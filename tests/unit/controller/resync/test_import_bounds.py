@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,11 +15,14 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from controller.resync.import_runner import ImportBounds
+from controller.resync.import_progress import REPORT_ATTEMPTS
+from controller.resync.import_runner import FAILURE_SECONDS, LONG_LISTS, ImportBounds
 from counterfoil.kube.errors import ApiError, api_error
 from counterfoil.resources import (
+    Archive,
     Attempt,
     AttemptOutcome,
+    Condition,
     EnvelopeEvent,
     Import,
     Phase,
@@ -26,9 +30,11 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.retention import removal_time
-from tests.support.builders import NOON, an_event, an_organization
+from tests.support.builders import NOON, an_event, an_organization, ready
 from tests.support.fakes.finding_esaw import numbered
+from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import turns
+from tests.support.scenes.import_report import HangingBackend
 from tests.support.scenes.imports import NAME, ImportScene, RefusingReports, an_import
 
 
@@ -339,11 +345,35 @@ class Crowd:
             imported = an_import(uid=f"uid-{name}", organizationRef={"name": name})
             scene.kube.put(replace(imported, metadata=replace(imported.metadata, name=name)))
 
+    def let_archives_hang(self, *names: str, hold_seconds: float) -> list[HangingBackend]:
+        """Give each Organization an archive, of which those with these ``names`` do not answer."""
+        cache, waiting = self.scene.cache, list[str]()
+        backends = {name: HangingBackend(name, waiting) for name in self.names}
+        for name, backend in backends.items():
+            cache.organizations.put(an_organization(name, version=2, archiveRef={"name": name}))
+            cache.archives.put(ready(an_archive(name)))
+            if name not in names:
+                backend.answers.set()
+
+        async def opened(archive: Archive) -> HangingBackend:
+            return backends[archive.name]
+
+        writer = self.scene.runner.report_writer
+        self.scene.runner.report_writer = dataclasses.replace(
+            writer, open_archive=opened, hold_seconds=hold_seconds
+        )
+        return [backends[name] for name in names]
+
+    def condition(self, name: str, type_: str = "Ready") -> Condition:
+        """A condition of the Import."""
+        status = Import.parse(self.scene.kube.objects[Import.PLURAL, name]).status
+        found = find_condition(status.conditions, type_)
+        assert found is not None
+        return found
+
     def message(self, name: str) -> str:
         """The message of the Import."""
-        status = Import.parse(self.scene.kube.objects[Import.PLURAL, name]).status
-        found = find_condition(status.conditions, "Ready")
-        return found.message if found is not None else ""
+        return self.condition(name).message
 
     def windows_done(self, name: str) -> int:
         return Import.parse(self.scene.kube.objects[Import.PLURAL, name]).status.windows.done
@@ -366,7 +396,7 @@ async def test_two_imports_have_a_long_list_in_memory_and_a_third_one_says_that_
                 tasks.create_task(runner.advance(name))
             await turns(3000)
             assert hung == ["org-0", "org-1"]
-            assert "other Organizations search" in crowd.message("org-2")
+            assert "others come first" in crowd.message("org-2")
             go_on.set()
     assert [crowd.windows_done(each) for each in crowd.names] == [5, 5, 5]
     assert crowd.message("org-2") == "The Import continues automatically."
@@ -427,3 +457,79 @@ async def test_a_search_with_a_long_list_that_lasts_leaves_its_memory_to_others(
             await asyncio.gather(*others)
     assert crowd.windows_done("org-0") == 5
     assert len(crowd.scene.events()) == 20
+
+
+async def test_an_import_that_waits_for_the_list_of_its_own_organization_names_no_other_one() -> None:
+    crowd = Crowd(1)
+    runner = crowd.scene.runner
+    for _ in range(LONG_LISTS):
+        assert runner.long_lists.take("org-0")
+    task = asyncio.create_task(runner.advance("org-0"))
+    await turns(3000)
+    assert "others come first" in crowd.message("org-0")
+    assert "Organization" not in crowd.message("org-0")
+    runner.long_lists.release("org-0")
+    await task
+
+
+async def test_archives_that_take_long_lists_slowly_leave_their_memory_to_others() -> None:
+    crowd = Crowd(3)
+    slow = crowd.let_archives_hang("org-0", "org-1", hold_seconds=0.05)
+    tasks = [asyncio.create_task(crowd.scene.runner.advance(name)) for name in crowd.names]
+    async with asyncio.timeout(5):
+        await asyncio.gather(*tasks)
+    assert [crowd.windows_done(each) for each in crowd.names] == [0, 0, 5]
+    for name in ("org-0", "org-1"):
+        assert crowd.condition(name).reason == "ArchiveUnresponsive"
+        assert "too slowly, while other Imports waited" in crowd.message(name)
+    for backend in slow:
+        backend.answers.set()
+    crowd.scene.clock.advance(seconds=FAILURE_SECONDS)
+    for name in crowd.names:
+        await crowd.scene.runner.advance(name)
+    assert [crowd.windows_done(each) for each in crowd.names] == [5, 5, 5]
+    assert len(crowd.scene.events()) == 60
+
+
+async def test_an_archive_that_never_takes_a_long_list_in_time_is_the_problem_of_the_import() -> None:
+    """Also while the Import waits for the memory of its list."""
+    crowd = Crowd(1)
+    crowd.let_archives_hang("org-0", hold_seconds=0.01)
+    runner, clock = crowd.scene.runner, crowd.scene.clock
+    assert runner.long_lists.take("others")
+    for _ in range(REPORT_ATTEMPTS + 1):
+        task = asyncio.create_task(runner.advance("org-0"))
+        await turns(3000)
+        async with asyncio.timeout(5), runner.long_lists.slot("third"):
+            pass
+        await task
+        clock.advance(seconds=FAILURE_SECONDS)
+    stalled = crowd.condition("org-0", "Stalled")
+    assert (stalled.status, stalled.reason) == ("True", "ImportReportRefused")
+    assert runner.long_lists.take("third")
+    task = asyncio.create_task(runner.advance("org-0"))
+    await turns(3000)
+    assert runner.long_lists.has_waiting
+    assert crowd.condition("org-0", "Stalled") == stalled
+    runner.long_lists.release("third")
+    await turns(3000)
+    assert crowd.condition("org-0", "Stalled") == stalled
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_organization_that_changes_while_its_import_waits_has_its_new_action_for_the_rest() -> None:
+    crowd = Crowd(1)
+    scene, runner = crowd.scene, crowd.scene.runner
+    for _ in range(LONG_LISTS):
+        assert runner.long_lists.take("others")
+    task = asyncio.create_task(runner.advance("org-0"))
+    await turns(3000)
+    before = {each.name for each in scene.events()}
+    assert runner.long_lists.has_waiting
+    actions = [{"action": "signed", "handling": "Archive"}]
+    scene.cache.organizations.put(an_organization("org-0", version=2, generation=2, actions=actions))
+    runner.long_lists.release("others")
+    await task
+    further = [each.spec.action for each in scene.events() if each.name not in before]
+    assert set(further) == {"signed"}

@@ -1,9 +1,11 @@
 """The report of an Import: one part for each window, written once, after any kill."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+import dataclasses
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -36,7 +38,7 @@ from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.finding_esaw import numbered
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import turns
-from tests.support.scenes.import_report import a_row
+from tests.support.scenes.import_report import HangingBackend, a_row
 from tests.support.scenes.imports import NAME, ImportScene, RefusingReports, an_import
 from tests.support.signing_keys import a_signer
 
@@ -552,26 +554,6 @@ async def test_the_last_part_of_a_window_without_its_list_has_the_number_of_lack
     assert status.report_parts.lacking == 1
 
 
-class HangingBackend(MemoryBackend):
-    """Notes which Organizations write into it at the same time."""
-
-    def __init__(self, name: str, waiting: list[str]) -> None:
-        super().__init__()
-        self.name, self.waiting = name, waiting
-        self.answers = asyncio.Event()
-
-    @property
-    def server_origin(self) -> str:
-        return f"https://{self.name}.example"
-
-    async def put(
-        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
-    ) -> None:
-        self.waiting.append(name.split("/")[1])
-        await self.answers.wait()
-        await super().put(name, chunks, tags=tags, content_type=content_type)
-
-
 class WriterScene:
     """A writer of the reports of Organizations; ``archives`` has the archive of each."""
 
@@ -592,7 +574,27 @@ class WriterScene:
     async def list_of(self, organization: str) -> None:
         """Store the list of a window."""
         imported = an_import(organizationRef={"name": organization})
-        await self.writer.with_list(imported, Search("anna", 0, Window(NOON, NOON), "window"), [a_row()], 0)
+        search = Search("anna", 0, Window(NOON, NOON), "window")
+        await self.writer.with_list(imported, search, [a_row()], 0)
+
+    async def part_of(self, organization: str) -> None:
+        """Store the part of a window without envelopes."""
+        imported = with_a_sender(an_import(organizationRef={"name": organization}))
+        label = window_label(imported.uid, "anna", 0, windows_of(imported)[0].end)
+        await self.writer.with_parts(imported, ImportWindow(id=label, events=0), no_events)
+
+    def replace_archive(self, name: str, **spec: Any) -> None:
+        """Change the spec of an Archive."""
+        self.writer.cache.archives.put(ready(an_archive(name, version=2, generation=2, **spec)))
+
+
+def with_a_sender(imported: Import) -> Import:
+    senders = (ImportSender(name="anna"),)
+    return replace(imported, status=replace(imported.status, senders=senders))
+
+
+async def no_events(_: RowsOfEvents) -> EventTally:
+    return EventTally()
 
 
 async def test_two_archives_take_files_of_reports_at_the_same_time_and_each_of_them_one() -> None:
@@ -648,9 +650,7 @@ async def test_a_slow_archive_that_nobody_waits_for_has_its_report() -> None:
 async def test_another_archive_has_its_turn_between_the_parts_of_a_window() -> None:
     """The list is read for each part: the rows of one part are in memory at a time."""
     scene = WriterScene(part_size=600, acme="dms", other="other", third="third")
-    imported = an_import(organizationRef={"name": "acme"})
-    senders = (ImportSender(name="anna"),)
-    imported = replace(imported, status=replace(imported.status, senders=senders))
+    imported = with_a_sender(an_import(organizationRef={"name": "acme"}))
     label = window_label(imported.uid, "anna", 0, windows_of(imported)[0].end)
     search = search_of(imported, label)
     assert search is not None
@@ -660,9 +660,6 @@ async def test_another_archive_has_its_turn_between_the_parts_of_a_window() -> N
     listed = await scene.writer.with_list(imported, search, rows, 0)
     dms.answers.clear()
     scene.waiting.clear()
-
-    async def no_events(_: RowsOfEvents) -> EventTally:
-        return EventTally()
 
     window = ImportWindow(id=label, events=0, list_=listed)
     async with asyncio.TaskGroup() as tasks:
@@ -681,3 +678,80 @@ async def test_another_archive_has_its_turn_between_the_parts_of_a_window() -> N
     status, _ = parts.result()
     assert status.report_parts is not None
     assert status.report_parts.number > 1
+
+
+@pytest.mark.parametrize("file", [WriterScene.list_of, WriterScene.part_of])
+async def test_an_archive_that_is_suspended_while_a_file_waits_for_its_turn_does_not_get_it(
+    file: Callable[[WriterScene, str], Awaitable[None]],
+) -> None:
+    """Also before the condition of the Archive says it."""
+    scene = WriterScene(acme="dms", other="dms")
+    first = asyncio.create_task(scene.list_of("acme"))
+    await turns()
+    second = asyncio.create_task(file(scene, "other"))
+    await turns()
+    scene.replace_archive("dms", suspend=True)
+    scene.backends["dms"].answers.set()
+    await first
+    with pytest.raises(ArchiveUnavailable, match=r"spec.suspend of Archive/dms is true") as refused:
+        await second
+    assert (refused.value.reason, scene.waiting) == ("ArchiveSuspended", ["acme"])
+
+
+@pytest.mark.parametrize("file", [WriterScene.list_of, WriterScene.part_of])
+async def test_an_archive_that_is_replaced_while_a_file_waits_for_its_turn_does_not_get_it(
+    file: Callable[[WriterScene, str], Awaitable[None]],
+) -> None:
+    scene = WriterScene(acme="dms", other="dms", third="new")
+    first = asyncio.create_task(scene.list_of("acme"))
+    await turns()
+    second = asyncio.create_task(file(scene, "other"))
+    await turns()
+    scene.writer.cache.organizations.put(
+        an_organization("other", version=2, generation=2, archiveRef={"name": "new"})
+    )
+    for backend in scene.backends.values():
+        backend.answers.set()
+    await asyncio.gather(first, second)
+    assert all(name.startswith("counterfoil-imports/acme/") for name in scene.backends["dms"].files)
+    assert all(name.startswith("counterfoil-imports/other/") for name in scene.backends["new"].files)
+    assert scene.backends["new"].files
+
+
+async def test_a_replaced_archive_has_its_own_turn() -> None:
+    scene = WriterScene(acme="dms", other="dms", third="new")
+    third = asyncio.create_task(scene.list_of("third"))
+    first = asyncio.create_task(scene.list_of("acme"))
+    await turns()
+    second = asyncio.create_task(scene.list_of("other"))
+    await turns()
+    scene.writer.cache.organizations.put(
+        an_organization("other", version=2, generation=2, archiveRef={"name": "new"})
+    )
+    scene.backends["dms"].answers.set()
+    await first
+    await turns()
+    assert scene.waiting == ["third", "acme"]
+    scene.backends["new"].answers.set()
+    await asyncio.gather(second, third)
+    assert scene.waiting == ["third", "acme", "other"]
+
+
+async def test_a_suspension_during_the_turn_of_a_report_is_no_problem_of_the_import_afterwards() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    stalled = list[tuple[str, str]]()
+
+    async def opened(archive: Archive) -> MemoryBackend:
+        stalled.append(scene.condition("Stalled"))
+        if len(stalled) == 1:
+            scene.cache.archives.put(ready(an_archive(version=2, generation=2, suspend=True)))
+        return scene.backend
+
+    scene.runner.report_writer = dataclasses.replace(scene.runner.report_writer, open_archive=opened)
+    await scene.advance()
+    assert (scene.condition("Ready"), scene.backend.puts) == (("False", "ArchiveSuspended"), [])
+    scene.cache.archives.put(ready(an_archive(version=3, generation=3)))
+    await scene.advance()
+    assert {truth for truth, _ in stalled} == {"False"}
+    assert len(scene.backend.puts) == 1
