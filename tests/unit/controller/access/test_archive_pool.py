@@ -1011,6 +1011,30 @@ async def test_archives_that_hang_are_probed_in_turn_and_delay_no_archive_that_i
     assert hung.probes == len(hanging) + 1
 
 
+@pytest.mark.parametrize("change", [{"suspend": True}, {"maxConcurrency": 1}, None])
+async def test_an_archive_that_is_changed_while_its_probe_waits_for_its_turn_is_not_probed_as_it_was(
+    scene: Scene, hung: HungBackend, change: dict[str, Any] | None
+) -> None:
+    scene.archive_pool.probe_timeout = 60
+    hanging = [an_archive(f"hanging-{number}") for number in range(MAX_OTHER_PROBES)]
+    for each in (*hanging, scene.newest()):
+        scene.kube.put(each)
+        scene.cache.archives.put(each)
+    before = scene.newest().status
+    looks = [asyncio.create_task(scene.archive_pool.update_status(each)) for each in hanging]
+    await eventually(lambda: hung.probes == MAX_OTHER_PROBES)
+    waiting = asyncio.create_task(scene.archive_pool.update_status(scene.newest()))
+    await asyncio.sleep(0.05)
+    if change is None:
+        scene.cache.delete(Archive, "dms", 10**9)
+    else:
+        scene.cache.archives.put(scene.archive(version=10**9, generation=2, **change))
+    hung.may_end.set()
+    await asyncio.gather(*looks)
+    assert await waiting is None
+    assert (hung.probes, scene.newest().status) == (MAX_OTHER_PROBES, before)
+
+
 class SlowBackend(MemoryBackend):
     """An archive of a server whose probes end one by one."""
 
