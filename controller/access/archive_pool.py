@@ -100,6 +100,10 @@ MAX_SECRET_ORIGINS = 16
 """Maximum number of Secrets in ``status.secretOrigins``. Another one has to name its origin."""
 
 
+class _Replaced(Exception):
+    """The Archive was changed or deleted while its probe waited for its turn."""
+
+
 @dataclass(frozen=True)
 class _OpenArchive:
     version: tuple[str, int, str]
@@ -293,7 +297,10 @@ class ArchivePool:
 
         Raises ``ApiError``.
         """
-        probe, before = await self._probe_result(archive), archive.status
+        try:
+            probe, before = await self._probe_result(archive), archive.status
+        except _Replaced:
+            return None
         # An archive that takes a probe and is slow with files has a root as well: events show its recovery.
         if probe.status == "True" or probe.root is not None:
             found = msgspec.structs.replace(await self._sent_to(archive), root=probe.root)
@@ -339,6 +346,7 @@ class ArchivePool:
         return await self._store(archive, msgspec.structs.replace(archive.status, bytes_total=total))
 
     async def _probe_result(self, archive: Archive) -> _ProbeResult:
+        """Return what a probe finds. Raises ``_Replaced``, ``ApiError``."""
         if archive.spec.suspend:
             message = (
                 "spec.suspend is true: nothing is archived and the archive is not probed until it is false."
@@ -352,7 +360,7 @@ class ArchivePool:
             root = await self._probe(archive, backend, await self._manifests_in_new_root(archive, backend))
         except ArchiveError as trouble:
             return _ProbeResult("False", trouble.reason, str(trouble))
-        except ApiError:
+        except (ApiError, _Replaced):
             raise
         except Exception as error:
             # A backend's fault must not end the checks of all other objects.
@@ -425,14 +433,22 @@ class ArchivePool:
         when it is cancelled. While an overdue probe has not ended, no other one begins. The timeout begins
         with the probe's turn: an Archive that waits for it keeps its conditions.
 
-        Raises ``ArchiveError``, ``ApiError``.
+        Raises ``ArchiveError``, ``_Replaced``, ``ApiError``.
         """
         is_ready = is_condition_true(archive.status.conditions, "Ready")
         self._refuse_second_probe(archive, backend)
         turns = self._ready_probes if is_ready else self._other_probes
+        known = self._known_version(archive.name)
         async with turns.slot(server_of(backend)):
+            if self._known_version(archive.name) != known:
+                raise _Replaced
             self._refuse_second_probe(archive, backend)
             return await self._probe_in_turn(archive, backend, manifests)
+
+    def _known_version(self, name: str) -> tuple[str, int] | None:
+        """Return uid and generation of an Archive; None if it is not known."""
+        archive = self.cache.archives.get(name)
+        return (archive.uid, archive.metadata.generation) if archive is not None else None
 
     def _refuse_second_probe(self, archive: Archive, backend: ArchiveBackend) -> None:
         known = self._probes.get(archive.name)
