@@ -229,6 +229,9 @@ def archive_hold(organization: Organization, archive: Archive | None) -> ImportH
     if archive is None:
         message = f"Archive/{ref.name if ref else '?'} of Organization/{organization.name} does not exist."
         return ImportHold("ArchiveMissing", message)
+    if archive.spec.suspend:
+        # Its condition says it a little later.
+        return ImportHold("ArchiveSuspended", f"spec.suspend of Archive/{archive.name} is true.")
     ready = find_condition(archive.status.conditions, "Ready")
     if ready is None or ready.status != "True":
         message = ready.message if ready is not None else "It was not probed yet."

@@ -8,7 +8,11 @@ that nothing names, and the next run writes the same one again, or one with anot
 
 Two archives take files of reports of a process at the same time, each of them one list or part, and others
 wait. A part has a bounded size. So the memory grows neither with the number of Imports nor with that of the
-events of a window. An archive for which others wait for ``REPORT_HOLD_SECONDS`` is given up until later.
+events of a window. An archive is given up until later if others wait when it has taken
+``REPORT_HOLD_SECONDS``. For a long list, others are also those who wait for its memory.
+
+A file may wait for its turn for minutes. Its Archive may be suspended or replaced then, so it is opened
+again.
 
 An archive that does not work delays the report. It delays no event.
 """
@@ -17,7 +21,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -104,17 +108,26 @@ class ImportReportWriter:
     """By server of the archive; Organizations that share one take turns."""
 
     async def with_list(
-        self, imported: Import, search: Search, rows: Collection[ReportRow], unnamed: int
+        self,
+        imported: Import,
+        search: Search,
+        rows: Collection[ReportRow],
+        unnamed: int,
+        memory: FairSlots | None,
     ) -> ImportList | None:
-        """Store the list of a window; None for no envelopes. ``unnamed`` is the number of listed ids without
-        a row. Raises ``ArchiveError``, ``ApiError``."""
+        """
+        Store the list of a window; None for no envelopes.
+
+        ``unnamed`` is the number of listed ids without a row. The rows have a slot of ``memory``, if any: the
+        list is given up if it takes long and others wait for one. Raises ``ArchiveError``, ``ApiError``.
+        """
         if not rows:
             return None
-        _, backend = await self._open(imported)
-        async with self._turn_of(imported, backend):
+        async with self._turn_of(imported, memory) as (_, backend):
             content, sha256 = await _beside(len(rows), partial(_encoded_list, rows))
             name = f"{_folder(imported)}/{list_name(search.id, sha256)}"
-            async with self._ending(backend.location(name)):
+            what = _slow_file(backend.location(name))
+            async with self._ending(what, self._slots), self._ending(what, memory):
                 await write_list(backend, name, content)
         return ImportList(sha256=sha256, envelopes=len(rows), unnamed=unnamed)
 
@@ -149,12 +162,11 @@ class ImportReportWriter:
         """Store the part that begins with the envelope ``first``. Return the count of all events of the
         window, and the first envelope of the next part (None: it was the last one)."""
         imported, window, search = progress.imported, progress.window, progress.search
-        organization, backend = await self._open(imported)
-        async with self._turn_of(imported, backend):
+        async with self._turn_of(imported, None) as (organization, backend):
             events = RowsOfEvents(first, self.part_size)
             tally = await read_events(events)
             events.complete()
-            async with self._ending(backend.location(_folder(imported))):
+            async with self._ending(_slow_file(backend.location(_folder(imported))), self._slots):
                 listed, lines = await self._list_of(imported, window, backend)
                 if listed is not None:
                     # Earlier parts lack envelopes if the archive did not return it then.
@@ -211,24 +223,42 @@ class ImportReportWriter:
         return listed, content or b""
 
     @asynccontextmanager
-    async def _turn_of(self, imported: Import, backend: ArchiveBackend) -> AsyncIterator[None]:
-        """Wait until the memory for a file of the report may be taken, and keep it within the context."""
-        server = server_of(backend)
-        turns = self._turns.setdefault(server, FairSlots(1))
-        async with turns.slot(imported.organization), self._slots.slot(server):
-            yield
+    async def _turn_of(
+        self, imported: Import, memory: FairSlots | None
+    ) -> AsyncIterator[tuple[Organization, ArchiveBackend]]:
+        """
+        Wait until the memory for a file of the report may be taken, and keep it within the context.
+
+        The context has the Organization and its archive as they are after the wait. Raises ``ArchiveError``,
+        ``ApiError``.
+        """
+        async with AsyncExitStack() as turn:
+            organization, backend = await self._open(imported)
+            server = ""
+            while server != server_of(backend):
+                await turn.aclose()
+                server = server_of(backend)
+                turns = self._turns.setdefault(server, FairSlots(1))
+                async with self._ending(f"{server} took a file of another report too slowly", memory):
+                    await turn.enter_async_context(turns.slot(imported.organization))
+                await turn.enter_async_context(self._slots.slot(server))
+                what = f"{server} answered too slowly"
+                async with self._ending(what, self._slots), self._ending(what, memory):
+                    organization, backend = await self._open(imported)
+            yield organization, backend
 
     @asynccontextmanager
-    async def _ending(self, location: str) -> AsyncIterator[None]:
-        """Give up an archive that is slow while others wait. Raises ``ArchiveUnavailable``."""
+    async def _ending(self, what: str, slots: FairSlots | None) -> AsyncIterator[None]:
+        """Give up an archive that is slow while others wait for one of the ``slots``, if any. ``what`` was
+        slow. Raises ``ArchiveUnavailable``."""
         try:
-            async with self._slots.ending_after(self.hold_seconds):
+            async with slots.ending_after(self.hold_seconds) if slots is not None else nullcontext():
                 yield
         except OthersWait:
             raise ArchiveUnavailable(
                 "ArchiveUnresponsive",
-                f"{location} was written or read too slowly, while the reports of other archives waited. "
-                "Check the server of the archive and the network; the report is tried again automatically.",
+                f"{what}, while other Imports waited. Check the server of the archive and the network; the "
+                "report is tried again automatically.",
             ) from None
 
     async def _open(self, imported: Import) -> tuple[Organization, ArchiveBackend]:
@@ -248,6 +278,10 @@ def row_of_event(search: Search, event: EnvelopeEvent) -> ReportRow:
     """Return the row of an event of a window."""
     status = event.status.envelope.status if event.status.envelope is not None else ""
     return row_of_ended(new_row(search, event.spec.envelope_id, status, ReportOutcome.STARTED), event)
+
+
+def _slow_file(location: str) -> str:
+    return f"{location} was written or read too slowly"
 
 
 def _folder(imported: Import) -> str:

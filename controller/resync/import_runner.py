@@ -148,8 +148,13 @@ class ImportBounds:
     long_list: int = LONG_LIST
 
 
+_Versions = tuple[int, int, str | None]
+"""Generations of an Organization and of a Sender, and the fingerprint of the Sender's key."""
+
+
 class _Interrupted(Exception):
-    """The window must not be continued now: the Import was changed, deleted or held."""
+    """The window must not be continued now: the Import was changed, deleted or held, or its Organization or
+    Sender was changed."""
 
 
 class _Full(Exception):
@@ -162,8 +167,8 @@ class _Problem(NamedTuple):
     hold: ImportHold
     until: float
     """When the search is tried again, by the clock that is never set."""
-    versions: tuple[int, int, str | None]
-    """Those of the Organization and the Sender: the search is tried again at once after a change."""
+    versions: _Versions
+    """The search is tried again at once after a change of the Organization or the Sender."""
     failures: int
     """Number of successive failures with these versions."""
 
@@ -248,7 +253,7 @@ class ImportRunner:
         for kept in (self._left, self._searched):
             for key, window in list(kept.items()):
                 # Such a window is searched again.
-                if key[0] not in uids or (window.is_long and self.long_lists.has_waiting):
+                if key[0] not in uids or window.is_in_the_way:
                     del kept[key]
                     window.release()
         for uid in self._report_delays.keys() - uids:
@@ -283,11 +288,12 @@ class ImportRunner:
                 if newest is None or newest.uid != imported.uid:
                     return
                 listed = await self.report_writer.with_list(
-                    newest, search, window.rows.values(), window.unnamed
+                    newest, search, window.rows.values(), window.unnamed, window.memory
                 )
             except ArchiveError as problem:
-                self._searched[key] = window
                 self._delay_report(imported, problem)
+                if not window.is_in_the_way:
+                    self._searched[key] = window
                 continue
             finally:
                 if key not in self._searched:
@@ -328,8 +334,7 @@ class ImportRunner:
         else:
             held = self.held(observed) or left_out
         is_full = held is None and await self._is_full(observed)
-        delay = self._report_delays.get(observed.uid)
-        may_search = held is None and not is_full and (delay is None or self._is_report_due(observed))
+        may_search = held is None and not is_full and self._is_report_due(observed)
         # One that failed is tried again, and has its reason until that succeeds.
         usual = next_search(observed, problems) if may_search else None
         search = next_search(observed, problems.keys() - due) if may_search else None
@@ -338,7 +343,7 @@ class ImportRunner:
             waiting = events_waiting(_readable(unfinished))
         status = concluded(
             observed,
-            held or self._ceiling(observed) or (delay.hold if delay is not None else None),
+            held or self._unsolved(observed),
             is_waiting=usual is None and not is_full,
             now=self.clock.now(),
             left_out=left_out,
@@ -366,6 +371,12 @@ class ImportRunner:
         problem = self._problems.get((imported.uid, _CEILING))
         return problem.hold if problem is not None else None
 
+    def _unsolved(self, imported: Import) -> ImportHold | None:
+        """Return what stopped the Import and counts until it succeeds, or its Archive is changed."""
+        delay = self._report_delays.get(imported.uid)
+        is_of_archive = delay is not None and delay.version == self._archive_version(imported)
+        return self._ceiling(imported) or (delay.hold if delay is not None and is_of_archive else None)
+
     def _senders(self, imported: Import) -> list[Sender]:
         return self.cache.senders_of(imported.organization)
 
@@ -392,10 +403,11 @@ class ImportRunner:
         return (
             problem is None
             or self.clock.monotonic() >= problem.until
-            or problem.versions != self._versions(imported, sender)
+            or problem.versions != self.versions(imported, sender)
         )
 
-    def _versions(self, imported: Import, name: str) -> tuple[int, int, str | None]:
+    def versions(self, imported: Import, name: str) -> _Versions:
+        """Return those of the Organization of an Import and of a Sender."""
         organization = self.cache.organizations.get(imported.organization)
         sender = self.cache.senders.get(name)
         key = sender.status.key if sender is not None else None
@@ -410,10 +422,11 @@ class ImportRunner:
         return self._memories[imported.uid, sender]
 
     async def say(self, imported: Import, hold: ImportHold) -> None:
-        """Store why a search waits or continues. Raises ``ApiError``."""
+        """Store why a search waits or continues, unless a problem counts. Raises ``ApiError``."""
         newest = await self.newest(imported.name)
         if newest is not None and newest.uid == imported.uid:
-            await self._store(newest, concluded(newest, hold, is_waiting=False, now=self.clock.now()))
+            said = self._unsolved(newest) or hold
+            await self._store(newest, concluded(newest, said, is_waiting=False, now=self.clock.now()))
 
     def created(self, imported: Import) -> None:
         """Count one more event of an Import."""
@@ -426,7 +439,7 @@ class ImportRunner:
         return self._problems.pop((imported.uid, sender), None) is not None
 
     def _put_aside(self, imported: Import, sender: str, failure: SearchFailure) -> None:
-        key, versions = (imported.uid, sender), self._versions(imported, sender)
+        key, versions = (imported.uid, sender), self.versions(imported, sender)
         known = self._problems.get(key)
         failures = known.failures + 1 if known is not None and known.versions == versions else 0
         is_patient = failure.needs_person and sender != _CEILING
@@ -593,8 +606,8 @@ class ImportRunner:
 
 _WAITS = ImportHold(
     "ImportRunning",
-    f"{LONG_LISTS} other Organizations search windows with very many envelopes. The Import continues "
-    "automatically after one of them.",
+    "The searched window has very many envelopes. A controller has the lists of "
+    f"{LONG_LISTS} such windows in memory, and others come first. The Import continues automatically.",
 )
 
 
@@ -638,13 +651,23 @@ class _WindowSearch:
     _full_since: float | None = None
     _size: int = 0
     """Bytes of the rows."""
+    _versions: _Versions = field(init=False)
+    """Those of the Organization and the Sender."""
     _long_since: float | None = None
     """When the search got memory for a long list, by the clock that is never set; None: it has none."""
 
+    def __post_init__(self) -> None:
+        self._versions = self.runner.versions(self.imported, self.sender.name)
+
     @property
-    def is_long(self) -> bool:
-        """Whether it has memory for a long list."""
-        return self._long_since is not None
+    def memory(self) -> FairSlots | None:
+        """The memory for long lists, if the search has a part of it."""
+        return None if self._long_since is None else self.runner.long_lists
+
+    @property
+    def is_in_the_way(self) -> bool:
+        """Whether others wait for its memory."""
+        return self.memory is not None and self.memory.has_waiting
 
     def release(self) -> None:
         """Return the memory for a long list. The window is stored, or is searched again."""
@@ -849,6 +872,9 @@ class _WindowSearch:
             self.imported, self._read = newest, now
         sender = runner.cache.senders.get(self.sender.name)
         if sender is None or not is_usable(sender) or runner.held(self.imported) is not None:
+            raise _Interrupted
+        if runner.versions(self.imported, self.sender.name) != self._versions:
+            # What is created now would follow settings, or come from an eSAW, that do not count any more.
             raise _Interrupted
 
     async def _count_room(self) -> None:

@@ -84,7 +84,7 @@ async def report(
     empty = new_row(search, "", "Completed", ReportOutcome.STARTED)
     async with case.long_lists.slot(imported.organization):
         rows = [listed_row(empty, each) for each in range(case.envelopes)]
-        listed = await writer.with_list(imported, search, rows, 0)
+        listed = await writer.with_list(imported, search, rows, 0, case.long_lists)
         del rows
 
     async def read_events(found: RowsOfEvents) -> EventTally:

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -33,6 +33,7 @@ from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Import, Phase, find_condition
 from counterfoil.resources.imports import ImportSender, ImportWindow, window_label
 from counterfoil.resources.naming import EnvelopeId
+from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.builders import ENVELOPE, NOON, an_event, an_organization, ready
 from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.finding_esaw import numbered
@@ -571,11 +572,11 @@ class WriterScene:
     async def open(self, archive: Archive) -> HangingBackend:
         return self.backends[archive.name]
 
-    async def list_of(self, organization: str) -> None:
+    async def list_of(self, organization: str, memory: FairSlots | None = None) -> None:
         """Store the list of a window."""
         imported = an_import(organizationRef={"name": organization})
         search = Search("anna", 0, Window(NOON, NOON), "window")
-        await self.writer.with_list(imported, search, [a_row()], 0)
+        await self.writer.with_list(imported, search, [a_row()], 0, memory)
 
     async def part_of(self, organization: str) -> None:
         """Store the part of a window without envelopes."""
@@ -657,7 +658,7 @@ async def test_another_archive_has_its_turn_between_the_parts_of_a_window() -> N
     dms = scene.backends["dms"]
     dms.answers.set()
     rows = [a_row(numbered(each), outcome=ReportOutcome.KNOWN) for each in range(6)]
-    listed = await scene.writer.with_list(imported, search, rows, 0)
+    listed = await scene.writer.with_list(imported, search, rows, 0, None)
     dms.answers.clear()
     scene.waiting.clear()
 
@@ -682,7 +683,7 @@ async def test_another_archive_has_its_turn_between_the_parts_of_a_window() -> N
 
 @pytest.mark.parametrize("file", [WriterScene.list_of, WriterScene.part_of])
 async def test_an_archive_that_is_suspended_while_a_file_waits_for_its_turn_does_not_get_it(
-    file: Callable[[WriterScene, str], Awaitable[None]],
+    file: Callable[[WriterScene, str], Coroutine[None, None, None]],
 ) -> None:
     """Also before the condition of the Archive says it."""
     scene = WriterScene(acme="dms", other="dms")
@@ -700,7 +701,7 @@ async def test_an_archive_that_is_suspended_while_a_file_waits_for_its_turn_does
 
 @pytest.mark.parametrize("file", [WriterScene.list_of, WriterScene.part_of])
 async def test_an_archive_that_is_replaced_while_a_file_waits_for_its_turn_does_not_get_it(
-    file: Callable[[WriterScene, str], Awaitable[None]],
+    file: Callable[[WriterScene, str], Coroutine[None, None, None]],
 ) -> None:
     scene = WriterScene(acme="dms", other="dms", third="new")
     first = asyncio.create_task(scene.list_of("acme"))
@@ -755,3 +756,38 @@ async def test_a_suspension_during_the_turn_of_a_report_is_no_problem_of_the_imp
     await scene.advance()
     assert {truth for truth, _ in stalled} == {"False"}
     assert len(scene.backend.puts) == 1
+
+
+class Crowded:
+    """The slot of a list, and somebody who waits for it."""
+
+    def __init__(self) -> None:
+        self.slots = FairSlots(1)
+        assert self.slots.take("acme")
+        self.waiting = asyncio.create_task(self.slots.wait("other"))
+
+    def end(self) -> None:
+        self.waiting.cancel()
+
+
+async def test_a_list_that_is_written_too_slowly_leaves_its_memory_to_others() -> None:
+    scene, crowded = WriterScene(hold_seconds=0.02, acme="slow"), Crowded()
+    async with asyncio.timeout(5):
+        with pytest.raises(ArchiveUnavailable, match=r"was written or read too slowly") as refused:
+            await scene.list_of("acme", crowded.slots)
+    assert refused.value.reason == "ArchiveUnresponsive"
+    crowded.end()
+
+
+async def test_a_list_that_waits_for_a_slow_server_leaves_its_memory_to_others() -> None:
+    scene, crowded = WriterScene(hold_seconds=0.02, acme="slow", third="slow"), Crowded()
+    slow = asyncio.create_task(scene.list_of("third"))
+    await turns()
+    async with asyncio.timeout(5):
+        with pytest.raises(
+            ArchiveUnavailable, match=r"https://slow.example took a file of another report too slowly"
+        ):
+            await scene.list_of("acme", crowded.slots)
+    crowded.end()
+    scene.backends["slow"].answers.set()
+    await slow
