@@ -4,7 +4,8 @@ The reader of an event: the Sender whose key reads its envelope next. Pure.
 Four claims name a Sender, the best first (``Claims``). A claim is left out if its Sender does not exist, if
 its key is refused, or if eSAW did not show the envelope to this key of this Sender. So each candidate is
 tried once, and another Sender of the same name, or another key, is tried again. If each was tried, a start
-of the event asks the first of them again, and no search starts it.
+of the event asks the first of them again, and no search and no pass over all events starts it
+(``untried_reader``). That is the same in each phase.
 
 An Envelope is the word of a person or of the before-send page. The default Sender, which nothing but the
 Organization's spec names, does not read in place of the Sender that it names, except after eSAW did not show
@@ -13,7 +14,7 @@ Sender reads nor one whose list had it: the event waits for that Sender. If that
 tried, and the event waits only after that.
 
 Once eSAW showed the envelope to a key, only answers to this Sender say that it is gone. One answer to another
-key says that this one can't see it.
+key that does not show it, also a refusal, says that this one can't see it.
 """
 
 from collections.abc import Callable, Sequence
@@ -95,6 +96,23 @@ def next_reader(claims: Claims, state_of: Callable[[str], KeyState]) -> Reader |
     waiting = [each for each in readers.values() if _is_waited_for(each, claims)]
     tried = [each for each in readers.values() if each.state is KeyState.NOT_SHOWN]
     return next(iter((*candidates, *waiting, *tried)), None)
+
+
+def untried_reader(
+    event: EnvelopeEvent, claims: Claims, sender: Callable[[str], Sender | None]
+) -> str | None:
+    """
+    Return the Sender for which an event starts again that waits for a key, or whose envelope eSAW did not
+    show: the next reader, if its key may be used now and was not tried. ``sender`` returns a Sender by its
+    name.
+
+    None: it does not start. With as many keys as a status has room for, no more are tried.
+    """
+    reader = next_reader(claims, lambda name: key_state(event, sender(name)))
+    if reader is None or not reader.is_usable or len(event.status.not_shown_to) >= MAX_NOT_SHOWN_TO:
+        return None
+    found = sender(reader.name)
+    return reader.name if found is not None and not found.spec.suspend else None
 
 
 def _may_read(reader: Reader, claims: Claims, readers: dict[str, Reader]) -> bool:

@@ -32,6 +32,7 @@ from counterfoil.esaw.errors import (
     V5Unavailable,
 )
 from counterfoil.kube.errors import ApiError
+from counterfoil.resources.envelopeevent import NOT_PERMITTED
 
 KEY_DOUBTED = "KeyDoubted"
 """Reason of a 401 without an error id of eSAW."""
@@ -138,7 +139,8 @@ RULES = (
         "UnsupportedApiVersion",
         "The envelope was made by the API v5, and the API v6 refuses this call for it.",
     ),
-    # 404 is bare where the base URL is wrong; of the rest, eSAW gives each refusal an error id.
+    # 404 is bare where the base URL is wrong; of the rest, eSAW gives each refusal an error id. The phases
+    # handle ERR0007: eSAW does not show the envelope.
     OutcomeRule(_has_http_status(404), Wait, "EsawNotFound", "{}"),
     OutcomeRule(
         _is_bare(*range(400, 500)),
@@ -149,7 +151,7 @@ RULES = (
     OutcomeRule(
         _has_http_status(403),
         Fail,
-        "NotPermitted",
+        NOT_PERMITTED,
         "eSignAnyWhere does not permit this to the sender's key (403).",
     ),
     OutcomeRule(_is_instance(HttpStatusError), Fail, "EsawRefused", "{}"),

@@ -40,8 +40,13 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
-from counterfoil.resources import EnvelopeEvent, Phase
-from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, UNKNOWN_ENVELOPE_ATTEMPTS, TriedKey
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, LocalObjectReference, Phase, Sender
+from counterfoil.resources.envelopeevent import (
+    ENVELOPE_NOT_FOUND,
+    NOT_PERMITTED,
+    UNKNOWN_ENVELOPE_ATTEMPTS,
+    TriedKey,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -144,36 +149,35 @@ class PhaseRunner:
         Return the outcome with the keys to which eSAW did not show the envelope. ``problem`` is the exception
         from which the outcome follows.
 
-        An event that is not archived fails for that only after each candidate was tried.
+        In each phase, an event fails for that only after each candidate was tried.
         """
         sender, status = admitted.context.sender, event.status
-        is_unseen = outcome.reason == ENVELOPE_NOT_FOUND and isinstance(outcome, Wait | Fail)
-        # A 404 of a proxy says nothing about the envelope.
-        is_missing = is_unseen or (isinstance(problem, HttpStatusError) and problem.is_missing_envelope)
-        if is_missing and lacks_proof(status, sender) and not admitted.context.is_shown:
+        if not admitted.context.is_shown and _is_about_key(outcome, problem, status, sender):
             return await self._without_proof(phase, event, admitted, outcome)
-        tried = status.not_shown_to
+        if admitted.context.is_shown:
+            outcome = _with_proof(outcome, status, sender)
+        is_unseen, tried = _is_unseen(outcome), status.not_shown_to
         if is_unseen:
             tried = with_tried(tried, sender, answers_in_row(status, sender) + 1)
         elif outcome.facts.envelope is not None:
             tried = without(tried, sender)
         outcome = _with_not_shown_to(outcome, status.not_shown_to, tried)
-        if not isinstance(outcome, Fail) or not is_unseen or phase is not Phase.VALIDATING:
+        if not isinstance(outcome, Fail) or not is_unseen:
             return outcome
         other = await self._next_reader(phase, event, tried)
         if not isinstance(other, Reader):
             return other or _with_other_keys(outcome, without(tried, sender))
-        message = f"{outcome.message} The next attempt is with the key of Sender/{other.name}."
-        return Wait(ENVELOPE_NOT_FOUND, message, facts=outcome.facts)
+        return Wait(ENVELOPE_NOT_FOUND, _with_next(outcome.message, other), facts=outcome.facts)
 
     async def _without_proof(
         self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, outcome: Outcome
     ) -> Outcome:
         """
-        Return the outcome for an envelope that eSAW showed to another Sender's key before, and does not show
-        to this one.
+        Return the outcome if eSAW does not show the envelope to this key, and that says nothing about the
+        envelope: eSAW showed it to another Sender's key before, or refuses this one.
 
-        That says nothing about the envelope, so no deadline runs, and this key is not asked again.
+        No deadline runs, and this key is not asked again. If each was tried, the refusal of an envelope that
+        eSAW never showed is the failure.
         """
         sender, known = admitted.context.sender, event.status.not_shown_to
         tried = with_tried(known, sender, UNKNOWN_ENVELOPE_ATTEMPTS)
@@ -184,9 +188,10 @@ class PhaseRunner:
             message = outcome.message
         other = await self._next_reader(phase, event, tried)
         if isinstance(other, Reader):
-            message = f"{message} The next attempt is with the key of Sender/{other.name}."
-            return Pause(ENVELOPE_NOT_FOUND, message, self.clock.now(), facts=facts)
+            return Pause(ENVELOPE_NOT_FOUND, _with_next(message, other), self.clock.now(), facts=facts)
         failed = Fail(ENVELOPE_NOT_FOUND, message, facts=facts)
+        if event.status.envelope is None:
+            failed = Fail(outcome.reason, outcome.message, facts=facts)
         return other or _with_other_keys(failed, without(tried, sender))
 
     async def _next_reader(
@@ -216,6 +221,36 @@ class PhaseRunner:
         self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
 
 
+def _is_unseen(outcome: Outcome) -> bool:
+    """Whether the outcome says that eSAW does not show the envelope to the key in use."""
+    return outcome.reason == ENVELOPE_NOT_FOUND and isinstance(outcome, Wait | Fail)
+
+
+def _is_about_key(
+    outcome: Outcome, problem: BaseException | None, status: EnvelopeEventStatus, sender: Sender
+) -> bool:
+    """
+    Whether an answer that did not show the envelope says something about the key only. ``problem`` is the
+    exception from which the outcome follows.
+
+    That is what eSAW answers to a key without the proof that the event has, and a refusal if no key has one.
+    An answer of a proxy does not count: it has no error id, so it fails no event.
+    """
+    is_refusal = isinstance(problem, HttpStatusError) and isinstance(outcome, Fail)
+    if lacks_proof(status, sender):
+        return _is_unseen(outcome) or is_refusal
+    return status.envelope is None and is_refusal and outcome.reason == NOT_PERMITTED
+
+
+def _with_proof(outcome: Outcome, status: EnvelopeEventStatus, sender: Sender) -> Outcome:
+    """Return the outcome of a run in which eSAW showed the envelope to this Sender's key: what eSAW answers
+    to it from now on are facts about the envelope."""
+    if outcome.facts.envelope is not None or status.envelope is None or not lacks_proof(status, sender):
+        return outcome
+    shown = replace(status.envelope, sender_ref=LocalObjectReference(name=sender.name))
+    return dataclasses.replace(outcome, facts=dataclasses.replace(outcome.facts, envelope=shown))
+
+
 def _with_side_conditions(outcome: Outcome, found: list[SideCondition]) -> Outcome:
     """Return the outcome with the conditions that its phase found before; its own are newer."""
     own = outcome.facts.side_conditions
@@ -231,6 +266,13 @@ def _with_not_shown_to(outcome: Outcome, known: Sequence[TriedKey], tried: Seque
     if known == tried:
         return outcome
     return dataclasses.replace(outcome, facts=dataclasses.replace(outcome.facts, not_shown_to=tuple(tried)))
+
+
+def _with_next(message: str, reader: Reader) -> str:
+    """Return the message with the Sender whose key is used next, if it is one of this Organization."""
+    if reader.state in (KeyState.FOREIGN, KeyState.MISSING):
+        return message
+    return f"{message} The next attempt is with the key of Sender/{reader.name}."
 
 
 def _with_other_keys(outcome: Outcome, others: Sequence[TriedKey]) -> Outcome:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from controller.envelopes import read_envelope, recorded_sender
-from controller.reader import USABLE, Reader, claims_of, key_state, next_reader
+from controller.reader import USABLE, claims_of, key_state, next_reader, untried_reader
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -214,19 +214,14 @@ class EventStarter:
         if not is_started_by_other_key(event.status):
             return None
         recorded = recorded_sender(await read_envelope(self.kube, event), event)
-        reader = self._next_reader(event, organization, recorded, finder)
-        return reader.name if reader is not None and reader.is_usable else None
+        claims = claims_of(event, organization, recorded=recorded, finder=finder)
+        return untried_reader(event, claims, self.sender)
 
     def _first_reader(self, event: EnvelopeEvent, finder: str, organization: Organization) -> str:
         """Return the Sender whose limits hold until the event's first run, which reads the Envelope."""
-        reader = self._next_reader(event, organization, None, finder)
+        claims = claims_of(event, organization, recorded=None, finder=finder)
+        reader = next_reader(claims, lambda name: key_state(event, self.sender(name)))
         return reader.name if reader is not None else finder
-
-    def _next_reader(
-        self, event: EnvelopeEvent, organization: Organization, recorded: str | None, finder: str
-    ) -> Reader | None:
-        claims = claims_of(event, organization, recorded=recorded, finder=finder)
-        return next_reader(claims, lambda name: key_state(event, self.sender(name)))
 
     def _reads_first(self, event: EnvelopeEvent, finder: str) -> bool:
         """Whether ``finder`` is the first Sender who may see the envelope of an event that eSAW does not

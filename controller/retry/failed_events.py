@@ -209,4 +209,4 @@ class FailedEventRetrier:
 
     async def _store(self, event: EnvelopeEvent, subject: str) -> EnvelopeEvent:
         message = f"{subject} was changed or works again, which may solve why this failed."
-        return await self.reopener.reopen(event, "CauseSolved", message)
+        return await self.reopener.reopen_after_fix(event, "CauseSolved", message)

@@ -1,10 +1,11 @@
 """
-Let finished or parked events start again: store it, and find those of the default Sender that start again.
+Let finished or parked events start again: store it, and find those that a late Envelope starts again.
 
 A newer state of an event wins, and a refusal by the API server costs this event only. Without an Envelope, an
 event belongs to the Organization's default Sender. The before-send page can record the Envelope later, also
 after the event was parked for the default Sender's key. The garbage collector reads each event and calls
-``reopen_if_recorded``. If an Envelope names another Sender by then, the event starts again.
+``reopen_if_recorded``. The event starts again if ``controller.reader`` says that the Sender of the Envelope
+reads next, and if its key was not tried: else the event would start again in each pass.
 """
 
 import logging
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.event_recorder import EventRecorder
-from controller.reader import KeyState
+from controller.reader import claims_of, untried_reader
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, Rejected
@@ -27,6 +28,7 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     Phase,
 )
+from counterfoil.resources.envelopeevent import NOT_PERMITTED
 from counterfoil.resources.reopening import reopened_status
 
 _log = logging.getLogger(__name__)
@@ -44,11 +46,19 @@ class Reopener:
     clock: Clock
 
     async def reopen(self, event: EnvelopeEvent, reason: str, message: str) -> EnvelopeEvent:
-        """Let an event start again, and record why; return as ``store``. Raises ``ApiError``."""
-        now = self.clock.now()
-        status = reopened_status(event.status, reason=reason, message=message, now=now)
-        # Each key is tried again: another eSignAnyWhere may show what the former one did not.
-        status = replace(status, not_shown_to=())
+        """Let an event start again, and record why; return as ``store``. The keys to which eSAW did not show
+        the envelope stay known. Raises ``ApiError``."""
+        return await self._reopen(event, event.status, reason, message)
+
+    async def reopen_after_fix(self, event: EnvelopeEvent, reason: str, message: str) -> EnvelopeEvent:
+        """Do as ``reopen``, and let each key be tried again: another eSignAnyWhere may show what the former
+        one did not. Raises ``ApiError``."""
+        return await self._reopen(event, replace(event.status, not_shown_to=()), reason, message)
+
+    async def _reopen(
+        self, event: EnvelopeEvent, known: EnvelopeEventStatus, reason: str, message: str
+    ) -> EnvelopeEvent:
+        status = reopened_status(known, reason=reason, message=message, now=self.clock.now())
         stored = await self.store(event, status)
         if stored is not event:
             self.event_recorder.record(stored, reason, message, action="Reopen")
@@ -72,24 +82,27 @@ class Reopener:
 
 @dataclass(frozen=True)
 class LateSenderFinder:
-    """Compares the Sender of an event with the one that its Envelope names by now."""
+    """Compares the Sender of an event with the one that reads it by the Envelope of now."""
 
     kube: KubeClient
     reopener: Reopener
     cache: Cache
 
     async def reopen_if_recorded(self, event: EnvelopeEvent) -> EnvelopeEvent:
-        """Re-open an event whose Envelope names another Sender; return its newest state. Raises
-        ``ApiError``."""
+        """Re-open an event that another Sender reads by now, since its Envelope names that one; return its
+        newest state. Raises ``ApiError``."""
         phase, cause = event.status.phase, event.status.cause
-        is_parked = phase is Phase.AWAITING_CONSENT or cause in SENDER_MAY_BE_WRONG
+        is_unread = cause == NOT_PERMITTED and event.status.envelope is None
+        is_parked = phase is Phase.AWAITING_CONSENT or cause in SENDER_MAY_BE_WRONG or is_unread
         if phase in (Phase.SUCCEEDED, Phase.SKIPPED) or not (is_parked or cause == "SenderUnknown"):
             return event
         sender = recorded_sender(await read_envelope(self.kube, event), event)
+        # The label has the Sender for which it waits, or whose key was asked last.
         if sender is None or (is_parked and sender == event.metadata.labels.get(SENDER_LABEL)):
             return event
-        if self.cache.key_state(event, sender) is KeyState.NOT_SHOWN:
-            # It was tried, and the event ended with another key.
+        organization = self.cache.organizations.get(event.organization)
+        claims = claims_of(event, organization, recorded=sender, finder=None)
+        if untried_reader(event, claims, self.cache.senders.get) != sender:
             return event
         message = f"Envelope/{event.spec.envelope_id} names Sender/{sender}; the event starts again."
         return await self.reopener.reopen(event, "OtherSenderRecorded", message)

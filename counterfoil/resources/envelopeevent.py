@@ -140,6 +140,10 @@ KNOWN_FILES_CONDITION = "KnownFilesListed"
 ENVELOPE_NOT_FOUND: Final = "EnvelopeNotFound"
 """Reason of an attempt in which eSAW did not show the envelope, and of an event that failed for it."""
 
+NOT_PERMITTED: Final = "NotPermitted"
+"""Reason of an event that failed because eSAW permits something to no known key, or not to the one to which
+it showed the envelope."""
+
 UNKNOWN_ENVELOPE_ATTEMPTS: Final = 3
 """Number of answers in a row that eSAW does not show an envelope, after which its key counts as tried: a
 callback can be faster than eSAW's own index."""

@@ -24,6 +24,7 @@ from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
     FINAL_PHASES,
     MAX_NOT_SHOWN_TO,
+    NOT_PERMITTED,
     SHORT_LIST_REASONS,
     AttemptOutcome,
     EnvelopeEvent,
@@ -131,6 +132,7 @@ ENDS: Final[Mapping[tuple[str, str], End]] = {
     (Phase.SKIPPED, "ArchivedAlready"): replace(_SKIPPED, has_envelope=False),
     (Phase.FAILED, "SenderUnknown"): _WITHOUT_KEY,
     (Phase.FAILED, ENVELOPE_NOT_FOUND): _WITHOUT_KEY,
+    (Phase.FAILED, NOT_PERMITTED): _WITHOUT_KEY,
 }
 """The ends by phase and reason. ``end_of`` has those of a skip, of other failures and of other versions."""
 
@@ -243,13 +245,15 @@ def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus) -> 
 def is_started_by_other_key(status: EnvelopeEventStatus) -> bool:
     """
     Whether a search that lists the envelope starts the event if a key can read it that was not tried: eSAW
-    did not show it to the keys of before, or the event waits for a key, and eSAW never showed the envelope.
+    did not show it to the keys of before, or the event waits for a key or failed since a key may not read it,
+    and eSAW never showed the envelope.
 
     With as many keys as a status has room for, no search tries more.
     """
     if _is_skipped_unseen(status) or len(status.not_shown_to) >= MAX_NOT_SHOWN_TO:
         return False
-    if status.phase is Phase.AWAITING_CONSENT:
+    is_refused = status.phase is Phase.FAILED and status.reason == NOT_PERMITTED
+    if status.phase is Phase.AWAITING_CONSENT or is_refused:
         return status.envelope is None
     return status.phase.is_final and _search_of(status) is SearchStart.WITH_OTHER_KEY
 

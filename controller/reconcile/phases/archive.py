@@ -17,11 +17,7 @@ import msgspec
 
 from controller.reconcile.context import PartialArchive, ReconcileContext, actions_of
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait, counted
-from controller.reconcile.phases.missing_envelope import (
-    explain_deletion,
-    is_missing,
-    was_deleted,
-)
+from controller.reconcile.phases.missing_envelope import explain_404, is_missing
 from controller.reconcile.phases.unlisted_files import claimed_files, lacks_known, wait_for_known_files
 from controller.reconcile.signature_policy import (
     ignored_condition,
@@ -69,12 +65,18 @@ async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     try:
         return await _archive(event, context)
     except (HttpStatusError, PartialArchive) as problem:
-        incomplete = problem if isinstance(problem, PartialArchive) else None
-        cause = incomplete.__cause__ if incomplete else problem
-        if not is_missing(cause) or not await was_deleted(event, context):
+        cause = problem.__cause__ if isinstance(problem, PartialArchive) else problem
+        if not is_missing(cause):
             raise
-        documents = incomplete.documents if incomplete else event.status.documents
-        return await explain_deletion(documents, event, context)
+        if isinstance(problem, PartialArchive):
+            event = _with_documents(event, problem.documents)
+        if (missing := await explain_404(cause, event, context)) is None:
+            raise
+        return replace(missing, facts=replace(missing.facts, documents=event.status.documents))
+
+
+def _with_documents(event: EnvelopeEvent, documents: tuple[FiledDocument, ...]) -> EnvelopeEvent:
+    return msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, documents=documents))
 
 
 async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:

@@ -31,7 +31,7 @@ from controller.reconcile.outcomes import (
     Wait,
     counted,
 )
-from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
+from controller.reconcile.phases.missing_envelope import explain_404, is_missing
 from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_known_files
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
@@ -102,11 +102,15 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         # Nothing is asked for it, since it would wait again.
         return _wait_for_room(context)
     try:
-        layout = await context.layout()
+        return await _collect(event, context)
     except HttpStatusError as answer:
-        if is_missing(answer) and (deleted := await explain_deleted(event, context)) is not None:
-            return deleted
+        if is_missing(answer) and (missing := await explain_404(answer, event, context)) is not None:
+            return missing
         raise
+
+
+async def _collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    layout = await context.layout()
     status, listed = (await context.envelope_facts()).status, await context.listed()
     if lacks_known(event, context, listed):
         return wait_for_known_files(event, context)

@@ -1,9 +1,9 @@
 """A 404 during a run: eSAW returns it for each missing object, so the envelope's history decides."""
 
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
-from controller.reader import answers_in_row
+from controller.reader import answers_in_row, lacks_proof
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
 from counterfoil.archives.proof import doubt, is_kept
@@ -59,21 +59,41 @@ def is_last_of_row(event: EnvelopeEvent, sender: Sender) -> bool:
 
 def not_shown_message(context: ReconcileContext) -> str:
     """Return the message about an envelope that eSAW showed before."""
-    return (
-        f"eSignAnyWhere does not show the envelope to the key of Sender/{context.sender.name} any more, and "
-        "does not say that it was deleted."
-    )
+    key = f"eSignAnyWhere does not show the envelope to the key of Sender/{context.sender.name}"
+    if lacks_proof(context.event.status, context.sender):
+        return f"{key}."
+    return f"{key} any more, and does not say that it was deleted."
 
 
-async def explain_deleted(event: EnvelopeEvent, context: ReconcileContext) -> Skip | Fail | None:
+async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Wait | Skip | Fail:
     """
-    Return the outcome for an envelope that was deleted before its files were archived; None if it exists.
+    Return the outcome of eSAW's 404 ERR0007 before the files are archived: the envelope was deleted, never
+    existed, or is another user's.
 
-    The deletion is a failure that a person hears of, unless another event of the envelope archived it.
+    A deletion is a failure that a person hears of, unless another event of the envelope archived it.
     """
-    if not await was_deleted(event, context):
-        return None
-    return await explain_deletion(event.status.documents, event, context)
+    was_deleted = await deletion_in_history(event, context)
+    if was_deleted:
+        return await explain_deletion(event.status.documents, event, context)
+    message = not_shown_message(context)
+    if event.status.envelope is None:
+        cause = "it never existed, or another user sent it"
+        if was_deleted is None:
+            cause = "it never existed, another user sent it, or it was deleted"
+        message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: {cause}."
+    return not_found(event, context.sender, message)
+
+
+async def explain_404(
+    answer: HttpStatusError, event: EnvelopeEvent, context: ReconcileContext
+) -> Wait | Skip | Fail | None:
+    """Return the outcome of a 404 about an envelope or a file of it; None: it says nothing about the
+    envelope, and no history says that this was deleted."""
+    if answer.is_missing_envelope:
+        return await explain_missing(event, context)
+    if await deletion_in_history(event, context):
+        return await explain_deletion(event.status.documents, event, context)
+    return None
 
 
 async def explain_deletion(
@@ -164,9 +184,15 @@ async def was_deleted(event: EnvelopeEvent, context: ReconcileContext) -> bool:
 
 
 async def deletion_in_history(event: EnvelopeEvent, context: ReconcileContext) -> bool | None:
-    """Whether eSAW's history says that the envelope was deleted; None if this user may not read histories.
-    Raises ``EsawError``."""
+    """
+    Whether eSAW's history says that the envelope was deleted; None if this user may not read histories.
+
+    None, without a request, also for a key to which eSAW never showed an envelope that it showed to another
+    one: nothing documents what a history says to it. Raises ``EsawError``.
+    """
     access, sender = context.history_access, context.sender.name
+    if lacks_proof(event.status, context.sender) and not context.is_shown:
+        return None
     try:
         history = await unless_missing(context.esaw.history(event.spec.envelope_id))
     except HttpStatusError as answer:
@@ -192,6 +218,6 @@ async def proves_deletion(event: EnvelopeEvent, context: ReconcileContext) -> bo
     return access.is_readable(sender) is True
 
 
-def is_missing(problem: BaseException | None) -> bool:
+def is_missing(problem: BaseException | None) -> TypeGuard[HttpStatusError]:
     """Whether this is eSAW's response for a missing object."""
     return isinstance(problem, HttpStatusError) and problem.status == 404

@@ -12,13 +12,7 @@ import msgspec
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Outcome, Pause, PhaseFacts, Skip, Wait
-from controller.reconcile.phases.missing_envelope import (
-    deletion_in_history,
-    explain_deletion,
-    not_found,
-    not_shown_message,
-    unless_missing,
-)
+from controller.reconcile.phases.missing_envelope import explain_missing, unless_missing
 from counterfoil.clock import believed_time
 from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.models import EnvelopeResponse, HistoryEvent
@@ -217,17 +211,3 @@ async def _failed_step(event: EnvelopeEvent, context: ReconcileContext) -> Histo
     except EsawError:
         # The history only explains the wait; some users may not read it.
         return None
-
-
-async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """Distinguish the causes of eSAW's 404 ERR0007: deleted, never existed, or another user's envelope."""
-    was_deleted = await deletion_in_history(event, context)
-    if was_deleted:
-        return await explain_deletion(event.status.documents, event, context)
-    message = not_shown_message(context)
-    if event.status.envelope is None:
-        cause = "it never existed, or another user sent it"
-        if was_deleted is None:
-            cause = "it never existed, another user sent it, or it was deleted"
-        message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: {cause}."
-    return not_found(event, context.sender, message)

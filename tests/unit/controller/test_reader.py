@@ -1,6 +1,7 @@
 """Which Sender reads the envelope of an event next?"""
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 
 import pytest
@@ -15,6 +16,7 @@ from controller.reader import (
     key_of,
     key_state,
     next_reader,
+    untried_reader,
     with_tried,
 )
 from counterfoil.resources import (
@@ -24,12 +26,14 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from counterfoil.resources.envelopeevent import MAX_NOT_SHOWN_TO
+from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.envelopeevent import MAX_NOT_SHOWN_TO, TriedKey
 from tests.support.builders import KEY, a_history, a_sender, an_event, an_organization, known_to_work
 
 WORKS, UNVERIFIED, REFUSED = KeyState.WORKS, KeyState.UNVERIFIED, KeyState.REFUSED
 NOT_SHOWN, FOREIGN, MISSING = KeyState.NOT_SHOWN, KeyState.FOREIGN, KeyState.MISSING
 USABLE: tuple[KeyState | None, ...] = (WORKS, UNVERIFIED)
+EVENT = an_event().in_phase(Phase.FAILED, "EnvelopeNotFound")
 NAMES = ("proved", "recorded", "finder", "default")
 
 
@@ -137,6 +141,67 @@ def test_each_candidate_is_tried_once_and_no_working_key_with_a_proof_is_left_ou
         assert len(tried) == len(set(tried)) <= len(NAMES), states
         usable = {each for each in NAMES if states.get(each) in USABLE}
         assert {each for each in usable if may_replace(each, states)} == set(tried), states
+
+
+SUSPENDED = "Suspended"
+"""A Sender whose key works and that a person suspended."""
+
+
+@cache
+def a_sender_in(name: str, state: KeyState | str) -> Sender | None:
+    """Return a Sender of this name whose key has this state; None: there is none."""
+    if state is MISSING:
+        return None
+    if state is SUSPENDED:
+        return a_sender(name, suspend=True)
+    authorized: dict[KeyState | str, ConditionStatus] = {REFUSED: "False", UNVERIFIED: "Unknown"}
+    organization = "other" if state is FOREIGN else "acme"
+    return a_sender(name, authorized=authorized.get(state, "True"), organization=organization)
+
+
+def untried(states: dict[str, KeyState | str]) -> str | None:
+    """Return the Sender for which an event starts again, if the claims with these states are made."""
+    tried: tuple[TriedKey, ...] = ()
+    for name, state in states.items():
+        if state is NOT_SHOWN:
+            tried = with_tried(tried, a_sender(name), 3)
+    claims = Claims(*(each if each in states else None for each in NAMES))
+    event = EVENT.status(not_shown_to=tried).build()
+    return untried_reader(event, claims, lambda name: a_sender_in(name, states[name]))
+
+
+def test_an_event_starts_again_only_for_the_next_reader_if_its_key_may_be_used_and_was_not_tried() -> None:
+    for states in all_states():
+        reader = chosen(**states)
+        expected = reader[0] if reader is not None and reader[1] in USABLE else None
+        assert untried({**states}) == expected, states
+
+
+def test_an_event_starts_again_for_each_key_at_most_once_if_nothing_changes() -> None:
+    for states in all_states():
+        for end in (NOT_SHOWN, REFUSED, MISSING, SUSPENDED):
+            known: dict[str, KeyState | str] = {**states}
+            started = list[str]()
+            while (reader := untried(known)) is not None:
+                assert reader not in started, states
+                started.append(reader)
+                # What the run learns about this key.
+                known[reader] = end
+
+
+def test_a_suspended_sender_keeps_its_turn_and_starts_nothing() -> None:
+    assert untried({"proved": SUSPENDED, "recorded": WORKS}) is None
+    assert untried({"proved": REFUSED, "recorded": SUSPENDED}) is None
+
+
+def test_an_event_with_as_many_tried_keys_as_its_status_has_room_for_does_not_start_again() -> None:
+    tried: tuple[TriedKey, ...] = ()
+    for number in range(MAX_NOT_SHOWN_TO):
+        tried = with_tried(tried, a_sender(f"sender-{number}"), 3)
+    claims = Claims(None, "anna", None, None)
+    for kept, expected in ((tried, None), (tried[1:], "anna")):
+        event = an_event().status(not_shown_to=kept).build()
+        assert untried_reader(event, claims, a_sender) == expected
 
 
 def test_several_claims_about_one_sender_are_one_candidate() -> None:

@@ -8,7 +8,7 @@ import pytest
 from controller.requests.event_requests import EventRequests
 from controller.retry.reopener import LateSenderFinder, Reopener
 from counterfoil.esaw import HttpStatusError
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase, Sender
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, LocalObjectReference, Phase, Sender
 from counterfoil.resources.reopening import is_started_by_other_key
 from counterfoil.resources.request import Request
 from tests.support.builders import a_sender, an_envelope, known_to_work
@@ -285,6 +285,24 @@ async def test_a_key_with_the_proof_that_may_not_delete_fails_the_event_and_no_s
     assert (event.status.phase, event.status.reason) == (Phase.FAILED, "NotPermitted")
     assert event.status.not_shown_to == ()
     assert not is_started_by_other_key(event.status)
+
+
+async def test_a_key_to_which_the_envelope_was_shown_later_is_believed_after_it_deleted_the_envelope(
+    tmp_path: Path,
+) -> None:
+    scene = ReadersScene(tmp_path, cleanup={"policy": "Delete", "after": "24h"}, defaultSenderRef=None)
+    await scene.run()
+    scene.stop_showing()
+    scene.show_to_dora()
+    scene.record("dora")
+    scene.two.dora.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    scene.clock.advance(hours=25)
+    event = await scene.run(6)
+    assert event.status.reason == "DeleteUnanswered"
+    assert event.status.envelope is not None
+    assert event.status.envelope.sender_ref == LocalObjectReference(name="dora")
+    scene.two.dora.deleted = True
+    assert (await scene.run(4)).status.reason == "DeletionAssumed"
 
 
 @pytest.mark.parametrize("phase", PHASES.values())

@@ -177,6 +177,16 @@ async def test_an_envelope_that_esaw_has_shown_is_tried_once_with_the_key_that_l
     assert not await scene.lists("ben")
 
 
+@pytest.mark.parametrize("is_shown", [False, True])
+async def test_a_search_starts_what_a_key_may_not_read_unless_esaw_showed_it(
+    tmp_path: Path, *, is_shown: bool
+) -> None:
+    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    failed = an_event().in_phase(Phase.FAILED, "NotPermitted").status(completion_time=NOON)
+    scene = SearchScene(tmp_path, failed.status(envelope=shown if is_shown else None))
+    assert await scene.lists("ben") is not is_shown
+
+
 async def test_an_event_without_a_sender_starts_with_the_key_that_the_former_default_has(
     tmp_path: Path,
 ) -> None:

@@ -71,6 +71,7 @@ async def test_an_envelope_of_the_same_sender_or_of_another_organization_changes
         (Phase.VALIDATING, "SenderSuspended", True),
         (Phase.FAILED, "EnvelopeNotFound", True),
         (Phase.FAILED, "SenderUnknown", True),
+        (Phase.FAILED, "NotPermitted", True),
         (Phase.FAILED, "EnvelopeDeleted", False),
         (Phase.SUCCEEDED, "ArchivedAndKept", False),
         (Phase.SKIPPED, "EnvelopeNotFound", False),
@@ -107,6 +108,6 @@ async def test_an_envelope_that_was_not_found_is_archived_with_a_corrected_defau
     scene.envelope.problems.clear()
     scene.observe(an_organization(version=2, defaultSenderRef={"name": "ben"}))
     assert organization_may_fix(failed.status.cause)
-    await scene.finder.reopener.reopen(failed, "CauseSolved", "The Organization was changed.")
+    await scene.finder.reopener.reopen_after_fix(failed, "CauseSolved", "The Organization was changed.")
     after = await scene.reconcile(2)
     assert (after.status.phase, after.metadata.labels[SENDER_LABEL]) == (Phase.SUCCEEDED, "ben")

@@ -416,9 +416,9 @@ async def test_a_required_tag_that_is_missing_stops_before_anything_is_claimed()
         await collect(event, scene.context(event))
 
 
-async def test_a_404_about_an_envelope_that_was_not_deleted_is_left_to_the_table() -> None:
+async def test_a_404_that_does_not_name_the_envelope_is_left_to_the_table() -> None:
     scene = Scene()
-    scene.esaw.but("files", missing())
+    scene.esaw.but("files", missing("ERR0008"))
     event = an_event().build()
     with pytest.raises(HttpStatusError):
         await collect(event, scene.context(event))
