@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,7 +16,14 @@ import pytest
 from msgspec.structs import replace
 
 from controller.resync.import_progress import REPORT_ATTEMPTS
-from controller.resync.import_runner import FAILURE_SECONDS, LONG_LISTS, ImportBounds
+from controller.resync.import_runner import (
+    FAILURE_SECONDS,
+    LONG_LIST_SECONDS,
+    LONG_LISTS,
+    ImportBounds,
+)
+from counterfoil.esaw import FoundEnvelope
+from counterfoil.esaw.limits import TRUSTED_HITS
 from counterfoil.kube.errors import ApiError, api_error
 from counterfoil.resources import (
     Archive,
@@ -30,8 +37,8 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.retention import removal_time
-from tests.support.builders import NOON, an_event, an_organization, ready
-from tests.support.fakes.finding_esaw import numbered
+from tests.support.builders import NOON, a_sender, an_event, an_organization, ready
+from tests.support.fakes.finding_esaw import FakeEsawUser, numbered
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import turns
 from tests.support.scenes.import_report import HangingBackend
@@ -333,7 +340,7 @@ async def test_a_window_that_was_left_without_room_does_not_look_up_its_envelope
 class Crowd:
     """Imports of several Organizations in a process, each with one window whose list is long."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, **spec: Any) -> None:
         self.scene = ImportScene(bounds=ImportBounds(long_list=1000))
         scene = self.scene
         scene.kube.objects.pop((Import.PLURAL, NAME))
@@ -342,7 +349,7 @@ class Crowd:
             scene.cache.organizations.put(an_organization(name))
             scene.put_sender(f"user-{number}", organizationRef={"name": name})
             scene.finds(f"user-{number}", *(numbered(100 * number + each) for each in range(20)))
-            imported = an_import(uid=f"uid-{name}", organizationRef={"name": name})
+            imported = an_import(uid=f"uid-{name}", organizationRef={"name": name}, **spec)
             scene.kube.put(replace(imported, metadata=replace(imported.metadata, name=name)))
 
     def let_archives_hang(self, *names: str, hold_seconds: float) -> list[HangingBackend]:
@@ -537,3 +544,172 @@ async def test_an_organization_that_changes_while_its_import_waits_has_its_new_a
     await task
     further = [each.spec.action for each in scene.events() if each.name not in before]
     assert set(further) == {"signed"}
+
+
+async def test_memory_that_becomes_free_while_an_import_says_that_it_waits_is_taken() -> None:
+    crowd = Crowd(3)
+    runner, kube = crowd.scene.runner, crowd.scene.kube
+    for _ in range(LONG_LISTS):
+        assert runner.long_lists.take("others")
+    patch_status, said = kube.patch_status, list[str]()
+
+    async def slow(kind: type[Resource], name: str, changes: Any, **rest: Any) -> Any:
+        if kind is Import and "others come first" in str(changes):
+            said.append(name)
+            if len(said) == 1:
+                for _ in range(LONG_LISTS):
+                    runner.long_lists.release("others")
+        return await patch_status(kind, name, changes, **rest)
+
+    with patch.object(kube, "patch_status", slow):
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(runner.advance(name) for name in crowd.names))
+    assert said
+    assert [crowd.windows_done(each) for each in crowd.names] == [5, 5, 5]
+
+
+ANSWER = timedelta(seconds=100)
+"""The time of an answer of eSAW that is just in time."""
+
+
+class RepeatingEsaw:
+    """Answers slowly, with envelopes that it has listed before, so that each window is split."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.clock = crowd.scene.clock
+        self.requests = 0
+        self.after: dict[int, Callable[[], Any]] = {}
+        """Called during an answer, by its number."""
+
+    async def find(self, *_: Any, **__: Any) -> tuple[FoundEnvelope, ...]:
+        self.requests += 1
+        if (happens := self.after.get(self.requests)) is not None:
+            happens()
+            await turns()
+        if self.requests == 1:
+            return tuple(FoundEnvelope(id=numbered(each)) for each in range(2 * TRUSTED_HITS))
+        self.clock.advance(seconds=ANSWER.total_seconds())
+        # Another half each time: with the same one, shorter windows would bring nothing.
+        ids = [numbered((self.requests + each) % (2 * TRUSTED_HITS)) for each in range(TRUSTED_HITS)]
+        return tuple(FoundEnvelope(id=each) for each in ids * 2)
+
+
+async def test_a_search_in_which_esaw_repeats_envelopes_slowly_leaves_its_memory_to_others() -> None:
+    crowd = Crowd(1)
+    runner, clock = crowd.scene.runner, crowd.scene.clock
+    esaw, got, others = RepeatingEsaw(crowd), list[datetime](), list[asyncio.Task[None]]()
+    assert runner.long_lists.take("others")
+
+    async def other() -> None:
+        async with runner.long_lists.slot("third"):
+            got.append(clock.now())
+
+    esaw.after[2] = lambda: others.append(asyncio.create_task(other()))
+    begun = clock.now()
+    with patch.object(FakeEsawUser, "find", esaw.find):
+        task = asyncio.create_task(runner.advance("org-0"))
+        while not got:
+            await turns(500)
+    assert got[0] - begun <= timedelta(seconds=LONG_LIST_SECONDS) + 2 * ANSWER
+    task.cancel()
+    await asyncio.gather(task, *others, return_exceptions=True)
+
+
+def delete(crowd: Crowd) -> None:
+    crowd.scene.kube.objects.pop((Import.PLURAL, "org-0"))
+
+
+def suspend(crowd: Crowd) -> None:
+    crowd.scene.kube.edit(Import, "org-0", {"spec": {"suspend": True}})
+
+
+def suspend_organization(crowd: Crowd) -> None:
+    crowd.scene.cache.organizations.put(an_organization("org-0", version=2, generation=2, suspend=True))
+
+
+def suspend_sender(crowd: Crowd) -> None:
+    crowd.scene.cache.senders.put(
+        a_sender("user-0", version=2, organizationRef={"name": "org-0"}, suspend=True)
+    )
+
+
+@pytest.mark.parametrize("end", [delete, suspend, suspend_organization, suspend_sender])
+async def test_a_search_that_must_end_makes_no_further_request(end: Callable[[Crowd], None]) -> None:
+    """Also if eSAW lists no new envelope."""
+    crowd = Crowd(1)
+    esaw = RepeatingEsaw(crowd)
+    esaw.after[5] = partial(end, crowd)
+    with patch.object(FakeEsawUser, "find", esaw.find):
+        await crowd.scene.runner.advance("org-0")
+    assert esaw.requests == 5
+    for _ in range(LONG_LISTS):
+        assert crowd.scene.runner.long_lists.take("others")
+
+
+class Batches:
+    """An Import with a long list that creates its events in small batches, while another one waits for the
+    memory of its list."""
+
+    def __init__(self) -> None:
+        self.crowd = Crowd(1, maxUnfinished=8)
+        self.scene, self.runner = self.crowd.scene, self.crowd.scene.runner
+        assert self.runner.long_lists.take("others")
+        self.looked_up = Counter[str]()
+        self.got_memory = False
+        get = self.scene.kube.get
+
+        async def counted(kind: type[Resource], name: str) -> Any:
+            self.looked_up[name] += kind is EnvelopeEvent
+            return await get(kind, name)
+
+        patch.object(self.scene.kube, "get", counted).start()
+
+    async def other(self) -> None:
+        """Wait for the memory, and keep it."""
+        async with self.runner.long_lists.slot("third"):
+            self.got_memory = True
+
+    async def begin(self) -> asyncio.Task[None]:
+        """Create the first batch; return the task of the other one, which waits."""
+        await self.runner.advance("org-0")
+        waiting = asyncio.create_task(self.other())
+        await turns()
+        assert not self.got_memory
+        return waiting
+
+    async def pass_time(self, **how_long: float) -> None:
+        self.scene.clock.advance(**how_long)
+        await self.scene.run_for(1, self.runner)
+
+
+async def test_a_long_list_without_room_is_kept_for_its_time_although_others_wait() -> None:
+    """Else all envelopes of the window would be looked up again for each batch."""
+    batches = Batches()
+    waiting = await batches.begin()
+    for _ in range(5):
+        await batches.pass_time(minutes=5)
+        batches.scene.finish_all()
+        await batches.runner.advance("org-0")
+    assert batches.crowd.windows_done("org-0") == 5
+    assert len(batches.scene.events()) == 20
+    assert max(batches.looked_up.values()) <= 1
+    await waiting
+
+
+async def test_a_long_list_without_room_leaves_its_memory_to_others_after_its_time() -> None:
+    batches = Batches()
+    waiting = await batches.begin()
+    await batches.pass_time(seconds=LONG_LIST_SECONDS - 200)
+    assert not batches.got_memory
+    await batches.pass_time(seconds=200)
+    async with asyncio.timeout(5):
+        await waiting
+
+
+async def test_a_long_list_of_a_suspended_import_leaves_its_memory_to_others() -> None:
+    batches = Batches()
+    waiting = await batches.begin()
+    suspend(batches.crowd)
+    await batches.pass_time(seconds=10)
+    async with asyncio.timeout(5):
+        await waiting

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -578,11 +578,13 @@ class WriterScene:
         search = Search("anna", 0, Window(NOON, NOON), "window")
         await self.writer.with_list(imported, search, [a_row()], 0, memory)
 
-    async def part_of(self, organization: str) -> None:
-        """Store the part of a window without envelopes."""
+    async def part_of(
+        self, organization: str, read_events: Callable[[RowsOfEvents], Awaitable[EventTally]] | None = None
+    ) -> None:
+        """Store the part of a window, by default one without envelopes."""
         imported = with_a_sender(an_import(organizationRef={"name": organization}))
         label = window_label(imported.uid, "anna", 0, windows_of(imported)[0].end)
-        await self.writer.with_parts(imported, ImportWindow(id=label, events=0), no_events)
+        await self.writer.with_parts(imported, ImportWindow(id=label, events=0), read_events or no_events)
 
     def replace_archive(self, name: str, **spec: Any) -> None:
         """Change the spec of an Archive."""
@@ -595,6 +597,11 @@ def with_a_sender(imported: Import) -> Import:
 
 
 async def no_events(_: RowsOfEvents) -> EventTally:
+    return EventTally()
+
+
+async def read_slowly(_: RowsOfEvents) -> EventTally:
+    await asyncio.Event().wait()
     return EventTally()
 
 
@@ -646,6 +653,21 @@ async def test_a_slow_archive_that_nobody_waits_for_has_its_report() -> None:
     scene.backends["slow"].answers.set()
     async with asyncio.timeout(5):
         await slow
+
+
+async def test_events_that_are_read_slowly_delay_the_report_of_another_archive_for_a_bounded_time() -> None:
+    scene = WriterScene(hold_seconds=0.05, acme="dms", other="other", third="fast")
+    scene.backends["fast"].answers.set()
+    slow = [asyncio.create_task(scene.part_of(each, read_slowly)) for each in ("acme", "other")]
+    await turns()
+    async with asyncio.timeout(5):
+        await scene.list_of("third")
+    for each in slow:
+        each.cancel()
+    found = await asyncio.gather(*slow, return_exceptions=True)
+    given_up = [each for each in found if isinstance(each, ArchiveUnavailable)]
+    assert {each.reason for each in given_up} == {"ArchiveUnresponsive"}
+    assert all("the events of the window" in str(each) for each in given_up)
 
 
 async def test_another_archive_has_its_turn_between_the_parts_of_a_window() -> None:

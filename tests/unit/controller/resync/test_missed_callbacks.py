@@ -1,8 +1,10 @@
 """Finished envelopes whose callback never came."""
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -28,7 +30,7 @@ from counterfoil.resources import (
 from counterfoil.resources.naming import EnvelopeId
 from tests.support.builders import ENVELOPE, NOON, a_sender, an_event, an_organization, known_to_work
 from tests.support.fakes.esaw import FakeEsawClients
-from tests.support.fakes.finding_esaw import FindingEsawClient, key_of, numbered
+from tests.support.fakes.finding_esaw import FakeEsawUser, FindingEsawClient, key_of, numbered
 from tests.support.scenes.controller_parts import ControllerParts
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
@@ -67,6 +69,7 @@ class Scene(ControllerParts):
         return (await self.sweep()).created
 
     async def sweep(self) -> SweepOutcome:
+        self.cache.organizations.put(self.organization)
         return await self.missed_callback_finder.sweep(self.organization)
 
     def noted(self) -> list[EnvelopeEvent]:
@@ -466,6 +469,41 @@ async def test_the_requests_of_one_search_are_bounded() -> None:
     assert "needs too many requests" in outcome.message
     await scene.sweep()
     assert scene.finding.spans[-1][1] < NOON - timedelta(days=8)
+
+
+def change_organization(scene: Scene) -> None:
+    scene.cache.organizations.put(an_organization(version=2, generation=2))
+
+
+def delete_organization(scene: Scene) -> None:
+    scene.cache.organizations.remove("acme")
+
+
+def suspend_sender(scene: Scene) -> None:
+    scene.cache.senders.put(a_sender("anna", version=2, suspend=True))
+
+
+def refuse_key(scene: Scene) -> None:
+    scene.cache.senders.put(a_sender("anna", version=2, authorized="False"))
+
+
+@pytest.mark.parametrize("change", [change_organization, delete_organization, suspend_sender, refuse_key])
+async def test_a_sweep_asks_no_more_with_what_was_changed(change: Callable[[Scene], None]) -> None:
+    """eSAW may let one search last for days, and no other sweep of the Organization runs then."""
+    scene = Scene(sweep=None)
+    find = FakeEsawUser.find
+
+    async def changing(user: FakeEsawUser, **asked: Any) -> Any:
+        found = await find(user, **asked)
+        if len(scene.finding.spans) == 3:
+            change(scene)
+        return found
+
+    with patch.object(FakeEsawUser, "find", changing):
+        outcome = await scene.sweep()
+    assert len(scene.finding.spans) == 3
+    assert not outcome.is_complete
+    assert "was changed meanwhile" in outcome.message
 
 
 async def test_an_answer_with_fewer_hits_than_an_earlier_one_is_complete() -> None:

@@ -1,10 +1,12 @@
 """Slots that owners share: an owner with many requests delays no other owner for long."""
 
 import asyncio
+from random import Random
 
 import pytest
 
 from counterfoil.untrusted.fair_slots import FairSlots
+from tests.support.scenes.handlers import turns
 
 
 async def order_of_turns(count: int, *owners: str) -> list[str]:
@@ -61,6 +63,50 @@ async def test_a_request_that_is_cancelled_leaves_its_slot_to_the_next(granted: 
             pass
         async with slots.slot("acme"):
             pass
+
+
+async def test_a_slot_that_becomes_free_before_the_wait_begins_is_taken() -> None:
+    slots = FairSlots(1)
+    assert slots.take("acme")
+    assert not slots.take("beta")
+    slots.release("acme")
+    async with asyncio.timeout(5):
+        await slots.wait("beta")
+    assert not slots.take("acme")
+    slots.release("beta")
+    assert slots.take("acme")
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_nobody_waits_while_a_slot_is_free(seed: int) -> None:
+    """In each order of requests, returned slots and cancelled requests, also of those who do not wait."""
+    random, slots, held, waiting = Random(seed), FairSlots(2), list[str](), list[asyncio.Task[None]]()
+
+    async def wait(owner: str) -> None:
+        await slots.wait(owner)
+        held.append(owner)
+
+    for _ in range(200):
+        owner = random.choice("abc")
+        match random.choice(("take", "wait", "release", "cancel")):
+            case "take":
+                held += [owner] if slots.take(owner) else []
+            case "wait":
+                waiting.append(asyncio.create_task(wait(owner)))
+            case "release" if held:
+                slots.release(held.pop(random.randrange(len(held))))
+            case "cancel" if waiting:
+                random.choice(waiting).cancel()
+        if random.random() < 0.5:
+            await turns()
+            assert len(held) == 2 or not slots.has_waiting
+    while slots.has_waiting or held:
+        await turns()
+        slots.release(held.pop())
+        await turns()
+    assert slots.take("a")
+    assert slots.take("a")
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def _hold(slots: FairSlots) -> None:
