@@ -85,7 +85,7 @@ class EnvelopeListing:
         """
         Yield the envelopes of these statuses in the window that were not yielded before.
 
-        Raises ``EsawError``, ``TooManyRequests``, ``TooManyListed``.
+        Raises ``EsawError``, ``TooManyRequests``, ``TooManyListed``, and what the check of the search raises.
         """
         for status in statuses:
             async for found in self.search.between(status, *window):

@@ -10,7 +10,7 @@ One answer is in memory at a time; the number of requests is bounded. This modul
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -92,6 +92,9 @@ class EnvelopeSearch:
 
     user: EsawUserClient
     max_requests: int
+    check: Callable[[], Awaitable[None]]
+    """Called before each request: eSAW chooses how long an answer takes, and whether it lists anything new.
+    What it raises ends the search."""
     memory: ListMemory = field(default_factory=ListMemory)
     _requests: int = 0
 
@@ -116,7 +119,7 @@ class EnvelopeSearch:
         """
         Yield the ids of the envelopes of this status that were sent in this window, some more than once.
 
-        Raises ``EsawError``, and ``TooManyRequests``.
+        Raises ``EsawError``, ``TooManyRequests``, and what ``check`` raises.
         """
         ids, is_complete = await self._ask(status, start, end)
         self.memory.answers[status].add((start, end), _content(ids))
@@ -147,6 +150,7 @@ class EnvelopeSearch:
         self._requests += 1
         if self._requests > self.max_requests:
             raise TooManyRequests
+        await self.check()
         is_smallest = end - start <= MIN_WINDOW
         try:
             ids = [hit.id for hit in await self.user.find(status=status, start=start - OVERLAP, end=end)]

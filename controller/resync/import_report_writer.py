@@ -72,8 +72,8 @@ REPORT_SLOTS = 2
 would delay the reports of all others."""
 
 REPORT_HOLD_SECONDS = 300.0
-"""Maximum time of a list, or of a part with its list, while others wait. It is long, since
-the next attempt begins again: a list of 60 MiB needs 600 KiB/s, as it is looked for, written and read."""
+"""Maximum time of a list, or of a part with its list and events, while others wait. It is long, since the
+next attempt begins again: a list of 60 MiB needs 600 KiB/s, as it is looked for, written and read."""
 
 
 def new_row(
@@ -163,10 +163,12 @@ class ImportReportWriter:
         window, and the first envelope of the next part (None: it was the last one)."""
         imported, window, search = progress.imported, progress.window, progress.search
         async with self._turn_of(imported, None) as (organization, backend):
-            events = RowsOfEvents(first, self.part_size)
-            tally = await read_events(events)
-            events.complete()
-            async with self._ending(_slow_file(backend.location(_folder(imported))), self._slots):
+            folder = backend.location(_folder(imported))
+            slow = f"the events of the window were read too slowly, or {_slow_file(folder)}"
+            async with self._ending(slow, self._slots):
+                events = RowsOfEvents(first, self.part_size)
+                tally = await read_events(events)
+                events.complete()
                 listed, lines = await self._list_of(imported, window, backend)
                 if listed is not None:
                     # Earlier parts lack envelopes if the archive did not return it then.
@@ -195,7 +197,7 @@ class ImportReportWriter:
                 )
                 part = await _beside(len(rows), partial(make_part, header, rows))
                 location = await write_part(backend, _folder(imported), part, self.signer)
-            progress.add(part, location, len(rows), backend.location(_folder(imported)))
+            progress.add(part, location, len(rows), folder)
         return tally, following
 
     async def _list_of(

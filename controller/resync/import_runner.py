@@ -246,22 +246,26 @@ class ImportRunner:
 
     def _forget_others(self, unfinished: Iterable[Import]) -> None:
         """Drop the state of Imports that are complete or deleted."""
-        uids, names = {each.uid for each in unfinished}, {each.name for each in unfinished}
+        by_uid, names = {each.uid: each for each in unfinished}, {each.name for each in unfinished}
         for memory in (self._problems, self._memories):
-            for key in [each for each in memory if each[0] not in uids]:
+            for key in [each for each in memory if each[0] not in by_uid]:
                 del memory[key]
         for kept in (self._left, self._searched):
             for key, window in list(kept.items()):
+                imported = by_uid.get(key[0])
+                # Without its time, all that it counted would be looked up again for each batch of events.
+                has_time = kept is self._left and imported is not None and window.may_continue(imported)
+                is_over = window.has_had_its_turn if has_time else window.is_in_the_way
                 # Such a window is searched again.
-                if key[0] not in uids or window.is_in_the_way:
+                if imported is None or is_over:
                     del kept[key]
                     window.release()
-        for uid in self._report_delays.keys() - uids:
+        for uid in self._report_delays.keys() - by_uid.keys():
             del self._report_delays[uid]
         for gone in self._counted - names:
             self.metrics.import_events.remove_by_labels({"import": gone})
         self._counted &= names
-        self._full &= uids
+        self._full &= by_uid.keys()
 
     async def _work(self, name: str) -> None:
         try:
@@ -669,6 +673,21 @@ class _WindowSearch:
         """Whether others wait for its memory."""
         return self.memory is not None and self.memory.has_waiting
 
+    @property
+    def has_had_its_turn(self) -> bool:
+        """Whether others wait for its memory, and it has had it for ``LONG_LIST_SECONDS``."""
+        if self._long_since is None or not self.is_in_the_way:
+            return False
+        return self.runner.clock.monotonic() - self._long_since >= LONG_LIST_SECONDS
+
+    def may_continue(self, imported: Import) -> bool:
+        """Whether the newest state of the Import, and of the other objects in memory, allows it."""
+        runner, sender = self.runner, self.runner.cache.senders.get(self.sender.name)
+        if sender is None or not is_usable(sender) or runner.held(imported) is not None:
+            return False
+        # What is created after a change would follow settings, or come from an eSAW, that do not count.
+        return runner.versions(imported, sender.name) == self._versions
+
     def release(self) -> None:
         """Return the memory for a long list. The window is stored, or is searched again."""
         if self._long_since is not None:
@@ -720,7 +739,7 @@ class _WindowSearch:
             esaw_clients=runner.esaw_clients,
         ) as user:
             memory = runner.memory_of(imported, self.sender.name)
-            search = EnvelopeSearch(user, runner.bounds.requests, memory)
+            search = EnvelopeSearch(user, runner.bounds.requests, self._check, memory)
             listing = EnvelopeListing(search, runner.bounds.hits)
             async for listed in listing.listed(statuses, self.search.window):
                 if listed.id is None:
@@ -736,10 +755,10 @@ class _WindowSearch:
                 await self._take(starts, envelope, status, count)
                 self.counted.add(envelope)
             elif envelope not in self.counted:
+                await self._check()
                 count.add_event(is_created=origin is Origin.IMPORT)
                 count.add(status)
                 self._add_row(envelope, status, ReportOutcome.STARTED)
-                await self._bound_memory()
 
     async def _bound_memory(self) -> None:
         """Wait for the memory for a long list; leave it to others after its time. Raises ``_Interrupted``,
@@ -754,8 +773,7 @@ class _WindowSearch:
                 self._long_since = runner.clock.monotonic()
                 await runner.say(self.imported, RUNNING)
             self._long_since = runner.clock.monotonic()
-        has_ended = runner.clock.monotonic() - self._long_since >= LONG_LIST_SECONDS
-        if has_ended and runner.long_lists.has_waiting:
+        if self.has_had_its_turn:
             raise _Interrupted
 
     def _add_row(
@@ -870,11 +888,7 @@ class _WindowSearch:
             if newest is None or newest.uid != self.imported.uid:
                 raise _Interrupted
             self.imported, self._read = newest, now
-        sender = runner.cache.senders.get(self.sender.name)
-        if sender is None or not is_usable(sender) or runner.held(self.imported) is not None:
-            raise _Interrupted
-        if runner.versions(self.imported, self.sender.name) != self._versions:
-            # What is created now would follow settings, or come from an eSAW, that do not count any more.
+        if not self.may_continue(self.imported):
             raise _Interrupted
 
     async def _count_room(self) -> None:

@@ -10,8 +10,8 @@ again (``counterfoil.resources.reopening`` ``ENDS``).
 
 eSAW chooses what it lists, so a sweep is bounded: in its events by the ceilings of the Organization, of which
 half is left to callbacks, and in hits and requests. The outcome of a sweep that was cut reports it. The next
-one begins soon, where this one ended. The outcome also reports answers in which eSAW may have left envelopes
-out.
+one begins soon, where this one ended. A search also ends if the Organization or the Sender is changed: eSAW
+may let it last for days. The outcome also reports answers in which eSAW may have left envelopes out.
 
 It runs at its interval, and when a person requests it by the label ``counterfoil.dev/request``.
 """
@@ -20,10 +20,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
-from controller.cache import Cache
+from controller.cache import Cache, is_usable
 from controller.resync.envelope_listing import EnvelopeListing, TooManyListed, Window, user_of, windows_back
 from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
 from controller.resync.event_starter import (
@@ -146,6 +147,10 @@ class _SenderCut(Exception):
     """The search for one Sender must stop; the message says why."""
 
 
+class _OrganizationChanged(Exception):
+    """The Organization is not the one any more with which the sweep began."""
+
+
 @dataclass
 class _Sweep:
     """One sweep of one Organization."""
@@ -209,6 +214,9 @@ class MissedCallbackFinder:
             except CeilingReached as reached:
                 sweep.cuts.append(str(reached))
                 break
+            except _OrganizationChanged:
+                sweep.cuts.append(f"Organization/{organization.name} was changed meanwhile")
+                break
             except StartForbidden as forbidden:
                 sweep.refused.append(f"{sender.name} ({str(forbidden)[:MAX_WHY].rstrip('.')})")
         names = {each.name for each in self.cache.senders_of(organization.name)}
@@ -241,12 +249,22 @@ class MissedCallbackFinder:
 
     async def _search(self, sweep: _Sweep, sender: Sender, user: EsawUserClient) -> None:
         """Examine all envelopes in the look-back, newest first, from where an earlier sweep was cut."""
-        search = EnvelopeSearch(user, self.bounds.requests)
+        search = EnvelopeSearch(user, self.bounds.requests, partial(self._check, sweep, sender))
         try:
             await self._search_windows(sweep, sender, EnvelopeListing(search, self.bounds.hits))
         finally:
             if search.doubt:
                 sweep.doubts.append(f"Sender/{sender.name} {search.doubt}")
+
+    async def _check(self, sweep: _Sweep, sender: Sender) -> None:
+        """Look whether the objects are those with which the search began: eSAW may let it last for days.
+        Raises ``_OrganizationChanged``, ``_SenderCut``."""
+        organization = self.cache.organizations.get(sweep.organization.name)
+        if organization is None or _is_changed(sweep.organization, organization):
+            raise _OrganizationChanged
+        newest = self.cache.senders.get(sender.name)
+        if newest is None or _is_changed(sender, newest) or not is_usable(newest):
+            raise _SenderCut("was changed meanwhile")
 
     async def _search_windows(self, sweep: _Sweep, sender: Sender, listing: EnvelopeListing) -> None:
         key, now = (sweep.organization.name, sender.uid), self.clock.now()
@@ -284,6 +302,11 @@ class MissedCallbackFinder:
                 sweep.without_event += 1
             else:
                 sweep.listed_again += 1
+
+
+def _is_changed(before: Organization | Sender, now: Organization | Sender) -> bool:
+    # An object of a request may be newer than the one in memory.
+    return before.uid != now.uid or now.metadata.generation > before.metadata.generation
 
 
 def _some_senders(names: Sequence[str]) -> str:

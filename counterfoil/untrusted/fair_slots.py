@@ -37,8 +37,7 @@ class FairSlots:
     @asynccontextmanager
     async def slot(self, owner: str) -> AsyncIterator[None]:
         """Wait for a slot, and hold it within the context."""
-        if not self.take(owner):
-            await self.wait(owner)
+        await self.wait(owner)
         try:
             yield
         finally:
@@ -76,7 +75,9 @@ class FairSlots:
         return True
 
     async def wait(self, owner: str) -> None:
-        """Wait for a slot. The caller releases it."""
+        """Wait for a slot, unless one that nobody waits for is free by now. The caller releases it."""
+        if self.take(owner):
+            return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(turn)
         try:

@@ -273,10 +273,14 @@ class ManyEnvelopes:
         return self.envelopes
 
 
+async def unchecked() -> None:
+    """Let the search continue."""
+
+
 async def test_no_list_of_a_sweep_holds_the_loop() -> None:
     """It has as many envelopes as an answer may have, with ids that are no GUIDs."""
     many = ManyEnvelopes(tuple(FoundEnvelope(id=f"x{number}") for number in range(199_000)))
-    search = EnvelopeSearch(cast("EsawUserClient", many), 1)
+    search = EnvelopeSearch(cast("EsawUserClient", many), 1, unchecked)
     now, unusable = datetime.now(UTC), 0
     with no_block(), suppress(TooManyRequests):
         async for each in search.between(EnvelopeStatus.COMPLETED, now - timedelta(days=1), now):
