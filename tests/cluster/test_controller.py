@@ -520,6 +520,22 @@ async def test_what_is_suspended_is_held_and_continues_when_it_is_resumed(
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
+async def test_an_ended_event_that_was_suspended_and_resumed_can_be_waited_for(
+    scene: ControllerScene,
+) -> None:
+    name = await scene.noted()
+    await scene.reaches(name, Phase.SUCCEEDED)
+    for value, generation in (("true", 2), ("false", 3)):
+        await scene.local_environment.kubectl(
+            "patch", "ee", name, "--type=merge", "-p", f'{{"spec": {{"suspend": {value}}}}}'
+        )
+        for condition in ("Archived", "Ready"):
+            await scene.local_environment.kubectl(
+                "wait", f"ee/{name}", f"--for=condition={condition}", "--timeout=30s"
+            )
+        assert (await scene.event(name)).status.observed_generation == generation
+
+
 async def test_a_new_delivery_of_a_skipped_event_reopens_it(scene: ControllerScene) -> None:
     envelope = scene.envelope(status=EnvelopeStatus.EXPIRED)
     name = await scene.note(envelope)

@@ -447,6 +447,15 @@ def test_the_first_start_and_the_newest_generation_are_reported() -> None:
     assert (validated.observed_generation, validated.last_transition_time) == (2, newer.now)
 
 
+def test_each_condition_of_a_resumed_event_describes_its_newest_spec() -> None:
+    # `kubectl wait` ignores a condition of an older generation.
+    held = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, Hold("Suspended", "Held."), at())
+    resumed = dataclasses.replace(at(1), generation=3)
+    status = next_status(held, Phase.CLEANING, Done("Deleted", "Deleted."), resumed)
+    assert status.phase is Phase.SUCCEEDED
+    assert {each.observed_generation for each in status.conditions} == {3}
+
+
 def test_a_failure_is_the_last_error_with_its_time() -> None:
     status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Fail("NotPermitted", "No."), at(3))
     assert status.last_error == LastError(reason="NotPermitted", message="No.", time=at(3).now)

@@ -651,3 +651,19 @@ async def test_a_sender_that_is_suspended_within_a_window_gets_no_further_event(
     await scene.advance()
     assert len(scene.events()) == 1
     assert scene.status_now.senders[0].reason == "SenderSuspended"
+
+
+async def test_a_complete_import_that_is_suspended_and_resumed_describes_its_newest_spec() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    before = await scene.complete()
+    for suspend in (True, False):
+        scene.kube.edit(Import, NAME, {"spec": {"suspend": suspend}})
+    await scene.run_for(2)
+    after = scene.status_now
+    # `kubectl wait --for=condition=Complete` ignores conditions of an older generation.
+    assert {after.observed_generation, *(each.observed_generation for each in after.conditions)} == {3}
+    assert (after.completion_time, after.found) == (before.completion_time, before.found)
+    writes = scene.kube.count("patch_status")
+    await scene.run_for(2)
+    assert scene.kube.count("patch_status") == writes

@@ -147,6 +147,7 @@ def test_the_fields_by_which_events_can_be_selected() -> None:
         ".status.notice.state",
         ".spec.origin",
         ".status.envelope.status",
+        ".spec.suspend",
     ]
 
 
