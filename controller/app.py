@@ -46,6 +46,7 @@ from controller.requests.event_requests import EventRequests
 from controller.requests.object_requests import ObjectRequests
 from controller.requests.request_table import RequestTable
 from controller.requests.user_requests import UserRequests
+from controller.resync.ended_events import EndedEventObserver
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.event_starter import EventStarter
 from controller.resync.garbage_collector import GarbageCollector
@@ -305,10 +306,13 @@ def build(
         read=partial(read_event, kube),
     )
     late_sender_finder = LateSenderFinder(kube, reopener, cache)
+    ended_event_observer = EndedEventObserver(kube, reopener, clock, labels)
     reopeners = (
         failed_event_retrier.retry_if_fixed,
         late_sender_finder.reopen_if_recorded,
         late_file_finder.observe,
+        # Last: an event that starts again has a new status.
+        ended_event_observer.observe,
     )
     garbage_collector = GarbageCollector(
         kube, cache, clock, WallClock(), statistics, reopeners, notifier.pass_finished
@@ -346,6 +350,7 @@ def build(
         user_requests.run,
         failed_event_retrier.run,
         late_file_finder.run,
+        ended_event_observer.run,
         notifier.run,
         notice_delivery.run,
         deletion_detector.run,

@@ -50,7 +50,12 @@ from counterfoil.resources import (
     kept_without_success,
     with_condition,
 )
-from counterfoil.resources.conditions import ConditionStatus, transition_time, with_summary
+from counterfoil.resources.conditions import (
+    ConditionStatus,
+    transition_time,
+    with_generation,
+    with_summary,
+)
 from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, EVIDENCE_CONDITION
 from counterfoil.resources.reopening import with_short_list
 
@@ -294,7 +299,10 @@ class _Draft:
         """Set the phase and its reason, and replace fields."""
         started, generation = self.status.start_time or self.inputs.now, self.inputs.generation
         self.change(phase=phase, reason=reason, message=message, **fields)
-        self.change(start_time=started, observed_generation=generation)
+        # The spec of an event changes in spec.suspend only, so each earlier condition stays true. kubectl
+        # wait ignores one of an older generation.
+        conditions = with_generation(self.status.conditions, generation)
+        self.change(start_time=started, observed_generation=generation, conditions=conditions)
 
     def set_condition(self, type_: str, truth: ConditionStatus, statement: Outcome | SideCondition) -> None:
         """Set a condition to the reason and message of an outcome."""

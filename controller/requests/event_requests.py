@@ -21,6 +21,7 @@ from counterfoil.resources import (
     is_condition_true,
     with_condition,
 )
+from counterfoil.resources.conditions import with_generation
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.reopening import (
     GIVEN_UP,
@@ -123,7 +124,8 @@ class EventRequests:
             phase=Phase.SKIPPED,
             reason=SKIPPED_BY_REQUEST,
             message=message,
-            conditions=conditions,
+            observed_generation=generation,
+            conditions=with_generation(conditions, generation),
             next_attempt_time=None,
             # The earliest time that it can be: a later callback may re-open the event.
             completion_time=now - self.clock.lead(),

@@ -10,9 +10,9 @@ removed does not come back.
 An object that can't be read or changed costs itself: it is counted, and the pass continues with the next one.
 
 A pass also re-opens events whose cause was fixed since they failed (docs/decisions/0021), before their time
-to live counts, and enqueues the late lists of kept envelopes (docs/decisions/0046): no other component reads
-events that ended long ago. For the same reason it finds the events whose envelope eSAW's own retention
-deletes soon.
+to live counts, enqueues the late lists of kept envelopes (docs/decisions/0046), and observes changed specs:
+no other component reads events that ended long ago. For the same reason it finds the events whose envelope
+eSAW's own retention deletes soon.
 
 Events of a deleted Organization have the default time to live, even while a notice or a late list is
 outstanding, and no person hears of them any more: the log of each pass has the number of those that are
@@ -103,7 +103,8 @@ class GarbageCollector:
     """Removes nothing that has not ended by this clock, too."""
     statistics: EventStatistics
     reopeners: tuple[Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]], ...]
-    """Each re-opens an event, or plans to, if it has a reason to, and returns its newest state."""
+    """Each re-opens an event, or plans to, or observes its spec, if it has a reason to. It returns the newest
+    state."""
     pass_finished: Callable[[datetime, Mapping[str, FailureSummary]], None]
     """Receives after each pass when it began and the failures by Organization."""
     _failed: set[str] = field(default_factory=set)

@@ -35,7 +35,7 @@ from counterfoil.resources import (
     is_condition_true,
     with_condition,
 )
-from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.conditions import ConditionStatus, with_generation
 from counterfoil.resources.imports import (
     MAX_GROUPS,
     MAX_OPEN_WINDOWS,
@@ -485,6 +485,13 @@ def concluded(
         observed_generation=generation,
         completion_time=now.replace(microsecond=0) if is_complete else None,
     )
+
+
+def after_completion(imported: Import) -> ImportStatus:
+    """Return the status of a complete Import after a change of its spec, which changes no result."""
+    status, generation = imported.status, imported.metadata.generation
+    conditions = with_generation(status.conditions, generation)
+    return replace(status, observed_generation=generation, conditions=conditions)
 
 
 RUNNING = ImportHold("ImportRunning", "The Import continues automatically.")

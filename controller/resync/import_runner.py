@@ -41,6 +41,7 @@ from controller.resync.import_progress import (
     ImportHold,
     Search,
     WindowCount,
+    after_completion,
     after_events,
     after_search,
     concluded,
@@ -236,6 +237,14 @@ class ImportRunner:
                 # What can't be read is not gone.
                 found[before.name] = before
         self.cache.imports = found
+        for imported in found.values():
+            if imported.status.completion_time is None:
+                continue
+            try:
+                # kubectl wait ignores conditions of an older generation.
+                await self._store(imported, after_completion(imported))
+            except ApiError as problem:
+                _log.warning("the generation of Import/%s is not stored yet: %s", imported.name, problem)
         return [each for each in found.values() if each.status.completion_time is None]
 
     def _log_once(self, problem: str) -> None:

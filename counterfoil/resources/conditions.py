@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
+from msgspec.structs import replace
+
 from counterfoil.clock import believed_time, not_before_creation
 from counterfoil.resources.base import FieldSchema, ResourcePart, schema
 
@@ -109,6 +111,14 @@ def with_condition(
     if before is None:
         return (*conditions, changed)
     return tuple(changed if each.type == type_ else each for each in conditions)
+
+
+def with_generation(conditions: tuple[Condition, ...], generation: int) -> tuple[Condition, ...]:
+    """Return the conditions as those of this generation: a change of the spec left each of them true."""
+    return tuple(
+        each if each.observed_generation == generation else replace(each, observed_generation=generation)
+        for each in conditions
+    )
 
 
 def with_summary(

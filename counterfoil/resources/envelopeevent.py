@@ -757,6 +757,7 @@ class EnvelopeEvent(Resource, frozen=True):
         ".status.notice.state",
         ".spec.origin",
         ".status.envelope.status",
+        ".spec.suspend",
     )
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Organization", ".spec.organizationRef.name", "Organization of the envelope."),
