@@ -345,9 +345,44 @@ def test_no_list_of_an_archived_event_counts(phase: Phase) -> None:
     assert store.file_lists.kept_bytes("acme") == 0
 
 
-def test_a_short_list_stays_in_memory() -> None:
+@pytest.mark.parametrize(
+    ("phase", "reason", "is_archived", "in_memory"),
+    [
+        (Phase.ARCHIVING, "ArchiveUnreachable", True, 16),
+        (Phase.VALIDATING, "EnvelopeUnfinished", False, 16),
+        (Phase.PENDING, "RetryRequested", True, 1),
+        (Phase.AWAITING_CONSENT, "TokenRejected", True, 1),
+        (Phase.CLEANING, "CleanupDelayed", True, 1),
+    ],
+)
+def test_an_archived_event_that_waits_has_no_short_list_in_memory_either(
+    phase: Phase, reason: str, in_memory: int, *, is_archived: bool
+) -> None:
+    """No ceiling counts such events: by ``spec.cleanup.after``, any number may wait. A short list needs no
+    room."""
     store = EventStore()
-    store.put(event := moved(numbered(1), Phase.CLEANING, documents=some_files(16)))
+    builder = an_event(str(UUID(int=1))).with_condition("Archived", "True" if is_archived else "False")
+    documents = archived(some_files(16))
+    store.put(event := moved(builder.build(), phase, reason, documents=documents))
+    kept = store.get(event.name)
+    assert kept is not None
+    assert kept.status.documents == documents[:in_memory]
+    assert kept.status.is_archiving_begun
+    assert store.is_complete(event.name) is (in_memory == 16)
+    store.put(with_files(numbered(2), 2000))
+    if in_memory == 1:
+        before = store.file_lists.kept_bytes("acme")
+        assert store.file_lists.take_for_run(event)
+        assert store.file_lists.kept_bytes("acme") == before
+        store.put(moved(event, phase, reason, deliveries=2))
+        assert store.file_lists.kept_bytes("acme") == before
+        store.file_lists.run_ended(event)
+        assert store.file_lists.kept_bytes("acme") == before
+
+
+def test_an_archived_event_with_one_file_is_kept_as_it_is() -> None:
+    store = EventStore()
+    store.put(event := moved(numbered(1), Phase.CLEANING, documents=archived(some_files(1))))
     assert store.get(event.name) == event
     assert store.is_complete(event.name)
 

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from controller.scheduling.event_queue import concurrency_limits
 from controller.scheduling.retry_policy import LOST_OUTCOME
+from controller.sharding import LeaseLost
 from controller.worker import REQUEUE_SECONDS
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.status import Superseded
@@ -31,6 +32,9 @@ from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import HandlersScene, moved, turns
 
 LATER = NOON + timedelta(hours=1)
+
+NAMES = [f"{'x' * 200}-{each}" for each in range(100)]
+"""Names of files in a list that the cache does not keep."""
 
 
 def number(count: int) -> EventBuilder:
@@ -426,6 +430,65 @@ async def test_a_resumed_event_that_fails_again_waits_for_its_next_time() -> Non
         scene.observe(ready(an_archive(version=2, generation=2)))
         await turns(500)
     assert len(scene.reconciled) == 1
+
+
+def refuse_once(scene: HandlersScene, problem: Exception) -> None:
+    """Let one run end without a stored state."""
+
+    def refuses(event: EnvelopeEvent) -> EnvelopeEvent:
+        scene.answers(finishes)
+        raise problem
+
+    scene.answers(refuses)
+
+
+AWAY = Unavailable(0, "NoAnswer", "away")
+
+
+@pytest.mark.parametrize(
+    ("is_complete", "lost"),
+    [
+        pytest.param(True, AWAY, id="not stored"),
+        pytest.param(True, RuntimeError("unknown"), id="broke off"),
+        pytest.param(True, LeaseLost("a short break"), id="Lease lost"),
+        pytest.param(True, "superseded", id="superseded"),
+        pytest.param(False, "not read", id="files not read"),
+        pytest.param(False, "read newer", id="files of a newer state"),
+    ],
+)
+async def test_what_was_resumed_stays_so_until_a_run_stores_something(
+    lost: Exception | str, *, is_complete: bool
+) -> None:
+    scene = a_scene()
+    builder = number(1).in_phase(Phase.COLLECTING, "TagMissing")
+    if not is_complete:
+        builder = number(1).archived(*NAMES).status(conditions=()).in_phase(Phase.VALIDATING, "TagMissing")
+    event = builder.status(attempts=5, next_attempt_time=LATER).build()
+    scene.kube.put(event)
+    scene.answers(finishes)
+    if lost == "not read":
+        scene.kube.go_away("get", 1)
+    elif isinstance(lost, Exception):
+        refuse_once(scene, lost)
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+        assert scene.cache.events.is_complete(event.name) is is_complete
+        if lost in ("superseded", "read newer"):
+            # Another process changed it, and the watch reports that a moment later.
+            scene.kube.edit(EnvelopeEvent, event.name, {"spec": {"suspend": True}})
+            scene.kube.edit(
+                EnvelopeEvent, event.name, {"spec": {"suspend": False}, "status": {"attempts": 6}}
+            )
+        if lost == "superseded":
+            refuse_once(scene, Superseded("changed", scene.kube.stored(event.name)))
+        scene.observe(ready(an_archive(version=2, generation=2)))
+        await turns()
+        assert scene.cache.events.get(event.name) is not None
+        scene.clock.advance(seconds=LOST_OUTCOME.pause(0))
+        scene.workqueue.wake()
+        await turns()
+    assert scene.cache.events.get(event.name) is None
 
 
 @pytest.mark.parametrize("level", ["event", "organization", "sender", "archive"])

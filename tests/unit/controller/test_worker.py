@@ -12,6 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from controller.file_list_ceiling import CEILING_PAUSE, MAX_LISTS_BYTES
+from controller.scheduling.event_queue import EventQueue, concurrency_limits
+from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards
 from controller.worker import Worker, read_event
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
@@ -235,6 +237,43 @@ async def test_a_long_list_takes_room_during_its_run_only(tmp_path: Path) -> Non
     assert in_run == [stored_size(scene.event.status.documents)]
     assert lists.kept_bytes("acme") == 0
     assert scene.queued == [scene.event.name]
+
+
+@pytest.mark.parametrize(("after", "reads"), [(None, 0), ("1h", 1)])
+async def test_only_an_event_that_waits_for_its_delete_is_read_again(
+    tmp_path: Path, after: str | None, reads: int
+) -> None:
+    """One that is archived and deleted in one run costs no read."""
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", **({"after": after} if after else {})})
+    scene.cache.update(scene.newest())
+    read, ended = list[str](), list[EnvelopeEvent]()
+
+    async def read_counted(name: str) -> EnvelopeEvent:
+        read.append(name)
+        return await read_event(scene.kube, name)
+
+    worker = Worker(
+        scene.cache,
+        EventQueue(
+            scene.cache, WorkQueue(scene.clock, lambda: concurrency_limits(scene.cache, 1)), scene.clock
+        ),
+        scene.reconciler,
+        cast("Any", SimpleNamespace(probe_soon=lambda name: None, check_esaw_soon=lambda name: None)),
+        scene.clock,
+        on_failed=(),
+        on_ended=ended.append,
+        read=read_counted,
+    )
+    await worker.reconcile(scene.event.name)
+    assert scene.cache.events.is_complete(scene.event.name) is (after is None)
+    if after is not None:
+        scene.clock.advance(hours=2)
+        await worker.reconcile(scene.event.name)
+    assert [(each.status.phase, each.status.reason) for each in ended] == [
+        (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    ]
+    assert len(ended[0].status.documents) > 1
+    assert len(read) == reads
 
 
 async def test_an_archived_event_reads_its_list_for_the_delete_without_room(tmp_path: Path) -> None:
