@@ -66,16 +66,11 @@ class Worker:
         before = self.cache.events.get(name)
         if before is None:
             return
-        self.event_queue.run_began(name)
         pause_while_waiting(lambda: self.event_queue.paused(name))
-        began, after = self.clock.monotonic(), None
+        began = self.clock.monotonic()
         with _logged_and_traced(before):
             try:
-                if self._has_room(before):
-                    event = await self._complete(before)
-                    after = await self.reconciler.reconcile(event)
-                else:
-                    event, after = before, await self.reconciler.wait_for_room(before)
+                event, after = await self._run(before)
             except Superseded as superseded:
                 _log.info("the run was superseded: %s", superseded)
                 self._superseded(before, superseded.newest)
@@ -92,9 +87,6 @@ class Worker:
                 _log.exception("the work on an event broke off")
                 self._requeue_after_failure(name)
                 return
-            finally:
-                self.cache.events.file_lists.run_ended(before)
-                self.event_queue.run_ended(after or before)
         self._check_what_failed(after)
         self._announce_end(after, began)
         self.cache.update(after)
@@ -104,6 +96,28 @@ class Worker:
             self._requeue_after_failure(name)
         else:
             self._lost_outcomes.pop(name, None)
+
+    async def _run(self, known: EnvelopeEvent) -> tuple[EnvelopeEvent, EnvelopeEvent]:
+        """
+        Run an event, or store that it waits for room; return the state before the run, and the one after it.
+
+        Raises as ``Reconciler.reconcile``, when the run stored nothing or not all.
+        """
+        after = None
+        self.event_queue.run_began(known.name)
+        try:
+            if not self._has_room(known):
+                after = await self.reconciler.wait_for_room(known)
+                return known, after
+            event = await self._complete(known)
+            after = await self.reconciler.reconcile(event)
+            return event, after
+        finally:
+            self.cache.events.file_lists.run_ended(known)
+            if after is None:
+                self.event_queue.run_stored_nothing(known)
+            else:
+                self.event_queue.run_ended(after)
 
     def _announce_end(self, event: EnvelopeEvent, began: float) -> None:
         if event.status.phase is Phase.FAILED:

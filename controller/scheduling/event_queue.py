@@ -33,7 +33,9 @@ class EventQueue:
     workqueue: WorkQueue
     clock: Clock
     _due_now: set[str] = field(default_factory=set)
-    """Events that are due at once, independent of their next attempt time, until their next run."""
+    """Events that are due at once, independent of their next attempt time, until a run stores something."""
+    _due_before_run: set[str] = field(default_factory=set)
+    """Running events that were due at once."""
     _changes_in_run: dict[str, list[IsFixed]] = field(default_factory=dict)
     """The changes of objects since the run of an event began, by the name of the running event."""
     _called: dict[str, datetime] = field(default_factory=dict)
@@ -77,8 +79,10 @@ class EventQueue:
                 self._due_now.add(event.name)
 
     def run_began(self, name: str) -> None:
-        """Let the event's next attempt time count again."""
-        self._due_now.discard(name)
+        """Let the event's next attempt time count again, unless the run stores nothing."""
+        if name in self._due_now:
+            self._due_now.discard(name)
+            self._due_before_run.add(name)
         self._changes_in_run[name] = []
         self._called.pop(name, None)
         event = self.cache.events.get(name)
@@ -90,8 +94,16 @@ class EventQueue:
 
     def run_ended(self, event: EnvelopeEvent) -> None:
         """Let the event be due at once if it waits in this state for what was changed during its run."""
+        self._due_before_run.discard(event.name)
         changes = self._changes_in_run.pop(event.name)
         if event.name in self.cache.events and any(is_fixed(event) for is_fixed in changes):
+            self._due_now.add(event.name)
+
+    def run_stored_nothing(self, event: EnvelopeEvent) -> None:
+        """Let an event whose run did not begin, or broke off, be due as before."""
+        is_due_now = event.name in self._due_before_run
+        self.run_ended(event)
+        if is_due_now and event.name in self.cache.events:
             self._due_now.add(event.name)
 
     def paused(self, name: str) -> AbstractAsyncContextManager[None]:
