@@ -93,8 +93,8 @@ class EventStore(Store[EnvelopeEvent]):
     """
     The unfinished events, also by Organization: what is done for each one reads its own events only.
 
-    An event that neither lists nor archives its files is kept with the first file of a long list only: a run
-    must read it first.
+    An event that neither lists nor archives its files is kept with the first file only if its list is long or
+    the event is archived: a run must read it first.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,6 @@ class EventStore(Store[EnvelopeEvent]):
         """Store this state if it is newer; return whether it was."""
         before, stored = self.get(resource.name), resource
         if left_out_list(resource) is not None:
-            # With one file, the status still tells that the archiving began.
             first = resource.status.documents[:1]
             stored = replace(resource, status=replace(resource.status, documents=first))
         if not super().put(stored):

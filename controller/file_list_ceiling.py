@@ -6,8 +6,9 @@ unfinished event in memory. So an event with a long list waits until the lists o
 for its own; other Organizations do not notice. Bytes count, since eSAW chooses the lengths of names and ids.
 
 Only an event that lists or archives its files has a long list in memory. The event store leaves out that of
-any other: a list of archived files does not count then, and another counts, since etcd keeps it. If such an
-event runs again, its list takes room before the run reads it.
+any other: a list of archived files does not count then, and another counts, since etcd keeps it. Of archived
+events it leaves out short lists, too. If such an event runs again, the run reads the list, and a long list
+takes room before that.
 
 An event that waits for a person may keep its list for weeks. So a list that fits may pass a larger one that
 waited first, as long as the larger one would find no room even if all lists that passed it had ended. After
@@ -143,10 +144,10 @@ class OrganizationLists:
 
 
 class LeftOutList(NamedTuple):
-    """A long list that the event store does not keep."""
+    """A list that the event store does not keep."""
 
     size: int
-    """Bytes in etcd: the room that a run needs."""
+    """Bytes in etcd: the room that a run needs; 0 for a short list."""
     unarchived: int
     """Bytes of the files that eSAW listed and that are not archived: they count without a run, too."""
 
@@ -284,16 +285,17 @@ def left_out_list(event: EnvelopeEvent) -> LeftOutList | None:
     Return the list that the event store leaves out of an event; None: it keeps the event as it is.
 
     An archived event may wait for a year until its envelope is deleted, as its administrator configured: it
-    must stop no other.
+    must stop no other. Any number of them may wait, so their short lists are left out, too. One file is not:
+    with it, the status still tells that the archiving began.
     """
     status = event.status
     if status.phase in (Phase.COLLECTING, Phase.ARCHIVING) and status.reason != FILE_LIST_CEILING:
         return None
     size = _long_bytes(status.documents)
+    if status.phase is Phase.CLEANING or is_condition_true(
+        status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING]
+    ):
+        return LeftOutList(size, 0) if len(status.documents) > 1 else None
     if not size:
         return None
-    is_archived = status.phase is Phase.CLEANING or is_condition_true(
-        status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING]
-    )
-    unarchived = () if is_archived else tuple(each for each in status.documents if each.sha256 is None)
-    return LeftOutList(size, _long_bytes(unarchived))
+    return LeftOutList(size, _long_bytes(tuple(each for each in status.documents if each.sha256 is None)))
