@@ -28,6 +28,7 @@ from counterfoil.esaw.client import EsawClients
 from counterfoil.i18n.commands import commands_in
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION
+from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import (
     Activity,
     Archive,
@@ -38,6 +39,7 @@ from counterfoil.resources import (
     Sender,
     SenderKey,
     find_condition,
+    with_condition,
 )
 from counterfoil.sealing import Sealing
 from tests.support.builders import (
@@ -535,6 +537,14 @@ def refused(name: str = "ben", *, ever_worked: bool = False, **changes: Any) -> 
     return replace(sender, status=replace(sender.status, key=key))
 
 
+def known_not_to_work(name: str, reason: str, **spec: Any) -> Sender:
+    """A Sender whose conditions tell that its key does not work."""
+    sender = a_sender(name, authorized=None, **spec)
+    conditions = with_condition((), "Authorized", "False", reason, "No.", now=NOON, generation=1)
+    status = with_sender_readiness(sender, replace(sender.status, conditions=conditions), now=NOON)
+    return replace(sender, status=status)
+
+
 SENDERS: dict[str, tuple[dict[str, Any], list[Sender], bool]] = {
     "no Sender": ({}, [], False),
     "a Sender of another Organization": ({}, [a_sender(organization="other")], False),
@@ -589,6 +599,28 @@ async def test_senders_with_unusable_keys_are_named() -> None:
     _, _, message = await scene.condition()
     assert "unusable (a, b, c, …), and neither" in message
     assert "`kubectl get senders`" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "because"), [({}, "TokenRejected"), ({"suspend": True}, "SenderSuspended")]
+)
+async def test_a_default_sender_that_does_not_work_is_in_the_message(
+    changes: dict[str, Any], because: str
+) -> None:
+    scene = Scene()
+    scene.cache.senders.put(known_not_to_work("anna", "TokenRejected", **changes))
+    assert await scene.condition() == (
+        "True",
+        "Ready",
+        f"Callbacks are taken. The default Sender/anna is not ready ({because}), so envelopes without another "
+        "Sender wait. Its condition Ready says what to do.",
+    )
+
+
+async def test_another_sender_that_does_not_work_leaves_the_message() -> None:
+    scene = Scene()
+    scene.cache.senders.put(known_not_to_work("ben", "TokenRejected"))
+    assert (await scene.condition())[2] == "Callbacks are taken and envelopes are archived."
 
 
 async def test_several_problems_are_all_reported_at_once() -> None:

@@ -56,6 +56,7 @@ from counterfoil.resources import (
     Sender,
     to_json_dict,
 )
+from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import parse_part
 from counterfoil.resources.lease import Lease, UnheldShard
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
@@ -240,6 +241,45 @@ def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
 )
 def test_each_state_says_what_is_next(event: EventBuilder, words: str) -> None:
     assert words in told(event)
+
+
+@pytest.mark.parametrize(
+    ("event", "effect"),
+    [
+        (
+            an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndKept"),
+            " The envelope is not deleted in eSignAnyWhere, and this event stays beyond spec.ttl.",
+        ),
+        (
+            an_event().in_phase(Phase.FAILED, "NameOccupied"),
+            " The envelope is not deleted in eSignAnyWhere, and this event stays beyond spec.ttl.",
+        ),
+        (
+            an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted"),
+            " The event has ended, so this changes nothing.",
+        ),
+        (an_event().in_phase(Phase.ARCHIVING, "Suspended"), " The event waits until it is resumed."),
+        (an_event().in_phase(Phase.ARCHIVING, "ArchiveFull"), " The event waits until it is resumed."),
+    ],
+)
+def test_a_suspended_event_says_in_each_phase_who_suspended_it_and_what_that_does(
+    event: EventBuilder, effect: str
+) -> None:
+    acts = with_audit_entry({}, AuditEntry("admin", "suspend", NOON - timedelta(hours=2), "legal hold"))
+    built = event.suspended().status(completion_time=NOON).build()
+    recorded = replace(built, metadata=replace(built.metadata, annotations=acts))
+    said = page(explain(recorded, an_organization(), None, (), NOON))
+    assert f"Suspended     since 2h, by admin: legal hold.{effect}\n" in said
+    assert f"kubectl counterfoil -n tests resume envelopeevent {built.name}\n" in said
+    said = page(explain(built, an_organization(), None, (), NOON))
+    assert f"Suspended     It is not recorded since when and by whom.{effect}\n" in said
+
+
+def test_the_command_that_ends_a_suspension_names_what_is_suspended() -> None:
+    event = an_event().in_phase(Phase.ARCHIVING, "OrganizationSuspended").build()
+    said = page(explain(event, an_organization(suspend=True), None, (), NOON))
+    assert "To type       kubectl counterfoil -n tests resume organization acme\n" in said
+    assert "Suspended     It is not recorded since when and by whom.\n" in said
 
 
 def test_when_the_callback_arrived_and_when_the_event_ended_is_said() -> None:

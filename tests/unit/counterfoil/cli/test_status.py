@@ -23,7 +23,7 @@ from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import Phase
+from counterfoil.resources import LocalObjectReference, Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.conditions import with_condition
@@ -102,6 +102,12 @@ def test_what_waits_says_for_whom_since_when_and_what_to_type() -> None:
     assert "1 event of acme: NameOccupied, for an administrator, since 3h" in text
     for each in entry.commands:
         assert f"    $ {each}\n" in text.replace(" \\\n        ", " ")
+
+
+def test_a_key_for_which_no_event_waits_yet_counts_none() -> None:
+    default = an_organization_that(default_sender_ref=LocalObjectReference(name="anna"))
+    seen = found(organizations=(default,), senders=(an_unauthorized_sender(waiting=0),))
+    assert [each.what for each in seen.waiting] == ["Sender/anna of acme"]
 
 
 def test_the_age_of_a_condition_is_not_shown_as_the_age_of_its_reason() -> None:

@@ -86,6 +86,17 @@ def test_a_sender_whom_nobody_waits_for_and_whose_key_never_worked_is_no_entry()
     assert attention_items(ClusterSnapshot(senders=(a_sender_that(waiting_events=0),))) == ()
 
 
+def test_a_default_sender_whose_key_does_not_work_is_an_entry_before_an_event_waits_for_it() -> None:
+    sender = a_sender_that(waiting_events=0)
+    default = LocalObjectReference(name=sender.name)
+    entry = the_one(
+        ClusterSnapshot(organizations=(an_organization_that(default_sender_ref=default),), senders=(sender,))
+    )
+    assert (entry.kind, entry.name, entry.count) == (AttentionKind.CONSENT, sender.name, 0)
+    others = (an_organization_that(default_sender_ref=LocalObjectReference(name="ben")),)
+    assert attention_items(ClusterSnapshot(organizations=others, senders=(sender,))) == ()
+
+
 def test_an_archive_that_can_not_be_used_goes_first_and_hides_that_its_organization_lacks_it() -> None:
     snapshot = ClusterSnapshot(
         organizations=(an_organization_that("False", "ArchiveNotReady"),),
