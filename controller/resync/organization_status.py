@@ -153,7 +153,8 @@ class OrganizationStatusUpdater:
         load = load if load is not None else organization.status.load
         ceilings = _check_ceilings(organization, load)
         calls = _check_calls(organization, reachable)
-        ready = _summary((*settings, *ceilings, _check_suspension(organization), calls, reachable))
+        default = self._default_sender_works(organization)
+        ready = _summary((*settings, *ceilings, _check_suspension(organization), calls, reachable, default))
         known = organization.status.activity
         status = msgspec.structs.replace(
             with_hashes(organization, read),
@@ -394,6 +395,22 @@ class OrganizationStatusUpdater:
             return CheckResult("False", "SenderOfOtherOrganization", message)
         return OK
 
+    def _default_sender_works(self, organization: Organization) -> CheckResult:
+        """Whether the default Sender works, as its own status says. Else the Organization takes callbacks,
+        and other Senders read their envelopes, so this is only a part of the message."""
+        ref = organization.spec.default_sender_ref
+        sender = self.cache.senders.get(ref.name) if ref is not None else None
+        if sender is None or sender.spec.organization_ref.name != organization.name:
+            return OK
+        ready = find_condition(sender.status.conditions, "Ready")
+        if ready is None or ready.status != "False":
+            return OK
+        message = (
+            f"The default Sender/{sender.name} is not ready ({ready.reason}), so envelopes without another "
+            "Sender wait. Its condition Ready says what to do."
+        )
+        return CheckResult("Unknown", OK.reason, message)
+
     def _address(self, organization: Organization) -> tuple[str | None, str]:
         """Return the public address of the receiver, and the setting that it comes from."""
         oauth = organization.spec.oauth
@@ -489,7 +506,8 @@ def _summary(results: Sequence[CheckResult]) -> CheckResult:
     Return the summary of all checks: False with the message of each problem, and the reason of the first.
 
     A problem that only a person can solve comes first. Where it is unknown whether eSAW answers (no key works
-    yet), the Organization is ready to take callbacks, and its message promises no more.
+    yet), or the default Sender does not work, the Organization is ready to take callbacks, and its message
+    promises no more.
     """
     problems = [
         each._replace(is_stalled=is_stalled(each.truth, each.reason)) if each.is_stalled is None else each
@@ -497,11 +515,11 @@ def _summary(results: Sequence[CheckResult]) -> CheckResult:
         if each.truth == "False"
     ]
     if not problems:
-        unknown = next((each for each in results if each.truth == "Unknown"), None)
-        if unknown is None:
+        unknown = [each for each in results if each.truth == "Unknown"]
+        if not unknown:
             return OK._replace(is_stalled=False)
-        message = f"Callbacks are taken. {unknown.message}"
-        return CheckResult("True", unknown.reason, message, is_stalled=False)
+        message = " ".join(("Callbacks are taken.", *(each.message for each in unknown)))
+        return CheckResult("True", unknown[0].reason, message, is_stalled=False)
     problems.sort(key=lambda each: not each.is_stalled)
     return problems[0]._replace(message=" ".join(each.message for each in problems))
 

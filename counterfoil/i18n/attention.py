@@ -295,10 +295,14 @@ def _senders(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     for event in snapshot.waiting:
         parked.setdefault(sender_of(event), []).append(event)
     keys: dict[tuple[str, str], AttentionItem] = {}
+    refs = (each.spec.default_sender_ref for each in snapshot.organizations)
+    # Nearly each envelope of an Organization may need the key of its default Sender.
+    defaults = {ref.name for ref in refs if ref is not None}
     for sender in snapshot.senders:
         refused = key_failure(sender)
         events = parked.pop(sender.name, [])
-        if sender.spec.suspend or not (events or (refused is not None and is_key_needed(sender))):
+        is_needed = is_key_needed(sender) or sender.name in defaults
+        if sender.spec.suspend or not (events or (refused is not None and is_needed)):
             continue
         reason = refused.reason if refused is not None else _reason(events)
         if not reason:

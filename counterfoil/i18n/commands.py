@@ -22,7 +22,7 @@ from counterfoil.i18n.problems import ARCHIVE_MISSING, CALLBACK_REASONS
 from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse
 from counterfoil.logs import redact
 from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
-from counterfoil.resources import ORGANIZATION_LABEL, REQUEST_LABEL, Language
+from counterfoil.resources import ORGANIZATION_LABEL, REQUEST_LABEL, Language, Resource
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 _IN_MESSAGE: Final = re.compile(r"`(kubectl [^`]*)(?:`|$)")
@@ -107,6 +107,11 @@ def end_commands(reason: str, chosen: str, namespace: str) -> tuple[Command, ...
     plugin = f"kubectl counterfoil -n {namespace}"
     skip = Command(f"{plugin} skip {chosen} --dry-run")
     return (skip,) if is_retried_in_vain(reason) else (Command(f"{plugin} retry {chosen}"), skip)
+
+
+def resume_command(suspended: Resource, namespace: str) -> str:
+    """Return what ends the suspension of an object."""
+    return f"kubectl counterfoil -n {namespace} resume {suspended.KIND.lower()} {suspended.name}"
 
 
 def _commands_about(item: AttentionItem, namespace: str) -> Iterator[Command]:

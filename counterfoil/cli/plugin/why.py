@@ -11,7 +11,7 @@ from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_result, printable
 from counterfoil.cli.plugin.missing_right import unread_text
 from counterfoil.durations import Duration
-from counterfoil.i18n.commands import commands_in, end_commands
+from counterfoil.i18n.commands import commands_in, end_commands, resume_command
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
 from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
@@ -34,7 +34,7 @@ from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.lease import UnheldShard, unheld_shard
 from counterfoil.resources.reopening import is_open_to_callbacks
 from counterfoil.resources.request import attribution
-from counterfoil.retention import deletion_time, removal_time
+from counterfoil.retention import deletion_time, forbids_delete, removal_time
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Resource)
@@ -132,7 +132,7 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     notice: str | None
     """State of the notice to the webhook; null without one."""
     suspension: str | None
-    """Age, person and reason of the suspension that the event waits for; null if they are not recorded."""
+    """Age, person and reason of a suspension, and what that of the event itself does; null without one."""
     controller: str | None
     """Why no controller works on the event; null if one does, or if the Leases can't be read."""
     steps: tuple[ConditionSummary, ...]
@@ -239,6 +239,9 @@ def explain(
         if typed := advice.command_line(event.metadata.namespace or "default"):
             commands = (typed,)
         consent_url = advice.link or None
+    suspended = _suspended_object(cause, event, organization, sender, archive)
+    if suspended is not None:
+        commands += (resume_command(suspended, event.metadata.namespace or "default"),)
     turn = RESPONSIBLE_TEXTS[responsible]
     if is_unknown and responsible is Responsible.NOBODY:
         turn = CONTROLLER_UNKNOWN
@@ -269,7 +272,7 @@ def explain(
         archive=filed.manifest if filed is not None else None,
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         notice=_notice(event, now),
-        suspension=_suspension(cause, now, event, organization, sender, archive),
+        suspension=_suspension(suspended, now) if suspended is not None else None,
         controller=str(absence) if is_abandoned else None,
         steps=_condition_summaries(event),
         attempts=tuple(
@@ -343,16 +346,29 @@ def _sender_of(event: EnvelopeEvent) -> str | None:
     return event.metadata.labels.get(SENDER_LABEL)
 
 
-def _suspension(cause: str, now: datetime, *objects: Resource | None) -> str | None:
-    """Return who suspended what an event with this reason waits for."""
-    for each in objects:
-        kind = "" if isinstance(each, EnvelopeEvent) or each is None else each.KIND
-        if each is None or cause != f"{kind}Suspended":
-            continue
-        if act := last_suspension(each.metadata.annotations):
-            because = f": {act.why}" if act.why else ""
-            return f"since {_age(act.when, now)}, by {act.who}{because}"
-    return None
+def _suspended_object(cause: str, event: EnvelopeEvent, *objects: Resource | None) -> Resource | None:
+    """Return what a person suspended: the event, or else what an event with this reason waits for."""
+    if event.spec.suspend:
+        return event
+    return next((each for each in objects if each is not None and cause == f"{each.KIND}Suspended"), None)
+
+
+def _suspension(suspended: Resource, now: datetime) -> str:
+    """Return who suspended an object, and what that does to an event."""
+    act = last_suspension(suspended.metadata.annotations)
+    said = "It is not recorded since when and by whom."
+    if act is not None:
+        because = f": {act.why}" if act.why else ""
+        said = f"since {_age(act.when, now)}, by {act.who}{because}"
+    if not isinstance(suspended, EnvelopeEvent):
+        return said
+    if not suspended.status.phase.is_final:
+        effect = "The event waits until it is resumed."
+    elif forbids_delete(suspended):
+        effect = "The envelope is not deleted in eSignAnyWhere, and this event stays beyond spec.ttl."
+    else:
+        effect = "The event has ended, so this changes nothing."
+    return f"{said.rstrip('.')}. {effect}"
 
 
 def _problem_message(event: EnvelopeEvent) -> str:

@@ -392,7 +392,7 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
             what = f"{item.address} of {what}" if item.address else what
             what += f", {events}" if item.count else ""
         case AttentionKind.CONSENT:
-            what = f"Sender/{item.name} of {item.organization}, {events}"
+            what = f"Sender/{item.name} of {item.organization}" + (f", {events}" if item.count else "")
         case _:
             what = f"{events} of {item.organization}"
     commands = tuple(line for each in commands_about(item, namespace) for line in each.lines())

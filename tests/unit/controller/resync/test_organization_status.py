@@ -539,7 +539,7 @@ def refused(name: str = "ben", *, ever_worked: bool = False, **changes: Any) -> 
 
 def known_not_to_work(name: str, reason: str, **spec: Any) -> Sender:
     """A Sender whose conditions tell that its key does not work."""
-    sender = a_sender(name, authorized=None, **spec)
+    sender = a_sender(name, authorized=None, version=2, **spec)
     conditions = with_condition((), "Authorized", "False", reason, "No.", now=NOON, generation=1)
     status = with_sender_readiness(sender, replace(sender.status, conditions=conditions), now=NOON)
     return replace(sender, status=status)
@@ -612,8 +612,8 @@ async def test_a_default_sender_that_does_not_work_is_in_the_message(
     assert await scene.condition() == (
         "True",
         "Ready",
-        f"Callbacks are taken. The default Sender/anna is not ready ({because}), so envelopes without another "
-        "Sender wait. Its condition Ready says what to do.",
+        f"Callbacks are taken. The default Sender/anna is not ready ({because}), so envelopes without "
+        "another Sender wait. Its condition Ready says what to do.",
     )
 
 
