@@ -1,6 +1,7 @@
 """The stand-alone plugin has what it needs, for every platform, and is the same each time."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,18 @@ async def built() -> bytes:
 
 async def test_the_same_sources_give_the_same_bytes(built: bytes) -> None:
     assert await plugin.build(epoch=1_700_000_000) == built
+
+
+def test_a_python_without_any_package_builds_it(built: bytes, tmp_path: Path) -> None:
+    # The wheels are in the cache by now.
+    file = tmp_path / "kubectl-counterfoil"
+    command = [sys.executable, "-S", "-m", "release.plugin", str(file)]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    ended = subprocess.run(
+        command, cwd=plugin.ROOT, env=environment, check=False, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert file.read_bytes() == built
 
 
 def test_it_is_small(built: bytes) -> None:

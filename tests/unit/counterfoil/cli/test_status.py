@@ -1,9 +1,12 @@
 """``kubectl counterfoil status``: what it says about processes, Organizations and what waits."""
 
+import shlex
+import subprocess
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from msgspec import structs
 
 from counterfoil import __version__
@@ -12,6 +15,7 @@ from counterfoil.cli.plugin.installation.status import (
     MAX_OBJECTS,
     InstallationStatus,
     Reading,
+    command_lines,
     exit_status,
     needs_person,
     overview,
@@ -258,6 +262,41 @@ def test_the_manual_shows_what_the_program_prints() -> None:
         retrying=(running,),
     )
     assert page(seen, NOON) == printed_in_manual("kubectl counterfoil status").replace("0.1.0", __version__)
+
+
+QUOTED = "kubectl -n demo patch archive folder --subresource=status --type=merge -p "
+PATCH = (
+    '{"status": {"root": {"location": "file:///tmp/a long folder/it\'s here/archive/", "markerID": null}}}'
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        QUOTED + shlex.quote(PATCH),
+        QUOTED + '"{}"',
+        f"kubectl label secret a{'b' * 150} counterfoil.dev/use=token",
+        "kubectl get senders && " + QUOTED + shlex.quote(PATCH),
+        f"kubectl annotate secret key counterfoil.dev/origin={'x' * 90} --overwrite 'a  b' \"c   d\"",
+    ],
+)
+def test_a_long_command_is_the_same_for_the_shell_when_it_is_pasted(command: str) -> None:
+    lines = command_lines(command)
+    assert lines[0].startswith("    $ ")
+    assert shlex.split("\n".join(lines).strip().removeprefix("$ ")) == shlex.split(command)
+    pasted = subprocess.run(
+        ["sh", "-c", "kubectl() { printf '<%s>' \"$@\"; }\n" + "\n".join(lines).strip().removeprefix("$ ")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    typed = subprocess.run(
+        ["sh", "-c", "kubectl() { printf '<%s>' \"$@\"; }\n" + command],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert pasted.stdout == typed.stdout
 
 
 def test_the_page_fits_120_columns_and_controls_no_terminal() -> None:

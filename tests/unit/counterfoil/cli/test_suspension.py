@@ -5,8 +5,9 @@ import io
 
 import pytest
 
+from counterfoil.cli.plugin.entry_point import parsers
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
-from counterfoil.cli.plugin.suspension import RESUME, SUSPEND, SuspensionCommand, chosen_objects
+from counterfoil.cli.plugin.suspension import KINDS, RESUME, SUSPEND, SuspensionCommand, chosen_objects
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
 from counterfoil.resources.audit_annotation import audit_entries
 from tests.support.builders import a_sender, an_event, an_organization
@@ -39,6 +40,46 @@ def test_objects_are_named_as_for_kubectl() -> None:
     assert chosen_objects(["org", "acme", "globex"]) == [(Organization, "acme"), (Organization, "globex")]
     assert chosen_objects(["archives/dms", "ee/x"]) == [(Archive, "dms"), (EnvelopeEvent, "x")]
     assert chosen_objects(["Sender", "anna"]) == [(Sender, "anna")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_names_that_kubectl_prints_are_taken(kind: type[Resource]) -> None:
+    # `-o name`, `kubectl wait` and `kubectl apply` print the kind; kubectl itself takes the plural and the
+    # version, too.
+    for word in (
+        f"{kind.KIND.lower()}.counterfoil.dev",
+        f"{kind.PLURAL}.counterfoil.dev",
+        f"{kind.PLURAL}.v1beta1.counterfoil.dev",
+    ):
+        assert chosen_objects([f"{word}/x"]) == [(kind, "x")]
+        assert chosen_objects([word, "x"]) == [(kind, "x")]
+
+
+@pytest.mark.parametrize(
+    ("command", "field", "kind"),
+    [
+        ("why", "event", EnvelopeEvent),
+        ("retry", "events", EnvelopeEvent),
+        ("skip", "events", EnvelopeEvent),
+        ("check", "organization", Organization),
+        ("url", "organization", Organization),
+        ("sweep", "organization", Organization),
+        ("consent", "sender", Sender),
+    ],
+)
+def test_each_command_takes_the_name_that_kubectl_prints(
+    command: str, field: str, kind: type[Resource]
+) -> None:
+    for word in ("x", f"{kind.PLURAL}/x", f"{kind.KIND.lower()}.counterfoil.dev/x"):
+        found = getattr(parsers()[0].parse_args([command, word]), field)
+        assert found == (["x"] if field == "events" else "x")
+    with pytest.raises(CommandError, match=f"'pod/x' names no {kind.KIND}"):
+        parsers()[0].parse_args([command, "pod/x"])
+
+
+def test_a_kind_of_another_group_is_refused() -> None:
+    with pytest.raises(CommandError, match=r"no kind 'archives\.example\.com' can be suspended"):
+        chosen_objects(["archives.example.com/x"])
 
 
 @pytest.mark.parametrize("words", [["acme"], ["secret", "acme"], ["org/"], ["org/acme", "globex"]])
