@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.cache import cache_folder
 from sandbox.controlplane.downloads import (
     UNFINISHED,
     ChecksumError,
@@ -266,14 +267,6 @@ def missing(*names: str) -> list[str]:
 
 def _binary_path(module: Module, name: str) -> Path:
     return cache_folder() / "bin" / module.key() / name
-
-
-def cache_folder() -> Path:
-    """Return the folder of this project in the user's cache (XDG Base Directory Specification)."""
-    configured = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification: a path that is not absolute must be ignored.
-    base = Path(configured) if configured.startswith("/") else Path.home() / ".cache"
-    return base / "counterfoil"
 
 
 def module_of(name: str, modules: Sequence[Module] = MODULES) -> Module:

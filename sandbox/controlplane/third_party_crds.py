@@ -10,13 +10,13 @@ import json
 import os
 from pathlib import Path
 
+from sandbox.cache import cache_folder
 from sandbox.controlplane.binaries import (
     BUILD_ENVIRONMENT,
     NOT_INHERITED,
     SOURCES,
     BuildError,
     Report,
-    cache_folder,
     say,
 )
 from sandbox.controlplane.processes import run

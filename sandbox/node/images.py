@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.cache import cache_folder
 from sandbox.controlplane import binaries
 from sandbox.controlplane.processes import run
 from sandbox.node.settings import PAUSE_IMAGE
@@ -60,7 +61,7 @@ def say(line: str) -> None:
 
 def base_archive() -> Path:
     """Return where the base image's root file system is kept, once it is made."""
-    return binaries.cache_folder() / "images" / f"base-{SUITE}.tar"
+    return cache_folder() / "images" / f"base-{SUITE}.tar"
 
 
 async def prepare() -> Path:

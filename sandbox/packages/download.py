@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from sandbox.controlplane.binaries import cache_folder
+from sandbox.cache import cache_folder
 
 
 async def downloaded(name: str, download: Callable[[Path], Awaitable[None]]) -> Path:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from sandbox.controlplane.binaries import cache_folder
+from sandbox.cache import cache_folder
 from sandbox.controlplane.control_plane import ControlPlane, ControlPlaneError, PortTakenError, control_plane
 from sandbox.controlplane.folders import remove_abandoned_folders
 from sandbox.controlplane.kubectl import Kubectl, KubectlError

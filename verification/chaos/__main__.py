@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sandbox.controlplane.binaries import cache_folder
+from sandbox.cache import cache_folder
 from verification.chaos import protections, report
 from verification.chaos.plan import DEFAULT_FAULTS, plan
 from verification.chaos.records import Record, Rounds, append, missing_rounds, read

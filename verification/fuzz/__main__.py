@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import verification.fuzz.targets
-from sandbox.controlplane.binaries import cache_folder
+from sandbox.cache import cache_folder
 from verification.fuzz.report import TargetSums, write
 from verification.fuzz.runner import RunResult, run_target, store_findings
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import TextIO
 
+from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import (
     CommandError,
     ExitStatus,
@@ -42,7 +43,12 @@ OUTCOME_TEXTS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("organization", metavar="ORG", help="name of the Organization")
+    parser.add_argument(
+        "organization",
+        type=selection.object_name(Organization),
+        metavar="ORG",
+        help="name of the Organization",
+    )
     parser.add_argument("--envelope", metavar="ID", help="GUID of a finished envelope to check as well")
     parser.add_argument("--draft", metavar="ID", help="GUID of a draft to check as well")
     parser.add_argument(

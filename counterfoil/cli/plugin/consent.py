@@ -6,6 +6,7 @@ from typing import TextIO
 import msgspec
 from msgspec.structs import replace
 
+from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.i18n.key_advice import consent_link, key_advice
@@ -33,7 +34,9 @@ class ConsentLinkOutput(msgspec.Struct, frozen=True, rename="camel"):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("sender", metavar="SENDER", help="name of the Sender")
+    parser.add_argument(
+        "sender", type=selection.object_name(Sender), metavar="SENDER", help="name of the Sender"
+    )
     parser.add_argument(
         "--mail", action="store_true", help="also request the mail with the link to the sender"
     )

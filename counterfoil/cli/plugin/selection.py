@@ -1,8 +1,11 @@
 """
-Which events are meant: by name, by the envelope's GUID, by label selector, by reason, or all that failed.
+Which objects are meant: by the names that kubectl takes and prints.
+
+Events are also chosen by the envelope's GUID, by label selector, by reason, or all that failed.
 """
 
 import argparse
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 
@@ -10,7 +13,27 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
-from counterfoil.resources import EnvelopeEvent, Phase, envelope_id
+from counterfoil.resources import GROUP, VERSION, EnvelopeEvent, Phase, Resource, envelope_id
+
+
+def kind_of(word: str, kinds: Iterable[type[Resource]]) -> type[Resource] | None:
+    """Return the kind that a word names as for kubectl, such as ``ee``, ``archives`` or
+    ``sender.counterfoil.dev``; None for any other word."""
+    name = word.lower().removesuffix(f".{GROUP}").removesuffix(f".{VERSION}")
+    return next((each for each in kinds if name in (each.KIND.lower(), each.PLURAL, *each.SHORT_NAMES)), None)
+
+
+def object_name(kind: type[Resource]) -> Callable[[str], str]:
+    """Return what reads NAME or KIND/NAME of an argument. It raises ``ArgumentTypeError`` for another
+    kind."""
+
+    def name(word: str) -> str:
+        named, slash, found = word.rpartition("/")
+        if slash and kind_of(named, (kind,)) is None:
+            raise argparse.ArgumentTypeError(f"{word!r} names no {kind.KIND}")
+        return found
+
+    return name
 
 
 async def select_event(kube: KubeClient, word: str) -> EnvelopeEvent:
@@ -99,7 +122,11 @@ def _check_reason(word: str) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``select_events``."""
     parser.add_argument(
-        "events", nargs="*", metavar="NAME|GUID", help="an event, by its name or its envelope's id"
+        "events",
+        nargs="*",
+        type=object_name(EnvelopeEvent),
+        metavar="NAME|GUID",
+        help="an event, by its name or its envelope's id",
     )
     parser.add_argument("-l", "--selector", metavar="SELECTOR", help="all events with these labels")
     parser.add_argument("--all-failed", action="store_true", help="all events in phase Failed")

@@ -21,8 +21,6 @@ from counterfoil.resources.audit_annotation import AuditEntry
 KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, Import, EnvelopeEvent)
 """The kinds that can be suspended, the widest first."""
 
-_NAMES = {name: kind for kind in KINDS for name in (kind.KIND.lower(), kind.PLURAL, *kind.SHORT_NAMES)}
-
 
 class SuspensionResult(msgspec.Struct, frozen=True, rename="camel"):
     """Result for one object."""
@@ -97,10 +95,15 @@ def chosen_objects(words: list[str]) -> list[tuple[type[Resource], str]]:
         pairs = [(words[0], each) for each in words[1:]]
     if not pairs or not all(name for _, name in pairs):
         raise CommandError(ExitStatus.MISUSED, "name a kind and an object, as in `archive contracts`")
-    if unknown := next((kind for kind, _ in pairs if kind.lower() not in _NAMES), None):
+    return [(_suspendable(word), name) for word, name in pairs]
+
+
+def _suspendable(word: str) -> type[Resource]:
+    kind = selection.kind_of(word, KINDS)
+    if kind is None:
         known = ", ".join(each.KIND.lower() for each in KINDS)
-        raise CommandError(ExitStatus.MISUSED, f"no kind {unknown!r} can be suspended; there are: {known}")
-    return [(_NAMES[kind.lower()], name) for kind, name in pairs]
+        raise CommandError(ExitStatus.MISUSED, f"no kind {word!r} can be suspended; there are: {known}")
+    return kind
 
 
 SUSPEND = SuspensionCommand(

@@ -8,6 +8,7 @@ from typing import TextIO
 import msgspec
 
 from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, is_valid_token
+from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
@@ -37,7 +38,12 @@ class CallbackUrlsOutput(msgspec.Struct, frozen=True, rename="camel"):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("organization", metavar="ORG", help="name of the Organization")
+    parser.add_argument(
+        "organization",
+        type=selection.object_name(Organization),
+        metavar="ORG",
+        help="name of the Organization",
+    )
     parser.add_argument(
         "--token",
         type=int,

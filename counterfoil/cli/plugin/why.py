@@ -146,7 +146,12 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("event", metavar="NAME|GUID", help="the event, by its name or its envelope's id")
+    parser.add_argument(
+        "event",
+        type=selection.object_name(EnvelopeEvent),
+        metavar="NAME|GUID",
+        help="the event, by its name or its envelope's id",
+    )
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="look in all namespaces")
 
 

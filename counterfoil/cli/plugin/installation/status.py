@@ -7,6 +7,7 @@ type. What the user may not read is named, not guessed.
 
 import argparse
 import asyncio
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -63,6 +64,9 @@ MAX_EVENTS = 500
 """Events of each kind that are read; the controller's counts stand for the rest."""
 
 WIDTH = 118
+_SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""")
+"""A word of a command as the shell reads it, with its quotes."""
+
 TURNS: Mapping[Responsible, str] = {
     Responsible.NOBODY: "nobody yet",
     Responsible.SENDER: "the sender",
@@ -415,7 +419,7 @@ def page(found: InstallationStatus, now: datetime) -> str:
         since = f", {not_true}since {_age(each.since, now)}" if each.since is not None else ""
         lines.append(f"  {each.what}: {each.reason}, for {each.for_whom}{since}")
         lines += textwrap.wrap(each.do, WIDTH, initial_indent="    ", subsequent_indent="    ")
-        lines += [line for command in each.commands for line in _command_lines(command)]
+        lines += [line for command in each.commands for line in command_lines(command)]
     nothing = "nothing in what could be read" if found.is_refused else "nothing"
     lines += [] if found.waiting else [f"  {nothing}"]
     if found.suspended:
@@ -436,12 +440,20 @@ def _suspended_line(each: SuspendedObject, now: datetime) -> str:
     return f"{each.name}{since}{by}{f': {each.reason}' if each.reason else ''}{waits}"
 
 
-def _command_lines(command: str) -> list[str]:
-    """Return a command that can be pasted, in lines that fit; or a comment about the next one."""
+def command_lines(command: str) -> list[str]:
+    """Return a command that can be pasted, in lines that fit unless a word of it is longer; or a comment
+    about the next one."""
     if command.startswith("#"):
         return [f"    {command}"]
-    wrapped = textwrap.wrap(command, WIDTH - 8, break_long_words=False, break_on_hyphens=False)
-    return textwrap.indent("$ " + " \\\n    ".join(wrapped), "    ").splitlines()
+    lines = [""]
+    # A line ends between two words of the shell, never inside quotes.
+    for word in _SHELL_WORD.findall(command):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and len(longer) > WIDTH - 8:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return textwrap.indent("$ " + " \\\n    ".join(lines), "    ").splitlines()
 
 
 def _process_line(process: ProcessStatus) -> str:

@@ -3,6 +3,7 @@
 import argparse
 from typing import TextIO
 
+from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.kube.client import KubeClient
@@ -18,7 +19,12 @@ DETAILS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("organization", metavar="ORG", help="name of the Organization")
+    parser.add_argument(
+        "organization",
+        type=selection.object_name(Organization),
+        metavar="ORG",
+        help="name of the Organization",
+    )
     parser.add_argument(
         "--timeout",
         type=float,

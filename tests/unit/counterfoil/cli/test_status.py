@@ -283,20 +283,14 @@ PATCH = (
 def test_a_long_command_is_the_same_for_the_shell_when_it_is_pasted(command: str) -> None:
     lines = command_lines(command)
     assert lines[0].startswith("    $ ")
-    assert shlex.split("\n".join(lines).strip().removeprefix("$ ")) == shlex.split(command)
-    pasted = subprocess.run(
-        ["sh", "-c", "kubectl() { printf '<%s>' \"$@\"; }\n" + "\n".join(lines).strip().removeprefix("$ ")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    typed = subprocess.run(
-        ["sh", "-c", "kubectl() { printf '<%s>' \"$@\"; }\n" + command],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert pasted.stdout == typed.stdout
+    pasted = "\n".join(lines).strip().removeprefix("$ ")
+    assert words_for_kubectl(pasted) == words_for_kubectl(command)
+
+
+def words_for_kubectl(typed: str) -> str:
+    """Return what a shell passes to kubectl."""
+    script = f"kubectl() {{ printf '<%s>' \"$@\"; }}\n{typed}"
+    return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
 
 
 def test_the_page_fits_120_columns_and_controls_no_terminal() -> None:
