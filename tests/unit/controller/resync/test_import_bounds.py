@@ -20,6 +20,7 @@ from controller.resync.import_runner import (
     FAILURE_SECONDS,
     LONG_LIST_SECONDS,
     LONG_LISTS,
+    ROOM_SECONDS,
     ImportBounds,
 )
 from counterfoil.esaw import FoundEnvelope
@@ -712,4 +713,70 @@ async def test_a_long_list_of_a_suspended_import_leaves_its_memory_to_others() -
     suspend(batches.crowd)
     await batches.pass_time(seconds=10)
     async with asyncio.timeout(5):
+        await waiting
+
+
+def leave_hours(crowd: Crowd) -> None:
+    hours = {"from": "18:00", "to": "06:00", "timeZone": "UTC"}
+    crowd.scene.kube.edit(Import, "org-0", {"spec": {"hours": hours}})
+
+
+async def waiting_for_memory(crowd: Crowd) -> asyncio.Task[None]:
+    """Let the first Import wait for the memory of its list, which others have."""
+    runner = crowd.scene.runner
+    for _ in range(LONG_LISTS):
+        assert runner.long_lists.take("others")
+    task = asyncio.create_task(runner.advance("org-0"))
+    async with asyncio.timeout(5):
+        while not runner.long_lists.has_waiting:
+            await turns(1)
+    return task
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (delete, None),
+        (suspend, "ImportSuspended"),
+        (leave_hours, "ImportOutsideHours"),
+        (suspend_organization, "OrganizationSuspended"),
+        (suspend_sender, "SendersNotSearched"),
+    ],
+)
+async def test_an_import_that_must_end_waits_no_longer_for_memory(
+    end: Callable[[Crowd], None], reason: str | None
+) -> None:
+    """So it does not make others leave their lists either."""
+    crowd = Crowd(1)
+    task, lists = await waiting_for_memory(crowd), crowd.scene.runner.long_lists
+    events, begun = len(crowd.scene.events()), crowd.scene.clock.now()
+    end(crowd)
+    async with asyncio.timeout(5):
+        await task
+    assert crowd.scene.clock.now() - begun <= timedelta(seconds=2 * ROOM_SECONDS)
+    assert (lists.has_waiting, len(crowd.scene.events())) == (False, events)
+    assert reason is None or crowd.condition("org-0").reason == reason
+    lists.release("others")
+    assert lists.take("third")
+    lists.release("third")
+
+
+async def test_an_import_that_waits_for_memory_keeps_its_turn_while_it_looks_at_its_objects() -> None:
+    crowd = Crowd(1)
+    task, lists = await waiting_for_memory(crowd), crowd.scene.runner.long_lists
+    got_later, begun = asyncio.Event(), crowd.scene.clock.now()
+
+    async def later() -> None:
+        async with lists.slot("later"):
+            got_later.set()
+            assert crowd.windows_done("org-0") == 5
+
+    waiting = asyncio.create_task(later())
+    async with asyncio.timeout(5):
+        while crowd.scene.clock.now() - begun < timedelta(seconds=20 * ROOM_SECONDS):
+            await turns(1)
+    assert not got_later.is_set()
+    lists.release("others")
+    async with asyncio.timeout(5):
+        await task
         await waiting

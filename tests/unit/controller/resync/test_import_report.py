@@ -555,6 +555,101 @@ async def test_the_last_part_of_a_window_without_its_list_has_the_number_of_lack
     assert status.report_parts.lacking == 1
 
 
+def end(scene: ImportScene, phase: Phase, *envelopes: str) -> None:
+    """Let the events of these envelopes end, or start again, in this phase."""
+    status: dict[str, Any] = {"phase": phase.value, "reason": "NoFiles"}
+    if phase in (Phase.SUCCEEDED, Phase.CLEANING):
+        status = an_event().archived("a.pdf").in_phase(phase, "ArchivedAndKept").build().to_dict()["status"]
+    for each in envelopes:
+        scene.kube.edit(EnvelopeEvent, name_of(scene, each), {"status": status})
+
+
+@pytest.mark.parametrize("ended", [Phase.FAILED, Phase.SKIPPED])
+@pytest.mark.parametrize("restarted", [Phase.PENDING, Phase.ARCHIVING, Phase.AWAITING_CONSENT])
+async def test_an_event_that_starts_again_while_its_report_waits_is_counted_when_it_has_ended(
+    ended: Phase, restarted: Phase
+) -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE, SECOND)
+    await scene.advance()
+    end(scene, ended, ENVELOPE, SECOND)
+    writer, opened = scene.runner.report_writer, list[str]()
+
+    async def restarting(archive: Archive) -> MemoryBackend:
+        opened.append(archive.name)
+        end(scene, restarted, SECOND)
+        return scene.backend
+
+    scene.runner.report_writer = dataclasses.replace(writer, open_archive=restarting)
+    status = await scene.advance()
+    assert (len(status.open_windows), status.failed, status.skipped) == (1, 0, 0)
+    assert (status.report_parts, status.completion_time) == (None, None)
+    assert not [name for name in scene.backend.files if "/part-" in name]
+    # It asks no archive while the event runs.
+    await scene.advance()
+    assert opened == ["dms", "dms"]
+
+    scene.runner.report_writer = writer
+    end(scene, Phase.SUCCEEDED, SECOND)
+    status = await scene.advance()
+    assert outcomes(scene) == {ENVELOPE: f"{ended} NoFiles", SECOND: "Archived ArchivedAndKept"}
+    assert (status.archived, status.failed + status.skipped) == (1, 1)
+    assert status.completion_time is not None
+
+
+class ChangingBackend(MemoryBackend):
+    """Calls something when the first part of a report is stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.happens: Callable[[], None] | None = None
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+        if "/part-" in name and name.endswith(".sig") and self.happens is not None:
+            happens, self.happens = self.happens, None
+            happens()
+
+
+@pytest.mark.parametrize("changed", [MANY[0], MANY[-1]], ids=["of the stored part", "of a later part"])
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.SUCCEEDED, Phase.SKIPPED])
+async def test_parts_of_a_window_are_made_again_if_an_event_starts_again_between_them(
+    phase: Phase, changed: str
+) -> None:
+    """The count of the window and all of its parts are about the same ends."""
+    backend = ChangingBackend()
+    scene = a_scene_with_small_parts(backend)
+    await scene.advance()
+    end(scene, Phase.FAILED, *MANY)
+    backend.happens = lambda: end(scene, phase, changed)
+    status = await scene.advance()
+    if phase is Phase.PENDING:
+        assert (len(status.open_windows), status.report_parts, status.failed) == (1, None, 0)
+        # The first one is stored, and no part names it.
+        assert len([name for name in backend.files if name.endswith(".sig")]) == 1
+        end(scene, Phase.SUCCEEDED, changed)
+    status = await scene.advance()
+    wanted = "Skipped NoFiles" if phase is Phase.SKIPPED else "Archived ArchivedAndKept"
+    ends: dict[str, str] = dict.fromkeys(MANY, "Failed NoFiles")
+    assert outcomes(scene) == ends | {changed: wanted, ENVELOPE: "Known ArchivedAndKept"}
+    assert [header.number for header, _ in report(scene)] == list(range(1, len(report(scene)) + 1))
+    assert (status.failed, status.archived + status.skipped, status.open_windows) == (11, 1, ())
+
+
+async def test_a_delete_between_the_parts_of_a_window_does_not_make_them_again() -> None:
+    """The deletes of a large window can take as long as its parts."""
+    backend = ChangingBackend()
+    scene = a_scene_with_small_parts(backend)
+    await scene.advance()
+    end(scene, Phase.CLEANING, *MANY)
+    backend.happens = lambda: end(scene, Phase.SUCCEEDED, *MANY)
+    status = await scene.advance()
+    assert (status.archived, status.completion_time is not None) == (12, True)
+    assert len([name for name in backend.files if name.endswith(".sig")]) == len(report(scene))
+
+
 class WriterScene:
     """A writer of the reports of Organizations; ``archives`` has the archive of each."""
 
