@@ -116,6 +116,12 @@ class EventTally(NamedTuple):
     skipped: int = 0
     failed: int = 0
     bytes: int = 0
+    ends: int = 0
+    """Combined hash of how each event ended, within this process. A delete does not change it."""
+
+
+class WindowChanged(Exception):
+    """An event of a window started again after it had ended. The window is counted later."""
 
 
 class _YearPart(NamedTuple):
@@ -419,16 +425,22 @@ def _estimate(start: datetime | None, now: datetime, done: int, total: int) -> d
 
 async def tally(events: AsyncIterable[EnvelopeEvent]) -> EventTally:
     """Return the results of finished events, and of those that only wait for their delete. One of them is in
-    memory at a time."""
-    archived = skipped = failed = size = 0
+    memory at a time. Raises ``WindowChanged`` if one runs."""
+    archived = skipped = failed = size = ends = 0
     async for event in events:
-        if is_condition_true(event.status.conditions, "Archived"):
-            archived += 1
-            size += sum(each.size or 0 for each in event.status.documents)
-        elif event.status.phase is not Phase.FAILED:
-            skipped += 1
-        failed += event.status.phase is Phase.FAILED
-    return EventTally(archived, skipped, failed, size)
+        phase = event.status.phase
+        is_archived = is_condition_true(event.status.conditions, "Archived")
+        if not phase.is_final and not (is_archived and phase is Phase.CLEANING):
+            raise WindowChanged
+        files = sum(each.size or 0 for each in event.status.documents) if is_archived else 0
+        archived += is_archived
+        size += files
+        skipped += not is_archived and phase is not Phase.FAILED
+        failed += phase is Phase.FAILED
+        cause = None if is_archived else event.status.cause
+        # The API server lists events in any order.
+        ends ^= hash((event.name, is_archived, files, phase is Phase.FAILED, cause))
+    return EventTally(archived, skipped, failed, size, ends)
 
 
 def after_events(imported: Import, tallies: Mapping[str, EventTally]) -> ImportStatus:

@@ -30,7 +30,7 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from controller.cache import Cache
-from controller.resync.import_progress import EventTally, Search, archive_hold, search_of
+from controller.resync.import_progress import EventTally, Search, WindowChanged, archive_hold, search_of
 from counterfoil.archives.backend import ArchiveBackend, server_of
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.import_report.content import (
@@ -140,8 +140,10 @@ class ImportReportWriter:
         """
         Store the parts of a window; return the status that names the last one, and the count of its events.
 
-        ``read_events`` counts the events of the window and adds their rows. It is called again for each
-        further part. Raises ``ArchiveError``, ``ApiError``.
+        ``read_events`` counts the events of the window and adds their rows, and raises ``WindowChanged`` if
+        one runs. It is called again for each further part. All parts and the count are about the same ends:
+        parts that were stored before an event ended otherwise are named by nothing. Raises ``ArchiveError``,
+        ``ApiError``, ``WindowChanged``.
         """
         status, search = imported.status, search_of(imported, window.id)
         if search is None:
@@ -150,7 +152,7 @@ class ImportReportWriter:
         progress = _Progress(imported, window, search, status)
         tally, first = await self._write_part(progress, "", read_events)
         while first is not None:
-            _, first = await self._write_part(progress, first, read_events)
+            tally, first = await self._write_part(progress, first, read_events)
         return progress.status, tally
 
     async def _write_part(
@@ -168,6 +170,7 @@ class ImportReportWriter:
             async with self._ending(slow, self._slots):
                 events = RowsOfEvents(first, self.part_size)
                 tally = await read_events(events)
+                progress.count(tally)
                 events.complete()
                 listed, lines = await self._list_of(imported, window, backend)
                 if listed is not None:
@@ -303,11 +306,19 @@ class _Progress:
     """Rows of the window in its parts."""
     lacks_list: bool = False
     """Whether one of its parts was made without the list."""
+    tally: EventTally | None = None
+    """The count of its events, once the first part has read them."""
 
     @property
     def number(self) -> int:
         """Number of the last part."""
         return self.status.report_parts.number if self.status.report_parts is not None else 0
+
+    def count(self, tally: EventTally) -> None:
+        """Take the count of a part. Raises ``WindowChanged`` if it is not that of the parts before."""
+        if self.tally not in (None, tally):
+            raise WindowChanged
+        self.tally = tally
 
     def last_part(self) -> PreviousPart | None:
         """Return what the next part says about the last one."""

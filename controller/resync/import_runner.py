@@ -40,6 +40,7 @@ from controller.resync.import_progress import (
     EventTally,
     ImportHold,
     Search,
+    WindowChanged,
     WindowCount,
     after_completion,
     after_events,
@@ -482,6 +483,8 @@ class ImportRunner:
             except ArchiveError as problem:
                 self._delay_report(imported, problem)
                 continue
+            except WindowChanged:
+                continue
             self._report_delays.pop(imported.uid, None)
             status = after_events(_with(imported, reported), {window.id: counts})
             stored = await self._store(imported, status)
@@ -494,7 +497,7 @@ class ImportRunner:
         self, imported: Import, window: str, labels: str, rows: RowsOfEvents
     ) -> EventTally:
         """Count the events of a window, and add a row of each if the status has the window's Sender. Raises
-        ``ApiError``."""
+        ``ApiError``, ``WindowChanged``."""
         search = search_of(imported, window)
 
         async def ended() -> AsyncIterator[EnvelopeEvent]:
@@ -770,15 +773,22 @@ class _WindowSearch:
                 self._add_row(envelope, status, ReportOutcome.STARTED)
 
     async def _bound_memory(self) -> None:
-        """Wait for the memory for a long list; leave it to others after its time. Raises ``_Interrupted``,
-        ``ApiError``."""
+        """
+        Wait for the memory for a long list; leave it to others after its time.
+
+        A search that may not continue waits no longer: others would leave their lists to it. Raises
+        ``_Interrupted``, ``ApiError``.
+        """
         runner = self.runner
         if self._long_since is None:
             if self._size <= runner.bounds.long_list:
                 return
             if not runner.long_lists.take(self.organization.name):
                 await runner.say(self.imported, _WAITS)
-                await runner.long_lists.wait(self.organization.name)
+                with runner.long_lists.place(self.organization.name) as turn:
+                    while not turn.done():
+                        await self._check_objects()
+                        await runner.clock.sleep(ROOM_SECONDS)
                 self._long_since = runner.clock.monotonic()
                 await runner.say(self.imported, RUNNING)
             self._long_since = runner.clock.monotonic()
@@ -885,12 +895,17 @@ class _WindowSearch:
         return started
 
     async def _check(self) -> None:
+        """Look whether the search may continue; wait for the memory that it needs. Raises ``_Interrupted``,
+        ``ApiError``."""
+        await self._bound_memory()
+        await self._check_objects()
+
+    async def _check_objects(self) -> None:
         """
         Look whether the search may continue: objects in memory each time, the Import every ``ROOM_SECONDS``.
 
         Raises ``_Interrupted``, ``ApiError``.
         """
-        await self._bound_memory()
         runner, now = self.runner, self.runner.clock.monotonic()
         if now - self._read >= ROOM_SECONDS:
             newest = await runner.newest(self.imported.name)

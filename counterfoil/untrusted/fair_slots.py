@@ -7,8 +7,8 @@ its requests to the oldest.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 CHECK_SECONDS: Final = 1.0
@@ -76,16 +76,38 @@ class FairSlots:
 
     async def wait(self, owner: str) -> None:
         """Wait for a slot, unless one that nobody waits for is free by now. The caller releases it."""
-        if self.take(owner):
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, deque()).append(turn)
-        try:
+        with self.place(owner) as turn:
             await turn
-        except asyncio.CancelledError:
+
+    @contextmanager
+    def place(self, owner: str) -> Iterator[asyncio.Future[None]]:
+        """
+        Keep a place among those who wait: a future that is done once it has a slot.
+
+        The context ends when it is done, and the caller releases the slot. A context that an exception ends
+        leaves its place, and returns the slot.
+        """
+        turn = asyncio.get_running_loop().create_future()
+        if self.take(owner):
+            turn.set_result(None)
+        else:
+            self._waiting.setdefault(owner, deque()).append(turn)
+        try:
+            yield turn
+        except BaseException:
             if turn.done() and not turn.cancelled():
                 self.release(owner)
+            else:
+                self._leave(owner, turn)
             raise
+
+    def _leave(self, owner: str, turn: asyncio.Future[None]) -> None:
+        turn.cancel()
+        if turn in self._waiting.get(owner, ()):
+            self._waiting[owner].remove(turn)
+            if not self._waiting[owner]:
+                del self._waiting[owner]
+            self._forget(owner)
 
     def _grant(self, owner: str) -> None:
         self._free -= 1

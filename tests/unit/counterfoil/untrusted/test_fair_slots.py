@@ -1,6 +1,7 @@
 """Slots that owners share: an owner with many requests delays no other owner for long."""
 
 import asyncio
+import contextlib
 from random import Random
 
 import pytest
@@ -75,6 +76,22 @@ async def test_a_slot_that_becomes_free_before_the_wait_begins_is_taken() -> Non
     assert not slots.take("acme")
     slots.release("beta")
     assert slots.take("acme")
+
+
+@pytest.mark.parametrize("granted", [False, True])
+async def test_a_request_that_leaves_its_place_gets_no_slot_and_delays_nobody(granted: bool) -> None:
+    slots = FairSlots(1)
+    assert slots.take("acme")
+    with contextlib.suppress(LookupError), slots.place("beta") as turn:
+        assert slots.has_waiting
+        if granted:
+            slots.release("acme")
+        assert turn.done() is granted
+        raise LookupError
+    assert not slots.has_waiting
+    if not granted:
+        slots.release("acme")
+    assert slots.take("third")
 
 
 @pytest.mark.parametrize("seed", range(20))
