@@ -2,6 +2,8 @@
 
 import re
 
+import yaml
+
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.logs import FIELDS
 from counterfoil.resources import PHASE_CONDITIONS, Phase
@@ -111,6 +113,32 @@ def test_the_page_of_backups_stops_every_process_that_writes_before_the_restore(
     assert text.index("counterfoil.cli.restore status") < text.index(
         f"scale deployment {stopped} --replicas 2"
     )
+
+
+def kinds_with_a_status() -> set[str]:
+    """Return the plural names of the kinds that have a status."""
+    definitions = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]
+        for path in (check_language.ROOT / "crds").glob("*.yaml")
+    ]
+    return {
+        each["names"]["plural"]
+        for each in definitions
+        if any("status" in version.get("subresources", {}) for version in each["versions"])
+    }
+
+
+def test_the_restore_of_velero_names_each_kind_that_has_a_status() -> None:
+    text = (check_language.ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"(?ms)^  restoreStatus:\n    includedResources:\n((?:      - \S+\n)+)", text)
+    assert set(yaml.safe_load(block)) == {f"{each}.counterfoil.dev" for each in kinds_with_a_status()}
+
+
+def test_each_list_of_the_page_of_backups_names_each_kind_that_has_a_status() -> None:
+    text = (check_language.ROOT / "docs" / "backup.md").read_text(encoding="utf-8")
+    lists = re.findall(r"(?:\bget |KINDS=)((?:[a-z]+,)+[a-z]+)", text)
+    assert len(lists) >= 2
+    assert [each for each in lists if set(each.split(",")) != {*kinds_with_a_status(), "secrets"}] == []
 
 
 def test_the_processes_of_the_steps_by_hand_listen_on_loopback_only() -> None:
