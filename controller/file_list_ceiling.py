@@ -258,11 +258,6 @@ class FileListCeiling:
         found = [event for each in kept if (event := self.find(each)) is not None]
         return max(found, key=lambda event: (waits_for_person(event), kept[event.name]), default=None)
 
-    def kept_bytes(self, organization: str) -> int:
-        """Return the bytes of the long lists of an Organization."""
-        lists = self.by_organization.get(organization)
-        return lists.total if lists is not None else 0
-
     def _forget_if_empty(self, organization: str) -> None:
         lists = self.by_organization[organization]
         if not lists.kept and not lists.waiting:

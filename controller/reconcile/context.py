@@ -125,7 +125,7 @@ class ReconcileContext:
     """Whether eSAW showed the envelope in this run."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
     _listed: tuple[EnvelopeFile, ...] | None = field(default=None, init=False)
-    _plan: ArchiveLayout | None = field(default=None, init=False)
+    _layout: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
     _siblings: SiblingEvents | None = field(default=None, init=False)
 
@@ -281,7 +281,7 @@ class ReconcileContext:
 
     async def layout(self) -> ArchiveLayout:
         """Return the layout: the location and the tags of each file. Raises ``TooManyFiles``."""
-        if self._plan is None:
+        if self._layout is None:
             facts = await self.envelope_facts()
             files = await self.listed()
             if len(files) > MAX_DOCUMENTS:
@@ -297,8 +297,8 @@ class ReconcileContext:
                 found=tags,
                 claimed=self._claimed_names,
             )
-            self._plan = make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
-        return self._plan
+            self._layout = make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
+        return self._layout
 
     def _claimed_names(self, folder: str) -> dict[tuple[str, FileKind], str]:
         """Return the names in this folder that the stored status claims, by id and kind of the file."""

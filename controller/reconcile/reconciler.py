@@ -4,7 +4,8 @@ Reconcile one event: admit it, run its phases, store the results.
 ``PhaseRunner`` returns an outcome, the state machine turns it into the next status, and ``TransitionWriter``
 stores that status where the order of the phases requires it.
 
-The receiver (deliveries) and ``retry`` are the only other writers of an event's status.
+Other writers of an event's status each write their own part: the receiver (deliveries), ``requests``
+(``lastRequest`` and what a request changes), ``outgoing_webhook`` (``notice``) and ``retry`` (a new start).
 """
 
 from dataclasses import dataclass, field

@@ -377,7 +377,7 @@ class InstrumentedBackend(ForwardingBackend):
 
     async def remove_leftovers(self, folder: str) -> None:
         """Remove the unfinished files of a killed run."""
-        with self._timing("sweep_leftovers"):
+        with self._timing("remove_leftovers"):
             await super().remove_leftovers(folder)
 
     @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from controller.file_list_ceiling import FileListCeiling
 from controller.gauges import Gauges
 from controller.handlers import EventHandlers
 from controller.reconcile.reconciler import Reconciler
@@ -185,6 +186,12 @@ async def turns(count: int = 60) -> None:
     """Let everything run that can run."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def kept_bytes(lists: FileListCeiling, organization: str) -> int:
+    """Return the bytes of the long lists of an Organization."""
+    found = lists.by_organization.get(organization)
+    return found.total if found is not None else 0
 
 
 def moved(event: EnvelopeEvent, phase: Phase, reason: str | None = None, **status: Any) -> EnvelopeEvent:

@@ -19,7 +19,7 @@ from controller.file_list_ceiling import (
 )
 from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind, Phase, stored_size
 from tests.support.builders import NOON, an_event, an_organization
-from tests.support.scenes.handlers import HandlersScene, moved, turns
+from tests.support.scenes.handlers import HandlersScene, kept_bytes, moved, turns
 
 LONG = FREE_BYTES + 1
 HALF = MAX_LISTS_BYTES // 2
@@ -150,7 +150,7 @@ def test_one_organization_takes_no_room_of_another() -> None:
     raw["spec"]["organizationRef"]["name"] = organization.name
     store.put(EnvelopeEvent.parse(raw))
     assert store.file_lists.take(EnvelopeEvent.parse(raw), some_files(2000))
-    assert store.file_lists.kept_bytes("other") > 0
+    assert kept_bytes(store.file_lists, "other") > 0
 
 
 def known(store: EventStore, number: int) -> EnvelopeEvent:
@@ -167,16 +167,16 @@ def fill(store: EventStore, count: int = 2000) -> list[EnvelopeEvent]:
         store.put(with_files(event, count))
         assert len(events) < MAX_LISTS_BYTES
     store.remove(event.name)
-    assert store.file_lists.kept_bytes("acme") <= MAX_LISTS_BYTES
+    assert kept_bytes(store.file_lists, "acme") <= MAX_LISTS_BYTES
     return events
 
 
 def test_a_list_counts_from_the_moment_in_which_its_event_may_store_it() -> None:
     store, files = EventStore(), some_files(2000)
     assert store.file_lists.take(known(store, 1), files)
-    assert store.file_lists.kept_bytes("acme") == stored_size(files)
+    assert kept_bytes(store.file_lists, "acme") == stored_size(files)
     store.put(with_files(numbered(1), 2000))
-    assert store.file_lists.kept_bytes("acme") == stored_size(files)
+    assert kept_bytes(store.file_lists, "acme") == stored_size(files)
 
 
 def recreated(event: EnvelopeEvent) -> EnvelopeEvent:
@@ -217,7 +217,7 @@ def test_an_event_that_was_deleted_in_its_run_takes_no_room_from_others() -> Non
     assert store.file_lists.take(deleted, some_files(2000))
     for each in events:
         store.remove(each.name)
-    assert store.file_lists.kept_bytes("acme") == 0
+    assert kept_bytes(store.file_lists, "acme") == 0
     for number in (1, 2):
         assert store.file_lists.take(known(store, number), some_files(2000))
 
@@ -330,9 +330,9 @@ def test_only_an_event_that_lists_or_archives_has_a_long_list_in_memory(
     assert store.is_complete(event.name) is (in_memory == 2000)
     is_counted = in_memory == 2000 or not (is_archived or phase is Phase.CLEANING)
     expected = stored_size(documents) if is_counted else 0
-    assert store.file_lists.kept_bytes("acme") == expected
+    assert kept_bytes(store.file_lists, "acme") == expected
     store.remove(event.name)
-    assert store.file_lists.kept_bytes("acme") == 0
+    assert kept_bytes(store.file_lists, "acme") == 0
     assert store.is_complete(event.name)
 
 
@@ -342,7 +342,7 @@ def test_no_list_of_an_archived_event_counts(phase: Phase) -> None:
     store, event = EventStore(), an_event(str(UUID(int=1))).archived().build()
     store.put(moved(event, phase, documents=some_files(2000)))
     assert not store.is_complete(event.name)
-    assert store.file_lists.kept_bytes("acme") == 0
+    assert kept_bytes(store.file_lists, "acme") == 0
 
 
 @pytest.mark.parametrize(
@@ -371,13 +371,13 @@ def test_an_archived_event_that_waits_has_no_short_list_in_memory_either(
     assert store.is_complete(event.name) is (in_memory == 16)
     store.put(with_files(numbered(2), 2000))
     if in_memory == 1:
-        before = store.file_lists.kept_bytes("acme")
+        before = kept_bytes(store.file_lists, "acme")
         assert store.file_lists.take_for_run(event)
-        assert store.file_lists.kept_bytes("acme") == before
+        assert kept_bytes(store.file_lists, "acme") == before
         store.put(moved(event, phase, reason, deliveries=2))
-        assert store.file_lists.kept_bytes("acme") == before
+        assert kept_bytes(store.file_lists, "acme") == before
         store.file_lists.run_ended(event)
-        assert store.file_lists.kept_bytes("acme") == before
+        assert kept_bytes(store.file_lists, "acme") == before
 
 
 def test_an_archived_event_with_one_file_is_kept_as_it_is() -> None:
@@ -394,7 +394,7 @@ def test_archived_events_that_start_again_at_the_same_time_stay_below_the_ceilin
     assert sum(len(each.status.documents) for each in store) == 100
     running = [event for event in store if store.file_lists.take_for_run(event)]
     assert 5 < len(running) < 20
-    assert store.file_lists.kept_bytes("acme") <= MAX_LISTS_BYTES
+    assert kept_bytes(store.file_lists, "acme") <= MAX_LISTS_BYTES
     for event in running:
         # A callback is counted in the run, whose list stays in memory.
         store.put(moved(event, Phase.PENDING, "RetryRequested", documents=documents, deliveries=2))
@@ -402,7 +402,7 @@ def test_archived_events_that_start_again_at_the_same_time_stay_below_the_ceilin
     assert not any(store.file_lists.take_for_run(each) for each in store if each.name not in names)
     for event in running:
         store.file_lists.run_ended(event)
-    assert store.file_lists.kept_bytes("acme") == 0
+    assert kept_bytes(store.file_lists, "acme") == 0
 
 
 def test_an_event_that_waited_first_stops_no_other_in_its_run() -> None:

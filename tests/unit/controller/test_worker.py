@@ -19,6 +19,7 @@ from controller.worker import Worker, read_event
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
 from counterfoil.resources import EnvelopeEvent, Phase, stored_size
 from tests.support.builders import EventBuilder, an_event
+from tests.support.scenes.handlers import kept_bytes
 from tests.support.scenes.reconciler import ReconcilerScene
 
 
@@ -145,7 +146,8 @@ class WorkerScene(ReconcilerScene):
         documents = an_event().archived(*[f"{'x' * 200}-{each}" for each in range(2000)]).build()
         others, events = list[EnvelopeEvent](), self.cache.events
         while (
-            events.file_lists.kept_bytes("acme") + stored_size(self.event.status.documents) <= MAX_LISTS_BYTES
+            kept_bytes(events.file_lists, "acme") + stored_size(self.event.status.documents)
+            <= MAX_LISTS_BYTES
         ):
             builder = an_event(str(UUID(int=len(others)))).in_phase(Phase.ARCHIVING, "EsawFailing")
             others.append(builder.status(documents=documents.status.documents).build())
@@ -206,7 +208,7 @@ async def test_what_decides_about_the_next_run_stops_one_of_before(
 async def test_a_restarted_event_without_room_waits_and_its_long_list_is_not_read(tmp_path: Path) -> None:
     scene = WorkerScene(tmp_path, a_restarted_event_with_a_long_list())
     others, documents = scene.fill_the_ceiling(), scene.newest().status.documents
-    kept = scene.cache.events.file_lists.kept_bytes("acme")
+    kept = kept_bytes(scene.cache.events.file_lists, "acme")
     await scene.reconcile_newest()
     waiting = scene.newest()
     assert scene.runs == []
@@ -216,7 +218,7 @@ async def test_a_restarted_event_without_room_waits_and_its_long_list_is_not_rea
     assert waiting.status.attempts == 0
     assert waiting.status.documents == documents
     assert not scene.cache.events.is_complete(waiting.name)
-    assert scene.cache.events.file_lists.kept_bytes("acme") == kept
+    assert kept_bytes(scene.cache.events.file_lists, "acme") == kept
     scene.cache.events.remove(others[0].name)
     assert scene.cache.events.file_lists.next_events("acme") == (waiting.name,)
     await scene.reconcile_newest()
@@ -229,13 +231,13 @@ async def test_a_long_list_takes_room_during_its_run_only(tmp_path: Path) -> Non
     lists, in_run = scene.cache.events.file_lists, list[int]()
 
     def observe() -> None:
-        in_run.append(lists.kept_bytes("acme"))
+        in_run.append(kept_bytes(lists, "acme"))
         raise api_error(500, b"", None, creating=False)
 
     scene.on_run = observe
     await scene.reconcile_newest()
     assert in_run == [stored_size(scene.event.status.documents)]
-    assert lists.kept_bytes("acme") == 0
+    assert kept_bytes(lists, "acme") == 0
     assert scene.queued == [scene.event.name]
 
 
@@ -331,4 +333,4 @@ async def test_a_restarted_event_is_archived_again_with_all_files_once_there_is_
     assert {each.file_id for each in after.status.documents} == set(scene.envelope.contents)
     assert all(each.sha256 for each in after.status.documents)
     assert not scene.cache.events.is_complete(after.name)
-    assert scene.cache.events.file_lists.kept_bytes("acme") == 0
+    assert kept_bytes(scene.cache.events.file_lists, "acme") == 0

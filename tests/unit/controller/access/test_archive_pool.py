@@ -334,7 +334,7 @@ async def test_operations_of_an_archive_are_timed(scene: Scene) -> None:
     assert [each.name for each in await backend.entries("a")] == ["a/b.txt"]
     await backend.remove_leftovers("a")
     await backend.discard("a/b.txt")
-    for operation in ("probe", "entries", "sweep_leftovers", "discard"):
+    for operation in ("probe", "entries", "remove_leftovers", "discard"):
         assert scene.metric("archive_seconds_count", archive="dms", operation=operation) == 1
     # The marker was looked for, written and read back.
     assert scene.metric("archive_seconds_count", archive="dms", operation="put") == 2
