@@ -16,7 +16,7 @@ from sandbox.controlplane.kubectl import Kubectl
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import run
 from tests.support.builders import ENVELOPE
-from tests.support.console_blocks import console_commands, missing_lines, report, typed
+from tests.support.console_blocks import ConsoleCommand, console_commands, missing_lines, report, typed
 from tests.support.scenes.fresh_clone import fresh_clone, replace_in
 
 ROOT = Path(__file__).parents[2]
@@ -109,11 +109,15 @@ async def test_the_steps_of_the_demo_typed_in_a_fresh_clone_end_with_a_filed_env
     section = FIRST_MINUTES.search((clone.folder / "docs" / "demo.md").read_text("utf-8"))
     assert section is not None
     commands = console_commands(section[1])
+    # The last commands remove the archive again.
+    end = next(at for at, each in enumerate(commands) if each.text.startswith("kill "))
+    commands.insert(end, ConsoleCommand(f"find {clone.archive} -type f -printf '%f\\n'"))
     done = await typed(commands, clone.folder, clone.environment, seconds=FIRST_MINUTES_SECONDS)
     assert done.status == 0, report(commands, done)
     assert len(done.printed) == len(commands)
     for command, printed in zip(commands, done.printed, strict=True):
         assert missing_lines(command.output, printed) == [], report(commands, done)
-    filed = [each.name for each in clone.archive.rglob("*") if each.is_file()]
+    filed = done.printed[end].splitlines()
     assert {"counterfoil.json", "counterfoil.sha256"} < set(filed)
     assert len(filed) > 3
+    assert not clone.archive.exists()

@@ -8,6 +8,8 @@ from counterfoil.esaw_check.facts import FactId
 from counterfoil.logs import FIELDS
 from counterfoil.resources import PHASE_CONDITIONS, Phase
 from counterfoil.resources.archive_kinds import KINDS
+from counterfoil.resources.lease import CLOCK_SKEW
+from counterfoil.settings import ControllerSettings
 from docs.tools import check_language, generate_metrics, generate_plugin, generate_reasons, generate_settings
 
 
@@ -113,6 +115,23 @@ def test_the_page_of_backups_stops_every_process_that_writes_before_the_restore(
     assert text.index("counterfoil.cli.restore status") < text.index(
         f"scale deployment {stopped} --replicas 2"
     )
+
+
+def test_the_pages_name_the_time_after_which_a_controller_counts_as_absent() -> None:
+    lease = ControllerSettings(namespace="contracts").lease_duration.total_seconds()
+    seconds = int(lease + CLOCK_SKEW.total_seconds())
+    for name, heading in (
+        ("operating.md", "### If no controller works"),
+        ("plugin.md", "Leases of the shards"),
+    ):
+        text = (check_language.ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert f"{seconds} seconds after" in text.partition(heading)[2].partition("\n##")[0], name
+
+
+def test_the_steps_by_hand_end_with_the_removal_of_the_archived_documents() -> None:
+    page = (check_language.ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
+    (folder,) = re.findall(r"(?m)^\$ mkdir -p (\S+)$", page)
+    assert f"$ rm -r {folder}" in page.partition("To end it all:")[2]
 
 
 def kinds_with_a_status() -> set[str]:
