@@ -223,6 +223,17 @@ async def test_an_attempt_that_fails_says_where_why_and_when_again(
     assert scene.metric("attempts_total", phase=phase, outcome="wait", reason=reason) == 1
 
 
+async def test_the_failure_after_equal_attempts_is_reported_in_other_words(scene: ReconcilerScene) -> None:
+    missing = HttpStatusError(404, "ERR0007")
+    scene.envelope.but("envelope", missing).but("history", missing)
+    failed = await scene.reconcile(times=3)
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "EnvelopeNotFound")
+    assert await scene.recorded() == [("Warning", "EnvelopeNotFound")] * 2
+    first, last = (each["note"] for each in scene.kube.announced)
+    assert first == failed.status.message
+    assert last == f"The event failed. {failed.status.message}"
+
+
 async def test_equal_retries_are_reported_once_and_change_no_text(scene: ReconcilerScene) -> None:
     scene.envelope.but("files", EsawUnreachable("connect"))
     first = await scene.reconcile()
