@@ -123,6 +123,10 @@ class TransitionWriter:
             return
         type_: EventType = "Warning" if isinstance(outcome, Done | Wait | Fail | NeedConsent) else "Normal"
         reason, message = status.reason or outcome.reason, status.message or ""
+        is_repeated = (before.reason, before.message) == (status.reason, status.message)
+        if is_repeated and status.phase is Phase.FAILED:
+            # Else the Event would look like the one of the first attempt with this reason.
+            message = f"The event failed. {message}"
         self.event_recorder.record(stored, reason, message, type_=type_)
 
     def _announce_side_condition(
