@@ -121,6 +121,16 @@ def an_entry(page: Page, headline: str, reason: str) -> Locator:
     return page.get_by_role("region", name=re.compile(f"^{headline}: .*{reason}$"))
 
 
+LINE_BEGINS = """each => {
+    const range = document.createRange();
+    range.selectNodeContents(each);
+    const begins = new Map();
+    for (const box of range.getClientRects()) begins.set(Math.round(box.top), box.left);
+    return [...begins.values()];
+}"""
+"""The left end of each line of a text, in pixels."""
+
+
 async def a_problem(scene: Scene, reason: str, count: int = 2) -> list[str]:
     """Events that failed for a reason that no other test uses."""
     return [await scene.failed(reason, "It failed.") for _ in range(count)]
@@ -262,7 +272,7 @@ async def test_a_selection_is_skipped_after_a_confirmation_with_its_count(scene:
     assert [await labelled(scene, name) for name in names] == ["skip", "skip", None]
 
 
-async def test_on_a_phone_filters_are_closed_and_an_event_has_two_lines(
+async def test_on_a_phone_filters_are_closed_and_an_event_has_three_lines(
     scene: Scene, browser: Browser
 ) -> None:
     await scene.an_event(phase="Succeeded", envelope={"name": "Two lines"})
@@ -271,9 +281,44 @@ async def test_on_a_phone_filters_are_closed_and_an_event_has_two_lines(
         await sign_in(page, scene, at="/events?text=Two+lines")
         await expect(page.get_by_label("Phase")).to_be_hidden()
         row = page.get_by_role("row").filter(has_text="Two lines")
-        assert await row.evaluate("each => each.getBoundingClientRect().height") < 80
-        await page.locator("summary", has_text="Filters and order").click()
+        assert await row.evaluate("each => each.getBoundingClientRect().height") < 100
+        filters = page.locator("summary", has_text="Filters and order")
+        # Only an item of a list has the triangle of a summary.
+        assert await filters.evaluate("each => getComputedStyle(each).display") == "list-item"
+        await filters.click()
         await expect(page.get_by_label("Phase")).to_be_visible()
+
+
+async def test_on_a_phone_the_reason_and_the_sender_of_an_event_are_whole_and_one_line_each(
+    scene: Scene, browser: Browser
+) -> None:
+    await scene.an_event(
+        sender="ben", phase="Failed", reason="AuditTrailMissing", envelope={"name": "Whole lines"}
+    )
+    async with a_browser(browser, viewport={"width": 375, "height": 844}) as context:
+        page = await context.new_page()
+        await sign_in(page, scene, at="/events?text=Whole+lines")
+        row = page.get_by_role("row").filter(has_text="Whole lines")
+        for cell in (row.locator("td.reason"), row.locator("td.who")):
+            assert await cell.evaluate("each => each.scrollWidth <= each.clientWidth")
+            assert await cell.evaluate("each => each.getBoundingClientRect().height") < 30
+
+
+async def test_on_a_phone_a_command_that_is_wrapped_is_indented_from_its_second_line_on(
+    scene: Scene, browser: Browser
+) -> None:
+    await a_problem(scene, "ArchivePathTooLong")
+    async with a_browser(browser, viewport={"width": 375, "height": 844}) as context:
+        page = await context.new_page()
+        await sign_in(page, scene, at="/attention")
+        commands = page.locator("details", has_text="ArchivePathTooLong").filter(has_text="Commands")
+        await commands.locator("summary").click()
+        lines = commands.locator("pre .line")
+        # One beginning of a line further left than all others for each command.
+        for at in range(await lines.count()):
+            begins = await lines.nth(at).evaluate(LINE_BEGINS)
+            assert len(begins) > 1
+            assert begins[0] < min(begins[1:]) - 8
 
 
 async def test_a_long_reason_is_whole_on_a_phone_and_a_table_that_is_cut_shows_it(
