@@ -55,7 +55,11 @@ async def demo(settings: Mapping[str, str]) -> bool:
             output.end_table()
             checks = await check_all(demo_run)
             for what, came_true in consents:
-                checks.check("consent: asked once, one mail for a lost key", what, came_true=came_true)
+                checks.check(
+                    "Carla's 4 envelopes: asked for consent once, one mail for a lost key",
+                    what,
+                    came_true=came_true,
+                )
             _check_end(demo_run, checks)
             if settings.get("KEEP") == "1":
                 await _keep_running(demo_run)
@@ -69,7 +73,11 @@ async def demo(settings: Mapping[str, str]) -> bool:
 
 def _check_end(demo_run: DemoRun, checks: DemoChecks) -> None:
     check_processes(demo_run.local_environment.processes, checks)
-    demo_run.output.step("Checks" if checks.all_true else "Checks: something is not as it must be")
+    demo_run.output.step(
+        "Checks, and how many of them came true"
+        if checks.all_true
+        else "Checks: something is not as it must be"
+    )
     demo_run.output.lines(*(checks.long() if demo_run.output.verbose else checks.short()))
 
 

@@ -34,6 +34,8 @@ EXPECTED = {
     "second archive": ("Succeeded", "ArchivedAndDeleted"),
     "revoked key": ("Succeeded", "ArchivedAndDeleted"),
 }
+DELETED = ("completed", "duplicates", "second archive", "revoked key")
+KEPT = ("rejected", "no audit trail")
 
 
 class Check(NamedTuple):
@@ -101,7 +103,7 @@ async def _check_phases(demo_run: DemoRun, checks: DemoChecks) -> None:
     for part, wanted in EXPECTED.items():
         found = states.get(demo_run.ids[part], ("", ""))
         checks.check(
-            "each envelope ended in the expected phase",
+            f"the first {len(EXPECTED)} envelopes: each ended in the expected phase",
             f"{NAMES[part]} ({part}): {'/'.join(found)}",
             came_true=tuple(found) == wanted,
         )
@@ -134,7 +136,7 @@ async def _check_callbacks(demo_run: DemoRun, checks: DemoChecks) -> None:
 
 async def _check_import(demo_run: DemoRun, checks: DemoChecks) -> None:
     """The events of an Import are found by its label; eSAW never called back about their envelopes."""
-    group = "envelopes from before Counterfoil are imported, each one once"
+    group = f"Import: {OLD_ENVELOPES} envelopes from before Counterfoil are archived, each one once"
     events = await demo_run.local_environment.events("-l", f"counterfoil.dev/import={IMPORT}")
     found = sorted(each["spec"]["envelopeID"] for each in events)
     checks.check(
@@ -153,21 +155,21 @@ async def _check_import(demo_run: DemoRun, checks: DemoChecks) -> None:
 
 def _check_deletions(demo_run: DemoRun, checks: DemoChecks) -> None:
     lines = []
-    for part in ("completed", "duplicates", "second archive", "revoked key"):
+    for part in DELETED:
         calls = demo_run.esaw.delete_calls(demo_run.ids[part])
         after_all = all(not call.missing for call in calls)
         lines.append(
             f"  {demo_run.ids[part]}  {NAMES[part]}: {len(calls)} delete call, last of all: {after_all}"
         )
         checks.check(
-            "deleted in eSAW once, after the download of every file",
+            f"{len(DELETED)} of the first envelopes: deleted in eSAW once, after the download of every file",
             f"{NAMES[part]}: deleted once, after the download of every file",
             came_true=not demo_run.esaw.exists(demo_run.ids[part]) and len(calls) == 1 and after_all,
         )
     demo_run.output.detail("What was deleted in eSAW:", *lines)
-    for part in ("rejected", "no audit trail"):
+    for part in KEPT:
         checks.check(
-            "not deleted in eSAW, because not archived completely",
+            f"{len(KEPT)} of the first envelopes: not deleted in eSAW, because not archived completely",
             f"{NAMES[part]}: still in eSAW",
             came_true=demo_run.esaw.exists(demo_run.ids[part])
             and not demo_run.esaw.delete_calls(demo_run.ids[part]),
@@ -177,7 +179,7 @@ def _check_deletions(demo_run: DemoRun, checks: DemoChecks) -> None:
 async def _check_archive(
     demo_run: DemoRun, title: str, root: Path, checks: DemoChecks, *, expected: int
 ) -> None:
-    group = f"{title}: sha256sum and counterfoil.cli.verify accept every envelope"
+    group = f"{title}: sha256sum and counterfoil.cli.verify accept all {expected} envelopes"
     folders = [found.parent for found in sorted(root.rglob("counterfoil.sha256"))]
     verify = [sys.executable, "-m", "counterfoil.cli.verify"]
     key = ("--public-key", demo_run.public_key)
@@ -197,7 +199,7 @@ async def _check_archive(
             came_true=verified.code == 0,
         )
         checks.check(
-            "each manifest has the seal of the controller's key",
+            "the manifest of each archived envelope has the seal of the controller's key",
             f"{title}: the manifest of {folder.name} is sealed",
             came_true="ok          counterfoil.json.sig: fits the manifest" in verified.out,
         )
