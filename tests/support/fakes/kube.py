@@ -322,8 +322,8 @@ def _field(raw: Raw, path: str) -> object:
     found: Any = raw
     for part in path.split("."):
         found = found.get(part) or {}
-    # The API server selects a field that is absent by the empty text.
-    return found or ""
+    # The API server selects a field that is absent by the empty text, and a boolean by its JSON.
+    return "true" if found is True else found or ""
 
 
 def _pairs(selector: str) -> Iterable[tuple[str, str]]:

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from controller.access.archive_root import root_of
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
-from controller.reconcile.preconditions import SENDER_GRACE_SECONDS, Admitted, RecordOnly
+from controller.reconcile.preconditions import Admitted, RecordOnly
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.esaw.errors import NotProven
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
@@ -32,6 +32,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.conditions import ConditionStatus, with_condition
+from counterfoil.resources.envelopeevent import SENDER_GRACE
 from tests.support.builders import (
     ENVELOPE,
     KEY,
@@ -143,7 +144,7 @@ def test_an_event_whose_archiving_had_begun_is_held_and_not_recorded(
 
 
 @pytest.mark.parametrize(
-    "reason", ["StillActive", "SenderUnknown", "OrganizationMissing", "EnvelopeNotFound", "EsawUnreachable"]
+    "reason", ["StillActive", "SenderPending", "OrganizationMissing", "EnvelopeNotFound", "EsawUnreachable"]
 )
 def test_an_event_that_only_waited_until_its_archiving_may_begin_is_recorded(
     scene: PreconditionsScene, reason: str
@@ -325,9 +326,9 @@ async def test_a_sender_who_sends_by_the_page_may_be_recorded_after_the_first_ca
     oauth = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}}
     scene.organization(defaultSenderRef=None, oauth=oauth)
     outcome = await scene.sender()
-    assert outcome == Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
+    assert outcome == Wait("SenderPending", "The sender of this envelope is not recorded yet.")
 
-    scene.clock.advance(seconds=SENDER_GRACE_SECONDS)
+    scene.clock.advance(seconds=SENDER_GRACE.total_seconds())
 
     outcome = await scene.sender()
     assert isinstance(outcome, Fail)
@@ -350,9 +351,9 @@ async def test_the_default_sender_waits_some_minutes_while_a_draft_is_open(scene
 
     outcome = await scene.sender(event)
     assert isinstance(outcome, Wait)
-    assert outcome.reason == "SenderUnknown"
+    assert outcome.reason == "SenderPending"
 
-    scene.clock.advance(seconds=SENDER_GRACE_SECONDS)
+    scene.clock.advance(seconds=SENDER_GRACE.total_seconds())
     assert isinstance(await scene.sender(event), Sender)
 
 

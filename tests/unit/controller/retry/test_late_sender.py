@@ -71,6 +71,7 @@ async def test_an_envelope_of_the_same_sender_or_of_another_organization_changes
         (Phase.VALIDATING, "SenderSuspended", True),
         (Phase.FAILED, "EnvelopeNotFound", True),
         (Phase.FAILED, "SenderUnknown", True),
+        (Phase.VALIDATING, "SenderPending", True),
         (Phase.FAILED, "NotPermitted", True),
         (Phase.FAILED, "EnvelopeDeleted", False),
         (Phase.SUCCEEDED, "ArchivedAndKept", False),

@@ -275,6 +275,30 @@ def test_a_suspended_event_says_in_each_phase_who_suspended_it_and_what_that_doe
     assert f"Suspended     It is not recorded since when and by whom.{effect}\n" in said
 
 
+@pytest.mark.parametrize(
+    ("age", "default", "words"),
+    [
+        (4, None, "; fails in 1m (2026-07-01 12:01:00 UTC) if no page records the sender by then"),
+        (4, "anna", "; continues with the default Sender in 1m (2026-07-01 12:01:00 UTC)"),
+        (6, None, "; fails as soon as no draft of the Organization is open"),
+    ],
+)
+def test_an_event_whose_sender_is_recorded_late_says_when_it_fails(
+    age: int, default: str | None, words: str
+) -> None:
+    event = (
+        an_event()
+        .created(NOON - timedelta(minutes=age))
+        .in_phase(Phase.VALIDATING, "SenderPending")
+        .status(attempts=2, next_attempt_time=NOON + timedelta(seconds=30), phase_start_time=NOON)
+        .build()
+    )
+    ref = {"name": default} if default is not None else None
+    said = page(explain(event, an_organization(oauth=OAUTH, defaultSenderRef=ref), None, (), NOON))
+    assert f"Next          attempt 3 in 30s (2026-07-01 12:00:30 UTC){words}\n" in said
+    assert "Who must act  nobody has to act\n" in said
+
+
 def test_the_command_that_ends_a_suspension_names_what_is_suspended() -> None:
     event = an_event().in_phase(Phase.ARCHIVING, "OrganizationSuspended").build()
     said = page(explain(event, an_organization(suspend=True), None, (), NOON))

@@ -13,6 +13,7 @@ from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.cli.plugin.installation.status import (
     MAX_OBJECTS,
+    MAX_SUSPENDED_EVENTS,
     InstallationStatus,
     Reading,
     command_lines,
@@ -27,7 +28,7 @@ from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import LocalObjectReference, Phase
+from counterfoil.resources import EnvelopeEvent, LocalObjectReference, Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.conditions import with_condition
@@ -98,7 +99,7 @@ def test_what_waits_says_for_whom_since_when_and_what_to_type() -> None:
     mine = "-l counterfoil.dev/organization=acme"
     chosen = f"--all-failed --reason NameOccupied {mine}"
     assert entry.commands == (
-        f"kubectl -n contracts get envelopeevents --field-selector status.phase=Failed {mine}",
+        f"kubectl counterfoil -n contracts why {failed.name}",
         f"kubectl counterfoil -n contracts retry {chosen}",
         f"kubectl counterfoil -n contracts skip {chosen} --dry-run",
     )
@@ -194,6 +195,45 @@ def test_what_is_suspended_and_what_could_not_be_read_are_said_apart() -> None:
     assert [each.name for each in seen.suspended] == ["Archive/dms"]
     assert "Archive/dms" in page(seen, NOON)
     assert "pods: no right" in page(seen, NOON)
+
+
+def a_suspended_event(number: int, phase: Phase, reason: str, **act: Any) -> EnvelopeEvent:
+    event = EventBuilder().named(f"event-{number:02}").suspended().in_phase(phase, reason).build()
+    entry = AuditEntry("admin", "suspend", NOON - timedelta(hours=2), "legal hold")
+    return structs.replace(
+        event, metadata=structs.replace(event.metadata, annotations=with_audit_entry({}, entry))
+    )
+
+
+def test_suspended_events_are_listed_with_who_did_it_and_are_no_task() -> None:
+    held = a_suspended_event(1, Phase.ARCHIVING, "Suspended")
+    ended = a_suspended_event(2, Phase.SUCCEEDED, "ArchivedAndKept")
+    seen = found(organizations=(an_organization_that(),), retrying=(held,), suspended_events=(held, ended))
+    assert seen.waiting == ()
+    assert exit_status([seen]) == ExitStatus.DONE
+    assert (
+        "Suspended (`kubectl counterfoil -n contracts resume KIND/NAME` ends it)\n"
+        "  EnvelopeEvent/event-01, since 2h, by admin: legal hold, 1 event waits\n"
+        "  EnvelopeEvent/event-02, since 2h, by admin: legal hold, its envelope is not deleted\n"
+    ) in page(seen, NOON)
+
+
+def test_of_many_suspended_events_some_are_shown_and_all_are_counted() -> None:
+    many = tuple(a_suspended_event(number, Phase.PENDING, "Suspended") for number in range(30))
+    said = page(found(suspended_events=many), NOON)
+    assert said.count("EnvelopeEvent/") == MAX_SUSPENDED_EVENTS
+    assert (
+        "  and 20 more events: kubectl -n contracts get envelopeevents --field-selector spec.suspend=true\n"
+    ) in said
+    more = page(found(suspended_events=many, is_more_suspended=True), NOON)
+    assert "  and more than 20 more events: kubectl" in more
+
+
+async def test_suspended_events_are_read_whatever_their_phase() -> None:
+    ended = a_suspended_event(2, Phase.SUCCEEDED, "ArchivedAndKept")
+    kube = WithoutPods(an_organization_that(), ended, EventBuilder().in_phase(Phase.SUCCEEDED).build())
+    reading = await read(kube)
+    assert [each.name for each in reading.snapshot.suspended_events] == [ended.name]
 
 
 def test_nothing_is_concluded_from_what_could_not_be_read() -> None:

@@ -375,6 +375,7 @@ async def test_json_has_the_same_for_machines(folder: Path) -> None:
         ("/", "there is no such folder"),
         ("webdav://host/folder", "webdav locations can't be opened from here"),
         ("s3://bucket", "write bucket and folder"),
+        ("s3://b/x", "the bucket can't be a part of a host name."),
         ("s3:///folder", "write bucket and folder"),
     ],
 )

@@ -97,6 +97,10 @@ def test_a_default_sender_whose_key_does_not_work_is_an_entry_before_an_event_wa
     assert attention_items(ClusterSnapshot(organizations=others, senders=(sender,))) == ()
 
 
+def test_an_event_whose_sender_may_be_recorded_in_a_moment_is_no_entry() -> None:
+    assert attention_items(ClusterSnapshot(retrying=(a_retrying_event(1, "SenderPending"),))) == ()
+
+
 def test_an_archive_that_can_not_be_used_goes_first_and_hides_that_its_organization_lacks_it() -> None:
     snapshot = ClusterSnapshot(
         organizations=(an_organization_that("False", "ArchiveNotReady"),),

@@ -206,6 +206,18 @@ async def test_the_counts_by_phase_are_those_of_the_organization_with_their_time
     assert counted == "Failed 3 Number of events per phase, counted 5 min ago"
 
 
+async def test_counts_of_all_organizations_are_as_old_as_the_newest_of_them() -> None:
+    idle = OrganizationStatus(events={"Failed": 3}, activity=Activity(count_time=NOON - timedelta(hours=5)))
+    used = OrganizationStatus(events={"Failed": 9}, activity=Activity(count_time=NOON - timedelta(minutes=5)))
+    kube = InMemoryKubeClient(
+        msgspec.structs.replace(an_organization_that(), status=idle),
+        msgspec.structs.replace(an_organization_that(name="globex"), status=used),
+    )
+    page = parsed((await event_views().events(a_console_request(kube))).html)
+    counted = page.xpath("normalize-space(//div[@class='counted'])")
+    assert counted == "Failed 12 Number of events per phase, counted 5 min ago"
+
+
 @pytest.mark.parametrize(
     ("message", "text", "code"),
     [
