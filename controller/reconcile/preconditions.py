@@ -58,7 +58,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
-from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND
+from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, SENDER_GRACE, SENDER_PENDING, SUSPENDED
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import (
     FURTHER_ACTIONS,
@@ -78,15 +78,6 @@ FIRST_PROBE_GRACE: Final = timedelta(minutes=5)
 """Age up to which an event waits without an attempt for the probe that stores the root of its Archive. Later
 the deadline runs, so that a probe that never stores the root is reported."""
 
-SENDER_GRACE_SECONDS = 300
-"""
-Maximum age of an event that waits for its sender, if the Organization uses the before-send page.
-
-An envelope that is signed by machines can be finished before the page has recorded its sender. With a default
-Sender the event waits only while a draft of the Organization is open; without one, also longer while a draft
-is open.
-"""
-
 
 _SENDER_MAY_HAVE_CHANGED: Final = frozenset(
     {ENVELOPE_NOT_FOUND, "OtherSenderRecorded", "CauseSolved", "FoundBySweep", "FoundByImport"}
@@ -94,7 +85,7 @@ _SENDER_MAY_HAVE_CHANGED: Final = frozenset(
 """Reasons of events whose sender may have been wrong: the page, a person or a search may have named the
 correct one since."""
 
-_SENDER_NOT_RECORDED: Final = Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
+_SENDER_NOT_RECORDED: Final = Wait(SENDER_PENDING, "The sender of this envelope is not recorded yet.")
 
 
 @dataclass(frozen=True)
@@ -191,7 +182,7 @@ class Preconditions:
         """Return the organization if it wants this event worked on now."""
         organization = self.cache.organizations.get(event.organization)
         if event.spec.suspend:
-            return Hold("Suspended", "spec.suspend of this event is true.")
+            return Hold(SUSPENDED, "spec.suspend of this event is true.")
         if organization is None:
             return Wait("OrganizationMissing", f"Organization/{event.organization} does not exist.")
         if organization.spec.suspend:
@@ -346,7 +337,7 @@ class Preconditions:
         return self._is_young(event) or await self._is_draft_open(event)
 
     def _is_young(self, event: EnvelopeEvent) -> bool:
-        return self._is_younger(event, timedelta(seconds=SENDER_GRACE_SECONDS))
+        return self._is_younger(event, SENDER_GRACE)
 
     def _is_younger(self, event: EnvelopeEvent, limit: timedelta) -> bool:
         created = event.metadata.creation_timestamp

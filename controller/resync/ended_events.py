@@ -22,10 +22,9 @@ from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.watch import SECOND_LIST_DELAY_SECONDS, WatchEvent, list_and_watch_forever
 from counterfoil.resources import EnvelopeEvent, ResourceInvalid
 from counterfoil.resources.conditions import with_generation
+from counterfoil.resources.envelopeevent import SUSPENDED_SELECTOR
 
 _log = logging.getLogger(__name__)
-
-SUSPENDED_SELECTOR = "spec.suspend=true"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     Phase,
 )
-from counterfoil.resources.envelopeevent import NOT_PERMITTED
+from counterfoil.resources.envelopeevent import NOT_PERMITTED, SENDER_PENDING
 from counterfoil.resources.reopening import reopened_status
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,9 @@ class LateSenderFinder:
         phase, cause = event.status.phase, event.status.cause
         is_unread = cause == NOT_PERMITTED and event.status.envelope is None
         is_parked = phase is Phase.AWAITING_CONSENT or cause in SENDER_MAY_BE_WRONG or is_unread
-        if phase in (Phase.SUCCEEDED, Phase.SKIPPED) or not (is_parked or cause == "SenderUnknown"):
+        if phase in (Phase.SUCCEEDED, Phase.SKIPPED) or not (
+            is_parked or cause in ("SenderUnknown", SENDER_PENDING)
+        ):
             return event
         sender = recorded_sender(await read_envelope(self.kube, event), event)
         # The label has the Sender for which it waits, or whose key was asked last.

@@ -40,6 +40,16 @@ _MARKS: Mapping[CheckStatus, str] = {
     CheckStatus.WRONG: "WRONG",
     CheckStatus.NOT_CHECKED: "not checked",
 }
+_ARGUMENTS: Mapping[str, str] = {
+    "Archive/verify: ": "",
+    "Archive/verify": "the archive",
+    "spec.s3.bucket": "the bucket",
+    "spec.s3.region": "--region",
+    "spec.s3.endpoint": "--endpoint",
+    "name a Secret in spec.s3.credentialsSecretRef": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+}
+"""Words of messages about an Archive, and the words for the same here."""
+
 _KEYS: Mapping[str, str] = {
     "accessKeyId": "AWS_ACCESS_KEY_ID",
     "secretAccessKey": "AWS_SECRET_ACCESS_KEY",
@@ -68,7 +78,7 @@ def main(
         key = PublicKey.load(chosen.public_key) if chosen.public_key is not None else None
         checks = asyncio.run(_checks(chosen, environ, key, examiner or SignatureWorkers(count=1)))
     except (CheckImpossible, SigningKeyInvalid, ArchiveError) as problem:
-        print(f"{chosen.location}: {problem}", file=sys.stderr)
+        print(f"{chosen.location}: {_in_words_of_the_command(str(problem))}", file=sys.stderr)
         return UNCHECKED
     status = _exit_status(checks)
     if chosen.output == "json":
@@ -187,6 +197,13 @@ async def _open_bucket(
         credentials_secret_ref=CredentialsReference(name="environment") if credentials else None,
     )
     return await open_backend("verify", ArchiveSpec(s3=settings), credentials), folder
+
+
+def _in_words_of_the_command(message: str) -> str:
+    """Return a message about an Archive as one about the arguments: there is no Archive."""
+    for field, argument in _ARGUMENTS.items():
+        message = message.replace(field, argument)
+    return message
 
 
 def _line(check: CheckReport) -> str:

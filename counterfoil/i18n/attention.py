@@ -141,11 +141,14 @@ class ClusterSnapshot:
     """Events that wait for consent."""
     retrying: tuple[EnvelopeEvent, ...] = ()
     """All other unfinished events."""
+    suspended_events: tuple[EnvelopeEvent, ...] = ()
+    """Events that a person suspended, in any phase."""
     unheld_shards: tuple[UnheldShard, ...] = ()
     """Shards that no controller works on."""
     is_more_failed: bool = False
     is_more_waiting: bool = False
     is_more_retrying: bool = False
+    is_more_suspended: bool = False
     of: str = ""
     """The one Organization that is asked about; empty: all."""
 

@@ -156,8 +156,8 @@ def _about_events(item: AttentionItem, namespace: str) -> Iterator[Command]:
     mine = f"-l {ORGANIZATION_LABEL}={item.organization}"
     match item.kind:
         case AttentionKind.FAILED:
-            # By the reason, which a field selector knows of the last attempt only.
-            yield Command(f"{kubectl} get envelopeevents --field-selector status.phase=Failed {mine}")
+            # A field selector knows the reason of the last attempt only, so it can't list a cause's events.
+            yield from (Command(f"{plugin} why {each}") for each in item.examples[:1])
             yield from end_commands(item.reason, f"--all-failed --reason {item.reason} {mine}", namespace)
         case AttentionKind.RETENTION:
             unfinished = "--field-selector status.phase!=Succeeded,status.phase!=Skipped"

@@ -7,7 +7,7 @@ controller writes its status. ``controller.reconcile.state_machine`` has the pha
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Self
 
@@ -139,6 +139,24 @@ KNOWN_FILES_CONDITION = "KnownFilesListed"
 
 ENVELOPE_NOT_FOUND: Final = "EnvelopeNotFound"
 """Reason of an attempt in which eSAW did not show the envelope, and of an event that failed for it."""
+
+SENDER_PENDING: Final = "SenderPending"
+"""Reason of an event whose sender a page may still record."""
+
+SENDER_GRACE: Final = timedelta(minutes=5)
+"""
+Maximum age of an event that waits for its sender, if the Organization uses the before-send page.
+
+An envelope that is signed by machines can be finished before the page has recorded its sender. With a default
+Sender the event waits only while a draft of the Organization is open; without one, also longer while a draft
+is open.
+"""
+
+SUSPENDED: Final = "Suspended"
+"""Reason of an unfinished event that a person suspended."""
+
+SUSPENDED_SELECTOR: Final = "spec.suspend=true"
+"""Field selector of the events that a person suspended, in any phase."""
 
 NOT_PERMITTED: Final = "NotPermitted"
 """Reason of an event that failed because eSAW permits something to no known key, or not to the one to which

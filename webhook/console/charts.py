@@ -79,4 +79,5 @@ def _by_step(name: str, found: Sequence[Activity], counts_of: Callable[[Activity
 def _chart(name: str, found: Sequence[Activity], counted: Sequence[tuple[str, int]]) -> Chart:
     peak = max((count for _, count in counted), default=0) or 1
     bars = tuple(Bar(label, count, round(100 * count / peak, 1)) for label, count in counted)
-    return Chart(name, bars, min((each.count_time for each in found), default=None))
+    # An idle Organization keeps the time of its last change, so an older time is no older count.
+    return Chart(name, bars, max((each.count_time for each in found), default=None))

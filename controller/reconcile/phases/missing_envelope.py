@@ -81,7 +81,15 @@ async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Wa
         if was_deleted is None:
             cause = "it never existed, another user sent it, or it was deleted"
         message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: {cause}."
-    return not_found(event, context.sender, message)
+    return not_found(event, context.sender, f"{message} {_archived_files(event)}")
+
+
+def _archived_files(event: EnvelopeEvent) -> str:
+    arrived = sum(each.sha256 is not None for each in event.status.documents)
+    if not arrived:
+        return "This event has archived no file."
+    verb = "is" if arrived == 1 else "are"
+    return f"{counted(arrived, 'file')} of it {verb} known to be in the archive."
 
 
 async def explain_404(

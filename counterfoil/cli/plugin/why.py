@@ -31,6 +31,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.audit_annotation import last_suspension
+from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard, unheld_shard
 from counterfoil.resources.reopening import is_open_to_callbacks
 from counterfoil.resources.request import attribution
@@ -351,11 +352,14 @@ def _sender_of(event: EnvelopeEvent) -> str | None:
     return event.metadata.labels.get(SENDER_LABEL)
 
 
-def _suspended_object(cause: str, event: EnvelopeEvent, *objects: Resource | None) -> Resource | None:
+def _suspended_object(
+    cause: str, event: EnvelopeEvent, *objects: Organization | Sender | Archive | None
+) -> Resource | None:
     """Return what a person suspended: the event, or else what an event with this reason waits for."""
     if event.spec.suspend:
         return event
-    return next((each for each in objects if each is not None and cause == f"{each.KIND}Suspended"), None)
+    suspended = (each for each in objects if each is not None and each.spec.suspend)
+    return next((each for each in suspended if cause == f"{each.KIND}Suspended"), None)
 
 
 def _suspension(suspended: Resource, now: datetime) -> str:
@@ -434,10 +438,22 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
 
 
 def _deadline(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:
+    received = event.metadata.creation_timestamp
+    if event.status.reason == SENDER_PENDING and received is not None:
+        return _end_of_grace(received + SENDER_GRACE, organization, now)
     started = event.status.phase_start_time
     if started is None or organization is None:
         return ""
     return f"; given up {_format_time(started + organization.spec.retry.deadline, now)} if it still fails"
+
+
+def _end_of_grace(end: datetime, organization: Organization | None, now: datetime) -> str:
+    has_default = organization is not None and organization.spec.default_sender_ref is not None
+    if has_default:
+        return f"; continues with the default Sender {_format_time(end, now)}"
+    if end <= now:
+        return "; fails as soon as no draft of the Organization is open"
+    return f"; fails {_format_time(end, now)} if no page records the sender by then"
 
 
 def _format_time(moment: datetime, now: datetime) -> str:

@@ -78,7 +78,7 @@ class EventViews(ViewBase):
             is_cut=organizations.is_cut or senders.is_cut,
             senders_by_name=await search.senders_of(user, found.events, senders),
             counts=counts_by_phase(counted),
-            count_time=min(
+            count_time=max(
                 (each.status.activity.count_time for each in counted if each.status.activity), default=None
             ),
             phases=tuple(Phase),

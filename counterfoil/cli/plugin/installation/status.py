@@ -47,7 +47,9 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.audit_annotation import last_suspension
+from counterfoil.resources.envelopeevent import SUSPENDED, SUSPENDED_SELECTOR
 from counterfoil.resources.lease import Lease, unheld_shards
+from counterfoil.retention import forbids_delete
 
 SUMMARY = "show processes, Organizations and what waits for a person, on one screen"
 DETAILS = (
@@ -62,6 +64,9 @@ MAX_OBJECTS = 500
 
 MAX_EVENTS = 500
 """Events of each kind that are read; the controller's counts stand for the rest."""
+
+MAX_SUSPENDED_EVENTS = 10
+"""Suspended events of which each has a line; the others are counted."""
 
 WIDTH = 118
 _SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""")
@@ -121,6 +126,8 @@ class SuspendedObject(msgspec.Struct, frozen=True, rename="camel"):
     reason: str
     waiting: int
     """Events that wait."""
+    keeps_envelope: bool = False
+    """Whether it is an event that has ended, and whose envelope is therefore not deleted."""
 
 
 class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -135,6 +142,8 @@ class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
     is_refused: bool
     """Whether a read failed, so that more may wait for a person."""
     suspended: tuple[SuspendedObject, ...] = ()
+    is_more_suspended: bool = False
+    """Whether there are more suspended events than were read."""
     unread: tuple[str, ...] = ()
     """Objects that could not be read, each with the reason."""
 
@@ -237,15 +246,16 @@ async def read(kube: KubeClient) -> Reading:
         (failed_events, is_more_failed),
         (waiting, is_more_waiting),
         (retrying, is_more_retrying),
-        leases,
+        (suspended_events, is_more_suspended),
     ) = await asyncio.gather(
         optional(Sender),
         optional(Archive),
         events(f"status.phase={Phase.FAILED}"),
         events(f"status.phase={Phase.AWAITING_CONSENT}"),
         events(RETRYING_SELECTOR),
-        shard_leases(),
+        events(SUSPENDED_SELECTOR),
     )
+    leases = await shard_leases()
     pods: Sequence[Raw] | None = None
     try:
         pods = await kube.pods(labels=POD_LABELS)
@@ -258,10 +268,12 @@ async def read(kube: KubeClient) -> Reading:
         failed=failed_events,
         waiting=waiting,
         retrying=retrying,
+        suspended_events=suspended_events,
         unheld_shards=unheld_shards(leases, datetime.now(UTC)) if leases is not None else (),
         is_more_failed=is_more_failed,
         is_more_waiting=is_more_waiting,
         is_more_retrying=is_more_retrying,
+        is_more_suspended=is_more_suspended,
     )
     return Reading(snapshot, pods, tuple(dict.fromkeys(unread)), bool(failed_reads))
 
@@ -286,13 +298,23 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
         *snapshot.archives,
         *snapshot.senders,
     )
+    suspended = (
+        *(_suspended(each, snapshot) for each in shown if each.spec.suspend),
+        *map(_suspended_event, snapshot.suspended_events),
+    )
     return InstallationStatus(
         namespace=namespace,
         plugin=__version__,
         processes=tuple(_processes(reading.pods or ())),
         organizations=tuple(_organization_line(each, snapshot) for each in snapshot.organizations),
-        waiting=tuple(_waiting(each, namespace) for each in attention_items(snapshot)),
-        suspended=tuple(_suspended(each, snapshot) for each in shown if each.spec.suspend),
+        # A suspended event is listed as each other suspended object.
+        waiting=tuple(
+            _waiting(each, namespace)
+            for each in attention_items(snapshot)
+            if (each.kind, each.reason) != (AttentionKind.RETRYING, SUSPENDED)
+        ),
+        suspended=suspended,
+        is_more_suspended=snapshot.is_more_suspended,
         unread=reading.unread,
         is_refused=reading.is_refused,
         are_pods_read=reading.pods is not None,
@@ -300,7 +322,6 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
 
 
 def _suspended(each: Organization | Archive | Sender, snapshot: ClusterSnapshot) -> SuspendedObject:
-    act = last_suspension(each.metadata.annotations)
     if isinstance(each, Sender):
         waiting = each.status.waiting_events
     else:
@@ -308,8 +329,18 @@ def _suspended(each: Organization | Archive | Sender, snapshot: ClusterSnapshot)
         users = [one for one in snapshot.organizations if one.spec.archive_ref == ref]
         counts = [_event_counts(one, snapshot) for one in (users if isinstance(each, Archive) else [each])]
         waiting = sum(one.unfinished for one in counts)
+    return _suspended_object(each, waiting)
+
+
+def _suspended_event(event: EnvelopeEvent) -> SuspendedObject:
+    is_ended = event.status.phase.is_final
+    return _suspended_object(event, int(not is_ended), keeps_envelope=is_ended and forbids_delete(event))
+
+
+def _suspended_object(each: Resource, waiting: int, *, keeps_envelope: bool = False) -> SuspendedObject:
+    act = last_suspension(each.metadata.annotations)
     since, by, why = (act.when, act.who, act.why) if act is not None else (None, "", "")
-    return SuspendedObject(f"{each.KIND}/{each.name}", since, by, why, waiting)
+    return SuspendedObject(f"{each.KIND}/{each.name}", since, by, why, waiting, keeps_envelope)
 
 
 class _EventCounts(NamedTuple):
@@ -422,9 +453,7 @@ def page(found: InstallationStatus, now: datetime) -> str:
         lines += [line for command in each.commands for line in command_lines(command)]
     nothing = "nothing in what could be read" if found.is_refused else "nothing"
     lines += [] if found.waiting else [f"  {nothing}"]
-    if found.suspended:
-        lines += ["", "Suspended (`kubectl counterfoil resume KIND/NAME` ends it)"]
-        lines += [f"  {_suspended_line(each, now)}" for each in found.suspended]
+    lines += _suspended_lines(found, now)
     if found.unread:
         lines += ["", "Not read"]
         for text in found.unread:
@@ -432,12 +461,27 @@ def page(found: InstallationStatus, now: datetime) -> str:
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
+def _suspended_lines(found: InstallationStatus, now: datetime) -> list[str]:
+    if not found.suspended:
+        return []
+    events = [each for each in found.suspended if each.name.startswith(f"{EnvelopeEvent.KIND}/")]
+    others = [each for each in found.suspended if each not in events]
+    lines = ["", f"Suspended (`kubectl counterfoil -n {found.namespace} resume KIND/NAME` ends it)"]
+    lines += [f"  {_suspended_line(each, now)}" for each in (*others, *events[:MAX_SUSPENDED_EVENTS])]
+    if (left := len(events) - MAX_SUSPENDED_EVENTS) > 0:
+        number = f"{'more than ' if found.is_more_suspended else ''}{counted(left, 'more event')}"
+        listing = f"kubectl -n {found.namespace} get envelopeevents --field-selector {SUSPENDED_SELECTOR}"
+        lines.append(f"  and {number}: {listing}")
+    return lines
+
+
 def _suspended_line(each: SuspendedObject, now: datetime) -> str:
     since = f", since {_age(each.since, now)}" if each.since is not None else ""
     by = f", by {each.by}" if each.by else ""
     verb = "waits" if each.waiting == 1 else "wait"
     waits = f", {counted(each.waiting, 'event')} {verb}" if each.waiting else ""
-    return f"{each.name}{since}{by}{f': {each.reason}' if each.reason else ''}{waits}"
+    kept = ", its envelope is not deleted" if each.keeps_envelope else ""
+    return f"{each.name}{since}{by}{f': {each.reason}' if each.reason else ''}{waits}{kept}"
 
 
 def command_lines(command: str) -> list[str]:

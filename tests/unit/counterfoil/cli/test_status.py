@@ -229,7 +229,7 @@ def test_of_many_suspended_events_some_are_shown_and_all_are_counted() -> None:
     assert "  and more than 20 more events: kubectl" in more
 
 
-async def test_suspended_events_are_read_whatever_their_phase() -> None:
+async def test_suspended_events_of_each_phase_are_read() -> None:
     ended = a_suspended_event(2, Phase.SUCCEEDED, "ArchivedAndKept")
     kube = WithoutPods(an_organization_that(), ended, EventBuilder().in_phase(Phase.SUCCEEDED).build())
     reading = await read(kube)

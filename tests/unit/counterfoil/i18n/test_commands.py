@@ -76,7 +76,7 @@ def test_each_reason_has_the_same_whole_commands_in_mails_and_on_pages(kind: str
 
 @pytest.mark.parametrize("reason", [name for name, each in CATALOGUE.items() if each.localized_text().do])
 def test_status_and_why_have_the_commands_of_the_mail_about_a_failure(reason: str) -> None:
-    event = EventBuilder().in_phase(Phase.FAILED, reason).status(message=MESSAGE).build()
+    event = EventBuilder().named("event-1").in_phase(Phase.FAILED, reason).status(message=MESSAGE).build()
     snapshot = ClusterSnapshot(organizations=(an_organization(),), failed=(event,))
     (waiting,) = overview(Reading(snapshot, (), (), is_refused=False), "tests", NOON).waiting
     typed = [each for each in waiting.commands if not each.startswith("#")]

@@ -244,7 +244,7 @@ async def test_an_unknown_envelope_is_believed_to_be_unknown_only_at_the_third_t
     ]
     assert [type(each) for each in outcomes] == [Wait, Wait, Fail]
     assert {each.reason for each in outcomes} == {"EnvelopeNotFound"}
-    # The text of the reason promises that the message says so.
+    # The text of the reason promises this.
     assert all(each.message.endswith(" This event has archived no file.") for each in outcomes)
     assert len({each.message for each in outcomes}) == 1
 
