@@ -125,7 +125,10 @@ LINE_BEGINS = """each => {
     const range = document.createRange();
     range.selectNodeContents(each);
     const begins = new Map();
-    for (const box of range.getClientRects()) begins.set(Math.round(box.top), box.left);
+    for (const {top, left} of range.getClientRects()) {
+        const at = Math.round(top);
+        begins.set(at, Math.min(left, begins.get(at) ?? Infinity));
+    }
     return [...begins.values()];
 }"""
 """The left end of each line of a text, in pixels."""
@@ -307,11 +310,11 @@ async def test_on_a_phone_the_reason_and_the_sender_of_an_event_are_whole_and_on
 async def test_on_a_phone_a_command_that_is_wrapped_is_indented_from_its_second_line_on(
     scene: Scene, browser: Browser
 ) -> None:
-    await a_problem(scene, "ArchivePathTooLong")
+    await a_problem(scene, "V5EnvelopeKept")
     async with a_browser(browser, viewport={"width": 375, "height": 844}) as context:
         page = await context.new_page()
         await sign_in(page, scene, at="/attention")
-        commands = page.locator("details", has_text="ArchivePathTooLong").filter(has_text="Commands")
+        commands = page.locator("details", has_text="V5EnvelopeKept").filter(has_text="Commands")
         await commands.locator("summary").click()
         lines = commands.locator("pre .line")
         # One beginning of a line further left than all others for each command.
