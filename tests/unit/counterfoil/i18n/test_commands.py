@@ -1,6 +1,8 @@
 """The commands about a problem: the same ones everywhere, whole, and no others."""
 
+import json
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -33,6 +35,7 @@ MESSAGE = " ".join(
 """The commands of all kinds of messages; each reason takes its own."""
 
 
+SENDER_NOTE = "# With the Sender of the user who sent the envelope in place of NAME:"
 NAMES = {"archive": "dms"}
 """Names of the objects of problems whose cause has no reason."""
 
@@ -83,7 +86,35 @@ def test_status_and_why_have_the_commands_of_the_mail_about_a_failure(reason: st
     assert typed == mailed("failed", reason, MESSAGE, Language.ENGLISH)
     why = explain(event, an_organization(), None, (), NOON)
     of_all = f"--all-failed --reason {reason} -l counterfoil.dev/organization=acme"
-    assert {each.replace(event.name, of_all) for each in why.commands} <= set(waiting.commands)
+    # Only why knows the envelope whose sender a person names.
+    mine = [each for each in why.commands if event.spec.envelope_id not in each.replace(event.name, "")]
+    of_cause = {each.replace(event.name, of_all) for each in mine if each != SENDER_NOTE}
+    assert of_cause <= set(waiting.commands)
+
+
+@pytest.mark.parametrize("phase", [Phase.VALIDATING, Phase.FAILED])
+@pytest.mark.parametrize("reason", ["EnvelopeNotFound", "SenderUnknown"])
+def test_why_prints_the_command_that_names_the_sender_of_the_envelope(reason: str, phase: Phase) -> None:
+    event = EventBuilder().in_phase(phase, reason).build()
+    note, command, *_ = explain(event, an_organization(), None, (), NOON).commands
+    assert note == SENDER_NOTE
+    *words, envelope = shlex.split(command)
+    assert words == ["kubectl", "-n", event.metadata.namespace, "create", "-f", "-", "<<<"]
+    found = json.loads(envelope)
+    assert (found["kind"], found["metadata"]["name"]) == ("Envelope", event.spec.envelope_id)
+    assert found["spec"] == {
+        "organizationRef": {"name": event.organization},
+        "envelopeID": event.spec.envelope_id,
+        "senderRef": {"name": "NAME"},
+    }
+    assert re.search(r"\s", envelope) is None
+
+
+@pytest.mark.parametrize("reason", CATALOGUE)
+@pytest.mark.parametrize("language", Language)
+def test_no_advice_names_a_file_of_the_repository(reason: str, language: Language) -> None:
+    text = CATALOGUE[reason].localized_text(language)
+    assert re.search(r"\bdocs/|\.md\b", text.what + text.do) is None
 
 
 @pytest.mark.parametrize(
