@@ -22,7 +22,15 @@ from counterfoil.i18n.problems import ARCHIVE_MISSING, CALLBACK_REASONS
 from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse
 from counterfoil.logs import redact
 from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
-from counterfoil.resources import ORGANIZATION_LABEL, REQUEST_LABEL, Language, Resource
+from counterfoil.resources import (
+    API_VERSION,
+    ORGANIZATION_LABEL,
+    REQUEST_LABEL,
+    Envelope,
+    EnvelopeEvent,
+    Language,
+    Resource,
+)
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 _IN_MESSAGE: Final = re.compile(r"`(kubectl [^`]*)(?:`|$)")
@@ -51,6 +59,9 @@ _ROOT_REASONS: Final = frozenset({"ArchiveRootChanged", "OriginChanged"})
 _ORIGIN_REASONS: Final = frozenset({"OriginChanged", "OriginUnknown"})
 
 _OF_OBJECTS: Final = (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION)
+
+_SENDER_REASONS: Final = frozenset({"EnvelopeNotFound", "SenderUnknown"})
+"""Reasons after which an Envelope that names the sender helps."""
 
 _RETRIED_IN_VAIN: Final = frozenset({"EnvelopeDeleted"})
 """Reasons that each retry has again."""
@@ -107,6 +118,25 @@ def end_commands(reason: str, chosen: str, namespace: str) -> tuple[Command, ...
     plugin = f"kubectl counterfoil -n {namespace}"
     skip = Command(f"{plugin} skip {chosen} --dry-run")
     return (skip,) if is_retried_in_vain(reason) else (Command(f"{plugin} retry {chosen}"), skip)
+
+
+def sender_commands(event: EnvelopeEvent, reason: str, namespace: str) -> tuple[Command, ...]:
+    """Return what names the sender of an event's envelope, if its reason is about that."""
+    if reason not in _SENDER_REASONS:
+        return ()
+    envelope = {
+        "apiVersion": API_VERSION,
+        "kind": Envelope.KIND,
+        "metadata": {"name": event.spec.envelope_id},
+        "spec": {
+            "organizationRef": {"name": event.organization},
+            "envelopeID": event.spec.envelope_id,
+            # No object has this name, so the API server refuses the command as it is.
+            "senderRef": {"name": "NAME"},
+        },
+    }
+    text = shlex.quote(msgspec.json.encode(envelope).decode())
+    return (Command(f"kubectl -n {namespace} create -f - <<< {text}", "sender"),)
 
 
 def resume_command(suspended: Resource, namespace: str) -> str:

@@ -11,7 +11,7 @@ from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_result, printable
 from counterfoil.cli.plugin.missing_right import unread_text
 from counterfoil.durations import Duration
-from counterfoil.i18n.commands import commands_in, end_commands, resume_command
+from counterfoil.i18n.commands import commands_in, end_commands, resume_command, sender_commands
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
 from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
@@ -390,7 +390,7 @@ def _problem_message(event: EnvelopeEvent) -> str:
 def _commands(event: EnvelopeEvent, cause: str, message: str) -> tuple[str, ...]:
     """Return what to type about an event: what its message says, and for a failed one what ends that."""
     namespace = event.metadata.namespace or "default"
-    found = commands_in(message, cause, namespace)
+    found = sender_commands(event, cause, namespace) + commands_in(message, cause, namespace)
     if event.status.phase is Phase.FAILED:
         found += end_commands(cause, event.name, namespace)
     return tuple(line for each in found for line in each.lines())

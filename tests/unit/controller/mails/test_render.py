@@ -415,7 +415,8 @@ def test_the_commands_of_a_message_are_below_it_whole_and_with_the_namespace(
 
 def test_an_unknown_sender_is_reported_with_how_to_add_one() -> None:
     text, _ = bodies(mail_about(about("failed/SenderUnknown")))
-    assert "Create an Envelope that names the Sender, or set spec.defaultSenderRef" in text
+    assert "Create an Envelope that names the Sender" in text
+    assert "or set spec.defaultSenderRef" in text
 
 
 def test_a_console_is_linked_when_there_is_one() -> None:
