@@ -422,6 +422,34 @@ def test_an_event_that_waited_first_stops_no_other_in_its_run() -> None:
     assert store.file_lists.may_continue(first)
 
 
+def test_an_event_that_waited_and_is_changed_in_its_run_stops_no_other() -> None:
+    """The claim of its run is such a change, and a callback that is counted."""
+    store = EventStore()
+    waited = moved(numbered(1), Phase.ARCHIVING, FILE_LIST_CEILING, documents=some_files(100))
+    store.put(waited)
+    store.put(with_files(numbered(2), 30))
+    store.put(numbered(3))
+    assert store.file_lists.take_for_run(waited)
+    store.put(moved(waited, Phase.ARCHIVING, FILE_LIST_CEILING, deliveries=2))
+    assert store.file_lists.take(numbered(3), some_files(50))
+    # If its run stores nothing, it waits again.
+    store.file_lists.run_ended(waited)
+    assert list(store.file_lists.by_organization["acme"].waiting) == [waited.name]
+
+
+def test_an_event_that_finds_no_room_in_its_run_waits_with_what_it_needs() -> None:
+    store = EventStore()
+    waited = moved(numbered(1), Phase.ARCHIVING, FILE_LIST_CEILING, documents=some_files(100))
+    store.put(with_files(numbered(2), 2000))
+    store.put(waited)
+    assert store.file_lists.take_for_run(waited)
+    more = some_files(40_000)
+    assert not store.file_lists.take(waited, more)
+    store.put(moved(waited, Phase.ARCHIVING, FILE_LIST_CEILING, deliveries=2))
+    store.file_lists.run_ended(waited)
+    assert store.file_lists.by_organization["acme"].waiting == {waited.name: stored_size(more)}
+
+
 def test_the_list_of_an_event_that_waits_for_more_room_is_not_read_for_less() -> None:
     """Else its run would read the list, wait for the longer one, and need the room meanwhile."""
     store, documents = EventStore(), archived(some_files(100))

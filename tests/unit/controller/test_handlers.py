@@ -26,7 +26,15 @@ from counterfoil.resources import (
     Resource,
     Sender,
 )
-from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization, ready
+from tests.support.builders import (
+    NOON,
+    EventBuilder,
+    a_sender,
+    an_event,
+    an_organization,
+    known_to_work,
+    ready,
+)
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import HandlersScene, moved, turns
@@ -488,6 +496,29 @@ async def test_what_was_resumed_stays_so_until_a_run_stores_something(
         scene.clock.advance(seconds=LOST_OUTCOME.pause(0))
         scene.workqueue.wake()
         await turns()
+    assert scene.cache.events.get(event.name) is None
+
+
+async def test_what_was_resumed_stays_so_in_a_run_that_only_corrects_the_label_of_the_sender() -> None:
+    """The usual first run of an event whose Sender was missing: its label names the default Sender."""
+    scene = a_scene()
+    builder = number(1).in_phase(Phase.VALIDATING, "SenderMissing")
+    event = builder.status(attempts=9, next_attempt_time=LATER).build()
+    scene.kube.put(event)
+
+    def corrects_the_label(before: EnvelopeEvent) -> EnvelopeEvent:
+        scene.answers(finishes)
+        scene.kube.edit(EnvelopeEvent, before.name, {"metadata": {"labels": {SENDER_LABEL: "dora"}}})
+        return scene.kube.stored(before.name)
+
+    scene.answers(corrects_the_label)
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+        assert scene.reconciled == []
+        scene.observe(known_to_work(a_sender("dora")))
+        await turns()
+    assert scene.reconciled == [event.name, event.name]
     assert scene.cache.events.get(event.name) is None
 
 

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from controller.file_list_ceiling import CEILING_PAUSE, MAX_LISTS_BYTES
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
+from controller.scheduling.retry_policy import LOST_OUTCOME
 from controller.scheduling.workqueue import WorkQueue
-from controller.sharding import HeldShards
+from controller.sharding import HeldShards, LeaseLost
 from controller.worker import Worker, read_event
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
 from counterfoil.resources import EnvelopeEvent, Phase, stored_size
@@ -23,18 +24,37 @@ from tests.support.scenes.handlers import kept_bytes
 from tests.support.scenes.reconciler import ReconcilerScene
 
 
+class FakeQueue:
+    """Remembers what is queued again, and after how many seconds."""
+
+    def __init__(self) -> None:
+        self.queued: list[str] = []
+        self.pauses: list[float] = []
+        self.runs: list[str] = []
+        """Whether each run stored something."""
+
+    def run_began(self, name: str) -> None: ...
+
+    def run_ended(self, event: EnvelopeEvent) -> None:
+        self.runs.append("stored")
+
+    def run_stored_nothing(self, event: EnvelopeEvent) -> None:
+        self.runs.append("stored nothing")
+
+    def enqueue_after(self, name: str, seconds: float) -> None:
+        self.queued.append(name)
+        self.pauses.append(seconds)
+
+
 @pytest.mark.parametrize("status", [400, 404, 413])
-async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(tmp_path: Path, status: int) -> None:
+async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
     scene = ReconcilerScene(tmp_path)
     scene.cache.update(scene.newest())
     refused = api_error(status, b"<html>nginx</html>", None, creating=False)
     scene.kube.fail("patch_status", *[refused] * 100)
-    queued: list[str] = []
-    queue = SimpleNamespace(
-        run_began=lambda name: None,
-        run_ended=lambda event: None,
-        enqueue_after=lambda name, seconds: queued.append(name),
-    )
+    queue = FakeQueue()
     resync = SimpleNamespace(probe_soon=lambda name: None)
     worker = Worker(
         scene.cache,
@@ -48,7 +68,8 @@ async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(tmp_pat
     )
     await worker.reconcile(scene.event.name)
     assert scene.cache.events.get(scene.event.name) is not None
-    assert queued == [scene.event.name]
+    assert (queue.queued, queue.runs) == ([scene.event.name], ["stored nothing"])
+    assert "the event's state could not be stored" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -71,12 +92,9 @@ async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
         probe_soon=lambda name: found.append(f"archive {name}"),
         check_esaw_soon=lambda name: found.append(f"eSAW of {name}"),
     )
-    queue = SimpleNamespace(
-        run_began=lambda name: None, run_ended=lambda event: None, enqueue_after=lambda name, seconds: None
-    )
     worker = Worker(
         scene.cache,
-        cast("Any", queue),
+        cast("Any", FakeQueue()),
         cast("Any", reconciler),
         cast("Any", resync),
         scene.clock,
@@ -107,18 +125,14 @@ class WorkerScene(ReconcilerScene):
         super().__init__(folder, builder)
         self.cache.update(self.newest())
         assert not self.cache.events.is_complete(self.event.name)
-        self.queued: list[str] = []
+        self.queue = FakeQueue()
+        self.queued = self.queue.queued
         self.runs: list[EnvelopeEvent] = []
         self.on_run: Callable[[], None] = lambda: None
         self.reconcile_run: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]] | None = None
-        queue = SimpleNamespace(
-            run_began=lambda name: None,
-            run_ended=lambda event: None,
-            enqueue_after=lambda name, seconds: self.queued.append(name),
-        )
         self.worker = Worker(
             self.cache,
-            cast("Any", queue),
+            cast("Any", self.queue),
             cast(
                 "Any",
                 SimpleNamespace(reconcile=self.run, wait_for_room=self.wait_for_room),
@@ -239,6 +253,19 @@ async def test_a_long_list_takes_room_during_its_run_only(tmp_path: Path) -> Non
     assert in_run == [stored_size(scene.event.status.documents)]
     assert kept_bytes(lists, "acme") == 0
     assert scene.queued == [scene.event.name]
+
+
+async def test_an_event_whose_lease_is_lost_is_tried_less_and_less_often(tmp_path: Path) -> None:
+    """Each try of one that waits for its delete reads it from the API server first."""
+    scene = WorkerScene(tmp_path, an_archived_event_with_a_long_list())
+
+    def lose() -> None:
+        raise LeaseLost("another process may work on it")
+
+    scene.on_run = lose
+    for _ in range(4):
+        await scene.reconcile_newest()
+    assert scene.queue.pauses == list(LOST_OUTCOME.pauses[:4])
 
 
 @pytest.mark.parametrize(("after", "reads"), [(None, 0), ("1h", 1)])

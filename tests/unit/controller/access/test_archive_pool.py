@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from msgspec.structs import replace
@@ -42,6 +43,7 @@ from counterfoil.resources import (
     Archive,
     ArchiveLocation,
     ArchiveRoot,
+    EnvelopeEvent,
     LocalObjectReference,
     Phase,
     find_condition,
@@ -1033,6 +1035,50 @@ async def test_an_archive_that_is_changed_while_its_probe_waits_for_its_turn_is_
     await asyncio.gather(*looks)
     assert await waiting is None
     assert (hung.probes, scene.newest().status) == (MAX_OTHER_PROBES, before)
+
+
+@pytest.mark.parametrize("change", [{"suspend": True}, {"maxConcurrency": 1}, None])
+async def test_an_archive_that_is_changed_while_events_are_listed_is_not_probed_as_it_was(
+    scene: Scene, hung: HungBackend, change: dict[str, Any] | None
+) -> None:
+    """Before the first probe of a root, all events are listed: that may take minutes."""
+    hung.may_end.set()
+    given = scene.newest()
+    scene.cache.archives.put(given)
+
+    async def listed(*_: object) -> AsyncIterator[EnvelopeEvent]:
+        if change is None:
+            scene.cache.delete(Archive, "dms", 10**9)
+        else:
+            scene.cache.archives.put(scene.archive(version=10**9, generation=2, **change))
+        for each in list[EnvelopeEvent]():
+            yield each
+
+    with patch.object(scene.kube, "list_readable", listed):
+        assert await scene.archive_pool.update_status(given) is None
+    assert (hung.probes, scene.newest().status) == (0, given.status)
+
+
+async def test_an_archive_that_was_changed_before_its_probe_began_is_not_probed_as_it_was(
+    scene: Scene, hung: HungBackend
+) -> None:
+    """A pass has read it before the change."""
+    hung.may_end.set()
+    given = scene.newest()
+    scene.cache.archives.put(scene.archive(version=10**9, generation=2, suspend=True))
+    assert await scene.archive_pool.update_status(given) is None
+    assert hung.probes == 0
+
+
+async def test_an_archive_that_is_newer_than_the_one_in_memory_is_probed(
+    scene: Scene, hung: HungBackend
+) -> None:
+    """A request reads it from the API server."""
+    hung.may_end.set()
+    scene.cache.archives.put(scene.newest())
+    scene.kube.put(newer := scene.archive(version=10**9, generation=2, maxConcurrency=1))
+    assert await scene.archive_pool.update_status(newer) is not None
+    assert hung.probes == 1
 
 
 class SlowBackend(MemoryBackend):
