@@ -175,10 +175,11 @@ class FileListCeiling:
         else:
             self.left_out[event.name] = left_out
             lists.keep(event.name, max(left_out.unarchived, self._in_run.get(event.name, 0)))
-        if event.status.reason == FILE_LIST_CEILING:
-            lists.waiting.setdefault(event.name, 0)
-        else:
+        if event.status.reason != FILE_LIST_CEILING:
             lists.waiting.pop(event.name, None)
+        elif event.name not in self._in_run:
+            # A running one has room, and has this reason until its run stores another.
+            lists.waiting.setdefault(event.name, 0)
         self._forget_if_empty(event.organization)
 
     def forget(self, event: EnvelopeEvent) -> None:
@@ -209,10 +210,11 @@ class FileListCeiling:
         """Count the list of an event as before its run, unless the store keeps the list now."""
         taken, left_out = self._in_run.pop(event.name, None), self.left_out.get(event.name)
         known = self.find(event.name)
-        if taken is None or left_out is None or known is None:
+        if taken is None or known is None:
             return
         lists = self.by_organization[known.organization]
-        lists.keep(known.name, left_out.unarchived)
+        if left_out is not None:
+            lists.keep(known.name, left_out.unarchived)
         if known.status.reason == FILE_LIST_CEILING:
             lists.waiting.setdefault(known.name, taken)
         self._forget_if_empty(known.organization)

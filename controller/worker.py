@@ -28,7 +28,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
-from counterfoil.resources import TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
+from counterfoil.resources import SENDER_LABEL, TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,8 @@ class Worker:
                 return
             except LeaseLost as lost:
                 _log.info("the run stopped: %s", lost)
-                self.event_queue.enqueue_after(name, REQUEUE_SECONDS)
+                # It is not held again in this generation of the controller, which may take long to end.
+                self._requeue_after_failure(name)
                 return
             except ApiError as problem:
                 _log.warning("the event's state could not be stored: %s", problem)
@@ -103,7 +104,7 @@ class Worker:
 
         Raises as ``Reconciler.reconcile``, when the run stored nothing or not all.
         """
-        after = None
+        event, after = known, None
         self.event_queue.run_began(known.name)
         try:
             if not self._has_room(known):
@@ -114,8 +115,8 @@ class Worker:
             return event, after
         finally:
             self.cache.events.file_lists.run_ended(known)
-            if after is None:
-                self.event_queue.run_stored_nothing(known)
+            if after is None or _is_relabelled(event, after):
+                self.event_queue.run_stored_nothing(after or known)
             else:
                 self.event_queue.run_ended(after)
 
@@ -185,6 +186,11 @@ class Worker:
                 self.resync.probe_soon(self.cache.archive_name(event))
             case Server.ESAW:
                 self.resync.check_esaw_soon(event.organization)
+
+
+def _is_relabelled(before: EnvelopeEvent, after: EnvelopeEvent) -> bool:
+    """Whether a run corrected the label of the Sender; such a run does nothing else."""
+    return before.metadata.labels.get(SENDER_LABEL) != after.metadata.labels.get(SENDER_LABEL)
 
 
 def _wanted_run(event: EnvelopeEvent) -> tuple[Any, ...]:

@@ -354,10 +354,12 @@ class ArchivePool:
             return _ProbeResult("False", "ArchiveSuspended", message)
         if wrong := problems(archive.spec):
             return _ProbeResult("False", "SettingsInvalid", f"{'; '.join(wrong)}. Correct the Archive.")
+        known = self.cache.archives.get(archive.name)
         try:
             backend = await self.backend(archive)
             await self.anchors(archive)
-            root = await self._probe(archive, backend, await self._manifests_in_new_root(archive, backend))
+            manifests = await self._manifests_in_new_root(archive, backend)
+            root = await self._probe(archive, known, backend, manifests)
         except ArchiveError as trouble:
             return _ProbeResult("False", trouble.reason, str(trouble))
         except (ApiError, _Replaced):
@@ -426,29 +428,36 @@ class ArchivePool:
         return tuple(found)
 
     async def _probe(
-        self, archive: Archive, backend: ArchiveBackend, manifests: Sequence[EarlierManifest]
+        self,
+        archive: Archive,
+        known: Archive | None,
+        backend: ArchiveBackend,
+        manifests: Sequence[EarlierManifest],
     ) -> ArchiveRoot | None:
         """
-        Probe an archive and return its root; the timeout is judged outside the probe, which may not even end
-        when it is cancelled. While an overdue probe has not ended, no other one begins. The timeout begins
-        with the probe's turn: an Archive that waits for it keeps its conditions.
+        Probe an archive and return its root; ``known`` is what was in memory when the work began. The
+        timeout is judged outside the probe, which may not even end when it is cancelled. While an overdue
+        probe has not ended, no other one begins. The timeout begins with the probe's turn: an Archive that
+        waits for it keeps its conditions.
 
         Raises ``ArchiveError``, ``_Replaced``, ``ApiError``.
         """
         is_ready = is_condition_true(archive.status.conditions, "Ready")
         self._refuse_second_probe(archive, backend)
         turns = self._ready_probes if is_ready else self._other_probes
-        known = self._known_version(archive.name)
         async with turns.slot(server_of(backend)):
-            if self._known_version(archive.name) != known:
+            if self._is_replaced(archive, known):
                 raise _Replaced
             self._refuse_second_probe(archive, backend)
             return await self._probe_in_turn(archive, backend, manifests)
 
-    def _known_version(self, name: str) -> tuple[str, int] | None:
-        """Return uid and generation of an Archive; None if it is not known."""
-        archive = self.cache.archives.get(name)
-        return (archive.uid, archive.metadata.generation) if archive is not None else None
+    def _is_replaced(self, archive: Archive, known: Archive | None) -> bool:
+        """Whether an Archive was changed since it was read, or deleted since it was ``known``."""
+        newest = self.cache.archives.get(archive.name)
+        if newest is None:
+            return known is not None
+        # An Archive of a request may be newer than the one in memory.
+        return newest.uid != archive.uid or newest.metadata.generation > archive.metadata.generation
 
     def _refuse_second_probe(self, archive: Archive, backend: ArchiveBackend) -> None:
         known = self._probes.get(archive.name)

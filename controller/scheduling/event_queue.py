@@ -33,7 +33,7 @@ class EventQueue:
     workqueue: WorkQueue
     clock: Clock
     _due_now: set[str] = field(default_factory=set)
-    """Events that are due at once, independent of their next attempt time, until a run stores something."""
+    """Events that are due at once, independent of their next attempt time, until a run stores its result."""
     _due_before_run: set[str] = field(default_factory=set)
     """Running events that were due at once."""
     _changes_in_run: dict[str, list[IsFixed]] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class EventQueue:
             self._due_now.add(event.name)
 
     def run_stored_nothing(self, event: EnvelopeEvent) -> None:
-        """Let an event whose run did not begin, or broke off, be due as before."""
+        """Let an event be due as before whose run did not begin, broke off, or only corrected a label."""
         is_due_now = event.name in self._due_before_run
         self.run_ended(event)
         if is_due_now and event.name in self.cache.events:
