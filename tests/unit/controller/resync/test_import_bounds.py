@@ -23,7 +23,7 @@ from controller.resync.import_runner import (
     ROOM_SECONDS,
     ImportBounds,
 )
-from counterfoil.esaw import FoundEnvelope
+from counterfoil.esaw import FoundEnvelope, HttpStatusError
 from counterfoil.esaw.limits import TRUSTED_HITS
 from counterfoil.kube.errors import ApiError, api_error
 from counterfoil.resources import (
@@ -38,8 +38,8 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.retention import removal_time
-from tests.support.builders import NOON, a_sender, an_event, an_organization, ready
-from tests.support.fakes.finding_esaw import FakeEsawUser, numbered
+from tests.support.builders import NOON, a_sender, an_event, an_organization, known_to_work, ready
+from tests.support.fakes.finding_esaw import FakeEsawUser, key_of, numbered
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import turns
 from tests.support.scenes.import_report import HangingBackend
@@ -634,6 +634,23 @@ def suspend_sender(crowd: Crowd) -> None:
     )
 
 
+def replace_sender(crowd: Crowd) -> None:
+    """Delete the Sender, and create another one of this name with the same key."""
+    known = crowd.scene.cache.senders.get("user-0")
+    assert known is not None
+    crowd.scene.cache.senders.put(
+        replace(known, metadata=replace(known.metadata, uid="another", resource_version="99"))
+    )
+
+
+def replace_organization(crowd: Crowd) -> None:
+    known = crowd.scene.cache.organizations.get("org-0")
+    assert known is not None
+    crowd.scene.cache.organizations.put(
+        replace(known, metadata=replace(known.metadata, uid="another", resource_version="99"))
+    )
+
+
 @pytest.mark.parametrize("end", [delete, suspend, suspend_organization, suspend_sender])
 async def test_a_search_that_must_end_makes_no_further_request(end: Callable[[Crowd], None]) -> None:
     """Also if eSAW lists no new envelope."""
@@ -731,6 +748,105 @@ async def waiting_for_memory(crowd: Crowd) -> asyncio.Task[None]:
         while not runner.long_lists.has_waiting:
             await turns(1)
     return task
+
+
+def renew_key(crowd: Crowd, number: int) -> str:
+    """Store another key of the same user, as each Send with consent does; return it."""
+    scene, key = crowd.scene, f"{number:x}" * 66
+    scene.finding.finds[key] = scene.finding.finds[key_of("user-0")]
+    scene.kube.put_secret("user-0-key", "token", {"token": key.encode()})
+    known = a_sender("user-0", version=10**7 + number, organizationRef={"name": "org-0"})
+    scene.cache.senders.put(known_to_work(known, key))
+    return key
+
+
+async def test_a_user_who_sends_all_the_time_costs_an_import_no_turn() -> None:
+    crowd = Crowd(1)
+    task, lists = await waiting_for_memory(crowd), crowd.scene.runner.long_lists
+    created = list[int]()
+
+    async def later() -> None:
+        async with lists.slot("later"):
+            created.append(len(crowd.scene.events()))
+
+    other = asyncio.create_task(later())
+    for number in range(3):
+        await turns()
+        renew_key(crowd, number)
+    await turns(300)
+    lists.release("others")
+    async with asyncio.timeout(5):
+        await asyncio.gather(task, other)
+    assert created == [20]
+    assert crowd.windows_done("org-0") == 5
+
+
+class AskedEsaw(RepeatingEsaw):
+    """Remembers what it was asked, and by which key."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        super().__init__(crowd)
+        self.crowd = crowd
+        self.keys: list[str] = []
+        self.windows: list[tuple[datetime, datetime]] = []
+        self.refused = ""
+        """The key that is refused."""
+
+    async def find(self, user: FakeEsawUser, *, start: datetime, end: datetime, **_: Any) -> Any:
+        self.keys.append(user.token.reveal())
+        self.windows.append((start, end))
+        answer = await super().find()
+        if self.keys[-1] == self.refused:
+            raise HttpStatusError(401, "ERR0002")
+        return answer
+
+    async def ask(self, requests: int) -> None:
+        """Work on the Import until this number of requests was made."""
+
+        async def find(user: FakeEsawUser, **asked: Any) -> Any:
+            return await self.find(user, **asked)
+
+        with patch.object(FakeEsawUser, "find", find):
+            task = asyncio.create_task(self.crowd.scene.runner.advance("org-0"))
+            while self.requests < requests and not task.done():
+                await turns(1)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("change", [replace_sender, replace_organization])
+async def test_a_window_is_searched_again_if_its_sender_or_organization_was_replaced(
+    change: Callable[[Crowd], None],
+) -> None:
+    """Another Sender of this name is another user, also if the generation is the same."""
+    crowd = Crowd(1)
+    esaw = AskedEsaw(crowd)
+    esaw.after[5] = partial(change, crowd)
+    await esaw.ask(6)
+    assert esaw.windows[5] == esaw.windows[0] != esaw.windows[4]
+
+
+async def test_a_search_continues_with_its_key_when_there_is_a_new_one() -> None:
+    crowd = Crowd(1)
+    esaw = AskedEsaw(crowd)
+    esaw.after[5] = lambda: renew_key(crowd, 7)
+    await esaw.ask(6)
+    assert esaw.windows[5] != esaw.windows[0]
+    assert set(esaw.keys) == {key_of("user-0")}
+
+
+async def test_a_window_is_searched_at_once_with_a_new_key_if_the_earlier_one_is_refused() -> None:
+    crowd = Crowd(1)
+    esaw = AskedEsaw(crowd)
+
+    def replace_key() -> None:
+        renew_key(crowd, 7)
+        esaw.refused = key_of("user-0")
+
+    esaw.after[5] = replace_key
+    await esaw.ask(6)
+    assert esaw.keys[4:] == [key_of("user-0"), "7" * 66]
+    assert esaw.windows[5] == esaw.windows[0]
 
 
 @pytest.mark.parametrize(

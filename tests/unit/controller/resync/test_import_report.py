@@ -2,10 +2,19 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Mapping,
+)
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from msgspec.structs import replace
@@ -15,7 +24,7 @@ from controller.mails.policy import import_observations
 from controller.resync.envelope_listing import Window
 from controller.resync.import_progress import REPORT_ATTEMPTS, EventTally, Search, search_of, windows_of
 from controller.resync.import_report_writer import ImportReportWriter
-from controller.resync.import_runner import FAILURE_SECONDS, MAX_ROWS_WITHOUT_ID
+from controller.resync.import_runner import FAILURE_SECONDS, MAX_ROWS_WITHOUT_ID, POLL_SECONDS
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable
 from counterfoil.archives.import_report.content import (
@@ -30,7 +39,15 @@ from counterfoil.archives.import_report.content import (
 from counterfoil.archives.import_report.storage import check_part
 from counterfoil.archives.readback import checksum
 from counterfoil.kube.errors import Unavailable
-from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Import, Phase, find_condition
+from counterfoil.resources import (
+    Archive,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Import,
+    Phase,
+    Resource,
+    find_condition,
+)
 from counterfoil.resources.imports import ImportSender, ImportWindow, window_label
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.untrusted.fair_slots import FairSlots
@@ -597,6 +614,32 @@ async def test_an_event_that_starts_again_while_its_report_waits_is_counted_when
     assert status.completion_time is not None
 
 
+async def test_a_window_whose_event_is_archived_again_before_its_delete_is_read_less_and_less_often() -> None:
+    """Its phase does not tell that it is not archived, and all events of a window may be 50,000."""
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    sent_back = {"phase": "Cleaning", "reason": "ManifestChanged", "conditions": []}
+    scene.kube.edit(EnvelopeEvent, name_of(scene, ENVELOPE), {"status": sent_back})
+    begun, times = scene.clock.monotonic(), list[float]()
+    listed = scene.kube.list_readable
+
+    def counted(kind: type[Resource], **rest: Any) -> AsyncIterator[Any]:
+        times.append(scene.clock.monotonic() - begun)
+        return listed(kind, **rest)
+
+    with patch.object(scene.kube, "list_readable", counted):
+        for _ in range(60):
+            status = await scene.advance()
+            scene.clock.advance(seconds=POLL_SECONDS)
+    assert times == [0, 60, 180, 420]
+    assert (status.archived, len(status.open_windows)) == (0, 1)
+    end(scene, Phase.CLEANING, ENVELOPE)
+    scene.clock.advance(seconds=300)
+    status = await scene.advance()
+    assert (status.archived, status.open_windows) == (1, ())
+
+
 class ChangingBackend(MemoryBackend):
     """Calls something when the first part of a report is stored."""
 
@@ -630,6 +673,7 @@ async def test_parts_of_a_window_are_made_again_if_an_event_starts_again_between
         # The first one is stored, and no part names it.
         assert len([name for name in backend.files if name.endswith(".sig")]) == 1
         end(scene, Phase.SUCCEEDED, changed)
+    scene.clock.advance(seconds=FAILURE_SECONDS)
     status = await scene.advance()
     wanted = "Skipped NoFiles" if phase is Phase.SKIPPED else "Archived ArchivedAndKept"
     ends: dict[str, str] = dict.fromkeys(MANY, "Failed NoFiles")

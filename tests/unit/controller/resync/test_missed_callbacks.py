@@ -506,6 +506,51 @@ async def test_a_sweep_asks_no_more_with_what_was_changed(change: Callable[[Scen
     assert "was changed meanwhile" in outcome.message
 
 
+async def stop_by_a_change(scene: Scene, change: Callable[[Scene], None]) -> None:
+    """Sweep, and change something during the third answer of eSAW."""
+    find, before = FakeEsawUser.find, len(scene.finding.spans)
+
+    async def changing(user: FakeEsawUser, **asked: Any) -> Any:
+        found = await find(user, **asked)
+        if len(scene.finding.spans) == before + 3:
+            change(scene)
+        return found
+
+    with patch.object(FakeEsawUser, "find", changing):
+        assert "was changed meanwhile" in (await scene.sweep()).message
+    assert len(scene.finding.spans) == before + 3
+    scene.organization = an_organization(version=3, generation=3)
+    scene.cache.senders.put(known_to_work(a_sender("anna", version=3), key_of("anna")))
+
+
+CHANGES = [change_organization, suspend_sender, refuse_key]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_sweep_that_continued_a_cut_one_is_continued_after_a_change(
+    change: Callable[[Scene], None],
+) -> None:
+    """Else a search with very many envelopes begins with the newest ones again and again."""
+    scene = Scene(bounds=SweepBounds(requests=5), sweep=None)
+    await scene.sweep()
+    await stop_by_a_change(scene, change)
+    reached = scene.finding.spans[-1]
+    await scene.sweep()
+    # The window of the third answer was complete.
+    assert scene.finding.spans[8][1] == reached[1] - timedelta(days=1)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_sweep_that_began_with_the_newest_envelopes_begins_so_after_a_change(
+    change: Callable[[Scene], None],
+) -> None:
+    """The change may decide which of them are found."""
+    scene = Scene(sweep=None)
+    await stop_by_a_change(scene, change)
+    await scene.sweep()
+    assert scene.finding.spans[3] == scene.finding.spans[0]
+
+
 async def test_an_answer_with_fewer_hits_than_an_earlier_one_is_complete() -> None:
     scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
     envelopes = [numbered(number) for number in range(1000)]
