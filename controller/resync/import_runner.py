@@ -150,8 +150,20 @@ class ImportBounds:
     long_list: int = LONG_LIST
 
 
-_Versions = tuple[int, int, str | None]
-"""Generations of an Organization and of a Sender, and the fingerprint of the Sender's key."""
+RECOUNT = Backoff.doubling(60.0, 900.0)
+"""A window with an event that waited for its delete and is archived again. Only its full state tells that,
+and a window may have 50,000 events."""
+
+_Specs = tuple[tuple[str, int] | None, tuple[str, int] | None]
+"""Uids and generations of an Organization and of a Sender; None: it does not exist."""
+
+
+class _Versions(NamedTuple):
+    """All that a person or a consent corrects."""
+
+    specs: _Specs
+    fingerprint: str | None
+    """That of the Sender's key."""
 
 
 class _Interrupted(Exception):
@@ -173,6 +185,15 @@ class _Problem(NamedTuple):
     """The search is tried again at once after a change of the Organization or the Sender."""
     failures: int
     """Number of successive failures with these versions."""
+
+
+class _Recount(NamedTuple):
+    """The pause before the events of a window are counted again, since one of them was running."""
+
+    until: float
+    """Its end, by the clock that is never set."""
+    counts: int
+    """Number of successive counts without a result before this one."""
 
 
 @dataclass
@@ -202,6 +223,8 @@ class ImportRunner:
     """Searches whose list is not stored yet, by uid of the Import and id of the window."""
     _report_delays: dict[str, "_ReportDelay"] = field(default_factory=dict)
     """By uid of the Import."""
+    _recounts: dict[tuple[str, str], _Recount] = field(default_factory=dict)
+    """By uid of the Import and id of the window."""
     long_lists: FairSlots = field(default_factory=lambda: FairSlots(LONG_LISTS))
     """Memory for long lists, by Organization."""
     _full: set[str] = field(default_factory=set)
@@ -257,7 +280,7 @@ class ImportRunner:
     def _forget_others(self, unfinished: Iterable[Import]) -> None:
         """Drop the state of Imports that are complete or deleted."""
         by_uid, names = {each.uid: each for each in unfinished}, {each.name for each in unfinished}
-        for memory in (self._problems, self._memories):
+        for memory in (self._problems, self._memories, self._recounts):
             for key in [each for each in memory if each[0] not in by_uid]:
                 del memory[key]
         for kept in (self._left, self._searched):
@@ -420,16 +443,20 @@ class ImportRunner:
             or problem.versions != self.versions(imported, sender)
         )
 
-    def versions(self, imported: Import, name: str) -> _Versions:
+    def specs(self, imported: Import, name: str) -> _Specs:
         """Return those of the Organization of an Import and of a Sender."""
         organization = self.cache.organizations.get(imported.organization)
         sender = self.cache.senders.get(name)
-        key = sender.status.key if sender is not None else None
         return (
-            organization.metadata.generation if organization is not None else 0,
-            sender.metadata.generation if sender is not None else 0,
-            key.fingerprint if key is not None else None,
+            (organization.uid, organization.metadata.generation) if organization is not None else None,
+            (sender.uid, sender.metadata.generation) if sender is not None else None,
         )
+
+    def versions(self, imported: Import, name: str) -> _Versions:
+        """Return those of the Organization of an Import and of a Sender, and of its key."""
+        sender = self.cache.senders.get(name)
+        key = sender.status.key if sender is not None else None
+        return _Versions(self.specs(imported, name), key.fingerprint if key is not None else None)
 
     def memory_of(self, imported: Import, sender: str) -> ListMemory:
         """Return the conclusions from eSAW's lists of a Sender."""
@@ -452,8 +479,9 @@ class ImportRunner:
         had failed before."""
         return self._problems.pop((imported.uid, sender), None) is not None
 
-    def _put_aside(self, imported: Import, sender: str, failure: SearchFailure) -> None:
-        key, versions = (imported.uid, sender), self.versions(imported, sender)
+    def _put_aside(self, imported: Import, sender: str, failure: SearchFailure, versions: _Versions) -> None:
+        """Remember why a Sender was not searched. ``versions`` are those with which the search began."""
+        key = imported.uid, sender
         known = self._problems.get(key)
         failures = known.failures + 1 if known is not None and known.versions == versions else 0
         is_patient = failure.needs_person and sender != _CEILING
@@ -475,7 +503,11 @@ class ImportRunner:
             labels = f"{IMPORT_LABEL}={imported.name},{IMPORT_WINDOW_LABEL}={window.id}"
             unfinished = await self._unfinished_events(labels)
             waiting = waiting or events_waiting(_readable(unfinished))
-            if unfinished or not self._is_report_due(imported):
+            if unfinished:
+                # Its end is seen here, without a count.
+                self._recounts.pop((imported.uid, window.id), None)
+                continue
+            if not (self._is_report_due(imported) and self._is_recount_due(imported, window.id)):
                 continue
             read_events = partial(self._count_events, imported, window.id, labels)
             try:
@@ -484,7 +516,9 @@ class ImportRunner:
                 self._delay_report(imported, problem)
                 continue
             except WindowChanged:
+                self._delay_recount(imported, window.id)
                 continue
+            self._recounts.pop((imported.uid, window.id), None)
             self._report_delays.pop(imported.uid, None)
             status = after_events(_with(imported, reported), {window.id: counts})
             stored = await self._store(imported, status)
@@ -507,6 +541,16 @@ class ImportRunner:
                 yield event
 
         return await tally(ended())
+
+    def _delay_recount(self, imported: Import, window: str) -> None:
+        known = self._recounts.get((imported.uid, window))
+        counts = known.counts + 1 if known is not None else 0
+        until = self.clock.monotonic() + RECOUNT.pause(counts)
+        self._recounts[imported.uid, window] = _Recount(until, counts)
+
+    def _is_recount_due(self, imported: Import, window: str) -> bool:
+        recount = self._recounts.get((imported.uid, window))
+        return recount is None or self.clock.monotonic() >= recount.until
 
     def _delay_report(self, imported: Import, problem: ArchiveError) -> None:
         """Remember that the archive did not take a file of the report."""
@@ -599,21 +643,25 @@ class ImportRunner:
             self._left[imported.uid, search.id] = window
         except CeilingReached as reached:
             failure = SearchFailure("ImportCeiling", f"The Import waits: {reached}.")
-            self._put_aside(imported, _CEILING, failure)
+            self._put_aside(imported, _CEILING, failure, self.versions(imported, _CEILING))
         except StartForbidden as forbidden:
             _log.warning("Import/%s can't create events: %s", imported.name, forbidden)
             message = f"The cluster refuses an event, so the Sender is not searched: {forbidden}"
-            self._put_aside(imported, sender.name, SearchFailure("ImportRefused", message[:MAX_MESSAGE]))
+            failure = SearchFailure("ImportRefused", message[:MAX_MESSAGE])
+            self._put_aside(imported, sender.name, failure, window.versions)
         except (TooManyListed, TooManyRequests) as cut:
             _log.warning("eSAW's list is too long for Import/%s: %s", imported.name, cut)
             message = (
                 "eSignAnyWhere lists more envelopes for one week than an Import examines. If they are real, "
                 "create Imports with shorter spans."
             )
-            self._put_aside(imported, sender.name, SearchFailure("EsawListTooLong", message))
+            failure = SearchFailure("EsawListTooLong", message)
+            self._put_aside(imported, sender.name, failure, window.versions)
         except (EsawError, KeyUnusable) as problem:
             _log.info("Import/%s can't search: %s", imported.name, problem, extra={"sender": sender.name})
-            self._put_aside(imported, sender.name, search_failure(problem, self.clock.now()))
+            failure = search_failure(problem, self.clock.now())
+            # A key that replaced a refused one in the meantime is tried at once.
+            self._put_aside(imported, sender.name, failure, window.versions)
         else:
             self.progressed(imported, sender.name)
             return window
@@ -667,13 +715,13 @@ class _WindowSearch:
     _full_since: float | None = None
     _size: int = 0
     """Bytes of the rows."""
-    _versions: _Versions = field(init=False)
-    """Those of the Organization and the Sender."""
+    versions: _Versions = field(init=False)
+    """Those of the Organization, the Sender and its key when the search began."""
     _long_since: float | None = None
     """When the search got memory for a long list, by the clock that is never set; None: it has none."""
 
     def __post_init__(self) -> None:
-        self._versions = self.runner.versions(self.imported, self.sender.name)
+        self.versions = self.runner.versions(self.imported, self.sender.name)
 
     @property
     def memory(self) -> FairSlots | None:
@@ -697,8 +745,9 @@ class _WindowSearch:
         runner, sender = self.runner, self.runner.cache.senders.get(self.sender.name)
         if sender is None or not is_usable(sender) or runner.held(imported) is not None:
             return False
-        # What is created after a change would follow settings, or come from an eSAW, that do not count.
-        return runner.versions(imported, sender.name) == self._versions
+        # What is created after a change would follow settings, or come from an eSAW or a user, that do not
+        # count. A new key is of the same user: each Send with consent stores one.
+        return runner.specs(imported, sender.name) == self.versions.specs
 
     def release(self) -> None:
         """Return the memory for a long list. The window is stored, or is searched again."""

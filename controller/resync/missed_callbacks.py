@@ -11,7 +11,8 @@ again (``counterfoil.resources.reopening`` ``ENDS``).
 eSAW chooses what it lists, so a sweep is bounded: in its events by the ceilings of the Organization, of which
 half is left to callbacks, and in hits and requests. The outcome of a sweep that was cut reports it. The next
 one begins soon, where this one ended. A search also ends if the Organization or the Sender is changed: eSAW
-may let it last for days. The outcome also reports answers in which eSAW may have left envelopes out.
+may let it last for days. The next one then begins where this one ended only if this one continued an earlier
+one. The outcome also reports answers in which eSAW may have left envelopes out.
 
 It runs at its interval, and when a person requests it by the label ``counterfoil.dev/request``.
 """
@@ -268,7 +269,8 @@ class MissedCallbackFinder:
 
     async def _search_windows(self, sweep: _Sweep, sender: Sender, listing: EnvelopeListing) -> None:
         key, now = (sweep.organization.name, sender.uid), self.clock.now()
-        first = min(self._continue_at.pop(key, now), now)
+        cut_at = self._continue_at.pop(key, None)
+        first = now if cut_at is None else min(cut_at, now)
         oldest = now - sweep.organization.spec.sweep.lookback
         for window in windows_back(first, oldest, WINDOW):
             try:
@@ -282,6 +284,11 @@ class MissedCallbackFinder:
                 self._continue_at[key] = window.start if window.end == first else window.end
                 message = str(cut) if isinstance(cut, TooManyListed) else "needs too many requests"
                 raise _SenderCut(message) from None
+            except (_OrganizationChanged, _SenderCut):
+                # Other searches begin with the newest envelopes again: the change may decide which are found.
+                if cut_at is not None:
+                    self._continue_at[key] = window.end
+                raise
 
     async def _examine(self, sweep: _Sweep, sender: Sender, listing: EnvelopeListing, window: Window) -> None:
         is_warned = False
