@@ -83,25 +83,36 @@ class TagWorkers:
         raises if the process failed before the first rule, or not because of the metadata.
         """
         check(spec)
+        try:
+            return await self.evaluate(spec.tags, envelope)
+        except MetadataTooHeavy as heavy:
+            return _without_metadata(spec.tags, envelope_fields(envelope), envelope.parameters, heavy)
+
+    async def evaluate(self, rules: Mapping[str, TagRule], envelope: EnvelopeFacts) -> dict[str, str]:
+        """
+        Return what rules find, by their keys.
+
+        Raises ``MetadataTooHeavy`` also if no rule is required, else as ``collect``.
+        """
         fields, metadata = envelope_fields(envelope), envelope.metadata or b""
-        if not _is_parsed(spec.tags, metadata):
-            return collect(spec.tags, envelope.metadata_text, fields, envelope.parameters)
+        if not _is_parsed(rules, metadata):
+            return collect(rules, envelope.metadata_text, fields, envelope.parameters)
         try:
             async with self._turn(envelope.organization, len(metadata)):
-                request = TagRequest(spec.tags, envelope.metadata_text, fields, dict(envelope.parameters))
+                request = TagRequest(dict(rules), envelope.metadata_text, fields, dict(envelope.parameters))
                 # In ASCII, since metadata may have halves of characters.
                 encoded = json.dumps(msgspec.to_builtins(request)).encode()
                 del request
                 result = await self._pool.request(
-                    TagResult, encoded, owner=envelope.organization, notes=len(spec.tags)
+                    TagResult, encoded, owner=envelope.organization, notes=len(rules)
                 )
         except WorkerStopped as stopped:
             if not (stopped.note and stopped.by_own_limits):
                 raise
             name = stopped.note.decode()
-            return _without_metadata(spec.tags, fields, envelope.parameters, heavy=name)
+            raise MetadataTooHeavy(name, rules[name], LIMITS) from stopped
         if result.missing is not None:
-            raise TagMissing(result.missing, spec.tags[result.missing])
+            raise TagMissing(result.missing, rules[result.missing])
         if result.unreadable is not None:
             raise MetadataUnreadable(result.unreadable)
         return result.tags
@@ -126,12 +137,17 @@ def _is_parsed(rules: Mapping[str, TagRule], metadata: bytes) -> bool:
 
 
 def _without_metadata(
-    rules: Mapping[str, TagRule], fields: Mapping[str, str], parameters: Mapping[str, str], *, heavy: str
+    rules: Mapping[str, TagRule],
+    fields: Mapping[str, str],
+    parameters: Mapping[str, str],
+    heavy: MetadataTooHeavy,
 ) -> dict[str, str]:
     """Return the tags that need no metadata. Raises ``MetadataTooHeavy`` if a required tag needs it."""
     if any(rule.required and reads_metadata(rule) for rule in rules.values()):
-        raise MetadataTooHeavy(heavy, rules[heavy], LIMITS)
-    _log.warning("tags of an envelope are omitted: its metadata is too heavy for the rule of `%s`", heavy)
+        raise heavy
+    _log.warning(
+        "tags of an envelope are omitted: its metadata is too heavy for the rule of `%s`", heavy.name
+    )
     others = {name: rule for name, rule in rules.items() if not reads_metadata(rule)}
     return collect(others, None, fields, parameters)
 

@@ -178,6 +178,9 @@ ORGANIZATION_NAME = schema("Name of the Organization. Example: acme.", maxLength
 SENDER_NAME = schema("Name of the Sender.", maxLength=63, pattern=_OBJECT_NAME)
 ARCHIVE_NAME = schema("Name of the Archive.", maxLength=253, pattern=_OBJECT_NAME)
 SECRET_NAME = schema("Name of the Secret.", maxLength=253, pattern=_OBJECT_NAME)
+ROUTE_NAME = schema(
+    "Name of the route. Example: hr.", maxLength=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+)
 OBSERVED_GENERATION = schema("The metadata.generation that this status describes.", minimum=0)
 
 

@@ -501,7 +501,7 @@ def kept_without_success(documents: tuple[FiledDocument, ...]) -> tuple[FiledDoc
 
 
 class ArchiveLocation(ResourcePart, frozen=True):
-    """Location of the documents."""
+    """The Archive that the event has chosen, and the location of the documents there."""
 
     ref: Annotated[
         LocalObjectReference, schema("The Archive (same namespace).", parts={"name": ARCHIVE_NAME})
@@ -511,6 +511,14 @@ class ArchiveLocation(ResourcePart, frozen=True):
         schema(
             "Location of `counterfoil.json` (URI), which lists each file with its hash.",
             maxLength=MAX_LOCATION_LENGTH,
+        ),
+    ] = None
+    route: Annotated[
+        str | None,
+        schema(
+            "Route of the Organization that led there. Unset: `spec.archiveRef` did. It is chosen once; "
+            "later changes of the routes do not count for this event.",
+            maxLength=63,
         ),
     ] = None
     tags: Annotated[

@@ -38,6 +38,7 @@ from counterfoil.resources.conditions import Condition, condition_list
 from counterfoil.resources.envelopeevent import FileKind
 from counterfoil.resources.naming import ACTION_RULE, PARAMETER_NAME_RULE, TAG_NAME_RULE, is_envelope_action
 from counterfoil.resources.request import LastRequest, request_values
+from counterfoil.resources.routes import MAX_ROUTES, Route, archive_names
 
 MAX_VERSION_LENGTH = 64
 """Maximum characters of eSAW's version; a longer text is something else."""
@@ -733,10 +734,20 @@ class OrganizationSpec(ResourcePart, frozen=True):
     archive_ref: Annotated[
         LocalObjectReference | None,
         schema(
-            "The Archive (same namespace) of the documents. Required for handling Archive.",
+            "The Archive (same namespace) of the documents for which no route holds. Required for handling "
+            "Archive.",
             parts={"name": ARCHIVE_NAME},
         ),
     ] = None
+    routes: Annotated[
+        tuple[Route, ...],
+        schema(
+            "Other Archives for some of the envelopes, in this order: the first route whose conditions hold "
+            "decides. An event chooses once, before its first file is written. Default none.",
+            keys=("name",),
+            maxItems=MAX_ROUTES,
+        ),
+    ] = ()
     cleanup: CleanupSpec = CleanupSpec()
     default_sender_ref: Annotated[
         LocalObjectReference | None,
@@ -1401,7 +1412,7 @@ def shared_archive_conflict(
                 f"Archive/{archive.name} has the same folders for Organization/{each.name}, which is of "
                 f"another eSignAnyWhere. Organization/{organization.name} waits, so that neither replaces "
                 "files of the other. Put {{organization}} before the file's part of spec.path, or let "
-                "spec.archiveRef name another Archive."
+                "the Organization name another Archive."
             )
     return None
 
@@ -1415,8 +1426,8 @@ def _users(
         return ()
     users = []
     for each in organizations:
-        used = archive_of(each.spec.archive_ref.name) if each.spec.archive_ref is not None else None
-        if used is not None and _has_same_folders(used, archive):
+        used = map(archive_of, archive_names(each.spec))
+        if any(one is not None and _has_same_folders(one, archive) for one in used):
             users.append(each)
     return tuple(sorted(users, key=_age))
 

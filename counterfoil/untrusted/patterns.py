@@ -18,10 +18,15 @@ def pattern_error(pattern: str) -> str | None:
     return None
 
 
+def full_match(pattern: str, text: str) -> bool:
+    """Whether the pattern matches the whole text. Raises ``re2.error`` for an invalid pattern."""
+    return _compile(pattern).fullmatch(text) is not None
+
+
 def matches(pattern: str, text: str) -> bool:
     """Whether the pattern matches the whole text; an invalid pattern matches every text."""
     try:
-        return _compile(pattern).fullmatch(text) is not None
+        return full_match(pattern, text)
     except re2.error:
         # The Organization's status reports it; the person at the form can't fix it.
         return True

@@ -502,6 +502,11 @@ def form(**given: Any) -> Changes:
     return {"spec.beforeSend": {"fields": [{"name": "costCenter", **given}]}}
 
 
+def routed(**when: Any) -> Changes:
+    """One route of an Organization with these conditions."""
+    return {"spec.routes": [{"name": "hr", "archiveRef": {"name": "vault"}, "when": when}]}
+
+
 def mail(**given: Any) -> Changes:
     return {"spec.notifications": {"smtpSecretRef": {"name": "smtp"}, "from": "a@acme.example", **given}}
 
@@ -664,6 +669,65 @@ ORGANIZATIONS = [
         says="pattern is not a regular expression",
         accepted=in_place(lambda text: form(pattern=text), {"digits": "[0-9]{4}", "words": "a|b"}),
         refused=in_place(lambda text: form(pattern=text), {"an open bracket": "([", "a lone star": "*"}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.routes[].when",
+        says="a route has at least one of tags, senders, actions and statuses",
+        accepted={
+            "tags": routed(tags={"area": {"values": ["HR"]}}),
+            "senders": routed(senders=["anna"]),
+            "actions": routed(actions=["envelopeFinished"]),
+            "statuses": routed(statuses=["Rejected"]),
+        },
+        refused={"none of them": routed()},
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.routes[].when.tags",
+        says="a tag's name is a letter or _",
+        accepted=in_place(lambda name: routed(tags={name: {"values": ["HR"]}}), TAG_NAMES),
+        refused=in_place(
+            lambda name: routed(tags={name: {"values": ["HR"]}}),
+            {**NO_TAG_NAMES, "64": "a" * 64, "a slash": "a/b"},
+        ),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.routes[].when.tags[]",
+        says="a tag of a route has either values or a pattern",
+        accepted=in_place(
+            lambda tag: routed(tags={"area": tag}),
+            {"values": {"values": ["HR"]}, "a pattern": {"pattern": "H"}},
+        ),
+        refused=in_place(
+            lambda tag: routed(tags={"area": tag}),
+            {"neither": {}, "both": {"values": ["HR"], "pattern": "HR"}},
+        ),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.routes[].when.tags[].pattern",
+        says="pattern is not a regular expression",
+        accepted=in_place(
+            lambda text: routed(tags={"area": {"pattern": text}}), {"digits": "[0-9]{4}", "words": "a|b"}
+        ),
+        refused=in_place(
+            lambda text: routed(tags={"area": {"pattern": text}}),
+            {"an open bracket": "([", "a lone star": "*", "a look ahead": "(?=a)b"},
+        ),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.routes[].when.actions[]",
+        says="an action is a letter, then at most 63 letters and digits",
+        accepted=in_place(
+            lambda action: routed(actions=[action]), {"a word": "workstepFinished", "64": "a" * 64}
+        ),
+        refused=in_place(
+            lambda action: routed(actions=[action]),
+            {"a placeholder": "##Action##", "a digit first": "1a", "a hyphen": "a-b", "nothing": ""},
+        ),
     ),
     Rule(
         kind=Organization,

@@ -1,0 +1,210 @@
+"""
+The decision which Archive an envelope goes to, by the routes of its Organization.
+
+The first route whose conditions all hold decides; if none holds, ``spec.archiveRef`` does. A route looks at
+tags as its own Archive defines them, required or not. Whoever calls ``decide`` gives the values of the tags;
+a fact that is not given leaves a route undecided, and with it the envelope: nothing is guessed. Pure.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from counterfoil.archives import tags as tagging
+from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.tags import METADATA_LIMIT, MetadataTooHeavy, MetadataUnreadable, reads_metadata
+from counterfoil.resources.archive import Archive, TagRule
+from counterfoil.resources.routes import Choice, Route, RoutedSpec, RouteTag
+from counterfoil.untrusted.patterns import full_match, pattern_error
+
+
+@dataclass(frozen=True)
+class RouteFacts:
+    """What routes look at in addition to tags; None: not known."""
+
+    action: str | None = None
+    sender: str | None = None
+    """Name of the Sender whose key reads the envelope."""
+    status: str | None = None
+
+
+TagValues = Mapping[str, Mapping[str, str | None]]
+"""By name of the route: the values of its tags by name, None for one that the envelope does not have."""
+
+
+class Verdict(NamedTuple):
+    """Whether one route holds."""
+
+    route: Route
+    holds: bool | None
+    """None: a fact is not known."""
+    why: str
+    """The condition that does not hold, or what is not known; of a route that holds, its conditions."""
+
+
+class Decision(NamedTuple):
+    """What the routes say about an envelope."""
+
+    choice: Choice | None
+    """None: the last verdict is not known, or no Archive is set."""
+    verdicts: tuple[Verdict, ...]
+    """Of the routes in their order, up to the one that decides."""
+
+    @property
+    def undecided(self) -> Verdict | None:
+        """The route that can't be judged; None: each was."""
+        last = self.verdicts[-1] if self.verdicts else None
+        return last if last is not None and last.holds is None else None
+
+
+class RouteFault(NamedTuple):
+    """Why a route can't be judged, for any envelope."""
+
+    reason: str
+    message: str
+
+
+def decide(spec: RoutedSpec, facts: RouteFacts, tags: TagValues) -> Decision:
+    """Return the Archive of an envelope. The patterns of all routes must be valid (``route_fault``)."""
+    verdicts = []
+    for route in spec.routes:
+        verdict = _verdict(route, facts, tags.get(route.name, {}))
+        verdicts.append(verdict)
+        if verdict.holds is None:
+            return Decision(None, tuple(verdicts))
+        if verdict.holds:
+            return Decision(Choice(route.archive_ref.name, route.name), tuple(verdicts))
+    default = Choice(spec.archive_ref.name, None) if spec.archive_ref is not None else None
+    return Decision(default, tuple(verdicts))
+
+
+def undecided_by_tags(spec: RoutedSpec, facts: RouteFacts) -> tuple[Route, ...]:
+    """Return the routes whose tags decide about an envelope: all that comes before them is known."""
+    found = []
+    for route in spec.routes:
+        holds = _verdict(route, facts, {}).holds
+        if holds is None:
+            found.append(route)
+        elif holds:
+            break
+    return tuple(found)
+
+
+def route_fault(route: Route, archive: Archive | None) -> RouteFault | None:
+    """Return why a route can't be judged; None: it can. ``archive`` is its Archive, None if there is none."""
+    where, of_archive = f"The route `{route.name}`", f"Archive/{route.archive_ref.name}"
+    for name, tag in sorted(route.when.tags.items()):
+        if tag.pattern is not None and (error := pattern_error(tag.pattern)) is not None:
+            message = f"{where}: the pattern of the tag `{name}` is no regular expression (RE2): {error}. "
+            return RouteFault("RouteInvalid", f"{message}Correct it in spec.routes of the Organization.")
+    if not route.when.tags:
+        return None
+    if archive is None:
+        message = f"{where} looks at tags as {of_archive} defines them, which does not exist."
+        return RouteFault("ArchiveMissing", f"{message} Create it, or correct spec.routes.")
+    if unknown := sorted(set(route.when.tags) - set(archive.spec.tags)):
+        names = ", ".join(f"`{each}`" for each in unknown)
+        message = f"{where} looks at {names}, and spec.tags of {of_archive} does not define that."
+        return RouteFault("RouteInvalid", f"{message} Define it there, or correct spec.routes.")
+    if faults := tagging.problems({name: archive.spec.tags[name] for name in route.when.tags}):
+        message = f"{where} looks at a tag of {of_archive} that can't work: {'; '.join(faults)}."
+        return RouteFault("RouteInvalid", f"{message} Correct the Archive.")
+    return None
+
+
+def too_heavy(problem: MetadataTooHeavy) -> ArchiveError:
+    """Return the error for a rule of ``RouteTags`` that takes too much on the envelope's metadata."""
+    archive, _, name = problem.name.partition("/")
+    return ArchiveError(
+        problem.reason,
+        f"A route looks at the tag `{name}` of Archive/{archive}, and the envelope's metadata is too heavy "
+        f"for its rule. Simplify spec.tags.{name} of Archive/{archive}, or correct the application that "
+        "writes the metadata.",
+    )
+
+
+class RouteTags(NamedTuple):
+    """The rules of the tags that routes look at, to be evaluated together."""
+
+    rules: dict[str, TagRule]
+    """By a key of Archive and tag. None is required: an envelope without the tag is no fault here."""
+    routes: tuple[Route, ...]
+
+    @classmethod
+    def of(cls, routes: Sequence[Route], archive_of: Callable[[str], Archive | None]) -> "RouteTags":
+        """Return the rules of those routes that can be judged."""
+        archives = {each.archive_ref.name: archive_of(each.archive_ref.name) for each in routes}
+        judged = tuple(each for each in routes if route_fault(each, archives[each.archive_ref.name]) is None)
+        rules = {
+            key: msgspec.structs.replace(rule, required=False)
+            for route in judged
+            for key, rule in _rules(route, archives[route.archive_ref.name])
+        }
+        return cls(rules, judged)
+
+    def check(self, metadata: bytes) -> None:
+        """Raise ``MetadataUnreadable`` for metadata that is not read for its length: the envelope may have
+        the tags."""
+        if len(metadata) > METADATA_LIMIT and any(map(reads_metadata, self.rules.values())):
+            raise MetadataUnreadable("it is longer than 1 MiB")
+
+    def values(self, found: Mapping[str, str]) -> TagValues:
+        """Return the values of each route's tags, from what the rules found by their keys."""
+        return {
+            route.name: {name: found.get(_key(route, name)) for name in route.when.tags}
+            for route in self.routes
+        }
+
+
+def _rules(route: Route, archive: Archive | None) -> Iterator[tuple[str, TagRule]]:
+    if archive is not None:
+        for name in route.when.tags:
+            yield _key(route, name), archive.spec.tags[name]
+
+
+def _key(route: Route, tag: str) -> str:
+    return f"{route.archive_ref.name}/{tag}"
+
+
+def _verdict(route: Route, facts: RouteFacts, tags: Mapping[str, str | None]) -> Verdict:
+    """Judge one route. What certainly does not hold comes before what is not known."""
+    judged = list(_conditions(route, facts, tags))
+    failed = next((why for holds, why in judged if holds is False), None)
+    if failed is not None:
+        return Verdict(route, False, failed)
+    unknown = next((why for holds, why in judged if holds is None), None)
+    if unknown is not None:
+        return Verdict(route, None, unknown)
+    return Verdict(route, True, str(route.when))
+
+
+def _conditions(
+    route: Route, facts: RouteFacts, tags: Mapping[str, str | None]
+) -> Iterator[tuple[bool | None, str]]:
+    """Yield for each condition whether it holds, and why not. Values of tags stay out of the texts: an
+    Archive says which of them may be in a status."""
+    when = route.when
+    action = facts.action.lower() if facts.action is not None else None
+    given = (
+        ("action", {each.lower() for each in when.actions}, action, facts.action),
+        ("status", when.statuses, facts.status, facts.status),
+        ("Sender", when.senders, facts.sender, facts.sender),
+    )
+    for what, wanted, value, shown in given:
+        if wanted and value is None:
+            yield None, f"the {what} is not known"
+        elif wanted:
+            yield value in wanted, f"the {what} is {shown}"
+    for name, tag in sorted(when.tags.items()):
+        if name not in tags:
+            yield None, f"the tag `{name}` is not known"
+        elif (value := tags[name]) is None:
+            yield False, f"the envelope has no tag `{name}`"
+        else:
+            yield _matches(tag, value), f"the tag `{name}` has another value"
+
+
+def _matches(tag: RouteTag, value: str) -> bool:
+    return full_match(tag.pattern, value) if tag.pattern is not None else value in tag.values

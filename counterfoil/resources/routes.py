@@ -1,0 +1,212 @@
+"""
+Routes of an Organization: which Archive an envelope goes to. The types, and what an event has chosen.
+
+The first route whose conditions all hold decides; if none holds, ``spec.archiveRef`` does
+(``counterfoil.archives.routing``). An event chooses once. Its choice is stored before the first file is
+written, and counts for each of its attempts until it ends, also if the routes change. What was archived with
+a manifest stays where it is. Pure.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, NamedTuple, Protocol
+
+from counterfoil.resources.base import (
+    ARCHIVE_NAME,
+    ROUTE_NAME,
+    SENDER_NAME,
+    LocalObjectReference,
+    ResourcePart,
+    ValidationRule,
+    names_of_map,
+    schema,
+)
+from counterfoil.resources.envelopeevent import ArchiveLocation, EnvelopeEventStatus
+from counterfoil.resources.naming import ACTION_RULE, TAG_NAME_RULE
+
+MAX_ROUTES = 32
+MAX_ROUTE_TAGS = 8
+"""Maximum number of tags that one route looks at."""
+
+
+class RouteTag(ResourcePart, frozen=True):
+    """The values of a tag with which a route holds: exactly one of `values` and `pattern`."""
+
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "has(self.values) != has(self.pattern)",
+            "a tag of a route has either values or a pattern",
+        ),
+    )
+
+    values: Annotated[
+        tuple[Annotated[str, schema("One value.", minLength=1, maxLength=256)], ...],
+        schema(
+            "The whole value is one of these. Upper and lower case differ. Example: HR.",
+            minItems=1,
+            maxItems=32,
+        ),
+    ] = ()
+    pattern: Annotated[
+        str | None,
+        schema(
+            "Regular expression (RE2) that the whole value must match. Example: 4[0-9]{3}.",
+            ValidationRule(
+                "'x'.matches(self) || !'x'.matches(self)",
+                "pattern is not a regular expression (syntax of RE2)",
+            ),
+            minLength=1,
+            maxLength=256,
+        ),
+    ] = None
+
+
+class RouteConditions(ResourcePart, frozen=True):
+    """The conditions of a route, at least one. All that are given must hold."""
+
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "has(self.tags) || has(self.senders) || has(self.actions) || has(self.statuses)",
+            "a route has at least one of tags, senders, actions and statuses; for all other envelopes set "
+            "archiveRef of the Organization",
+        ),
+    )
+
+    tags: Annotated[
+        dict[str, RouteTag],
+        schema(
+            "Tags by their names, as `spec.tags` of the route's own Archive defines them. All of them must "
+            "match. A tag that the envelope does not have matches nothing.",
+            names_of_map(TAG_NAME_RULE),
+            minProperties=1,
+            maxProperties=MAX_ROUTE_TAGS,
+        ),
+    ] = {}
+    senders: Annotated[
+        tuple[Annotated[str, SENDER_NAME], ...],
+        schema(
+            "The Sender (same namespace) whose key reads the envelope is one of these. Example: anna.",
+            minItems=1,
+            maxItems=64,
+        ),
+    ] = ()
+    actions: Annotated[
+        tuple[Annotated[str, schema("An action in any letter case.", ACTION_RULE, maxLength=64)], ...],
+        schema(
+            "The action of the event is one of these. Example: envelopeFinished.", minItems=1, maxItems=32
+        ),
+    ] = ()
+    statuses: Annotated[
+        tuple[
+            Annotated[
+                str,
+                schema("A final status of eSAW.", enum=["Completed", "Rejected", "Canceled", "Expired"]),
+            ],
+            ...,
+        ],
+        schema("The status of the envelope is one of these. Example: Rejected.", minItems=1, maxItems=4),
+    ] = ()
+
+    def __str__(self) -> str:
+        """Return the conditions in words, as in ``the tag `area` is HR or IT, and the Sender is anna``."""
+        parts = [f"the tag `{name}` {_tag_text(tag)}" for name, tag in sorted(self.tags.items())]
+        parts += [f"the Sender is {_either(self.senders)}"] if self.senders else []
+        parts += [f"the action is {_either(self.actions)}"] if self.actions else []
+        parts += [f"the status is {_either(self.statuses)}"] if self.statuses else []
+        return ", and ".join(parts)
+
+
+class Route(ResourcePart, frozen=True):
+    """One Archive, and the conditions under which an envelope goes there."""
+
+    name: Annotated[str, ROUTE_NAME]
+    archive_ref: Annotated[
+        LocalObjectReference,
+        schema("The Archive (same namespace) of the documents.", parts={"name": ARCHIVE_NAME}),
+    ]
+    when: RouteConditions
+
+
+class Choice(NamedTuple):
+    """The Archive of an event."""
+
+    archive: str
+    route: str | None
+    """The route that led there; None: ``spec.archiveRef``."""
+
+    def __str__(self) -> str:
+        """Return it in words, as in ``Archive/hr by the route `hr```."""
+        how = f"the route `{self.route}`" if self.route is not None else "spec.archiveRef"
+        return f"Archive/{self.archive} by {how}"
+
+    @property
+    def location(self) -> ArchiveLocation:
+        """The choice as a status has it before the manifest is written."""
+        return ArchiveLocation(ref=LocalObjectReference(name=self.archive), route=self.route)
+
+
+class RoutedSpec(Protocol):
+    """The part of an Organization's spec that names Archives."""
+
+    @property
+    def archive_ref(self) -> LocalObjectReference | None:
+        """The Archive where no route holds."""
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """The routes in their order."""
+
+
+def stored_choice(status: EnvelopeEventStatus) -> Choice | None:
+    """Return the choice that a status has; None: the event has not chosen."""
+    stored = status.archive
+    return Choice(stored.ref.name, stored.route) if stored is not None else None
+
+
+def known_choice(status: EnvelopeEventStatus, spec: RoutedSpec) -> Choice | None:
+    """
+    Return the Archive of an event as far as it is known without a question to eSAW; None: routes decide it
+    later, or there is no Archive.
+
+    The stored choice counts. While no file has a place there, it is void once the routes do not have it any
+    more: a person corrected them.
+    """
+    stored = stored_choice(status)
+    if stored is not None and (has_places(status) or _leads_to(stored, spec)):
+        return stored
+    if spec.routes or spec.archive_ref is None:
+        return None
+    return Choice(spec.archive_ref.name, None)
+
+
+def possible_archives(status: EnvelopeEventStatus, spec: RoutedSpec) -> frozenset[str]:
+    """Return the names of the Archives that an event waits for, or may choose."""
+    known = known_choice(status, spec)
+    return frozenset({known.archive} if known is not None else archive_names(spec))
+
+
+def archive_names(spec: RoutedSpec) -> tuple[str, ...]:
+    """Return the names of all Archives of an Organization, that of ``spec.archiveRef`` first, each once."""
+    default = [spec.archive_ref.name] if spec.archive_ref is not None else []
+    return tuple(dict.fromkeys([*default, *(each.archive_ref.name for each in spec.routes)]))
+
+
+def has_places(status: EnvelopeEventStatus) -> bool:
+    """Whether files of the event have places in the Archive of its status: something may be there."""
+    has_manifest = status.archive is not None and status.archive.manifest is not None
+    return has_manifest or any(each.location is not None for each in status.documents)
+
+
+def _leads_to(choice: Choice, spec: RoutedSpec) -> bool:
+    """Whether the spec still has this choice, with any conditions."""
+    if choice.route is None:
+        return spec.archive_ref is not None and spec.archive_ref.name == choice.archive
+    return any((each.archive_ref.name, each.name) == choice for each in spec.routes)
+
+
+def _tag_text(tag: RouteTag) -> str:
+    return f"matches `{tag.pattern}`" if tag.pattern is not None else f"is {_either(tag.values)}"
+
+
+def _either(values: Sequence[str]) -> str:
+    *others, last = values
+    return f"{', '.join(others)} or {last}" if others else last

@@ -1,0 +1,92 @@
+"""What an event has chosen counts, until it is void."""
+
+from typing import Any
+
+import pytest
+
+from counterfoil.resources import (
+    ArchiveLocation,
+    EnvelopeEventStatus,
+    FiledDocument,
+    FileKind,
+    LocalObjectReference,
+    Organization,
+)
+from counterfoil.resources.routes import (
+    Choice,
+    archive_names,
+    has_places,
+    known_choice,
+    possible_archives,
+    stored_choice,
+)
+from tests.support.builders import an_organization
+
+ROUTE = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"senders": ["anna"]}}
+PLAIN, ROUTED = an_organization(), an_organization(routes=[ROUTE])
+PLACE = FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name="a", location="file:///x")
+NO_PLACE = FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name="a")
+
+
+def chosen(archive: str, route: str | None = None, **fields: Any) -> EnvelopeEventStatus:
+    manifest = fields.pop("manifest", None)
+    where = ArchiveLocation(ref=LocalObjectReference(name=archive), route=route, manifest=manifest)
+    return EnvelopeEventStatus(archive=where, **fields)
+
+
+NEW = EnvelopeEventStatus()
+KNOWN: list[tuple[EnvelopeEventStatus, Organization, Choice | None]] = [
+    (NEW, PLAIN, Choice("dms", None)),
+    (NEW, an_organization(archiveRef=None), None),
+    (NEW, ROUTED, None),
+    (chosen("vault", "hr"), ROUTED, Choice("vault", "hr")),
+    (chosen("dms"), ROUTED, Choice("dms", None)),
+    # The routes do not have it any more, and nothing is there.
+    (chosen("vault", "hr"), PLAIN, Choice("dms", None)),
+    (chosen("old", "hr"), ROUTED, None),
+    (chosen("vault", "other"), ROUTED, None),
+    (chosen("old"), ROUTED, None),
+    (chosen("old"), PLAIN, Choice("dms", None)),
+    (chosen("old", documents=(NO_PLACE,)), PLAIN, Choice("dms", None)),
+    # Files have places there.
+    (chosen("vault", "hr", documents=(PLACE,)), PLAIN, Choice("vault", "hr")),
+    (chosen("old", "hr", documents=(PLACE,)), ROUTED, Choice("old", "hr")),
+    (chosen("old", documents=(PLACE,)), ROUTED, Choice("old", None)),
+    (chosen("old", manifest="file:///x"), PLAIN, Choice("old", None)),
+]
+
+
+@pytest.mark.parametrize(("status", "organization", "choice"), KNOWN)
+def test_a_choice_counts_while_files_have_places_there_or_the_routes_have_it(
+    status: EnvelopeEventStatus, organization: Organization, choice: Choice | None
+) -> None:
+    assert known_choice(status, organization.spec) == choice
+
+
+def test_an_event_that_has_not_chosen_may_use_each_archive_of_its_organization() -> None:
+    assert archive_names(ROUTED.spec) == ("dms", "vault")
+    assert possible_archives(NEW, ROUTED.spec) == {"dms", "vault"}
+    assert possible_archives(chosen("vault", "hr"), ROUTED.spec) == {"vault"}
+    assert possible_archives(NEW, an_organization(archiveRef=None).spec) == set()
+
+
+def test_what_is_stored_is_read_again() -> None:
+    assert stored_choice(NEW) is None
+    assert stored_choice(EnvelopeEventStatus(archive=Choice("vault", "hr").location)) == Choice("vault", "hr")
+    assert not has_places(chosen("vault", "hr"))
+
+
+def test_a_choice_and_the_conditions_of_a_route_are_said_in_words() -> None:
+    assert str(Choice("vault", "hr")) == "Archive/vault by the route `hr`"
+    assert str(Choice("dms", None)) == "Archive/dms by spec.archiveRef"
+    when = {
+        "tags": {"area": {"values": ["HR", "IT"]}, "no": {"pattern": "4.*"}},
+        "senders": ["anna"],
+        "actions": ["envelopeFinished"],
+        "statuses": ["Completed", "Rejected", "Expired"],
+    }
+    (route,) = an_organization(routes=[{**ROUTE, "when": when}]).spec.routes
+    assert str(route.when) == (
+        "the tag `area` is HR or IT, and the tag `no` matches `4.*`, and the Sender is anna, and the action "
+        "is envelopeFinished, and the status is Completed, Rejected or Expired"
+    )
