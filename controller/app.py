@@ -34,6 +34,7 @@ from controller.mails.policy import NotificationTimings
 from controller.mails.smtp import SmtpMailer
 from controller.outgoing_webhook.client import NoticeClient
 from controller.outgoing_webhook.delivery import NoticeDelivery
+from controller.reconcile.archive_choice import ArchiveChooser
 from controller.reconcile.late_files import LateFileFinder, list_files
 from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
@@ -278,11 +279,9 @@ def build(
         kube,
         cache,
         sender_keys,
-        archive_pool,
+        ArchiveChooser(cache, archive_pool, tag_workers, signature_checker, clock),
         esaw_clients,
         clock,
-        signature_checker,
-        tag_workers,
         held,
         history_access,
     )

@@ -30,6 +30,7 @@ from counterfoil.resources import (
     Sender,
     is_condition_true,
 )
+from counterfoil.resources.routes import known_choice, possible_archives
 
 _log = logging.getLogger(__name__)
 
@@ -270,10 +271,15 @@ class Cache:
         return frozenset({envelope.sender_ref.name, event.metadata.labels.get(SENDER_LABEL, "")} - {""})
 
     def archive_name(self, event: EnvelopeEvent) -> str:
-        """Return the name of the Archive of the event's Organization; empty if it has none."""
+        """Return the name of the event's Archive; empty if it has none, or its routes have not decided."""
         organization = self.organizations.get(event.organization)
-        ref = organization.spec.archive_ref if organization is not None else None
-        return ref.name if ref is not None else ""
+        choice = known_choice(event.status, organization.spec) if organization is not None else None
+        return choice.archive if choice is not None else ""
+
+    def may_use(self, event: EnvelopeEvent, archive: str) -> bool:
+        """Whether the event waits for an Archive, or may choose it."""
+        organization = self.organizations.get(event.organization)
+        return organization is not None and archive in possible_archives(event.status, organization.spec)
 
     def senders_of(self, organization: str) -> list[Sender]:
         """Return the Senders of an Organization."""

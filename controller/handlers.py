@@ -143,7 +143,7 @@ class EventHandlers:
             self.event_queue.enqueue_all(events)
 
     def _events_of_archive(self, name: str) -> list[EnvelopeEvent]:
-        return [event for event in self.cache.events if self.cache.archive_name(event) == name]
+        return [event for event in self.cache.events if self.cache.may_use(event, name)]
 
 
 def _readers(cache: Cache, event: EnvelopeEvent) -> tuple[str | None, ...]:

@@ -48,6 +48,7 @@ from counterfoil.resources import (
     SenderStatus,
     find_condition,
 )
+from counterfoil.resources.routes import archive_names
 
 _log = logging.getLogger(__name__)
 
@@ -306,9 +307,9 @@ class Notifier:
         return any(each is not None and each.reason == failed.reason for each in found)
 
     def _outages(self, organization: Organization) -> Iterable[tuple[str, Condition]]:
-        ref, conditions = organization.spec.archive_ref, organization.status.conditions
-        if ref is not None:
-            archive = self.cache.archives.get(ref.name)
+        conditions = organization.status.conditions
+        for name in archive_names(organization.spec):
+            archive = self.cache.archives.get(name)
             ready = find_condition(conditions if archive is None else archive.status.conditions, "Ready")
             is_missing = ready is not None and ready.reason == ARCHIVE_MISSING
             # Unknown is an Archive whose first probe is not over. A person suspended one for a maintenance.
@@ -319,7 +320,7 @@ class Notifier:
                 and ready.status == "False"
                 and (archive is not None or is_missing)
             ):
-                yield f"{ProblemKind.ARCHIVE}/{ref.name}", ready
+                yield f"{ProblemKind.ARCHIVE}/{name}", ready
         reachable = find_condition(conditions, "Reachable")
         if reachable is not None and reachable.status == "False":
             yield ProblemKind.ESAW, reachable

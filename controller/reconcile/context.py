@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from controller.access.history_access import HistoryAccess
 from controller.file_list_ceiling import FileListCeiling
 from controller.reconcile.fence import Fence
-from controller.reconcile.outcomes import SideCondition
+from controller.reconcile.outcomes import Outcome, SideCondition
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.layout import (
@@ -91,6 +91,22 @@ class SiblingEvents(NamedTuple):
     """Description of an event that can't be read; empty: each was read."""
 
 
+@dataclass(frozen=True)
+class Destination:
+    """The Archive of a run, and what reads and writes there."""
+
+    archive: Archive
+    route: str | None
+    """The route that led there; None: ``spec.archiveRef``."""
+    backend: ArchiveBackend
+    """Its writes are fenced by the run's fence."""
+    check_root: Callable[[], Awaitable[None]]
+    """Reads the marker in the root of the archive again. Raises ``ArchiveError`` if it is another root."""
+    signature_checker: SignatureChecker
+    on_file_archived: Callable[[int], None]
+    """Receives the size of each archived file in bytes."""
+
+
 @dataclass
 class ReconcileContext:
     """The objects, clients and answers of one run over one event."""
@@ -98,23 +114,19 @@ class ReconcileContext:
     event: EnvelopeEvent
     organization: Organization
     sender: Sender
-    archive: Archive
-    backend: ArchiveBackend
-    """Its writes are fenced by ``fence``."""
-    check_root: Callable[[], Awaitable[None]]
-    """Reads the marker in the root of the archive again. Raises ``ArchiveError`` if it is another root."""
+    destination: Destination | None
+    """None before routes have decided (``choose_archive``)."""
+    find_destination: Callable[["ReconcileContext"], Awaitable[Destination | Outcome]]
+    """Lets the routes decide. Raises ``EsawError``, ``ApiError``, ``ArchiveError``."""
     fence: Fence
     esaw: EsawUserClient
     clock: Clock
-    signature_checker: SignatureChecker
     tag_workers: TagWorkers
-    on_file_archived: Callable[[int], None]
-    """Receives the size of each archived file in bytes."""
     sibling_events: Callable[[], Awaitable[SiblingEvents]]
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
-    changed_object: Callable[[], Awaitable[str | None]]
-    """Returns which of Organization, Sender and Archive has another spec in the API server than in this run,
-    as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
+    find_changed: Callable[[Archive], Awaitable[str | None]]
+    """Returns which of Organization, Sender and this Archive has another spec in the API server than in this
+    run, as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
     history_access: HistoryAccess
     file_lists: FileListCeiling
     side_conditions: list[SideCondition] = field(default_factory=list, init=False)
@@ -128,6 +140,45 @@ class ReconcileContext:
     _layout: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
     _siblings: SiblingEvents | None = field(default=None, init=False)
+
+    async def choose_archive(self) -> Outcome | None:
+        """
+        Determine the Archive if it is not known yet; return the outcome that ends the attempt if it can't be
+        used. Raises as ``find_destination``.
+        """
+        if self.destination is None:
+            found = await self.find_destination(self)
+            if not isinstance(found, Destination):
+                return found
+            self.destination = found
+        return None
+
+    @property
+    def chosen(self) -> Destination:
+        """The Archive of the run. Raises ``LookupError`` before it is known."""
+        if self.destination is None:
+            raise LookupError("the routes have not decided yet")
+        return self.destination
+
+    @property
+    def archive(self) -> Archive:
+        """The Archive. Raises ``LookupError`` before it is known."""
+        return self.chosen.archive
+
+    @property
+    def archive_name(self) -> str:
+        """The Archive for messages, also before it is known."""
+        return f"Archive/{self.archive.name}" if self.destination is not None else "the archive"
+
+    @property
+    def backend(self) -> ArchiveBackend:
+        """The backend of the Archive. Raises ``LookupError`` before it is known."""
+        return self.chosen.backend
+
+    @property
+    def signature_checker(self) -> SignatureChecker:
+        """The check of signatures by the rules of the Archive. Raises ``LookupError`` before it is known."""
+        return self.chosen.signature_checker
 
     def evidence_deadline(self, event: EnvelopeEvent) -> datetime:
         """Return until when eSAW's list may lack files: spec.evidence.wait after it first reported the
@@ -355,6 +406,7 @@ class ReconcileContext:
                 **({"workstep": event.spec.workstep.id} if event.spec.workstep is not None else {}),
             },
             "archive": self.archive.name,
+            **({"route": self.chosen.route} if self.chosen.route is not None else {}),
         }
 
 

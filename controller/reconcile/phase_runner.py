@@ -285,10 +285,10 @@ def _with_other_keys(outcome: Outcome, others: Sequence[TriedKey]) -> Outcome:
 
 def _overdue(phase: Phase, admitted: Admitted) -> Wait:
     """Return the outcome of an attempt that was ended, although no single transfer was too slow."""
-    archive = admitted.context.archive.name
+    archive = admitted.context.archive_name
     message = (
         f"The attempt in {phase} did not end in time. All that it waited for is eSignAnyWhere and "
-        f"Archive/{archive}; one of them is slow. The files that arrived stay in the archive."
+        f"{archive}; one of them is slow. The files that arrived stay in the archive."
     )
     _log.warning("an attempt in %s was ended: it was overdue", phase)
     return Wait("AttemptOverdue", message)

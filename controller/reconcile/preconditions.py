@@ -2,41 +2,29 @@
 Before the phases: may this event be reconciled, for which Sender, with which key, into which Archive?
 
 Early returns, each with the outcome that the status shows; the last result is a ``ReconcileContext``. The
-newest known Organization, Sender and Archive decide, so an event that waited sees what was fixed since.
+newest known Organization, Sender and Archive decide, so an event that waited sees what was fixed since. Where
+routes have to ask eSAW, the run begins without an Archive (``archive_choice``).
 """
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
 import msgspec
 
-from controller.access.archive_pool import ArchivePool
-from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
 from controller.access.history_access import HistoryAccess
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.reader import KeyState, Reader
-from controller.reconcile.context import ReconcileContext, SiblingEvents, is_of_a_person
-from controller.reconcile.fence import Fence, FencedBackend
-from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
-from controller.reconcile.signature_policy import SignatureChecker
-from controller.retry.fix_rules import archive_may_fix
-from controller.scheduling.due import (
-    ACTION_NOT_CONFIGURED,
-    ARCHIVE_NOT_PROBED,
-    ARCHIVE_PROBE_OVERDUE,
-    FIRST_PROBE_PAUSE,
-    is_held_by_action,
-)
-from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
+from controller.reconcile.archive_choice import ArchiveChooser, no_archive, suspended, unready_archive
+from controller.reconcile.context import Destination, ReconcileContext, SiblingEvents, is_of_a_person
+from controller.reconcile.fence import Fence
+from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
+from controller.scheduling.due import ACTION_NOT_CONFIGURED, is_held_by_action
 from controller.sharding import HeldShards
-from counterfoil.archives.backend import NegativeCacheBackend
-from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.token import ApiToken
@@ -44,39 +32,25 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import apply_change
 from counterfoil.resources import (
-    MAX_ATTEMPT_HISTORY,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
     ActionHandling,
     Archive,
-    Attempt,
-    Condition,
     Envelope,
     EnvelopeEvent,
     Organization,
     ResourceInvalid,
     Sender,
-    find_condition,
 )
 from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, SENDER_GRACE, SENDER_PENDING, SUSPENDED
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
-from counterfoil.resources.organization import (
-    FURTHER_ACTIONS,
-    OrganizationStatus,
-    shared_archive_conflict,
-)
+from counterfoil.resources.organization import FURTHER_ACTIONS, OrganizationStatus
+from counterfoil.resources.routes import known_choice
 
 _log = logging.getLogger(__name__)
 
 MAX_DRAFT_AGE: Final = timedelta(days=1)
 """Maximum age of the Lease of a draft for which an event waits."""
-
-TRIED_BY_EVENTS = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
-"""Reasons of an Archive whose end only the transfers of events show."""
-
-FIRST_PROBE_GRACE: Final = timedelta(minutes=5)
-"""Age up to which an event waits without an attempt for the probe that stores the root of its Archive. Later
-the deadline runs, so that a probe that never stores the root is reported."""
 
 
 _SENDER_MAY_HAVE_CHANGED: Final = frozenset(
@@ -115,11 +89,9 @@ class Preconditions:
     kube: KubeClient
     cache: Cache
     sender_keys: SenderKeys
-    archive_pool: ArchivePool
+    archives: ArchiveChooser
     esaw_clients: EsawClients
     clock: Clock
-    signature_checker: SignatureChecker
-    tag_workers: TagWorkers
     held: HeldShards
     history_access: HistoryAccess
 
@@ -194,7 +166,7 @@ class Preconditions:
             return RecordOnly()
         archive = self.cache.archives.get(self.cache.archive_name(event))
         if archive is not None and archive.spec.suspend:
-            return Hold("ArchiveSuspended", f"spec.suspend of Archive/{archive.name} is true.")
+            return suspended(archive)
         return organization
 
     async def prepare(
@@ -207,11 +179,16 @@ class Preconditions:
         """
         if sender.spec.suspend:
             return Hold("SenderSuspended", f"spec.suspend of Sender/{sender.name} is true.")
-        archive = self._archive(organization)
-        if not isinstance(archive, Archive):
-            return archive
-        if (unready := _unready_archive(event, organization, archive)) is not None:
-            return unready
+        if organization.spec.archive_ref is None:
+            return no_archive(organization)
+        choice, archive = known_choice(event.status, organization.spec), None
+        if choice is not None:
+            found = self.archives.find(choice, event, organization)
+            if not isinstance(found, Archive):
+                return found
+            archive = found
+            if (unready := unready_archive(event, organization, archive)) is not None:
+                return unready
         esaw = self.esaw_clients.for_organization(organization)
         try:
             token = await self.sender_keys.key(sender, esaw)
@@ -223,32 +200,26 @@ class Preconditions:
         if newest is not None and newest.uid == sender.uid:
             # Its status describes the key that was verified now.
             sender = newest
-        try:
-            backend = await self.archive_pool.backend(archive)
-            anchors = await self.archive_pool.anchors(archive)
-        except ArchiveError as trouble:
-            return Wait("ArchiveNotReady", str(trouble))
-        if not is_root_known(archive, backend):
-            return self._without_root(event, archive)
+        fence, destination = Fence(self.kube, self.held, self.clock, event), None
+        if choice is not None and archive is not None:
+            opened = await self.archives.open(archive, choice.route, event, fence)
+            if not isinstance(opened, Destination):
+                return opened
+            destination = opened
         if is_of_a_person(event) and not organization.may_have_several_events:
             organization = await self._with_several_events(organization)
-        fence = Fence(self.kube, self.held, self.clock, event)
-        marked = MarkedBackend(backend, partial(self.archive_pool.check_root_recently, archive, backend))
         context = ReconcileContext(
             event=event,
             organization=organization,
             sender=sender,
-            archive=archive,
-            backend=FencedBackend(NegativeCacheBackend(marked), fence),
-            check_root=partial(self.archive_pool.check_root, archive, backend),
+            destination=destination,
+            find_destination=self.archives.choose,
             fence=fence,
             esaw=esaw.as_user(token),
             clock=self.clock,
-            signature_checker=self.signature_checker.with_anchors(anchors),
-            tag_workers=self.tag_workers,
-            on_file_archived=partial(self.archive_pool.count_archived_bytes, archive.name),
+            tag_workers=self.archives.tag_workers,
             sibling_events=partial(self._sibling_events, event),
-            changed_object=partial(self._changed_object, organization, sender, archive),
+            find_changed=partial(self._changed_object, organization, sender),
             history_access=self.history_access,
             file_lists=self.cache.events.file_lists,
         )
@@ -318,18 +289,6 @@ class Preconditions:
                 found.append(sibling)
         return SiblingEvents(tuple(found), unreadable)
 
-    def _archive(self, organization: Organization) -> Archive | Outcome:
-        ref = organization.spec.archive_ref
-        if ref is None:
-            return Wait("ArchiveMissing", f"Organization/{organization.name} has no spec.archiveRef.")
-        archive = self.cache.archives.get(ref.name)
-        if archive is None:
-            return Wait("ArchiveMissing", f"Archive/{ref.name} does not exist.")
-        others, archives = self.cache.organizations, self.cache.archives
-        if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
-            return Wait("ArchiveShared", reason)
-        return archive
-
     async def _may_sender_still_be_recorded(self, event: EnvelopeEvent, organization: Organization) -> bool:
         """Whether the before-send page may still write the Envelope: after sending, or in its repair."""
         if organization.spec.oauth is None:
@@ -337,30 +296,8 @@ class Preconditions:
         return self._is_young(event) or await self._is_draft_open(event)
 
     def _is_young(self, event: EnvelopeEvent) -> bool:
-        return self._is_younger(event, SENDER_GRACE)
-
-    def _is_younger(self, event: EnvelopeEvent, limit: timedelta) -> bool:
-        created = event.metadata.creation_timestamp
+        created, limit = event.metadata.creation_timestamp, SENDER_GRACE
         return created is not None and self.clock.now() - created < limit
-
-    def _without_root(self, event: EnvelopeEvent, archive: Archive) -> Wait | Pause:
-        """
-        Return the outcome of an event whose archive has a root that no probe has confirmed.
-
-        A probe that ends stores the root or says what is wrong. The new status of the Archive lets the event
-        continue; the pause is for a status that this process missed.
-        """
-        ready = find_condition(archive.status.conditions, "Ready")
-        if ready is not None and ready.status == "False" and _is_observed(archive, ready):
-            # With a reason for which the recovery of the archive lets the event continue.
-            return Wait(ready.reason if archive_may_fix(ready.reason) else "ArchiveNotReady", ready.message)
-        message = not_probed_message(archive)
-        if self._is_younger(event, FIRST_PROBE_GRACE):
-            return Pause(ARCHIVE_NOT_PROBED, message, until=self.clock.now() + FIRST_PROBE_PAUSE)
-        if _is_probe_overdue(event, self.clock.now()):
-            advice = "A probe ends within a minute, so probably no controller probes the Archive."
-            return Wait(ARCHIVE_PROBE_OVERDUE, f"{message} {advice}")
-        return Wait(ARCHIVE_NOT_PROBED, message)
 
     async def _is_draft_open(self, event: EnvelopeEvent) -> bool:
         """
@@ -419,47 +356,8 @@ def _why_held(event: EnvelopeEvent, organization: Organization, *, is_listed: bo
     return f"{actions} does not list the action {event.spec.action}. List it there, or skip this event."
 
 
-def _is_observed(archive: Archive, condition: Condition) -> bool:
-    return condition.observed_generation == archive.metadata.generation
-
-
 def _has_more_events(newest: Organization | Sender | Archive, known: Organization | Sender | Archive) -> bool:
     """Whether an envelope may have other events, which this run did not look for."""
     if not isinstance(newest, Organization) or not isinstance(known, Organization):
         return False
     return newest.may_have_several_events and not known.may_have_several_events
-
-
-def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: Archive) -> Wait | None:
-    """
-    Return the outcome of an event that failed because of its archive, if the probe still fails for the same
-    reason; None if the event is tried.
-
-    So in a long outage only the probe contacts the archive, and no waiting event contacts eSAW. The first
-    attempts of an event follow each other faster than probes, so they are made. An event that a person
-    retries has another reason, so it is tried. An overloaded archive accepts a part of the requests, which
-    must be the events'; and only a transfer shows that an archive is fast enough again.
-    """
-    ready = find_condition(archive.status.conditions, "Ready")
-    if ready is None or ready.status != "False" or not _is_observed(archive, ready):
-        return None
-    if ready.reason != event.status.reason or ready.reason in TRIED_BY_EVENTS:
-        return None
-    if pause_ceiling(event.status.attempts, organization.spec.retry) < RESYNC_SECONDS:
-        return None
-    return Wait(ready.reason, ready.message)
-
-
-def _is_probe_overdue(event: EnvelopeEvent, now: datetime) -> bool:
-    """Whether all attempts of the last minutes found that the root of the Archive was not probed. The age of
-    the event says nothing: the root may be new."""
-    found: list[Attempt] = []
-    for each in reversed(event.status.attempt_history):
-        if each.reason == ARCHIVE_PROBE_OVERDUE:
-            return True
-        if each.reason != ARCHIVE_NOT_PROBED:
-            break
-        found.append(each)
-    # With short pauses the history has no older attempt.
-    is_full = len(found) >= MAX_ATTEMPT_HISTORY
-    return bool(found) and (is_full or now - found[-1].start_time >= FIRST_PROBE_GRACE)

@@ -186,9 +186,16 @@ def windows_of(imported: Import) -> Windows:
 
 
 def hold(
-    imported: Import, organization: Organization | None, archive: Archive | None, now: datetime
+    imported: Import,
+    organization: Organization | None,
+    archives: Mapping[str, Archive | None],
+    now: datetime,
 ) -> ImportHold | None:
-    """Return why the Import must not create events now; None if it may."""
+    """
+    Return why the Import must not create events now; None if it may.
+
+    ``archives`` are those in which its envelopes may be archived, by name; None for a missing one.
+    """
     name = imported.organization
     if imported.spec.suspend:
         return ImportHold("ImportSuspended", f"spec.suspend of Import/{imported.name} is true.")
@@ -199,7 +206,7 @@ def hold(
     return (
         _contradiction(imported, organization)
         or _outside_hours(imported.spec.hours, now)
-        or _outage(imported, organization, archive)
+        or _outage(imported, organization, archives)
     )
 
 
@@ -221,19 +228,23 @@ def _contradiction(imported: Import, organization: Organization) -> ImportHold |
     return None
 
 
-def _outage(imported: Import, organization: Organization, archive: Archive | None) -> ImportHold | None:
+def _outage(
+    imported: Import, organization: Organization, archives: Mapping[str, Archive | None]
+) -> ImportHold | None:
     """Return why the events would fail now: an Import creates no event only to let it wait."""
     reachable = find_condition(organization.status.conditions, "Reachable")
     if reachable is not None and reachable.status == "False":
         return ImportHold(reachable.reason, reachable.message)
-    return None if imported.spec.dry_run else archive_hold(organization, archive)
+    if imported.spec.dry_run:
+        return None
+    held = (archive_hold(organization, name, archive) for name, archive in archives.items())
+    return next(filter(None, held), None)
 
 
-def archive_hold(organization: Organization, archive: Archive | None) -> ImportHold | None:
-    """Return why nothing can be archived now; None if the Archive is ready."""
-    ref = organization.spec.archive_ref
+def archive_hold(organization: Organization, name: str, archive: Archive | None) -> ImportHold | None:
+    """Return why nothing can be archived in this Archive now; None if it is ready."""
     if archive is None:
-        message = f"Archive/{ref.name if ref else '?'} of Organization/{organization.name} does not exist."
+        message = f"Archive/{name} of Organization/{organization.name} does not exist."
         return ImportHold("ArchiveMissing", message)
     if archive.spec.suspend:
         # Its condition says it a little later.

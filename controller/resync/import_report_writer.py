@@ -272,9 +272,11 @@ class ImportReportWriter:
         if organization is None:
             message = f"Organization/{imported.organization} does not exist. Create it."
             raise ArchiveUnavailable("OrganizationMissing", message)
+        # One place for the report, also if routes lead elsewhere.
         ref = organization.spec.archive_ref
-        archive = self.cache.archives.get(ref.name) if ref is not None else None
-        if (hold := archive_hold(organization, archive)) is not None or archive is None:
+        name = ref.name if ref is not None else "?"
+        archive = self.cache.archives.get(name)
+        if (hold := archive_hold(organization, name, archive)) is not None or archive is None:
             raise ArchiveUnavailable(*(hold or ("ArchiveMissing", "The Archive does not exist.")))
         return organization, await self.open_archive(archive)
 

@@ -99,6 +99,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.imports import is_of_import, read_window_label
 from counterfoil.resources.naming import EnvelopeId, envelope_id
+from counterfoil.resources.routes import archive_names
 from counterfoil.untrusted.fair_slots import FairSlots
 
 _log = logging.getLogger(__name__)
@@ -394,14 +395,14 @@ class ImportRunner:
     def held(self, imported: Import) -> ImportHold | None:
         """Return why the Import must not create events now; None if it may."""
         organization = self.cache.organizations.get(imported.organization)
-        held = hold(imported, organization, self._archive(imported), self.clock.now())
+        held = hold(imported, organization, self._archives(imported), self.clock.now())
         return held or (None if self._is_due(imported, _CEILING) else self._ceiling(imported))
 
-    def _archive(self, imported: Import) -> Archive | None:
-        """Return the Archive of the Organization."""
+    def _archives(self, imported: Import) -> dict[str, Archive | None]:
+        """Return the Archives to which the Organization's routes lead, by name; None for a missing one."""
         organization = self.cache.organizations.get(imported.organization)
-        ref = organization.spec.archive_ref if organization is not None else None
-        return self.cache.archives.get(ref.name) if ref is not None else None
+        names = archive_names(organization.spec) if organization is not None else ()
+        return {name: self.cache.archives.get(name) for name in names} or {"?": None}
 
     def _ceiling(self, imported: Import) -> ImportHold | None:
         """Return the ceiling that stopped the last search."""
@@ -570,8 +571,10 @@ class ImportRunner:
         return self.clock.monotonic() >= delay.until
 
     def _archive_version(self, imported: Import) -> tuple[object, ...]:
-        """Return what a correction of the archive changes."""
-        archive = self._archive(imported)
+        """Return what a correction of the archive of the report changes."""
+        organization = self.cache.organizations.get(imported.organization)
+        ref = organization.spec.archive_ref if organization is not None else None
+        archive = self.cache.archives.get(ref.name) if ref is not None else None
         if archive is None:
             return ()
         ready = find_condition(archive.status.conditions, "Ready")

@@ -8,7 +8,7 @@ when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes ef
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from controller.resync.callback_hashes import CallbackSecrets, Credentials, with
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import envelope_access, settled_time, spec_observed_time
+from counterfoil.archives.routing import route_fault
 from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, check_credentials
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.client import EsawClient, EsawClients
@@ -134,7 +135,7 @@ class OrganizationStatusUpdater:
         """Run all checks and store the results; return the new state, or None after a conflict."""
         tokens, basic, read = await self._callback_secrets(organization)
         reachable, version = await self._reachable(organization)
-        references = (self._archive(organization), self._sender(organization))
+        references = (*self._archives(organization), self._sender(organization))
         address = _check_address(*self._address(organization))
         webhook, oauth = await self._webhook(organization), await self._oauth(organization)
         client_secret = await self._client_secret(organization)
@@ -357,27 +358,34 @@ class OrganizationStatusUpdater:
             return _missing("ClientSecretMissing", missing, advice)
         return OK
 
-    def _archive(self, organization: Organization) -> CheckResult:
-        ref = organization.spec.archive_ref
-        if ref is None:
-            if all(rule.handling is not ActionHandling.ARCHIVE for rule in organization.spec.actions):
-                return OK
+    def _archives(self, organization: Organization) -> Iterator[CheckResult]:
+        """Yield a result for each Archive to which the Organization may lead, and one for each route."""
+        spec = organization.spec
+        if spec.archive_ref is None:
+            is_needed = any(rule.handling is ActionHandling.ARCHIVE for rule in spec.actions)
             message = "spec.archiveRef is not set. Let it name the Archive to use."
-            return CheckResult("False", "ArchiveMissing", message)
-        archive = self.cache.archives.get(ref.name)
+            yield CheckResult("False", "ArchiveMissing", message) if is_needed else OK
+        else:
+            yield self._archive(organization, spec.archive_ref.name, "spec.archiveRef")
+        for route in spec.routes:
+            name, where = route.archive_ref.name, f"the route `{route.name}` in spec.routes"
+            yield self._archive(organization, name, where)
+            fault = route_fault(route, self.cache.archives.get(name))
+            yield CheckResult("False", *fault) if fault is not None else OK
+
+    def _archive(self, organization: Organization, name: str, where: str) -> CheckResult:
+        archive = self.cache.archives.get(name)
         if archive is None:
-            message = f"Archive/{ref.name} does not exist. Create it, or correct spec.archiveRef."
+            message = f"Archive/{name} does not exist. Create it, or correct {where}."
             return CheckResult("False", "ArchiveMissing", message)
         if archive.spec.suspend:
-            message = (
-                f"spec.suspend of Archive/{ref.name} is true: callbacks are recorded, and envelopes wait."
-            )
+            message = f"spec.suspend of Archive/{name} is true: callbacks are recorded, and envelopes wait."
             return CheckResult("False", "ArchiveSuspended", message)
         others, archives = self.cache.organizations, self.cache.archives
         if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
             return CheckResult("False", "ArchiveShared", reason)
         if not is_condition_true(archive.status.conditions, "Ready"):
-            message = f"Archive/{ref.name} is not ready; its condition Ready says why and what to do."
+            message = f"Archive/{name} is not ready; its condition Ready says why and what to do."
             is_fixable = is_condition_true(archive.status.conditions, "Stalled")
             return CheckResult("False", "ArchiveNotReady", message, is_stalled=is_fixable)
         return OK

@@ -45,6 +45,7 @@ from counterfoil.resources import (
     Resource,
     Sender,
 )
+from counterfoil.resources.routes import archive_names
 
 _log = logging.getLogger(__name__)
 
@@ -178,8 +179,7 @@ class FailedEventRetrier:
         return _Fix(subject, change, lambda: [organization], sender_may_fix)
 
     def _organizations_using(self, archive: str) -> list[str]:
-        refs = {each.name: each.spec.archive_ref for each in self.cache.organizations}
-        return [name for name, ref in refs.items() if ref is not None and ref.name == archive]
+        return [each.name for each in self.cache.organizations if archive in archive_names(each.spec)]
 
     async def _reopen_all(self, fix: _Fix) -> None:
         reopened_events, unavailable = 0, list[Unavailable]()

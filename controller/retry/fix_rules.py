@@ -35,6 +35,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.routes import possible_archives
 
 _WORKS_ON = frozenset(
     {"EsawCallsFailing", "NearSenderCeiling", "TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"}
@@ -220,10 +221,9 @@ def _possible_fixes(event: EnvelopeEvent, cache: Cache) -> Iterator[SharedResour
     if organization is None:
         return
     cause = event.status.cause
-    ref = organization.spec.archive_ref
-    archive = cache.archives.get(ref.name) if ref is not None else None
-    if archive is not None and archive_may_fix(cause):
-        yield archive
+    if archive_may_fix(cause):
+        names = sorted(possible_archives(event.status, organization.spec))
+        yield from (archive for each in names if (archive := cache.archives.get(each)) is not None)
     if organization_may_fix(cause):
         yield organization
     if sender_may_fix(cause):

@@ -43,6 +43,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.resources.routes import known_choice, stored_choice
 
 RENDERED, PROBLEMS, INPUT_INVALID = 0, 1, 2
 
@@ -192,13 +193,15 @@ def _callback(given: Sequence[str], stored: Mapping[str, str] | None = None) -> 
 
 
 async def _archive_of(kube: KubeClient, event: EnvelopeEvent) -> ArchiveSpec:
-    """The Archive that the event was filed into, else the one that its Organization names now."""
-    ref = event.status.archive.ref if event.status.archive is not None else None
-    if ref is None:
-        ref = Organization.parse(await kube.get(Organization, event.organization)).spec.archive_ref
-    if ref is None:
-        raise InputInvalid(f"Organization/{event.organization} has no spec.archiveRef; give --archive FILE")
-    return Archive.parse(await kube.get(Archive, ref.name)).spec
+    """The Archive that the event has chosen, else the one that its Organization names now."""
+    choice = stored_choice(event.status)
+    if choice is None:
+        spec = Organization.parse(await kube.get(Organization, event.organization)).spec
+        choice, lacks = known_choice(event.status, spec), "no spec.archiveRef"
+        if choice is None:
+            lacks = "routes, and the event has not chosen an Archive" if spec.routes else lacks
+            raise InputInvalid(f"Organization/{event.organization} has {lacks}; give --archive FILE")
+    return Archive.parse(await kube.get(Archive, choice.archive)).spec
 
 
 def _archive(path: Path) -> ArchiveSpec:

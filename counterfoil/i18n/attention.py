@@ -29,7 +29,6 @@ from counterfoil.resources import (
     Archive,
     AttemptOutcome,
     EnvelopeEvent,
-    LocalObjectReference,
     Organization,
     Phase,
     ReportedProblem,
@@ -39,6 +38,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.lease import UnheldShard
+from counterfoil.resources.routes import archive_names
 
 MAX_EXAMPLES: Final = 3
 _REPORTED_ELSEWHERE: Final = frozenset(
@@ -223,8 +223,7 @@ def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         ready = find_condition(each.status.conditions, "Ready")
         if ready is None or each.spec.suspend:
             continue
-        ref = LocalObjectReference(name=each.name)
-        users = [one.name for one in snapshot.organizations if one.spec.archive_ref == ref]
+        users = [one.name for one in snapshot.organizations if each.name in archive_names(one.spec)]
         if not users or (snapshot.of and snapshot.of not in users):
             continue
         yield AttentionItem(
@@ -444,7 +443,7 @@ def _is_told_otherwise(snapshot: ClusterSnapshot, organization: str, reason: str
     if any(problem.reason == reason for problem in open_problems(mine, ProblemKind.ESAW)):
         return True
     return is_about_archive(reason) and any(
-        mine.spec.archive_ref == LocalObjectReference(name=each.name) for each in _broken(snapshot.archives)
+        each.name in archive_names(mine.spec) for each in _broken(snapshot.archives)
     )
 
 

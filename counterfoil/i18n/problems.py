@@ -34,6 +34,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.routes import archive_names
 
 
 class ProblemKind(StrEnum):
@@ -221,8 +222,7 @@ def archive_ending(
 ) -> Ending | None:
     """Return how a problem with an Archive ended; None: it is open. ``archive`` is None if it does not
     exist."""
-    ref = organization.spec.archive_ref
-    if ref is None or ref.name != archive_of(problem):
+    if archive_of(problem) not in archive_names(organization.spec):
         return Ending.ARCHIVE_UNUSED
     is_ready = archive is not None and is_condition_true(archive.status.conditions, "Ready")
     return Ending.SOLVED if is_ready else None

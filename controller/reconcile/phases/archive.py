@@ -132,6 +132,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             archive=ArchiveLocation(
                 ref=LocalObjectReference(name=context.archive.name),
                 manifest=manifest,
+                route=context.chosen.route,
                 tags=_searchable_tags(layout, context),
             ),
             side_conditions=tuple(
@@ -238,7 +239,7 @@ async def _file_all(
             memory -= text_memory(signatures[file_id].found)
         all_written = all_written and stored_file.written
         if stored_file.written:
-            context.on_file_archived(stored_file.size)
+            context.chosen.on_file_archived(stored_file.size)
         filed[file_id] = msgspec.structs.replace(
             filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )

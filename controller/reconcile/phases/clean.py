@@ -193,7 +193,7 @@ def _end_of_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime
 async def _decision(context: ReconcileContext) -> Wait | None:
     """Return the outcome if a person said something during this run: to suspend, to skip, or to keep. The
     other events are listed again, since reads and a write came after their last list."""
-    changed = await context.changed_object()
+    changed = await context.find_changed(context.archive)
     for each in await context.siblings_before_delete():
         if has_request(each) or each.is_kept_by_person:
             changed = f"{each.KIND}/{each.name}"
@@ -458,7 +458,7 @@ def _gap_in(listed: Collection[EnvelopeFile], event: EnvelopeEvent, context: Rec
 async def _delete_on(
     proof: deletion.ProofOfArchive, event: EnvelopeEvent, context: ReconcileContext
 ) -> Outcome:
-    await context.check_root()
+    await context.chosen.check_root()
     if _is_expired(event) or not await proves_deletion(event, context):
         await _record_delete(context)
     if (decision := await _decision(context)) is not None:

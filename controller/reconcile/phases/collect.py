@@ -56,7 +56,6 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeEventStatus,
     FiledDocument,
-    LocalObjectReference,
     find_condition,
     stored_size,
 )
@@ -67,6 +66,7 @@ from counterfoil.resources.envelopeevent import (
     state_of,
 )
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
+from counterfoil.resources.routes import Choice
 
 _DOCUMENT_REASONS: Final = frozenset(
     {
@@ -86,7 +86,7 @@ _LACKS_OUTDATED = (
 )
 
 FILES_LEFT_BEHIND: Final = "FilesLeftBehind"
-"""Condition with the files that a change of ``spec.path`` or ``spec.archiveRef`` left at their old places:
+"""Condition with the files that a change of ``spec.path`` or of the Archive left at their old places:
 they are there without a manifest. Counterfoil does not remove them, since the old place may be in another
 Archive. It stays to the end of the event."""
 
@@ -97,7 +97,8 @@ _LISTED: Final = re.compile(r"`([^`]+)`")
 
 
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """List the files and claim a name in the archive for each, unless the list has to wait for room."""
+    """Choose the Archive, list the files and claim a name there for each, unless the list has to wait for
+    room."""
     if context.file_lists.must_wait(event):
         # Nothing is asked for it, since it would wait again.
         return _wait_for_room(context)
@@ -110,6 +111,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 
 async def _collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    if (unusable := await context.choose_archive()) is not None:
+        return unusable
     layout = await context.layout()
     status, listed = (await context.envelope_facts()).status, await context.listed()
     if lacks_known(event, context, listed):
@@ -133,7 +136,7 @@ async def _collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return _wait_for_room(context)
     return Done(
         "FilesListed",
-        f"{counted(len(documents), 'file')} will be archived in Archive/{context.archive.name}.",
+        f"{counted(len(documents), 'file')} will be archived in {_place(context)}.",
         facts=PhaseFacts(
             documents=documents,
             archive=_archive_location(event, context),
@@ -188,10 +191,18 @@ def _documents(
     return tuple(documents)
 
 
+def _place(context: ReconcileContext) -> str:
+    route = context.chosen.route
+    by = f" by the route `{route}`" if route is not None else ""
+    return f"Archive/{context.archive.name}{by}"
+
+
 def _archive_location(event: EnvelopeEvent, context: ReconcileContext) -> ArchiveLocation:
     """Return the Archive; the manifest of an earlier run stays named until this run has written its own."""
-    ref, earlier = LocalObjectReference(name=context.archive.name), event.status.archive
-    return ArchiveLocation(ref=ref) if earlier is None else msgspec.structs.replace(earlier, ref=ref)
+    choice, earlier = Choice(context.archive.name, context.chosen.route), event.status.archive
+    if earlier is None:
+        return choice.location
+    return msgspec.structs.replace(earlier, ref=choice.location.ref, route=choice.route)
 
 
 def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str) -> Outcome:

@@ -113,10 +113,10 @@ async def explain_deletion(
     for sibling in await context.siblings():
         if has_archived_last_state(sibling, event, evidence):
             stored = sibling.status.archive
-            archive = stored.ref.name if stored is not None else context.archive.name
+            archive = f"Archive/{stored.ref.name}" if stored is not None else context.archive_name
             return Skip(
                 "ArchivedAlready",
-                f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/{archive}, and since then "
+                f"EnvelopeEvent/{sibling.name} archived this envelope in {archive}, and since then "
                 "it was deleted in eSignAnyWhere.",
             )
     return await deleted_envelope(documents, event, context)
@@ -176,7 +176,7 @@ async def deleted_envelope(
     elif arrived:
         message = (
             f"The envelope was deleted in eSignAnyWhere while it was being archived: {files} arrived in "
-            f"Archive/{context.archive.name}, without a manifest."
+            f"{context.archive_name}, without a manifest."
         )
     else:
         message = (

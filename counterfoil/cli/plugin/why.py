@@ -35,6 +35,7 @@ from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard, unheld_shard
 from counterfoil.resources.reopening import is_open_to_callbacks
 from counterfoil.resources.request import attribution
+from counterfoil.resources.routes import known_choice, stored_choice
 from counterfoil.retention import deletion_time, forbids_delete, removal_time
 
 T = TypeVar("T")
@@ -127,6 +128,8 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     """Commands to type; a line that begins with ``#`` says when."""
     consent_url: str | None
     last_error: str | None
+    route: str | None
+    """The Archive that the event has chosen, and why; None: it has not chosen."""
     archive: str | None
     esaw_deletion: str | None
     """When eSAW deletes the envelope that is not archived; null if that is unknown or loses nothing."""
@@ -180,9 +183,9 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     organization = await get(Organization, event.organization)
     sender = await get(Sender, name) if (name := _sender_of(event)) else None
     archive: Archive | None = None
-    ref = organization.spec.archive_ref if organization is not None else None
-    if ref is not None and is_about_archive(event.status.reason or ""):
-        archive = await get(Archive, ref.name)
+    choice = known_choice(event.status, organization.spec) if organization is not None else None
+    if choice is not None and is_about_archive(event.status.reason or ""):
+        archive = await get(Archive, choice.archive)
     happened = await optional("Kubernetes Events", kube.events_regarding(event.uid, limit=100))
     leases, now = await optional("leases", kube.shard_leases()), datetime.now(UTC)
     why = explain(
@@ -215,7 +218,7 @@ def explain(
     """
     Explain an event from the objects that were read; pure.
 
-    ``archive`` is the Archive of the Organization, needed only for an event that waits for it.
+    ``archive`` is the Archive of the event, needed only for one that waits for it.
     ``absence`` says that no controller works on the event; None if one does, or if that is unknown
     (``is_controller_unknown``). ``unread`` names what could not be read.
     """
@@ -274,6 +277,7 @@ def explain(
         commands=commands,
         consent_url=consent_url,
         last_error=_last_error(event, now),
+        route=_route_text(event, organization),
         # Until the manifest is written, the archive is only the one that was chosen.
         archive=filed.manifest if filed is not None else None,
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
@@ -318,6 +322,7 @@ def page(why: EventExplanation) -> str:
     lines += [_line("" if number else "To type", each) for number, each in enumerate(why.commands)]
     lines += [_line("Deleted there", f"{why.esaw_deletion}, by eSAW itself")] if why.esaw_deletion else []
     lines += [_line("Consent link", why.consent_url)] if why.consent_url else []
+    lines += [_line("Route", why.route)] if why.route else []
     lines += [_line("Filed", why.archive)] if why.archive else []
     lines += [_line("Last request", _request_text(why.last_request))] if why.last_request else []
     lines += [_line("Notice", why.notice)] if why.notice else []
@@ -343,6 +348,24 @@ def page(why: EventExplanation) -> str:
 
 def _line(title: str, text: str) -> str:
     return f"{title:<14}{text}"
+
+
+def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str | None:
+    """Return which Archive the event has chosen and why; None: it has not, or its Organization has no
+    routes."""
+    choice, routes = stored_choice(event.status), organization.spec.routes if organization is not None else ()
+    if choice is None or (choice.route is None and not routes):
+        return None
+    if choice.route is None:
+        return f"to Archive/{choice.archive}, spec.archiveRef of the Organization, since no route held"
+    route = next((each for each in routes if each.name == choice.route), None)
+    if route is None:
+        why = "which spec.routes of the Organization does not have any more"
+    elif route.archive_ref.name != choice.archive:
+        why = f"which leads to Archive/{route.archive_ref.name} now"
+    else:
+        why = f"which holds if {route.when}"
+    return f"to Archive/{choice.archive} by the route {choice.route}, {why}"
 
 
 def _sender_of(event: EnvelopeEvent) -> str | None:

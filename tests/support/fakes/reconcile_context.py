@@ -2,7 +2,7 @@
 A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -13,8 +13,9 @@ from msgspec import Raw, structs
 from controller.access.archive_root import MARKER_NAME, ArchiveMarker
 from controller.access.history_access import HistoryAccess
 from controller.file_list_ceiling import FileListCeiling
-from controller.reconcile.context import ReconcileContext, SiblingEvents
+from controller.reconcile.context import Destination, ReconcileContext, SiblingEvents
 from controller.reconcile.fence import Fence
+from controller.reconcile.outcomes import Outcome
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.layout import EnvelopeFacts, check, envelope_fields
 from counterfoil.archives.manifest_signature import ManifestSigner
@@ -40,7 +41,7 @@ from counterfoil.esaw.models import (
 )
 from counterfoil.esaw.transport import EsawCall, EsawTransport
 from counterfoil.resources import Archive, ArchiveRoot, EnvelopeEvent, EnvelopeStatus, Organization
-from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.resources.archive import ArchiveSpec, TagRule
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
@@ -201,7 +202,10 @@ class FakeTagWorkers(TagWorkers):
 
     async def collect(self, spec: ArchiveSpec, envelope: EnvelopeFacts) -> dict[str, str]:
         check(spec)
-        return collect(spec.tags, envelope.metadata_text, envelope_fields(envelope), envelope.parameters)
+        return await self.evaluate(spec.tags, envelope)
+
+    async def evaluate(self, rules: Mapping[str, TagRule], envelope: EnvelopeFacts) -> dict[str, str]:
+        return collect(rules, envelope.metadata_text, envelope_fields(envelope), envelope.parameters)
 
 
 def an_archive(name: str = "dms", *, version: int = 1, generation: int = 1, **spec: Any) -> Archive:
@@ -260,6 +264,7 @@ class Scene:
         self.backend = MemoryBackend()
         self.organization: Organization = an_organization(**organization)
         self.archive = an_archive()
+        self.route: str | None = None
         self.sender = a_sender()
         self.counted: list[int] = []
         self.examiner = FakeSignatureCheck()
@@ -273,17 +278,21 @@ class Scene:
             event=event,
             organization=self.organization,
             sender=self.sender,
-            archive=self.archive,
-            backend=self.backend,
-            check_root=_nothing_to_check,
+            destination=Destination(
+                archive=self.archive,
+                route=self.route,
+                backend=self.backend,
+                check_root=_nothing_to_check,
+                signature_checker=SignatureChecker(self.examiner, self.signer, self.anchors),
+                on_file_archived=self.counted.append,
+            ),
+            find_destination=_no_routes,
             fence=OpenFence(InMemoryKubeClient(event), held_shards(), self.clock, event),
             esaw=self.esaw,
             clock=self.clock,
-            signature_checker=SignatureChecker(self.examiner, self.signer, self.anchors),
             tag_workers=FakeTagWorkers(),
-            on_file_archived=self.counted.append,
             sibling_events=self._sibling_events,
-            changed_object=_nothing,
+            find_changed=_no_change,
             history_access=HistoryAccess(self.clock),
             file_lists=self.file_lists,
         )
@@ -299,8 +308,12 @@ async def _nothing_to_check() -> None:
     return None
 
 
-async def _nothing() -> None:
+async def _no_change(_: Archive) -> None:
     return None
+
+
+async def _no_routes(_: ReconcileContext) -> Outcome:
+    raise AssertionError("the Archive is known")
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

@@ -11,6 +11,7 @@ from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.event_recorder import EventRecorder
+from controller.reconcile.archive_choice import ArchiveChooser
 from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.signature_policy import SignatureChecker
@@ -66,11 +67,15 @@ class ControllerParts:
             kube=self.kube,
             cache=self.cache,
             sender_keys=self.sender_keys,
-            archive_pool=self.archive_pool,
+            archives=ArchiveChooser(
+                self.cache,
+                self.archive_pool,
+                FakeTagWorkers(),
+                SignatureChecker(self.examiner, None),
+                self.clock,
+            ),
             esaw_clients=self.esaw_clients,
             clock=self.clock,
-            signature_checker=SignatureChecker(self.examiner, None),
-            tag_workers=FakeTagWorkers(),
             held=self.held,
             history_access=HistoryAccess(self.clock),
         )

@@ -71,7 +71,7 @@ class ReconcilerScene(ControllerParts):
 
     def restarted(self) -> None:
         """Let another process reconcile from now on."""
-        self.change_preconditions(archive_pool=self.new_archive_pool())
+        self.change_archives(archive_pool=self.new_archive_pool())
         self.reconciler = dataclasses.replace(self.reconciler, _own_versions={})
         self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
 
@@ -84,6 +84,10 @@ class ReconcilerScene(ControllerParts):
         preconditions = dataclasses.replace(self.preconditions, **fields)
         runner = dataclasses.replace(self.reconciler.phase_runner, preconditions=preconditions)
         self.reconciler = dataclasses.replace(self.reconciler, phase_runner=runner)
+
+    def change_archives(self, **fields: Any) -> None:
+        """Let the reconciler find Archives with other parts."""
+        self.change_preconditions(archives=dataclasses.replace(self.preconditions.archives, **fields))
 
     def observe(self, resource: Organization | Sender | Archive) -> None:
         """Store an object as a person changed it, and let the watch report it."""

@@ -38,7 +38,6 @@ from counterfoil.resources import (
     FINAL_PHASES,
     Archive,
     EnvelopeEvent,
-    LocalObjectReference,
     Organization,
     Phase,
     Resource,
@@ -49,6 +48,7 @@ from counterfoil.resources import (
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.envelopeevent import SUSPENDED, SUSPENDED_SELECTOR
 from counterfoil.resources.lease import Lease, unheld_shards
+from counterfoil.resources.routes import archive_names
 from counterfoil.retention import forbids_delete
 
 SUMMARY = "show processes, Organizations and what waits for a person, on one screen"
@@ -325,8 +325,7 @@ def _suspended(each: Organization | Archive | Sender, snapshot: ClusterSnapshot)
     if isinstance(each, Sender):
         waiting = each.status.waiting_events
     else:
-        ref = LocalObjectReference(name=each.name)
-        users = [one for one in snapshot.organizations if one.spec.archive_ref == ref]
+        users = [one for one in snapshot.organizations if each.name in archive_names(one.spec)]
         counts = [_event_counts(one, snapshot) for one in (users if isinstance(each, Archive) else [each])]
         waiting = sum(one.unfinished for one in counts)
     return _suspended_object(each, waiting)

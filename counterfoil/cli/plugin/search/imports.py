@@ -34,6 +34,7 @@ from counterfoil.resources import (
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.imports import ImportOrder, ImportSpec
+from counterfoil.resources.routes import archive_names
 
 SUMMARY = "import envelopes from before Counterfoil, or show how far that is"
 DETAILS = (
@@ -150,19 +151,18 @@ async def _warnings(kube: KubeClient, organization: Organization, created: Impor
             "eSignAnyWhere too. To stop it: "
             f"kubectl counterfoil -n {kube.namespace} suspend import {created.name}"
         )
-    if spec.archive_ref is None:
-        return found
-    name = spec.archive_ref.name
-    try:
-        archive = Archive.parse(await kube.get(Archive, name))
-    except ApiError as problem:
-        return [*found, f"Archive/{name} was not read, so its spec.path is not checked: {problem}"]
-    if fields := _uncertain_fields(archive.spec):
-        found.append(
-            f"spec.path of Archive/{name} has {', '.join(fields)}. An event that was created again may have "
-            "another value there. If the event of an archived envelope was removed, its files are stored a "
-            "second time, in another folder."
-        )
+    for name in archive_names(spec):
+        try:
+            archive = Archive.parse(await kube.get(Archive, name))
+        except ApiError as problem:
+            found.append(f"Archive/{name} was not read, so its spec.path is not checked: {problem}")
+            continue
+        if fields := _uncertain_fields(archive.spec):
+            found.append(
+                f"spec.path of Archive/{name} has {', '.join(fields)}. An event that was created again may "
+                "have another value there. If the event of an archived envelope was removed, its files are "
+                "stored a second time, in another folder."
+            )
     return found
 
 

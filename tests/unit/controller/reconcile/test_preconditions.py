@@ -451,7 +451,7 @@ async def test_an_organization_waits_while_an_older_one_of_another_esaw_has_the_
         "ArchiveShared",
         "Archive/dms has the same folders for Organization/globex, which is of another eSignAnyWhere. "
         "Organization/acme waits, so that neither replaces files of the other. Put {{organization}} before "
-        "the file's part of spec.path, or let spec.archiveRef name another Archive.",
+        "the file's part of spec.path, or let the Organization name another Archive.",
     )
 
 
@@ -738,6 +738,6 @@ async def test_what_is_filed_is_counted_for_its_archive(scene: PreconditionsScen
     admitted = await scene.prepare()
     assert isinstance(admitted, Admitted)
     scene.kube.put(an_archive())
-    admitted.context.on_file_archived(42)
+    admitted.context.chosen.on_file_archived(42)
     await scene.archive_pool.write_bytes(an_archive())
     assert scene.kube.status(type(an_archive()), "dms")["bytesTotal"] == 42

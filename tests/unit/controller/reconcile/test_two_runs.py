@@ -68,7 +68,7 @@ async def test_the_run_that_lost_removes_nothing_that_the_other_archived(tmp_pat
     scene = ReconcilerScene(tmp_path)
     scene.envelope.contents = ATrailThatDiffers(scene.envelope.contents)
     pool = FirstIsSlow(scene.kube, scene.cache, scene.secrets, scene.clock, scene.metrics)
-    scene.change_preconditions(archive_pool=pool)
+    scene.change_archives(archive_pool=pool)
     loser = asyncio.create_task(scene.reconcile())
     await asyncio.sleep(0)
     while pool.slow is None:  # noqa: ASYNC110 - no event says that the run began

@@ -157,7 +157,10 @@ def test_an_import_runs_only_in_its_hours(
     )
     hour, minute = map(int, now.split(":"))
     found = hold(
-        an_import(**spec), an_organization(), ready(an_archive()), NOON.replace(hour=hour, minute=minute)
+        an_import(**spec),
+        an_organization(),
+        {"dms": ready(an_archive())},
+        NOON.replace(hour=hour, minute=minute),
     )
     assert (found.reason if found else None) == reason
 
@@ -174,14 +177,14 @@ def test_an_import_runs_only_in_its_hours(
 def test_what_contradicts_the_organization_is_named(
     spec: dict[str, Any], organization: dict[str, Any], reason: str
 ) -> None:
-    found = hold(an_import(**spec), an_organization(**organization), ready(an_archive()), NOON)
+    found = hold(an_import(**spec), an_organization(**organization), {"dms": ready(an_archive())}, NOON)
     assert found is not None
     assert found.reason == reason
 
 
 @pytest.mark.parametrize("is_dry_run", [True, False])
 def test_a_missing_archive_holds_an_import_and_no_dry_run(*, is_dry_run: bool) -> None:
-    found = hold(an_import(dryRun=is_dry_run), an_organization(), None, NOON)
+    found = hold(an_import(dryRun=is_dry_run), an_organization(), {"dms": None}, NOON)
     assert (found is None) == is_dry_run
 
 

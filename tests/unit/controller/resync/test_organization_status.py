@@ -470,6 +470,27 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
         "Archive/nowhere does not exist. Create it, or correct spec.archiveRef.",
     ),
     (
+        {"routes": [{"name": "hr", "archiveRef": {"name": "nowhere"}, "when": {"senders": ["anna"]}}]},
+        {},
+        "ArchiveMissing",
+        "Archive/nowhere does not exist. Create it, or correct the route `hr` in spec.routes.",
+    ),
+    (
+        {
+            "routes": [
+                {
+                    "name": "hr",
+                    "archiveRef": {"name": "dms"},
+                    "when": {"tags": {"area": {"values": ["HR"]}}},
+                }
+            ]
+        },
+        {},
+        "RouteInvalid",
+        "The route `hr` looks at `area`, and spec.tags of Archive/dms does not define that. Define it "
+        "there, or correct spec.routes.",
+    ),
+    (
         {"defaultSenderRef": {"name": "nobody"}},
         {},
         "SenderMissing",

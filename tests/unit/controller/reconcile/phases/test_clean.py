@@ -2211,7 +2211,7 @@ async def test_what_was_archived_with_its_manifest_is_not_left_behind(tmp_path: 
 
 async def probed(scene: ReconcilerScene) -> None:
     """Let the controller probe the archive, as it does every few minutes."""
-    pool = scene.preconditions.archive_pool
+    pool = scene.preconditions.archives.archive_pool
     newest = await pool.update_status(Archive.parse(scene.kube.objects["archives", "dms"]))
     assert newest is not None
     scene.cache.archives.put(newest)

@@ -274,8 +274,8 @@ async def test_a_manifest_of_an_event_that_was_removed_is_not_shortened(
 ) -> None:
     scene = a_scene(tmp_path, cleanup={"policy": "Keep"})
     signer = a_signer() if is_sealed else None
-    checker = replace(scene.preconditions.signature_checker, signer=signer)
-    scene.change_preconditions(signature_checker=checker)
+    checker = replace(scene.preconditions.archives.signature_checker, signer=signer)
+    scene.change_archives(signature_checker=checker)
     list_files(scene, document(1, 1), legal=("legal-1",))
     await scene.reconcile()
     before = manifests(scene)
@@ -373,8 +373,8 @@ async def carry_out(scene: ReconcilerScene, result: Any) -> None:
 
 
 def set_signer(scene: ReconcilerScene, signer: Any) -> None:
-    checker = replace(scene.preconditions.signature_checker, signer=signer)
-    scene.change_preconditions(signature_checker=checker)
+    checker = replace(scene.preconditions.archives.signature_checker, signer=signer)
+    scene.change_archives(signature_checker=checker)
 
 
 async def test_a_list_that_grew_since_another_event_claimed_its_files_is_waited_for(tmp_path: Path) -> None:

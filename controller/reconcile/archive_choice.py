@@ -1,0 +1,236 @@
+"""
+The one way from an event to its Archive: which one it is, whether it can be used now, and its backend.
+
+``known_choice`` says what the status and the spec tell. Where routes decide, ``choose`` asks eSAW for what
+they look at, in the phase Collecting, and the choice is stored with its outcome. From then on the status
+tells it, so that no envelope is split over two Archives. The events of one envelope share an Archive: a later
+event follows the one that has files there.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from controller.access.archive_pool import ArchivePool
+from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
+from controller.cache import Cache
+from controller.reconcile.context import Destination, ReconcileContext
+from controller.reconcile.fence import Fence, FencedBackend
+from controller.reconcile.outcomes import Hold, Outcome, Pause, Wait
+from controller.reconcile.signature_policy import SignatureChecker
+from controller.retry.fix_rules import archive_may_fix
+from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE, FIRST_PROBE_PAUSE
+from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
+from counterfoil.archives.backend import NegativeCacheBackend
+from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.layout import EnvelopeFacts
+from counterfoil.archives.routing import (
+    Decision,
+    RouteFacts,
+    RouteTags,
+    decide,
+    route_fault,
+    too_heavy,
+    undecided_by_tags,
+)
+from counterfoil.archives.tags import MetadataTooHeavy
+from counterfoil.archives.tags_subprocess import TagWorkers
+from counterfoil.clock import Clock
+from counterfoil.resources import (
+    MAX_ATTEMPT_HISTORY,
+    Archive,
+    Attempt,
+    Condition,
+    EnvelopeEvent,
+    Organization,
+    find_condition,
+)
+from counterfoil.resources.organization import shared_archive_conflict
+from counterfoil.resources.routes import Choice, has_places, stored_choice
+
+TRIED_BY_EVENTS: Final = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
+"""Reasons of an Archive whose end only the transfers of events show."""
+
+FIRST_PROBE_GRACE: Final = timedelta(minutes=5)
+"""Age up to which an event waits without an attempt for the probe that stores the root of its Archive. Later
+the deadline runs, so that a probe that never stores the root is reported."""
+
+
+@dataclass(frozen=True)
+class ArchiveChooser:
+    """Chooses the Archives of events, and opens them."""
+
+    cache: Cache
+    archive_pool: ArchivePool
+    tag_workers: TagWorkers
+    signature_checker: SignatureChecker
+    clock: Clock
+
+    async def choose(self, context: ReconcileContext) -> Destination | Outcome:
+        """
+        Choose the Archive of an event, and open it.
+
+        An outcome that ends the attempt has the choice. Raises ``EsawError``, ``ApiError``, ``ArchiveError``,
+        and what ``TagWorkers.evaluate`` raises.
+        """
+        event, organization = context.event, context.organization
+        choice = await _of_sibling(context) or await self._by_routes(context)
+        if not isinstance(choice, Choice):
+            return choice
+        archive = self.find(choice, event, organization)
+        found: Destination | Outcome
+        if isinstance(archive, Archive):
+            found = await self.open(archive, choice.route, event, context.fence)
+        else:
+            found = archive
+        if isinstance(found, Destination) or stored_choice(event.status) == choice:
+            return found
+        return replace(found, facts=replace(found.facts, archive=choice.location))
+
+    async def _by_routes(self, context: ReconcileContext) -> Choice | Wait:
+        event, organization = context.event, context.organization
+        facts = RouteFacts(event.spec.action, context.sender.name, (await context.envelope()).status)
+        decision = decide(organization.spec, facts, {})
+        if decision.undecided is not None:
+            decision = await self.decide(organization, facts, await context.envelope_facts())
+        if decision.choice is not None:
+            return decision.choice
+        if (undecided := decision.undecided) is None:
+            return no_archive(organization)
+        route = undecided.route
+        fault = route_fault(route, self.cache.archives.get(route.archive_ref.name))
+        reason, message = fault or ("RouteInvalid", f"The route `{route.name}`: {undecided.why}.")
+        return Wait(reason, message)
+
+    async def decide(
+        self, organization: Organization, facts: RouteFacts, envelope: EnvelopeFacts
+    ) -> Decision:
+        """Return the decision of the routes about an envelope, by its metadata. Raises as ``choose``."""
+        routes = undecided_by_tags(organization.spec, facts)
+        tags = RouteTags.of(routes, self.cache.archives.get)
+        tags.check(envelope.metadata or b"")
+        try:
+            found = await self.tag_workers.evaluate(tags.rules, envelope)
+        except MetadataTooHeavy as heavy:
+            raise too_heavy(heavy) from heavy
+        return decide(organization.spec, facts, tags.values(found))
+
+    def find(self, choice: Choice, event: EnvelopeEvent, organization: Organization) -> Archive | Wait | Hold:
+        """Return the Archive of a choice if it is there and may be used by the Organization."""
+        archive = self.cache.archives.get(choice.archive)
+        if archive is None:
+            route = f" of the route `{choice.route}`" if choice.route is not None else ""
+            kept = ", and files of this event may be there" if has_places(event.status) else ""
+            return Wait("ArchiveMissing", f"Archive/{choice.archive}{route} does not exist{kept}.")
+        if archive.spec.suspend:
+            return suspended(archive)
+        others, archives = self.cache.organizations, self.cache.archives
+        if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
+            return Wait("ArchiveShared", reason)
+        return archive
+
+    async def open(
+        self, archive: Archive, route: str | None, event: EnvelopeEvent, fence: Fence
+    ) -> Destination | Wait | Pause:
+        """Return the Archive with its backend, or why it can't be used now. Raises ``ApiError``."""
+        pool = self.archive_pool
+        try:
+            backend = await pool.backend(archive)
+            anchors = await pool.anchors(archive)
+        except ArchiveError as trouble:
+            return Wait("ArchiveNotReady", str(trouble))
+        if not is_root_known(archive, backend):
+            return self._without_root(event, archive)
+        marked = MarkedBackend(backend, partial(pool.check_root_recently, archive, backend))
+        return Destination(
+            archive=archive,
+            route=route,
+            backend=FencedBackend(NegativeCacheBackend(marked), fence),
+            check_root=partial(pool.check_root, archive, backend),
+            signature_checker=self.signature_checker.with_anchors(anchors),
+            on_file_archived=partial(pool.count_archived_bytes, archive.name),
+        )
+
+    def _without_root(self, event: EnvelopeEvent, archive: Archive) -> Wait | Pause:
+        """
+        Return the outcome of an event whose archive has a root that no probe has confirmed.
+
+        A probe that ends stores the root or says what is wrong. The new status of the Archive lets the event
+        continue; the pause is for a status that this process missed.
+        """
+        ready = find_condition(archive.status.conditions, "Ready")
+        if ready is not None and ready.status == "False" and _is_observed(archive, ready):
+            # With a reason for which the recovery of the archive lets the event continue.
+            return Wait(ready.reason if archive_may_fix(ready.reason) else "ArchiveNotReady", ready.message)
+        message = not_probed_message(archive)
+        if _is_younger(event, self.clock.now() - FIRST_PROBE_GRACE):
+            return Pause(ARCHIVE_NOT_PROBED, message, until=self.clock.now() + FIRST_PROBE_PAUSE)
+        if _is_probe_overdue(event, self.clock.now()):
+            advice = "A probe ends within a minute, so probably no controller probes the Archive."
+            return Wait(ARCHIVE_PROBE_OVERDUE, f"{message} {advice}")
+        return Wait(ARCHIVE_NOT_PROBED, message)
+
+
+def no_archive(organization: Organization) -> Wait:
+    """Return the outcome of an event whose Organization names no Archive."""
+    return Wait("ArchiveMissing", f"Organization/{organization.name} has no spec.archiveRef.")
+
+
+def suspended(archive: Archive) -> Hold:
+    """Return the outcome of an event whose Archive a person suspended."""
+    return Hold("ArchiveSuspended", f"spec.suspend of Archive/{archive.name} is true.")
+
+
+def unready_archive(event: EnvelopeEvent, organization: Organization, archive: Archive) -> Wait | None:
+    """
+    Return the outcome of an event that failed because of its archive, if the probe still fails for the same
+    reason; None if the event is tried.
+
+    So in a long outage only the probe contacts the archive, and no waiting event contacts eSAW. The first
+    attempts of an event follow each other faster than probes, so they are made. An event that a person
+    retries has another reason, so it is tried. An overloaded archive accepts a part of the requests, which
+    must be the events'; and only a transfer shows that an archive is fast enough again.
+    """
+    ready = find_condition(archive.status.conditions, "Ready")
+    if ready is None or ready.status != "False" or not _is_observed(archive, ready):
+        return None
+    if ready.reason != event.status.reason or ready.reason in TRIED_BY_EVENTS:
+        return None
+    if pause_ceiling(event.status.attempts, organization.spec.retry) < RESYNC_SECONDS:
+        return None
+    return Wait(ready.reason, ready.message)
+
+
+async def _of_sibling(context: ReconcileContext) -> Choice | None:
+    """Return the Archive in which another event of the envelope has files, first one with a manifest; None:
+    there is none. Raises ``ApiError``."""
+    if not context.may_have_siblings:
+        return None
+    found = [each.status for each in await context.siblings() if has_places(each.status)]
+    found.sort(key=lambda status: status.archive is None or status.archive.manifest is None)
+    return next((choice for each in found if (choice := stored_choice(each)) is not None), None)
+
+
+def _is_younger(event: EnvelopeEvent, moment: datetime) -> bool:
+    created = event.metadata.creation_timestamp
+    return created is not None and created > moment
+
+
+def _is_observed(archive: Archive, condition: Condition) -> bool:
+    return condition.observed_generation == archive.metadata.generation
+
+
+def _is_probe_overdue(event: EnvelopeEvent, now: datetime) -> bool:
+    """Whether all attempts of the last minutes found that the root of the Archive was not probed. The age of
+    the event says nothing: the root may be new."""
+    found: list[Attempt] = []
+    for each in reversed(event.status.attempt_history):
+        if each.reason == ARCHIVE_PROBE_OVERDUE:
+            return True
+        if each.reason != ARCHIVE_NOT_PROBED:
+            break
+        found.append(each)
+    # With short pauses the history has no older attempt.
+    is_full = len(found) >= MAX_ATTEMPT_HISTORY
+    return bool(found) and (is_full or now - found[-1].start_time >= FIRST_PROBE_GRACE)

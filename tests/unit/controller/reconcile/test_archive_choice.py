@@ -1,0 +1,363 @@
+"""An event chooses its Archive once, and all its files go there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from controller.scheduling.due import due_time
+from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.resources import (
+    Phase,
+    find_condition,
+)
+from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.routes import Choice, stored_choice
+from tests.support.builders import an_event, an_organization
+from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
+from tests.support.scenes.reconciler import ReconcilerScene
+
+AREA = {"area": {"jsonPath": "$.area"}}
+HR = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"tags": {"area": {"values": ["HR"]}}}}
+
+
+class RoutedScene(ReconcilerScene):
+    """An Organization with two Archives: ``dms``, and ``vault`` for what a route leads there."""
+
+    def __init__(self, folder: Path, *routes: dict[str, Any], **spec: Any) -> None:
+        self.dms, self.vault = folder / "dms", folder / "vault"
+        self.dms.mkdir()
+        self.vault.mkdir()
+        self.routes = routes or (HR,)
+        super().__init__(self.dms, routes=self.routes, **{"cleanup": {"policy": "Keep"}, **spec})
+        self.observe(a_probed_archive("vault", root=self.vault, tags=AREA))
+        self.generation = 1
+
+    def change_routes(self, *routes: dict[str, Any], **spec: Any) -> None:
+        """Let a person change the routes."""
+        self.generation += 1
+        changed = {"cleanup": {"policy": "Keep"}, **spec}
+        self.observe(
+            an_organization(version=self.generation, generation=self.generation, routes=routes, **changed)
+        )
+
+    def change_vault(self, **spec: Any) -> None:
+        """Let a person change the Archive of the route."""
+        self.generation += 1
+        self.observe(
+            a_probed_archive(
+                "vault",
+                root=self.vault,
+                version=self.generation,
+                generation=self.generation,
+                **{"tags": AREA, **spec},
+            )
+        )
+
+    def with_area(self, area: str | None) -> "RoutedScene":
+        self.envelope.metadata = json.dumps({"area": area}) if area is not None else None
+        return self
+
+    def is_due(self) -> bool:
+        due = due_time(self.newest(), self.cache, self.clock.now())
+        return due is not None and due <= self.clock.now()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> RoutedScene:
+    return RoutedScene(tmp_path)
+
+
+def documents(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.rglob("*.pdf"))
+
+
+FILES = ["audit-trail.pdf", "file-1.pdf"]
+
+
+@pytest.mark.parametrize(("area", "choice"), [("HR", Choice("vault", "hr")), ("IT", Choice("dms", None))])
+async def test_a_tag_decides_where_the_files_go(scene: RoutedScene, area: str, choice: Choice) -> None:
+    after = await scene.with_area(area).reconcile()
+
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert stored_choice(after.status) == choice
+    other = scene.dms if choice.route else scene.vault
+    place = scene.vault if choice.route else scene.dms
+    assert (documents(place), documents(other)) == (FILES, [])
+
+
+async def test_an_envelope_without_metadata_goes_to_the_archive_of_the_organization(
+    scene: RoutedScene,
+) -> None:
+    after = await scene.with_area(None).reconcile()
+
+    assert stored_choice(after.status) == Choice("dms", None)
+    assert documents(scene.dms) == FILES
+
+
+async def test_status_condition_and_manifest_name_the_route(scene: RoutedScene) -> None:
+    after = await scene.with_area("HR").reconcile()
+
+    collected = find_condition(after.status.conditions, "Collected")
+    assert collected is not None
+    assert collected.message == "2 files will be archived in Archive/vault by the route `hr`."
+    (manifest,) = scene.vault.rglob("counterfoil.json")
+    extra = json.loads(manifest.read_text())["extra"]
+    assert (extra["archive"], extra["route"]) == ("vault", "hr")
+
+
+async def test_esaw_is_asked_nothing_more_than_what_is_read_anyway(
+    scene: RoutedScene, tmp_path: Path
+) -> None:
+    await scene.with_area("HR").reconcile()
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    plain = ReconcilerScene(folder, cleanup={"policy": "Keep"})
+    await plain.reconcile()
+
+    assert sorted(scene.envelope.asked) == sorted(plain.envelope.asked)
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "a Sender": {"senders": ["anna"]},
+    "an action": {"actions": ["envelopeFinished"]},
+    "a status": {"statuses": ["Completed"]},
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+async def test_other_facts_than_tags_decide_too(tmp_path: Path, what: str) -> None:
+    scene = RoutedScene(tmp_path, {**HR, "when": OTHERS[what]})
+    after = await scene.reconcile()
+
+    assert stored_choice(after.status) == Choice("vault", "hr")
+    assert documents(scene.vault) == FILES
+
+
+# -- A choice that is made counts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["none", "elsewhere", "other tag"])
+async def test_a_route_that_changes_while_files_are_archived_splits_no_envelope(
+    scene: RoutedScene, change: str
+) -> None:
+    scene.with_area("HR").envelope.but("download trail-1", EsawUnreachable("cut"))
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, documents(scene.vault)) == (Phase.ARCHIVING, ["file-1.pdf"])
+
+    routes = {
+        "none": (),
+        "elsewhere": ({**HR, "archiveRef": {"name": "dms"}},),
+        "other tag": ({**HR, "when": {"tags": {"area": {"values": ["IT"]}}}},),
+    }
+    scene.change_routes(*routes[change])
+    scene.envelope.problems.clear()
+    scene.restarted()
+    after = await scene.reconcile()
+
+    assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, Choice("vault", "hr"))
+    assert (documents(scene.vault), documents(scene.dms)) == (FILES, [])
+    assert find_condition(after.status.conditions, "FilesLeftBehind") is None
+
+
+async def test_a_changed_archive_ref_splits_no_envelope_either(scene: RoutedScene) -> None:
+    scene.with_area("IT").envelope.but("download trail-1", EsawUnreachable("cut"))
+    await scene.reconcile()
+    scene.change_routes(archiveRef={"name": "vault"})
+    scene.envelope.problems.clear()
+    after = await scene.reconcile()
+
+    assert stored_choice(after.status) == Choice("dms", None)
+    assert (documents(scene.dms), documents(scene.vault)) == (FILES, [])
+
+
+async def test_what_is_archived_is_proved_and_deleted_where_it_is_after_the_routes_changed(
+    tmp_path: Path,
+) -> None:
+    scene = RoutedScene(tmp_path, cleanup={"policy": "Delete", "after": "1h"})
+    delayed = await scene.with_area("HR").reconcile()
+    assert delayed.status.reason == "CleanupDelayed"
+    scene.change_routes(cleanup={"policy": "Delete", "after": "1h"})
+    scene.clock.advance(hours=1)
+    after = await scene.reconcile()
+
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert stored_choice(after.status) == Choice("vault", "hr")
+    assert documents(scene.dms) == []
+
+
+async def test_an_event_that_failed_without_a_manifest_chooses_again_when_it_starts_again(
+    tmp_path: Path,
+) -> None:
+    scene = RoutedScene(tmp_path, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
+    scene.with_area("HR").envelope.but("download trail-1", EsawUnreachable("cut"))
+    await scene.reconcile()
+    scene.clock.advance(minutes=2)
+    failed = await scene.reconcile()
+    assert failed.status.phase is Phase.FAILED
+    assert stored_choice(failed.status) == Choice("vault", "hr")
+
+    scene.change_routes()
+    scene.envelope.problems.clear()
+    again = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(failed, status=again))
+    after = await scene.reconcile()
+
+    assert stored_choice(after.status) == Choice("dms", None)
+    assert documents(scene.dms) == FILES
+    left = find_condition(after.status.conditions, "FilesLeftBehind")
+    assert left is not None
+    assert "/vault/" in left.message
+
+
+async def test_an_event_that_ended_with_a_manifest_keeps_its_archive_when_it_starts_again(
+    scene: RoutedScene,
+) -> None:
+    kept = await scene.with_area("HR").reconcile()
+    again = reopened_status(kept.status, reason="RetryRequested", message="", now=scene.clock.now())
+
+    assert stored_choice(again) == Choice("vault", "hr")
+
+
+# -- The events of one envelope ------------------------------------------------------------------------------
+
+
+async def test_a_later_event_of_the_envelope_follows_the_one_that_has_files_somewhere(tmp_path: Path) -> None:
+    actions = [{"action": "envelopeFinished"}, {"action": "workstepFinished"}]
+    scene = RoutedScene(tmp_path, actions=actions)
+    first = await scene.with_area("HR").reconcile()
+    assert stored_choice(first.status) == Choice("vault", "hr")
+    scene.change_routes({**HR, "archiveRef": {"name": "dms"}}, actions=actions)
+
+    scene.event = an_event().for_action("workstepFinished").named("second").build()
+    scene.kube.put(scene.event)
+    second = await scene.reconcile(2)
+
+    assert stored_choice(second.status) == Choice("vault", "hr")
+    assert documents(scene.dms) == []
+
+
+# -- Archives and routes that can't be used ------------------------------------------------------------------
+
+
+async def test_an_event_waits_for_the_archive_of_its_route_and_continues_when_it_exists(
+    scene: RoutedScene,
+) -> None:
+    vault = scene.cache.archives.get("vault")
+    assert vault is not None
+    scene.cache.archives.remove("vault")
+    waiting = await scene.with_area("HR").reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "ArchiveMissing")
+    assert waiting.status.message is not None
+    assert "The route `hr` looks at tags as Archive/vault defines them" in waiting.status.message
+    assert scene.cache.may_use(waiting, "vault")
+    assert documents(scene.dms) == []
+
+    scene.observe(vault)
+    after = await scene.reconcile()
+    assert stored_choice(after.status) == Choice("vault", "hr")
+
+
+async def test_a_missing_archive_of_a_route_that_holds_is_named_with_the_route(tmp_path: Path) -> None:
+    scene = RoutedScene(tmp_path, {**HR, "when": {"senders": ["anna"]}})
+    scene.cache.archives.remove("vault")
+    waiting = await scene.reconcile()
+    assert waiting.status.message == "Archive/vault of the route `hr` does not exist."
+
+    scene.change_routes({**HR, "archiveRef": {"name": "dms"}, "when": {"senders": ["anna"]}})
+    after = await scene.reconcile()
+    assert stored_choice(after.status) == Choice("dms", "hr")
+    assert documents(scene.dms) == FILES
+
+
+async def test_an_envelope_that_no_broken_route_concerns_is_archived(tmp_path: Path) -> None:
+    scene = RoutedScene(
+        tmp_path,
+        {**HR, "when": {"senders": ["anna"]}},
+        {**HR, "name": "broken", "archiveRef": {"name": "nowhere"}},
+    )
+    after = await scene.with_area("HR").reconcile()
+    assert stored_choice(after.status) == Choice("vault", "hr")
+
+
+async def test_a_tag_that_the_archive_of_the_route_does_not_define_moves_no_document(
+    scene: RoutedScene,
+) -> None:
+    scene.change_vault(tags={})
+    waiting = await scene.with_area("HR").reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "RouteInvalid")
+    assert waiting.status.message == (
+        "The route `hr` looks at `area`, and spec.tags of Archive/vault does not define that. Define it "
+        "there, or correct spec.routes."
+    )
+    assert (documents(scene.vault), documents(scene.dms)) == ([], [])
+
+    scene.change_vault()
+    after = await scene.reconcile()
+    assert stored_choice(after.status) == Choice("vault", "hr")
+
+
+async def test_a_path_of_the_archive_of_the_route_that_lacks_a_tag_moves_no_document(tmp_path: Path) -> None:
+    scene = RoutedScene(tmp_path, {**HR, "when": {"senders": ["anna"]}})
+    scene.change_vault(tags={}, path="{{tags.area}}/{{envelope.id}}/{{file.name}}")
+    waiting = await scene.reconcile()
+    assert waiting.status.phase is Phase.COLLECTING
+    assert waiting.status.reason in ("ArchiveNotReady", "SettingsInvalid")
+    assert (documents(scene.vault), documents(scene.dms)) == ([], [])
+
+
+async def test_a_suspended_archive_of_a_route_holds_the_event_until_it_is_resumed(scene: RoutedScene) -> None:
+    scene.change_vault(suspend=True)
+    held = await scene.with_area("HR").reconcile()
+    scene.cache.update(held)
+    assert (held.status.phase, held.status.reason) == (Phase.COLLECTING, "ArchiveSuspended")
+    assert stored_choice(held.status) == Choice("vault", "hr")
+    assert due_time(held, scene.cache, scene.clock.now()) is None
+
+    scene.change_vault()
+    assert scene.is_due()
+    after = await scene.reconcile()
+    assert documents(scene.vault) == FILES
+    assert after.status.phase is Phase.SUCCEEDED
+
+
+async def test_an_event_that_a_suspension_holds_chooses_again_after_its_route_was_corrected(
+    scene: RoutedScene,
+) -> None:
+    scene.change_vault(suspend=True)
+    held = await scene.with_area("HR").reconcile()
+    scene.cache.update(held)
+    scene.change_routes()
+    assert scene.is_due()
+    after = await scene.reconcile()
+    assert stored_choice(after.status) == Choice("dms", None)
+    assert documents(scene.dms) == FILES
+
+
+async def test_an_archive_that_was_not_probed_is_waited_for_with_the_choice(scene: RoutedScene) -> None:
+    scene.generation += 1
+    scene.observe(an_archive("vault", version=5, filesystem={"root": str(scene.vault)}, tags=AREA))
+    waiting = await scene.with_area("HR").reconcile()
+    assert waiting.status.reason == "ArchiveNotProbed"
+    assert stored_choice(waiting.status) == Choice("vault", "hr")
+    assert scene.cache.archive_name(waiting) == "vault"
+
+
+async def test_the_choice_of_an_event_is_known_without_esaw(scene: RoutedScene) -> None:
+    """In a long outage of the archive, no waiting event asks eSAW."""
+    scene.generation += 1
+    scene.observe(an_archive("vault", version=5, filesystem={"root": str(scene.vault)}, tags=AREA))
+    await scene.with_area("HR").reconcile()
+    asked = len(scene.envelope.asked)
+    await scene.reconcile()
+    assert len(scene.envelope.asked) == asked
+
+
+async def test_before_it_has_chosen_an_event_waits_for_no_archive(scene: RoutedScene) -> None:
+    event = scene.newest()
+    assert scene.cache.archive_name(event) == ""
+    assert scene.cache.may_use(event, "dms")
+    assert scene.cache.may_use(event, "vault")
+    assert not scene.cache.may_use(event, "other")
