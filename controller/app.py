@@ -46,6 +46,7 @@ from controller.requests.esaw_checker import EsawChecker
 from controller.requests.event_requests import EventRequests
 from controller.requests.object_requests import ObjectRequests
 from controller.requests.request_table import RequestTable
+from controller.requests.route_requests import RouteRequests
 from controller.requests.user_requests import UserRequests
 from controller.resync.ended_events import EndedEventObserver
 from controller.resync.event_load import EventLoadCounter
@@ -244,6 +245,17 @@ def build(
         on_pass=Gauges(metrics, cache, statistics, clock, owns=held.owns).refresh,
     )
     event_handlers = EventHandlers(cache, event_queue, resync, archive_pool, sender_keys, organizations)
+    history_access = HistoryAccess(clock)
+    preconditions = Preconditions(
+        kube,
+        cache,
+        sender_keys,
+        ArchiveChooser(cache, archive_pool, tag_workers, signature_checker, clock),
+        esaw_clients,
+        clock,
+        held,
+        history_access,
+    )
     user_requests = UserRequests(
         kube,
         cache,
@@ -255,6 +267,7 @@ def build(
             EventRequests(clock),
             ObjectRequests(cache, resync, clock),
             CheckRequests(EsawChecker(cache, secrets, sender_keys, esaw_clients, clock)),
+            RouteRequests(kube, preconditions),
         ),
         owns=partial(_owns, held),
         event_lock=workqueue.lock,
@@ -273,17 +286,6 @@ def build(
         random=random.SystemRandom().random,
         labels=labels,
         on_failed=lambda event, result: notifier.notice_failed(event, result.reason, result.message),
-    )
-    history_access = HistoryAccess(clock)
-    preconditions = Preconditions(
-        kube,
-        cache,
-        sender_keys,
-        ArchiveChooser(cache, archive_pool, tag_workers, signature_checker, clock),
-        esaw_clients,
-        clock,
-        held,
-        history_access,
     )
     late_file_finder = LateFileFinder(kube, cache, partial(list_files, preconditions), reopener, clock)
     reconciler = Reconciler(
@@ -395,11 +397,13 @@ def minimum_rate(settings: ControllerSettings) -> MinimumRate:
     )
 
 
-def _request_table(events: EventRequests, objects: ObjectRequests, checks: CheckRequests) -> RequestTable:
+def _request_table(
+    events: EventRequests, objects: ObjectRequests, checks: CheckRequests, routes: RouteRequests
+) -> RequestTable:
     """Return all requests, by kind; a request that is not listed here is refused."""
     return {
         EnvelopeEvent: events.types,
-        Organization: {**objects.organization_types, **checks.types},
+        Organization: {**objects.organization_types, **checks.types, **routes.types},
         Archive: objects.archive_types,
         Sender: objects.sender_types,
     }

@@ -28,7 +28,9 @@ from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.archives.routing import (
     Decision,
     RouteFacts,
+    RouteFault,
     RouteTags,
+    TagValues,
     decide,
     route_fault,
     too_heavy,
@@ -93,20 +95,24 @@ class ArchiveChooser:
         facts = RouteFacts(event.spec.action, context.sender.name, (await context.envelope()).status)
         decision = decide(organization.spec, facts, {})
         if decision.undecided is not None:
-            decision = await self.decide(organization, facts, await context.envelope_facts())
+            tags = await self.tag_values(organization, facts, await context.envelope_facts())
+            decision = decide(organization.spec, facts, tags)
         if decision.choice is not None:
             return decision.choice
+        return Wait(*fault) if (fault := self.fault(decision)) is not None else no_archive(organization)
+
+    def fault(self, decision: Decision) -> RouteFault | None:
+        """Return why a decision was not possible; None: no route is the cause."""
         if (undecided := decision.undecided) is None:
-            return no_archive(organization)
+            return None
         route = undecided.route
         fault = route_fault(route, self.cache.archives.get(route.archive_ref.name))
-        reason, message = fault or ("RouteInvalid", f"The route `{route.name}`: {undecided.why}.")
-        return Wait(reason, message)
+        return fault or RouteFault("RouteInvalid", f"The route `{route.name}`: {undecided.why}.")
 
-    async def decide(
+    async def tag_values(
         self, organization: Organization, facts: RouteFacts, envelope: EnvelopeFacts
-    ) -> Decision:
-        """Return the decision of the routes about an envelope, by its metadata. Raises as ``choose``."""
+    ) -> TagValues:
+        """Return the tags of an envelope that decide about its routes. Raises as ``choose``."""
         routes = undecided_by_tags(organization.spec, facts)
         tags = RouteTags.of(routes, self.cache.archives.get)
         tags.check(envelope.metadata or b"")
@@ -114,7 +120,7 @@ class ArchiveChooser:
             found = await self.tag_workers.evaluate(tags.rules, envelope)
         except MetadataTooHeavy as heavy:
             raise too_heavy(heavy) from heavy
-        return decide(organization.spec, facts, tags.values(found))
+        return tags.values(found)
 
     def find(self, choice: Choice, event: EnvelopeEvent, organization: Organization) -> Archive | Wait | Hold:
         """Return the Archive of a choice if it is there and may be used by the Organization."""

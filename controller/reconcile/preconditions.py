@@ -178,7 +178,7 @@ class Preconditions:
         Raises what eSAW or the API server raise when a key must be verified or a Secret read first.
         """
         if sender.spec.suspend:
-            return Hold("SenderSuspended", f"spec.suspend of Sender/{sender.name} is true.")
+            return _sender_suspended(sender)
         if organization.spec.archive_ref is None:
             return no_archive(organization)
         choice, archive = known_choice(event.status, organization.spec), None
@@ -189,13 +189,9 @@ class Preconditions:
             archive = found
             if (unready := unready_archive(event, organization, archive)) is not None:
                 return unready
-        esaw = self.esaw_clients.for_organization(organization)
-        try:
-            token = await self.sender_keys.key(sender, esaw)
-        except KeyStateUnknown as state_unknown:
-            return Wait(state_unknown.reason, str(state_unknown), not_before=state_unknown.until)
-        except KeyUnusable as unusable:
-            return NeedConsent(unusable.reason, str(unusable))
+        token = await self._token(sender, organization)
+        if not isinstance(token, ApiToken):
+            return token
         newest = self.cache.senders.get(sender.name)
         if newest is not None and newest.uid == sender.uid:
             # Its status describes the key that was verified now.
@@ -208,14 +204,54 @@ class Preconditions:
             destination = opened
         if is_of_a_person(event) and not organization.may_have_several_events:
             organization = await self._with_several_events(organization)
-        context = ReconcileContext(
+        context = self._context(event, organization, sender, token, fence=fence, destination=destination)
+        return Admitted(context, token)
+
+    async def unrouted(self, event: EnvelopeEvent, organization: Organization) -> ReconcileContext | Outcome:
+        """
+        Return a context without an Archive, for questions to eSAW that change nothing; or why there is none.
+
+        The event may be one that is not stored. Raises as ``prepare``.
+        """
+        sender = await self.sender(event, organization)
+        if event.name not in self.cache.events:
+            self.cache.forget_sender(event.name)
+        if not isinstance(sender, Sender):
+            return sender
+        if sender.spec.suspend:
+            return _sender_suspended(sender)
+        token = await self._token(sender, organization)
+        if not isinstance(token, ApiToken):
+            return token
+        fence = Fence(self.kube, self.held, self.clock, event)
+        return self._context(event, organization, sender, token, fence=fence)
+
+    async def _token(self, sender: Sender, organization: Organization) -> ApiToken | Wait | NeedConsent:
+        try:
+            return await self.sender_keys.key(sender, self.esaw_clients.for_organization(organization))
+        except KeyStateUnknown as state_unknown:
+            return Wait(state_unknown.reason, str(state_unknown), not_before=state_unknown.until)
+        except KeyUnusable as unusable:
+            return NeedConsent(unusable.reason, str(unusable))
+
+    def _context(
+        self,
+        event: EnvelopeEvent,
+        organization: Organization,
+        sender: Sender,
+        token: ApiToken,
+        *,
+        fence: Fence,
+        destination: Destination | None = None,
+    ) -> ReconcileContext:
+        return ReconcileContext(
             event=event,
             organization=organization,
             sender=sender,
             destination=destination,
             find_destination=self.archives.choose,
             fence=fence,
-            esaw=esaw.as_user(token),
+            esaw=self.esaw_clients.for_organization(organization).as_user(token),
             clock=self.clock,
             tag_workers=self.archives.tag_workers,
             sibling_events=partial(self._sibling_events, event),
@@ -223,7 +259,6 @@ class Preconditions:
             history_access=self.history_access,
             file_lists=self.cache.events.file_lists,
         )
-        return Admitted(context, token)
 
     async def _correct_sender_label(self, event: EnvelopeEvent, sender: Sender) -> EnvelopeEvent | None:
         """Replace the label that the receiver set to the default Sender; None: it was not changed."""
@@ -342,6 +377,10 @@ class Preconditions:
         """Whether the envelope may be a draft whose sender is recorded in a moment. Raises ``ApiError``."""
         is_possible = organization.spec.oauth is not None and self._is_young(event)
         return is_possible and await self._is_draft_open(event)
+
+
+def _sender_suspended(sender: Sender) -> Hold:
+    return Hold("SenderSuspended", f"spec.suspend of Sender/{sender.name} is true.")
 
 
 def _why_held(event: EnvelopeEvent, organization: Organization, *, is_listed: bool) -> str:

@@ -2,7 +2,7 @@
 The decision which Archive an envelope goes to, by the routes of its Organization.
 
 The first route whose conditions all hold decides; if none holds, ``spec.archiveRef`` does. A route looks at
-tags as its own Archive defines them, required or not. Whoever calls ``decide`` gives the values of the tags;
+tags as its own Archive defines them, required or not. The caller of ``decide`` gives the values of the tags;
 a fact that is not given leaves a route undecided, and with it the envelope: nothing is guessed. Pure.
 """
 
@@ -22,7 +22,7 @@ from counterfoil.untrusted.patterns import full_match, pattern_error
 
 @dataclass(frozen=True)
 class RouteFacts:
-    """What routes look at in addition to tags; None: not known."""
+    """Facts about an envelope that routes look at in addition to tags; None: not known."""
 
     action: str | None = None
     sender: str | None = None
@@ -45,7 +45,7 @@ class Verdict(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What the routes say about an envelope."""
+    """Decision of the routes about an envelope."""
 
     choice: Choice | None
     """None: the last verdict is not known, or no Archive is set."""

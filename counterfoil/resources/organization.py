@@ -1245,7 +1245,8 @@ class OrganizationStatus(ResourcePart, frozen=True):
     activity: Activity | None = None
     sweep: SweepResult | None = None
     last_request: Annotated[
-        LastRequest | None, schema(parts={"request": request_values("On an Organization: sweep, check")})
+        LastRequest | None,
+        schema(parts={"request": request_values("On an Organization: sweep, check, route")}),
     ] = None
     check: OrganizationCheck | None = None
     unlisted_actions: Annotated[

@@ -714,7 +714,7 @@ ORGANIZATIONS = [
         ),
         refused=in_place(
             lambda text: routed(tags={"area": {"pattern": text}}),
-            {"an open bracket": "([", "a lone star": "*", "a look ahead": "(?=a)b"},
+            {"an open bracket": "([", "a lone star": "*", "an assertion": "(?=a)b"},
         ),
     ),
     Rule(

@@ -33,6 +33,7 @@ DIRECTIVE_DEFAULT = 0
 KINDS: dict[str, type[Resource]] = {
     "url": Organization,
     "check": Organization,
+    "route": Organization,
     "sweep": Organization,
     "consent": Sender,
     "why": EnvelopeEvent,

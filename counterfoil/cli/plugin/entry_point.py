@@ -20,6 +20,7 @@ from counterfoil.cli.plugin import (
     consent,
     diagnose,
     reseal,
+    route,
     url,
     why,
 )
@@ -43,6 +44,7 @@ COMMANDS: MappingProxyType[str, ModuleType | RequestCommand | SuspensionCommand]
         "url": url,
         "check": check,
         "why": why,
+        "route": route,
         "retry": RETRY,
         "skip": SKIP,
         "suspend": SUSPEND,

@@ -143,7 +143,7 @@ def test_a_tag_that_its_archive_requires_is_no_fault_of_a_route() -> None:
     assert [each.required for each in tags.rules.values()] == [False]
 
 
-def test_a_route_that_cannot_be_judged_is_not_passed_over() -> None:
+def test_a_route_that_cannot_be_judged_is_not_ignored() -> None:
     spec = routed(route(tags={"area": {"values": ["HR"]}})).spec
     tags = RouteTags.of(spec.routes, {"hr": an_archive("hr")}.get)
     decision = decide(spec, FACTS, tags.values({}))

@@ -1,4 +1,4 @@
-"""What an event has chosen counts, until it is void."""
+"""The choice of an event counts, until it is void."""
 
 from typing import Any
 

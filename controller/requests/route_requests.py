@@ -1,0 +1,195 @@
+"""
+The request ``route`` on an Organization: which Archive an envelope would go to, without any change.
+
+Its parameters are an envelope, whose metadata eSAW is asked for with the key of its Sender, and facts that
+take the place of what is found: ``action``, ``sender``, ``status``, and ``tags`` as a JSON object of texts.
+Without an envelope the routes are judged by these facts alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from controller.reconcile.context import ReconcileContext
+from controller.reconcile.preconditions import Preconditions
+from controller.requests.request_table import RequestResult, RequestType
+from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.routing import Decision, RouteFacts, TagValues, decide, route_fault
+from counterfoil.esaw.errors import EsawError
+from counterfoil.kube.client import KubeClient
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EnvelopeEventSpec,
+    EnvelopeEventStatus,
+    LocalObjectReference,
+    Organization,
+    OrganizationSpec,
+    Origin,
+    envelope_id,
+)
+from counterfoil.resources.base import ObjectMeta
+from counterfoil.resources.naming import EnvelopeId, event_name
+from counterfoil.resources.request import (
+    MAX_REQUEST_TEXT_LENGTH,
+    REQUEST_ANNOTATION_PREFIX,
+    Request,
+    RequestOutcome,
+)
+from counterfoil.resources.routes import has_places, stored_choice
+from counterfoil.worker_processes.pool import WorkerStopped
+
+
+class _Invalid(ValueError):
+    """A parameter that can't be used; the message is for the person."""
+
+
+class _Given(NamedTuple):
+    """The parameters of a request."""
+
+    envelope: EnvelopeId | None
+    facts: RouteFacts
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RouteRequests:
+    """Says which Archive an envelope would go to."""
+
+    kube: KubeClient
+    preconditions: Preconditions
+
+    @property
+    def types(self) -> dict[str, RequestType]:
+        """The row of the table for Organizations."""
+        return {"route": RequestType("RouteRequested", self.route)}
+
+    async def route(self, organization: Organization, request: Request) -> RequestResult:
+        """Judge the routes; the answer is ``status.lastRequest``. Nothing else is changed."""
+        try:
+            given = _given(request.parameters)
+        except _Invalid as invalid:
+            return RequestResult(RequestOutcome.REFUSED, str(invalid))
+        spec = organization.spec
+        if given.envelope is None:
+            return self._result(organization, decide(spec, given.facts, _with_given({}, spec, given)))
+        events = await self._events(organization, given.envelope)
+        if (kept := _kept(events)) is not None:
+            return RequestResult(RequestOutcome.DONE, kept)
+        try:
+            return await self._of_envelope(organization, given, events)
+        except (EsawError, ArchiveError, WorkerStopped) as problem:
+            return _unreadable(str(problem))
+
+    async def _of_envelope(
+        self, organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]
+    ) -> RequestResult:
+        event = _event(organization, given, events)
+        context = await self.preconditions.unrouted(event, organization)
+        if not isinstance(context, ReconcileContext):
+            return _unreadable(f"{context.reason}: {context.message}")
+        envelope = await context.envelope_facts()
+        facts = RouteFacts(
+            given.facts.action or event.spec.action,
+            given.facts.sender or context.sender.name,
+            given.facts.status or envelope.status,
+        )
+        found = await self.preconditions.archives.tag_values(organization, facts, envelope)
+        return self._result(
+            organization, decide(organization.spec, facts, _with_given(found, organization.spec, given))
+        )
+
+    async def _events(self, organization: Organization, envelope: EnvelopeId) -> list[EnvelopeEvent]:
+        """Return the events of the envelope, oldest first. Raises ``ApiError``."""
+        fields = f"spec.envelopeID={envelope}"
+        found = [each async for each in self.kube.list_readable(EnvelopeEvent, fields=fields)]
+        own = (each for each in found if each.organization == organization.name)
+        return sorted(own, key=lambda each: (str(each.metadata.creation_timestamp), each.name))
+
+    def _result(self, organization: Organization, decision: Decision) -> RequestResult:
+        passed = [
+            f"Not `{each.route.name}`: {each.why}." for each in decision.verdicts if each.holds is False
+        ]
+        if decision.choice is not None:
+            why = "the Organization has no routes" if not organization.spec.routes else "no route holds"
+            if decision.choice.route is not None:
+                why = decision.verdicts[-1].why
+            return RequestResult(RequestOutcome.DONE, _text(f"{decision.choice}: {why}.", *passed))
+        undecided, archives = decision.undecided, self.preconditions.cache.archives
+        if undecided is None:
+            message = f"Organization/{organization.name} has no spec.archiveRef."
+        elif fault := route_fault(undecided.route, archives.get(undecided.route.archive_ref.name)):
+            message = fault.message
+        else:
+            message = (
+                f"The route `{undecided.route.name}` can't be judged: {undecided.why}. Name an envelope, or "
+                "give what is not known."
+            )
+        return RequestResult(RequestOutcome.REFUSED, _text(message, *passed))
+
+
+def _unreadable(why: str) -> RequestResult:
+    return RequestResult(RequestOutcome.REFUSED, _text(f"The envelope can't be read now. {why}"))
+
+
+def _text(*sentences: str) -> str:
+    return " ".join(sentences)[:MAX_REQUEST_TEXT_LENGTH]
+
+
+def _kept(events: Sequence[EnvelopeEvent]) -> str | None:
+    """Return which event has files of the envelope somewhere: it stays there, also if the routes changed."""
+    placed = [each for each in events if has_places(each.status) and stored_choice(each.status) is not None]
+    placed.sort(key=lambda each: each.status.archive is None or each.status.archive.manifest is None)
+    if not placed:
+        return None
+    choice, name = stored_choice(placed[0].status), placed[0].name
+    return _text(f"{choice}: EnvelopeEvent/{name} has chosen it, and files of the envelope may be there.")
+
+
+def _event(organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]) -> EnvelopeEvent:
+    """Return the event of the envelope whose action was given, else the first; if there is none, one that is
+    not stored."""
+    action = given.facts.action or organization.spec.archive_action or "envelopeFinished"
+    same = [each for each in events if each.spec.action.lower() == action.lower()]
+    if found := next(iter([*same, *events]), None):
+        known = found.status
+        # Without the rest of the status: what eSAW answers is not recorded.
+        status = EnvelopeEventStatus(envelope=known.envelope, not_shown_to=known.not_shown_to)
+        return replace(found, status=status)
+    envelope = given.envelope or EnvelopeId("")
+    spec = EnvelopeEventSpec(
+        organization_ref=LocalObjectReference(name=organization.name),
+        envelope_id=envelope,
+        action=action,
+        origin=Origin.MANUAL,
+    )
+    name = event_name(organization.name, envelope, action, "")
+    return EnvelopeEvent(metadata=ObjectMeta(name=name, namespace=organization.metadata.namespace), spec=spec)
+
+
+def _with_given(found: TagValues, spec: OrganizationSpec, given: _Given) -> TagValues:
+    """Return the values of each route's tags; given ones come before those of the envelope."""
+    return {
+        route.name: {
+            **found.get(route.name, {}),
+            **{name: given.tags[name] or None for name in route.when.tags if name in given.tags},
+        }
+        for route in spec.routes
+    }
+
+
+def _given(parameters: Mapping[str, str]) -> _Given:
+    """Read the parameters. Raises ``_Invalid``."""
+    text, where = parameters.get("envelope"), f"The annotation {REQUEST_ANNOTATION_PREFIX}"
+    try:
+        envelope = envelope_id(text) if text else None
+    except ValueError:
+        raise _Invalid(f"{where}envelope has to be a GUID.") from None
+    try:
+        tags = msgspec.json.decode(parameters.get("tags") or "{}", type=dict[str, str])
+    except msgspec.MsgspecError:
+        raise _Invalid(f"{where}tags has to be a JSON object of texts.") from None
+    action, sender, status = (parameters.get(each) or None for each in ("action", "sender", "status"))
+    return _Given(envelope, RouteFacts(action, sender, status), tags)

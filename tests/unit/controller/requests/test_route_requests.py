@@ -1,0 +1,161 @@
+"""The request ``route``: which Archive an envelope would go to, and nothing is changed."""
+
+import copy
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from controller.requests.route_requests import RouteRequests
+from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.resources import (
+    ArchiveLocation,
+    FiledDocument,
+    FileKind,
+    LocalObjectReference,
+    Organization,
+    Request,
+    RequestOutcome,
+)
+from tests.support.builders import ENVELOPE, an_event, an_organization
+from tests.support.fakes.esaw import FakeEsawClients
+from tests.support.fakes.reconcile_context import FakeEsawUserClient, a_probed_archive
+from tests.support.scenes.preconditions import PreconditionsScene
+from tests.support.scenes.reconciler import EsawOfOne
+
+REJECTED = {"name": "no", "archiveRef": {"name": "dms"}, "when": {"statuses": ["Rejected"]}}
+HR = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"tags": {"area": {"values": ["HR"]}}}}
+NO_TAGS = "The annotation counterfoil.dev/request-tags has to be a JSON object of texts."
+PASSED = "Not `no`: the status is Completed."
+
+
+class RouteScene(PreconditionsScene):
+    """An Organization with routes, and an eSAW with one envelope."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.envelope = FakeEsawUserClient()
+        self.envelope.metadata = json.dumps({"area": "HR"})
+        clients = FakeEsawClients(EsawOfOne(self.envelope))
+        self.preconditions = dataclasses.replace(self.preconditions, esaw_clients=clients)
+        self.cache.update(a_probed_archive("vault", tags={"area": {"jsonPath": "$.area"}}))
+        self.acme = self.with_routes(REJECTED, HR)
+
+    def with_routes(self, *routes: dict[str, Any]) -> Organization:
+        self.acme = an_organization(version=2, routes=routes)
+        self.cache.organizations.put(self.acme)
+        return self.acme
+
+    async def ask(self, **parameters: str) -> tuple[str, str]:
+        """Outcome and message of a request."""
+        requests = RouteRequests(self.kube, self.preconditions)
+        result = await requests.route(self.acme, Request("route", parameters=parameters))
+        return result.outcome, result.message
+
+
+@pytest.fixture
+def scene() -> RouteScene:
+    return RouteScene()
+
+
+async def test_an_envelope_is_read_and_its_route_is_named_with_the_reasons(scene: RouteScene) -> None:
+    assert await scene.ask(envelope=ENVELOPE.upper()) == (
+        "Done",
+        f"Archive/vault by the route `hr`: the tag `area` is HR. {PASSED}",
+    )
+    scene.envelope.metadata = json.dumps({"area": "secret"})
+    assert await scene.ask(envelope=ENVELOPE) == (
+        "Done",
+        "Archive/dms by spec.archiveRef: no route holds. "
+        f"{PASSED} Not `hr`: the tag `area` has another value.",
+    )
+
+
+async def test_nothing_is_changed_and_nothing_is_remembered(scene: RouteScene) -> None:
+    stored = copy.deepcopy(scene.kube.objects)
+    await scene.ask(envelope=ENVELOPE)
+    assert scene.cache.sender_of == {}
+    assert scene.kube.objects == stored
+    assert set(scene.envelope.asked) <= {"envelope", "configuration", "whoami"}
+
+
+async def test_given_facts_count_in_place_of_those_of_the_envelope(scene: RouteScene) -> None:
+    assert (await scene.ask(envelope=ENVELOPE, status="Rejected"))[1].startswith(
+        "Archive/dms by the route `no`"
+    )
+    assert (await scene.ask(envelope=ENVELOPE, tags='{"area": "IT"}'))[1].startswith(
+        "Archive/dms by spec.arch"
+    )
+    assert (await scene.ask(envelope=ENVELOPE, tags='{"area": ""}'))[1].endswith("has no tag `area`.")
+
+
+async def test_without_an_envelope_the_routes_are_judged_by_what_is_given(scene: RouteScene) -> None:
+    assert await scene.ask(status="Completed", tags='{"area": "HR"}') == (
+        "Done",
+        f"Archive/vault by the route `hr`: the tag `area` is HR. {PASSED}",
+    )
+    assert await scene.ask(status="Completed") == (
+        "Refused",
+        "The route `hr` can't be judged: the tag `area` is not known. Name an envelope, or give what is not "
+        f"known. {PASSED}",
+    )
+    assert scene.envelope.asked == []
+
+
+async def test_an_event_that_has_files_somewhere_keeps_its_archive(scene: RouteScene) -> None:
+    place = FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name="a", location="file:///x")
+    where = ArchiveLocation(ref=LocalObjectReference(name="old"), route="gone")
+    scene.kube.put(an_event().named("first").status(archive=where, documents=(place,)).build())
+    assert await scene.ask(envelope=ENVELOPE) == (
+        "Done",
+        "Archive/old by the route `gone`: EnvelopeEvent/first has chosen it, and files of the envelope may "
+        "be there.",
+    )
+    assert scene.envelope.asked == []
+
+
+async def test_a_route_that_cannot_be_judged_is_refused_with_the_fault(scene: RouteScene) -> None:
+    scene.with_routes({**HR, "archiveRef": {"name": "dms"}})
+    outcome, message = await scene.ask(envelope=ENVELOPE)
+    assert outcome == RequestOutcome.REFUSED
+    assert message.startswith(
+        "The route `hr` looks at `area`, and spec.tags of Archive/dms does not define that."
+    )
+
+
+async def test_an_envelope_that_cannot_be_read_is_refused_with_the_cause(scene: RouteScene) -> None:
+    scene.envelope.but("configuration", EsawUnreachable("cut"))
+    outcome, message = await scene.ask(envelope=ENVELOPE)
+    assert outcome == RequestOutcome.REFUSED
+    assert message.startswith("The envelope can't be read now. ")
+
+    scene.cache.senders.remove("anna")
+    assert (await scene.ask(envelope=ENVELOPE))[1] == (
+        "The envelope can't be read now. SenderMissing: Sender/anna does not exist."
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"envelope": "../../file"}, "The annotation counterfoil.dev/request-envelope has to be a GUID."),
+        ({"tags": "["}, "The annotation counterfoil.dev/request-tags has to be a JSON object of texts."),
+        (
+            {"tags": '{"a": 1}'},
+            "The annotation counterfoil.dev/request-tags has to be a JSON object of texts.",
+        ),
+    ],
+)
+async def test_a_parameter_that_can_not_be_is_refused(
+    scene: RouteScene, parameters: dict[str, str], message: str
+) -> None:
+    assert await scene.ask(**parameters) == ("Refused", message)
+
+
+async def test_an_organization_without_routes_says_so(scene: RouteScene) -> None:
+    scene.with_routes()
+    assert await scene.ask(envelope=ENVELOPE) == (
+        "Done",
+        "Archive/dms by spec.archiveRef: the Organization has no routes.",
+    )
