@@ -250,7 +250,9 @@ def build(
         kube,
         cache,
         sender_keys,
-        ArchiveChooser(cache, archive_pool, tag_workers, signature_checker, clock),
+        ArchiveChooser(
+            cache, archive_pool, tag_workers, signature_checker, clock, take_slot=event_queue.chosen
+        ),
         esaw_clients,
         clock,
         held,

@@ -7,7 +7,9 @@ tells it, so that no envelope is split over two Archives. The events of one enve
 event follows the one that has files there.
 """
 
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -50,6 +52,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.organization import shared_archive_conflict
 from counterfoil.resources.routes import Choice, has_places, stored_choice
+from counterfoil.untrusted.fair_slots import FairSlots
 
 TRIED_BY_EVENTS: Final = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
 """Reasons of an Archive whose end only the transfers of events show."""
@@ -68,6 +71,10 @@ class ArchiveChooser:
     tag_workers: TagWorkers
     signature_checker: SignatureChecker
     clock: Clock
+    take_slot: Callable[[str, str], Awaitable[None]]
+    """Lets the run of this event wait until the limit of this Archive has room for it."""
+    _patterns: FairSlots = field(default_factory=lambda: FairSlots(1))
+    """The turn to compare patterns, of one Organization at a time."""
 
     async def choose(self, context: ReconcileContext) -> Destination | Outcome:
         """
@@ -83,6 +90,7 @@ class ArchiveChooser:
         archive = self.find(choice, event, organization)
         found: Destination | Outcome
         if isinstance(archive, Archive):
+            await self.take_slot(event.name, archive.name)
             found = await self.open(archive, choice.route, event, context.fence)
         else:
             found = archive
@@ -96,10 +104,18 @@ class ArchiveChooser:
         decision = decide(organization.spec, facts, {})
         if decision.undecided is not None:
             tags = await self.tag_values(organization, facts, await context.envelope_facts())
-            decision = decide(organization.spec, facts, tags)
+            decision = await self.decide(organization, facts, tags)
         if decision.choice is not None:
             return decision.choice
         return Wait(*fault) if (fault := self.fault(decision)) is not None else no_archive(organization)
+
+    async def decide(self, organization: Organization, facts: RouteFacts, tags: TagValues) -> Decision:
+        """Return the decision of the routes about an envelope. Patterns are compared beside the event loop,
+        those of one Organization at a time."""
+        if not any(each.has_pattern for each in organization.spec.routes):
+            return decide(organization.spec, facts, tags)
+        async with self._patterns.slot(organization.name):
+            return await asyncio.to_thread(decide, organization.spec, facts, tags)
 
     def fault(self, decision: Decision) -> RouteFault | None:
         """Return why a decision was not possible; None: no route is the cause."""
@@ -114,7 +130,11 @@ class ArchiveChooser:
     ) -> TagValues:
         """Return the tags of an envelope that decide about its routes. Raises as ``choose``."""
         routes = undecided_by_tags(organization.spec, facts)
-        tags = RouteTags.of(routes, self.cache.archives.get)
+        if any(each.has_pattern for each in routes):
+            async with self._patterns.slot(organization.name):
+                tags = await asyncio.to_thread(RouteTags.of, routes, self.cache.archives.get)
+        else:
+            tags = RouteTags.of(routes, self.cache.archives.get)
         tags.check(envelope.metadata or b"")
         try:
             found = await self.tag_workers.evaluate(tags.rules, envelope)

@@ -17,7 +17,7 @@ from controller.reconcile.context import ReconcileContext
 from controller.reconcile.preconditions import Preconditions
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.routing import Decision, RouteFacts, TagValues, decide, route_fault
+from counterfoil.archives.routing import Decision, RouteFacts, TagValues, route_fault
 from counterfoil.esaw.errors import EsawError
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import (
@@ -26,7 +26,6 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     LocalObjectReference,
     Organization,
-    OrganizationSpec,
     Origin,
     envelope_id,
 )
@@ -72,9 +71,9 @@ class RouteRequests:
             given = _given(request.parameters)
         except _Invalid as invalid:
             return RequestResult(RequestOutcome.REFUSED, str(invalid))
-        spec = organization.spec
         if given.envelope is None:
-            return self._result(organization, decide(spec, given.facts, _with_given({}, spec, given)))
+            tags = self._with_given({}, organization, given)
+            return self._result(organization, await self._decide(organization, given.facts, tags))
         events = await self._events(organization, given.envelope)
         if (kept := _kept(events)) is not None:
             return RequestResult(RequestOutcome.DONE, kept)
@@ -97,9 +96,28 @@ class RouteRequests:
             given.facts.status or envelope.status,
         )
         found = await self.preconditions.archives.tag_values(organization, facts, envelope)
-        return self._result(
-            organization, decide(organization.spec, facts, _with_given(found, organization.spec, given))
-        )
+        tags = self._with_given(found, organization, given)
+        return self._result(organization, await self._decide(organization, facts, tags))
+
+    def _with_given(self, found: TagValues, organization: Organization, given: _Given) -> TagValues:
+        """Return the values of the tags of each route that can be judged; given ones come before those of the
+        envelope."""
+        archives = self.preconditions.cache.archives
+        judged = [
+            each
+            for each in organization.spec.routes
+            if route_fault(each, archives.get(each.archive_ref.name)) is None
+        ]
+        return {
+            route.name: {
+                **found.get(route.name, {}),
+                **{name: given.tags[name] or None for name in route.when.tags if name in given.tags},
+            }
+            for route in judged
+        }
+
+    async def _decide(self, organization: Organization, facts: RouteFacts, tags: TagValues) -> Decision:
+        return await self.preconditions.archives.decide(organization, facts, tags)
 
     async def _events(self, organization: Organization, envelope: EnvelopeId) -> list[EnvelopeEvent]:
         """Return the events of the envelope, oldest first. Raises ``ApiError``."""
@@ -167,17 +185,6 @@ def _event(organization: Organization, given: _Given, events: Sequence[EnvelopeE
     )
     name = event_name(organization.name, envelope, action, "")
     return EnvelopeEvent(metadata=ObjectMeta(name=name, namespace=organization.metadata.namespace), spec=spec)
-
-
-def _with_given(found: TagValues, spec: OrganizationSpec, given: _Given) -> TagValues:
-    """Return the values of each route's tags; given ones come before those of the envelope."""
-    return {
-        route.name: {
-            **found.get(route.name, {}),
-            **{name: given.tags[name] or None for name in route.when.tags if name in given.tags},
-        }
-        for route in spec.routes
-    }
 
 
 def _given(parameters: Mapping[str, str]) -> _Given:

@@ -8,7 +8,7 @@ when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes ef
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -135,7 +135,8 @@ class OrganizationStatusUpdater:
         """Run all checks and store the results; return the new state, or None after a conflict."""
         tokens, basic, read = await self._callback_secrets(organization)
         reachable, version = await self._reachable(organization)
-        references = (*self._archives(organization), self._sender(organization))
+        routes = await self._routes(organization)
+        references = (self._default_archive(organization), *routes, self._sender(organization))
         address = _check_address(*self._address(organization))
         webhook, oauth = await self._webhook(organization), await self._oauth(organization)
         client_secret = await self._client_secret(organization)
@@ -358,20 +359,28 @@ class OrganizationStatusUpdater:
             return _missing("ClientSecretMissing", missing, advice)
         return OK
 
-    def _archives(self, organization: Organization) -> Iterator[CheckResult]:
-        """Yield a result for each Archive to which the Organization may lead, and one for each route."""
+    def _default_archive(self, organization: Organization) -> CheckResult:
         spec = organization.spec
-        if spec.archive_ref is None:
-            is_needed = any(rule.handling is ActionHandling.ARCHIVE for rule in spec.actions)
-            message = "spec.archiveRef is not set. Let it name the Archive to use."
-            yield CheckResult("False", "ArchiveMissing", message) if is_needed else OK
-        else:
-            yield self._archive(organization, spec.archive_ref.name, "spec.archiveRef")
-        for route in spec.routes:
+        if spec.archive_ref is not None:
+            return self._archive(organization, spec.archive_ref.name, "spec.archiveRef")
+        if all(rule.handling is not ActionHandling.ARCHIVE for rule in spec.actions):
+            return OK
+        message = "spec.archiveRef is not set. Let it name the Archive to use."
+        return CheckResult("False", "ArchiveMissing", message)
+
+    async def _routes(self, organization: Organization) -> list[CheckResult]:
+        """Return a result for the Archive of each route, and one for its conditions."""
+        results = []
+        for route in organization.spec.routes:
             name, where = route.archive_ref.name, f"the route `{route.name}` in spec.routes"
-            yield self._archive(organization, name, where)
-            fault = route_fault(route, self.cache.archives.get(name))
-            yield CheckResult("False", *fault) if fault is not None else OK
+            archive = self.cache.archives.get(name)
+            if route.has_pattern:
+                fault = await asyncio.to_thread(route_fault, route, archive)
+            else:
+                fault = route_fault(route, archive)
+            results.append(self._archive(organization, name, where))
+            results.append(CheckResult("False", *fault) if fault is not None else OK)
+        return results
 
     def _archive(self, organization: Organization, name: str, where: str) -> CheckResult:
         archive = self.cache.archives.get(name)

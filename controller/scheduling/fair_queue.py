@@ -28,6 +28,7 @@ class QueueItem(NamedTuple):
     organization: str
     sender: str
     archive: str
+    """Empty: no limit of an archive counts, as before routes have decided."""
     is_import: bool = False
     """Whether an Import created the event: any other event comes first."""
 
@@ -116,10 +117,14 @@ class FairQueue:
             self._paused.add(event)
             self._count_down(_archive_key(self._running[event]))
 
+    def move(self, event: str, archive: str) -> None:
+        """Let a paused event resume in the slots of this archive."""
+        self._running[event] = self._running[event]._replace(archive=archive)
+
     def resume(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
         """Take the slots of a paused event again; False while there are none."""
         key = _archive_key(self._running[event])
-        limit = concurrency_limits.archive.get(key[1], DEFAULT_ARCHIVE_LIMIT)
+        limit = _archive_limit(self._running[event], concurrency_limits)
         is_process_full = len(self._running) - len(self._paused) >= concurrency_limits.process
         if is_process_full or self._running_counts[key] >= limit:
             return False
@@ -217,7 +222,7 @@ class FairQueue:
         limits: tuple[int, ...] = (
             concurrency_limits.organization.get(item.organization, DEFAULT_ORGANIZATION_LIMIT),
             concurrency_limits.sender.get(item.organization, DEFAULT_SENDER_LIMIT),
-            concurrency_limits.archive.get(item.archive, DEFAULT_ARCHIVE_LIMIT),
+            _archive_limit(item, concurrency_limits),
         )
         counts = [self._running_counts[key] for key in _limit_keys(item)]
         if item.is_import:
@@ -229,6 +234,10 @@ class FairQueue:
 def share_of_imports(limit: int) -> int:
     """Return the part of a limit that events of Imports may use; at least one, or they would never run."""
     return max(1, limit - max(1, limit // 4))
+
+
+def _archive_limit(item: QueueItem, limits: ConcurrencyLimits) -> int:
+    return limits.archive.get(item.archive, DEFAULT_ARCHIVE_LIMIT) if item.archive else limits.process
 
 
 def _turn_keys(item: QueueItem) -> tuple[tuple[str, str], tuple[str, str]]:

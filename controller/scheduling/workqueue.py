@@ -129,6 +129,13 @@ class WorkQueue:
             finally:
                 del self._resuming[event]
 
+    async def move(self, event: str, archive: str) -> None:
+        """Let a running event take a slot of this archive in place of the one that it has, and wait until
+        there is one."""
+        if self._fair_queue.is_running(event):
+            async with self.paused(event):
+                self._fair_queue.move(event, archive)
+
     async def drain(self) -> None:
         """Start no more runs, and return when the last run has ended."""
         self._draining = True

@@ -24,7 +24,7 @@ from counterfoil.resources.envelopeevent import ArchiveLocation, EnvelopeEventSt
 from counterfoil.resources.naming import ACTION_RULE, TAG_NAME_RULE
 
 MAX_ROUTES = 32
-MAX_ROUTE_TAGS = 8
+MAX_ROUTE_TAGS = 4
 """Maximum number of tags that one route looks at."""
 
 
@@ -124,6 +124,11 @@ class Route(ResourcePart, frozen=True):
         schema("The Archive (same namespace) of the documents.", parts={"name": ARCHIVE_NAME}),
     ]
     when: RouteConditions
+
+    @property
+    def has_pattern(self) -> bool:
+        """Whether it compares a tag with a pattern, which takes up to a second: not in an event loop."""
+        return any(each.pattern is not None for each in self.when.tags.values())
 
 
 class Choice(NamedTuple):

@@ -46,6 +46,8 @@ class ControllerParts:
         self.esaw_clients = esaw_clients or FakeEsawClients(self.esaw)
         self.held = held or held_shards()
         self.examiner = FakeSignatureCheck()
+        self.slots: list[tuple[str, str]] = []
+        """The events whose routes have decided, and the Archives under whose limits they continue."""
         self.secrets = SecretCache(self.kube, self.clock)
         self.sender_keys = SenderKeys(self.kube, self.cache, self.secrets, self.clock)
         self.archive_pool = self.new_archive_pool()
@@ -73,12 +75,16 @@ class ControllerParts:
                 FakeTagWorkers(),
                 SignatureChecker(self.examiner, None),
                 self.clock,
+                self._take_slot,
             ),
             esaw_clients=self.esaw_clients,
             clock=self.clock,
             held=self.held,
             history_access=HistoryAccess(self.clock),
         )
+
+    async def _take_slot(self, event: str, archive: str) -> None:
+        self.slots.append((event, archive))
 
     def reconciler_parts(self) -> dict[str, Any]:
         """Build the arguments of a ``Reconciler``."""

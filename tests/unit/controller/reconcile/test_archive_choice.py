@@ -108,6 +108,11 @@ async def test_status_condition_and_manifest_name_the_route(scene: RoutedScene) 
     assert (extra["archive"], extra["route"]) == ("vault", "hr")
 
 
+async def test_a_run_continues_under_the_limit_of_the_archive_that_it_chose(scene: RoutedScene) -> None:
+    event = await scene.with_area("HR").reconcile()
+    assert scene.slots == [(event.name, "vault")]
+
+
 async def test_esaw_is_asked_nothing_more_than_what_is_read_anyway(
     scene: RoutedScene, tmp_path: Path
 ) -> None:

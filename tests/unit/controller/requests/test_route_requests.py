@@ -124,6 +124,20 @@ async def test_a_route_that_cannot_be_judged_is_refused_with_the_fault(scene: Ro
     )
 
 
+async def test_a_pattern_that_is_no_regular_expression_is_named(scene: RouteScene) -> None:
+    scene.with_routes({**HR, "when": {"tags": {"area": {"pattern": "["}}}})
+    outcome, message = await scene.ask(tags='{"area": "HR"}')
+    assert outcome == RequestOutcome.REFUSED
+    assert message.startswith("The route `hr`: the pattern of the tag `area` is no regular expression (RE2)")
+
+
+async def test_a_pattern_is_compared_with_the_whole_tag(scene: RouteScene) -> None:
+    scene.with_routes({**HR, "when": {"tags": {"area": {"pattern": "H."}}}})
+    assert (await scene.ask(envelope=ENVELOPE))[1] == (
+        "Archive/vault by the route `hr`: the tag `area` matches `H.`."
+    )
+
+
 async def test_an_envelope_that_cannot_be_read_is_refused_with_the_cause(scene: RouteScene) -> None:
     scene.envelope.but("configuration", EsawUnreachable("cut"))
     outcome, message = await scene.ask(envelope=ENVELOPE)

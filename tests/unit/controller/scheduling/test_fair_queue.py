@@ -191,6 +191,12 @@ def test_the_limit_of_an_archive_holds() -> None:
     )
 
 
+def test_an_event_without_an_archive_waits_for_the_limit_of_none() -> None:
+    fair_queue = queue_with(*(item(number)._replace(archive="") for number in range(20)))
+    limits = ConcurrencyLimits(process=12, organization={"acme": 19}, sender={"acme": 19}, archive={})
+    assert len(taken(fair_queue, limits)) == 12
+
+
 def test_two_events_of_one_envelope_are_never_out_at_once() -> None:
     fair_queue = queue_with(item(1, envelope="same"), item(2, envelope="same"), item(3))
     assert taken(fair_queue) == ["event-1", "event-3"]

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from controller.scheduling.workqueue import LOCK_SECONDS
+from controller.scheduling.fair_queue import ConcurrencyLimits
+from controller.scheduling.workqueue import LOCK_SECONDS, WorkQueue
 from tests.support.builders import NOON, AClock
 from tests.support.scenes.workqueue import ReleasedWork, a_queue_item, a_workqueue, running, turns
 
@@ -348,6 +349,36 @@ async def test_a_run_that_waits_for_the_rate_of_its_esaw_gives_its_slots_back() 
     assert work.started == ["1", "2", "3"]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    assert workqueue.running_count == 0
+
+
+async def test_a_run_that_chose_its_archive_waits_for_the_limit_of_that_archive() -> None:
+    limits = ConcurrencyLimits(process=9, organization={}, sender={}, archive={"dms": 9, "vault": 1})
+    workqueue = WorkQueue(AClock(), lambda: limits)
+    ends = {name: asyncio.Event() for name in ("1", "2", "3")}
+    chosen: list[str] = []
+
+    async def reconcile(event: str) -> None:
+        await workqueue.move(event, "vault" if event != "3" else "dms")
+        chosen.append(event)
+        await ends[event].wait()
+
+    for name in ends:
+        workqueue.enqueue_at(a_queue_item(name)._replace(archive=""), NOON)
+    running = asyncio.create_task(workqueue.run(reconcile))
+    await turns()
+    assert chosen == ["1", "3"]
+    ends["1"].set()
+    await turns()
+    assert chosen == ["1", "3", "2"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert workqueue.running_count == 0
+
+
+async def test_a_run_that_is_not_running_takes_no_slot() -> None:
+    workqueue = a_workqueue(AClock())
+    await workqueue.move("unknown", "vault")
     assert workqueue.running_count == 0
 
 
