@@ -358,6 +358,9 @@ def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str 
         return None
     if choice.route is None:
         return f"to Archive/{choice.archive}, spec.archiveRef of the Organization, since no route held"
+    taken = f"to Archive/{choice.archive} by the route {choice.route}"
+    if organization is None:
+        return taken
     route = next((each for each in routes if each.name == choice.route), None)
     if route is None:
         why = "which spec.routes of the Organization does not have any more"
@@ -365,7 +368,7 @@ def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str 
         why = f"which leads to Archive/{route.archive_ref.name} now"
     else:
         why = f"which holds if {route.when}"
-    return f"to Archive/{choice.archive} by the route {choice.route}, {why}"
+    return f"{taken}, {why}"
 
 
 def _sender_of(event: EnvelopeEvent) -> str | None:

@@ -277,6 +277,20 @@ async def test_a_missing_archive_of_a_route_that_holds_is_named_with_the_route(t
     assert documents(scene.dms) == FILES
 
 
+async def test_an_event_with_files_in_an_archive_that_was_deleted_waits_for_that_archive(
+    scene: RoutedScene,
+) -> None:
+    scene.with_area("HR").envelope.but("download trail-1", EsawUnreachable("cut"))
+    await scene.reconcile()
+    scene.cache.archives.remove("vault")
+    scene.change_routes()
+    waiting = await scene.reconcile()
+    assert waiting.status.reason == "ArchiveMissing"
+    assert waiting.status.message == (
+        "Archive/vault of the route `hr` does not exist, and files of this event may be there."
+    )
+
+
 async def test_an_envelope_that_no_broken_route_concerns_is_archived(tmp_path: Path) -> None:
     scene = RoutedScene(
         tmp_path,

@@ -167,7 +167,7 @@ async def test_a_parameter_that_can_not_be_is_refused(
     assert await scene.ask(**parameters) == ("Refused", message)
 
 
-async def test_an_organization_without_routes_says_so(scene: RouteScene) -> None:
+async def test_an_organization_without_routes_is_named_as_one(scene: RouteScene) -> None:
     scene.with_routes()
     assert await scene.ask(envelope=ENVELOPE) == (
         "Done",
