@@ -20,14 +20,7 @@ from controller.cache import Cache
 from controller.reconcile.context import Destination, ReconcileContext
 from controller.reconcile.fence import Fence, FencedBackend
 from controller.reconcile.outcomes import Hold, Outcome, Pause, Wait
-from controller.reconcile.signature_policy import SignatureChecker
-from controller.retry.fix_rules import archive_may_fix
-from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE, FIRST_PROBE_PAUSE
-from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
-from counterfoil.archives.backend import NegativeCacheBackend
-from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.layout import EnvelopeFacts
-from counterfoil.archives.routing import (
+from controller.reconcile.routing import (
     Decision,
     RouteFacts,
     RouteFault,
@@ -38,6 +31,13 @@ from counterfoil.archives.routing import (
     too_heavy,
     undecided_by_tags,
 )
+from controller.reconcile.signature_policy import SignatureChecker
+from controller.retry.fix_rules import archive_may_fix
+from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE, FIRST_PROBE_PAUSE
+from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
+from counterfoil.archives.backend import NegativeCacheBackend
+from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.archives.tags import MetadataTooHeavy
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.preconditions import Preconditions
+from controller.reconcile.routing import Decision, RouteFacts, TagValues, route_fault
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.routing import Decision, RouteFacts, TagValues, route_fault
 from counterfoil.esaw.errors import EsawError
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import (

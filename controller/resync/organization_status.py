@@ -27,11 +27,11 @@ from controller.access.secret_cache import (
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
+from controller.reconcile.routing import RouteFault, route_fault
 from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import envelope_access, settled_time, spec_observed_time
-from counterfoil.archives.routing import route_fault
 from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, check_credentials
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.client import EsawClient, EsawClients
@@ -53,6 +53,7 @@ from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
     ActionHandling,
     Activity,
+    Archive,
     CallbackURLs,
     Condition,
     EnvelopeEvent,
@@ -69,6 +70,7 @@ from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.naming import envelope_of
 from counterfoil.resources.organization import shared_archive_conflict
+from counterfoil.resources.routes import ArchiveRoute
 from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import pattern_error
 
@@ -368,19 +370,20 @@ class OrganizationStatusUpdater:
         message = "spec.archiveRef is not set. Let it name the Archive to use."
         return CheckResult("False", "ArchiveMissing", message)
 
-    async def _routes(self, organization: Organization) -> list[CheckResult]:
-        """Return a result for the Archive of each route, and one for its conditions."""
-        results = []
-        for route in organization.spec.routes:
-            name, where = route.archive_ref.name, f"the route `{route.name}` in spec.routes"
-            archive = self.cache.archives.get(name)
-            if route.has_pattern:
-                fault = await asyncio.to_thread(route_fault, route, archive)
-            else:
-                fault = route_fault(route, archive)
-            results.append(self._archive(organization, name, where))
-            results.append(CheckResult("False", *fault) if fault is not None else OK)
-        return results
+    async def _routes(self, organization: Organization) -> tuple[CheckResult, ...]:
+        """Return the results for the Archives of the routes, and those for their conditions."""
+        routes = organization.spec.routes
+        archives = [self.cache.archives.get(each.archive_ref.name) for each in routes]
+        found = (
+            self._archive(organization, each.archive_ref.name, f"the route `{each.name}` in spec.routes")
+            for each in routes
+        )
+        # Beside the event loop if patterns are compiled.
+        is_costly = any(each.has_pattern for each in routes)
+        faults = (
+            await asyncio.to_thread(_faults, routes, archives) if is_costly else _faults(routes, archives)
+        )
+        return (*found, *(CheckResult("False", *each) for each in faults))
 
     def _archive(self, organization: Organization, name: str, where: str) -> CheckResult:
         archive = self.cache.archives.get(name)
@@ -655,6 +658,12 @@ def _has_never_worked(sender: Sender) -> bool:
     authorized, key = find_condition(sender.status.conditions, "Authorized"), sender.status.key
     is_refused = authorized is not None and authorized.status == "False"
     return is_refused and (key is None or key.verified_time is None)
+
+
+def _faults(routes: Sequence[ArchiveRoute], archives: Sequence[Archive | None]) -> list[RouteFault]:
+    """Return the routes that can't be judged."""
+    faults = (route_fault(route, archive) for route, archive in zip(routes, archives, strict=True))
+    return [each for each in faults if each is not None]
 
 
 def _check_form(organization: Organization) -> CheckResult:

@@ -41,7 +41,6 @@ from counterfoil.resources.conditions import (
     is_condition_true,
     with_condition,
 )
-from counterfoil.resources.envelope import Envelope, EnvelopeSpec
 from counterfoil.resources.envelopeevent import (
     FINAL_PHASES,
     MAX_ATTEMPT_HISTORY,
@@ -104,4 +103,4 @@ from counterfoil.resources.organization import (
     WebhookSpec,
 )
 from counterfoil.resources.request import LastRequest, Request, RequestOutcome
-from counterfoil.resources.sender import Sender, SenderKey, SenderSpec, SenderStatus
+from counterfoil.resources.sender import Envelope, EnvelopeSpec, Sender, SenderKey, SenderSpec, SenderStatus

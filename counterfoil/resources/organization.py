@@ -38,7 +38,7 @@ from counterfoil.resources.conditions import Condition, condition_list
 from counterfoil.resources.envelopeevent import FileKind
 from counterfoil.resources.naming import ACTION_RULE, PARAMETER_NAME_RULE, TAG_NAME_RULE, is_envelope_action
 from counterfoil.resources.request import LastRequest, request_values
-from counterfoil.resources.routes import MAX_ROUTES, Route, archive_names
+from counterfoil.resources.routes import MAX_ROUTES, ArchiveRoute, archive_names
 
 MAX_VERSION_LENGTH = 64
 """Maximum characters of eSAW's version; a longer text is something else."""
@@ -740,7 +740,7 @@ class OrganizationSpec(ResourcePart, frozen=True):
         ),
     ] = None
     routes: Annotated[
-        tuple[Route, ...],
+        tuple[ArchiveRoute, ...],
         schema(
             "Other Archives for some of the envelopes, in this order: the first route whose conditions hold "
             "decides. An event chooses once, before its first file is written. Default none.",

@@ -2,7 +2,7 @@
 Routes of an Organization: which Archive an envelope goes to. The types, and what an event has chosen.
 
 The first route whose conditions all hold decides; if none holds, ``spec.archiveRef`` does
-(``counterfoil.archives.routing``). An event chooses once. Its choice is stored before the first file is
+(``controller.reconcile.routing``). An event chooses once. Its choice is stored before the first file is
 written, and counts for each of its attempts until it ends, also if the routes change. What was archived with
 a manifest stays where it is. Pure.
 """
@@ -115,7 +115,7 @@ class RouteConditions(ResourcePart, frozen=True):
         return ", and ".join(parts)
 
 
-class Route(ResourcePart, frozen=True):
+class ArchiveRoute(ResourcePart, frozen=True):
     """One Archive, and the conditions under which an envelope goes there."""
 
     name: Annotated[str, ROUTE_NAME]
@@ -157,7 +157,7 @@ class RoutedSpec(Protocol):
         """The Archive where no route holds."""
 
     @property
-    def routes(self) -> Sequence[Route]:
+    def routes(self) -> Sequence[ArchiveRoute]:
         """The routes in their order."""
 
 

@@ -36,7 +36,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
-from counterfoil.resources.envelope import Envelope
+from counterfoil.resources.sender import Envelope
 
 SUMMARY = "check a cluster before the installation, or an installation"
 DETAILS = (

@@ -16,7 +16,7 @@ from counterfoil.archives import tags as tagging
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.tags import METADATA_LIMIT, MetadataTooHeavy, MetadataUnreadable, reads_metadata
 from counterfoil.resources.archive import Archive, TagRule
-from counterfoil.resources.routes import Choice, Route, RoutedSpec, RouteTag
+from counterfoil.resources.routes import ArchiveRoute, Choice, RoutedSpec, RouteTag
 from counterfoil.untrusted.patterns import full_match, pattern_error
 
 
@@ -37,7 +37,7 @@ TagValues = Mapping[str, Mapping[str, str | None]]
 class Verdict(NamedTuple):
     """Whether one route holds."""
 
-    route: Route
+    route: ArchiveRoute
     holds: bool | None
     """None: a fact is not known."""
     why: str
@@ -80,7 +80,7 @@ def decide(spec: RoutedSpec, facts: RouteFacts, tags: TagValues) -> Decision:
     return Decision(default, tuple(verdicts))
 
 
-def undecided_by_tags(spec: RoutedSpec, facts: RouteFacts) -> tuple[Route, ...]:
+def undecided_by_tags(spec: RoutedSpec, facts: RouteFacts) -> tuple[ArchiveRoute, ...]:
     """Return the routes whose tags decide about an envelope: all that comes before them is known."""
     found = []
     for route in spec.routes:
@@ -92,7 +92,7 @@ def undecided_by_tags(spec: RoutedSpec, facts: RouteFacts) -> tuple[Route, ...]:
     return tuple(found)
 
 
-def route_fault(route: Route, archive: Archive | None) -> RouteFault | None:
+def route_fault(route: ArchiveRoute, archive: Archive | None) -> RouteFault | None:
     """Return why a route can't be judged; None: it can. ``archive`` is its Archive, None if there is none."""
     where, of_archive = f"The route `{route.name}`", f"Archive/{route.archive_ref.name}"
     for name, tag in sorted(route.when.tags.items()):
@@ -130,10 +130,10 @@ class RouteTags(NamedTuple):
 
     rules: dict[str, TagRule]
     """By a key of Archive and tag. None is required: an envelope without the tag is no fault here."""
-    routes: tuple[Route, ...]
+    routes: tuple[ArchiveRoute, ...]
 
     @classmethod
-    def of(cls, routes: Sequence[Route], archive_of: Callable[[str], Archive | None]) -> "RouteTags":
+    def of(cls, routes: Sequence[ArchiveRoute], archive_of: Callable[[str], Archive | None]) -> "RouteTags":
         """Return the rules of those routes that can be judged."""
         archives = {each.archive_ref.name: archive_of(each.archive_ref.name) for each in routes}
         judged = tuple(each for each in routes if route_fault(each, archives[each.archive_ref.name]) is None)
@@ -158,17 +158,17 @@ class RouteTags(NamedTuple):
         }
 
 
-def _rules(route: Route, archive: Archive | None) -> Iterator[tuple[str, TagRule]]:
+def _rules(route: ArchiveRoute, archive: Archive | None) -> Iterator[tuple[str, TagRule]]:
     if archive is not None:
         for name in route.when.tags:
             yield _key(route, name), archive.spec.tags[name]
 
 
-def _key(route: Route, tag: str) -> str:
+def _key(route: ArchiveRoute, tag: str) -> str:
     return f"{route.archive_ref.name}/{tag}"
 
 
-def _verdict(route: Route, facts: RouteFacts, tags: Mapping[str, str | None]) -> Verdict:
+def _verdict(route: ArchiveRoute, facts: RouteFacts, tags: Mapping[str, str | None]) -> Verdict:
     """Judge one route. What certainly does not hold comes before what is not known."""
     judged = list(_conditions(route, facts, tags))
     failed = next((why for holds, why in judged if holds is False), None)
@@ -181,7 +181,7 @@ def _verdict(route: Route, facts: RouteFacts, tags: Mapping[str, str | None]) ->
 
 
 def _conditions(
-    route: Route, facts: RouteFacts, tags: Mapping[str, str | None]
+    route: ArchiveRoute, facts: RouteFacts, tags: Mapping[str, str | None]
 ) -> Iterator[tuple[bool | None, str]]:
     """Yield for each condition whether it holds, and why not. Values of tags stay out of the texts: an
     Archive says which of them may be in a status."""

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.routing import (
+from controller.reconcile.routing import (
     RouteFacts,
     RouteTags,
     decide,
@@ -13,6 +12,7 @@ from counterfoil.archives.routing import (
     too_heavy,
     undecided_by_tags,
 )
+from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.tags import METADATA_LIMIT, MetadataTooHeavy, MetadataUnreadable
 from counterfoil.resources import Archive, Organization, TagRule
 from counterfoil.resources.routes import Choice
