@@ -9,7 +9,7 @@ event follows the one that has files there.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -78,25 +78,21 @@ class ArchiveChooser:
 
     async def choose(self, context: ReconcileContext) -> Destination | Outcome:
         """
-        Choose the Archive of an event, and open it.
+        Choose the Archive of an event, and open it. The context has the choice, also if it can't be used now.
 
-        An outcome that ends the attempt has the choice. Raises ``EsawError``, ``ApiError``, ``ArchiveError``,
+        Raises ``EsawError``, ``ApiError``, ``ArchiveError``,
         and what ``TagWorkers.evaluate`` raises.
         """
         event, organization = context.event, context.organization
         choice = await _of_sibling(context) or await self._by_routes(context)
         if not isinstance(choice, Choice):
             return choice
+        context.choice = choice
         archive = self.find(choice, event, organization)
-        found: Destination | Outcome
-        if isinstance(archive, Archive):
-            await self.take_slot(event.name, archive.name)
-            found = await self.open(archive, choice.route, event, context.fence)
-        else:
-            found = archive
-        if isinstance(found, Destination) or stored_choice(event.status) == choice:
-            return found
-        return replace(found, facts=replace(found.facts, archive=choice.location))
+        if not isinstance(archive, Archive):
+            return archive
+        await self.take_slot(event.name, archive.name)
+        return await self.open(archive, choice.route, event, context.fence)
 
     async def _by_routes(self, context: ReconcileContext) -> Choice | Wait:
         event, organization = context.event, context.organization

@@ -55,6 +55,7 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import transition_time
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED
 from counterfoil.resources.naming import EnvelopeId, event_name
+from counterfoil.resources.routes import Choice
 
 FILES_NAMED_IN_LOOP = 100
 """Maximum number of files whose names are made in the event loop; a name that is made for it takes 1 ms."""
@@ -129,6 +130,8 @@ class ReconcileContext:
     run, as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
     history_access: HistoryAccess
     file_lists: FileListCeiling
+    choice: Choice | None = field(default=None, init=False)
+    """The Archive that the routes chose in this run, also if it can't be used now."""
     side_conditions: list[SideCondition] = field(default_factory=list, init=False)
     """Conditions that are stored however the attempt ends, also with an error."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)

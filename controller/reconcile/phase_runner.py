@@ -26,6 +26,7 @@ from controller.reconcile.outcomes import (
     Pause,
     PhaseFacts,
     SideCondition,
+    Skip,
     Wait,
     outcome_label,
 )
@@ -47,6 +48,7 @@ from counterfoil.resources.envelopeevent import (
     UNKNOWN_ENVELOPE_ATTEMPTS,
     TriedKey,
 )
+from counterfoil.resources.routes import Choice, stored_choice
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +100,7 @@ class PhaseRunner:
         ):
             outcome, problem = await self._attempt(phase, event, admitted, limit)
             outcome = await self._with_tried_keys(phase, event, admitted, outcome, problem)
+            outcome = _with_choice(outcome, event, admitted.context.choice)
             outcome = _with_side_conditions(outcome, admitted.context.side_conditions)
             # The status has them now. A later phase must not state again what an outcome replaced.
             admitted.context.side_conditions.clear()
@@ -249,6 +252,14 @@ def _with_proof(outcome: Outcome, status: EnvelopeEventStatus, sender: Sender) -
         return outcome
     shown = replace(status.envelope, sender_ref=LocalObjectReference(name=sender.name))
     return dataclasses.replace(outcome, facts=dataclasses.replace(outcome.facts, envelope=shown))
+
+
+def _with_choice(outcome: Outcome, event: EnvelopeEvent, choice: Choice | None) -> Outcome:
+    """Return the outcome of an attempt that ends before the files have places, with the Archive that the
+    routes chose: the event waits for it, and does not ask eSAW which one it is."""
+    if choice is None or isinstance(outcome, Done | Skip) or stored_choice(event.status) == choice:
+        return outcome
+    return dataclasses.replace(outcome, facts=dataclasses.replace(outcome.facts, archive=choice.location))
 
 
 def _with_side_conditions(outcome: Outcome, found: list[SideCondition]) -> Outcome:

@@ -380,3 +380,10 @@ async def test_before_it_has_chosen_an_event_waits_for_no_archive(scene: RoutedS
     assert scene.cache.may_use(event, "dms")
     assert scene.cache.may_use(event, "vault")
     assert not scene.cache.may_use(event, "other")
+
+
+async def test_a_choice_is_stored_with_each_failure_before_the_files_have_places(scene: RoutedScene) -> None:
+    scene.with_area("HR").envelope.but("files", EsawUnreachable("cut"))
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "EsawUnreachable")
+    assert stored_choice(waiting.status) == Choice("vault", "hr")
