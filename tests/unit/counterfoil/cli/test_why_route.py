@@ -48,7 +48,7 @@ def route_line(choice: Choice | None, *routes: dict[str, Any]) -> str | None:
         ),
     ],
 )
-def test_the_route_is_named_with_its_conditions_or_what_became_of_it(
+def test_the_route_is_named_with_its_conditions_or_with_its_change(
     choice: Choice | None, routes: tuple[dict[str, Any], ...], line: str | None
 ) -> None:
     assert route_line(choice, *routes) == line
