@@ -18,14 +18,13 @@ from counterfoil.cli.plugin import (
     completion,
     config_flags,
     consent,
-    diagnose,
     reseal,
     route,
     url,
     why,
 )
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, load_for
-from counterfoil.cli.plugin.installation import preflight, setup, status
+from counterfoil.cli.plugin.installation import diagnose, preflight, setup, status
 from counterfoil.cli.plugin.missing_right import way_to_right
 from counterfoil.cli.plugin.search import imports, sweep
 from counterfoil.cli.plugin.send_request import RETRY, SKIP, RequestCommand

@@ -3,7 +3,7 @@
 import pytest
 
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
-from counterfoil.cli.plugin.archive_paths import ArchivePaths
+from counterfoil.cli.plugin.installation.archive_paths import ArchivePaths
 
 ENVELOPE = "0f000000-0000-4000-8000-000000000001"
 

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from counterfoil.cli.plugin import completion, config_flags, consent, diagnose, entry_point
+from counterfoil.cli.plugin import completion, config_flags, consent, entry_point
 from counterfoil.cli.plugin import why as why_command
-from counterfoil.cli.plugin.archive_paths import ArchivePaths
-from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_answer
+from counterfoil.cli.plugin.installation import diagnose
+from counterfoil.cli.plugin.installation.archive_paths import ArchivePaths
+from counterfoil.cli.plugin.installation.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.search import sweep
 from counterfoil.cli.plugin.send_request import (
     RETRY,

@@ -24,8 +24,8 @@ from typing import Any, TextIO
 import yaml
 
 from counterfoil import __version__
-from counterfoil.cli.plugin.archive_paths import ArchivePaths
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
+from counterfoil.cli.plugin.installation.archive_paths import ArchivePaths
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
