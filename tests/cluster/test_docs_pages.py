@@ -58,6 +58,7 @@ NOT_TYPED = {
     "helm -n contracts uninstall": "ends the release of a test: test_chart_in_cluster.py",
     "kubectl counterfoil url acme": "needs a controller: docs/start.md and the README have it, too",
     "kubectl counterfoil check acme": "needs a controller and an eSAW: tests/cluster/test_check.py",
+    "kubectl counterfoil route acme": "needs a controller and an eSAW: tests/cluster/test_routes.py",
     "python -m counterfoil.cli.restore status now.json --digest": "needs a lost status: test_restore.py",
     "kubectl -n contracts wait --for=condition=Complete": "needs a controller: tests/cluster/test_imports.py",
     "kubectl counterfoil import old-stock --watch": "needs a controller: tests/cluster/test_imports.py",
