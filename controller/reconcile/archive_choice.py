@@ -51,7 +51,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.organization import shared_archive_conflict
-from counterfoil.resources.routes import Choice, has_places, stored_choice
+from counterfoil.resources.routes import Choice, choice_for_others, has_places
 from counterfoil.untrusted.fair_slots import FairSlots
 
 TRIED_BY_EVENTS: Final = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
@@ -225,13 +225,10 @@ def unready_archive(event: EnvelopeEvent, organization: Organization, archive: A
 
 
 async def _of_sibling(context: ReconcileContext) -> Choice | None:
-    """Return the Archive in which another event of the envelope has files, first one with a manifest; None:
-    there is none. Raises ``ApiError``."""
+    """Return the Archive that other events of the envelope keep for this one. Raises ``ApiError``."""
     if not context.may_have_siblings:
         return None
-    found = [each.status for each in await context.siblings() if has_places(each.status)]
-    found.sort(key=lambda status: status.archive is None or status.archive.manifest is None)
-    return next((choice for each in found if (choice := stored_choice(each)) is not None), None)
+    return choice_for_others([each.status for each in await context.siblings()])
 
 
 def _is_younger(event: EnvelopeEvent, moment: datetime) -> bool:

@@ -37,7 +37,7 @@ from counterfoil.resources.request import (
     Request,
     RequestOutcome,
 )
-from counterfoil.resources.routes import has_places, stored_choice
+from counterfoil.resources.routes import choice_for_others, stored_choice
 from counterfoil.worker_processes.pool import WorkerStopped
 
 
@@ -157,13 +157,11 @@ def _text(*sentences: str) -> str:
 
 
 def _kept(events: Sequence[EnvelopeEvent]) -> str | None:
-    """Return which event has files of the envelope somewhere: it stays there, also if the routes changed."""
-    placed = [each for each in events if has_places(each.status) and stored_choice(each.status) is not None]
-    placed.sort(key=lambda each: each.status.archive is None or each.status.archive.manifest is None)
-    if not placed:
+    """Return where the events of the envelope keep it, also if the routes changed; None: nowhere yet."""
+    if (choice := choice_for_others([each.status for each in events])) is None:
         return None
-    choice, name = stored_choice(placed[0].status), placed[0].name
-    return _text(f"{choice}: EnvelopeEvent/{name} has chosen it, and files of the envelope may be there.")
+    names = [each.name for each in events if stored_choice(each.status) == choice]
+    return _text(f"{choice}: EnvelopeEvent/{names[0]} has chosen it, and files of the envelope may be there.")
 
 
 def _event(organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]) -> EnvelopeEvent:

@@ -201,6 +201,18 @@ def has_places(status: EnvelopeEventStatus) -> bool:
     return has_manifest or any(each.location is not None for each in status.documents)
 
 
+def choice_for_others(events: Sequence[EnvelopeEventStatus]) -> Choice | None:
+    """
+    Return the Archive that the events of an envelope keep for a further one; None: it may choose.
+
+    First that of an event with a manifest. An event that ended without one will choose again itself.
+    """
+    archived = [each for each in events if each.archive is not None and each.archive.manifest is not None]
+    running = [each for each in events if not each.phase.is_final and has_places(each)]
+    found = (stored_choice(each) for each in (*archived, *running))
+    return next((each for each in found if each is not None), None)
+
+
 def _leads_to(choice: Choice, spec: RoutedSpec) -> bool:
     """Whether the spec still has this choice, with any conditions."""
     if choice.route is None:

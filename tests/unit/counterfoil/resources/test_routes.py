@@ -11,10 +11,12 @@ from counterfoil.resources import (
     FileKind,
     LocalObjectReference,
     Organization,
+    Phase,
 )
 from counterfoil.resources.routes import (
     Choice,
     archive_names,
+    choice_for_others,
     has_places,
     known_choice,
     possible_archives,
@@ -68,6 +70,15 @@ def test_an_event_that_has_not_chosen_may_use_each_archive_of_its_organization()
     assert possible_archives(NEW, ROUTED.spec) == {"dms", "vault"}
     assert possible_archives(chosen("vault", "hr"), ROUTED.spec) == {"vault"}
     assert possible_archives(NEW, an_organization(archiveRef=None).spec) == set()
+
+
+def test_a_further_event_of_the_envelope_follows_the_one_that_has_files() -> None:
+    running = chosen("running", documents=(PLACE,))
+    ended = chosen("ended", documents=(PLACE,), phase=Phase.FAILED)
+    archived = chosen("archived", manifest="file:///x", phase=Phase.SUCCEEDED)
+    assert choice_for_others([NEW, chosen("vault", "hr"), ended]) is None
+    assert choice_for_others([ended, running]) == Choice("running", None)
+    assert choice_for_others([running, archived]) == Choice("archived", None)
 
 
 def test_what_is_stored_is_read_again() -> None:
