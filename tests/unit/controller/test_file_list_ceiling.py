@@ -387,6 +387,18 @@ def test_an_archived_event_with_one_file_is_kept_as_it_is() -> None:
     assert store.is_complete(event.name)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_long_names_of_an_archived_event_do_not_count(count: int) -> None:
+    store = EventStore()
+    long = archived(some_files(count, name="n" * FREE_BYTES))
+    store.put(event := moved(numbered(1), Phase.CLEANING, "CleanupDelayed", documents=long))
+    assert kept_bytes(store.file_lists, "acme") == 0
+    assert not store.is_complete(event.name)
+    store.put(with_files(numbered(2), 2000))
+    assert store.file_lists.take_for_run(event)
+    assert kept_bytes(store.file_lists, "acme") > stored_size(long), "it counts during its run"
+
+
 def test_archived_events_that_start_again_at_the_same_time_stay_below_the_ceiling() -> None:
     store, documents = EventStore(), archived(some_files(2000))
     for number in range(100):

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
+import kopf
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
+from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.kopf_responses import ResponseAdapter
 from counterfoil.kube.watch import Raw
 from tests.support.builders import AClock
@@ -338,3 +341,81 @@ async def test_a_watch_that_delivers_something_starts_with_short_pauses_again() 
         for _ in range(3):
             await scene.watched()
         assert scene.clock.slept == [0.2, 0.2, 0.2]
+
+
+class StoredObjects:
+    """An API server with objects whose statuses have these sizes in bytes."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.sizes = sizes
+        self.limits = list[int]()
+        self.selections = set[str]()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        limit, start = int(request.query["limit"]), int(request.query.get("continue", "0"))
+        self.limits.append(limit)
+        self.selections.add(request.query["fieldSelector"])
+        end = min(start + limit, len(self.sizes))
+        items = [
+            {"metadata": {"name": str(each), "resourceVersion": "1"}, "status": "x" * self.sizes[each]}
+            for each in range(start, end)
+        ]
+        token = {"continue": str(end)} if end < len(self.sizes) else {}
+        return web.json_response({"metadata": {"resourceVersion": "1", **token}, "items": items})
+
+
+async def kopf_list(session: aiohttp.ClientSession, url: URL) -> list[Raw]:
+    """Return the pages of a list as kopf requests it."""
+    query = {"limit": "500", "fieldSelector": "status.phase!=Failed,status.phase!=Skipped"}
+    pages = list[Raw]()
+    while not pages or pages[-1]["metadata"].get("continue"):
+        if pages:
+            query["continue"] = pages[-1]["metadata"]["continue"]
+        async with await session.get(f"{url / 'senders'}?{urlencode(query)}") as answer:
+            pages.append(await answer.json())
+    return pages
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("sizes", "requests"),
+    [
+        ([5 * MIB // 4] * 500, 100),
+        ([100] * 10_000, 24),
+        ([100] * 1000 + [MIB] * 30 + [100] * 1000, 30),
+        ([9 * MIB, 100, 9 * MIB], 12),
+    ],
+    ids=["large", "small", "some are large", "larger than a page"],
+)
+async def test_a_page_of_a_list_is_bounded_in_bytes(sizes: list[int], requests: int) -> None:
+    """Files that eSAW lists, or managedFields that a receiver sends, choose the size of an object."""
+    stored, list_started, listed = StoredObjects(*sizes), list[str](), list[str]()
+    app = web.Application()
+    app.router.add_get(PATH + "/{plural}", stored.answer)
+    heartbeat = WatchHeartbeat(
+        AClock(),
+        ("senders",),
+        authorization=no_credentials,
+        list_started=list_started.append,
+        page_listed=lambda plural, page: listed.append(plural),
+    )
+    async with TestServer(app) as server:
+        opened = heartbeat.session(kopf.ConnectionInfo(server=str(server.make_url("/"))))
+        async with opened.aiohttp_session as session:
+            pages = await kopf_list(session, server.make_url(PATH))
+    names = [each["metadata"]["name"] for page in pages for each in page["items"]]
+    assert names == [str(each) for each in range(len(sizes))]
+    for page in pages:
+        size = sum(len(each["status"]) for each in page["items"])
+        assert size <= 8 * MIB or len(page["items"]) == 1
+    assert len(stored.limits) <= requests
+    assert stored.limits[0] == 50, "the API server encodes a page before its size is known"
+    assert stored.selections == {"status.phase!=Failed,status.phase!=Skipped"}
+    assert list_started == ["senders"]
+    assert listed == ["senders"] * len(pages)
+
+
+async def no_credentials() -> Mapping[str, str]:
+    return {}

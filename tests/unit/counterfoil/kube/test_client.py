@@ -685,3 +685,60 @@ async def test_one_object_is_accepted_however_large_it_is(tmp_path: Path) -> Non
     async with answered_by(always(200, body), tmp_path) as kube:
         page, token = await kube.page(EnvelopeEvent, limit=250)
     assert ([each["metadata"]["name"] for each in page], token) == (["event"], "")
+
+
+class LargeMetadata:
+    """An API server with events whose managedFields have these sizes in bytes. It ignores the limit of a
+    request that its memory may answer, as Kubernetes does."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.sizes = sizes
+        self.sent = list[int]()
+        self.queries = list[dict[str, str]]()
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.queries.append(query := dict(request.query))
+        limit = 0 if query.get("resourceVersion") == "0" else int(query.get("limit", "0"))
+        start = int(query.get("continue", "0"))
+        end = min(start + (limit or len(self.sizes)), len(self.sizes))
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        metadata = {"resourceVersion": "7", **({"continue": str(end)} if end < len(self.sizes) else {})}
+        await response.write(b'{"metadata":%s,"items":[' % json.dumps(metadata).encode())
+        sent = 0
+        for number in range(start, end):
+            metadata = {
+                "name": f"event-{number}",
+                "resourceVersion": "5",
+                "labels": {"a/label": "odd" if number % 2 else "even"},
+                "managedFields": [{"manager": "x" * self.sizes[number]}],
+            }
+            item = json.dumps({"metadata": metadata}).encode()
+            try:
+                await response.write(item if number == start else b"," + item)
+            except ConnectionResetError:
+                break
+            sent += len(item)
+        else:
+            await response.write(b"]}")
+        self.sent.append(sent)
+        return response
+
+
+async def test_objects_are_counted_in_pages_if_their_metadata_is_large(tmp_path: Path) -> None:
+    """The server of a receiver that was taken over chooses managedFields of 1 MiB."""
+    stored = LargeMetadata(*[2**20] * 100, *[10] * 1000)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        counted = await kube.count_by_label(EnvelopeEvent, "a/label", "status.phase!=Failed", labels="b=c")
+    assert counted == {"even": 550, "odd": 550}
+    assert max(stored.sent) < 64 * 2**20, "no answer is read to its end"
+    assert sorted(stored.sent)[-3] <= MAX_PAGE_BYTES * 4
+    selections = {(each["fieldSelector"], each["labelSelector"]) for each in stored.queries}
+    assert selections == {("status.phase!=Failed", "b=c")}
+
+
+async def test_objects_with_small_metadata_are_counted_by_one_request(tmp_path: Path) -> None:
+    stored = LargeMetadata(*[1000] * 10_000)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        assert await kube.count_by_label(EnvelopeEvent, "a/label", "") == {"even": 5000, "odd": 5000}
+    assert len(stored.sent) == 1
