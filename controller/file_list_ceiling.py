@@ -282,8 +282,8 @@ def left_out_list(event: EnvelopeEvent) -> LeftOutList | None:
     Return the list that the event store leaves out of an event; None: it keeps the event as it is.
 
     An archived event may wait for a year until its envelope is deleted, as its administrator configured: it
-    must stop no other. Any number of them may wait, so their short lists are left out, too. One file is not:
-    with it, the status still tells that the archiving began.
+    must stop no other. Any number of them may wait, so their short lists are left out, too, unless they have
+    one file: the store keeps that, and with it the status still tells that the archiving began.
     """
     status = event.status
     if status.phase in (Phase.COLLECTING, Phase.ARCHIVING) and status.reason != FILE_LIST_CEILING:
@@ -292,7 +292,7 @@ def left_out_list(event: EnvelopeEvent) -> LeftOutList | None:
     if status.phase is Phase.CLEANING or is_condition_true(
         status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING]
     ):
-        return LeftOutList(size, 0) if len(status.documents) > 1 else None
+        return LeftOutList(size, 0) if size or len(status.documents) > 1 else None
     if not size:
         return None
     return LeftOutList(size, _long_bytes(tuple(each for each in status.documents if each.sha256 is None)))

@@ -65,7 +65,7 @@ class WatchHeartbeat:
             proxy=info.proxy_url,
             trust_env=info.trust_env,
             response_class=self._adapter.response_class(),
-            middlewares=[self._authorize],
+            middlewares=[self._authorize, self._adapter.request_page],
         )
         # Before the session no data could arrive.
         self._last_data_at = dict.fromkeys(self._last_data_at, self._clock.monotonic())

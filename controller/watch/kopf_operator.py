@@ -20,6 +20,7 @@ import kopf
 from controller.scheduling.retry_policy import KOPF_REQUEST
 from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.reflector import WATCHED_KINDS, Reflector
+from counterfoil.kube.pages import SMALL_PAGE
 from counterfoil.resources import FINAL_PHASES, GROUP, VERSION, Resource
 
 UNFINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))
@@ -59,7 +60,8 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     settings.watching.field_selectors[GROUP, "envelopeevents"] = UNFINISHED_SELECTOR
     if labels:
         settings.watching.label_selectors[GROUP, "envelopeevents"] = labels
-    settings.watching.chunk_size = 500
+    # The responses choose other sizes (kopf_responses).
+    settings.watching.chunk_size = SMALL_PAGE
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30

@@ -19,12 +19,16 @@ So kopf gets no answer that it would have to interpret:
   is a broken connection, and so is a discovery that lacks a watched kind. kopf reads it once and then never
   watches what is missing, but an API server that has just started lists custom resources late.
 
+kopf reads a page of a list whole, and who fills statuses and metadata chooses its size. So each page is
+requested with as many objects as have room in ``MAX_PAGE_BYTES``, not with the number of kopf's settings.
+
 No redirect is followed. No code of kopf or aiohttp is replaced.
 """
 
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sized
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
@@ -32,6 +36,15 @@ import aiohttp
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import object_list, watch_event
 from counterfoil.kube.errors import ApiError, retry_after_seconds
+from counterfoil.kube.pages import (
+    LARGE_PAGE,
+    MAX_PAGE_BYTES,
+    SMALL_PAGE,
+    PageTooLarge,
+    fewer_objects,
+    next_limit,
+    read_page,
+)
 from counterfoil.kube.watch import MAX_BACKOFF_SECONDS, Raw, exponential_backoff
 
 _log = logging.getLogger(__name__)
@@ -70,7 +83,7 @@ class ResponseAdapter:
         ``api_version`` is the group and version of the kinds.
 
         The callables receive the kind: of changes and bookmarks, of each list that begins, and of each usable
-        page of a list, with the page.
+        page of a list, with the page. The session of the responses must have ``request_page``.
         """
         self._plurals = frozenset(plurals)
         self._api_version = api_version
@@ -79,6 +92,7 @@ class ResponseAdapter:
         self._list_started = list_started
         self._page_listed = page_listed
         self._failures: Counter[WatchRequest] = Counter()
+        self._limits = dict[str, int]()
 
     def response_class(self) -> type[aiohttp.ClientResponse]:
         """Return the response class for kopf's HTTP session."""
@@ -103,6 +117,38 @@ class ResponseAdapter:
 
         return AdaptedResponse
 
+    async def request_page(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """
+        Request a page of a list again, with fewer objects, until it has at most ``MAX_PAGE_BYTES``; a
+        middleware. One object alone may have more.
+
+        The repeated request is made here, since kopf would repeat only the whole list.
+        """
+        plural, query = request.url.name, request.url.query
+        if request.method != "GET" or plural not in self._plurals or query.get("watch") == "true":
+            return await handler(request)
+        is_begin = "continue" not in query
+        limit = self._limits.get(plural, SMALL_PAGE)
+        limit = min(limit, SMALL_PAGE) if is_begin else limit
+        while True:
+            request.url = request.url.update_query(limit=str(limit))
+            answer = await handler(request)
+            if is_begin:
+                self._list_started(plural)
+                is_begin = False
+            if limit > 1:
+                read = partial(read_page, answer.content, MAX_PAGE_BYTES)
+                answer.content = cast("aiohttp.StreamReader", _ReplacedBody(answer.content, read=read))
+            try:
+                size = len(await answer.read())
+            except PageTooLarge:
+                limit = self._limits[plural] = fewer_objects(limit)
+                continue
+            self._limits[plural] = min(next_limit(limit, size), LARGE_PAGE)
+            return answer
+
     async def adapt(self, answer: aiohttp.ClientResponse) -> None:
         """Adapt a response whose headers have arrived. Raises ``aiohttp.ClientError``."""
         watch_request = _watch_request(answer)
@@ -120,13 +166,11 @@ class ResponseAdapter:
             if not watch_request.is_watch:
                 raise aiohttp.ClientPayloadError(f"the list is no use: {reason}")
             answer.status = 200
-        elif not watch_request.is_watch and answer.status == 200 and "continue" not in answer.url.query:
-            self._list_started(watch_request.plural)
         if watch_request.is_watch:
             pieces = (
                 _only_too_old if reason is not None else self._filtered_chunks(watch_request, answer.content)
             )
-            answer.content = cast("aiohttp.StreamReader", _FilteredBody(answer.content, pieces))
+            answer.content = cast("aiohttp.StreamReader", _ReplacedBody(answer.content, iter_chunked=pieces))
 
     async def check_list(self, answer: aiohttp.ClientResponse, body: object) -> None:
         """
@@ -208,12 +252,12 @@ class ResponseAdapter:
         self._failures[watch_request] += 1
 
 
-class _FilteredBody:
-    """The body of a watch with other pieces; all other attributes are the body's own."""
+class _ReplacedBody:
+    """A body with other methods; all other attributes are the body's own."""
 
-    def __init__(self, content: aiohttp.StreamReader, pieces: Callable[[int], AsyncIterator[bytes]]) -> None:
+    def __init__(self, content: aiohttp.StreamReader, **methods: Callable[..., object]) -> None:
         self._content = content
-        self.iter_chunked = pieces
+        self.__dict__.update(methods)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)

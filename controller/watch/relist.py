@@ -19,8 +19,9 @@ from controller.cache import Cache, version_number
 from controller.watch.reflector import WATCHED_KINDS
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
-from counterfoil.kube.client import SMALL_PAGE, KubeClient
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
+from counterfoil.kube.pages import SMALL_PAGE
 from counterfoil.kube.watch import exponential_backoff
 from counterfoil.resources import EnvelopeEvent, Resource
 

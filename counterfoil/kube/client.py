@@ -39,6 +39,15 @@ from counterfoil.kube.answers import (
 )
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
 from counterfoil.kube.errors import Expired, NotFound, Unavailable, api_error
+from counterfoil.kube.pages import (
+    LARGE_PAGE,
+    MAX_PAGE_BYTES,
+    SMALL_PAGE,
+    PageTooLarge,
+    fewer_objects,
+    next_limit,
+    read_page,
+)
 from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
 from counterfoil.resources import CONTROLLER_REPORTER, GROUP, Resource, ResourceInvalid
@@ -66,31 +75,19 @@ _CONFIRMATIONS = {"create": (201,), "delete": (200, 202)}
 """Statuses by which the API server confirms a request, where not 200. Others are another server's."""
 
 
-SMALL_PAGE = 50
-"""Objects in a page of a list that a controller reads. An event with many files takes more than 1 MiB, and
-one process works for all Organizations."""
-
-LARGE_PAGE = 500
-"""Objects in a page of any other list, as kubectl requests them."""
-
-MAX_PAGE_BYTES = 8 * 1024 * 1024
-"""Size of a page in memory, above which it is requested again with fewer objects. Parsed, it takes some four
-times as much. One object alone is always accepted: etcd bounds it."""
+MAX_COUNTED_BYTES = 32 * 1024 * 1024
+"""Size of one answer whose objects are counted: 20,000 events with common metadata. Only their labels are
+parsed. More objects are counted in pages."""
 
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Media type of a list without the objects' specs and statuses."""
-
-
-class _PageTooLarge(Exception):
-    """A page has more than ``MAX_PAGE_BYTES``."""
 
 
 class NextPage(str):
     """
     The token of the next page of a list.
 
-    The API server reads and encodes a page before its size is known. So the next page does not begin with
-    more objects than had room in this one.
+    It knows how many objects the next page may have (``counterfoil.kube.pages``).
     """
 
     limit: int
@@ -99,11 +96,11 @@ class NextPage(str):
     """Bytes of the page in which the token is."""
 
     @classmethod
-    def after(cls, page: Raw, limit: int, size: int) -> "NextPage":
-        """Return the token in a page (empty after the last)."""
-        token = cls(page["metadata"].get("continue", ""))
-        token.limit, token.size = limit, size
-        return token
+    def after(cls, token: str, limit: int, size: int) -> "NextPage":
+        """Return the token in a page of ``limit`` objects and ``size`` bytes (empty after the last)."""
+        following = cls(token)
+        following.limit, following.size = next_limit(limit, size), size
+        return following
 
 
 class _Labels(msgspec.Struct):
@@ -114,9 +111,19 @@ class _ObjectMetadata(msgspec.Struct):
     metadata: _Labels
 
 
+class _ListMetadata(msgspec.Struct, rename={"token": "continue"}):
+    token: str = ""
+
+
 class _MetadataList(msgspec.Struct):
     items: list[_ObjectMetadata] | None
     """None if nothing is selected: the API server then writes null."""
+    metadata: _ListMetadata
+
+    def count(self, label: str) -> Counter[str]:
+        """Count the objects by the value of a label."""
+        labels = (each.metadata.labels for each in self.items or ())
+        return Counter(each[label] for each in labels if label in each)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -277,7 +284,9 @@ class KubeClient:
         Count objects by the value of a label; those without the label are not counted. ``labels`` and
         ``fields`` select them.
 
-        The API server answers from its memory (resourceVersion 0), with the metadata only.
+        The API server answers from its memory (resourceVersion 0), with the metadata only. It has no limit
+        for such an answer, and no way to leave out managedFields. So an answer of more than
+        ``MAX_COUNTED_BYTES`` is not read to its end, and the objects are counted in pages.
         """
         query = _query(
             labelSelector=labels,
@@ -285,9 +294,34 @@ class KubeClient:
             resourceVersion="0",
             resourceVersionMatch="NotOlderThan",
         )
-        answer = await self._send("list", kind.PLURAL, f"{self._path(kind)}?{query}", accept=_METADATA_ONLY)
-        items = decode_as(_MetadataList, answer).items or ()
-        return Counter(each.metadata.labels[label] for each in items if label in each.metadata.labels)
+        path = f"{self._path(kind)}?{query}"
+        try:
+            answer = await self._send(
+                "list", kind.PLURAL, path, accept=_METADATA_ONLY, most=MAX_COUNTED_BYTES
+            )
+        except PageTooLarge:
+            return await self._count_in_pages(kind, label, labels=labels, fields=fields)
+        return decode_as(_MetadataList, answer).count(label)
+
+    async def _count_in_pages(
+        self, kind: type[Resource], label: str, *, labels: str, fields: str
+    ) -> Counter[str]:
+        counted, token = Counter[str](), ""
+        while True:
+            body, limit = await self._request_bounded(
+                kind,
+                limit=SMALL_PAGE,
+                token=token,
+                labels=labels,
+                fields=fields,
+                most=MAX_PAGE_BYTES,
+                accept=_METADATA_ONLY,
+            )
+            page = decode_as(_MetadataList, body)
+            counted.update(page.count(label))
+            token = NextPage.after(page.metadata.token, limit, len(body))
+            if not token:
+                return counted
 
     async def total(self, kind: type[Resource]) -> int:
         """Count all objects of a kind. The API server counts them, and sends one."""
@@ -381,7 +415,7 @@ class KubeClient:
         ``Forbidden``.
         """
         selector = f"regarding.uid={uid},reportingController={CONTROLLER_REPORTER}"
-        return await self._items(EVENTS, limit=str(limit), fieldSelector=selector)
+        return await self._items(EVENTS, limit=limit, fields=selector)
 
     async def whoami(self) -> str:
         """Return the name of the authenticated user (SelfSubjectReview). Raises ``Forbidden`` without
@@ -413,11 +447,11 @@ class KubeClient:
     async def list_events(self) -> Sequence[Raw]:
         """Return the Kubernetes Events of the namespace, 500 at most; the API server keeps them for an
         hour."""
-        return await self._items(EVENTS, limit="500")
+        return await self._items(EVENTS, limit=LARGE_PAGE)
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         """Return the pods that match the label selector."""
-        return await self._items(PODS, limit="500", labelSelector=labels)
+        return await self._items(PODS, limit=LARGE_PAGE, labels=labels)
 
     async def pod_log(self, name: str, container: str, *, lines: int) -> str:
         """Return the last ``lines`` lines of a container's log."""
@@ -444,24 +478,44 @@ class KubeClient:
     ) -> tuple[Raw, NextPage]:
         """Return a page of at most ``limit`` objects (0: all), or of fewer if that has more than ``most``
         bytes: who fills statuses chooses their size. Return also the token of the next page."""
+        body, fitting = await self._request_bounded(
+            kind, limit=limit, token=token, labels=labels, fields=fields, most=most
+        )
+        page = object_list(decode_as(dict, body))
+        return page, NextPage.after(page["metadata"].get("continue", ""), fitting, len(body))
+
+    async def _request_bounded(
+        self,
+        kind: type[Resource] | tuple[str, str],
+        *,
+        limit: int,
+        token: str,
+        labels: str,
+        fields: str,
+        most: int,
+        accept: str | None = None,
+    ) -> tuple[bytes, int]:
+        """Return a page as it came, and how many objects were requested."""
         fitting = min(limit or token.limit, token.limit) if isinstance(token, NextPage) else limit
+        plural = kind[1] if isinstance(kind, tuple) else kind.PLURAL
         while True:
             query = _query(
                 limit=str(fitting), **{"continue": token}, labelSelector=labels, fieldSelector=fields
             )
             path, bound = f"{self._path(kind)}?{query}", None if fitting == 1 else most
             try:
-                body = await self._send("list", kind.PLURAL, path, most=bound)
-            except _PageTooLarge:
-                fitting = max(1, fitting // 2) if fitting else SMALL_PAGE
-                continue
-            page = object_list(decode_as(dict, body))
-            has_room = len(body) < MAX_PAGE_BYTES // 4
-            return page, NextPage.after(page, fitting * 2 if has_room else fitting, len(body))
+                return await self._send("list", plural, path, accept=accept, most=bound), fitting
+            except PageTooLarge:
+                fitting = fewer_objects(fitting)
 
-    async def _items(self, kind: tuple[str, str], **query: str) -> Sequence[Raw]:
-        answer = await self._call("list", kind[1], f"{self._path(kind)}?{_query(**query)}")
-        return tuple(answer["items"])
+    async def _items(
+        self, kind: tuple[str, str], *, limit: int, labels: str = "", fields: str = ""
+    ) -> Sequence[Raw]:
+        """Return the first objects, at most ``limit``; fewer if they have more than ``MAX_PAGE_BYTES``."""
+        body, _ = await self._request_bounded(
+            kind, limit=limit, token="", labels=labels, fields=fields, most=MAX_PAGE_BYTES
+        )
+        return tuple(object_list(decode_as(dict, body))["items"])
 
     async def _review(self, group: str, kind: str, **fields: Any) -> Raw:
         """Create a review and return its status, which is the answer of the API server."""
@@ -496,7 +550,7 @@ class KubeClient:
         accept: str | None = None,
         most: int | None = None,
     ) -> bytes:
-        """Send a request; return the answer. Raises ``_PageTooLarge`` for one of more than ``most`` bytes."""
+        """Send a request; return the answer. Raises ``PageTooLarge`` for one of more than ``most`` bytes."""
         headers = await self._headers()
         if accept is not None:
             headers["Accept"] = accept
@@ -712,17 +766,15 @@ def _new_session(
 
 
 async def _read(response: aiohttp.ClientResponse, most: int | None) -> bytes:
-    """Return the body, unpacked. Raises ``_PageTooLarge`` if it has more than ``most`` bytes."""
+    """Return the body, unpacked. Raises ``PageTooLarge`` if it has more than ``most`` bytes."""
     if most is None or response.status >= 400:
         return await response.read()
-    body = bytearray()
-    async for part in response.content.iter_any():
-        body += part
-        if len(body) > most:
-            # The rest is not read, so the connection can't be used again.
-            response.close()
-            raise _PageTooLarge
-    return bytes(body)
+    try:
+        return await read_page(response.content, most)
+    except PageTooLarge:
+        # The rest is not read, so the connection can't be used again.
+        response.close()
+        raise
 
 
 def _segment(part: str) -> str:

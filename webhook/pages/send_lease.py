@@ -425,7 +425,8 @@ def _parse_count(text: str) -> int:
 
 
 def _written_time(raw: Raw) -> datetime | None:
-    """Return the newest time in ``metadata.managedFields``, which only the API server writes."""
+    """Return the newest time in ``metadata.managedFields``. A writer can choose it, but only the pages write
+    these Leases."""
     times = (_parse_time(str(each.get("time", ""))) for each in raw["metadata"].get("managedFields", ()))
     return max((each for each in times if each is not None and each.tzinfo is not None), default=None)
 

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from counterfoil.kube.answers import PartialT
-from counterfoil.kube.client import MAX_PAGE_BYTES, KubeClient, NextPage
+from counterfoil.kube.client import KubeClient, NextPage
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from counterfoil.kube.pages import MAX_PAGE_BYTES
 from counterfoil.kube.secret import USE_LABEL, Secret
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import CONTROLLER_REPORTER, EnvelopeEvent, Resource
@@ -186,7 +187,7 @@ class InMemoryKubeClient(KubeClient):
     ) -> tuple[Raw, NextPage]:
         items, token = await self.page(kind, limit=limit, token=token, labels=labels, fields=fields)
         page = {"items": items, "metadata": {"continue": token}}
-        return page, NextPage.after(page, limit, len(msgspec.json.encode(page)))
+        return page, NextPage.after(token, limit, len(msgspec.json.encode(page)))
 
     async def count_by_label(
         self, kind: type[Resource], label: str, fields: str, *, labels: str = ""

@@ -89,7 +89,7 @@ adapter = ResponseAdapter(
     page_listed=lambda plural, page: None,
 )
 asyncio.run(run({}))
-asyncio.run(run({"response_class": adapter.response_class()}))
+asyncio.run(run({"response_class": adapter.response_class(), "middlewares": [adapter.request_page]}))
 """
 
 
@@ -177,7 +177,9 @@ async def answering(
     )
     async with (
         TestServer(app) as server,
-        aiohttp.ClientSession(response_class=adapter.response_class()) as session,
+        aiohttp.ClientSession(
+            response_class=adapter.response_class(), middlewares=[adapter.request_page]
+        ) as session,
     ):
         yield Scene(session, server.make_url(PATH), clock, data_received, list_started)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from counterfoil.kube.client import MAX_PAGE_BYTES, KubeClient, connect
+from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -26,6 +26,7 @@ from counterfoil.kube.errors import (
     Unavailable,
     api_error,
 )
+from counterfoil.kube.pages import MAX_PAGE_BYTES
 from counterfoil.kube.watch import Raw, WatchEvent, exponential_backoff, list_and_watch_forever
 from counterfoil.resources import EnvelopeEvent, Organization
 from tests.support.servers.scripted_kubernetes import Handler, a_kubeconfig, answered_by
@@ -707,13 +708,13 @@ class LargeMetadata:
         await response.write(b'{"metadata":%s,"items":[' % json.dumps(metadata).encode())
         sent = 0
         for number in range(start, end):
-            metadata = {
+            described: dict[str, Any] = {
                 "name": f"event-{number}",
                 "resourceVersion": "5",
                 "labels": {"a/label": "odd" if number % 2 else "even"},
                 "managedFields": [{"manager": "x" * self.sizes[number]}],
             }
-            item = json.dumps({"metadata": metadata}).encode()
+            item = json.dumps({"metadata": described}).encode()
             try:
                 await response.write(item if number == start else b"," + item)
             except ConnectionResetError:
@@ -726,7 +727,7 @@ class LargeMetadata:
 
 
 async def test_objects_are_counted_in_pages_if_their_metadata_is_large(tmp_path: Path) -> None:
-    """The server of a receiver that was taken over chooses managedFields of 1 MiB."""
+    """A receiver that was taken over creates events with managedFields of 1 MiB."""
     stored = LargeMetadata(*[2**20] * 100, *[10] * 1000)
     async with answered_by(stored.answer, tmp_path) as kube:
         counted = await kube.count_by_label(EnvelopeEvent, "a/label", "status.phase!=Failed", labels="b=c")
@@ -742,3 +743,23 @@ async def test_objects_with_small_metadata_are_counted_by_one_request(tmp_path: 
     async with answered_by(stored.answer, tmp_path) as kube:
         assert await kube.count_by_label(EnvelopeEvent, "a/label", "") == {"even": 5000, "odd": 5000}
     assert len(stored.sent) == 1
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda kube: kube.events_regarding("uid", limit=50),
+        KubeClient.list_events,
+        lambda kube: kube.pods(labels="a=b"),
+    ],
+    ids=["events of an object", "events", "pods"],
+)
+async def test_objects_of_kubernetes_have_a_bounded_size_too(
+    tmp_path: Path, read: Callable[[KubeClient], Awaitable[Sequence[Raw]]]
+) -> None:
+    """Everybody with the right to create Events chooses their annotations."""
+    stored = LargeMetadata(*[2**20] * 60)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        found = await read(kube)
+    assert 3 <= len(found) <= 7
+    assert found[0]["metadata"]["name"] == "event-0"
