@@ -8,10 +8,18 @@ import pytest
 from controller.requests.event_requests import EventRequests
 from controller.retry.reopener import LateSenderFinder, Reopener
 from counterfoil.esaw import HttpStatusError
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, LocalObjectReference, Phase, Sender
-from counterfoil.resources.reopening import is_started_by_other_key
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Envelope,
+    EnvelopeEvent,
+    LocalObjectReference,
+    Phase,
+    Sender,
+)
+from counterfoil.resources.reopening import is_never_shown, is_started_by_other_key
 from counterfoil.resources.request import Request
-from tests.support.builders import a_sender, an_envelope, known_to_work
+from counterfoil.retention import removal_time
+from tests.support.builders import ENVELOPE, a_sender, an_envelope, known_to_work
 from tests.support.scenes.two_keys import FORBIDDEN, OTHER_KEY, TwoKeysScene
 
 NOT_ALLOWED = HttpStatusError(403, "ERR0010")
@@ -130,7 +138,7 @@ async def test_files_that_arrived_stay_known_if_the_envelope_is_not_shown_any_mo
 ) -> None:
     scene.two.anna.but("download trail-1", HttpStatusError(404, "ERR0007"))
     event = await scene.run()
-    assert (event.status.phase, event.status.reason) == (Phase.ARCHIVING, "EnvelopeNotFound")
+    assert (event.status.phase, event.status.reason) == (Phase.ARCHIVING, "FilesNotShown")
     assert [each.sha256 is not None for each in event.status.documents] == [True, False]
 
 
@@ -333,3 +341,130 @@ async def test_a_history_is_believed_of_a_key_that_showed_the_envelope_in_this_r
     scene.cache.update(await scene.reconcile())
     event = await scene.run(2)
     assert (event.status.phase, event.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+
+
+# -- A key that may see the envelope, and not do all ---------------------------------------------------------
+
+
+async def refused_then_unseen(tmp_path: Path) -> ReadersScene:
+    """The Envelope names dora, who may not read it; the default Sender anna is not shown it."""
+    scene = ReadersScene(tmp_path, defaultSenderRef={"name": "anna"})
+    not_listed(scene)
+    scene.stop_showing()
+    refuse_to_read(scene, NOT_ALLOWED)
+    scene.record("dora")
+    await scene.run(8)
+    return scene
+
+
+async def test_a_refusal_to_the_sender_of_the_envelope_is_the_end_if_no_other_key_shows_it(
+    tmp_path: Path,
+) -> None:
+    scene = await refused_then_unseen(tmp_path)
+    event = scene.newest()
+    assert (event.status.phase, event.status.reason) == (Phase.FAILED, "NotPermitted")
+    assert "Sender/dora" in (event.status.message or "")
+    assert removal_time(event, scene.organization.spec) is None
+    assert not is_never_shown(event.status)
+
+
+async def test_a_refusal_stays_known_after_a_retry_without_the_envelope_that_named_the_sender(
+    tmp_path: Path,
+) -> None:
+    scene = await refused_then_unseen(tmp_path)
+    del scene.kube.objects[Envelope.PLURAL, ENVELOPE]
+    scene.forget()
+    await scene.retry()
+    event = await scene.run(8)
+    assert (event.status.phase, event.status.reason) == (Phase.FAILED, "NotPermitted")
+    assert "Sender/dora" in (event.status.message or "")
+
+
+async def test_a_retry_after_the_permission_was_given_archives_the_envelope(tmp_path: Path) -> None:
+    scene = await refused_then_unseen(tmp_path)
+    scene.show_to_dora()
+    await scene.retry()
+    assert (await scene.run(8)).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("operation", ["files", "download file-1"])
+async def test_an_envelope_that_is_shown_in_each_run_is_waited_for_if_a_file_is_not(
+    scene: ReadersScene, operation: str
+) -> None:
+    scene.two.anna.but(operation, HttpStatusError(404, "ERR0007"))
+    for _ in range(6):
+        event = await scene.run()
+    assert (event.status.phase, event.status.reason) == (PHASES[operation], "FilesNotShown")
+    assert "any more" not in (event.status.message or "")
+    assert (event.status.not_shown_to, scene.two.dora.asked) == ((), [])
+    scene.two.anna.problems.clear()
+    assert (await scene.run(5)).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize(
+    ("phase", "problem"),
+    [
+        *((phase, NOT_ALLOWED) for phase in PHASES.values()),
+        (Phase.COLLECTING, HttpStatusError(404, "ERR0007")),
+        (Phase.ARCHIVING, HttpStatusError(404, "ERR0007")),
+    ],
+)
+async def test_the_sender_of_a_read_is_asked_again_after_another_key_was_shown_the_envelope_in_vain(
+    tmp_path: Path, phase: Phase, problem: HttpStatusError
+) -> None:
+    scene = ReadersScene(tmp_path, defaultSenderRef=None)
+    await scene.reach(phase)
+    not_listed(scene)
+    scene.refuse()
+    scene.record("dora")
+    scene.show_to_dora()
+    for operation in PHASES:
+        scene.two.dora.but(operation, problem)
+    await scene.run(8)
+    scene.consent()
+    assert (await scene.run(8)).status.reason == "ArchivedAndDeleted"
+    assert scene.newest().metadata.labels[SENDER_LABEL] == "anna"
+
+
+@pytest.mark.parametrize("phase", PHASES.values())
+async def test_the_sender_of_the_envelope_reads_in_place_of_one_that_may_see_and_not_do(
+    tmp_path: Path, phase: Phase
+) -> None:
+    scene = ReadersScene(tmp_path, defaultSenderRef={"name": "anna"})
+    await scene.reach(phase)
+    for operation in PHASES:
+        scene.two.anna.but(operation, NOT_ALLOWED)
+    scene.record("dora")
+    scene.show_to_dora()
+    assert (await scene.run(8)).status.reason == "ArchivedAndDeleted"
+    assert scene.newest().metadata.labels[SENDER_LABEL] == "dora"
+
+
+@pytest.mark.parametrize(
+    ("default", "end"), [("anna", "EnvelopeNotFound"), ("anna", "TokenRejected"), (None, "SenderUnknown")]
+)
+@pytest.mark.parametrize("why", ["refused", "suspended"])
+async def test_a_late_envelope_lets_the_event_wait_for_its_sender_once(
+    tmp_path: Path, default: str | None, end: str, why: str
+) -> None:
+    scene = ReadersScene(tmp_path, defaultSenderRef=None if default is None else {"name": default})
+    not_listed(scene)
+    if end == "TokenRejected":
+        scene.refuse()
+    elif end == "EnvelopeNotFound":
+        scene.stop_showing()
+    scene.clock.advance(minutes=10)
+    assert (await scene.run(8)).status.reason == end
+    if why == "refused":
+        scene.observe(a_sender("dora", authorized="False", version=60))
+    else:
+        scene.observe(
+            Sender.parse(known_to_work(a_sender("dora", version=70, suspend=True), OTHER_KEY).to_dict())
+        )
+    scene.record("dora")
+    assert await scene.passes(5) == 1
+    event = scene.newest()
+    assert event.metadata.labels[SENDER_LABEL] == "dora"
+    assert event.status.phase is (Phase.AWAITING_CONSENT if why == "refused" else Phase.VALIDATING)
+    if why == "suspended":
+        assert event.status.reason == "SenderSuspended"
