@@ -14,7 +14,8 @@ Sender reads nor one whose list had it: the event waits for that Sender. If that
 tried, and the event waits only after that.
 
 Once eSAW showed the envelope to a key, only answers to this Sender say that it is gone. One answer to another
-key that does not show it, also a refusal, says that this one can't see it.
+key that does not show it, also a refusal, says that this one can't see it. A refusal says that the envelope
+exists, so it stays known when the keys are tried again.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,6 +50,8 @@ class KeyState(Enum):
     """It needs another consent, or another Secret."""
     NOT_SHOWN = auto()
     """eSAW did not show the envelope to this key of this Sender."""
+    NOT_PERMITTED = auto()
+    """eSAW refused the envelope, or a part of it, to this key of this Sender."""
     FOREIGN = auto()
     """The Sender belongs to another Organization: its key is never used."""
     MISSING = auto()
@@ -56,6 +59,8 @@ class KeyState(Enum):
 
 
 USABLE: Final = frozenset({KeyState.WORKS, KeyState.UNVERIFIED})
+TRIED: Final = frozenset({KeyState.NOT_SHOWN, KeyState.NOT_PERMITTED})
+"""States of a key that is not asked again, except at a start of the event if each key was tried."""
 
 
 class Claims(NamedTuple):
@@ -82,6 +87,11 @@ class Reader(NamedTuple):
         """Whether its key may be used, and was not tried for this envelope."""
         return self.state in USABLE
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether its key was asked without success."""
+        return self.state in TRIED
+
 
 def next_reader(claims: Claims, state_of: Callable[[str], KeyState]) -> Reader | None:
     """
@@ -91,10 +101,13 @@ def next_reader(claims: Claims, state_of: Callable[[str], KeyState]) -> Reader |
     does not exist that eSAW showed the envelope, or that an Envelope, or else the Organization, names. Then
     the first that was tried.
     """
+    if claims.proved is not None and state_of(claims.proved) is KeyState.NOT_PERMITTED:
+        # It sees the envelope, and may not do all: nothing shows that a key that no Envelope names may.
+        claims = claims._replace(finder=None, default=None)
     readers = {name: Reader(name, state_of(name)) for name in claims if name is not None}
     candidates = [each for each in readers.values() if _may_read(each, claims, readers)]
     waiting = [each for each in readers.values() if _is_waited_for(each, claims)]
-    tried = [each for each in readers.values() if each.state is KeyState.NOT_SHOWN]
+    tried = [each for each in readers.values() if each.is_tried]
     return next(iter((*candidates, *waiting, *tried)), None)
 
 
@@ -115,6 +128,27 @@ def untried_reader(
     return reader.name if found is not None and not found.spec.suspend else None
 
 
+def is_next_by_envelope(event: EnvelopeEvent, claims: Claims, sender: Callable[[str], Sender | None]) -> bool:
+    """
+    Whether the Sender of the Envelope is the next reader of an event that waits for a key, or whose envelope
+    eSAW did not show, and its key was not tried. ``sender`` returns a Sender by its name.
+
+    Other than with ``untried_reader``, its key may be refused, or the Sender suspended: the event waits for
+    it, and its user has to act.
+    """
+
+    def state_of(name: str) -> KeyState:
+        found = sender(name)
+        is_suspended = name == claims.recorded and found is not None and found.spec.suspend
+        state = key_state(event, found)
+        return KeyState.REFUSED if is_suspended and state in USABLE else state
+
+    reader = next_reader(claims, state_of)
+    if reader is None or len(event.status.not_shown_to) >= MAX_NOT_SHOWN_TO:
+        return False
+    return reader.name == claims.recorded and (reader.is_usable or reader.state is KeyState.REFUSED)
+
+
 def _may_read(reader: Reader, claims: Claims, readers: dict[str, Reader]) -> bool:
     better = [claims.proved] if reader.name == claims.finder else [claims.proved, claims.recorded]
     is_named = reader.name in (claims.proved, claims.recorded)
@@ -125,7 +159,7 @@ def _may_read(reader: Reader, claims: Claims, readers: dict[str, Reader]) -> boo
 def _keeps_others_out(reader: Reader, claims: Claims) -> bool:
     # Without the proof, a missing Sender may be one that is not created yet, or a wrong name in an Envelope.
     was_deleted = reader.name == claims.proved and reader.state is KeyState.MISSING
-    return reader.state is not KeyState.NOT_SHOWN and not was_deleted
+    return not (reader.is_tried or was_deleted)
 
 
 def _is_waited_for(reader: Reader, claims: Claims) -> bool:
@@ -158,7 +192,8 @@ def key_state(event: EnvelopeEvent, sender: Sender | None) -> KeyState:
     if sender.spec.organization_ref.name != event.organization:
         return KeyState.FOREIGN
     if _answers_to(event.status.not_shown_to, sender) >= UNKNOWN_ENVELOPE_ATTEMPTS:
-        return KeyState.NOT_SHOWN
+        is_refused = _is_refused(event.status.not_shown_to, sender)
+        return KeyState.NOT_PERMITTED if is_refused else KeyState.NOT_SHOWN
     authorized = find_condition(sender.status.conditions, "Authorized")
     states = {"True": KeyState.WORKS, "False": KeyState.REFUSED}
     return states.get(authorized.status if authorized is not None else "", KeyState.UNVERIFIED)
@@ -172,9 +207,22 @@ def key_of(sender: Sender) -> TriedKey:
 
 def with_tried(tried: Sequence[TriedKey], sender: Sender, answers: int) -> tuple[TriedKey, ...]:
     """Return the keys to which eSAW did not show the envelope, this one included, after this number of
-    answers in a row. One for each name; a key that counts as tried stays so."""
+    answers in a row. One for each name; a key that counts as tried stays so, and a refusal stays known."""
     most = min(max(answers, _answers_to(tried, sender)), UNKNOWN_ENVELOPE_ATTEMPTS)
-    return (*without(tried, sender)[-MAX_NOT_SHOWN_TO + 1 :], replace(key_of(sender), answers=most))
+    key = replace(key_of(sender), answers=most, refused=_is_refused(tried, sender))
+    return (*without(tried, sender)[-MAX_NOT_SHOWN_TO + 1 :], key)
+
+
+def with_refused(tried: Sequence[TriedKey], sender: Sender) -> tuple[TriedKey, ...]:
+    """Return the tried keys with this one, to which eSAW refused the envelope: it is not asked again."""
+    others = without(tried, sender)[-MAX_NOT_SHOWN_TO + 1 :]
+    return (*others, replace(key_of(sender), answers=UNKNOWN_ENVELOPE_ATTEMPTS, refused=True))
+
+
+def to_try_again(tried: Sequence[TriedKey]) -> tuple[TriedKey, ...]:
+    """Return what stays known of the tried keys if each may be tried again: eSAW refused the envelope to some
+    of them, so it exists."""
+    return tuple(replace(each, answers=1) for each in tried if each.refused)
 
 
 def without(tried: Sequence[TriedKey], sender: Sender) -> tuple[TriedKey, ...]:
@@ -207,11 +255,19 @@ def answers_in_row(status: EnvelopeEventStatus, sender: Sender) -> int:
     # The history is older than the last start, and the number of attempts is not.
     in_row = min(in_row, status.attempts)
     # It does not say whose key was asked. After one full row, each further key is asked once.
-    unfinished = [each for each in status.not_shown_to if each.answers < UNKNOWN_ENVELOPE_ATTEMPTS]
+    unfinished = [
+        each for each in status.not_shown_to if each.answers < UNKNOWN_ENVELOPE_ATTEMPTS and not each.refused
+    ]
     return min(in_row, _answers_to(status.not_shown_to, sender)) if unfinished else in_row
 
 
 def _answers_to(tried: Sequence[TriedKey], sender: Sender) -> int:
     """Return the stored number of answers that did not show the envelope to this key of this Sender."""
     key = key_of(sender)
-    return next((each.answers for each in tried if replace(each, answers=key.answers) == key), 0)
+    same = (each for each in tried if (each.name, each.uid, each.key) == (key.name, key.uid, key.key))
+    return next((each.answers for each in same), 0)
+
+
+def _is_refused(tried: Sequence[TriedKey], sender: Sender) -> bool:
+    """Whether eSAW refused the envelope to a key of a Sender of this name."""
+    return any(each.refused for each in tried if each.name == sender.name)

@@ -15,9 +15,17 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from controller.access.sender_keys import SenderKeys
-from controller.reader import KeyState, Reader, answers_in_row, lacks_proof, with_tried, without
+from controller.reader import (
+    KeyState,
+    Reader,
+    answers_in_row,
+    lacks_proof,
+    with_refused,
+    with_tried,
+    without,
+)
 from controller.reconcile import error_policy
-from controller.reconcile.context import PartialArchive
+from controller.reconcile.context import PartialArchive, ReconcileContext
 from controller.reconcile.outcomes import (
     Done,
     Fail,
@@ -43,6 +51,7 @@ from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, LocalObjectReference, Phase, Sender
 from counterfoil.resources.envelopeevent import (
+    DELETE_REQUESTED_CONDITION,
     ENVELOPE_NOT_FOUND,
     NOT_PERMITTED,
     UNKNOWN_ENVELOPE_ATTEMPTS,
@@ -51,6 +60,9 @@ from counterfoil.resources.envelopeevent import (
 from counterfoil.resources.routes import Choice, stored_choice
 
 _log = logging.getLogger(__name__)
+
+FILES_NOT_SHOWN = "FilesNotShown"
+"""Reason of an attempt in which eSAW showed the envelope, and answered afterwards as if there were none."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +166,16 @@ class PhaseRunner:
 
         In each phase, an event fails for that only after each candidate was tried.
         """
-        sender, status = admitted.context.sender, event.status
-        if not admitted.context.is_shown and _is_about_key(outcome, problem, status, sender):
+        context, status = admitted.context, event.status
+        sender = context.sender
+        if _is_about_key(outcome, problem, status, sender, is_shown=context.is_shown):
             return await self._without_proof(phase, event, admitted, outcome)
-        if admitted.context.is_shown:
-            outcome = _with_proof(outcome, status, sender)
+        if status.envelope is not None and _is_refused(outcome, problem):
+            return await self._without_permission(phase, event, admitted, outcome)
+        if context.is_shown and _is_unseen(outcome):
+            # eSAW's list or a replica may be late. The next run asks for the envelope again.
+            outcome = Wait(FILES_NOT_SHOWN, outcome.message, facts=outcome.facts)
+        outcome = self._with_proof(phase, outcome, event, context)
         is_unseen, tried = _is_unseen(outcome), status.not_shown_to
         if is_unseen:
             tried = with_tried(tried, sender, answers_in_row(status, sender) + 1)
@@ -169,33 +186,88 @@ class PhaseRunner:
             return outcome
         other = await self._next_reader(phase, event, tried)
         if not isinstance(other, Reader):
-            return other or _with_other_keys(outcome, without(tried, sender))
+            return other or _end(outcome, tried, sender)
         return Wait(ENVELOPE_NOT_FOUND, _with_next(outcome.message, other), facts=outcome.facts)
 
     async def _without_proof(
         self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, outcome: Outcome
     ) -> Outcome:
         """
-        Return the outcome if eSAW does not show the envelope to this key, and that says nothing about the
-        envelope: eSAW showed it to another Sender's key before, or refuses this one.
+        Return the outcome if eSAW does not show the envelope to this key, or not all of it, and that says
+        nothing about the envelope: eSAW showed it to another Sender's key before, or refuses this one.
 
-        No deadline runs, and this key is not asked again. If each was tried, the refusal of an envelope that
-        eSAW never showed is the failure.
+        No deadline runs, and this key is not asked again.
         """
         sender, known = admitted.context.sender, event.status.not_shown_to
         tried = with_tried(known, sender, UNKNOWN_ENVELOPE_ATTEMPTS)
-        facts = _with_not_shown_to(outcome, known, tried).facts
         message = f"eSignAnyWhere does not show the envelope to the key of Sender/{sender.name}."
         if outcome.reason == ENVELOPE_NOT_FOUND:
             # It also has what the attempt found in the archive.
             message = outcome.message
+        elif outcome.reason == NOT_PERMITTED:
+            tried, message = with_refused(known, sender), _not_permitted(sender.name)
+        elif admitted.context.is_shown:
+            message = f"{outcome.message} The key of Sender/{sender.name} was used."
+        facts = _with_not_shown_to(outcome, known, tried).facts
         other = await self._next_reader(phase, event, tried)
         if isinstance(other, Reader):
             return Pause(ENVELOPE_NOT_FOUND, _with_next(message, other), self.clock.now(), facts=facts)
-        failed = Fail(ENVELOPE_NOT_FOUND, message, facts=facts)
-        if event.status.envelope is None:
-            failed = Fail(outcome.reason, outcome.message, facts=facts)
-        return other or _with_other_keys(failed, without(tried, sender))
+        return other or _end(Fail(ENVELOPE_NOT_FOUND, message, facts=facts), tried, sender)
+
+    async def _without_permission(
+        self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, outcome: Outcome
+    ) -> Outcome:
+        """Return the outcome if eSAW refuses something to the key to which it showed the envelope: only the
+        Sender of the Envelope reads in its place."""
+        sender, known = admitted.context.sender, event.status.not_shown_to
+        tried = with_refused(known, sender)
+        other = await self._next_reader(phase, event, tried)
+        if not isinstance(other, Reader):
+            return other or outcome
+        if other.state in (KeyState.FOREIGN, KeyState.MISSING):
+            return outcome
+        facts = _with_not_shown_to(outcome, known, tried).facts
+        message = _with_next(_not_permitted(sender.name), other)
+        return Pause(NOT_PERMITTED, message, self.clock.now(), facts=facts)
+
+    def _with_proof(
+        self, phase: Phase, outcome: Outcome, event: EnvelopeEvent, context: ReconcileContext
+    ) -> Outcome:
+        """
+        Return the outcome with the Sender whose answers are facts about the envelope from now on.
+
+        It stays the one to whose key eSAW showed the envelope first, which may be able to do what this one
+        may not. This one takes its place if it may have deleted the envelope. So it does if the earlier one
+        can't be asked any more: its Sender was deleted, or it is not shown what this one archived.
+        """
+        sender, status = context.sender, event.status
+        if status.envelope is None or not lacks_proof(status, sender):
+            return outcome
+        envelope = outcome.facts.envelope
+        if envelope is None and not context.is_shown:
+            return outcome
+        earlier, found = status.envelope.sender_ref, envelope or status.envelope
+        if earlier is None or self._takes_place(phase, outcome, event, context):
+            earlier = LocalObjectReference(name=sender.name)
+        elif envelope is None:
+            return outcome
+        facts = dataclasses.replace(outcome.facts, envelope=replace(found, sender_ref=earlier))
+        return dataclasses.replace(outcome, facts=facts)
+
+    def _takes_place(
+        self, phase: Phase, outcome: Outcome, event: EnvelopeEvent, context: ReconcileContext
+    ) -> bool:
+        stated = [*context.side_conditions, *outcome.facts.side_conditions]
+        requests = [each.status for each in stated if each.type == DELETE_REQUESTED_CONDITION]
+        if requests[-1:] == ["True"]:
+            return True
+        if isinstance(outcome, Fail):
+            return False
+        envelope = event.status.envelope
+        earlier = envelope.sender_ref if envelope is not None else None
+        state = self.preconditions.cache.key_state(event, earlier.name if earlier is not None else "")
+        is_archived = phase is Phase.CLEANING or (phase is Phase.ARCHIVING and isinstance(outcome, Done))
+        return state is KeyState.MISSING or (state is KeyState.NOT_SHOWN and is_archived)
 
     async def _next_reader(
         self, phase: Phase, event: EnvelopeEvent, tried: Sequence[TriedKey]
@@ -207,7 +279,7 @@ class PhaseRunner:
             other = await self.preconditions.next_reader(changed)
         except ApiError as problem:
             return self._classify(problem, phase)
-        return None if other is None or other.state is KeyState.NOT_SHOWN else other
+        return None if other is None or other.is_tried else other
 
     def _classify(self, problem: BaseException, phase: Phase) -> Outcome:
         known_outcome = (
@@ -230,28 +302,35 @@ def _is_unseen(outcome: Outcome) -> bool:
 
 
 def _is_about_key(
-    outcome: Outcome, problem: BaseException | None, status: EnvelopeEventStatus, sender: Sender
+    outcome: Outcome,
+    problem: BaseException | None,
+    status: EnvelopeEventStatus,
+    sender: Sender,
+    *,
+    is_shown: bool,
 ) -> bool:
     """
     Whether an answer that did not show the envelope says something about the key only. ``problem`` is the
-    exception from which the outcome follows.
+    exception from which the outcome follows; ``is_shown``: eSAW showed the envelope in this run.
 
-    That is what eSAW answers to a key without the proof that the event has, and a refusal if no key has one.
-    An answer of a proxy does not count: it has no error id, so it fails no event.
+    That is what eSAW answers to a key without the proof that the event has, also if it showed the envelope to
+    it, and a refusal if no key has one. An answer of a proxy does not count: it has no error id, so it fails
+    no event.
     """
-    is_refusal = isinstance(problem, HttpStatusError) and isinstance(outcome, Fail)
     if lacks_proof(status, sender):
+        is_refusal = isinstance(problem, HttpStatusError) and isinstance(outcome, Fail)
         return _is_unseen(outcome) or is_refusal
-    return status.envelope is None and is_refusal and outcome.reason == NOT_PERMITTED
+    return status.envelope is None and not is_shown and _is_refused(outcome, problem)
 
 
-def _with_proof(outcome: Outcome, status: EnvelopeEventStatus, sender: Sender) -> Outcome:
-    """Return the outcome of a run in which eSAW showed the envelope to this Sender's key: what eSAW answers
-    to it from now on are facts about the envelope."""
-    if outcome.facts.envelope is not None or status.envelope is None or not lacks_proof(status, sender):
-        return outcome
-    shown = replace(status.envelope, sender_ref=LocalObjectReference(name=sender.name))
-    return dataclasses.replace(outcome, facts=dataclasses.replace(outcome.facts, envelope=shown))
+def _is_refused(outcome: Outcome, problem: BaseException | None) -> bool:
+    """Whether eSAW answered 403 with an error id."""
+    return isinstance(problem, HttpStatusError) and outcome.reason == NOT_PERMITTED
+
+
+def _not_permitted(*names: str) -> str:
+    keys = ", ".join(f"Sender/{each}" for each in names)
+    return f"eSignAnyWhere does not permit this to the sender's key (403): {keys}."
 
 
 def _with_choice(outcome: Outcome, event: EnvelopeEvent, choice: Choice | None) -> Outcome:
@@ -286,12 +365,24 @@ def _with_next(message: str, reader: Reader) -> str:
     return f"{message} The next attempt is with the key of Sender/{reader.name}."
 
 
-def _with_other_keys(outcome: Outcome, others: Sequence[TriedKey]) -> Outcome:
-    """Return the failure for an envelope that eSAW shows to no known key."""
-    if not others:
-        return outcome
-    names = ", ".join(f"Sender/{each.name}" for each in others)
-    return dataclasses.replace(outcome, message=f"{outcome.message} These keys were tried before: {names}.")
+def _end(failed: Fail, tried: Sequence[TriedKey], sender: Sender) -> Fail:
+    """
+    Return the failure for an envelope that no known key can read, after the last answer to this Sender.
+
+    If eSAW refused the envelope to one of them, it exists, and that Sender needs the permission.
+    """
+    refused = [each.name for each in tried if each.refused]
+    others = ", ".join(f"Sender/{each.name}" for each in without(tried, sender) if not each.refused)
+    if refused:
+        message, own = _not_permitted(*refused), ""
+        if sender.name not in refused:
+            own = f"Sender/{sender.name}"
+        others = ", ".join(each for each in (own, others) if each)
+        failed = Fail(NOT_PERMITTED, message, facts=failed.facts)
+        asked = f"It does not show the envelope to these keys: {others}."
+    else:
+        asked = f"These keys were tried before: {others}."
+    return dataclasses.replace(failed, message=f"{failed.message} {asked}") if others else failed
 
 
 def _overdue(phase: Phase, admitted: Admitted) -> Wait:

@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 
 from controller.outgoing_webhook.policy import resent
+from controller.reader import to_try_again
 from controller.reconcile.state_machine import with_shortened_list
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
@@ -144,7 +145,9 @@ def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEv
         skipped = status.last_request.handled_time
     # Each key is tried again: somebody may have shared the envelope since.
     return msgspec.structs.replace(
-        again, skipped_time=None if takes_back_skip(status) else skipped, not_shown_to=()
+        again,
+        skipped_time=None if takes_back_skip(status) else skipped,
+        not_shown_to=to_try_again(status.not_shown_to),
     )
 
 

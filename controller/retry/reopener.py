@@ -5,7 +5,8 @@ A newer state of an event wins, and a refusal by the API server costs this event
 event belongs to the Organization's default Sender. The before-send page can record the Envelope later, also
 after the event was parked for the default Sender's key. The garbage collector reads each event and calls
 ``reopen_if_recorded``. The event starts again if ``controller.reader`` says that the Sender of the Envelope
-reads next, and if its key was not tried: else the event would start again in each pass.
+reads next, and if its key was not tried: else the event would start again in each pass. It also starts, once,
+to wait for a Sender that is suspended, or whose key is refused: then this one has to act, and no other.
 """
 
 import logging
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.event_recorder import EventRecorder
-from controller.reader import claims_of, untried_reader
+from controller.reader import claims_of, is_next_by_envelope, to_try_again
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, Rejected
@@ -28,8 +29,8 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     Phase,
 )
-from counterfoil.resources.envelopeevent import NOT_PERMITTED, SENDER_PENDING
-from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.envelopeevent import SENDER_PENDING
+from counterfoil.resources.reopening import is_refused_to_key, reopened_status
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class Reopener:
     async def reopen_after_fix(self, event: EnvelopeEvent, reason: str, message: str) -> EnvelopeEvent:
         """Do as ``reopen``, and let each key be tried again: another eSignAnyWhere may show what the former
         one did not. Raises ``ApiError``."""
-        return await self._reopen(event, replace(event.status, not_shown_to=()), reason, message)
+        again = replace(event.status, not_shown_to=to_try_again(event.status.not_shown_to))
+        return await self._reopen(event, again, reason, message)
 
     async def _reopen(
         self, event: EnvelopeEvent, known: EnvelopeEventStatus, reason: str, message: str
@@ -92,11 +94,10 @@ class LateSenderFinder:
         """Re-open an event that another Sender reads by now, since its Envelope names that one; return its
         newest state. Raises ``ApiError``."""
         phase, cause = event.status.phase, event.status.cause
-        is_unread = cause == NOT_PERMITTED and event.status.envelope is None
-        is_parked = phase is Phase.AWAITING_CONSENT or cause in SENDER_MAY_BE_WRONG or is_unread
-        if phase in (Phase.SUCCEEDED, Phase.SKIPPED) or not (
-            is_parked or cause in ("SenderUnknown", SENDER_PENDING)
-        ):
+        is_parked = phase is Phase.AWAITING_CONSENT or cause in SENDER_MAY_BE_WRONG
+        is_parked = is_parked or is_refused_to_key(event.status)
+        is_without_sender = cause in ("SenderUnknown", SENDER_PENDING)
+        if phase in (Phase.SUCCEEDED, Phase.SKIPPED) or not (is_parked or is_without_sender):
             return event
         sender = recorded_sender(await read_envelope(self.kube, event), event)
         # The label has the Sender for which it waits, or whose key was asked last.
@@ -104,7 +105,7 @@ class LateSenderFinder:
             return event
         organization = self.cache.organizations.get(event.organization)
         claims = claims_of(event, organization, recorded=sender, finder=None)
-        if untried_reader(event, claims, self.cache.senders.get) != sender:
+        if not is_next_by_envelope(event, claims, self.cache.senders.get):
             return event
         message = f"Envelope/{event.spec.envelope_id} names Sender/{sender}; the event starts again."
         return await self.reopener.reopen(event, "OtherSenderRecorded", message)

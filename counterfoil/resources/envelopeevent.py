@@ -407,7 +407,7 @@ class EnvelopeSummary(ResourcePart, frozen=True):
 
 
 class TriedKey(ResourcePart, frozen=True):
-    """A key of a Sender to which eSAW did not show the envelope."""
+    """A key of a Sender to which eSAW did not show the envelope, or refused it."""
 
     name: Annotated[str, SENDER_NAME]
     uid: Annotated[
@@ -429,6 +429,12 @@ class TriedKey(ResourcePart, frozen=True):
             maximum=UNKNOWN_ENVELOPE_ATTEMPTS,
         ),
     ] = UNKNOWN_ENVELOPE_ATTEMPTS
+    refused: Annotated[
+        bool,
+        schema(
+            "Whether eSAW refused the envelope to this Sender (403). So the envelope exists. Default false."
+        ),
+    ] = False
 
 
 class FiledDocument(ResourcePart, frozen=True):
@@ -676,8 +682,8 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     not_shown_to: Annotated[
         tuple[TriedKey, ...],
         schema(
-            "Keys of Senders to which eSAW did not show the envelope. If a search lists it with another key, "
-            "the failed event starts again.",
+            "Keys of Senders to which eSAW did not show the envelope, or refused it. If a search lists it "
+            "with another key, the failed event starts again.",
             maxItems=MAX_NOT_SHOWN_TO,
         ),
     ] = ()

@@ -245,17 +245,25 @@ def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus) -> 
 def is_started_by_other_key(status: EnvelopeEventStatus) -> bool:
     """
     Whether a search that lists the envelope starts the event if a key can read it that was not tried: eSAW
-    did not show it to the keys of before, or the event waits for a key or failed since a key may not read it,
-    and eSAW never showed the envelope.
+    did not show it to the keys of before, or refused it, or the event waits for a key and eSAW never showed
+    the envelope.
 
     With as many keys as a status has room for, no search tries more.
     """
     if _is_skipped_unseen(status) or len(status.not_shown_to) >= MAX_NOT_SHOWN_TO:
         return False
-    is_refused = status.phase is Phase.FAILED and status.reason == NOT_PERMITTED
-    if status.phase is Phase.AWAITING_CONSENT or is_refused:
+    if status.phase is Phase.FAILED and status.reason == NOT_PERMITTED:
+        return is_refused_to_key(status)
+    if status.phase is Phase.AWAITING_CONSENT:
         return status.envelope is None
     return status.phase.is_final and _search_of(status) is SearchStart.WITH_OTHER_KEY
+
+
+def is_refused_to_key(status: EnvelopeEventStatus) -> bool:
+    """Whether eSAW refused the envelope to the keys that were asked, so that another key may read it. Not if
+    it refused an operation to the key to which it showed the envelope."""
+    is_about_key = status.envelope is None or any(each.refused for each in status.not_shown_to)
+    return status.cause == NOT_PERMITTED and is_about_key
 
 
 def _is_skipped_unseen(status: EnvelopeEventStatus) -> bool:

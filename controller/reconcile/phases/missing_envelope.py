@@ -59,7 +59,10 @@ def is_last_of_row(event: EnvelopeEvent, sender: Sender) -> bool:
 
 def not_shown_message(context: ReconcileContext) -> str:
     """Return the message about an envelope that eSAW showed before."""
-    key = f"eSignAnyWhere does not show the envelope to the key of Sender/{context.sender.name}"
+    name = context.sender.name
+    if context.is_shown:
+        return f"eSignAnyWhere shows the envelope to the key of Sender/{name}, and answers 404 for its files."
+    key = f"eSignAnyWhere does not show the envelope to the key of Sender/{name}"
     if lacks_proof(context.event.status, context.sender):
         return f"{key}."
     return f"{key} any more, and does not say that it was deleted."

@@ -16,7 +16,9 @@ from controller.reader import (
     key_of,
     key_state,
     next_reader,
+    to_try_again,
     untried_reader,
+    with_refused,
     with_tried,
 )
 from counterfoil.resources import (
@@ -32,6 +34,7 @@ from tests.support.builders import KEY, a_history, a_sender, an_event, an_organi
 
 WORKS, UNVERIFIED, REFUSED = KeyState.WORKS, KeyState.UNVERIFIED, KeyState.REFUSED
 NOT_SHOWN, FOREIGN, MISSING = KeyState.NOT_SHOWN, KeyState.FOREIGN, KeyState.MISSING
+NOT_PERMITTED = KeyState.NOT_PERMITTED
 USABLE: tuple[KeyState | None, ...] = (WORKS, UNVERIFIED)
 EVENT = an_event().in_phase(Phase.FAILED, "EnvelopeNotFound")
 NAMES = ("proved", "recorded", "finder", "default")
@@ -53,6 +56,8 @@ def may_replace(name: str, states: dict[str, KeyState]) -> bool:
     """Whether no better claim keeps this one out, once all usable keys with such a claim were tried."""
     kept_out_by = {"finder": ["proved"], "default": ["proved", "recorded"]}.get(name, [])
     is_deleted = states.get("proved") is MISSING
+    if states.get("proved") is NOT_PERMITTED:
+        return name in ("proved", "recorded")
     return not any(
         states.get(each) in (REFUSED, FOREIGN, MISSING) and not (each == "proved" and is_deleted)
         for each in kept_out_by
@@ -73,6 +78,12 @@ def may_replace(name: str, states: dict[str, KeyState]) -> bool:
         ({"proved": FOREIGN, "default": WORKS}, "proved"),
         ({"proved": REFUSED, "recorded": NOT_SHOWN, "default": WORKS}, "proved"),
         ({"proved": REFUSED, "recorded": WORKS}, "recorded"),
+        # It sees the envelope, and needs a permission.
+        ({"proved": NOT_PERMITTED, "recorded": WORKS}, "recorded"),
+        ({"proved": NOT_PERMITTED, "recorded": REFUSED, "default": WORKS}, "recorded"),
+        ({"proved": NOT_PERMITTED, "finder": WORKS, "default": REFUSED}, "proved"),
+        ({"proved": NOT_PERMITTED, "recorded": NOT_PERMITTED, "default": WORKS}, "proved"),
+        ({"recorded": NOT_PERMITTED, "default": WORKS}, "default"),
         ({"proved": NOT_SHOWN, "finder": WORKS}, "finder"),
         ({"proved": NOT_SHOWN, "default": WORKS}, "default"),
         # A Sender that was deleted gets no consent.
@@ -165,6 +176,8 @@ def untried(states: dict[str, KeyState | str]) -> str | None:
     for name, state in states.items():
         if state is NOT_SHOWN:
             tried = with_tried(tried, a_sender(name), 3)
+        elif state is NOT_PERMITTED:
+            tried = with_refused(tried, a_sender(name))
     claims = Claims(*(each if each in states else None for each in NAMES))
     event = EVENT.status(not_shown_to=tried).build()
     return untried_reader(event, claims, lambda name: a_sender_in(name, states[name]))
@@ -300,6 +313,17 @@ def test_a_row_fills_beside_an_unfinished_row_of_another_key() -> None:
     tried = with_tried(with_tried((), a_sender("ben"), 1), a_sender("anna"), 3)
     event = an_event().status(attempts=2, attempt_history=a_history(NOT_FOUND, NOT_FOUND), not_shown_to=tried)
     assert answers_in_row(event.build().status, a_sender("anna")) == 2
+
+
+def test_a_refusal_stays_known_when_the_keys_are_tried_again() -> None:
+    anna, ben = known_to_work(a_sender(), KEY), a_sender("ben")
+    tried = with_tried(with_refused((), anna), ben, 3)
+    again = to_try_again(tried)
+    assert again == (replace(key_of(anna), answers=1, refused=True),)
+    event = EVENT.status(not_shown_to=again, attempts=2, attempt_history=a_history(NOT_FOUND, NOT_FOUND))
+    assert key_state(event.build(), anna) is WORKS
+    assert answers_in_row(event.build().status, ben) == 2
+    assert with_tried(again, anna, 3)[0].refused
 
 
 def test_the_tried_keys_are_bounded_and_have_one_of_each_name() -> None:

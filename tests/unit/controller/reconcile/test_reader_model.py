@@ -3,7 +3,7 @@ The readers of one event, with the real reconciler, against what the documentati
 
 Three Senders' keys each show the envelope to a part: eSAW answers one of them, and refuses another. Their
 users consent, an Envelope names one of them, searches list the envelope, passes over all events begin, and a
-person retries. No order of these ends the event for ever, in a loop, or with an untrue result.
+person retries. No order of these ends in a failure that no retry ends, in a loop, or with an untrue result.
 """
 
 import asyncio
@@ -61,9 +61,12 @@ ANSWERS: Final[dict[str, dict[str, Exception]]] = {
     "delete not allowed": {"delete": NOT_ALLOWED},
     "history not allowed": {"history": NOT_ALLOWED},
 }
-"""What eSAW answers to the key of a Sender, by operation. All others succeed."""
+"""The answers of eSAW to the key of a Sender, by operation. All others succeed."""
 
 FIRST_ANSWERS: Final = ("unseen", *(each for each in ANSWERS if each != "all"), "all")
+
+MAX_RUNS: Final = 60
+"""More runs than an event has until the deadline of its phase."""
 
 GIVES_WAY: Final = frozenset(
     {"unseen", "not allowed", "refused", "files not allowed", "download not allowed", "delete not allowed"}
@@ -132,6 +135,10 @@ class ReaderModel(RuleBasedStateMachine):
         self.version = 100
         self.has_begun = False
         self.recorded: str | None = None
+        self.first: str | None = None
+        """The Sender to whom eSAW showed the envelope first."""
+        self.lost: set[str] = set()
+        """Senders that were deleted, or to whom eSAW ceased to show the envelope."""
         self.asked: set[str] = set()
         """The Senders whose keys were used."""
 
@@ -207,6 +214,8 @@ class ReaderModel(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), answers=st.sampled_from(tuple(ANSWERS)))
     def answer(self, name: str, answers: str) -> None:
         """ESAW answers the key of a Sender so from now on."""
+        if answers == "unseen" and self.esaw.users[name].was_shown:
+            self.lost.add(name)
         was_refused = self.esaw.users[name].answers == "refused"
         self.esaw.users[name].answer(answers)
         sender = self.sender(name)
@@ -231,6 +240,7 @@ class ReaderModel(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def delete_sender(self, name: str) -> None:
         if self.sender(name) is not None:
+            self.lost.add(name)
             self.version += 1
             self.scene.kube.objects.pop((Sender.PLURAL, name))
             self.scene.cache.delete(Sender, name, self.version)
@@ -259,6 +269,9 @@ class ReaderModel(RuleBasedStateMachine):
         self.asked |= {name for name, each in self.esaw.users.items() if each.asked}
         if self.status.phase is Phase.FAILED and before is not None:
             assert self.proved == before, "the proof moved with a failure"
+        self.first = self.first or self.proved
+        if self.first not in self.lost:
+            assert self.proved == self.first, "the first key is not asked again"
         self.check()
         return True
 
@@ -339,15 +352,20 @@ class ReaderModel(RuleBasedStateMachine):
     def settle(self) -> None:
         """Without any change, passes do not start the event again and again."""
         started = 0
-        for number in range(6):
+        for _ in range(6):
             started += self.look()
             self.scene.clock.advance(hours=1)
-            for _ in range(60):
-                if self.status.reason == "EnvelopeNotFound" and number > 0 and not self.status.phase.is_final:
-                    break
-                if not self.run_once():
-                    break
+            assert self.runs() < MAX_RUNS, f"it does not end: {self.status.message}"
         assert started <= len(NAMES), f"started {started} times: {self.status.message}"
+        name, label = self.recorded, self.event.metadata.labels
+        is_first_of_it = self.status.envelope is None and LISTED_BY_LABEL not in label
+        sender = self.sender(name) if name is not None else None
+        if name is None or sender is None or name in self.asked or not is_first_of_it:
+            return
+        if self.esaw.users[name].answers == "refused" and self.status.cause != "SenderMissing":
+            # Its user has to act, and no other.
+            expected = "SenderSuspended" if sender.spec.suspend else "TokenRejected"
+            assert (label.get(SENDER_LABEL), self.status.reason) == (name, expected), self.status.message
 
     def is_done(self) -> bool:
         return self.status.phase is Phase.SUCCEEDED
@@ -364,10 +382,9 @@ class ReaderModel(RuleBasedStateMachine):
             self.runs()
         assert self.is_done(), f"{self.status.phase} {self.status.reason}: {self.status.message}"
 
-    def runs(self) -> None:
-        for _ in range(40):
-            if not self.run_once():
-                break
+    def runs(self) -> int:
+        """Run the event until it waits for something that happens; return how often."""
+        return next((number for number in range(MAX_RUNS) if not self.run_once()), MAX_RUNS)
 
     def heal(self, name: str) -> None:
         self.esaw.users[name].answer("all")

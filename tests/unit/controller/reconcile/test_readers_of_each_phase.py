@@ -409,7 +409,7 @@ async def test_an_envelope_that_is_shown_in_each_run_is_waited_for_if_a_file_is_
         (Phase.ARCHIVING, HttpStatusError(404, "ERR0007")),
     ],
 )
-async def test_the_sender_of_a_read_is_asked_again_after_another_key_was_shown_the_envelope_in_vain(
+async def test_the_sender_of_a_read_is_asked_again_after_another_key_could_see_the_envelope_only(
     tmp_path: Path, phase: Phase, problem: HttpStatusError
 ) -> None:
     scene = ReadersScene(tmp_path, defaultSenderRef=None)
@@ -456,6 +456,8 @@ async def test_a_late_envelope_lets_the_event_wait_for_its_sender_once(
     scene.clock.advance(minutes=10)
     assert (await scene.run(8)).status.reason == end
     if why == "refused":
+        for operation in ("whoami", "envelope", "configuration", "files", "history"):
+            scene.two.dora.but(operation, HttpStatusError(401, "ERR0401"))
         scene.observe(a_sender("dora", authorized="False", version=60))
     else:
         scene.observe(

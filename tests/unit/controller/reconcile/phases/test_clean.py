@@ -498,7 +498,7 @@ async def test_a_retry_of_a_kept_envelope_that_esaw_does_not_show_reads_the_arch
     scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"})
     assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
     empty(scene)
-    scene.envelope.problems.update(files=missing())
+    scene.envelope.problems.update(envelope=missing(), files=missing())
     scene.envelope.deleted_for_history = is_deleted
     after = (await retried_by_a_person(scene)).status
     assert after.reason == ("ArchivedFilesLost" if is_deleted else "EnvelopeNotFound")
@@ -525,7 +525,7 @@ async def test_a_delete_that_was_not_sent_does_not_prove_that_the_envelope_was_d
 ) -> None:
     scene.envelope.but("delete", EsawUnreachable(kind))
     await scene.reconcile()
-    scene.envelope.problems["files"] = missing()
+    scene.envelope.problems.update(envelope=missing(), files=missing())
     scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
     assert (await scene.reconcile()).status.reason == "EnvelopeNotFound"
 
@@ -2499,7 +2499,7 @@ async def test_an_incomplete_envelope_that_the_key_does_not_see_is_not_called_ve
     scene = a_scene_without_trail(tmp_path, evidence={"wait": "0s"})
     assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
     empty(scene)
-    scene.envelope.problems.update(files=missing())
+    scene.envelope.problems.update(envelope=missing(), files=missing())
     after = await retried_by_a_person(scene)
     assert after.status.reason == "EnvelopeNotFound"
     assert "does not have the files as they were archived" in (after.status.message or "")
@@ -2703,7 +2703,7 @@ async def test_a_retry_of_a_kept_envelope_that_is_gone_reports_no_file_as_lost_w
     scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"})
     async with a_checksum_archive(scene):
         assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
-        scene.envelope.problems.update(files=missing())
+        scene.envelope.problems.update(envelope=missing(), files=missing())
         scene.envelope.deleted_for_history = is_deleted
         scene.restarted()
         after = (await retried_by_a_person(scene)).status
