@@ -2,15 +2,18 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from controller.resync.event_starter import EventStarter
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepBounds, SweepOutcome
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
+from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.errors import Forbidden, Rejected, Unavailable
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import (
@@ -620,6 +623,143 @@ async def test_the_sender_that_was_searched_longest_ago_is_first() -> None:
         scene.clock.advance(seconds=60)
         await scene.sweep()
     assert sorted(each.metadata.labels[SENDER_LABEL] for each in scene.noted()) == ["anna", "ben"]
+
+
+# -- Days that eSAW does not answer --------------------------------------------------------------------------
+
+DAY = timedelta(days=1)
+
+
+def failing_days(*days: int, problem: Exception | None = None) -> Any:
+    """Let eSAW answer no search that covers noon of one of these days before."""
+    find = FakeEsawUser.find
+
+    async def failing(user: FakeEsawUser, **asked: Any) -> Any:
+        found = await find(user, **asked)
+        if any(asked["start"] < NOON - day * DAY - timedelta(hours=1) < asked["end"] for day in days):
+            raise problem or HttpStatusError(500)
+        return found
+
+    return patch.object(FakeEsawUser, "find", failing)
+
+
+def sent_days_ago(scene: Scene, days: int) -> None:
+    scene.finds("anna", ENVELOPE)
+    scene.finding.sent[ENVELOPE] = NOON - days * DAY - timedelta(hours=3)
+
+
+@pytest.mark.parametrize("problem", [HttpStatusError(500), HttpStatusError(403), ResponseTooLarge("find", 1)])
+async def test_a_day_that_esaw_never_answers_hides_no_older_one(problem: Exception) -> None:
+    scene = Scene(sweep=None)
+    sent_days_ago(scene, 20)
+    with failing_days(10, problem=problem):
+        outcome = await scene.sweep()
+    assert outcome.created == 1
+    assert not outcome.is_complete
+    assert "Sender/anna (sent from 2026-06-20 12:00 to 2026-06-21 12:00" in outcome.message
+
+
+async def test_a_day_that_esaw_did_not_answer_is_asked_for_again_by_the_next_sweep() -> None:
+    scene = Scene(sweep=None)
+    sent_days_ago(scene, 10)
+    with failing_days(10):
+        assert not (await scene.sweep()).is_complete
+    outcome = await scene.sweep()
+    assert (outcome.created, outcome.is_complete) == (1, True)
+
+
+@pytest.mark.parametrize("problem", [HttpStatusError(503), HttpStatusError(401), HttpStatusError(403)])
+async def test_many_days_that_esaw_never_answers_hide_no_older_one(problem: Exception) -> None:
+    scene = Scene(sweep=None)
+    sent_days_ago(scene, 31)
+    with failing_days(*range(10), problem=problem):
+        for _ in range(12):
+            await scene.sweep()
+    assert len(scene.noted()) == 1
+
+
+async def test_an_esaw_that_answers_nothing_is_asked_few_times_in_one_sweep() -> None:
+    scene = Scene("anna", "ben", sweep=None)
+    with failing_days(*range(40)):
+        await scene.sweep()
+    assert len(scene.finding.spans) == 4
+
+
+async def test_days_that_esaw_did_not_answer_are_asked_for_after_the_older_ones() -> None:
+    scene = Scene(sweep=None)
+    with failing_days(*range(40)):
+        await scene.sweep()
+    scene.finding.spans.clear()
+    scene.clock.advance(seconds=3600)
+    outcome = await scene.sweep()
+    assert outcome.is_complete
+    ends = [end for _, end in scene.finding.spans]
+    assert ends[0] == NOON - 2 * DAY
+    # The hour that passed meanwhile, and the two days that failed.
+    assert ends[-3:] == [NOON + timedelta(hours=1), NOON, NOON - DAY]
+    scene.finding.spans.clear()
+    await scene.sweep()
+    assert len(scene.finding.spans) == 32, "a sweep that is complete leaves nothing to the next one"
+
+
+async def test_days_that_esaw_never_answers_end_no_search_of_the_newest_ones() -> None:
+    scene = Scene(sweep=None)
+    scene.finds("anna", ENVELOPE)
+    scene.finding.sent[ENVELOPE] = NOON + timedelta(hours=30)
+    with failing_days(*range(2, 12)):
+        for _ in range(40):
+            await scene.sweep()
+            scene.clock.advance(seconds=3600)
+    assert len(scene.noted()) == 1
+
+
+def change_sender(scene: Scene) -> None:
+    sender = scene.cache.senders.get("anna")
+    assert sender is not None
+    version, generation = int(sender.metadata.resource_version) + 1, sender.metadata.generation + 1
+    changed = replace(sender.metadata, generation=generation, resource_version=str(version))
+    scene.cache.senders.put(replace(sender, metadata=changed))
+
+
+def change_organization_of_the_scene(scene: Scene) -> None:
+    metadata = scene.organization.metadata
+    generation = metadata.generation + 1
+    scene.organization = an_organization(version=generation, generation=generation)
+    scene.cache.organizations.put(scene.organization)
+
+
+def fail_at_the_api_server(scene: Scene) -> None:
+    raise Unavailable(503, "ServiceUnavailable", "no etcd")
+
+
+@pytest.mark.parametrize("problem", [change_sender, change_organization_of_the_scene, fail_at_the_api_server])
+async def test_each_end_of_a_search_keeps_where_it_stopped(problem: Callable[[Scene], None]) -> None:
+    scene = Scene(sweep=None, bounds=SweepBounds(requests=12))
+    sent_days_ago(scene, 31)
+    find = FakeEsawUser.find
+
+    async def sometimes(user: FakeEsawUser, **asked: Any) -> Any:
+        found = await find(user, **asked)
+        if len(scene.finding.spans) == 5:
+            problem(scene)
+        return found
+
+    with patch.object(FakeEsawUser, "find", sometimes):
+        for number in range(8):
+            if number % 2 == 0:
+                scene.finding.spans.clear()
+            with suppress(Unavailable):
+                await scene.sweep()
+    assert len(scene.noted()) == 1
+
+
+async def test_other_statuses_to_archive_begin_the_search_anew() -> None:
+    scene = Scene(bounds=SweepBounds(requests=1))
+    await scene.sweep()
+    scene.organization = an_organization(version=2, generation=2, statuses=["Completed", "Rejected"])
+    scene.finding.spans.clear()
+    await scene.sweep()
+    assert scene.finding.spans[0][1] == NOON
 
 
 # -- What the result says ------------------------------------------------------------------------------------
