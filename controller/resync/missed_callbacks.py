@@ -10,19 +10,20 @@ again (``counterfoil.resources.reopening`` ``ENDS``).
 
 eSAW chooses what it lists, so a sweep is bounded: in its events by the ceilings of the Organization, of which
 half is left to callbacks, and in hits and requests. The outcome of a sweep that was cut reports it. The next
-one begins soon, where this one ended. A search also ends if the Organization or the Sender is changed: eSAW
-may let it last for days. The next one then begins where this one ended only if this one continued an earlier
-one. The outcome also reports answers in which eSAW may have left envelopes out.
+one begins soon, where this one ended, for each kind of end. A search also ends if the Organization or the
+Sender is changed: eSAW may let it last for days. A window that eSAW does not answer hides no older one: it is
+named, and asked for again after them. The outcome also reports answers in which eSAW may have left envelopes
+out.
 
 It runs at its interval, and when a person requests it by the label ``counterfoil.dev/request``.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache, is_usable
@@ -38,17 +39,24 @@ from controller.resync.event_starter import (
 from controller.resync.search_failures import REPEATED, search_failure
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients, EsawUserClient
-from counterfoil.esaw.errors import EsawError
+from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.metrics import Metrics
-from counterfoil.resources import Organization, Origin, Sender, SweepResult
+from counterfoil.resources import EnvelopeStatus, Organization, Origin, Sender, SweepResult
 
 _log = logging.getLogger(__name__)
 
 WINDOW = timedelta(days=1)
 """Time of sending that one request covers."""
 
+MAX_FAILED_IN_A_ROW = 2
+"""Successive windows without an answer after which the search for a Sender ends for this sweep: an eSAW that
+answers nothing costs each Sender that number of timeouts. The next sweep begins with older ones."""
+
 MAX_SENDERS_SHOWN = 3
 """Maximum number of Senders that the result of a sweep names."""
+
+MAX_WINDOWS_SHOWN = 3
+"""Maximum number of times without an answer that the result names for one Sender."""
 
 MAX_WHY = 600
 """Maximum length of the text that says why one Sender was not searched."""
@@ -74,7 +82,8 @@ class SweepOutcome(NamedTuple):
     created: int
     """Number of events that were new."""
     skipped: tuple[str, ...] = ()
-    """Names of the Senders whose envelopes could not be asked for; the sweep is repeated soon."""
+    """Names of the Senders whose envelopes could not be asked for, some with the times of sending without an
+    answer; the sweep is repeated soon."""
     refused: tuple[str, ...] = ()
     """Those whose search only a person can correct, each with its reason; the sweep is repeated, too."""
     unusable: tuple[str, ...] = ()
@@ -148,8 +157,90 @@ class _SenderCut(Exception):
     """The search for one Sender must stop; the message says why."""
 
 
+class _Unanswered(Exception):
+    """eSAW did not answer the search of some windows, but that of others."""
+
+    def __init__(self, problem: EsawError, windows: Iterable[Window]) -> None:
+        spans = [
+            f"from {each.start:%F %H:%M} to {each.end:%F %H:%M} UTC" for each in _merged(sorted(windows))
+        ]
+        others = len(spans) - MAX_WINDOWS_SHOWN
+        more = f" and {others} more times" if others > 0 else ""
+        super().__init__(f"sent {', '.join(spans[:MAX_WINDOWS_SHOWN])}{more}")
+        self.problem = problem
+
+
 class _OrganizationChanged(Exception):
     """The Organization is not the one any more with which the sweep began."""
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """The rest of the search for one Sender, for the next sweep."""
+
+    statuses: tuple[EnvelopeStatus, ...]
+    """Of the envelopes that are searched."""
+    newest: datetime
+    """Later times of sending are not in the windows below."""
+    untried: tuple[Window, ...]
+    again: tuple[Window, ...]
+    """Those that are searched again: eSAW did not answer, or what decides about them was changed. If it
+    does not answer a second time, the search begins again with now."""
+
+
+@dataclass
+class _Windows:
+    """The windows of one search for one Sender."""
+
+    statuses: tuple[EnvelopeStatus, ...]
+    now: datetime
+    untried: list[Window]
+    again: list[Window]
+    """Those of earlier sweeps that are searched again, after the others."""
+    failed: list[Window] = field(default_factory=list)
+    failed_in_a_row: int = 0
+    problem: EsawError | None = None
+    """The last error of a window."""
+    has_answer: bool = False
+
+    @classmethod
+    def of(
+        cls, rest: _Rest | None, statuses: Sequence[EnvelopeStatus], now: datetime, oldest: datetime
+    ) -> Self:
+        """Continue with a rest, unless it is about other envelopes; else begin with now."""
+        if rest is None or rest.statuses != tuple(statuses) or rest.newest > now:
+            rest = _Rest(tuple(statuses), now, (Window(oldest, now),), ())
+        # What is newer than the rest is last: eSAW may list too much of it for any sweep to get further.
+        untried = [*_days((*rest.untried, Window(rest.newest, now)), oldest)]
+        return cls(rest.statuses, now, untried, [*_days(rest.again, oldest)])
+
+    @property
+    def all(self) -> list[Window]:
+        """All of them, in the order of the search."""
+        return [*self.untried, *self.again]
+
+    def answered(self) -> None:
+        """Note that eSAW answered for a window."""
+        self.has_answer = True
+        self.failed_in_a_row = 0
+
+    def not_answered(self, window: Window, problem: EsawError) -> None:
+        """Note that eSAW did not answer for a window."""
+        self.failed.append(window)
+        self.failed_in_a_row += 1
+        self.problem = problem
+
+    def rest(self, done: int) -> _Rest:
+        """Return what is left if the search ends after this number of windows."""
+        return self._rest(done, [each for each in self.failed if each in self.untried])
+
+    def rest_after_change(self, done: int) -> _Rest:
+        """The same, if what decides which envelopes are found was changed."""
+        return self._rest(done, self.untried[:done])
+
+    def _rest(self, done: int, once: Sequence[Window]) -> _Rest:
+        left = self.again[max(done - len(self.untried), 0) :]
+        return _Rest(self.statuses, self.now, _merged(self.untried[done:]), _merged([*left, *once]))
 
 
 @dataclass
@@ -181,8 +272,8 @@ class MissedCallbackFinder:
     clock: Clock
     metrics: Metrics
     bounds: SweepBounds = SweepBounds()
-    _continue_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    """By Organization and Sender: the time of sending from which a search that was cut continues."""
+    _rests: dict[tuple[str, str], _Rest] = field(default_factory=dict)
+    """By Organization and Sender (uids): the rest of a search that ended early."""
     _begun: dict[tuple[str, str], float] = field(default_factory=dict)
     """By Organization and Sender: when the last search began, by the clock that is never set."""
 
@@ -202,14 +293,10 @@ class MissedCallbackFinder:
             self._begun[organization.name, sender.uid] = self.clock.monotonic()
             try:
                 await self._sweep_sender(sweep, sender)
+            except _Unanswered as unanswered:
+                self._report(sweep, sender, unanswered.problem, str(unanswered))
             except (EsawError, KeyUnusable) as problem:
-                _log.info("the sweep skipped a sender: %s", problem, extra={"sender": sender.name})
-                failure = search_failure(problem, self.clock.now())
-                if failure.needs_person:
-                    why = failure.message[:MAX_WHY].rstrip(".")
-                    sweep.refused.append(f"{sender.name} ({failure.reason}: {why})")
-                else:
-                    sweep.skipped.append(sender.name)
+                self._report(sweep, sender, problem, "")
             except _SenderCut as cut:
                 sweep.cuts.append(f"Sender/{sender.name} {cut}")
             except CeilingReached as reached:
@@ -242,6 +329,18 @@ class MissedCallbackFinder:
             _log.warning("eSAW may have left envelopes out of the sweep: %s", doubts, extra=fields)
         return outcome
 
+    def _report(self, sweep: _Sweep, sender: Sender, problem: EsawError | KeyUnusable, times: str) -> None:
+        """Note that a Sender was not searched, or not for these times of sending."""
+        extra = {"sender": sender.name, "times": times}
+        _log.info("the sweep skipped a sender: %s", problem, extra=extra)
+        failure = search_failure(problem, self.clock.now())
+        if failure.needs_person:
+            why = failure.message[:MAX_WHY].rstrip(".")
+            where = f"{times}; " if times else ""
+            sweep.refused.append(f"{sender.name} ({where}{failure.reason}: {why})")
+        else:
+            sweep.skipped.append(f"{sender.name} ({times})" if times else sender.name)
+
     async def _sweep_sender(self, sweep: _Sweep, sender: Sender) -> None:
         async with user_of(
             sender, sweep.organization, sender_keys=self.sender_keys, esaw_clients=self.esaw_clients
@@ -249,7 +348,7 @@ class MissedCallbackFinder:
             await self._search(sweep, sender, user)
 
     async def _search(self, sweep: _Sweep, sender: Sender, user: EsawUserClient) -> None:
-        """Examine all envelopes in the look-back, newest first, from where an earlier sweep was cut."""
+        """Examine all envelopes in the look-back, newest first, from where an earlier sweep ended."""
         search = EnvelopeSearch(user, self.bounds.requests, partial(self._check, sweep, sender))
         try:
             await self._search_windows(sweep, sender, EnvelopeListing(search, self.bounds.hits))
@@ -268,27 +367,39 @@ class MissedCallbackFinder:
             raise _SenderCut("was changed meanwhile")
 
     async def _search_windows(self, sweep: _Sweep, sender: Sender, listing: EnvelopeListing) -> None:
-        key, now = (sweep.organization.name, sender.uid), self.clock.now()
-        cut_at = self._continue_at.pop(key, None)
-        first = now if cut_at is None else min(cut_at, now)
-        oldest = now - sweep.organization.spec.sweep.lookback
-        for window in windows_back(first, oldest, WINDOW):
+        key, now, spec = (sweep.organization.uid, sender.uid), self.clock.now(), sweep.organization.spec
+        windows = _Windows.of(self._rests.pop(key, None), spec.statuses, now, now - spec.sweep.lookback)
+        for number, window in enumerate(windows.all):
             try:
                 await self._examine(sweep, sender, listing, window)
-            except CeilingReached:
-                # What was created is known by its event, so the same window makes progress.
-                self._continue_at[key] = window.end
-                raise
+                windows.answered()
+            except EsawError as problem:
+                windows.not_answered(window, problem)
+                is_about_key = isinstance(problem, HttpStatusError) and problem.status == 401
+                if not is_about_key and windows.failed_in_a_row < MAX_FAILED_IN_A_ROW:
+                    continue
+                self._keep(key, windows.rest(number + 1))
+                if is_about_key or not windows.has_answer:
+                    raise
+                break
             except (TooManyListed, TooManyRequests) as cut:
                 # At least one window further each time, also if eSAW lists envelopes without end.
-                self._continue_at[key] = window.start if window.end == first else window.end
+                self._keep(key, windows.rest(max(number, 1)))
                 message = str(cut) if isinstance(cut, TooManyListed) else "needs too many requests"
                 raise _SenderCut(message) from None
             except (_OrganizationChanged, _SenderCut):
-                # Other searches begin with the newest envelopes again: the change may decide which are found.
-                if cut_at is not None:
-                    self._continue_at[key] = window.end
+                self._keep(key, windows.rest_after_change(number))
                 raise
+            except Exception:
+                # What was created is known by its event, so the same window makes progress.
+                self._keep(key, windows.rest(number))
+                raise
+        if windows.problem is not None:
+            raise _Unanswered(windows.problem, windows.failed)
+
+    def _keep(self, key: tuple[str, str], rest: _Rest) -> None:
+        if rest.untried or rest.again:
+            self._rests[key] = rest
 
     async def _examine(self, sweep: _Sweep, sender: Sender, listing: EnvelopeListing, window: Window) -> None:
         is_warned = False
@@ -309,6 +420,24 @@ class MissedCallbackFinder:
                 sweep.without_event += 1
             else:
                 sweep.listed_again += 1
+
+
+def _days(spans: Iterable[Window], oldest: datetime) -> Iterator[Window]:
+    """Yield the windows of the times of sending, without those that are too long ago."""
+    for span in spans:
+        yield from windows_back(span.end, max(span.start, oldest), WINDOW)
+
+
+def _merged(windows: Iterable[Window]) -> tuple[Window, ...]:
+    """Return the windows in their order, neighbours as one: thousands of Senders may have some."""
+    merged: list[Window] = []
+    for window in windows:
+        last = merged[-1] if merged else None
+        if last is not None and (window.end == last.start or window.start == last.end):
+            merged[-1] = Window(min(window.start, last.start), max(window.end, last.end))
+        else:
+            merged.append(window)
+    return tuple(merged)
 
 
 def _is_changed(before: Organization | Sender, now: Organization | Sender) -> bool:

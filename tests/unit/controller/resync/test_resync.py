@@ -471,7 +471,8 @@ async def test_a_sweep_that_skipped_a_sender_is_repeated_soon_and_then_less_ofte
         esaw.search_error = None
         resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[-1])
         await resync_scene.next_pass()
-    assert searches == [1, 2, 2, 3, 3, 3, 3, 4]
+    # Two windows each.
+    assert searches == [2, 4, 4, 6, 6, 6, 6, 8]
     swept = resync_scene.organization().status.sweep
     assert swept is not None
     assert swept.found == 1
