@@ -1,5 +1,6 @@
 """
-Expressions of CEL, as far as the admission policies for the receiver use them, without an API server.
+Expressions of CEL, as far as the admission policies for the receiver and for labels use them, without an API
+server.
 
 Only the API server itself decides (``tests/security/test_s15_statuses_and_labels.py``). This is for tests of
 more inputs than it can be asked about.
@@ -16,6 +17,11 @@ Node = Callable[[Scope], Any]
 
 _TOKEN = re.compile(r"\s*('[^']*'|\d+|\w+|\.\?|&&|\|\||[=!<>]=|[-+!<>()\[\]{}.,:?])")
 _MACROS = {"all": all, "exists": any}
+_METHODS: dict[str, Callable[..., Any]] = {
+    "size": len,
+    "startsWith": str.startswith,
+    "substring": lambda text, start, end: text[start:end],
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ class _Parser:
             "==": lambda a, b: a == b,
             "!=": lambda a, b: a != b,
             ">=": lambda a, b: a >= b,
+            "<=": lambda a, b: a <= b,
+            ">": lambda a, b: a > b,
             "in": lambda a, b: a in b,
         }
         if not self.rest or self.rest[0] not in compare:
@@ -128,8 +136,7 @@ class _Parser:
             items = self._arguments("]")
             return lambda scope: [each(scope) for each in items]
         if token == "{":
-            self._need("}")
-            return lambda scope: {}
+            return self._map()
         if token[0] == "'":
             return lambda scope: token[1:-1]
         if token.isdigit():
@@ -144,7 +151,22 @@ class _Parser:
             inner = self.choice()
             self._need(")")
             return inner
+        if token == "null":
+            return lambda scope: None
+        if token == "optional":
+            for each in (".", "none", "(", ")"):
+                self._need(each)
+            return lambda scope: _Optional(())
         return lambda scope: scope[token]
+
+    def _map(self) -> Node:
+        items = []
+        while not self._skip("}"):
+            key = self._sum()
+            self._need(":")
+            items.append((key, self.choice()))
+            self._skip(",")
+        return lambda scope: {key(scope): value(scope) for key, value in items}
 
     @staticmethod
     def _optional_of(field: Node) -> Node:
@@ -161,7 +183,8 @@ class _Parser:
         while self.rest and self.rest[0] in (".", ".?", "["):
             kind = self.rest.pop(0)
             if kind == "[":
-                value = _index(value, self.choice())
+                index = _optional_index if self._skip("?") else _index
+                value = index(value, self.choice())
                 self._need("]")
                 continue
             name = self.rest.pop(0)
@@ -178,6 +201,15 @@ class _Parser:
             body = self.choice()
             self._need(")")
             return lambda scope: macro(bool(body({**scope, variable: each})) for each in value(scope))
+        if name == "filter":
+            variable = self.rest.pop(0)
+            self._need(",")
+            chosen = self.choice()
+            self._need(")")
+            return lambda scope: [each for each in value(scope) if chosen({**scope, variable: each})]
+        if name in _METHODS:
+            method, arguments = _METHODS[name], self._arguments(")")
+            return lambda scope: method(value(scope), *(each(scope) for each in arguments))
         if name != "orValue":
             raise ValueError(f"unknown function {name!r}")
         (default,) = self._arguments(")")
@@ -215,8 +247,12 @@ def _field(value: Node, name: str) -> Node:
 
 
 def _optional_field(value: Node, name: str) -> Node:
+    return _optional_index(value, lambda scope: name)
+
+
+def _optional_index(value: Node, key: Node) -> Node:
     def field(scope: Scope) -> _Optional:
-        found = value(scope)
+        found, name = value(scope), key(scope)
         if isinstance(found, _Optional):
             found = found.values[0] if found.values else {}
         return _Optional((found[name],) if name in found else ())
