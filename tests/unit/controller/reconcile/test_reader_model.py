@@ -395,7 +395,9 @@ class ReaderModel(RuleBasedStateMachine):
             listed = self.event.metadata.labels.get(LISTED_BY_LABEL)
             if not claims:
                 claims = [each for each in (listed, self.default) if each is not None and self.sender(each)]
-            if claims:
+            # A search starts no event that waits for the end of a suspension.
+            is_held = self.status.reason == "SenderSuspended"
+            if claims and not (is_held and claims[0] != self.event.metadata.labels.get(SENDER_LABEL)):
                 self.heal(claims[0])
                 self.finish(claims[0])
 
