@@ -11,7 +11,7 @@ again from its parts, and only a form that belongs to the reason becomes one.
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -58,6 +58,9 @@ _PATCH_REASONS: Final = _CREATE_REASONS | {"KeyUnreadable"}
 _ROOT_REASONS: Final = frozenset({"ArchiveRootChanged", "OriginChanged"})
 _ORIGIN_REASONS: Final = frozenset({"OriginChanged", "OriginUnknown"})
 
+_OBJECT_NAME: Final = re.compile("[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+"""RFC 1123 subdomain, without its length."""
+
 _OF_OBJECTS: Final = (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION)
 
 _SENDER_REASONS: Final = frozenset({"EnvelopeNotFound", "SenderUnknown"})
@@ -88,8 +91,12 @@ class Command:
 
 
 def commands_about(item: AttentionItem, namespace: str) -> tuple[Command, ...]:
-    """Return the commands about a cause."""
-    return tuple(dict.fromkeys(_commands_about(item, namespace)))
+    """Return the commands about a cause. What is no name of an object is in none of them."""
+    examples, senders = (
+        tuple(filter(_OBJECT_NAME.fullmatch, each)) for each in (item.examples, item.senders)
+    )
+    named = replace(item, examples=examples, senders=senders)
+    return tuple(dict.fromkeys(_commands_about(named, namespace)))
 
 
 def commands_in(message: str, reason: str, namespace: str) -> tuple[Command, ...]:

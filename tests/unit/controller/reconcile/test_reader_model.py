@@ -135,6 +135,8 @@ class ReaderModel(RuleBasedStateMachine):
         self.version = 100
         self.has_begun = False
         self.recorded: str | None = None
+        self.first: str | None = None
+        """The Sender to whom eSAW showed the envelope first."""
         self.lost: set[str] = set()
         """Senders that were deleted, or to whom eSAW ceased to show the envelope."""
         self.asked: set[str] = set()
@@ -265,8 +267,11 @@ class ReaderModel(RuleBasedStateMachine):
         self.runner.run(scene.reconciler.reconcile(event))
         scene.cache.update(scene.newest())
         self.asked |= {name for name, each in self.esaw.users.items() if each.asked}
-        if before is not None and before not in self.lost:
-            assert self.proved == before, "the key of before is not asked again"
+        if self.status.phase is Phase.FAILED and before is not None:
+            assert self.proved == before, "the proof moved with a failure"
+        self.first = self.first or self.proved
+        if self.first not in self.lost:
+            assert self.proved == self.first, "the first key is not asked again"
         self.check()
         return True
 
@@ -395,9 +400,7 @@ class ReaderModel(RuleBasedStateMachine):
             listed = self.event.metadata.labels.get(LISTED_BY_LABEL)
             if not claims:
                 claims = [each for each in (listed, self.default) if each is not None and self.sender(each)]
-            # A search starts no event that waits for the end of a suspension.
-            is_held = self.status.reason == "SenderSuspended"
-            if claims and not (is_held and claims[0] != self.event.metadata.labels.get(SENDER_LABEL)):
+            if claims:
                 self.heal(claims[0])
                 self.finish(claims[0])
 
