@@ -20,7 +20,7 @@ import kopf
 from controller.scheduling.retry_policy import KOPF_REQUEST
 from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.reflector import WATCHED_KINDS, Reflector
-from counterfoil.kube.pages import SMALL_PAGE
+from counterfoil.kube.page_limits import SMALL_PAGE
 from counterfoil.resources import FINAL_PHASES, GROUP, VERSION, Resource
 
 UNFINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))

@@ -36,7 +36,7 @@ import aiohttp
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import object_list, watch_event
 from counterfoil.kube.errors import ApiError, retry_after_seconds
-from counterfoil.kube.pages import (
+from counterfoil.kube.page_limits import (
     LARGE_PAGE,
     MAX_PAGE_BYTES,
     SMALL_PAGE,

@@ -21,7 +21,7 @@ from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.kube.pages import SMALL_PAGE
+from counterfoil.kube.page_limits import SMALL_PAGE
 from counterfoil.kube.watch import exponential_backoff
 from counterfoil.resources import EnvelopeEvent, Resource
 

@@ -39,7 +39,7 @@ from counterfoil.kube.answers import (
 )
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
 from counterfoil.kube.errors import Expired, NotFound, Unavailable, api_error
-from counterfoil.kube.pages import (
+from counterfoil.kube.page_limits import (
     LARGE_PAGE,
     MAX_PAGE_BYTES,
     SMALL_PAGE,
@@ -87,7 +87,7 @@ class NextPage(str):
     """
     The token of the next page of a list.
 
-    It knows how many objects the next page may have (``counterfoil.kube.pages``).
+    It knows how many objects the next page may have (``counterfoil.kube.page_limits``).
     """
 
     limit: int

@@ -18,7 +18,7 @@ import msgspec
 from counterfoil.kube.answers import PartialT
 from counterfoil.kube.client import KubeClient, NextPage
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
-from counterfoil.kube.pages import MAX_PAGE_BYTES
+from counterfoil.kube.page_limits import MAX_PAGE_BYTES
 from counterfoil.kube.secret import USE_LABEL, Secret
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import CONTROLLER_REPORTER, EnvelopeEvent, Resource

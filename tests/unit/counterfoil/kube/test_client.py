@@ -26,7 +26,7 @@ from counterfoil.kube.errors import (
     Unavailable,
     api_error,
 )
-from counterfoil.kube.pages import MAX_PAGE_BYTES
+from counterfoil.kube.page_limits import MAX_PAGE_BYTES
 from counterfoil.kube.watch import Raw, WatchEvent, exponential_backoff, list_and_watch_forever
 from counterfoil.resources import EnvelopeEvent, Organization
 from tests.support.servers.scripted_kubernetes import Handler, a_kubeconfig, answered_by
