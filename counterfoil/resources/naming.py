@@ -38,6 +38,11 @@ TAG_NAME_RULE = ValidationRule(
     "self.matches(r'^[A-Za-z_][A-Za-z0-9_.-]{0,62}$')",
     "a tag's name is a letter or _, then at most 62 letters, digits, dots, hyphens and _",
 )
+PATTERN_RULE = ValidationRule(
+    "'x'.matches(self) || !'x'.matches(self)",
+    "pattern is not a regular expression (syntax of RE2)",
+)
+"""True of each pattern that the API server can read."""
 
 
 def envelope_id(text: str) -> EnvelopeId:

@@ -36,7 +36,13 @@ from counterfoil.resources.base import (
 )
 from counterfoil.resources.conditions import Condition, condition_list
 from counterfoil.resources.envelopeevent import FileKind
-from counterfoil.resources.naming import ACTION_RULE, PARAMETER_NAME_RULE, TAG_NAME_RULE, is_envelope_action
+from counterfoil.resources.naming import (
+    ACTION_RULE,
+    PARAMETER_NAME_RULE,
+    PATTERN_RULE,
+    TAG_NAME_RULE,
+    is_envelope_action,
+)
 from counterfoil.resources.request import LastRequest, request_values
 from counterfoil.resources.routes import MAX_ROUTES, ArchiveRoute, archive_names
 
@@ -341,10 +347,7 @@ class BeforeSendField(ResourcePart, frozen=True):
         str | None,
         schema(
             "Regular expression that the whole value must match. Default none: any text. Example: [0-9]{4}.",
-            ValidationRule(
-                "'x'.matches(self) || !'x'.matches(self)",
-                "pattern is not a regular expression (syntax of RE2)",
-            ),
+            PATTERN_RULE,
             minLength=1,
             maxLength=256,
         ),

@@ -21,7 +21,7 @@ from counterfoil.resources.base import (
     schema,
 )
 from counterfoil.resources.envelopeevent import ArchiveLocation, EnvelopeEventStatus
-from counterfoil.resources.naming import ACTION_RULE, TAG_NAME_RULE
+from counterfoil.resources.naming import ACTION_RULE, PATTERN_RULE, TAG_NAME_RULE
 
 MAX_ROUTES = 32
 MAX_ROUTE_TAGS = 4
@@ -50,10 +50,7 @@ class RouteTag(ResourcePart, frozen=True):
         str | None,
         schema(
             "Regular expression (RE2) that the whole value must match. Example: 4[0-9]{3}.",
-            ValidationRule(
-                "'x'.matches(self) || !'x'.matches(self)",
-                "pattern is not a regular expression (syntax of RE2)",
-            ),
+            PATTERN_RULE,
             minLength=1,
             maxLength=256,
         ),
