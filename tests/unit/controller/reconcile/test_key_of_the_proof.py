@@ -26,6 +26,16 @@ async def in_phase(scene: TwoKeysScene, operation: str) -> None:
     scene.refuse()
 
 
+async def begun(scene: TwoKeysScene, operation: str) -> None:
+    """Let anna lose her key at this operation; at the delete, after one of unknown effect."""
+    if operation != "delete":
+        await in_phase(scene, operation)
+        return
+    scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    await scene.run()
+    scene.refuse()
+
+
 @pytest.mark.parametrize("is_forgotten", [False, True])
 @pytest.mark.parametrize("operation", ["files", "download file-1"])
 async def test_an_event_waits_for_the_key_that_showed_its_envelope(
@@ -68,12 +78,7 @@ async def test_the_sender_of_a_late_envelope_is_asked_once_if_its_key_does_not_s
     scene: TwoKeysScene, operation: str
 ) -> None:
     scene.two.dora.but("history", FORBIDDEN)
-    if operation == "delete":
-        scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
-        await scene.run()
-        scene.refuse()
-    else:
-        await in_phase(scene, operation)
+    await begun(scene, operation)
     scene.kube.put(an_envelope("dora"))
     scene.forget()
     for _ in range(4):
@@ -166,12 +171,7 @@ async def test_a_key_that_never_showed_the_envelope_of_a_deleted_sender_says_not
     scene: TwoKeysScene, operation: str
 ) -> None:
     scene.two.dora.but("history", FORBIDDEN)
-    if operation == "delete":
-        scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
-        await scene.run()
-        scene.refuse()
-    else:
-        await in_phase(scene, operation)
+    await begun(scene, operation)
     remove(scene, sees=False)
     event = await scene.run(6)
     assert (event.status.reason, event.status.message) == ("SenderMissing", "Sender/anna does not exist.")
