@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from controller.access.sender_keys import KeyStateUnknown, KeyUnusable
 from controller.reconcile.context import TooManyFiles
 from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Wait
 from counterfoil.archives.errors import ArchiveError, NameTaken
@@ -40,7 +41,7 @@ KEY_DOUBTED = "KeyDoubted"
 
 @dataclass(frozen=True)
 class OutcomeRule:
-    """Errors and their outcome. Without a reason, the ``ArchiveError``'s own reason applies."""
+    """Errors and their outcome. Without a reason, that of the ``ArchiveError`` or ``KeyUnusable`` applies."""
 
     matches: Callable[[Exception], bool]
     outcome_type: type[Wait] | type[Fail] | type[NeedConsent]
@@ -50,7 +51,7 @@ class OutcomeRule:
 
     def outcome(self, problem: Exception, now: datetime) -> Outcome:
         """Return the outcome of this error."""
-        own = problem.reason if isinstance(problem, ArchiveError) else "InternalError"
+        own = problem.reason if isinstance(problem, ArchiveError | KeyUnusable) else "InternalError"
         outcome = self.outcome_type(self.reason or own, self.message.format(problem))
         if isinstance(outcome, Wait):
             return replace(outcome, not_before=_retry_after(problem, now))
@@ -84,7 +85,7 @@ def _has_error_id(error_id: str) -> Callable[[Exception], bool]:
 
 
 def _retry_after(problem: Exception, now: datetime) -> datetime | None:
-    if isinstance(problem, RateLimited):
+    if isinstance(problem, RateLimited | KeyStateUnknown):
         return problem.until
     if isinstance(problem, HttpStatusError) and problem.retry_after is not None:
         return now + timedelta(seconds=problem.retry_after)
@@ -133,6 +134,9 @@ RULES = (
         "TokenRejected",
         "eSignAnyWhere does not accept the sender's API key.",
     ),
+    # What ``SenderKeys`` knows about a key, also from the 401 to its question whose key it is.
+    OutcomeRule(_is_instance(KeyStateUnknown), Wait, None, "{}"),
+    OutcomeRule(_is_instance(KeyUnusable), NeedConsent, None, "{}"),
     OutcomeRule(
         _has_error_id(UNSUPPORTED_API_VERSION),
         Fail,
@@ -177,3 +181,10 @@ RULES = (
 def classify(problem: Exception, now: datetime) -> Outcome | None:
     """Return the outcome of an error; None: not in the table, which is a bug in Counterfoil."""
     return next((rule.outcome(problem, now) for rule in RULES if rule.matches(problem)), None)
+
+
+def classify_or_raise(problem: Exception, now: datetime) -> Outcome:
+    """Return the outcome of an error. Raises the error itself if it is not in the table."""
+    if (outcome := classify(problem, now)) is None:
+        raise problem
+    return outcome

@@ -327,7 +327,7 @@ async def list_files(
         if isinstance(admitted, Relabelled):
             admitted = await preconditions.check(admitted.event)
     except Exception as problem:
-        return _classified(problem, preconditions)
+        return error_policy.classify_or_raise(problem, preconditions.clock.now())
     finally:
         # Finished events are in no memory (rule 9).
         preconditions.cache.forget_sender(event.name)
@@ -352,7 +352,7 @@ async def _listed_files(
             return None
         siblings = [each.status for each in await context.possible_siblings()]
     except Exception as problem:
-        outcome = _classified(problem, preconditions)
+        outcome = error_policy.classify_or_raise(problem, preconditions.clock.now())
         if isinstance(outcome, NeedConsent):
             await preconditions.sender_keys.refused(context.sender, admitted.token)
         elif outcome.reason == error_policy.KEY_DOUBTED:
@@ -366,10 +366,3 @@ async def _listed_files(
     if lacks_known_file(status, listed, siblings) and not lists_additional_files(status, listed):
         return Wait("DocumentsPending", FILES_NOT_LISTED)
     return listed
-
-
-def _classified(problem: Exception, preconditions: Preconditions) -> Outcome:
-    outcome = error_policy.classify(problem, preconditions.clock.now())
-    if outcome is None:
-        raise problem
-    return outcome

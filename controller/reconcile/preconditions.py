@@ -15,10 +15,11 @@ from typing import Final
 import msgspec
 
 from controller.access.history_access import HistoryAccess
-from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
+from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.reader import KeyState, Reader
+from controller.reconcile import error_policy
 from controller.reconcile.archive_choice import ArchiveChooser, no_archive, suspended, unready_archive
 from controller.reconcile.context import Destination, ReconcileContext, SiblingEvents, is_of_a_person
 from controller.reconcile.fence import Fence
@@ -226,13 +227,11 @@ class Preconditions:
         fence = Fence(self.kube, self.held, self.clock, event)
         return self._context(event, organization, sender, token, fence=fence)
 
-    async def _token(self, sender: Sender, organization: Organization) -> ApiToken | Wait | NeedConsent:
+    async def _token(self, sender: Sender, organization: Organization) -> ApiToken | Outcome:
         try:
             return await self.sender_keys.key(sender, self.esaw_clients.for_organization(organization))
-        except KeyStateUnknown as state_unknown:
-            return Wait(state_unknown.reason, str(state_unknown), not_before=state_unknown.until)
         except KeyUnusable as unusable:
-            return NeedConsent(unusable.reason, str(unusable))
+            return error_policy.classify_or_raise(unusable, self.clock.now())
 
     def _context(
         self,

@@ -9,7 +9,7 @@ import logging
 from datetime import datetime
 from typing import NamedTuple
 
-from controller.access.sender_keys import KeyStateUnknown, KeyUnusable
+from controller.access.sender_keys import KeyUnusable
 from controller.reconcile import error_policy
 from controller.reconcile.outcomes import Wait
 from counterfoil.esaw.errors import EsawError
@@ -37,9 +37,6 @@ class SearchFailure(NamedTuple):
 
 def search_failure(problem: EsawError | KeyUnusable, now: datetime) -> SearchFailure:
     """Return the reason of an error of a search, and its message."""
-    if isinstance(problem, KeyUnusable):
-        until = problem.until if isinstance(problem, KeyStateUnknown) else None
-        return SearchFailure(problem.reason, str(problem), until)
     outcome = error_policy.classify(problem, now)
     if outcome is None:
         _log.error("a search broke off", exc_info=problem)
@@ -47,4 +44,7 @@ def search_failure(problem: EsawError | KeyUnusable, now: datetime) -> SearchFai
         return SearchFailure("InternalError", message)
     until = outcome.not_before if isinstance(outcome, Wait) else None
     failure = SearchFailure(outcome.reason, outcome.message, until)
-    return failure if failure.needs_person else failure._replace(message=f"{outcome.message} {REPEATED}")
+    # What is said about a key says itself whether the key is tried again.
+    if failure.needs_person or isinstance(problem, KeyUnusable):
+        return failure
+    return failure._replace(message=f"{outcome.message} {REPEATED}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from controller.access.sender_keys import KeyStateUnknown, KeyUnusable
 from controller.reconcile.context import TooManyFiles
 from controller.reconcile.error_policy import classify
 from controller.reconcile.outcomes import Fail, NeedConsent, Wait
@@ -56,6 +57,18 @@ TABLE: list[tuple[Exception, type, str]] = [
     (answered(504), Wait, "EsawFailing"),
     (answered(401), Wait, "KeyDoubted"),
     (answered(401, "ERR0010"), NeedConsent, "TokenRejected"),
+    (
+        KeyUnusable("TokenRejected", "eSignAnyWhere does not accept the API key."),
+        NeedConsent,
+        "TokenRejected",
+    ),
+    (
+        KeyUnusable("ConsentRequired", "Sender/anna has not given its consent yet."),
+        NeedConsent,
+        "ConsentRequired",
+    ),
+    (KeyStateUnknown("KeyDoubted", "The key is in doubt.", until=UNTIL), Wait, "KeyDoubted"),
+    (KeyStateUnknown("SealKeyPending", "The key is not mounted yet."), Wait, "SealKeyPending"),
     (answered(400), Wait, "EsawAnswerUnreadable"),
     (answered(403), Wait, "EsawAnswerUnreadable"),
     (answered(409), Wait, "EsawAnswerUnreadable"),
@@ -190,8 +203,15 @@ def test_a_retry_after_is_kept_to(status: int) -> None:
     assert outcome.not_before == UNTIL
 
 
-def test_a_pause_ends_when_it_was_said_to_end() -> None:
-    outcome = classify(RateLimited(503, until=UNTIL, retry_after=12), NOON)
+@pytest.mark.parametrize(
+    "problem",
+    [
+        RateLimited(503, until=UNTIL, retry_after=12),
+        KeyStateUnknown("KeyDoubted", "The key is in doubt.", until=UNTIL),
+    ],
+)
+def test_a_pause_ends_when_it_was_said_to_end(problem: Exception) -> None:
+    outcome = classify(problem, NOON)
     assert isinstance(outcome, Wait)
     assert outcome.not_before == UNTIL
 
