@@ -8,8 +8,6 @@ but no token. This module never calls eSAW.
 
 import asyncio
 import logging
-import math
-from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -20,50 +18,13 @@ from counterfoil.clock import Clock
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
 from webhook.receiver.callback import CallbackParameters, MalformedCallback, parse_callback
+from webhook.receiver.callback_response import METHODS, CallbackResult, callback_response
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache, OrganizationView
 from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
 _log = logging.getLogger(__name__)
-
-METHODS = ("GET", "POST")
-
-HTTP_STATUS = {
-    CallbackOutcome.NOTED: HTTPStatus.OK,
-    CallbackOutcome.KNOWN: HTTPStatus.OK,
-    CallbackOutcome.IGNORED: HTTPStatus.OK,
-    CallbackOutcome.MALFORMED: HTTPStatus.BAD_REQUEST,
-    CallbackOutcome.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
-    CallbackOutcome.UNKNOWN: HTTPStatus.NOT_FOUND,
-    CallbackOutcome.WRONG_METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
-    CallbackOutcome.TOO_SLOW: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    CallbackOutcome.LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
-    CallbackOutcome.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.ORGANIZATION_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.MISMATCH: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.REFUSED: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-"""HTTP status of the answer to eSAW for each outcome of a callback."""
-
-_HEADERS = {
-    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Basic realm="counterfoil"'},
-    HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": ", ".join(METHODS)},
-}
-
-
-class CallbackResult(NamedTuple):
-    """The outcome of a callback, and its details for log and metrics."""
-
-    outcome: CallbackOutcome
-    organization: str = NO_ORGANIZATION
-    event: str | None = None
-    detail: str | None = None
-    retry_after: float | None = None
-    envelope: str | None = None
-    traceparent: str | None = None
 
 
 class _Accepted(NamedTuple):
@@ -105,7 +66,7 @@ class CallbackHandler:
         except Exception:
             _log.exception("a callback could not be handled")
             result = CallbackResult(CallbackOutcome.UNAVAILABLE)
-        response = _response(result, self._limits)
+        response = callback_response(result, self._limits)
         if request.can_read_body:
             response.force_close()
         self._log_result(result, response.status, self._monotonic() - started)
@@ -114,7 +75,7 @@ class CallbackHandler:
     def answer_unreadable(self) -> web.StreamResponse:
         """Answer a request that is not HTTP, or whose line or headers exceed the limits."""
         result = CallbackResult(CallbackOutcome.MALFORMED, detail="not HTTP, or longer than the limits allow")
-        response = _response(result, self._limits)
+        response = callback_response(result, self._limits)
         response.force_close()
         self._log_result(result, response.status, 0.0)
         return response
@@ -296,13 +257,3 @@ def organization_and_token(path: str) -> tuple[str, str] | None:
         case ["", "callbacks", organization, token] if organization and token:
             return organization, unquote(token) if "%" in token else token
     return None
-
-
-def _response(result: CallbackResult, limits: ReceiverLimits) -> web.Response:
-    status = HTTP_STATUS[result.outcome]
-    headers = {"Server": "counterfoil", **_HEADERS.get(status, {})}
-    if result.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(result.retry_after)))
-    elif status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(limits.retry_after)
-    return web.Response(status=status, headers=headers)
