@@ -27,7 +27,6 @@ from controller.election.elections import ElectionThread
 from controller.event_recorder import EventRecorder
 from controller.gauges import Gauges
 from controller.generations import GenerationEnd, StopRequest, end_of_generation
-from controller.handlers import EventHandlers
 from controller.mails.delivery import MailDelivery, NotificationStatusWriter
 from controller.mails.notifier import Notifier
 from controller.mails.policy import NotificationTimings
@@ -64,6 +63,7 @@ from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards
+from controller.wake_ups import WakeUps
 from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.kopf_operator import (
     UNFINISHED_SELECTOR,
@@ -244,7 +244,7 @@ def build(
         held=held,
         on_pass=Gauges(metrics, cache, statistics, clock, owns=held.owns).refresh,
     )
-    event_handlers = EventHandlers(cache, event_queue, resync, archive_pool, sender_keys, organizations)
+    wake_ups = WakeUps(cache, event_queue, resync, archive_pool, sender_keys, organizations)
     history_access = HistoryAccess(clock)
     preconditions = Preconditions(
         kube,
@@ -333,13 +333,13 @@ def build(
     liveness = Liveness(kube, workqueue, heartbeat, clock, metrics, silence=silence, overdue=overdue)
     # Which component learns of a change, in this order.
     cache.add_handler(EnvelopeEvent, event_load.event_changed)
-    cache.add_handler(EnvelopeEvent, event_handlers.event_changed)
+    cache.add_handler(EnvelopeEvent, wake_ups.event_changed)
     cache.add_handler(EnvelopeEvent, reconciler.event_changed)
     cache.add_handler(EnvelopeEvent, worker.event_changed)
-    cache.add_handler(Organization, event_handlers.organization_changed)
-    cache.add_handler(Sender, event_handlers.sender_changed)
+    cache.add_handler(Organization, wake_ups.organization_changed)
+    cache.add_handler(Sender, wake_ups.sender_changed)
     cache.add_handler(Sender, history_access.sender_changed)
-    cache.add_handler(Archive, event_handlers.archive_changed)
+    cache.add_handler(Archive, wake_ups.archive_changed)
     for kind in (Organization, Sender, Archive):
         cache.add_handler(kind, user_requests.object_changed)
         cache.add_handler(kind, failed_event_retrier.resource_changed)

@@ -12,7 +12,7 @@ from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, a_sender, an_event, an_organization, ready
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.handlers import HandlersScene
+from tests.support.scenes.wake_ups import HandlersScene
 
 
 class Scrape:

@@ -20,8 +20,8 @@ from controller.worker import Worker, read_event
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
 from counterfoil.resources import EnvelopeEvent, Phase, stored_size
 from tests.support.builders import EventBuilder, an_event
-from tests.support.scenes.handlers import kept_bytes
 from tests.support.scenes.reconciler import ReconcilerScene
+from tests.support.scenes.wake_ups import kept_bytes
 
 
 class FakeQueue:

@@ -41,9 +41,9 @@ from counterfoil.retention import removal_time
 from tests.support.builders import NOON, a_sender, an_event, an_organization, known_to_work, ready
 from tests.support.fakes.finding_esaw import FakeEsawUser, key_of, numbered
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.handlers import turns
 from tests.support.scenes.import_report import HangingBackend
 from tests.support.scenes.imports import NAME, ImportScene, RefusingReports, an_import
+from tests.support.scenes.wake_ups import turns
 
 
 async def test_counting_a_window_needs_no_memory_for_each_of_its_events() -> None:

@@ -11,7 +11,6 @@ import msgspec
 
 from controller.file_list_ceiling import FileListCeiling
 from controller.gauges import Gauges
-from controller.handlers import EventHandlers
 from controller.reconcile.reconciler import Reconciler
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.event_starter import EventStarter
@@ -22,6 +21,7 @@ from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
+from controller.wake_ups import WakeUps
 from controller.watch.reflector import Reflector
 from controller.worker import Worker, read_event
 from counterfoil.esaw.client import EsawClients
@@ -117,7 +117,7 @@ class HandlersScene(ControllerParts):
             clock=self.clock,
             held=self.held,
         )
-        handlers = EventHandlers(
+        wake_ups = WakeUps(
             cache=self.cache,
             event_queue=event_queue,
             resync=self.resync,
@@ -137,12 +137,12 @@ class HandlersScene(ControllerParts):
             read=partial(read_event, self.kube),
         )
         self.cache.add_handler(EnvelopeEvent, event_load.event_changed)
-        self.cache.add_handler(EnvelopeEvent, handlers.event_changed)
+        self.cache.add_handler(EnvelopeEvent, wake_ups.event_changed)
         self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
         self.cache.add_handler(EnvelopeEvent, self.worker.event_changed)
-        self.cache.add_handler(Organization, handlers.organization_changed)
-        self.cache.add_handler(Sender, handlers.sender_changed)
-        self.cache.add_handler(Archive, handlers.archive_changed)
+        self.cache.add_handler(Organization, wake_ups.organization_changed)
+        self.cache.add_handler(Sender, wake_ups.sender_changed)
+        self.cache.add_handler(Archive, wake_ups.archive_changed)
         self.reflector = Reflector(self.kube, self.cache)
 
     def answers(self, reconcile: Reconcile) -> None:

@@ -1,8 +1,8 @@
 """
-A change of an object -> the events to enqueue, and the resync to trigger.
+A change of an object -> the waiting events that it wakes, and the resync that it triggers.
 
-Level-triggered: a change only says which events to examine again. The handlers receive changes from the
-cache; the cache receives them from the watches and from the status writers of this process.
+Level-triggered: a change only says which events to examine again, so these are enqueued. The handlers receive
+changes from the cache; the cache receives them from the watches and from the status writers of this process.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from counterfoil.resources.sender import SenderSpec
 
 
 @dataclass(frozen=True)
-class EventHandlers:
+class WakeUps:
     """The handlers of all four kinds."""
 
     cache: Cache
