@@ -40,6 +40,8 @@ from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.reconcile.transition_writer import TransitionWriter
+from controller.reopening.failed_events import FailedEventRetrier
+from controller.reopening.reopener import LateSenderFinder, Reopener
 from controller.requests.check_requests import CheckRequests
 from controller.requests.esaw_checker import EsawChecker
 from controller.requests.event_requests import EventRequests
@@ -57,8 +59,6 @@ from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
-from controller.retry.failed_events import FailedEventRetrier
-from controller.retry.reopener import LateSenderFinder, Reopener
 from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue

@@ -11,14 +11,14 @@ from controller.access.archive_pool import ArchivePool
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.reader import key_of
-from controller.resync.organization_status import OrganizationStatusUpdater
-from controller.resync.resync import Resync
-from controller.retry.fix_rules import (
+from controller.reopening.fix_rules import (
     access_of,
     archive_may_fix,
     organization_may_fix,
     organization_spec_may_fix,
 )
+from controller.resync.organization_status import OrganizationStatusUpdater
+from controller.resync.resync import Resync
 from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE
 from controller.scheduling.event_queue import EventQueue
 from counterfoil.resources import (

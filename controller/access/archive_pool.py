@@ -39,7 +39,7 @@ from controller.access.archive_root import (
 from controller.access.credential_origin import is_origin_lost, other_origin_of_secret
 from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.cache import Cache
-from controller.retry.fix_rules import settled_time
+from controller.reopening.fix_rules import settled_time
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, InstrumentedBackend, server_of
 from counterfoil.archives.bounded import BoundedBackend, TransferEnd

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from msgspec.structs import replace
 
 from controller.outgoing_webhook.policy import WEBHOOK_REMOVED
-from controller.retry.fix_rules import archive_may_fix
+from controller.reopening.fix_rules import archive_may_fix
 from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS
 from counterfoil.clock import age, believed_time
 from counterfoil.i18n.problems import (

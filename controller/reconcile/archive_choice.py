@@ -32,7 +32,7 @@ from controller.reconcile.routing import (
     undecided_by_tags,
 )
 from controller.reconcile.signature_policy import SignatureChecker
-from controller.retry.fix_rules import archive_may_fix
+from controller.reopening.fix_rules import archive_may_fix
 from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE, FIRST_PROBE_PAUSE
 from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
 from counterfoil.archives.backend import NegativeCacheBackend

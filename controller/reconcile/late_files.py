@@ -33,8 +33,8 @@ from controller.reconcile.outcomes import BaseOutcome, Hold, NeedConsent, Outcom
 from controller.reconcile.phases.missing_envelope import not_shown_message, unless_missing, was_deleted
 from controller.reconcile.phases.unlisted_files import FILES_NOT_LISTED, listed_again, settled_evidence
 from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
-from controller.retry.fix_rules import ready_state
-from controller.retry.reopener import Reopener
+from controller.reopening.fix_rules import ready_state
+from controller.reopening.reopener import Reopener
 from controller.scheduling.retry_policy import LATE_LIST
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files

@@ -28,10 +28,10 @@ from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
 from controller.reconcile.routing import RouteFault, route_fault
+from controller.reopening.fix_rules import envelope_access, settled_time, spec_observed_time
 from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
-from controller.retry.fix_rules import envelope_access, settled_time, spec_observed_time
 from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, check_credentials
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.client import EsawClient, EsawClients

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from controller.retry.fix_rules import archive_may_fix, organization_recovery_may_fix
+from controller.reopening.fix_rules import archive_may_fix, organization_recovery_may_fix
 from counterfoil.i18n.reasons import CATALOGUE, ReasonContext
 from counterfoil.resources import (
     SENDER_LABEL,

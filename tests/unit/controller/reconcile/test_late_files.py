@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from controller.reconcile import late_files
 from controller.reconcile.late_files import LIST_TIMEOUT, MAX_QUEUED, LateFileFinder
 from controller.reconcile.outcomes import Fail, NeedConsent, Wait
-from controller.retry.reopener import Reopener
+from controller.reopening.reopener import Reopener
 from controller.scheduling.retry_policy import LATE_LIST
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.models import ListedDocument

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from msgspec import structs
 
+from controller.reopening.reopener import LateSenderFinder, Reopener
 from controller.requests.event_requests import EventRequests
 from controller.resync.event_starter import EventStarter, EventStarts
-from controller.retry.reopener import LateSenderFinder, Reopener
 from controller.scheduling.due import due_time
 from counterfoil.esaw import ApiToken, EnvelopeResponse, EsawUserClient, HistoryResponse, HttpStatusError
 from counterfoil.resources import (

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from controller.reopening.reopener import LateSenderFinder, Reopener
 from controller.requests.event_requests import EventRequests
-from controller.retry.reopener import LateSenderFinder, Reopener
 from counterfoil.esaw import HttpStatusError
 from counterfoil.resources import (
     SENDER_LABEL,

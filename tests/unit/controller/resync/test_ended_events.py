@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from controller.reopening.reopener import Reopener
 from controller.resync.ended_events import EndedEventObserver
-from controller.retry.reopener import Reopener
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.resources import EnvelopeEvent, Phase

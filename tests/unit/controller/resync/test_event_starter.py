@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from controller.reopening.reopener import LateSenderFinder, Reopener
 from controller.requests.event_requests import EventRequests
 from controller.resync.event_starter import EventStarter, EventStarts
-from controller.retry.reopener import LateSenderFinder, Reopener
 from counterfoil.esaw import ApiToken, EsawUserClient, HttpStatusError
 from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import (

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from controller.retry.failed_events import FailedEventRetrier
-from controller.retry.reopener import Reopener
+from controller.reopening.failed_events import FailedEventRetrier
+from controller.reopening.reopener import Reopener
 from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (

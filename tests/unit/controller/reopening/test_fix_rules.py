@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.cache import Cache
-from controller.retry.fix_rules import (
+from controller.reopening.fix_rules import (
     archive_may_fix,
     envelope_access,
     find_fix,

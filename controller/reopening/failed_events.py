@@ -20,7 +20,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from controller.cache import Cache
-from controller.retry.fix_rules import (
+from controller.reopening.fix_rules import (
     ReadyState,
     access_of,
     archive_may_fix,
@@ -31,7 +31,7 @@ from controller.retry.fix_rules import (
     ready_state,
     sender_may_fix,
 )
-from controller.retry.reopener import Reopener
+from controller.reopening.reopener import Reopener
 from controller.scheduling.retry_policy import LISTING_AFTER_FIX
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.retry.fix_rules import organization_may_fix
-from controller.retry.reopener import LateSenderFinder, Reopener
+from controller.reopening.fix_rules import organization_may_fix
+from controller.reopening.reopener import LateSenderFinder, Reopener
 from counterfoil.esaw import HttpStatusError
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase
