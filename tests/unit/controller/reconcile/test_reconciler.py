@@ -720,7 +720,7 @@ async def test_a_status_that_the_api_server_refuses_ends_with_a_message_and_not_
 async def test_a_status_that_is_too_large_for_the_api_server_ends_with_what_is_too_much(
     scene: ReconcilerScene,
 ) -> None:
-    words = "the API server answered 500 500: etcdserver: request is too large"
+    words = "the API server answered 500: etcdserver: request is too large"
     scene.kube.fail("patch_status", TooLarge(500, "500", words))
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeTooLarge")
@@ -796,7 +796,7 @@ async def test_an_event_that_has_no_room_for_its_end_ends_with_the_bare_list_of_
 
 
 async def test_what_was_deleted_already_is_not_said_to_be_in_esaw(scene: ReconcilerScene) -> None:
-    full = TooLarge(500, "500", "the API server answered 500 500: etcdserver: request is too large")
+    full = TooLarge(500, "500", "the API server answered 500: etcdserver: request is too large")
     scene.envelope.transport.just_before = partial(scene.kube.fail, "patch_status", full)
     after = await scene.reconcile()
     assert scene.envelope.transport.deleted == [ENVELOPE]

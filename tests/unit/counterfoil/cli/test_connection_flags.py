@@ -31,17 +31,24 @@ def run(*words: str) -> tuple[int, str]:
         ("", f"it is empty. {NONE}"),
         ("just text", f"it has no fields. {NONE}"),
         ("{", f"it is no YAML. {NONE}"),
-        ("contexts: [{name: one}]", "Type `kubectl config use-context NAME`. There are: one."),
-        ("apiVersion: v1", "It has no context at all."),
-        ("current-context: two\ncontexts: [two]", "it has no context 'two'. It has no context at all."),
-        ("current-context: two\ncontexts: [{name: one}]", "it has no context 'two'. There are: one."),
+        (b"\x80\xff", f"it is no YAML. {NONE}"),
+        (
+            "contexts: [{name: one}]",
+            "it names no current context. There are: one. Type `kubectl config use-context NAME`.",
+        ),
+        ("apiVersion: v1", f"it has no context at all. {NONE}"),
+        ("current-context: two\ncontexts: [two]", f"it has no context at all. {NONE}"),
+        (
+            "current-context: two\ncontexts: [{name: one}]",
+            "it has no context 'two'. There are: one. Type `kubectl config use-context NAME`.",
+        ),
     ],
 )
 def test_a_file_that_is_no_kubeconfig_is_described_with_what_to_type(
-    tmp_path: Path, content: str, says: str
+    tmp_path: Path, content: str | bytes, says: str
 ) -> None:
     path = tmp_path / "config"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     code, err = run("why", "x", "--kubeconfig", str(path))
     assert code == ExitStatus.NO_ANSWER
     assert says in err
@@ -51,6 +58,16 @@ def test_a_file_that_is_no_kubeconfig_is_described_with_what_to_type(
 def test_a_missing_kubeconfig_is_called_missing(tmp_path: Path) -> None:
     code, err = run("status", "--kubeconfig", str(tmp_path / "nothing"))
     assert (code, f"the file does not exist. {NONE}" in err) == (ExitStatus.NO_ANSWER, True)
+
+
+def test_without_a_kubeconfig_the_place_is_named_where_one_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, err = run("status")
+    assert code == ExitStatus.NO_ANSWER
+    assert f"~/.kube/config leads to no API server: the file does not exist. {NONE}" in err
 
 
 @asynccontextmanager
@@ -96,11 +113,12 @@ UNREADABLE = (
 INCOMPLETE: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
     "a cluster that it has not": (
         {"clusters": []},
-        "the context 'it' names the cluster 'it', which the file does not have. There are: none.",
+        f"the context 'it' names the cluster 'it', which the file does not have. {NONE}",
     ),
     "a user that it has not": (
         {"users": [{"name": "joe", "user": {}}]},
-        "the context 'it' names the user 'jane', which the file does not have. There are: joe.",
+        "the context 'it' names the user 'jane', which the file does not have. There are: joe. Type `kubectl "
+        "config set-context it --user NAME`.",
     ),
     "a server without https": (
         {"clusters": [{"name": "it", "cluster": {"server": "api.example.com:6443"}}]},
@@ -117,7 +135,27 @@ INCOMPLETE: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
     ),
     "a list in place of a name": (
         {"contexts": [{"name": "it", "context": {"cluster": ["x"], "user": "jane"}}]},
-        "the context 'it' names the cluster \"['x']\", which the file does not have. There are: it.",
+        "the context 'it' names the cluster \"['x']\", which the file does not have. There are: it. Type "
+        "`kubectl config set-context it --cluster NAME`.",
+    ),
+    "a file of the certificate authority that does not exist": (
+        {"clusters": [{"name": "it", "cluster": {"server": "https://a", "certificate-authority": "ca.crt"}}]},
+        "the cluster 'it' names the file ca.crt, which does not exist. Get a new kubeconfig for this "
+        "cluster.",
+    ),
+    "a file of a token that does not exist": (
+        {"users": [{"name": "jane", "user": {"tokenFile": "/nowhere/token"}}]},
+        "the user 'jane' names the file /nowhere/token, which does not exist. Get a new kubeconfig for this "
+        "cluster.",
+    ),
+    "a certificate of a user that does not exist": (
+        {"users": [{"name": "jane", "user": {"client-certificate": "c", "client-key-data": DATA}}]},
+        "the user 'jane' names the file c, which does not exist. Get a new kubeconfig for this cluster.",
+    ),
+    "a way to sign in that kubectl does not have any more": (
+        {"users": [{"name": "jane", "user": {"auth-provider": {"name": "gcp"}}}]},
+        "the auth-provider 'gcp', by which the user 'jane' signs in, gave no key. Get a new kubeconfig for "
+        "this cluster.",
     ),
     "a program that is not installed": (
         {"users": [{"name": "jane", "user": a_login_by("aws-of-nobody")}]},
@@ -158,8 +196,26 @@ async def test_an_api_server_that_does_not_answer_is_no_success_and_its_address_
 ) -> None:
     code, text = await asked(tmp_path, "http://127.0.0.1:1", command)
     assert code == ExitStatus.NO_ANSWER
-    if command == "status":
-        assert "`kubectl config view --minify` shows its address" in text
+    assert "`kubectl config view --minify` shows its address" in text
+
+
+@pytest.mark.parametrize("command", ["status", "preflight"])
+async def test_a_user_whom_the_api_server_does_not_know_is_asked_to_sign_in(
+    tmp_path: Path, command: str
+) -> None:
+    refusal = {"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized"}
+    async with an_api_server(status=401, text=json.dumps(refusal)) as (url, _):
+        code, text = await asked(tmp_path, url, command)
+    assert code == ExitStatus.NOT_ALLOWED
+    assert text.endswith("Sign in again.")
+
+
+async def test_a_server_without_a_version_is_no_api_server(tmp_path: Path) -> None:
+    async with an_api_server(status=404, text="404 page not found") as (url, _):
+        code, text = await asked(tmp_path, url, "preflight")
+    assert code == ExitStatus.NO_ANSWER
+    assert "what answered is not the API server" in text
+    assert "`kubectl config view --minify` shows its address" in text
 
 
 @pytest.mark.parametrize(
