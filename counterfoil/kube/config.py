@@ -7,7 +7,7 @@ The official client (``kubernetes.aio``) reads kubeconfig files and the ServiceA
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,11 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 from counterfoil.kube.errors import NotConfigured
 
+_DEFAULT_KUBECONFIG = "~/.kube/config"
+_GET_A_NEW_ONE = "Get a new kubeconfig for this cluster."
 _NAME_ANOTHER = "Name another one by --kubeconfig FILE or $KUBECONFIG."
+_FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+"""Fields of a cluster or of a user that name a file."""
 _SCHEMES = ("https://", "http://")
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -27,27 +31,34 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 async def load_configuration(kubeconfig: Path | None, context: str | None = None) -> Configuration:
     """Read the configuration, as ``connect`` describes. Raises ``NotConfigured``."""
     configuration = Configuration()
-    chosen = str(kubeconfig or os.environ.get("KUBECONFIG") or "")
+    named = str(kubeconfig or os.environ.get("KUBECONFIG") or "")
+    if named == "" and context is None and is_in_cluster():
+        _load_service_account(configuration)
+        return configuration
+    chosen = named or _DEFAULT_KUBECONFIG
     try:
-        if chosen == "" and context is None and is_in_cluster():
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            await config.load_kube_config(
-                config_file=chosen or "~/.kube/config",
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
+        await config.load_kube_config(
+            config_file=chosen, context=context, client_configuration=configuration, persist_config=False
+        )
     except Exception as trouble:
         # The official client raises every error of its parts, up to a TypeError for an empty file.
-        words = _fault_of_kubeconfig(chosen or "~/.kube/config", context) or " ".join(str(trouble).split())
-        raise NotConfigured(f"{chosen or 'the configuration'} leads to no API server: {words}") from trouble
+        words = _fault_of_kubeconfig(chosen, context) or " ".join(str(trouble).split())
+        raise NotConfigured(f"{chosen} leads to no API server: {words}") from trouble
     # The client takes any text as an address, and continues without a key after a sign-in that failed.
     if not configuration.host.startswith(_SCHEMES) or not _has_credentials(configuration):
-        fault = _fault_of_kubeconfig(chosen or "~/.kube/config", context)
+        fault = _fault_of_kubeconfig(chosen, context)
         if fault is not None:
-            raise NotConfigured(f"{chosen or 'the configuration'} leads to no API server: {fault}")
+            raise NotConfigured(f"{chosen} leads to no API server: {fault}")
     return configuration
+
+
+def _load_service_account(configuration: Configuration) -> None:
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except Exception as trouble:
+        raise NotConfigured(
+            f"the ServiceAccount of this pod leads to no API server: {' '.join(str(trouble).split())}"
+        ) from trouble
 
 
 def _has_credentials(configuration: Configuration) -> bool:
@@ -72,59 +83,77 @@ def named_entries(contents: Iterable[Mapping[str, Any]], kind: str) -> dict[str,
 
 def _fault_of_kubeconfig(chosen: str, context: str | None) -> str | None:
     """Return what is wrong with the files of a kubeconfig and what to type; None: nothing that is known."""
-    contents = []
+    contents, folders = [], []
     for path in (Path(each).expanduser() for each in chosen.split(os.pathsep) if each):
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError) as unreadable:
+        except OSError as unreadable:
             return f"{path} can't be read ({type(unreadable).__name__}). {_NAME_ANOTHER}"
-        except yaml.YAMLError:
+        except (UnicodeDecodeError, yaml.YAMLError):
             return f"{path} is no kubeconfig, since it is no YAML. {_NAME_ANOTHER}"
         if not isinstance(content, dict):
             found = "it is empty" if content is None else "it has no fields"
             return f"{path} is no kubeconfig: {found}. {_NAME_ANOTHER}"
         contents.append(content)
+        folders.append(path.parent)
     if not contents:
         return f"the file does not exist. {_NAME_ANOTHER}"
     contexts = named_entries(contents, "contexts")
     current = context or next(
         (each["current-context"] for each in contents if each.get("current-context")), None
     )
-    known = f"There are: {', '.join(contexts)}." if contexts else "It has no context at all."
-    if not isinstance(current, str):
-        return f"it names no current context. Type `kubectl config use-context NAME`. {known}"
-    if current not in contexts:
-        return f"it has no context {current!r}. {known}"
-    return _fault_of_context(contents, current, contexts[current])
+    if not contexts:
+        return f"it has no context at all. {_NAME_ANOTHER}"
+    if not isinstance(current, str) or current not in contexts:
+        fault = f"it has no context {current!r}" if current else "it names no current context"
+        return f"{fault}. There are: {', '.join(contexts)}. Type `kubectl config use-context NAME`."
+    return _fault_of_context(contents, folders, current, contexts[current])
 
 
 def _fault_of_context(
-    contents: Iterable[Mapping[str, Any]], name: str, context: Mapping[str, Any]
+    contents: Sequence[Mapping[str, Any]], folders: Iterable[Path], name: str, context: Mapping[str, Any]
 ) -> str | None:
     for kind in ("cluster", "user"):
         entries, named = named_entries(contents, f"{kind}s"), context.get(kind)
         wanted = str(named) if named is not None else None
         if wanted not in entries and (wanted is not None or kind == "cluster"):
-            return (
-                f"the context {name!r} names the {kind} {wanted!r}, which the file does not have. "
-                f"There are: {', '.join(entries) or 'none'}."
-            )
-    cluster, user = str(context["cluster"]), context.get("user")
-    server = str(named_entries(contents, "clusters")[cluster].get("server") or "HOST:PORT")
+            fault = f"the context {name!r} names the {kind} {wanted!r}, which the file does not have."
+            if not entries:
+                return f"{fault} {_NAME_ANOTHER}"
+            command = f"{shlex.join(['kubectl', 'config', 'set-context', name, f'--{kind}'])} NAME"
+            return f"{fault} There are: {', '.join(entries)}. Type `{command}`."
+    cluster, user = str(context["cluster"]), str(context.get("user"))
+    fields_of_cluster = named_entries(contents, "clusters")[cluster]
+    server = str(fields_of_cluster.get("server") or "HOST:PORT")
     if not server.startswith(_SCHEMES):
         address = f"https://{server}"
         command = shlex.join(["kubectl", "config", "set-cluster", cluster, "--server", address])
         return f"the server of the cluster {cluster!r} has no https://. Type `{command}`."
-    login = named_entries(contents, "users").get(str(user), {}).get("exec")
-    if not isinstance(login, dict):
-        return None
-    program = str(login.get("command"))
-    signs_in = f"the program {program!r}, by which the user {user!r} signs in,"
-    if shutil.which(program) is None:
-        return f"{signs_in} is not on your PATH. Install it."
-    return f"{signs_in} gave no key. Sign in again with it."
+    fields_of_user = named_entries(contents, "users").get(user, {})
+    for owner, fields in ((f"cluster {cluster!r}", fields_of_cluster), (f"user {user!r}", fields_of_user)):
+        for file in (str(fields[each]) for each in _FILES if fields.get(each)):
+            # A relative path begins at the folder of the kubeconfig.
+            if not any((folder / file).is_file() for folder in folders):
+                return f"the {owner} names the file {file}, which does not exist. {_GET_A_NEW_ONE}"
+    return _fault_of_sign_in(user, fields_of_user)
+
+
+def _fault_of_sign_in(user: str, fields: Mapping[str, Any]) -> str | None:
+    login, provider = fields.get("exec"), fields.get("auth-provider")
+    if isinstance(login, dict):
+        program = str(login.get("command"))
+        signs_in = f"the program {program!r}, by which the user {user!r} signs in,"
+        if shutil.which(program) is None:
+            return f"{signs_in} is not on your PATH. Install it."
+        return f"{signs_in} gave no key. Sign in again with it."
+    if isinstance(provider, dict):
+        name = provider.get("name")
+        return (
+            f"the auth-provider {name!r}, by which the user {user!r} signs in, gave no key. {_GET_A_NEW_ONE}"
+        )
+    return None
 
 
 def is_in_cluster() -> bool:
@@ -165,6 +194,6 @@ def new_connection_pool(configuration: Configuration, connections: int) -> Conne
     except OSError as unreadable:
         raise NotConfigured(
             f"{configuration.host} can't be asked: a certificate or key for it can't be read "
-            f"({type(unreadable).__name__}). Get a new kubeconfig for this cluster."
+            f"({type(unreadable).__name__}). {_GET_A_NEW_ONE}"
         ) from unreadable
     return ConnectionPool(limit=connections, ssl=tls, keepalive_timeout=60)

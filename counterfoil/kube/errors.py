@@ -83,7 +83,8 @@ def api_error(status: int, answer: bytes, retry_after: str | None, *, creating: 
     if not (isinstance(payload, dict) and payload.get("kind") == "Status"):
         payload = {}
     reason = str(payload.get("reason") or status)
-    message = f"the API server answered {status} {reason}: {payload.get('message', '')}".rstrip(": ")
+    named = f"{status} {payload.get('reason') or ''}".rstrip()
+    message = f"the API server answered {named}: {payload.get('message', '')}".rstrip(": ")
     seconds = retry_after_seconds(retry_after)
     kind = TooLarge if _TOO_LARGE.search(message) else _error_class(status, reason, creating=creating)
     if kind is Forbidden and _QUOTA.search(message):

@@ -23,6 +23,7 @@ import msgspec
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus, format_answer, is_for_programs, printable
 from counterfoil.cli.plugin.installation.status import POD_LABELS, overview, read
+from counterfoil.kube.answers import foreign_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.origin import origin_of
@@ -108,7 +109,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Print a line for each check. Raises nothing but what a broken program raises."""
+    """Print a line for each check. Raises ``ApiError`` if the API server does not tell its version: then
+    nothing else can be asked."""
     lines: list[PreflightLine] = []
     async for line in checks(kube, args.base_url, args.callback_url):
         lines.append(line)
@@ -133,7 +135,8 @@ def written(line: PreflightLine) -> str:
 async def checks(
     kube: KubeClient, base_url: str | None, callback_url: str | None
 ) -> AsyncIterator[PreflightLine]:
-    """Yield the result of each check, in the order in which a fault has to be corrected."""
+    """Yield the result of each check, in the order in which a fault has to be corrected. Raises ``ApiError``,
+    as ``run``."""
     version = await _kubernetes(kube)
     yield version
     if version.outcome is Outcome.UNKNOWN:
@@ -161,10 +164,17 @@ async def checks(
 async def _kubernetes(kube: KubeClient) -> PreflightLine:
     try:
         version = await kube.server_version()
-        found = (int(version["major"]), int("".join(filter(str.isdecimal, version["minor"]))))
-    except (ApiError, KeyError, ValueError) as problem:
-        return PreflightLine("Kubernetes", Outcome.UNKNOWN, f"{problem}. Check kubeconfig and network.")
+    except ApiError as problem:
+        if problem.status != 404:
+            raise
+        # Every API server tells its version.
+        raise foreign_answer("it has no version") from problem
     name = str(version.get("gitVersion", ""))
+    try:
+        found = (int(version["major"]), int("".join(filter(str.isdecimal, version["minor"]))))
+    except (KeyError, TypeError, ValueError):
+        words = f"the version {name!r} can't be compared. Is it the right context?"
+        return PreflightLine("Kubernetes", Outcome.UNKNOWN, words)
     if found < MINIMUM_KUBERNETES:
         minimum = ".".join(map(str, MINIMUM_KUBERNETES))
         words = f"{name} is too old: Counterfoil needs {minimum} or newer. Upgrade the cluster."

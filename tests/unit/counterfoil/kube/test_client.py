@@ -106,7 +106,7 @@ async def test_a_409_to_anything_but_a_create_is_a_conflict(tmp_path: Path) -> N
 @pytest.mark.parametrize("body", ["", "<html>Bad Gateway</html>", "[]", "null"])
 async def test_a_refusal_that_is_no_status_is_understood_by_its_code(tmp_path: Path, body: str) -> None:
     async with answered_by(always(502, body), tmp_path) as kube:
-        with pytest.raises(Unavailable, match="the API server answered 502$"):
+        with pytest.raises(Unavailable, match=r"the API server answered 502$"):
             await kube.get(EnvelopeEvent, "name")
 
 
