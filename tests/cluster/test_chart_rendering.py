@@ -1528,6 +1528,48 @@ MISREAD: dict[str, tuple[dict[str, Any], str]] = {
         "receiver.podDisruptionBudget.minAvailable is 2 and autoscaling.minReplicas is 2, so no node with "
         "such a pod could be drained: set receiver.autoscaling.minReplicas to 3 or more.",
     ),
+    "no pod that a drain may take": (
+        {"pages": {"podDisruptionBudget": {"maxUnavailable": 0}}},
+        "pages.podDisruptionBudget.maxUnavailable is 0, so no node with such a pod could be drained: "
+        "set it to 1 or more.",
+    ),
+    "no part of the pods that a drain may take": (
+        {"controller": {"podDisruptionBudget": {"maxUnavailable": "0%"}}},
+        "controller.podDisruptionBudget.maxUnavailable is 0%, so no node with such a pod could be "
+        "drained: set it to 1 or more.",
+    ),
+    "more memory requested than allowed": (
+        {"receiver": {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "900Mi"}}}},
+        "receiver.resources.requests.memory is 1Gi and limits.memory is 900Mi, which the API server refuses: "
+        "set receiver.resources.limits.memory to 1Gi or more.",
+    ),
+    "more CPU requested than allowed": (
+        {"controller": {"resources": {"requests": {"cpu": 1.5}, "limits": {"cpu": "1250m"}}}},
+        "controller.resources.requests.cpu is 1.5 and limits.cpu is 1250m, which the API server refuses: "
+        "set controller.resources.limits.cpu to 1.5 or more.",
+    ),
+    "an address in place of a network": (
+        {"networkPolicy": {"egress": {"apiServer": {"to": [{"ipBlock": {"cidr": "10.1.2.3"}}]}}}},
+        "networkPolicy.egress.apiServer.to[0].ipBlock.cidr is 10.1.2.3, and takes a network: set it to "
+        "10.1.2.3/32.",
+    ),
+    "an address of IPv6 in place of a network": (
+        {"networkPolicy": {"metricsFrom": [{"podSelector": {}}, {"ipBlock": {"cidr": "fd00::1"}}]}},
+        "networkPolicy.metricsFrom[1].ipBlock.cidr is fd00::1, and takes a network: set it to fd00::1/128.",
+    ),
+    "a provider at a port that is closed": (
+        {
+            "console": {
+                "settings": {
+                    "oidcIssuer": "https://login.example.com:8443/realm",
+                    "oidcClientId": "c",
+                    "publicUrl": "https://console.example.com",
+                }
+            }
+        },
+        "console.settings.oidcIssuer is at port 8443, which networkPolicy.egress.oidc.ports does not open: "
+        "add 8443 there.",
+    ),
     "a Lease that ends before its holder stops": (
         {"controller": {"settings": {"leaseDuration": "10s"}}},
         "controller.settings.renewDeadline is 10s and leaseDuration is 10s, so two controllers could work on "
@@ -1564,6 +1606,11 @@ MISREAD: dict[str, tuple[dict[str, Any], str]] = {
         {"pages": {"replicas": 1, "podDisruptionBudget": {"minAvailable": 1, "enabled": False}}},
         {"controller": {"settings": {"leaseDuration": "11s", "retryPeriod": "8s"}}},
         {"image": {"repository": "registry.example.com:5000/team/counterfoil"}},
+        {"pages": {"podDisruptionBudget": {"maxUnavailable": 0, "enabled": False}}},
+        {"pages": {"podDisruptionBudget": {"maxUnavailable": "1%"}}},
+        {"receiver": {"resources": {"requests": {"memory": "1e9"}, "limits": {"memory": "1G"}}}},
+        {"receiver": {"resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": 0.5}}}},
+        {"receiver": {"resources": {"requests": {"memory": 1073741824}, "limits": {"memory": "1Gi"}}}},
         {
             "console": {
                 "settings": {
@@ -1572,6 +1619,16 @@ MISREAD: dict[str, tuple[dict[str, Any], str]] = {
                     "publicUrl": "https://console.example.com",
                 }
             }
+        },
+        {
+            "networkPolicy": {"enabled": False},
+            "console": {
+                "settings": {
+                    "oidcIssuer": "https://login.example.com:8443",
+                    "oidcClientId": "c",
+                    "publicUrl": "https://console.example.com",
+                }
+            },
         },
     ],
     ids=json.dumps,
