@@ -20,17 +20,19 @@ from counterfoil.archives.backends._object_store.authorizers import (
     AzureKeyAuthorizer,
     BearerAuthorizer,
 )
-from counterfoil.archives.backends._object_store.backend import PAGE, ObjectStoreBackend, list_page
+from counterfoil.archives.backends._object_store.backend import (
+    PAGE,
+    ObjectStoreBackend,
+    check_tag_count,
+    list_page,
+)
 from counterfoil.archives.backends._object_store.client import (
     Authorizer,
+    BucketAddress,
     Content,
+    ErrorDialect,
     ObjectStoreClient,
     StoreRequest,
-)
-from counterfoil.archives.backends._object_store.errors import (
-    BucketAddress,
-    ErrorDialect,
-    check_tag_count,
     no_identity,
 )
 from counterfoil.archives.backends._object_store.identity import Cached, azure_identity

@@ -24,8 +24,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from counterfoil.archives.backend import Opener, required_settings
 from counterfoil.archives.backends._http import HttpSite, make_http_client, normal_address
 from counterfoil.archives.backends._object_store.authorizers import BearerAuthorizer
-from counterfoil.archives.backends._object_store.client import Authorizer, ObjectStoreClient
-from counterfoil.archives.backends._object_store.errors import BucketAddress, ErrorDialect, no_identity
+from counterfoil.archives.backends._object_store.client import (
+    Authorizer,
+    BucketAddress,
+    ErrorDialect,
+    ObjectStoreClient,
+    no_identity,
+)
 from counterfoil.archives.backends._object_store.identity import Cached, Expiring, Source, google_identity
 from counterfoil.archives.backends._object_store.xml_api import XmlApiBackend
 from counterfoil.archives.credentials import Credentials

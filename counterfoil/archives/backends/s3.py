@@ -17,11 +17,11 @@ import msgspec
 from counterfoil.archives.backend import Opener, required_settings
 from counterfoil.archives.backends._http import HttpSite, make_http_client, normal_address
 from counterfoil.archives.backends._object_store.authorizers import AmazonAuthorizer
-from counterfoil.archives.backends._object_store.client import ObjectStoreClient
-from counterfoil.archives.backends._object_store.errors import (
+from counterfoil.archives.backends._object_store.backend import check_tag_count
+from counterfoil.archives.backends._object_store.client import (
     BucketAddress,
     ErrorDialect,
-    check_tag_count,
+    ObjectStoreClient,
     no_identity,
 )
 from counterfoil.archives.backends._object_store.identity import Cached, Expiring, Source, amazon_identity

@@ -42,15 +42,19 @@ from counterfoil.archives.backends._object_store.listing import (
     ListUnreadable,
     read_page,
 )
-from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid
 from counterfoil.archives.readback import ReadingList, probe_with_file, reading_list
 from counterfoil.archives.streams import INLINE, clean_up, in_hashing_thread
+from counterfoil.resources.archive import ArchiveSpec
 
 PART = 5 * 1024 * 1024
 """Bytes of one part, the least that S3 takes: up to 10,000 of them, 48 GiB, and little memory."""
 
 PARTS_IN_FLIGHT = 2
 """Parts that are sent at the same time, while the next one is filled."""
+
+MAX_TAGS = 10
+"""Maximum number of tags of one object, of S3 and of Azure."""
 
 TAG_VALUE_LIMIT = 256
 """Bytes of UTF-8 of a tag's value; S3 counts units of UTF-16, some servers count bytes. The manifest has it
@@ -320,3 +324,12 @@ async def _chained(first: list[bytearray], rest: AsyncIterator[bytearray]) -> As
     yield first.pop()
     async for part in rest:
         yield part
+
+
+def check_tag_count(archive: str, spec: ArchiveSpec, service: str, target: str) -> None:
+    """Raise ``SettingsInvalid`` for more than ``MAX_TAGS`` tags."""
+    if len(spec.tags) > MAX_TAGS:
+        raise SettingsInvalid(
+            f"Archive/{archive}: {service} takes at most {MAX_TAGS} tags for {target}, "
+            f"spec.tags has {len(spec.tags)}."
+        )

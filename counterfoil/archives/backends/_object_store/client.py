@@ -4,9 +4,12 @@ Signed requests to one bucket of an object store, with bounds on each answer.
 No redirect is followed: the document, the key's signature and a session token would go along, and the bytes
 of another host would count as the proof (rule 11). An answer other than a document is read up to a limit.
 A request that fails for a moment is repeated a few times: a large file is many requests.
+
+An error becomes words for the administrator: status and code of the answer, and never its text.
 """
 
 import hashlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,13 +20,13 @@ from urllib.parse import quote
 import httpx
 
 from counterfoil.archives.backends._http import HttpSite, small_body
-from counterfoil.archives.backends._object_store.errors import (
-    BucketAddress,
-    ErrorDialect,
-    ObjectStoreResponse,
-    error_of_response,
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    ErrorText,
+    find_text,
 )
-from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable
 from counterfoil.archives.streams import INLINE, count_sent, in_hashing_thread
 from counterfoil.clock import Clock
 from counterfoil.origin import origin_of
@@ -49,6 +52,37 @@ SENT_AT_ONCE = 256 * 1024
 MAX_QUERY_CHARACTERS = 16 * 1024
 """Characters of a query before they are quoted; servers take URLs of 8 KiB or less."""
 
+
+# Rules for HTTP statuses, for every service. ``ErrorDialect.synonyms`` has the codes that mean the same.
+COMMON_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"401"}): ErrorText(
+        "ArchiveCredentialsRejected", "{server} does not accept {key} ({answer}). Give a valid one."
+    ),
+    frozenset({"413"}): ErrorText(
+        "FileTooBig", "{server} does not take a file of this size ({answer}). Raise its limit."
+    ),
+    frozenset({"501"}): ErrorText(
+        "ArchiveLacksFeature",
+        "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use "
+        "another server.",
+    ),
+    frozenset({"507"}): ErrorText(
+        "ArchiveFull",
+        "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues "
+        "automatically.",
+    ),
+    frozenset({"429", "503"}): ErrorText(
+        "ArchiveOverloaded", "{server} asks for a pause ({answer}). Archiving continues automatically."
+    ),
+    frozenset({"500", "502", "504", "408"}): ErrorText(
+        "ArchiveFailing", "{server} does not work ({answer}). Archiving continues automatically once it does."
+    ),
+    frozenset({"301", "302", "303", "307", "308"}): ErrorText(
+        "ArchiveRedirects",
+        "{server} points to another address ({answer}), and Counterfoil does not follow with documents. Put "
+        "the final address into {field}.",
+    ),
+}
 
 Content = bytes | bytearray
 """The body of a request, which nothing changes any more."""
@@ -77,6 +111,52 @@ class StoreAnswer:
     def is_success(self) -> bool:
         """Whether the request was carried out. S3 can report an error of a long request after the 200."""
         return 200 <= self.status < 300 and b"<Error>" not in self.body[:MAX_ERROR_BYTES]
+
+
+@dataclass(frozen=True)
+class ErrorDialect:
+    """The errors of one service."""
+
+    service: str
+    """As in ``S3 answered 404``."""
+    field: str
+    """As in ``spec.s3``."""
+    root_missing: frozenset[str]
+    """Its codes for a bucket that is not there, where 404 could also mean an object."""
+    rules: Mapping[frozenset[str], ErrorText]
+    """The first entry that has the code counts; then the first that has the HTTP status."""
+    synonyms: Mapping[str, str]
+    """Code to the HTTP status whose rule in ``COMMON_ERROR_RULES`` also holds for the code."""
+
+
+@dataclass(frozen=True)
+class BucketAddress:
+    """Address of an archive, as texts for messages."""
+
+    archive: str
+    """As in ``Archive/dms``."""
+    server: str
+    name: str
+    key: str
+    """Owner of the rights, for messages."""
+
+
+@dataclass(frozen=True)
+class ObjectStoreResponse:
+    """An answer other than success: status and the service's code, empty if there is none."""
+
+    service: str
+    status: str = ""
+    code: str = ""
+
+    @classmethod
+    def read(cls, service: str, status: int, body: bytes) -> "ObjectStoreResponse":
+        """Find the code in the body of an answer."""
+        code = re.search(rb"<Code>([A-Za-z0-9.]{1,64})</Code>", body)
+        return cls(service, str(status), code[1].decode() if code else "")
+
+    def __str__(self) -> str:
+        return f"{self.service} answered {self.status} {self.code}".rstrip()
 
 
 class Authorizer(Protocol):
@@ -238,3 +318,34 @@ async def _slices(content: Content) -> AsyncGenerator[bytes, None]:
         piece = bytes(view[start : start + SENT_AT_ONCE])
         yield piece
         count_sent(len(piece))
+
+
+def error_of_response(
+    answer: ObjectStoreResponse, dialect: ErrorDialect, bucket: BucketAddress
+) -> ArchiveError:
+    """Return the error for an answer other than success, by who must act."""
+    code = dialect.synonyms.get(answer.code, answer.code)
+    for said in filter(None, (code, answer.status)):
+        if (text := find_text({**dialect.rules, **COMMON_ERROR_RULES}, said)) is not None:
+            return text.error(
+                bucket.archive,
+                answer=answer,
+                bucket=bucket.name,
+                key=bucket.key,
+                server=bucket.server,
+                field=dialect.field,
+            )
+    return ArchiveRefused(
+        "ArchiveRefused",
+        f"{bucket.archive}: {bucket.server} refuses what the Archive asks for ({answer}). Check "
+        f"{dialect.field}.",
+    )
+
+
+def no_identity(dialect: ErrorDialect, bucket: BucketAddress) -> ArchiveRefused:
+    """Return the error for a pod that has no identity which the service knows."""
+    return ArchiveRefused(
+        "ArchiveNoIdentity",
+        f"{bucket.archive}: the pod has no identity that {bucket.server} knows. Name a Secret in "
+        f"{dialect.field}.credentialsSecretRef, or give the controller's ServiceAccount a role.",
+    )

@@ -12,8 +12,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from counterfoil.archives.backends._object_store.client import ObjectStoreClient, StoreRequest
-from counterfoil.archives.backends._object_store.errors import ErrorDialect
+from counterfoil.archives.backends._object_store.client import ErrorDialect, ObjectStoreClient, StoreRequest
 from counterfoil.archives.errors import VerificationFailed
 from counterfoil.clock import Clock
 from counterfoil.resources.archive import ObjectLock
