@@ -100,7 +100,8 @@ class Reconciler:
         phase = phase_to_resume(event.status)
         outcome = self.phase_runner.wait_for_room(event, phase)
         status = next_status(event.status, phase, outcome, self._inputs(event))
-        return await self.transition_writer.store_pause(event, status)
+        # No announcement, and no failure if the status is refused: it would replace the stored files.
+        return await self.transition_writer.status_writer.store(event, status)
 
     async def _run_phases(
         self, event: EnvelopeEvent, admitted: Admitted, phase: Phase, *, is_ours: bool

@@ -70,15 +70,6 @@ class TransitionWriter:
         self._announce(event.status, stored, outcome)
         return stored
 
-    async def store_pause(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
-        """
-        Store that an event waits, of which the files of its status may not be known here.
-
-        A refused status is not followed by a failure as in ``store``, which would replace the stored files.
-        Raises as ``StatusWriter.store``.
-        """
-        return await self.status_writer.store(event, status)
-
     async def _store(
         self, event: EnvelopeEvent, status: EnvelopeEventStatus, known_deliveries: int
     ) -> EnvelopeEvent:
