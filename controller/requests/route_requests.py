@@ -73,7 +73,8 @@ class RouteRequests:
             return RequestResult(RequestOutcome.REFUSED, str(invalid))
         if given.envelope is None:
             tags = self._with_given({}, organization, given)
-            return self._result(organization, await self._decide(organization, given.facts, tags))
+            decision = await self.preconditions.archives.decide(organization, given.facts, tags)
+            return self._result(organization, decision)
         events = await self._events(organization, given.envelope)
         if (kept := _kept(events)) is not None:
             return RequestResult(RequestOutcome.DONE, kept)
@@ -95,9 +96,10 @@ class RouteRequests:
             given.facts.sender or context.sender.name,
             given.facts.status or envelope.status,
         )
-        found = await self.preconditions.archives.tag_values(organization, facts, envelope)
-        tags = self._with_given(found, organization, given)
-        return self._result(organization, await self._decide(organization, facts, tags))
+        archives = self.preconditions.archives
+        found = await archives.tag_values(organization, facts, envelope)
+        decision = await archives.decide(organization, facts, self._with_given(found, organization, given))
+        return self._result(organization, decision)
 
     def _with_given(self, found: TagValues, organization: Organization, given: _Given) -> TagValues:
         """Return the values of the tags of each route that can be judged; given ones come before those of the
@@ -115,9 +117,6 @@ class RouteRequests:
             }
             for route in judged
         }
-
-    async def _decide(self, organization: Organization, facts: RouteFacts, tags: TagValues) -> Decision:
-        return await self.preconditions.archives.decide(organization, facts, tags)
 
     async def _events(self, organization: Organization, envelope: EnvelopeId) -> list[EnvelopeEvent]:
         """Return the events of the envelope, oldest first. Raises ``ApiError``."""
