@@ -34,6 +34,7 @@ from controller.mails.smtp import SmtpMailer
 from controller.outgoing_webhook.client import NoticeClient
 from controller.outgoing_webhook.delivery import NoticeDelivery
 from controller.reconcile.archive_choice import ArchiveChooser
+from controller.reconcile.import_archives import ImportArchives
 from controller.reconcile.late_files import LateFileFinder, list_files
 from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
@@ -251,7 +252,13 @@ def build(
         cache,
         sender_keys,
         ArchiveChooser(
-            cache, archive_pool, tag_workers, signature_checker, clock, take_slot=event_queue.chosen
+            cache,
+            archive_pool,
+            tag_workers,
+            signature_checker,
+            clock,
+            ImportArchives(kube, clock),
+            take_slot=event_queue.chosen,
         ),
         esaw_clients,
         clock,

@@ -30,7 +30,7 @@ from counterfoil.resources import (
     Sender,
     is_condition_true,
 )
-from counterfoil.resources.routes import known_choice, possible_archives
+from counterfoil.resources.routes import archive_names, known_choice, possible_archives
 
 _log = logging.getLogger(__name__)
 
@@ -170,6 +170,12 @@ class Cache:
         """Return the known Imports of an Organization."""
         return [each for each in (self.imports or {}).values() if each.organization == organization]
 
+    def archives_of(self, organization: Organization) -> tuple[str, ...]:
+        """Return the names of the Archives of an Organization, those of its known Imports after its own."""
+        refs = (each.spec.archive_ref for each in self.imports_of(organization.name) if not each.spec.dry_run)
+        of_imports = (each.name for each in refs if each is not None)
+        return tuple(dict.fromkeys([*archive_names(organization.spec), *of_imports]))
+
     def add_handler(self, kind: type[R], handler: ChangeHandler[R]) -> None:
         """Call ``handler`` after each change of an object of this kind."""
         self._handlers[kind].append(handler)
@@ -273,13 +279,13 @@ class Cache:
     def archive_name(self, event: EnvelopeEvent) -> str:
         """Return the name of the event's Archive; empty if it has none, or its routes have not decided."""
         organization = self.organizations.get(event.organization)
-        choice = known_choice(event.status, organization.spec) if organization is not None else None
+        choice = known_choice(event, organization.spec) if organization is not None else None
         return choice.archive if choice is not None else ""
 
     def may_use(self, event: EnvelopeEvent, archive: str) -> bool:
         """Whether the event waits for an Archive, or may choose it."""
         organization = self.organizations.get(event.organization)
-        return organization is not None and archive in possible_archives(event.status, organization.spec)
+        return organization is not None and archive in possible_archives(event, organization.spec)
 
     def senders_of(self, organization: str) -> list[Sender]:
         """Return the Senders of an Organization."""

@@ -23,7 +23,6 @@ from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.metrics import Metrics
 from counterfoil.resources import FINAL_PHASES, Condition, Import, Phase, find_condition, is_condition_true
-from counterfoil.resources.routes import archive_names
 
 _PAUSED = SUSPENDED_REASONS | {"ImportOutsideHours", "ImportSuspended"}
 """Reasons of conditions of which nobody has to be alarmed."""
@@ -110,7 +109,7 @@ class Gauges:
             self.metrics.sender_conditions.labels(*labels).set(count)
 
     def _set_archives(self) -> None:
-        named = (name for each in self.cache.organizations for name in archive_names(each.spec))
+        named = (name for each in self.cache.organizations for name in self.cache.archives_of(each))
         used = {name for name in named if self.owns("archive", name)}
         # A person suspended it, as for a maintenance: nobody has to be alarmed.
         used -= {each.name for each in self.cache.archives if each.spec.suspend}

@@ -17,6 +17,7 @@ from counterfoil.resources.base import (
     ACTION_LABEL,
     ARCHIVED_LABEL,
     ENVELOPE_LABEL,
+    IMPORT_ARCHIVE_LABEL,
     IMPORT_ENDED_LABEL,
     IMPORT_LABEL,
     IMPORT_WINDOW_LABEL,
@@ -38,6 +39,7 @@ KEPT_LABELS: Final = frozenset(
         IMPORT_LABEL,
         IMPORT_WINDOW_LABEL,
         IMPORT_ENDED_LABEL,
+        IMPORT_ARCHIVE_LABEL,
         LISTED_BY_LABEL,
         REQUEST_LABEL,
     }

@@ -48,7 +48,6 @@ from counterfoil.resources import (
     SenderStatus,
     find_condition,
 )
-from counterfoil.resources.routes import archive_names
 
 _log = logging.getLogger(__name__)
 
@@ -250,7 +249,8 @@ class Notifier:
         notices only a pass over all events decides."""
         match kind_of(problem):
             case ProblemKind.ARCHIVE:
-                return archive_ending(problem, organization, self.cache.archives.get(archive_of(problem)))
+                used = self.cache.archives_of(organization)
+                return archive_ending(problem, used, self.cache.archives.get(archive_of(problem)))
             case ProblemKind.ESAW:
                 return esaw_ending(problem, organization)
             case ProblemKind.CALLBACK:
@@ -308,7 +308,7 @@ class Notifier:
 
     def _outages(self, organization: Organization) -> Iterable[tuple[str, Condition]]:
         conditions = organization.status.conditions
-        for name in archive_names(organization.spec):
+        for name in self.cache.archives_of(organization):
             archive = self.cache.archives.get(name)
             ready = find_condition(conditions if archive is None else archive.status.conditions, "Ready")
             is_missing = ready is not None and ready.reason == ARCHIVE_MISSING

@@ -5,6 +5,11 @@ The one way from an event to its Archive: which one it is, whether it can be use
 they look at, in the phase Collecting, and the choice is stored with its outcome. From then on the status
 tells it, so that no envelope is split over two Archives. The events of one envelope share an Archive: a later
 event follows the one that has files there.
+
+``spec.archiveRef`` of an Import comes before the routes. But its events may be about envelopes that were
+archived before, and whose events were removed. So the usual Archive, and those of all Imports of the
+Organization, are asked for a manifest of the envelope. The event follows it. That is no proof: the files
+there are compared as any others.
 """
 
 import asyncio
@@ -19,6 +24,7 @@ from controller.access.archive_root import MarkedBackend, is_root_known, not_pro
 from controller.cache import Cache
 from controller.reconcile.context import Destination, ReconcileContext
 from controller.reconcile.fence import Fence, FencedBackend
+from controller.reconcile.import_archives import ImportArchives
 from controller.reconcile.outcomes import Hold, Outcome, Pause, Wait
 from controller.reconcile.routing import (
     Decision,
@@ -36,12 +42,14 @@ from controller.reopening.fix_rules import archive_may_fix
 from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE, FIRST_PROBE_PAUSE
 from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
 from counterfoil.archives.backend import NegativeCacheBackend
-from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.errors import ArchiveError, NameTaken
+from counterfoil.archives.filing import find_concluded
 from counterfoil.archives.layout import EnvelopeFacts
-from counterfoil.archives.tags import MetadataTooHeavy
+from counterfoil.archives.tags import MetadataTooHeavy, TagMissing
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
 from counterfoil.resources import (
+    IMPORT_LABEL,
     MAX_ATTEMPT_HISTORY,
     Archive,
     Attempt,
@@ -51,7 +59,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.organization import shared_archive_conflict
-from counterfoil.resources.routes import Choice, choice_for_others, has_places
+from counterfoil.resources.routes import Choice, choice_for_others, has_places, import_choice
 from counterfoil.untrusted.fair_slots import FairSlots
 
 TRIED_BY_EVENTS: Final = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
@@ -71,6 +79,7 @@ class ArchiveChooser:
     tag_workers: TagWorkers
     signature_checker: SignatureChecker
     clock: Clock
+    import_archives: ImportArchives
     take_slot: Callable[[str, str], Awaitable[None]]
     """Lets the run of this event wait until the limit of this Archive has room for it."""
     _patterns: FairSlots = field(default_factory=lambda: FairSlots(1))
@@ -83,16 +92,68 @@ class ArchiveChooser:
         Raises ``EsawError``, ``ApiError``, ``ArchiveError``,
         and what ``TagWorkers.evaluate`` raises.
         """
-        event, organization = context.event, context.organization
-        choice = await _of_sibling(context) or await self._by_routes(context)
+        event, organization, known = context.event, context.organization, context.destination
+        if known is not None and not await self.import_archives.of(organization.name):
+            # The envelope can be nowhere else, so other events are not looked for.
+            return known
+        choice = await _of_sibling(context) or await self._of_event(context)
         if not isinstance(choice, Choice):
             return choice
+        if known is not None and known.archive.name == choice.archive:
+            return known
         context.choice = choice
         archive = self.find(choice, event, organization)
         if not isinstance(archive, Archive):
             return archive
         await self.take_slot(event.name, archive.name)
-        return await self.open(archive, choice.route, event, context.fence)
+        return await self.open(archive, choice, event, context.fence)
+
+    async def _of_event(self, context: ReconcileContext) -> Choice | Outcome:
+        """Return the Archive of an event for which no other event of the envelope decides. Raises as
+        ``choose``."""
+        known = context.destination
+        usual = known.choice if known is not None else await self._by_routes(context)
+        if not isinstance(usual, Choice) or IMPORT_LABEL not in context.event.metadata.labels:
+            return usual
+        wanted = import_choice(context.event) or usual
+        others = dict[str, Choice]()
+        for each in (usual, *await self.import_archives.of(context.organization.name)):
+            others.setdefault(each.archive, each)
+        others.pop(wanted.archive, None)
+        for other in others.values():
+            is_there = await self._has_envelope(other, context)
+            if isinstance(is_there, Wait | Pause):
+                return is_there
+            if is_there:
+                return other
+        return wanted
+
+    async def _has_envelope(self, place: Choice, context: ReconcileContext) -> bool | Wait | Pause:
+        """
+        Return whether an Archive has a manifest that names the envelope, with or without our seal; or why it
+        can't be asked now. Raises as ``choose``.
+
+        One that does not exist any more can't be asked. It holds the Import as long as the Organization names
+        it.
+        """
+        event, archive = context.event, self.cache.archives.get(place.archive)
+        if archive is None:
+            return False
+        if archive.spec.suspend:
+            message = "so it is not known whether it has the envelope already"
+            return Wait("ArchiveNotReady", f"spec.suspend of Archive/{archive.name} is true, {message}.")
+        opened = await self.open(archive, place, event, context.fence)
+        if not isinstance(opened, Destination):
+            return opened
+        try:
+            layout = await context.layout_in(archive)
+            found = await find_concluded(
+                opened.backend, layout, event.spec.envelope_id, key=opened.signature_checker.public_key
+            )
+        except (TagMissing, NameTaken):
+            # Without the tag it can't have been archived there. The folder is another envelope's.
+            return False
+        return found is not None and (found.is_ours or found.claim is not None)
 
     async def _by_routes(self, context: ReconcileContext) -> Choice | Wait:
         event, organization = context.event, context.organization
@@ -143,6 +204,7 @@ class ArchiveChooser:
         archive = self.cache.archives.get(choice.archive)
         if archive is None:
             route = f" of the route `{choice.route}`" if choice.route is not None else ""
+            route = f" of Import/{choice.import_}" if choice.import_ is not None else route
             kept = ", and files of this event may be there" if has_places(event.status) else ""
             return Wait("ArchiveMissing", f"Archive/{choice.archive}{route} does not exist{kept}.")
         if archive.spec.suspend:
@@ -153,7 +215,7 @@ class ArchiveChooser:
         return archive
 
     async def open(
-        self, archive: Archive, route: str | None, event: EnvelopeEvent, fence: Fence
+        self, archive: Archive, choice: Choice, event: EnvelopeEvent, fence: Fence
     ) -> Destination | Wait | Pause:
         """Return the Archive with its backend, or why it can't be used now. Raises ``ApiError``."""
         pool = self.archive_pool
@@ -167,7 +229,7 @@ class ArchiveChooser:
         marked = MarkedBackend(backend, partial(pool.check_root_recently, archive, backend))
         return Destination(
             archive=archive,
-            route=route,
+            choice=choice,
             backend=FencedBackend(NegativeCacheBackend(marked), fence),
             check_root=partial(pool.check_root, archive, backend),
             signature_checker=self.signature_checker.with_anchors(anchors),
@@ -225,10 +287,17 @@ def unready_archive(event: EnvelopeEvent, organization: Organization, archive: A
 
 
 async def _of_sibling(context: ReconcileContext) -> Choice | None:
-    """Return the Archive that other events of the envelope keep for this one. Raises ``ApiError``."""
+    """
+    Return the Archive that other events of the envelope keep for this one. Raises ``ApiError``.
+
+    Where no routes decide, a changed ``spec.archiveRef`` counts at once, and only the Archive of an Import is
+    kept.
+    """
     if not context.may_have_siblings:
         return None
-    return choice_for_others([each.status for each in await context.siblings()])
+    choice = choice_for_others([each.status for each in await context.siblings()])
+    is_kept = context.destination is None or (choice is not None and choice.import_ is not None)
+    return choice if is_kept else None
 
 
 def _is_younger(event: EnvelopeEvent, moment: datetime) -> bool:

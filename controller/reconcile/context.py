@@ -40,6 +40,7 @@ from counterfoil.esaw.models_v5 import V5EnvelopeResponse, covers
 from counterfoil.esaw.transport import FileDownload
 from counterfoil.origin import origin_of
 from counterfoil.resources import (
+    IMPORT_LABEL,
     MAX_DOCUMENTS,
     Archive,
     EnvelopeEvent,
@@ -55,7 +56,7 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import transition_time
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED
 from counterfoil.resources.naming import EnvelopeId, event_name
-from counterfoil.resources.routes import Choice
+from counterfoil.resources.routes import Choice, has_places, stored_choice
 
 FILES_NAMED_IN_LOOP = 100
 """Maximum number of files whose names are made in the event loop; a name that is made for it takes 1 ms."""
@@ -97,8 +98,7 @@ class Destination:
     """The Archive of a run, and what reads and writes there."""
 
     archive: Archive
-    route: str | None
-    """The route that led there; None: ``spec.archiveRef``."""
+    choice: Choice
     backend: ArchiveBackend
     """Its writes are fenced by the run's fence."""
     check_root: Callable[[], Awaitable[None]]
@@ -116,9 +116,9 @@ class ReconcileContext:
     organization: Organization
     sender: Sender
     destination: Destination | None
-    """None before routes have decided (``choose_archive``)."""
+    """None before routes or an Import have decided (``choose_archive``)."""
     find_destination: Callable[["ReconcileContext"], Awaitable[Destination | Outcome]]
-    """Lets the routes decide. Raises ``EsawError``, ``ApiError``, ``ArchiveError``."""
+    """Lets the routes and the Import decide. Raises ``EsawError``, ``ApiError``, ``ArchiveError``."""
     fence: Fence
     esaw: EsawUserClient
     clock: Clock
@@ -146,15 +146,23 @@ class ReconcileContext:
 
     async def choose_archive(self) -> Outcome | None:
         """
-        Determine the Archive if it is not known yet; return the outcome that ends the attempt if it can't be
-        used. Raises as ``find_destination``.
+        Determine the Archive if it is not known for certain; return the outcome that ends the attempt if it
+        can't be used. Raises as ``find_destination``.
         """
-        if self.destination is None:
+        if self.destination is None or self._may_be_elsewhere:
             found = await self.find_destination(self)
             if not isinstance(found, Destination):
                 return found
             self.destination = found
         return None
+
+    @property
+    def _may_be_elsewhere(self) -> bool:
+        """Whether another event may have archived the envelope in an Archive that an Import names."""
+        status = self.event.status
+        if stored_choice(status) is not None or has_places(status):
+            return False
+        return self.may_have_siblings or IMPORT_LABEL in self.event.metadata.labels
 
     @property
     def chosen(self) -> Destination:
@@ -336,23 +344,26 @@ class ReconcileContext:
     async def layout(self) -> ArchiveLayout:
         """Return the layout: the location and the tags of each file. Raises ``TooManyFiles``."""
         if self._layout is None:
-            facts = await self.envelope_facts()
-            files = await self.listed()
-            if len(files) > MAX_DOCUMENTS:
-                raise TooManyFiles(len(files))
-            tags = await self.tag_workers.collect(self.archive.spec, facts)
+            self._layout = await self._layout_in(self.archive, self._claimed_names)
             # A run may last for hours, and nothing else reads the metadata.
-            facts = self._facts = replace(facts, metadata=None)
-            make = partial(
-                make_layout,
-                self.archive.spec,
-                facts,
-                _file_facts(files),
-                found=tags,
-                claimed=self._claimed_names,
-            )
-            self._layout = make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
+            self._facts = replace(await self.envelope_facts(), metadata=None)
         return self._layout
+
+    async def layout_in(self, archive: Archive) -> ArchiveLayout:
+        """Return the layout that the envelope has in another Archive, by the list of files of this run.
+        Raises ``TooManyFiles``, and what ``TagWorkers.collect`` raises."""
+        return await self._layout_in(archive, lambda _: {})
+
+    async def _layout_in(
+        self, archive: Archive, claimed: Callable[[str], dict[tuple[str, FileKind], str]]
+    ) -> ArchiveLayout:
+        facts, files = await self.envelope_facts(), await self.listed()
+        if len(files) > MAX_DOCUMENTS:
+            raise TooManyFiles(len(files))
+        tags = await self.tag_workers.collect(archive.spec, facts)
+        facts = replace(facts, metadata=None)
+        make = partial(make_layout, archive.spec, facts, _file_facts(files), found=tags, claimed=claimed)
+        return make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
 
     def _claimed_names(self, folder: str) -> dict[tuple[str, FileKind], str]:
         """Return the names in this folder that the stored status claims, by id and kind of the file."""
@@ -400,6 +411,7 @@ class ReconcileContext:
 
     def manifest_extra(self, event: EnvelopeEvent) -> Mapping[str, object]:
         """Return the manifest's section about the event."""
+        choice = self.chosen.choice
         return {
             "event": {
                 "name": event.name,
@@ -409,7 +421,8 @@ class ReconcileContext:
                 **({"workstep": event.spec.workstep.id} if event.spec.workstep is not None else {}),
             },
             "archive": self.archive.name,
-            **({"route": self.chosen.route} if self.chosen.route is not None else {}),
+            **({"route": choice.route} if choice.route is not None else {}),
+            **({"import": choice.import_} if choice.import_ is not None else {}),
         }
 
 

@@ -182,7 +182,7 @@ class Preconditions:
             return _sender_suspended(sender)
         if organization.spec.archive_ref is None:
             return no_archive(organization)
-        choice, archive = known_choice(event.status, organization.spec), None
+        choice, archive = known_choice(event, organization.spec), None
         if choice is not None:
             found = self.archives.find(choice, event, organization)
             if not isinstance(found, Archive):
@@ -199,7 +199,7 @@ class Preconditions:
             sender = newest
         fence, destination = Fence(self.kube, self.held, self.clock, event), None
         if choice is not None and archive is not None:
-            opened = await self.archives.open(archive, choice.route, event, fence)
+            opened = await self.archives.open(archive, choice, event, fence)
             if not isinstance(opened, Destination):
                 return opened
             destination = opened

@@ -45,7 +45,6 @@ from counterfoil.resources import (
     Resource,
     Sender,
 )
-from counterfoil.resources.routes import archive_names
 
 _log = logging.getLogger(__name__)
 
@@ -179,7 +178,7 @@ class FailedEventRetrier:
         return _Fix(subject, change, lambda: [organization], sender_may_fix)
 
     def _organizations_using(self, archive: str) -> list[str]:
-        return [each.name for each in self.cache.organizations if archive in archive_names(each.spec)]
+        return [each.name for each in self.cache.organizations if archive in self.cache.archives_of(each)]
 
     async def _reopen_all(self, fix: _Fix) -> None:
         reopened_events, unavailable = 0, list[Unavailable]()

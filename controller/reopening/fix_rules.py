@@ -222,7 +222,7 @@ def _possible_fixes(event: EnvelopeEvent, cache: Cache) -> Iterator[SharedResour
         return
     cause = event.status.cause
     if archive_may_fix(cause):
-        names = sorted(possible_archives(event.status, organization.spec))
+        names = sorted(possible_archives(event, organization.spec))
         yield from (archive for each in names if (archive := cache.archives.get(each)) is not None)
     if organization_may_fix(cause):
         yield organization

@@ -27,6 +27,7 @@ from counterfoil.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS, write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
+    IMPORT_ARCHIVE_LABEL,
     IMPORT_ENDED_LABEL,
     IMPORT_WINDOW_LABEL,
     LISTED_BY_LABEL,
@@ -170,7 +171,7 @@ class EventStarter:
             event = await self._event_of(starts, envelope)
             if not isinstance(event, EnvelopeEvent):
                 return event
-            listed = {LISTED_BY_LABEL: sender}
+            listed: dict[str, str | None] = {LISTED_BY_LABEL: sender}
             reader = await self.reader_to_try(event, sender, starts.organization)
             is_listed = is_started_by_search(event.status, status) and not _has_run_again(
                 event, status, labels
@@ -179,7 +180,8 @@ class EventStarter:
                 reserved = await self._reserve(starts)
                 listed |= {SENDER_LABEL: reader or self._first_reader(event, sender, starts.organization)}
                 if labels:
-                    listed |= {**labels, IMPORT_ENDED_LABEL: _end_of(event)}
+                    # An earlier Import may have named an Archive, and this one none.
+                    listed |= {IMPORT_ARCHIVE_LABEL: None, **labels, IMPORT_ENDED_LABEL: _end_of(event)}
                 # First, so that the event is counted as soon as it is unfinished.
                 marked = await self._with_labels(event, listed)
                 if marked is not None and await self._reopen(starts, marked):
@@ -253,8 +255,11 @@ class EventStarter:
             return Started(StartResult.REFUSED)
         return event
 
-    async def _with_labels(self, event: EnvelopeEvent, labels: Mapping[str, str]) -> EnvelopeEvent | None:
-        """Set labels of an event; None if it was changed or deleted meanwhile."""
+    async def _with_labels(
+        self, event: EnvelopeEvent, labels: Mapping[str, str | None]
+    ) -> EnvelopeEvent | None:
+        """Set labels of an event, and remove those that are None here; None if it was changed or deleted
+        meanwhile."""
         changes = {"metadata": {"resourceVersion": event.metadata.resource_version, "labels": labels}}
         try:
             return EnvelopeEvent.parse(await self.kube.patch(EnvelopeEvent, event.name, changes))

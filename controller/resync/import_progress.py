@@ -29,6 +29,7 @@ from counterfoil.resources import (
     EnvelopeStatus,
     Import,
     ImportStatus,
+    LocalObjectReference,
     Organization,
     Phase,
     find_condition,
@@ -237,14 +238,22 @@ def _outage(
         return ImportHold(reachable.reason, reachable.message)
     if imported.spec.dry_run:
         return None
-    held = (archive_hold(organization, name, archive) for name, archive in archives.items())
+    held = (archive_hold(imported, name, archive) for name, archive in archives.items())
     return next(filter(None, held), None)
 
 
-def archive_hold(organization: Organization, name: str, archive: Archive | None) -> ImportHold | None:
+def report_archive(imported: Import, organization: Organization) -> LocalObjectReference | None:
+    """Return the Archive of the report: one place, also if routes lead elsewhere."""
+    return imported.spec.archive_ref or organization.spec.archive_ref
+
+
+def archive_hold(imported: Import, name: str, archive: Archive | None) -> ImportHold | None:
     """Return why nothing can be archived in this Archive now; None if it is ready."""
     if archive is None:
-        message = f"Archive/{name} of Organization/{organization.name} does not exist."
+        ref = imported.spec.archive_ref
+        is_own = ref is not None and ref.name == name
+        of = f"Import/{imported.name}" if is_own else f"Organization/{imported.organization}"
+        message = f"Archive/{name} of {of} does not exist."
         return ImportHold("ArchiveMissing", message)
     if archive.spec.suspend:
         # Its condition says it a little later.

@@ -29,8 +29,16 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from controller.access.archive_root import root_of
 from controller.cache import Cache
-from controller.resync.import_progress import EventTally, Search, WindowChanged, archive_hold, search_of
+from controller.resync.import_progress import (
+    EventTally,
+    Search,
+    WindowChanged,
+    archive_hold,
+    report_archive,
+    search_of,
+)
 from counterfoil.archives.backend import ArchiveBackend, server_of
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.import_report.content import (
@@ -106,6 +114,12 @@ class ImportReportWriter:
     _slots: FairSlots = field(default_factory=lambda: FairSlots(REPORT_SLOTS))
     _turns: WeakValueDictionary[str, FairSlots] = field(default_factory=WeakValueDictionary)
     """By server of the archive; Organizations that share one take turns."""
+
+    async def root_of(self, imported: Import) -> str:
+        """Return the location of the root of the archive, with a slash at its end. Raises ``ArchiveError``,
+        ``ApiError``."""
+        _, backend = await self._open(imported)
+        return root_of(backend)
 
     async def with_list(
         self,
@@ -267,16 +281,15 @@ class ImportReportWriter:
             ) from None
 
     async def _open(self, imported: Import) -> tuple[Organization, ArchiveBackend]:
-        """Return the Organization and its archive. Raises ``ArchiveError``, ``ApiError``."""
+        """Return the Organization and the archive of the report. Raises ``ArchiveError``, ``ApiError``."""
         organization = self.cache.organizations.get(imported.organization)
         if organization is None:
             message = f"Organization/{imported.organization} does not exist. Create it."
             raise ArchiveUnavailable("OrganizationMissing", message)
-        # One place for the report, also if routes lead elsewhere.
-        ref = organization.spec.archive_ref
+        ref = report_archive(imported, organization)
         name = ref.name if ref is not None else "?"
         archive = self.cache.archives.get(name)
-        if (hold := archive_hold(organization, name, archive)) is not None or archive is None:
+        if (hold := archive_hold(imported, name, archive)) is not None or archive is None:
             raise ArchiveUnavailable(*(hold or ("ArchiveMissing", "The Archive does not exist.")))
         return organization, await self.open_archive(archive)
 

@@ -49,6 +49,7 @@ from controller.resync.import_progress import (
     events_waiting,
     hold,
     next_search,
+    report_archive,
     report_hold,
     search_of,
     sender_names,
@@ -81,6 +82,7 @@ from counterfoil.kube.status import write_status
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
+    IMPORT_ARCHIVE_LABEL,
     IMPORT_LABEL,
     IMPORT_WINDOW_LABEL,
     ORGANIZATION_LABEL,
@@ -97,6 +99,7 @@ from counterfoil.resources import (
     event_name,
     find_condition,
 )
+from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.imports import is_of_import, read_window_label
 from counterfoil.resources.naming import EnvelopeId, envelope_id
 from counterfoil.resources.routes import archive_names
@@ -170,6 +173,10 @@ class _Versions(NamedTuple):
 class _Interrupted(Exception):
     """The window must not be continued now: the Import was changed, deleted or held, or its Organization or
     Sender was changed."""
+
+
+class _NothingKept(Exception):
+    """The archive of the Import keeps no file; the message says what to do."""
 
 
 class _Full(Exception):
@@ -399,10 +406,22 @@ class ImportRunner:
         return held or (None if self._is_due(imported, _CEILING) else self._ceiling(imported))
 
     def _archives(self, imported: Import) -> dict[str, Archive | None]:
-        """Return the Archives to which the Organization's routes lead, by name; None for a missing one."""
+        """
+        Return the Archives that its events read or write, by name; None for a missing one.
+
+        That are its own, those to which the Organization's routes lead, and those of other Imports that still
+        exist: an envelope may be there already.
+        """
         organization = self.cache.organizations.get(imported.organization)
         names = archive_names(organization.spec) if organization is not None else ()
-        return {name: self.cache.archives.get(name) for name in names} or {"?": None}
+        if imported.spec.archive_ref is not None:
+            names = (imported.spec.archive_ref.name, *names)
+        found = {name: self.cache.archives.get(name) for name in names or ("?",)}
+        for each in self.cache.imports_of(imported.organization):
+            ref = each.spec.archive_ref
+            if ref is not None and not each.spec.dry_run and (other := self.cache.archives.get(ref.name)):
+                found[ref.name] = other
+        return found
 
     def _ceiling(self, imported: Import) -> ImportHold | None:
         """Return the ceiling that stopped the last search."""
@@ -573,7 +592,7 @@ class ImportRunner:
     def _archive_version(self, imported: Import) -> tuple[object, ...]:
         """Return what a correction of the archive of the report changes."""
         organization = self.cache.organizations.get(imported.organization)
-        ref = organization.spec.archive_ref if organization is not None else None
+        ref = report_archive(imported, organization) if organization is not None else None
         archive = self.cache.archives.get(ref.name) if ref is not None else None
         if archive is None:
             return ()
@@ -635,15 +654,21 @@ class ImportRunner:
         if organization is None or sender is None:
             return None
         window = _WindowSearch(self, imported, search, organization, sender)
-        if (left := self._left.pop((imported.uid, search.id), None)) is not None:
-            window.resume(left)
         try:
+            await self._check_archive(imported)
+            if (left := self._left.pop((imported.uid, search.id), None)) is not None:
+                window.resume(left)
             await window.run()
         except _Interrupted:
             return None
         except _Full:
             self._full.add(imported.uid)
             self._left[imported.uid, search.id] = window
+        except _NothingKept as unsuitable:
+            failure = SearchFailure("ImportNotArchived", str(unsuitable))
+            self._put_aside(imported, _CEILING, failure, self.versions(imported, _CEILING))
+        except ArchiveError as problem:
+            self._delay_report(imported, problem)
         except CeilingReached as reached:
             failure = SearchFailure("ImportCeiling", f"The Import waits: {reached}.")
             self._put_aside(imported, _CEILING, failure, self.versions(imported, _CEILING))
@@ -669,6 +694,18 @@ class ImportRunner:
             self.progressed(imported, sender.name)
             return window
         return None
+
+    async def _check_archive(self, imported: Import) -> None:
+        """Raise ``_NothingKept`` if the archive keeps no file, before an event is created. Raises
+        ``ArchiveError``, ``ApiError``."""
+        if imported.spec.dry_run:
+            return
+        root = await self.report_writer.root_of(imported)
+        if root.startswith(DISCARDED_SCHEME):
+            raise _NothingKept(
+                f"The archive takes files and keeps none of them ({root}). Create an Import with another "
+                "Archive in spec.archiveRef, or correct that of the Organization."
+            )
 
 
 _WAITS = ImportHold(
@@ -936,7 +973,7 @@ class _WindowSearch:
             envelope,
             status,
             sender=self.sender.name,
-            labels={IMPORT_LABEL: self.imported.name, IMPORT_WINDOW_LABEL: self.search.id},
+            labels=self._labels(),
         )
         if started.result is StartResult.CREATED or started.is_reopened:
             self._room -= 1
@@ -945,6 +982,12 @@ class _WindowSearch:
                 # The status says that it waits. The window is searched again after the next write.
                 raise _Interrupted
         return started
+
+    def _labels(self) -> dict[str, str]:
+        """Return the labels that mark an event as one of the Import."""
+        archive, labels = self.imported.spec.archive_ref, {IMPORT_LABEL: self.imported.name}
+        named = {IMPORT_ARCHIVE_LABEL: archive.name} if archive is not None else {}
+        return {**labels, IMPORT_WINDOW_LABEL: self.search.id, **named}
 
     async def _check(self) -> None:
         """Look whether the search may continue; wait for the memory that it needs. Raises ``_Interrupted``,

@@ -43,7 +43,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.archive import ArchiveSpec
-from counterfoil.resources.routes import known_choice, stored_choice
+from counterfoil.resources.routes import import_choice, known_choice, stored_choice
 
 RENDERED, PROBLEMS, INPUT_INVALID = 0, 1, 2
 
@@ -197,9 +197,11 @@ async def _archive_of(kube: KubeClient, event: EnvelopeEvent) -> ArchiveSpec:
     choice = stored_choice(event.status)
     if choice is None:
         spec = Organization.parse(await kube.get(Organization, event.organization)).spec
-        choice, lacks = known_choice(event.status, spec), "no spec.archiveRef"
+        choice, lacks = known_choice(event, spec), "no spec.archiveRef"
         if choice is None:
             lacks = "routes, and the event has not chosen an Archive" if spec.routes else lacks
+            if import_choice(event) is not None:
+                lacks = "an Import with an Archive, and the event has not chosen one"
             raise InputInvalid(f"Organization/{event.organization} has {lacks}; give --archive FILE")
     return Archive.parse(await kube.get(Archive, choice.archive)).spec
 

@@ -223,7 +223,7 @@ def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         ready = find_condition(each.status.conditions, "Ready")
         if ready is None or each.spec.suspend:
             continue
-        users = [one.name for one in snapshot.organizations if each.name in archive_names(one.spec)]
+        users = [one.name for one in snapshot.organizations if _uses(one, each)]
         if not users or (snapshot.of and snapshot.of not in users):
             continue
         yield AttentionItem(
@@ -442,9 +442,14 @@ def _is_told_otherwise(snapshot: ClusterSnapshot, organization: str, reason: str
             return True
     if any(problem.reason == reason for problem in open_problems(mine, ProblemKind.ESAW)):
         return True
-    return is_about_archive(reason) and any(
-        each.name in archive_names(mine.spec) for each in _broken(snapshot.archives)
-    )
+    return is_about_archive(reason) and any(_uses(mine, each) for each in _broken(snapshot.archives))
+
+
+def _uses(organization: Organization, archive: Archive) -> bool:
+    """Whether the spec of an Organization names an Archive, or a mail told that events or Imports of the
+    Organization wait for it."""
+    told = open_problems(organization, ProblemKind.ARCHIVE)
+    return archive.name in (*archive_names(organization.spec), *map(archive_of, told))
 
 
 def _broken(archives: Iterable[Archive]) -> Iterable[Archive]:

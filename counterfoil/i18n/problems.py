@@ -9,7 +9,7 @@ Mails, the page of tasks and the status of an Organization all use this module. 
 counts no events.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -34,7 +34,6 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.routes import archive_names
 
 
 class ProblemKind(StrEnum):
@@ -217,12 +216,10 @@ def _is_key_unknown(sender: Sender) -> bool:
 # -- Endings ---------------------------------------------------------------------------------------------
 
 
-def archive_ending(
-    problem: ReportedProblem, organization: Organization, archive: Archive | None
-) -> Ending | None:
-    """Return how a problem with an Archive ended; None: it is open. ``archive`` is None if it does not
-    exist."""
-    if archive_of(problem) not in archive_names(organization.spec):
+def archive_ending(problem: ReportedProblem, used: Collection[str], archive: Archive | None) -> Ending | None:
+    """Return how a problem with an Archive ended; None: it is open. ``used`` are the names of the Archives of
+    the Organization; ``archive`` is None if it does not exist."""
+    if archive_of(problem) not in used:
         return Ending.ARCHIVE_UNUSED
     is_ready = archive is not None and is_condition_true(archive.status.conditions, "Ready")
     return Ending.SOLVED if is_ready else None

@@ -14,6 +14,7 @@ from counterfoil.resources.base import (
     CONTROLLER_REPORTER,
     ENVELOPE_LABEL,
     GROUP,
+    IMPORT_ARCHIVE_LABEL,
     IMPORT_ENDED_LABEL,
     IMPORT_LABEL,
     IMPORT_WINDOW_LABEL,

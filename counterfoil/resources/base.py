@@ -30,6 +30,8 @@ IMPORT_LABEL = f"{GROUP}/import"
 IMPORT_WINDOW_LABEL = f"{GROUP}/import-window"
 IMPORT_ENDED_LABEL = f"{GROUP}/import-ended"
 """When an event had ended that an Import starts again. With a later end, it has run since."""
+IMPORT_ARCHIVE_LABEL = f"{GROUP}/import-archive"
+"""The Archive that ``spec.archiveRef`` of the event's Import names."""
 LISTED_BY_LABEL = f"{GROUP}/listed-by"
 """The Sender whose key listed the envelope to the search that created the event or started it again, or after
 eSAW had not shown it. This key reads it, unless an Envelope names another Sender."""

@@ -527,6 +527,10 @@ class ArchiveLocation(ResourcePart, frozen=True):
             maxLength=63,
         ),
     ] = None
+    import_: Annotated[
+        str | None,
+        schema("Import whose `spec.archiveRef` led there, in place of the Organization's.", maxLength=63),
+    ] = None
     tags: Annotated[
         Mapping[
             str,

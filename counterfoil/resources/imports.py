@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Annotated, ClassVar, NamedTuple
 
 from counterfoil.resources.base import (
+    ARCHIVE_NAME,
     OBSERVED_GENERATION,
     ORGANIZATION_NAME,
     SENDER_NAME,
@@ -60,7 +61,16 @@ def _unchanged(field: str) -> ValidationRule:
     )
 
 
-_FIXED_FIELDS = ("organizationRef", "from", "until", "order", "statuses", "senderRefs", "dryRun")
+_FIXED_FIELDS = (
+    "organizationRef",
+    "from",
+    "until",
+    "order",
+    "statuses",
+    "senderRefs",
+    "archiveRef",
+    "dryRun",
+)
 
 
 class ImportOrder(StrEnum):
@@ -102,6 +112,12 @@ class ImportSpec(ResourcePart, frozen=True):
             "!has(self.until) || self.from <= self.until",
             "until must not be before from",
             field_path=".until",
+        ),
+        ValidationRule(
+            "!has(self.archiveRef) || self.archiveRef.name.size() <= 63",
+            "the name of the Archive of an Import has at most 63 characters, since it becomes the value of a "
+            "label",
+            field_path=".archiveRef",
         ),
     )
 
@@ -147,6 +163,15 @@ class ImportSpec(ResourcePart, frozen=True):
             keys=("name",),
         ),
     ] = ()
+    archive_ref: Annotated[
+        LocalObjectReference | None,
+        schema(
+            "The Archive (same namespace) of the envelopes that this Import brings, and of its report. What "
+            "was archived before stays where it is. Default: the Archive that the Organization and its "
+            "routes name.",
+            parts={"name": ARCHIVE_NAME},
+        ),
+    ] = None
     dry_run: Annotated[
         bool,
         schema("True only counts the envelopes, and creates no event. Default false.", default=None),

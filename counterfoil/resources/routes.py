@@ -2,7 +2,8 @@
 Routes of an Organization: which Archive an envelope goes to. The types, and what an event has chosen.
 
 The first route whose conditions all hold decides; if none holds, ``spec.archiveRef`` does
-(``controller.reconcile.routing``). An event chooses once. Its choice is stored before the first file is
+(``controller.reconcile.routing``). ``spec.archiveRef`` of an Import counts in place of them for the envelopes
+that it brings. An event chooses once. Its choice is stored before the first file is
 written, and counts for each of its attempts until it ends, also if the routes change. What was archived with
 a manifest stays where it is. Pure.
 """
@@ -12,6 +13,8 @@ from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 from counterfoil.resources.base import (
     ARCHIVE_NAME,
+    IMPORT_ARCHIVE_LABEL,
+    IMPORT_LABEL,
     ROUTE_NAME,
     SENDER_NAME,
     LocalObjectReference,
@@ -20,7 +23,7 @@ from counterfoil.resources.base import (
     names_of_map,
     schema,
 )
-from counterfoil.resources.envelopeevent import ArchiveLocation, EnvelopeEventStatus
+from counterfoil.resources.envelopeevent import ArchiveLocation, EnvelopeEvent, EnvelopeEventStatus
 from counterfoil.resources.naming import ACTION_RULE, PATTERN_RULE, TAG_NAME_RULE
 
 MAX_ROUTES = 32
@@ -134,16 +137,20 @@ class Choice(NamedTuple):
     archive: str
     route: str | None
     """The route that led there; None: ``spec.archiveRef``."""
+    import_: str | None = None
+    """The Import whose ``spec.archiveRef`` led there; None: that of the Organization."""
 
     def __str__(self) -> str:
         """Return it in words, as in ``Archive/hr by the route `hr```."""
         how = f"the route `{self.route}`" if self.route is not None else "spec.archiveRef"
-        return f"Archive/{self.archive} by {how}"
+        of = f" of Import/{self.import_}" if self.import_ is not None else ""
+        return f"Archive/{self.archive} by {how}{of}"
 
     @property
     def location(self) -> ArchiveLocation:
         """The choice as a status has it before the manifest is written."""
-        return ArchiveLocation(ref=LocalObjectReference(name=self.archive), route=self.route)
+        ref = LocalObjectReference(name=self.archive)
+        return ArchiveLocation(ref=ref, route=self.route, import_=self.import_)
 
 
 class RoutedSpec(Protocol):
@@ -161,29 +168,38 @@ class RoutedSpec(Protocol):
 def stored_choice(status: EnvelopeEventStatus) -> Choice | None:
     """Return the choice that a status has; None: the event has not chosen."""
     stored = status.archive
-    return Choice(stored.ref.name, stored.route) if stored is not None else None
+    return Choice(stored.ref.name, stored.route, stored.import_) if stored is not None else None
 
 
-def known_choice(status: EnvelopeEventStatus, spec: RoutedSpec) -> Choice | None:
+def import_choice(event: EnvelopeEvent) -> Choice | None:
+    """Return the Archive that the Import of an event names; None: it names none, or there is no Import."""
+    labels = event.metadata.labels
+    archive = labels.get(IMPORT_ARCHIVE_LABEL)
+    return Choice(archive, None, labels.get(IMPORT_LABEL, "")) if archive else None
+
+
+def known_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:
     """
-    Return the Archive of an event as far as it is known without a question to eSAW; None: routes decide it
-    later, or there is no Archive.
+    Return the Archive of an event as far as it is known without a question to eSAW; None: routes or an Import
+    decide it later, or there is no Archive.
 
     The stored choice counts. While no file has a place there, it is void once the routes do not have it any
     more: a person corrected them.
     """
-    stored = stored_choice(status)
-    if stored is not None and (has_places(status) or _leads_to(stored, spec)):
+    stored = stored_choice(event.status)
+    if stored is not None and (has_places(event.status) or _leads_to(stored, spec)):
         return stored
-    if spec.routes or spec.archive_ref is None:
+    if spec.routes or spec.archive_ref is None or import_choice(event) is not None:
         return None
     return Choice(spec.archive_ref.name, None)
 
 
-def possible_archives(status: EnvelopeEventStatus, spec: RoutedSpec) -> frozenset[str]:
+def possible_archives(event: EnvelopeEvent, spec: RoutedSpec) -> frozenset[str]:
     """Return the names of the Archives that an event waits for, or may choose."""
-    known = known_choice(status, spec)
-    return frozenset({known.archive} if known is not None else archive_names(spec))
+    known, of_import = known_choice(event, spec), import_choice(event)
+    if known is not None:
+        return frozenset({known.archive})
+    return frozenset({*archive_names(spec), *({of_import.archive} if of_import is not None else ())})
 
 
 def archive_names(spec: RoutedSpec) -> tuple[str, ...]:
@@ -211,10 +227,12 @@ def choice_for_others(events: Sequence[EnvelopeEventStatus]) -> Choice | None:
 
 
 def _leads_to(choice: Choice, spec: RoutedSpec) -> bool:
-    """Whether the spec still has this choice, with any conditions."""
+    """Whether the spec still has this choice, with any conditions. That of an Import never changes."""
+    if choice.import_ is not None:
+        return True
     if choice.route is None:
         return spec.archive_ref is not None and spec.archive_ref.name == choice.archive
-    return any((each.archive_ref.name, each.name) == choice for each in spec.routes)
+    return any((each.archive_ref.name, each.name) == (choice.archive, choice.route) for each in spec.routes)
 
 
 def _tag_text(tag: RouteTag) -> str:

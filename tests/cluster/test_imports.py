@@ -98,6 +98,50 @@ async def test_an_import_whose_controller_is_killed_counts_each_envelope_once(sc
     )
 
 
+async def test_an_import_with_another_archive_stores_nothing_a_second_time(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    async with a_scene_with_people(plane, tmp_path) as scene:
+        known, new = (scene.envelope(sent_ago=LONG_AGO) for _ in range(2))
+        event = await scene.reaches(await scene.note(known), Phase.SUCCEEDED)
+        await scene.kube.delete(EnvelopeEvent, event.name, uid=event.uid)
+        vault = tmp_path / "vault"
+        vault.mkdir()
+        first_day = (datetime.now(UTC) - LONG_AGO - timedelta(days=20)).strftime("%Y-%m-%d")
+        plugin = await terminal(scene, "administrator")
+        words = ("import", "acme", "--from", first_day, "--archive", "vault", "--name", "old-stock")
+        assert (await plugin(*words)).code == ExitStatus.DONE
+        await until(scene, "ArchiveMissing")
+        assert await events_of(scene) == []
+        await scene.local_environment.archive("vault", filesystem={"root": str(vault)})
+
+        status = (await until(scene, "ImportComplete")).status
+        assert (status.found, status.known, status.archived, status.failed) == (2, 0, 2, 0)
+        assert (status.report or "").startswith(f"file://{vault}/")
+        chosen = {each.spec.envelope_id: each.status.archive for each in await events_of(scene)}
+        here, there = chosen[envelope_id(known)], chosen[envelope_id(new)]
+        assert here is not None
+        assert (here.ref.name, here.import_) == ("dms", None)
+        assert there is not None
+        assert (there.ref.name, there.import_) == ("vault", "old-stock")
+        assert scene.filed(new) == []
+        assert scene.filed(known).count("contract.pdf") == 1
+        stored_there = [each for each in vault.rglob("contract.pdf") if new in str(each)]
+        assert (len(stored_there), [each for each in vault.rglob("*") if known in each.name]) == (1, [])
+        assert "Import/old-stock" in (await plugin("why", new)).out
+
+        # Another Import without an Archive finds it there.
+        await scene.kube.delete(EnvelopeEvent, next(iter(await names_of(scene, new))))
+        await create_import(scene, "again")
+        assert (await until(scene, "ImportComplete", "again")).status.archived == 1
+        assert scene.filed(new) == []
+
+
+async def names_of(scene: ControllerScene, envelope: str) -> list[str]:
+    """Names of the events of an envelope."""
+    return [each.name for each in await events_of(scene) if each.spec.envelope_id == envelope_id(envelope)]
+
+
 async def test_an_event_that_was_skipped_starts_again_as_one_of_the_import(scene: ControllerScene) -> None:
     rejected = scene.envelope(sent_ago=LONG_AGO, status="Rejected")
     name = await scene.note(rejected)

@@ -468,12 +468,13 @@ async def test_no_person_creates_an_event_with_labels_that_steer(
 STEERING: tuple[dict[str, str], ...] = (
     {"counterfoil.dev/import": "old-stock", "counterfoil.dev/import-window": "0123-1"},
     {"counterfoil.dev/import": "no-such-import"},
+    {"counterfoil.dev/import-archive": "vault"},
     {"counterfoil.dev/listed-by": "ben"},
     {"counterfoil.dev/import-ended": "20260701T120000Z"},
     {"counterfoil.dev/archived": "true"},
     {"counterfoil.dev/request": "skip"},
 )
-"""Labels with which a controller chooses a key, counts for an Import, removes or skips."""
+"""Labels with which a controller chooses a key or an Archive, counts for an Import, removes or skips."""
 
 
 @pytest.mark.parametrize("labels", STEERING, ids=str)

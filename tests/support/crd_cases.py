@@ -1425,8 +1425,16 @@ IMPORTS = [
             ("order", "OldestFirst"),
             ("statuses", ["Rejected"]),
             ("senderRefs", [{"name": "jane-doe"}]),
+            ("archiveRef", {"name": "vault"}),
             ("dryRun", True),
         )
+    ),
+    Rule(
+        kind=Import,
+        at="spec.archiveRef",
+        says="the name of the Archive of an Import has at most 63 characters",
+        accepted=at("spec.archiveRef", {"63": {"name": "a" * 63}}),
+        refused=at("spec.archiveRef", {"64": {"name": "a" * 64}}),
     ),
     Rule(
         kind=Import,

@@ -64,6 +64,7 @@ LOOPS_WITHOUT_TRY = {
     # The parts of one object, or of one question about it.
     "controller/access/archive_root.py": {"manifests"},
     "counterfoil/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
+    "controller/reconcile/archive_choice.py": {"others.values()"},
     "controller/reconcile/phases/clean.py": {"event.status.documents"},
     "controller/resync/envelope_search.py": {
         "((window.start, middle), (middle, window.end))",

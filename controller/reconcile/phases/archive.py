@@ -35,12 +35,10 @@ from counterfoil.esaw.evidence import expected_evidence, lacks_known_file, lists
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
-    ArchiveLocation,
     EnvelopeEvent,
     EnvelopeEventStatus,
     EnvelopeSummary,
     FiledDocument,
-    LocalObjectReference,
     Phase,
     find_condition,
 )
@@ -129,11 +127,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         f"{counted(total, 'byte')}, {how}.",
         facts=PhaseFacts(
             documents=documents,
-            archive=ArchiveLocation(
-                ref=LocalObjectReference(name=context.archive.name),
-                manifest=manifest,
-                route=context.chosen.route,
-                tags=_searchable_tags(layout, context),
+            archive=msgspec.structs.replace(
+                context.chosen.choice.location, manifest=manifest, tags=_searchable_tags(layout, context)
             ),
             side_conditions=tuple(
                 each

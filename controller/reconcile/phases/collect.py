@@ -66,7 +66,6 @@ from counterfoil.resources.envelopeevent import (
     state_of,
 )
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
-from counterfoil.resources.routes import Choice
 
 _DOCUMENT_REASONS: Final = frozenset(
     {
@@ -192,17 +191,17 @@ def _documents(
 
 
 def _place(context: ReconcileContext) -> str:
-    route = context.chosen.route
-    by = f" by the route `{route}`" if route is not None else ""
-    return f"Archive/{context.archive.name}{by}"
+    choice = context.chosen.choice
+    is_usual = choice.route is None and choice.import_ is None
+    return f"Archive/{choice.archive}" if is_usual else str(choice)
 
 
 def _archive_location(event: EnvelopeEvent, context: ReconcileContext) -> ArchiveLocation:
     """Return the Archive; the manifest of an earlier run stays named until this run has written its own."""
-    choice, earlier = Choice(context.archive.name, context.chosen.route), event.status.archive
+    chosen, earlier = context.chosen.choice.location, event.status.archive
     if earlier is None:
-        return choice.location
-    return msgspec.structs.replace(earlier, ref=choice.location.ref, route=choice.route)
+        return chosen
+    return msgspec.structs.replace(earlier, ref=chosen.ref, route=chosen.route, import_=chosen.import_)
 
 
 def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str) -> Outcome:

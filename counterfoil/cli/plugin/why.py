@@ -183,7 +183,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     organization = await get(Organization, event.organization)
     sender = await get(Sender, name) if (name := _sender_of(event)) else None
     archive: Archive | None = None
-    choice = known_choice(event.status, organization.spec) if organization is not None else None
+    choice = known_choice(event, organization.spec) if organization is not None else None
     if choice is not None and is_about_archive(event.status.reason or ""):
         archive = await get(Archive, choice.archive)
     happened = await optional("Kubernetes Events", kube.events_regarding(event.uid, limit=100))
@@ -351,9 +351,10 @@ def _line(title: str, text: str) -> str:
 
 
 def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str | None:
-    """Return which Archive the event has chosen and why; None: it has not, or its Organization has no
-    routes."""
+    """Return which Archive the event has chosen and why; None: it has not, or there is only one."""
     choice, routes = stored_choice(event.status), organization.spec.routes if organization is not None else ()
+    if choice is not None and choice.import_ is not None:
+        return f"to Archive/{choice.archive}, spec.archiveRef of Import/{choice.import_}"
     if choice is None or (choice.route is None and not routes):
         return None
     if choice.route is None:

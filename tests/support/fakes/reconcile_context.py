@@ -42,6 +42,7 @@ from counterfoil.esaw.models import (
 from counterfoil.esaw.transport import EsawCall, EsawTransport
 from counterfoil.resources import Archive, ArchiveRoot, EnvelopeEvent, EnvelopeStatus, Organization
 from counterfoil.resources.archive import ArchiveSpec, TagRule
+from counterfoil.resources.routes import Choice
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
@@ -264,7 +265,6 @@ class Scene:
         self.backend = MemoryBackend()
         self.organization: Organization = an_organization(**organization)
         self.archive = an_archive()
-        self.route: str | None = None
         self.sender = a_sender()
         self.counted: list[int] = []
         self.examiner = FakeSignatureCheck()
@@ -280,7 +280,7 @@ class Scene:
             sender=self.sender,
             destination=Destination(
                 archive=self.archive,
-                route=self.route,
+                choice=Choice(self.archive.name, None),
                 backend=self.backend,
                 check_root=_nothing_to_check,
                 signature_checker=SignatureChecker(self.examiner, self.signer, self.anchors),
@@ -312,8 +312,8 @@ async def _no_change(_: Archive) -> None:
     return None
 
 
-async def _no_routes(_: ReconcileContext) -> Outcome:
-    raise AssertionError("the Archive is known")
+async def _no_routes(context: ReconcileContext) -> Destination | Outcome:
+    return context.chosen
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

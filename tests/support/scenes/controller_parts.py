@@ -12,6 +12,7 @@ from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.event_recorder import EventRecorder
 from controller.reconcile.archive_choice import ArchiveChooser
+from controller.reconcile.import_archives import ImportArchives
 from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.signature_policy import SignatureChecker
@@ -75,6 +76,7 @@ class ControllerParts:
                 FakeTagWorkers(),
                 SignatureChecker(self.examiner, None),
                 self.clock,
+                ImportArchives(self.kube, self.clock),
                 self._take_slot,
             ),
             esaw_clients=self.esaw_clients,

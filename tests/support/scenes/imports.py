@@ -76,6 +76,8 @@ class ImportScene(ControllerParts):
         self.backend = MemoryBackend()
         self.opened: ArchiveBackend | None = None
         """The archive of the Organization, by default the one in memory."""
+        self.others = dict[str, ArchiveBackend]()
+        """Further archives, by the names of their Archives."""
         self.signer: ManifestSigner | None = None
         self.part_size = MAX_PART
         self.cache.organizations.put(an_organization(**(organization or {})))
@@ -104,8 +106,8 @@ class ImportScene(ControllerParts):
         )
 
     async def open_archive(self, archive: Archive) -> ArchiveBackend:
-        """Return the archive of the Organization."""
-        return self.opened or self.backend
+        """Return the archive of the Organization, or another one."""
+        return self.others.get(archive.name) or self.opened or self.backend
 
     def put_sender(self, name: str, **changes: Any) -> None:
         """Let there be a Sender whose key works."""

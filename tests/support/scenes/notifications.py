@@ -111,10 +111,10 @@ def an_unauthorized_sender(
 
 
 def an_archive_that_is(
-    truth: str, *, reason: str = "ArchiveUnreachable", since: datetime = NOON, **spec: Any
+    truth: str, *, reason: str = "ArchiveUnreachable", since: datetime = NOON, name: str = "dms", **spec: Any
 ) -> Archive:
-    """Build the Archive ``dms``, ready or not."""
-    raw = an_archive(**spec).to_dict()
+    """Build an Archive, ready or not."""
+    raw = an_archive(name, **spec).to_dict()
     raw["status"] = {"conditions": [a_condition("Ready", truth, reason, since)]}
     return Archive.parse(raw)
 

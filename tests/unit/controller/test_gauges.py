@@ -12,6 +12,7 @@ from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, a_sender, an_event, an_organization, ready
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.imports import an_import as of_import
 from tests.support.scenes.wake_ups import HandlersScene
 
 
@@ -66,6 +67,15 @@ def test_an_organization_without_events_shows_zeros() -> None:
     scrape.gauges.refresh()
     assert scrape.shows("events", organization="acme", phase="Failed") == 0
     assert scrape.shows("oldest_unfinished_seconds", organization="acme") == 0
+
+
+def test_an_archive_that_only_an_import_names_is_shown() -> None:
+    scene = HandlersScene()
+    scene.observe(ready(an_archive("vault"), "False"), an_organization())
+    scene.cache.imports = {"old-stock": of_import(archiveRef={"name": "vault"})}
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("archive_ready", archive="vault") == 0
 
 
 def test_an_archive_that_no_organization_uses_is_not_shown_and_one_that_is_missing_is() -> None:

@@ -164,7 +164,7 @@ class EventViews(ViewBase):
         if server_of(reason) is Server.ESAW or is_about_archive(reason):
             organizations = (await self._first(user, Organization)).objects
             organization = next((each for each in organizations if each.name == event.organization), None)
-        choice = known_choice(event.status, organization.spec) if organization is not None else None
+        choice = known_choice(event, organization.spec) if organization is not None else None
         if choice is not None and is_about_archive(reason):
             archives = (await self._first(user, Archive)).objects
             archive = next((each for each in archives if each.name == choice.archive), None)

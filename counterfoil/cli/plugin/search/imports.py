@@ -92,6 +92,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only envelopes of this Sender; may be repeated. Default: all of the Organization",
     )
     parser.add_argument(
+        "--archive",
+        metavar="NAME",
+        help="Archive of the imported envelopes and of the report. Default: that of the Organization, and "
+        "those of its routes",
+    )
+    parser.add_argument(
         "--watch", action="store_true", help="print the progress until the Import is complete or stalled"
     )
     parser.add_argument(
@@ -151,7 +157,9 @@ async def _warnings(kube: KubeClient, organization: Organization, created: Impor
             "eSignAnyWhere too. To stop it: "
             f"kubectl counterfoil -n {kube.namespace} suspend import {created.name}"
         )
-    for name in archive_names(spec):
+    ref = created.spec.archive_ref
+    own = [ref.name] if ref is not None else []
+    for name in dict.fromkeys([*own, *archive_names(spec)]):
         try:
             archive = Archive.parse(await kube.get(Archive, name))
         except ApiError as problem:
@@ -188,7 +196,7 @@ def _date(text: str) -> str:
 
 
 async def _show_chosen(args: argparse.Namespace, kube: KubeClient, out: TextIO, sleep: Sleep) -> ExitStatus:
-    if args.until or args.dry_run or args.sender or args.oldest_first:
+    if args.until or args.dry_run or args.sender or args.oldest_first or args.archive:
         raise CommandError(ExitStatus.MISUSED, "an Import needs its first day: --from DATE")
     is_status = args.names[0] == STATUS_WORD
     names = args.names[1:] if is_status else args.names
@@ -230,6 +238,7 @@ def _new_import(args: argparse.Namespace, organization: str) -> Import:
             until=args.until,
             order=ImportOrder.OLDEST_FIRST if args.oldest_first else ImportOrder.NEWEST_FIRST,
             sender_refs=tuple(LocalObjectReference(name=each) for each in dict.fromkeys(args.sender)),
+            archive_ref=LocalObjectReference(name=args.archive) if args.archive else None,
             dry_run=args.dry_run,
         ),
     )
@@ -315,6 +324,7 @@ def describe(imported: Import) -> str:
     status, spec = imported.status, imported.spec
     ready = find_condition(status.conditions, "Ready")
     span = f"{spec.from_} to {spec.until or 'its creation'}"
+    span += f", into Archive/{spec.archive_ref.name}" if spec.archive_ref is not None else ""
     lines = [f"Import/{imported.name} ({span}{', only counted' if spec.dry_run else ''})", progress(imported)]
     if status.reopened:
         verb = "would start" if spec.dry_run else "started"

@@ -60,6 +60,20 @@ async def reported(reason: str = "SendersNotSearched") -> Scene:
     return scene
 
 
+async def test_an_archive_that_only_an_import_names_is_one_mail_and_its_end_another() -> None:
+    scene = Scene()
+    vault: dict[str, Any] = {"archiveRef": {"name": "vault"}}
+    put(scene, an_import_that_is("ArchiveUnreachable", stalled=False, **vault))
+    broken = an_archive_that_is("False", name="vault")
+    scene.kube.put(broken)
+    scene.set(broken)
+    await scene.look_for(DAY)
+    assert scene.mailer.subjects == ["[acme] Archive vault can't be used: ArchiveUnreachable"]
+    scene.set(an_archive_that_is("True", name="vault", since=scene.clock.now()))
+    await scene.look_for(timedelta(hours=1))
+    assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive vault can't be used: ArchiveUnreachable"]
+
+
 async def test_a_stalled_import_is_one_mail_to_the_administrators_and_its_solution_another() -> None:
     scene = Scene()
     put(scene, an_import_that_is("SendersNotSearched", stalled=True))

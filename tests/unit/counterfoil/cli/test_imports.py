@@ -59,7 +59,7 @@ async def at_once(_seconds: float) -> None:
 async def test_it_creates_an_import_of_the_days_and_senders() -> None:
     kube = InMemoryKubeClient(an_organization())
     words = ("acme", "--from", "2019-01-01", "--until", "2020-12-31", "--dry-run", "--sender", "anna")
-    status, said = await told(kube, *words)
+    status, said = await told(kube, *words, "--archive", "vault")
     raw = kube.objects[Import.PLURAL, "acme-2019-01-01-2020-12-31-count"]
     assert status is ExitStatus.DONE
     assert "is created" in said
@@ -68,8 +68,23 @@ async def test_it_creates_an_import_of_the_days_and_senders() -> None:
         "from": "2019-01-01",
         "until": "2020-12-31",
         "senderRefs": [{"name": "anna"}],
+        "archiveRef": {"name": "vault"},
         "dryRun": True,
     }
+
+
+async def test_another_archive_is_checked_and_shown_too() -> None:
+    path = "{{sender.email}}/{{envelope.id}}/{{file.name}}"
+    kube = InMemoryKubeClient(an_organization(), an_archive(), an_archive("vault", path=path))
+    said = await begun(kube, "--archive", "vault")
+    assert "spec.path of Archive/vault has {{sender.email}}." in said
+    _, shown = await told(kube, "acme")
+    assert "(2019-01-01 to its creation, into Archive/vault)" in shown
+
+
+async def test_an_archive_without_a_first_day_creates_nothing() -> None:
+    with pytest.raises(CommandError, match="needs its first day"):
+        await told(InMemoryKubeClient(an_organization()), "acme", "--archive", "vault")
 
 
 TAGS = {

@@ -24,6 +24,7 @@ from counterfoil.resources.base import SENDER_LABEL, SecretKeyRef
 from counterfoil.resources.lease import UnheldShard
 from tests.support.builders import NOON, EventBuilder, an_organization
 from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
+from tests.support.scenes.notifications import a_problem
 
 
 def a_waiting_event(number: int, sender: str = "anna") -> EnvelopeEvent:
@@ -99,6 +100,14 @@ def test_a_default_sender_whose_key_does_not_work_is_an_entry_before_an_event_wa
 
 def test_an_event_whose_sender_may_be_recorded_in_a_moment_is_no_entry() -> None:
     assert attention_items(ClusterSnapshot(retrying=(a_retrying_event(1, "SenderPending"),))) == ()
+
+
+def test_an_archive_of_an_import_is_an_entry_after_a_mail_about_it() -> None:
+    broken = (an_archive_that(name="vault"),)
+    told = an_organization_that(problems=(a_problem("archive/vault"),))
+    assert attention_items(ClusterSnapshot(organizations=(an_organization_that(),), archives=broken)) == ()
+    (entry,) = attention_items(ClusterSnapshot(organizations=(told,), archives=broken))
+    assert (entry.kind, entry.name) == (AttentionKind.ARCHIVE, "vault")
 
 
 def test_an_archive_that_can_not_be_used_goes_first_and_hides_that_its_organization_lacks_it() -> None:

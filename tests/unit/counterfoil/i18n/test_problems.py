@@ -52,12 +52,11 @@ def test_a_problem_with_keys_is_solved_only_by_keys_that_work(
 def test_a_problem_with_an_archive_is_solved_only_if_the_archive_in_use_works(
     truth: str, archive: str, ending: Ending | None
 ) -> None:
-    organization = an_organization(archiveRef={"name": archive})
-    assert archive_ending(a_problem("archive/dms"), organization, an_archive_that_is(truth)) is ending
+    assert archive_ending(a_problem("archive/dms"), [archive], an_archive_that_is(truth)) is ending
 
 
 def test_a_problem_with_an_archive_that_does_not_exist_is_open() -> None:
-    assert archive_ending(a_problem("archive/dms"), an_organization(), None) is None
+    assert archive_ending(a_problem("archive/dms"), ["dms"], None) is None
 
 
 def test_an_ending_that_no_version_stored_counts_as_the_solution() -> None:

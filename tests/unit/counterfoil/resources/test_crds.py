@@ -195,6 +195,7 @@ def test_every_text_of_an_events_status_is_bounded_by_a_constant_or_by_what_it_c
         ".status.notShownTo[].key",
         ".status.archive.ref.name",
         ".status.archive.route",
+        ".status.archive.import",
         ".status.documents[].sha256",
         ".status.lastRequest.request",
         ".status.attemptHistory[].reason",

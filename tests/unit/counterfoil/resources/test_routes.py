@@ -3,9 +3,13 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.resources import (
+    IMPORT_ARCHIVE_LABEL,
+    IMPORT_LABEL,
     ArchiveLocation,
+    EnvelopeEvent,
     EnvelopeEventStatus,
     FiledDocument,
     FileKind,
@@ -18,11 +22,12 @@ from counterfoil.resources.routes import (
     archive_names,
     choice_for_others,
     has_places,
+    import_choice,
     known_choice,
     possible_archives,
     stored_choice,
 )
-from tests.support.builders import an_organization
+from tests.support.builders import an_event, an_organization
 
 ROUTE = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"senders": ["anna"]}}
 PLAIN, ROUTED = an_organization(), an_organization(routes=[ROUTE])
@@ -34,6 +39,14 @@ def chosen(archive: str, route: str | None = None, **fields: Any) -> EnvelopeEve
     manifest = fields.pop("manifest", None)
     where = ArchiveLocation(ref=LocalObjectReference(name=archive), route=route, manifest=manifest)
     return EnvelopeEventStatus(archive=where, **fields)
+
+
+def event_with(status: EnvelopeEventStatus, archive: str = "") -> EnvelopeEvent:
+    """Return an event; ``archive`` is the one that its Import names."""
+    builder = an_event()
+    if archive:
+        builder = builder.labelled(IMPORT_LABEL, "old-stock").labelled(IMPORT_ARCHIVE_LABEL, archive)
+    return replace(builder.build(), status=status)
 
 
 NEW = EnvelopeEventStatus()
@@ -62,14 +75,40 @@ KNOWN: list[tuple[EnvelopeEventStatus, Organization, Choice | None]] = [
 def test_a_choice_counts_while_files_have_places_there_or_the_routes_have_it(
     status: EnvelopeEventStatus, organization: Organization, choice: Choice | None
 ) -> None:
-    assert known_choice(status, organization.spec) == choice
+    assert known_choice(event_with(status), organization.spec) == choice
 
 
 def test_an_event_that_has_not_chosen_may_use_each_archive_of_its_organization() -> None:
     assert archive_names(ROUTED.spec) == ("dms", "vault")
-    assert possible_archives(NEW, ROUTED.spec) == {"dms", "vault"}
-    assert possible_archives(chosen("vault", "hr"), ROUTED.spec) == {"vault"}
-    assert possible_archives(NEW, an_organization(archiveRef=None).spec) == set()
+    assert possible_archives(event_with(NEW), ROUTED.spec) == {"dms", "vault"}
+    assert possible_archives(event_with(chosen("vault", "hr")), ROUTED.spec) == {"vault"}
+    assert possible_archives(event_with(NEW), an_organization(archiveRef=None).spec) == set()
+
+
+OF_IMPORT = Choice("old", None, "old-stock")
+STORED_OF_IMPORT = EnvelopeEventStatus(archive=OF_IMPORT.location)
+OF_IMPORTS: list[tuple[EnvelopeEventStatus, Organization, Choice | None]] = [
+    # eSAW and the archives are asked first.
+    (NEW, PLAIN, None),
+    (NEW, ROUTED, None),
+    # Nothing is there yet, but an Import never changes.
+    (STORED_OF_IMPORT, PLAIN, OF_IMPORT),
+    (STORED_OF_IMPORT, ROUTED, OF_IMPORT),
+    # It was archived there before the Import.
+    (chosen("dms"), PLAIN, Choice("dms", None)),
+    (chosen("vault", "hr", manifest="file:///x"), PLAIN, Choice("vault", "hr")),
+]
+
+
+@pytest.mark.parametrize(("status", "organization", "choice"), OF_IMPORTS)
+def test_the_archive_of_an_import_counts_once_it_is_chosen(
+    status: EnvelopeEventStatus, organization: Organization, choice: Choice | None
+) -> None:
+    event = event_with(status, "old")
+    assert import_choice(event) == OF_IMPORT
+    assert known_choice(event, organization.spec) == choice
+    waits_for = {choice.archive} if choice is not None else {"old", *archive_names(organization.spec)}
+    assert possible_archives(event, organization.spec) == waits_for
 
 
 def test_a_further_event_of_the_envelope_follows_the_one_that_has_files() -> None:
@@ -90,6 +129,7 @@ def test_what_is_stored_is_read_again() -> None:
 def test_a_choice_and_the_conditions_of_a_route_are_said_in_words() -> None:
     assert str(Choice("vault", "hr")) == "Archive/vault by the route `hr`"
     assert str(Choice("dms", None)) == "Archive/dms by spec.archiveRef"
+    assert str(OF_IMPORT) == "Archive/old by spec.archiveRef of Import/old-stock"
     when = {
         "tags": {"area": {"values": ["HR", "IT"]}, "no": {"pattern": "4.*"}},
         "senders": ["anna"],

@@ -1,0 +1,41 @@
+"""
+The Archives that Imports name, in which an envelope may lie whose event was removed.
+
+One process works on the Imports, and each one archives events. So they are read from the API server, once a
+minute. Memory only.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from counterfoil.clock import Clock
+from counterfoil.kube.client import KubeClient
+from counterfoil.resources import Import
+from counterfoil.resources.routes import Choice
+
+REMEMBERED_SECONDS: Final = 60.0
+"""Time for which the Imports of an Organization count. What a new one archives has an event for days."""
+
+
+@dataclass(frozen=True)
+class ImportArchives:
+    """The Archives of ``spec.archiveRef`` of all Imports."""
+
+    kube: KubeClient
+    clock: Clock
+    _known: dict[str, tuple[float, tuple[Choice, ...]]] = field(default_factory=dict, init=False)
+    """By Organization, with the time of the answer by the clock that is never set."""
+
+    async def of(self, organization: str) -> tuple[Choice, ...]:
+        """Return the Archives that Imports of an Organization name, each once, also those of Imports that are
+        complete. Raises ``ApiError``."""
+        since, known = self._known.get(organization, (float("-inf"), ()))
+        if self.clock.monotonic() - since < REMEMBERED_SECONDS:
+            return known
+        fields, found = f"spec.organizationRef.name={organization}", dict[str, Choice]()
+        async for each in self.kube.list_readable(Import, fields=fields):
+            if each.spec.archive_ref is not None and not each.spec.dry_run:
+                choice = Choice(each.spec.archive_ref.name, None, each.name)
+                found.setdefault(choice.archive, choice)
+        self._known[organization] = self.clock.monotonic(), tuple(found.values())
+        return self._known[organization][1]

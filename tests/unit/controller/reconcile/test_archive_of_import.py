@@ -1,0 +1,330 @@
+"""The Archive of an Import: its events go there, unless the envelope was archived elsewhere before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from controller.reconcile.import_archives import REMEMBERED_SECONDS, ImportArchives
+from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.resources import (
+    IMPORT_ARCHIVE_LABEL,
+    IMPORT_LABEL,
+    SENDER_LABEL,
+    EnvelopeEvent,
+    Import,
+    Origin,
+    Phase,
+    find_condition,
+)
+from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.routes import Choice, stored_choice
+from tests.support.builders import EventBuilder, an_event, an_organization
+from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
+from tests.support.scenes.imports import an_import
+from tests.support.scenes.reconciler import ReconcilerScene
+
+OF_IMPORT = Choice("vault", None, "old-stock")
+USUAL = Choice("dms", None)
+FILES = ["audit-trail.pdf", "file-1.pdf"]
+ACTIONS = [{"action": "envelopeFinished"}, {"action": "workstepFinished"}]
+
+
+def of_import(builder: EventBuilder, archive: str = "vault") -> EventBuilder:
+    """Let an Import have created an event; ``archive`` is the one that it names, empty for none."""
+    builder = builder.by(Origin.IMPORT).labelled(IMPORT_LABEL, "old-stock")
+    return builder.labelled(IMPORT_ARCHIVE_LABEL, archive) if archive else builder
+
+
+class ImportedScene(ReconcilerScene):
+    """An event of an Import into ``vault``. The Archive of its Organization is ``dms``."""
+
+    def __init__(self, folder: Path, archive: str = "vault", **spec: Any) -> None:
+        self.dms, self.vault = folder / "dms", folder / "vault"
+        self.dms.mkdir()
+        self.vault.mkdir()
+        builder = of_import(an_event(), archive)
+        super().__init__(self.dms, builder, **{"cleanup": {"policy": "Keep"}, **spec})
+        self.generation = 1
+        self.change_vault()
+
+    def change_vault(self, **spec: Any) -> None:
+        """Let a person change the Archive of the Import."""
+        self.generation += 1
+        versions = {"version": self.generation, "generation": self.generation}
+        self.observe(a_probed_archive("vault", root=self.vault, **versions, **spec))
+
+    async def was_archived(self, choice: Choice = USUAL) -> None:
+        """Let the envelope have been archived, and its event be removed."""
+        builder = of_import(an_event()) if choice.import_ else an_event()
+        self.kube.put(builder.labelled(SENDER_LABEL, "anna").build())
+        after = await self.reconcile()
+        assert stored_choice(after.status) == choice
+        self.restarted()
+        self.cache.forget_event(self.event.name)
+        self.kube.objects.pop((EnvelopeEvent.PLURAL, self.event.name))
+        self.kube.put(self.event)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> ImportedScene:
+    return ImportedScene(tmp_path)
+
+
+def documents(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.rglob("*.pdf"))
+
+
+async def test_an_event_of_the_import_goes_to_the_archive_of_the_import(scene: ImportedScene) -> None:
+    after = await scene.reconcile()
+
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert stored_choice(after.status) == OF_IMPORT
+    assert (documents(scene.vault), documents(scene.dms)) == (FILES, [])
+    assert scene.slots == [(after.name, "vault")]
+
+
+async def test_status_condition_and_manifest_name_the_import(scene: ImportedScene) -> None:
+    after = await scene.reconcile()
+
+    collected = find_condition(after.status.conditions, "Collected")
+    assert collected is not None
+    assert collected.message == (
+        "2 files will be archived in Archive/vault by spec.archiveRef of Import/old-stock."
+    )
+    (manifest,) = scene.vault.rglob("counterfoil.json")
+    extra = json.loads(manifest.read_text())["extra"]
+    assert (extra["archive"], extra["import"]) == ("vault", "old-stock")
+    assert "route" not in extra
+
+
+async def test_the_archive_of_the_import_comes_before_the_routes(tmp_path: Path) -> None:
+    route = {"name": "all", "archiveRef": {"name": "dms"}, "when": {"statuses": ["Completed"]}}
+    scene = ImportedScene(tmp_path, routes=[route])
+    assert stored_choice((await scene.reconcile()).status) == OF_IMPORT
+
+
+async def test_an_event_of_an_import_without_an_archive_goes_to_that_of_the_organization(
+    tmp_path: Path,
+) -> None:
+    scene = ImportedScene(tmp_path, archive="")
+    assert stored_choice((await scene.reconcile()).status) == USUAL
+
+
+# -- What was archived before --------------------------------------------------------------------------------
+
+
+async def test_an_envelope_that_was_archived_before_is_not_stored_a_second_time(scene: ImportedScene) -> None:
+    await scene.was_archived()
+    after = await scene.reconcile()
+
+    assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, USUAL)
+    assert (documents(scene.dms), documents(scene.vault)) == (FILES, [])
+
+
+async def test_an_envelope_that_a_route_led_elsewhere_before_stays_there(tmp_path: Path) -> None:
+    hr = tmp_path / "hr"
+    hr.mkdir()
+    route = {"name": "all", "archiveRef": {"name": "hr"}, "when": {"statuses": ["Completed"]}}
+    scene = ImportedScene(tmp_path, routes=[route])
+    scene.observe(a_probed_archive("hr", root=hr))
+    await scene.was_archived(Choice("hr", "all"))
+    after = await scene.reconcile()
+
+    assert stored_choice(after.status) == Choice("hr", "all")
+    assert (documents(hr), documents(scene.vault), documents(scene.dms)) == (FILES, [], [])
+
+
+@pytest.mark.parametrize("archive", ["", "third"])
+async def test_an_envelope_that_an_earlier_import_archived_is_not_stored_a_second_time(
+    tmp_path: Path, archive: str
+) -> None:
+    scene = ImportedScene(tmp_path, archive=archive)
+    third = tmp_path / "third"
+    third.mkdir()
+    scene.observe(a_probed_archive("third", root=third))
+    scene.kube.put(an_import(archiveRef={"name": "vault"}))
+    await scene.was_archived(OF_IMPORT)
+    after = await scene.reconcile()
+
+    assert stored_choice(after.status) == OF_IMPORT
+    assert (documents(scene.vault), documents(scene.dms), documents(third)) == (FILES, [], [])
+
+
+@pytest.mark.parametrize("spec", [{"dryRun": True}, {"organizationRef": {"name": "other"}}])
+async def test_an_import_that_archived_nothing_of_the_organization_has_no_say(
+    tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    scene = ImportedScene(tmp_path, archive="")
+    await scene.was_archived(USUAL)
+    scene.kube.put(an_import(archiveRef={"name": "vault"}, **spec))
+    scene.cache.archives.remove("vault")
+    assert stored_choice((await scene.reconcile()).status) == USUAL
+
+
+async def test_a_manifest_of_another_envelope_in_its_place_says_nothing(scene: ImportedScene) -> None:
+    await scene.was_archived()
+    (manifest,) = scene.dms.rglob("counterfoil.json")
+    content = json.loads(manifest.read_text())
+    content["envelope"]["id"] = "11111111-4b1d-4c58-9a57-6d1f0a3b2c4d"
+    manifest.write_text(json.dumps(content))
+    after = await scene.reconcile()
+
+    assert stored_choice(after.status) == OF_IMPORT
+
+
+async def test_files_that_differ_beside_an_earlier_manifest_are_not_believed(scene: ImportedScene) -> None:
+    """A manifest without our seal leads to a comparison, and proves nothing."""
+    await scene.was_archived()
+    (document,) = scene.dms.rglob("file-1.pdf")
+    document.write_bytes(b"%PDF of somebody else")
+    after = await scene.reconcile()
+
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert documents(scene.vault) == []
+
+
+async def test_an_earlier_archive_that_requires_a_tag_of_new_envelopes_holds_no_old_one(
+    scene: ImportedScene,
+) -> None:
+    tags = {"area": {"jsonPath": "$.area", "required": True}}
+    scene.observe(a_probed_archive(root=scene.dms, version=5, generation=5, tags=tags))
+    assert stored_choice((await scene.reconcile()).status) == OF_IMPORT
+
+
+@pytest.mark.parametrize("state", ["suspended", "not probed"])
+async def test_an_event_waits_while_it_is_not_known_whether_the_envelope_was_archived(
+    scene: ImportedScene, state: str
+) -> None:
+    await scene.was_archived()
+    root = {"root": str(scene.dms)}
+    is_suspended = state == "suspended"
+    held = a_probed_archive(root=scene.dms, version=5, generation=5, suspend=True)
+    scene.observe(held if is_suspended else an_archive(version=5, generation=5, filesystem=root))
+    waiting = await scene.reconcile()
+    assert waiting.status.phase is Phase.COLLECTING
+    assert waiting.status.reason == ("ArchiveNotReady" if is_suspended else "ArchiveNotProbed")
+    assert (stored_choice(waiting.status), documents(scene.vault)) == (None, [])
+
+    scene.observe(a_probed_archive(root=scene.dms, version=6, generation=6))
+    assert stored_choice((await scene.reconcile()).status) == USUAL
+
+
+async def test_an_archive_of_an_earlier_import_that_was_deleted_holds_no_event(tmp_path: Path) -> None:
+    scene = ImportedScene(tmp_path, archive="")
+    scene.kube.put(an_import(archiveRef={"name": "vault"}))
+    scene.cache.archives.remove("vault")
+    assert stored_choice((await scene.reconcile()).status) == USUAL
+
+
+# -- A choice that is made counts ----------------------------------------------------------------------------
+
+
+async def test_a_cut_download_splits_no_envelope(scene: ImportedScene) -> None:
+    scene.envelope.but("download trail-1", EsawUnreachable("cut"))
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, documents(scene.vault)) == (Phase.ARCHIVING, ["file-1.pdf"])
+
+    scene.envelope.problems.clear()
+    scene.restarted()
+    after = await scene.reconcile()
+    assert stored_choice(after.status) == OF_IMPORT
+    assert (documents(scene.vault), documents(scene.dms)) == (FILES, [])
+
+
+async def test_a_choice_is_stored_with_each_failure_and_costs_no_further_question(
+    scene: ImportedScene,
+) -> None:
+    scene.change_vault(suspend=True)
+    held = await scene.reconcile()
+    assert (held.status.phase, held.status.reason) == (Phase.COLLECTING, "ArchiveSuspended")
+    assert stored_choice(held.status) == OF_IMPORT
+    asked = len(scene.envelope.asked)
+    await scene.reconcile()
+    assert len(scene.envelope.asked) == asked
+
+    scene.change_vault()
+    assert stored_choice((await scene.reconcile()).status) == OF_IMPORT
+
+
+async def test_a_missing_archive_is_named_with_the_import(scene: ImportedScene) -> None:
+    scene.cache.archives.remove("vault")
+    waiting = await scene.reconcile()
+    assert waiting.status.message == "Archive/vault of Import/old-stock does not exist."
+    assert scene.cache.may_use(waiting, "vault")
+
+    scene.change_vault()
+    assert stored_choice((await scene.reconcile()).status) == OF_IMPORT
+
+
+async def test_an_event_that_starts_again_for_a_person_keeps_the_archive_of_its_import(
+    scene: ImportedScene,
+) -> None:
+    scene.cache.archives.remove("vault")
+    waiting = await scene.reconcile()
+    failed = replace(waiting.status, phase=Phase.FAILED)
+    again = reopened_status(failed, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(waiting, status=again))
+    scene.change_vault()
+    assert stored_choice((await scene.reconcile()).status) == OF_IMPORT
+
+
+# -- The events of one envelope ------------------------------------------------------------------------------
+
+
+async def test_a_later_event_of_another_action_follows_the_one_of_the_import(tmp_path: Path) -> None:
+    scene = ImportedScene(tmp_path, actions=ACTIONS)
+    scene.kube.put(an_import(archiveRef={"name": "vault"}))
+    await scene.reconcile()
+    scene.event = an_event().for_action("workstepFinished").named("second").build()
+    scene.kube.put(scene.event)
+    second = await scene.reconcile(2)
+
+    assert stored_choice(second.status) == OF_IMPORT
+    assert documents(scene.dms) == []
+
+
+async def test_the_event_of_an_import_follows_an_event_of_another_action(tmp_path: Path) -> None:
+    scene = ImportedScene(tmp_path, actions=ACTIONS)
+    imported, scene.event = scene.event, an_event().for_action("workstepFinished").named("second").build()
+    scene.kube.put(scene.event)
+    await scene.reconcile(2)
+    scene.event = imported
+    after = await scene.reconcile()
+
+    assert stored_choice(after.status) == USUAL
+    assert documents(scene.vault) == []
+
+
+async def test_without_an_import_a_changed_archive_ref_counts_for_the_next_event(tmp_path: Path) -> None:
+    scene = ImportedScene(tmp_path, archive="", actions=ACTIONS)
+    scene.kube.put(an_import(archiveRef={"name": "third"}))
+    await scene.reconcile()
+    scene.observe(
+        an_organization(
+            version=2,
+            generation=2,
+            actions=ACTIONS,
+            archiveRef={"name": "vault"},
+            cleanup={"policy": "Keep"},
+        )
+    )
+    scene.event = an_event().for_action("workstepFinished").named("second").build()
+    scene.kube.put(scene.event)
+
+    assert stored_choice((await scene.reconcile(2)).status) == Choice("vault", None)
+
+
+# -- The Archives that Imports name --------------------------------------------------------------------------
+
+
+async def test_the_imports_of_an_organization_are_read_once_a_minute(scene: ImportedScene) -> None:
+    archives = ImportArchives(scene.kube, scene.clock)
+    scene.kube.put(an_import(archiveRef={"name": "vault"}))
+    assert await archives.of("acme") == (OF_IMPORT,)
+    scene.kube.objects.pop((Import.PLURAL, "old-stock"))
+    assert await archives.of("acme") == (OF_IMPORT,)
+    scene.clock.advance(seconds=REMEMBERED_SECONDS)
+    assert await archives.of("acme") == ()

@@ -1,0 +1,157 @@
+"""An Import with its own Archive: what its events say, where its report is, and what holds it."""
+
+from typing import Any
+
+import pytest
+
+from controller.resync.import_runner import FAILURE_SECONDS
+from counterfoil.resources import (
+    IMPORT_ARCHIVE_LABEL,
+    IMPORT_LABEL,
+    Archive,
+    EnvelopeEvent,
+    Import,
+    Phase,
+)
+from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
+from tests.support.builders import ENVELOPE, an_event, ready
+from tests.support.fakes.archives import MemoryBackend
+from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.imports import NAME, ImportScene, an_import
+
+VAULT = {"archiveRef": {"name": "vault"}}
+
+
+class VaultScene(ImportScene):
+    """An Import into the Archive ``vault``."""
+
+    def __init__(self, **spec: Any) -> None:
+        super().__init__(**{**VAULT, **spec})
+        self.vault = MemoryBackend()
+        self.others["vault"] = self.vault
+        self.cache.archives.put(ready(an_archive("vault")))
+
+
+class DiscardingBackend(MemoryBackend):
+    """An archive that keeps no file."""
+
+    def location(self, name: str) -> str:
+        return f"{DISCARDED_SCHEME}{name}"
+
+
+async def test_an_event_says_the_archive_of_its_import() -> None:
+    scene = VaultScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    (event,) = scene.events()
+    assert event.metadata.labels[IMPORT_ARCHIVE_LABEL] == "vault"
+
+
+async def test_an_event_of_an_import_without_an_archive_says_none() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    (event,) = scene.events()
+    assert IMPORT_ARCHIVE_LABEL not in event.metadata.labels
+
+
+@pytest.mark.parametrize(("spec", "archive"), [(VAULT, "vault"), ({}, None)])
+async def test_an_event_that_starts_again_says_the_archive_of_the_last_import(
+    spec: dict[str, Any], archive: str | None
+) -> None:
+    scene = ImportScene(**spec)
+    scene.cache.archives.put(ready(an_archive("vault")))
+    ended = an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus")
+    scene.kube.put(ended.labelled(IMPORT_LABEL, "earlier").labelled(IMPORT_ARCHIVE_LABEL, "old").build())
+    scene.finds("anna", ENVELOPE)
+    status = await scene.advance()
+    (event,) = scene.events()
+    assert (status.reopened, event.metadata.labels[IMPORT_LABEL]) == (1, NAME)
+    assert event.metadata.labels.get(IMPORT_ARCHIVE_LABEL) == archive
+
+
+async def test_the_report_is_in_the_archive_of_the_import() -> None:
+    scene = VaultScene()
+    scene.finds("anna", ENVELOPE)
+    status = await scene.complete()
+    assert status.report is not None
+    assert (bool(scene.vault.files), bool(scene.backend.files)) == (True, False)
+
+
+HOLDS: list[tuple[Archive | None, str]] = [
+    (None, "ArchiveMissing"),
+    (ready(an_archive("vault", suspend=True)), "ArchiveSuspended"),
+    (ready(an_archive("vault"), "False"), "Tested"),
+    (an_archive("vault"), "Pending"),
+]
+
+
+@pytest.mark.parametrize(("archive", "reason"), HOLDS)
+async def test_an_archive_that_cannot_be_used_holds_the_import_until_it_can(
+    archive: Archive | None, reason: str
+) -> None:
+    scene = VaultScene()
+    scene.cache.archives.remove("vault")
+    if archive is not None:
+        scene.cache.archives.put(archive)
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", reason)
+    assert scene.events() == []
+
+    scene.cache.archives.put(ready(an_archive("vault", version=2)))
+    await scene.advance()
+    assert len(scene.events()) == 1
+
+
+async def test_a_missing_archive_is_named_as_that_of_the_import() -> None:
+    scene = VaultScene()
+    scene.cache.archives.remove("vault")
+    await scene.advance()
+    stored = Import.parse(scene.kube.objects[Import.PLURAL, NAME])
+    said = [each.message for each in stored.status.conditions if each.type == "Ready"]
+    assert said == ["Archive/vault of Import/old-stock does not exist."]
+
+
+async def test_the_archive_of_the_organization_holds_the_import_too() -> None:
+    """An envelope may be there already."""
+    scene = VaultScene()
+    scene.cache.archives.put(ready(an_archive(version=2), "False"))
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert (scene.condition("Ready")[0], scene.events()) == ("False", [])
+
+
+async def test_the_archive_of_another_import_holds_an_import_while_both_exist() -> None:
+    scene = ImportScene()
+    scene.cache.archives.put(ready(an_archive("vault"), "False"))
+    scene.finds("anna", ENVELOPE)
+    other = an_import(uid="other", **VAULT)
+    scene.cache.imports = {"other": other}
+    await scene.advance()
+    assert (scene.condition("Ready")[0], scene.events()) == ("False", [])
+    scene.cache.archives.remove("vault")
+    await scene.advance()
+    assert len(scene.events()) == 1
+
+
+@pytest.mark.parametrize("spec", [VAULT, {}])
+async def test_an_archive_that_keeps_nothing_gets_no_event(spec: dict[str, Any]) -> None:
+    scene = ImportScene(**spec)
+    scene.cache.archives.put(ready(an_archive("vault")))
+    scene.opened = DiscardingBackend()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert scene.condition("Stalled") == ("True", "ImportNotArchived")
+    assert [raw for plural, raw in scene.kube.objects if plural == EnvelopeEvent.PLURAL] == []
+
+    scene.opened = None
+    scene.clock.advance(seconds=FAILURE_SECONDS)
+    assert (await scene.complete()).archived == 1
+
+
+async def test_a_missing_archive_holds_no_dry_run() -> None:
+    scene = VaultScene(dryRun=True)
+    scene.cache.archives.remove("vault")
+    scene.finds("anna", ENVELOPE)
+    assert (await scene.advance()).found == 1
