@@ -111,6 +111,9 @@ async def test_the_steps_of_the_demo_typed_in_a_fresh_clone_end_with_a_filed_env
     commands = console_commands(section[1])
     # The last commands remove the archive again.
     end = next(at for at, each in enumerate(commands) if each.text.startswith("kill "))
+    git_status = ConsoleCommand("git status --porcelain --untracked-files=all")
+    commands = [git_status, *commands, git_status]
+    end += 1
     commands.insert(end, ConsoleCommand(f"find {clone.archive} -type f -printf '%f\\n'"))
     done = await typed(commands, clone.folder, clone.environment, seconds=FIRST_MINUTES_SECONDS)
     assert done.status == 0, report(commands, done)
@@ -121,3 +124,4 @@ async def test_the_steps_of_the_demo_typed_in_a_fresh_clone_end_with_a_filed_env
     assert {"counterfoil.json", "counterfoil.sha256"} < set(filed)
     assert len(filed) > 3
     assert not clone.archive.exists()
+    assert done.printed[-1] == done.printed[0], "files are left in the clone"

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ from tests.support.scenes.fresh_clone import fresh_clone
 from tests.support.scenes.release import neighbour
 
 PAGE_SECONDS = 1800.0
+FIRST_ENVELOPE_SECONDS = 1800.0
+"""From the clone to the first archived envelope, without the image's build and without a person's time."""
+GIT_STATUS = ConsoleCommand("git status --porcelain --untracked-files=all")
 EXPORTED = re.compile(r"export ([A-Z0-9_]+)=")
 RESOLVING = """
 mount --bind {resolver} /etc/resolv.conf
@@ -48,6 +52,7 @@ class Reader:
     node: Node
     neighbours: Neighbours
     clone: Path
+    clone_seconds: float
     environment: Mapping[str, str]
     values: dict[str, str] = field(default_factory=dict)
     """Values of the variables that the page exports, which the reader replaces."""
@@ -78,7 +83,9 @@ async def reader(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Read
     # In the node's network nothing can be downloaded any more.
     programs = await ensure("helm", "kubectl")
     folder = tmp_path_factory.mktemp("start")
+    began = time.monotonic()
     clone = fresh_clone(folder)
+    clone_seconds = time.monotonic() - began
     async with Node() as node:
         images = tmp_path_factory.mktemp("images")
         await node.images(images)
@@ -92,7 +99,7 @@ async def reader(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Read
                 "HOME": str(folder),
                 "KUBECONFIG": str(node.kubeconfig),
             }
-            yield Reader(node, neighbours, clone, environment)
+            yield Reader(node, neighbours, clone, clone_seconds, environment)
         finally:
             neighbours.close()
 
@@ -111,6 +118,13 @@ def chart_values(node: Node) -> str:
         },
     }
     return json.dumps(values)
+
+
+def seconds_of(commands: Sequence[ConsoleCommand], done: Typed, *, first: str, last: str) -> float:
+    """Return how long the commands took, from one to another, each named by its beginning."""
+    (begin,) = (at for at, each in enumerate(commands) if each.text.startswith(first))
+    (end,) = (at for at, each in enumerate(commands) if each.text.startswith(last))
+    return sum(done.seconds[begin : end + 1])
 
 
 async def test_the_page_leads_from_a_clone_to_an_archived_envelope_and_to_delete(reader: Reader) -> None:
@@ -137,7 +151,14 @@ async def test_the_page_leads_from_a_clone_to_an_archived_envelope_and_to_delete
         "S3_KEY_ID": reader.neighbours.access_key,
         "S3_SECRET_FILE": str(reader.clone.parent / "s3"),
     }
+    before = await reader.type([GIT_STATUS])
     done = await reader.type(commands[:sent])
+    trial = seconds_of(
+        commands, done, first="helm install trial", last="kubectl -n trial logs trial-archived"
+    )
+    installed = sum(
+        done.seconds[next(at for at, each in enumerate(commands) if EXPORTED.match(each.text)) : sent]
+    )
 
     (url,) = (
         out for each, out in zip(commands, done.printed, strict=False) if "counterfoil url" in each.text
@@ -152,8 +173,14 @@ async def test_the_page_leads_from_a_clone_to_an_archived_envelope_and_to_delete
     reader.values["ENVELOPE"] = envelope
     # Another shell: the variables of the first one are exported again.
     exported = [each for each in commands[:sent] if EXPORTED.match(each.text)]
-    await reader.type([*exported, *commands[sent:]])
-
+    after = [*exported, *commands[sent:]]
+    done_after = await reader.type([*after, GIT_STATUS])
+    first = seconds_of(after, done_after, first="export ENVELOPE=", last="kubectl -n $NAMESPACE wait ee")
+    assert done_after.printed[-1] == before.printed[0], "files are left in the clone"
+    print(f"{reader.clone_seconds:7.1f} s  the clone")
+    print(f"{trial:7.1f} s  then to the archived envelope of the trial")
+    print(f"{installed + first:7.1f} s  or to the first envelope of the installation")
+    assert reader.clone_seconds + max(trial, installed + first) < FIRST_ENVELOPE_SECONDS
     async with reader.neighbours.esaw() as esaw:
         assert await esaw.exists(envelope), "it was archived in the shadow period"
         assert await esaw.delete_calls(envelope) == []
