@@ -7,6 +7,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.resync.import_progress import windows_of
 from controller.resync.import_runner import FAILURE_SECONDS, ImportBounds
@@ -667,3 +668,63 @@ async def test_a_complete_import_that_is_suspended_and_resumed_describes_its_new
     writes = scene.kube.count("patch_status")
     await scene.run_for(2)
     assert scene.kube.count("patch_status") == writes
+
+
+# -- Spans, clocks and lists that are not as expected --------------------------------------------------------
+
+
+def numbers(scene: ImportScene, name: str) -> tuple[int, int, int]:
+    """Found, known and archived envelopes of an Import."""
+    status = Import.parse(scene.kube.objects[Import.PLURAL, name]).status
+    return status.found, status.known, status.archived
+
+
+@pytest.mark.parametrize("room", [1, 200])
+async def test_two_imports_of_the_same_span_at_once_archive_each_envelope_once(room: int) -> None:
+    scene = ImportScene(maxUnfinished=room)
+    second = an_import(uid="second", maxUnfinished=room)
+    scene.kube.put(replace(second, metadata=replace(second.metadata, name="second")))
+    scene.finds("anna", *(numbered(each) for each in range(4)))
+    runner = scene.new_runner()
+    for _ in range(8):
+        await asyncio.gather(runner.advance(NAME), scene.runner.advance("second"))
+        scene.finish_all()
+    found, known, archived = numbers(scene, NAME)
+    others, other_known, other_archived = numbers(scene, "second")
+    assert (found, others, known + archived, other_known + other_archived) == (4, 4, 4, 4)
+    assert (archived + other_archived, len(scene.events())) == (4, 4)
+
+
+@pytest.mark.parametrize("hours", [-24 * 400, -3, 5, 24 * 400])
+async def test_a_clock_that_jumps_while_a_window_is_searched_counts_nothing_twice(hours: int) -> None:
+    scene = ImportScene("anna", "bert")
+    for number, sender in enumerate(("anna", "bert")):
+        scene.finds(sender, *(numbered(3 * number + each) for each in range(3)))
+    scene.kube.just_before("create", lambda: scene.clock.set_back(hours=-hours))
+    await scene.complete()
+    status = await scene.complete()
+    assert (status.found, status.known, status.archived, status.windows.done) == (6, 0, 6, 10)
+    assert status.completion_time is not None
+
+
+async def test_an_envelope_that_esaw_lists_in_each_window_is_counted_once() -> None:
+    scene = ImportScene()
+    scene.finding.ignores_time = True
+    scene.finds("anna", ENVELOPE, SECOND)
+    status = await scene.complete()
+    assert (status.found, status.known, status.archived) == (2, 0, 2)
+    (sender,) = status.senders
+    assert sender.doubt is not None
+
+
+async def test_a_list_that_is_another_one_at_the_second_asking_counts_each_envelope_once() -> None:
+    scene = ImportScene(maxUnfinished=1)
+    first, both, last = (numbered(each) for each in range(3))
+    scene.finds("anna", first, both)
+    scene.kube.just_before("create", lambda: scene.kube.edit(Import, NAME, {"spec": {"suspend": True}}))
+    await scene.advance()
+    scene.finish_all()
+    scene.finds("anna", last, both)
+    scene.kube.edit(Import, NAME, {"spec": {"suspend": False, "maxUnfinished": 5}})
+    status = await scene.complete()
+    assert (status.found, status.known, status.archived, len(scene.events())) == (3, 0, 3, 3)
