@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TextIO
 
 from counterfoil.cli.plugin.exit_status import (
@@ -50,6 +51,12 @@ PAUSE_SECONDS = 2.0
 
 MAX_FAILED_LOOKS = 30
 """Number of failed looks in sequence after which --watch ends, such as while the API server restarts."""
+
+BAR_WIDTH = 20
+"""Characters of the bar at a terminal."""
+
+CLEAR_REST = "\x1b[K"
+"""Lets a terminal remove the rest of the line (ECMA-48)."""
 
 MAX_SHOWN = 10
 """Maximum number of Senders that are named."""
@@ -257,7 +264,7 @@ async def _show(kube: KubeClient, imports: list[Import], output: str, out: TextI
 
 
 async def _watch(kube: KubeClient, name: str, output: str, out: TextIO, sleep: Sleep) -> ExitStatus:
-    last, failed = "", 0
+    last, failed, is_terminal = "", 0, out.isatty()
     while True:
         try:
             imported = Import.parse(await kube.get(Import, name))
@@ -268,11 +275,13 @@ async def _watch(kube: KubeClient, name: str, output: str, out: TextIO, sleep: S
             await sleep(PAUSE_SECONDS)
             continue
         failed = 0
+        is_over = imported.status.completion_time is not None or _is_stalled(imported)
         if (line := progress(imported)) != last and not is_for_programs(output):
-            out.write(f"{line}\n")
+            out.write(bar_line(imported, line) if is_terminal else f"{line}\n")
             out.flush()
         last = line
-        if imported.status.completion_time is not None or _is_stalled(imported):
+        if is_over:
+            out.write("\n" if is_terminal and not is_for_programs(output) else "")
             return await _show(kube, [imported], output, out)
         await sleep(PAUSE_SECONDS)
 
@@ -308,6 +317,14 @@ async def _sample(kube: KubeClient, organization: str) -> list[EnvelopeEvent]:
 def _is_stalled(imported: Import) -> bool:
     stalled = find_condition(imported.status.conditions, "Stalled")
     return stalled is not None and stalled.status == "True"
+
+
+def bar_line(imported: Import, line: str) -> str:
+    """Return a line of a terminal with a bar, which replaces the one before and is never wider than the
+    terminal."""
+    filled = BAR_WIDTH * imported.status.windows.percent // 100
+    bar = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {line.strip()}"
+    return f"\r{bar[: get_terminal_size().columns - 1]}{CLEAR_REST}"
 
 
 def progress(imported: Import) -> str:

@@ -158,6 +158,29 @@ async def test_it_watches_until_the_import_is_complete() -> None:
     assert said.startswith("100 % of the search")
 
 
+class Terminal(io.StringIO):
+    """A terminal of 80 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_at_a_terminal_the_progress_is_one_line_with_a_bar() -> None:
+    kube = InMemoryKubeClient(an_organization(), an_import(found=7, windows={"done": 1, "total": 4}))
+    out = Terminal()
+
+    async def complete(_seconds: float) -> None:
+        done = {"completionTime": NOON.isoformat(), "windows": {"done": 4, "total": 4}}
+        kube.edit(Import, "old", {"status": done})
+
+    assert await imports.run(arguments("old", "--watch"), kube, out, sleep=complete) is ExitStatus.DONE
+    first, last = out.getvalue().split("\n")[0].split("\r")[1:]
+    assert first.startswith("[#####...............] 25 % of the search: 7 envelopes found")
+    assert last.startswith("[####################] 100 % of the search")
+    assert {len(each.removesuffix(imports.CLEAR_REST)) <= 79 for each in (first, last)} == {True}
+    assert out.getvalue().split("\n")[1].startswith("Import/old")
+
+
 async def test_programs_get_the_objects() -> None:
     kube = InMemoryKubeClient(an_organization(), an_import())
     _, said = await told(kube, "acme", "-o", "json")
