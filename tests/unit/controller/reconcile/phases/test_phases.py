@@ -414,7 +414,15 @@ async def test_a_required_tag_that_is_missing_stops_before_anything_is_claimed()
     scene = Scene()
     scene.archive = an_archive(tags={"customer": {"xpath": "/case/customer", "required": True}})
     event = an_event().build()
-    with pytest.raises(TagMissing):
+    with pytest.raises(TagMissing, match=r"^Archive/dms: The tag `customer` is required"):
+        await collect(event, scene.context(event))
+
+
+async def test_a_rule_that_can_not_work_names_its_archive() -> None:
+    scene = Scene()
+    scene.archive = an_archive("hr", tags={"customer": {"xpath": "//["}})
+    event = an_event().build()
+    with pytest.raises(ArchiveError, match=r"^Archive/hr: .*customer"):
         await collect(event, scene.context(event))
 
 
