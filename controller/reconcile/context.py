@@ -23,6 +23,7 @@ from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import Outcome, SideCondition
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.layout import (
     ActionFacts,
     ArchiveLayout,
@@ -360,10 +361,14 @@ class ReconcileContext:
         facts, files = await self.envelope_facts(), await self.listed()
         if len(files) > MAX_DOCUMENTS:
             raise TooManyFiles(len(files))
-        tags = await self.tag_workers.collect(archive.spec, facts)
-        facts = replace(facts, metadata=None)
-        make = partial(make_layout, archive.spec, facts, _file_facts(files), found=tags, claimed=claimed)
-        return make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
+        try:
+            tags = await self.tag_workers.collect(archive.spec, facts)
+            facts = replace(facts, metadata=None)
+            make = partial(make_layout, archive.spec, facts, _file_facts(files), found=tags, claimed=claimed)
+            return make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
+        except ArchiveError as problem:
+            problem.name_archive(archive.name)
+            raise
 
     def _claimed_names(self, folder: str) -> dict[tuple[str, FileKind], str]:
         """Return the names in this folder that the stored status claims, by id and kind of the file."""

@@ -34,6 +34,11 @@ class ArchiveError(Exception):
         self.reason = reason
         self.message = message
 
+    def name_archive(self, name: str) -> None:
+        """Begin the message with the name of the Archive, which its path and its tags do not know."""
+        self.message = f"Archive/{name}: {self.message}"
+        self.args = (self.message,)
+
 
 class ArchiveUnavailable(ArchiveError):
     """The archive can't be reached, is overloaded or full. A later attempt can succeed."""
