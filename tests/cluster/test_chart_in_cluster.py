@@ -83,7 +83,7 @@ class InstalledChart:
         self.rendered_before: dict[str, str] = {}
         """The renderings with access to the cluster, before the installation, by variant."""
         self.refused_before: dict[str, str] = {}
-        """What Helm said of variants without the definitions, before the installation."""
+        """Helm's refusals of variants without the definitions, before the installation, by variant."""
 
     async def render(self, values: Mapping[str, Any]) -> str:
         """Render with access to the cluster."""
