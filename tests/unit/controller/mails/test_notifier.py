@@ -33,6 +33,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
+from counterfoil.resources.routes import Choice
 from tests.support.builders import NOON, WEBHOOK, AClock, a_sender, an_event, an_organization
 from tests.support.scenes.notifications import (
     MAILS,
@@ -766,6 +767,67 @@ async def test_a_suspended_archive_is_no_mail_and_its_end_solves_the_earlier_pro
     scene.set(an_archive_that_is("True", since=scene.clock.now()))
     await scene.look_for(HOUR)
     assert len(scene.mailer.sent_mails) == 2 * before
+
+
+def an_event_in_vault(phase: Phase = Phase.CLEANING, reason: str = "ArchiveSuspended") -> EnvelopeEvent:
+    place = replace(Choice("vault", "hr").location, manifest="file:///vault/x/counterfoil.json")
+    return an_event().in_phase(phase, reason).status(archive=place).build()
+
+
+async def test_a_suspended_archive_that_the_organization_does_not_name_is_a_mail_while_events_wait() -> None:
+    scene = Scene(an_archive_that_is("False", name="vault", reason="ArchiveSuspended", suspend=True))
+    await scene.look_for(DAY)
+    assert scene.mailer.sent_mails == []
+    scene.cache.events.put(an_event_in_vault())
+    await scene.look_for(DAY)
+    assert scene.mailer.subjects == ["[acme] Archive vault can't be used: ArchiveSuspended"]
+    text = " ".join(str(scene.mailer.sent_mails[0][1]).split())
+    assert "Organization/acme does not name it any more, and its events wait for it." in text
+    scene.set(an_archive_that_is("True", name="vault", since=scene.clock.now()))
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive vault can't be used: ArchiveSuspended"]
+
+
+async def test_an_archive_of_a_route_is_no_mail_while_no_event_has_chosen_it() -> None:
+    route = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"senders": ["ben"]}}
+    scene = Scene(an_archive_that_is("False", name="vault"), routes=[route])
+    elsewhere = an_event().in_phase(Phase.COLLECTING, "EsawUnreachable")
+    scene.cache.events.put(elsewhere.status(archive=Choice("dms", None).location).build())
+    await scene.look_for(DAY)
+    assert scene.mailer.sent_mails == []
+    scene.cache.events.put(an_event_in_vault(reason="ArchiveUnreachable"))
+    await scene.look_for(HOUR)
+    assert [each.count for each in scene.problems().values()] == [1]
+
+
+async def test_a_pass_over_all_events_finds_those_of_other_processes_that_wait_for_an_archive() -> None:
+    scene = Scene(an_archive_that_is("False", name="vault", reason="ArchiveSuspended", suspend=True))
+    scene.change(Organization, "acme", events={"Cleaning": 1})
+    summary = FailureSummary()
+    summary.add(an_event_in_vault(), "vault")
+    scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
+    await scene.look_for(DAY)
+    assert scene.mailer.subjects == ["[acme] Archive vault can't be used: ArchiveSuspended"]
+    scene.again()
+    await scene.look_for(DAY)
+    assert len(scene.mailer.sent_mails) == 1
+    scene.notifier.pass_finished(scene.clock.now(), {})
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == ["Ended: [acme] Archive vault can't be used: ArchiveSuspended"]
+
+
+async def test_the_problem_of_an_archive_does_not_end_while_events_that_have_chosen_it_wait() -> None:
+    route = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"senders": ["ben"]}}
+    scene = Scene(an_archive_that_is("False", name="vault"), routes=[route])
+    scene.cache.events.put(an_event_in_vault(reason="ArchiveUnreachable"))
+    await scene.look_for(HOUR)
+    scene.kube.edit(Organization, "acme", {"spec": {"routes": None}})
+    scene.watch()
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == ["[acme] Archive vault can't be used: ArchiveUnreachable"]
+    scene.cache.events.remove(an_event_in_vault().name)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == ["Ended: [acme] Archive vault can't be used: ArchiveUnreachable"]
 
 
 async def test_a_new_archive_whose_first_probe_is_slow_is_no_mail() -> None:

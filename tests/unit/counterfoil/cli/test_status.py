@@ -33,6 +33,7 @@ from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.conditions import with_condition
 from counterfoil.resources.lease import UnheldShard
+from counterfoil.resources.routes import ArchiveRoute, Choice, RouteConditions
 from tests.support.builders import NOON, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.inline_commands import printed_in_manual
@@ -277,6 +278,28 @@ def test_what_is_suspended_says_since_when_by_whom_why_and_how_much_waits() -> N
     assert "  Organization/acme, since 2h, by admin: update of eSAW, 3 events wait\n" in said
     event = EventBuilder().in_phase(Phase.ARCHIVING, "OrganizationSuspended").build()
     assert "since 2h, by admin: update of eSAW" in why_page(explain(event, held, None, (), NOON))
+
+
+def test_of_a_suspended_archive_the_events_that_have_chosen_it_are_counted() -> None:
+    vault = an_archive_that("False", "ArchiveSuspended", name="vault")
+    vault = structs.replace(vault, spec=structs.replace(vault.spec, suspend=True))
+    to_vault = ArchiveRoute(
+        name="hr", archive_ref=LocalObjectReference(name="vault"), when=RouteConditions(senders=("ben",))
+    )
+
+    def waiting(number: int, choice: Choice) -> EnvelopeEvent:
+        builder = EventBuilder().named(f"event-{number}").in_phase(Phase.COLLECTING, "EsawUnreachable")
+        return builder.status(archive=choice.location).build()
+
+    for acme in (an_organization_that(routes=(to_vault,)), an_organization_that()):
+        elsewhere = tuple(waiting(number, Choice("dms", None)) for number in range(37))
+        there = structs.replace(Choice("vault", "hr").location, manifest="file:///srv/x/counterfoil.json")
+        own = EventBuilder().named("own").in_phase(Phase.CLEANING, "ArchiveSuspended")
+        events = (*elsewhere, own.status(archive=there).build())
+        archives = (an_archive_that("True", "Probed"), vault)
+        seen = found(organizations=(acme,), archives=archives, retrying=events)
+        assert [(each.name, each.waiting) for each in seen.suspended] == [("Archive/vault", 1)]
+        assert needs_person(seen) is not bool(acme.spec.routes)
 
 
 def test_the_manual_shows_what_the_program_prints() -> None:

@@ -10,6 +10,7 @@ from msgspec import structs
 from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
 from counterfoil.i18n.reasons import Responsible
 from counterfoil.resources import (
+    Archive,
     Attempt,
     AttemptOutcome,
     EnvelopeEvent,
@@ -22,6 +23,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.base import SENDER_LABEL, SecretKeyRef
 from counterfoil.resources.lease import UnheldShard
+from counterfoil.resources.routes import ArchiveRoute, Choice, RouteConditions
 from tests.support.builders import NOON, EventBuilder, an_organization
 from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
 from tests.support.scenes.notifications import a_problem
@@ -363,6 +365,70 @@ def test_a_suspended_archive_is_no_task_and_neither_are_the_events_that_it_holds
         retrying=(a_retrying_event(1, "ArchiveSuspended"),),
     )
     assert attention_items(snapshot) == ()
+
+
+TO_VAULT = ArchiveRoute(
+    name="hr", archive_ref=LocalObjectReference(name="vault"), when=RouteConditions(senders=("ben",))
+)
+
+
+def a_suspended_archive(name: str = "vault") -> Archive:
+    archive = an_archive_that("False", "ArchiveSuspended", name=name)
+    return structs.replace(archive, spec=structs.replace(archive.spec, suspend=True))
+
+
+def an_archived_event(number: int, *, in_: Choice, reason: str = "ArchiveSuspended") -> EnvelopeEvent:
+    place = structs.replace(in_.location, manifest="file:///srv/contract/counterfoil.json")
+    return a_retrying_event(number, reason, archive=place)
+
+
+def test_events_that_wait_for_a_suspended_archive_that_their_organization_does_not_name_are_a_task() -> None:
+    held = tuple(an_archived_event(number, in_=Choice("vault", "hr")) for number in range(2))
+    entry = the_one(
+        ClusterSnapshot(
+            organizations=(an_organization_that(),),
+            archives=(an_archive_that("True", "Probed"), a_suspended_archive()),
+            retrying=held,
+        )
+    )
+    assert (entry.kind, entry.name, entry.reason) == (AttentionKind.ARCHIVE, "vault", "ArchiveSuspended")
+    assert (entry.count, entry.responsible) == (2, Responsible.ADMINISTRATOR)
+    assert entry.message.endswith("Organization/acme does not name it any more, and its events wait for it.")
+
+
+def test_a_broken_archive_is_a_task_while_events_wait_for_it_although_no_organization_names_it() -> None:
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that(),),
+        archives=(an_archive_that(name="vault"),),
+        retrying=(an_archived_event(1, in_=Choice("vault", "hr"), reason="ArchiveFull"),),
+    )
+    assert [(each.kind, each.name) for each in attention_items(snapshot)] == [
+        (AttentionKind.ARCHIVE, "vault")
+    ]
+
+
+@pytest.mark.parametrize("reason", ["StoredWrong", "TagMissing", "ArchivePermissionDenied"])
+@pytest.mark.parametrize("vault", [a_suspended_archive(), an_archive_that(name="vault")])
+def test_an_archive_of_a_route_hides_no_events_that_wait_for_another_one(reason: str, vault: Archive) -> None:
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that(routes=(TO_VAULT,)),),
+        archives=(an_archive_that("True", "Probed"), vault),
+        retrying=(a_retrying_event(1, reason, archive=Choice("dms", None).location),),
+    )
+    shown = [(each.kind, each.reason) for each in attention_items(snapshot)]
+    assert (AttentionKind.RETRYING, reason) in shown
+
+
+def test_a_missing_archive_of_an_organization_hides_no_events_that_wait_for_another_one() -> None:
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that("False", "ArchiveMissing", routes=(TO_VAULT,)),),
+        archives=(an_archive_that("True", "Probed"),),
+        retrying=(an_archived_event(1, in_=Choice("old", "gone"), reason="ArchiveMissing"),),
+    )
+    assert [each.kind for each in attention_items(snapshot)] == [
+        AttentionKind.RETRYING,
+        AttentionKind.ORGANIZATION,
+    ]
 
 
 def test_a_retry_that_fails_again_does_not_make_its_cause_younger() -> None:
