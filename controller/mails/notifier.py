@@ -27,6 +27,7 @@ from counterfoil.i18n.problems import (
     Ending,
     ProblemKind,
     archive_ending,
+    archive_message,
     archive_of,
     callback_ending,
     callback_failure,
@@ -39,6 +40,7 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.logs import log_context
 from counterfoil.resources import (
     FINAL_PHASES,
+    Archive,
     Condition,
     EnvelopeEvent,
     Organization,
@@ -47,6 +49,7 @@ from counterfoil.resources import (
     Sender,
     SenderStatus,
     find_condition,
+    is_condition_true,
 )
 
 _log = logging.getLogger(__name__)
@@ -69,6 +72,8 @@ class Notifier:
     _counted: dict[str, datetime] = field(default_factory=dict)
     """Times at which failures were counted, by the event's name."""
     _passes: dict[str, tuple[datetime, FailureSummary]] = field(default_factory=dict)
+    _of_archives: dict[str, Counter[str]] = field(default_factory=dict)
+    """Number of the unfinished events of each Archive in the last pass, by Organization."""
     _running_checks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The running check of each Organization, by name."""
     _full_kinds: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -101,6 +106,7 @@ class Notifier:
                 # Not stored yet; no later pass finds again what that one removed.
                 summary.removed |= self._passes[organization.name][1].removed
             self._passes[organization.name] = (began, summary)
+            self._of_archives[organization.name] = summary.archives
         since = {name: at for name, at in self._counted.items() if at >= began - problem_tracking.CLOCK_SKEW}
         found = {name: began for summary in summaries.values() for name in summary.names}
         self._counted = dict(list((found | since).items())[-problem_tracking.MAX_REMEMBERED_EVENTS :])
@@ -139,7 +145,7 @@ class Notifier:
     def _forget_deleted(self) -> None:
         names = {each.name for each in self.cache.organizations}
         self.mail_delivery.forget_others(names)
-        for memory in (self._observations, self._passes, self._full_kinds):
+        for memory in (self._observations, self._passes, self._of_archives, self._full_kinds):
             for name in memory.keys() - names:
                 del memory[name]
 
@@ -223,8 +229,9 @@ class Notifier:
         imports = {each.name: each for each in self.cache.imports_of(organization.name)}
         unreachable = self.mail_delivery.unreachable(organization.name)
         unresponsive = policy.unresponsive_senders(senders, organization, now, unreachable=unreachable)
+        waiting = self._waiting_for_archives(organization, problems)
         current = [
-            *self._outage_observations(organization, problems, now),
+            *self._outage_observations(organization, problems, waiting, now),
             *self._callback_observations(organization, problems, now),
             *policy.import_observations(imports, problems, now, self.timings.stalled),
             *policy.administrator_observations(senders, organization),
@@ -235,7 +242,8 @@ class Notifier:
             problems = problem_tracking.with_state(problems, each, now)
         causes = {each.cause for each in current}
         for known in problems:
-            ending = self._ending(known, organization, senders) if known.cause not in causes else None
+            is_current = known.cause in causes
+            ending = None if is_current else self._ending(known, organization, senders, waiting)
             if ending is not None:
                 problems = problem_tracking.mark_ended(problems, known.cause, now, ending)
         for cause in removable_causes(problems, now, self.timings):
@@ -243,14 +251,22 @@ class Notifier:
         return problems
 
     def _ending(
-        self, problem: ReportedProblem, organization: Organization, senders: list[Sender]
+        self,
+        problem: ReportedProblem,
+        organization: Organization,
+        senders: list[Sender],
+        waiting: Mapping[str, int],
     ) -> Ending | None:
         """Return how a problem without a current observation ended; None: it is open. About events and
         notices only a pass over all events decides."""
         match kind_of(problem):
             case ProblemKind.ARCHIVE:
-                used = self.cache.archives_of(organization)
-                return archive_ending(problem, used, self.cache.archives.get(archive_of(problem)))
+                name = archive_of(problem)
+                used = {*self.cache.archives_of(organization), *waiting}
+                if organization.name not in self._of_archives and self._has_others(organization):
+                    # No pass has read yet for which Archives the events of other processes wait.
+                    used.add(name)
+                return archive_ending(problem, used, self.cache.archives.get(name))
             case ProblemKind.ESAW:
                 return esaw_ending(problem, organization)
             case ProblemKind.CALLBACK:
@@ -269,16 +285,16 @@ class Notifier:
         return None
 
     def _outage_observations(
-        self, organization: Organization, problems: Problems, now: datetime
+        self, organization: Organization, problems: Problems, waiting: Mapping[str, int], now: datetime
     ) -> Iterable[Observation]:
-        """Yield the archive and the eSAW that do not work, or refuse what is needed, while events wait."""
-        for cause, failed in self._outages(organization):
-            waiting = self._waiting(organization)
-            is_needed = waiting or self._holds_import(organization, failed)
+        """Yield the archives and the eSAW that do not work, or refuse what is needed, while events wait:
+        ``waiting`` of them for each archive."""
+        for cause, failed, number in self._outages(organization, waiting):
+            is_needed = number or self._holds_import(organization, failed)
             is_long = age(failed.last_transition_time, now) >= self.timings.before_mail(failed.reason)
             if problem_tracking.is_open(problems, cause) or (is_needed and is_long):
                 message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
-                yield Observation(cause, failed.reason, message=message, count=waiting)
+                yield Observation(cause, failed.reason, message=message, count=number)
         if not problem_tracking.is_open(problems, ProblemKind.ESAW):
             # The passes over all events count and end it, but in a large cluster they are rare.
             refused = FailureSummary()
@@ -306,31 +322,61 @@ class Notifier:
         )
         return any(each is not None and each.reason == failed.reason for each in found)
 
-    def _outages(self, organization: Organization) -> Iterable[tuple[str, Condition]]:
+    def _outages(
+        self, organization: Organization, waiting: Mapping[str, int]
+    ) -> Iterable[tuple[str, Condition, int]]:
+        """Yield cause, condition and number of events of each archive and eSAW that does not work."""
         conditions = organization.status.conditions
-        for name in self.cache.archives_of(organization):
+        named = self.cache.archives_of(organization)
+        for name in dict.fromkeys([*named, *waiting]):
             archive = self.cache.archives.get(name)
             ready = find_condition(conditions if archive is None else archive.status.conditions, "Ready")
-            is_missing = ready is not None and ready.reason == ARCHIVE_MISSING
-            # Unknown is an Archive whose first probe is not over. A person suspended one for a maintenance.
-            is_suspended = archive is not None and archive.spec.suspend
-            if (
-                not is_suspended
-                and ready is not None
-                and ready.status == "False"
-                and (archive is not None or is_missing)
-            ):
-                yield f"{ProblemKind.ARCHIVE}/{name}", ready
+            # Unknown is an Archive whose first probe is not over.
+            if ready is None or ready.status != "False":
+                continue
+            if archive is None:
+                # For one that only events have chosen, their deadline runs.
+                if ready.reason != ARCHIVE_MISSING or name not in named:
+                    continue
+            elif name not in named:
+                ready = replace(ready, message=archive_message(ready, archive, (organization,)))
+            elif archive.spec.suspend:
+                # A person suspended it for a maintenance.
+                continue
+            yield f"{ProblemKind.ARCHIVE}/{name}", ready, waiting.get(name, 0)
         reachable = find_condition(conditions, "Reachable")
         if reachable is not None and reachable.status == "False":
-            yield ProblemKind.ESAW, reachable
+            yield ProblemKind.ESAW, reachable, self._waiting(organization)
 
     def _waiting(self, organization: Organization) -> int:
         """Return the number of unfinished events: those of this process, or of the last pass if that counted
         more."""
         here = len(self.cache.events_of(organization.name))
-        counted = organization.status.events
-        return max(here, sum(number for phase, number in counted.items() if phase not in FINAL_PHASES))
+        return max(here, _counted(organization))
+
+    def _waiting_for_archives(self, organization: Organization, problems: Problems) -> Mapping[str, int]:
+        """
+        Return the number of unfinished events of each Archive that they have chosen: those of this process,
+        or of the last pass if that counted more. Empty if each Archive works and none is a problem: then
+        nobody asks, and to count many events takes long.
+
+        Events of other processes that no pass has read wait for the Archive that the Organization names, if
+        it is the only one.
+        """
+        named = self.cache.archives_of(organization)
+        archives = [*self.cache.archives, *map(self.cache.archives.get, named)]
+        if all(map(_works, archives)) and not any(kind_of(each) == ProblemKind.ARCHIVE for each in problems):
+            return {}
+        here = Counter(map(self.cache.archive_name, self.cache.events_of(organization.name)))
+        found = here | self._of_archives.get(organization.name, Counter())
+        if len(named) == 1:
+            (name,) = named
+            found[name] = max(found[name], _counted(organization) - (found.total() - found[name]))
+        return {name: number for name, number in found.items() if name and number > 0}
+
+    def _has_others(self, organization: Organization) -> bool:
+        """Whether other processes have unfinished events of an Organization."""
+        return _counted(organization) > len(self.cache.events_of(organization.name))
 
     def _senders(self, organization: Organization) -> list[Sender]:
         """Return the Organization's senders, with the number of events that wait for each of them."""
@@ -343,6 +389,15 @@ class Notifier:
             replace(each, status=_with_waiting_events(each.status, parked[each.name]))
             for each in self.cache.senders_of(organization.name)
         ]
+
+
+def _works(archive: Archive | None) -> bool:
+    return archive is not None and is_condition_true(archive.status.conditions, "Ready")
+
+
+def _counted(organization: Organization) -> int:
+    """Return the number of unfinished events in the last count of all."""
+    return sum(number for phase, number in organization.status.events.items() if phase not in FINAL_PHASES)
 
 
 def _with_waiting_events(status: SenderStatus, here: int) -> SenderStatus:

@@ -428,6 +428,8 @@ class FailureSummary:
     """Number of events whose envelope eSAW deletes soon, unarchived."""
     first_deletions: tuple[tuple[datetime, str], ...] = ()
     """The first of these deletions, with the names of the events, up to ``MAX_EXAMPLES``."""
+    archives: Counter[str] = field(default_factory=Counter)
+    """Number of the unfinished events of each Archive."""
 
     @property
     def is_complete(self) -> bool:
@@ -441,6 +443,8 @@ class FailureSummary:
             self._add_failure(failure_observation(event, archive))
         elif not status.phase.is_final:
             self.at_risk |= {failure_cause(replace(status, reason=each), archive) for each in _risks(status)}
+        if archive and not status.phase.is_final:
+            self.archives[archive] += 1
         self.add_refusal(event)
         self._add_notice(event)
 

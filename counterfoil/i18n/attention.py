@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 from counterfoil.i18n.key_advice import KeyAdvice, key_advice, key_cause
 from counterfoil.i18n.problems import (
+    ARCHIVE_SUSPENDED,
     ProblemKind,
+    archive_message,
     archive_of,
     is_about_archive,
     is_key_needed,
@@ -22,7 +25,7 @@ from counterfoil.i18n.problems import (
     open_problems,
     task_anchor,
 )
-from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.i18n.reasons import Responsible, Server, find_reason, server_of
 from counterfoil.resources import (
     FINAL_PHASES,
     SENDER_LABEL,
@@ -38,7 +41,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.lease import UnheldShard
-from counterfoil.resources.routes import archive_names
+from counterfoil.resources.routes import archive_names, known_choice, stored_choice
 
 MAX_EXAMPLES: Final = 3
 _REPORTED_ELSEWHERE: Final = frozenset(
@@ -152,6 +155,27 @@ class ClusterSnapshot:
     of: str = ""
     """The one Organization that is asked about; empty: all."""
 
+    def archive_name(self, event: EnvelopeEvent) -> str:
+        """Return the name of the Archive of an event; empty if its routes have not decided."""
+        owner = self._organizations.get(event.organization)
+        choice = stored_choice(event.status) if owner is None else known_choice(event, owner.spec)
+        return choice.archive if choice is not None else ""
+
+    def unfinished_of(self, organization: str, archive: str) -> tuple[EnvelopeEvent, ...]:
+        """Return the unfinished events of an Organization whose Archive this is, of those that were read."""
+        return tuple(self._unfinished.get((organization, archive), ()))
+
+    @cached_property
+    def _organizations(self) -> dict[str, Organization]:
+        return {each.name: each for each in self.organizations}
+
+    @cached_property
+    def _unfinished(self) -> dict[tuple[str, str], list[EnvelopeEvent]]:
+        found: dict[tuple[str, str], list[EnvelopeEvent]] = {}
+        for each in (*self.waiting, *self.retrying):
+            found.setdefault((each.organization, self.archive_name(each)), []).append(each)
+        return found
+
 
 def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
     """Return what waits for a person: what stops most first."""
@@ -221,18 +245,22 @@ def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     problems = _open_problems(snapshot, ProblemKind.ARCHIVE)
     for each in _broken(snapshot.archives):
         ready = find_condition(each.status.conditions, "Ready")
-        if ready is None or each.spec.suspend:
+        if ready is None:
             continue
-        users = [one.name for one in snapshot.organizations if _uses(one, each)]
-        if not users or (snapshot.of and snapshot.of not in users):
+        users = [one for one in snapshot.organizations if _needs(snapshot, one, each)]
+        if not users or (snapshot.of and all(one.name != snapshot.of for one in users)):
             continue
+        told = sum(problem.count for _, problem in problems if archive_of(problem) == each.name)
+        # Of an Archive that is named, the controller counts the events.
+        unnamed = [one for one in users if each.name not in archive_names(one.spec)]
+        read = sum(len(snapshot.unfinished_of(one.name, each.name)) for one in unnamed)
         yield AttentionItem(
             kind=AttentionKind.ARCHIVE,
             name=each.name,
             organization="",
             reason=ready.reason,
-            message=ready.message,
-            count=sum(problem.count for _, problem in problems if archive_of(problem) == each.name),
+            message=archive_message(ready, each, unnamed),
+            count=max(told, read),
             since=ready.last_transition_time,
             since_condition=ready.type,
         )
@@ -412,9 +440,9 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
 
 def _retries(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     """Yield the causes that only a person can solve, of events that are not finished."""
-    for (organization, reason), events in _by_cause(snapshot.retrying).items():
-        is_for_person = reason and find_reason(reason).responsible is not Responsible.NOBODY
-        if not is_for_person or _is_told_otherwise(snapshot, organization, reason):
+    untold = (each for each in snapshot.retrying if not _is_told_otherwise(snapshot, each))
+    for (organization, reason), events in _by_cause(untold).items():
+        if not reason or find_reason(reason).responsible is Responsible.NOBODY:
             continue
         status = events[0].status
         yield AttentionItem(
@@ -430,26 +458,43 @@ def _retries(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         )
 
 
-def _is_told_otherwise(snapshot: ClusterSnapshot, organization: str, reason: str) -> bool:
-    """Whether the entry of an Archive or an Organization tells why these events wait."""
+def _is_told_otherwise(snapshot: ClusterSnapshot, event: EnvelopeEvent) -> bool:
+    """Whether the entry of an Archive or an Organization tells why this event waits."""
+    reason, archive = event.status.cause, snapshot.archive_name(event)
     if reason in ("OrganizationSuspended", "ArchiveSuspended"):
         return True
-    mine = next((each for each in snapshot.organizations if each.name == organization), None)
+    mine = next((each for each in snapshot.organizations if each.name == event.organization), None)
     if mine is None:
         return False
+    # What the Organization says about Archives is about those that it names.
+    is_of_another = server_of(reason) is Server.ARCHIVE and archive not in ("", *archive_names(mine.spec))
     for condition in mine.status.conditions:
         if condition.status == "False" and condition.reason == reason != "ArchiveNotReady":
-            return True
+            return not is_of_another
     if any(problem.reason == reason for problem in open_problems(mine, ProblemKind.ESAW)):
         return True
-    return is_about_archive(reason) and any(_uses(mine, each) for each in _broken(snapshot.archives))
+    return is_about_archive(reason) and any(each.name == archive for each in _broken(snapshot.archives))
 
 
-def _uses(organization: Organization, archive: Archive) -> bool:
-    """Whether the spec of an Organization names an Archive, or a mail told that events or Imports of the
-    Organization wait for it."""
+def _needs(snapshot: ClusterSnapshot, organization: Organization, archive: Archive) -> bool:
+    """
+    Whether an Organization needs an Archive: its spec names it, its events have chosen it, or a mail told
+    that events or Imports of the Organization wait for it.
+
+    A person who suspends what the Organization names knows it. What only its events or a mail name may be
+    forgotten.
+    """
     told = open_problems(organization, ProblemKind.ARCHIVE)
-    return archive.name in (*archive_names(organization.spec), *map(archive_of, told))
+    is_named = archive.name in archive_names(organization.spec)
+    if archive.spec.suspend:
+        told = [each for each in told if each.reason == ARCHIVE_SUSPENDED]
+        waiting = snapshot.unfinished_of(organization.name, archive.name)
+        # That of an Import is named by the Import: only the controller knows whether it does so still.
+        chosen = (stored_choice(each.status) for each in waiting)
+        is_chosen = any(each is None or each.import_ is None for each in chosen)
+        return not is_named and (is_chosen or any(archive_of(each) == archive.name for each in told))
+    is_chosen = bool(snapshot.unfinished_of(organization.name, archive.name))
+    return is_named or is_chosen or any(archive_of(each) == archive.name for each in told)
 
 
 def _broken(archives: Iterable[Archive]) -> Iterable[Archive]:

@@ -74,6 +74,9 @@ UNREADABLE_CAUSE: Final = f"{ProblemKind.UNREADABLE}/EventUnreadable"
 ARCHIVE_MISSING: Final = "ArchiveMissing"
 """Reason of a problem with an Archive that the Organization names and that does not exist."""
 
+ARCHIVE_SUSPENDED: Final = "ArchiveSuspended"
+"""Reason of a problem with an Archive that the Organization does not name, and for which events wait."""
+
 
 CALLBACK_REASONS: Final = frozenset(
     {
@@ -92,7 +95,7 @@ class Ending(StrEnum):
 
     SOLVED = "Solved"
     ARCHIVE_UNUSED = "ArchiveUnused"
-    """The Organization names another Archive, or none."""
+    """The Organization does not name the Archive any more, and no event waits for it."""
     WEBHOOK_REMOVED = "WebhookRemoved"
     """The Organization has no webhook any more; the notices stay undelivered."""
     SENDER_SUSPENDED = "SenderSuspended"
@@ -164,6 +167,16 @@ def is_about_archive(reason: str) -> bool:
     return is_general or ReasonContext.ARCHIVE in find_reason(reason).contexts
 
 
+def archive_message(ready: Condition, archive: Archive, unnamed: Iterable[Organization]) -> str:
+    """Return the message of an Archive that does not work. Events of the ``unnamed`` Organizations wait for
+    it, whose spec does not name it."""
+    because = (
+        f"Organization/{each.name} does not name it any more, and its events wait for it." for each in unnamed
+    )
+    suspended = f"spec.suspend of Archive/{archive.name} is true." if archive.spec.suspend else ready.message
+    return " ".join(filter(None, (suspended, *because)))
+
+
 def newer_condition(
     event: EnvelopeEvent,
     *,
@@ -218,7 +231,7 @@ def _is_key_unknown(sender: Sender) -> bool:
 
 def archive_ending(problem: ReportedProblem, used: Collection[str], archive: Archive | None) -> Ending | None:
     """Return how a problem with an Archive ended; None: it is open. ``used`` are the names of the Archives of
-    the Organization; ``archive`` is None if it does not exist."""
+    the Organization and of its events; ``archive`` is None if it does not exist."""
     if archive_of(problem) not in used:
         return Ending.ARCHIVE_UNUSED
     is_ready = archive is not None and is_condition_true(archive.status.conditions, "Ready")

@@ -322,13 +322,24 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
 
 
 def _suspended(each: Organization | Archive | Sender, snapshot: ClusterSnapshot) -> SuspendedObject:
-    if isinstance(each, Sender):
-        waiting = each.status.waiting_events
-    else:
-        users = [one for one in snapshot.organizations if each.name in archive_names(one.spec)]
-        counts = [_event_counts(one, snapshot) for one in (users if isinstance(each, Archive) else [each])]
-        waiting = sum(one.unfinished for one in counts)
+    match each:
+        case Sender():
+            waiting = each.status.waiting_events
+        case Archive():
+            waiting = sum(_waiting_for(each.name, one, snapshot) for one in snapshot.organizations)
+        case _:
+            waiting = _event_counts(each, snapshot).unfinished
     return _suspended_object(each, waiting)
+
+
+def _waiting_for(archive: str, organization: Organization, snapshot: ClusterSnapshot) -> int:
+    """Return the number of unfinished events of an Organization whose Archive this is. Where not all were
+    read, the others count if the Organization names no other Archive."""
+    read = len(snapshot.unfinished_of(organization.name, archive))
+    if archive_names(organization.spec) != (archive,):
+        return read
+    all_read = sum(each.organization == organization.name for each in (*snapshot.waiting, *snapshot.retrying))
+    return read + _event_counts(organization, snapshot).unfinished - all_read
 
 
 def _suspended_event(event: EnvelopeEvent) -> SuspendedObject:

@@ -781,8 +781,10 @@ async def test_a_suspended_archive_that_the_organization_does_not_name_is_a_mail
     scene.cache.events.put(an_event_in_vault())
     await scene.look_for(DAY)
     assert scene.mailer.subjects == ["[acme] Archive vault can't be used: ArchiveSuspended"]
-    text = " ".join(str(scene.mailer.sent_mails[0][1]).split())
-    assert "Organization/acme does not name it any more, and its events wait for it." in text
+    assert scene.problems()["archive/vault"].message == (
+        "spec.suspend of Archive/vault is true. Organization/acme does not name it any more, and its events "
+        "wait for it."
+    )
     scene.set(an_archive_that_is("True", name="vault", since=scene.clock.now()))
     await scene.look_for(HOUR)
     assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive vault can't be used: ArchiveSuspended"]
@@ -791,7 +793,7 @@ async def test_a_suspended_archive_that_the_organization_does_not_name_is_a_mail
 async def test_an_archive_of_a_route_is_no_mail_while_no_event_has_chosen_it() -> None:
     route = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"senders": ["ben"]}}
     scene = Scene(an_archive_that_is("False", name="vault"), routes=[route])
-    elsewhere = an_event().in_phase(Phase.COLLECTING, "EsawUnreachable")
+    elsewhere = an_event().named("elsewhere").in_phase(Phase.COLLECTING, "EsawUnreachable")
     scene.cache.events.put(elsewhere.status(archive=Choice("dms", None).location).build())
     await scene.look_for(DAY)
     assert scene.mailer.sent_mails == []

@@ -426,8 +426,8 @@ def test_a_missing_archive_of_an_organization_hides_no_events_that_wait_for_anot
         retrying=(an_archived_event(1, in_=Choice("old", "gone"), reason="ArchiveMissing"),),
     )
     assert [each.kind for each in attention_items(snapshot)] == [
-        AttentionKind.RETRYING,
         AttentionKind.ORGANIZATION,
+        AttentionKind.RETRYING,
     ]
 
 
