@@ -14,7 +14,7 @@ from counterfoil.resources import (
     Phase,
 )
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
-from tests.support.builders import ENVELOPE, an_event, ready
+from tests.support.builders import ENVELOPE, an_event, an_organization, ready
 from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.imports import NAME, ImportScene, an_import
@@ -111,6 +111,15 @@ async def test_a_missing_archive_is_named_as_that_of_the_import() -> None:
     stored = Import.parse(scene.kube.objects[Import.PLURAL, NAME])
     said = [each.message for each in stored.status.conditions if each.type == "Ready"]
     assert said == ["Archive/vault of Import/old-stock does not exist."]
+
+
+async def test_an_organization_without_an_archive_holds_the_import_too() -> None:
+    """Its events would wait for the Archive of the Organization."""
+    scene = VaultScene()
+    scene.cache.organizations.put(an_organization(version=2, generation=2, archiveRef=None))
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert (scene.condition("Ready"), scene.events()) == (("False", "ArchiveMissing"), [])
 
 
 async def test_the_archive_of_the_organization_holds_the_import_too() -> None:
