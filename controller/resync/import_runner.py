@@ -413,10 +413,11 @@ class ImportRunner:
         exist: an envelope may be there already.
         """
         organization = self.cache.organizations.get(imported.organization)
-        names = archive_names(organization.spec) if organization is not None else ()
+        # Also with its own, since events archive nothing without ``spec.archiveRef`` of the Organization.
+        names = (archive_names(organization.spec) if organization is not None else ()) or ("?",)
         if imported.spec.archive_ref is not None:
             names = (imported.spec.archive_ref.name, *names)
-        found = {name: self.cache.archives.get(name) for name in names or ("?",)}
+        found = {name: self.cache.archives.get(name) for name in names}
         for each in self.cache.imports_of(imported.organization):
             ref = each.spec.archive_ref
             if ref is not None and not each.spec.dry_run and (other := self.cache.archives.get(ref.name)):
