@@ -18,7 +18,7 @@ from counterfoil.i18n import attention
 from counterfoil.i18n.attention import RETRYING_SELECTOR, ClusterSnapshot
 from counterfoil.i18n.key_advice import ask_command, askable_senders, key_advice
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound
 from counterfoil.resources import (
     IMPORT_LABEL,
     ORGANIZATION_LABEL,
@@ -256,9 +256,34 @@ class ConsoleViews(ViewBase):
         kind, name = KINDS.get(form.get("kind", "")), form.get("name", "")
         if kind is None or not is_name(name):
             raise PageError(HttpErrorKind.LINK_BROKEN, "the form names nothing that can be acted on")
-        is_event_recorded = await self.actions.apply_to_object(request.user, kind, name, action)
+        if kind is Import and action.action is Action.ASK:
+            is_event_recorded = await self._ask_senders(request.user, name, action)
+        else:
+            is_event_recorded = await self.actions.apply_to_object(request.user, kind, name, action)
         back = local_location(form.get("back", f"{request.user.root}/"))
         return PageResponse(location=_redirect_location(back, action, is_event_recorded=is_event_recorded))
+
+    async def _ask_senders(self, user: AuthenticatedUser, name: str, action: ActionRequest) -> bool:
+        """Ask each Sender that an Import lacks and that can be asked; return whether all Kubernetes Events
+        could be written. One that fails does not stop the others. Raises ``PageError``, ``ApiError``."""
+        writers, failures, recorded = asyncio.Semaphore(self.limits.writers), list[ApiError](), list[bool]()
+
+        async def ask(sender: str) -> None:
+            async with writers:
+                try:
+                    recorded.append(await self.actions.apply_to_object(user, Sender, sender, action))
+                except NotFound:
+                    return
+                except ApiError as problem:
+                    failures.append(problem)
+
+        asked = await self._askable(user, Import.parse(await user.kube.get(Import, name)))
+        async with asyncio.TaskGroup() as tasks:
+            for each in asked:
+                tasks.create_task(ask(each))
+        if failures:
+            raise failures[-1]
+        return all(recorded)
 
     def _parse_action(self, form: Mapping[str, str]) -> ActionRequest:
         try:

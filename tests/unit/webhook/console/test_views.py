@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem, Sender
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.resources.imports import ImportReportParts, ImportSender, ImportWindows
@@ -518,6 +519,51 @@ async def test_an_import_shows_the_command_that_asks_all_senders_without_a_key(
     command = f"kubectl -n {kube.namespace} label senders anna ben counterfoil.dev/request=ask"
     assert (page.xpath("//pre/text()") == [command]) is is_shown
     assert ("sends the consent mail to 2 senders" in page.text_content()) is is_shown
+
+
+def a_stored_sender(name: str) -> Sender:
+    """A Sender without a key, as the API server has it."""
+    sender = a_sender_that(name=name)
+    metadata = msgspec.structs.replace(sender.metadata, resource_version="1")
+    return msgspec.structs.replace(sender, metadata=metadata)
+
+
+async def test_one_click_asks_all_senders_whose_keys_an_import_lacks() -> None:
+    entries = tuple(ImportSender(name=each, reason="ConsentRequired") for each in ("anna", "ben"))
+    kube = InMemoryKubeClient(
+        an_import_that("SendersNotSearched", senders=entries),
+        an_organization_that(),
+        *map(a_stored_sender, ("anna", "ben", "carl")),
+    )
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+    (button,) = page.xpath("//button[@value='ask']")
+    assert button.text_content() == "Send the consent mail to 2 senders"
+    form = {each.name: each.value for each in button.xpath("ancestor::form//input")}
+
+    response = await views().act(a_console_request(kube), {**form, "what": "ask"})
+
+    assert response.location.endswith("done=ask")
+    labels = {name: raw["metadata"].get("labels", {}) for (plural, name), raw in kube.objects.items()}
+    asked = {name for name, each in labels.items() if each.get("counterfoil.dev/request") == "ask"}
+    assert asked == {"anna", "ben"}
+
+
+async def test_a_sender_that_can_not_be_asked_stops_no_other() -> None:
+    entries = tuple(ImportSender(name=each, reason="ConsentRequired") for each in ("anna", "ben"))
+    senders = map(a_stored_sender, ("anna", "ben"))
+    kube = InMemoryKubeClient(
+        an_import_that("SendersNotSearched", senders=entries), an_organization_that(), *senders
+    )
+    kube.fail("patch", Forbidden(403, "Forbidden", "no"))
+    form = {"kind": "imports", "name": "old-stock", "what": "ask", "back": "/imports"}
+    with pytest.raises(Forbidden):
+        await views().act(a_console_request(kube), form)
+    asked = [
+        name
+        for (plural, name), raw in kube.objects.items()
+        if plural == "senders" and raw["metadata"].get("labels", {}).get("counterfoil.dev/request")
+    ]
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
