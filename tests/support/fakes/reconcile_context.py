@@ -46,7 +46,7 @@ from counterfoil.resources.routes import Choice
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
-from tests.support.builders import ENVELOPE, ORIGIN, AClock, a_sender, an_organization
+from tests.support.builders import ANNA, ENVELOPE, ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
@@ -65,6 +65,7 @@ class FakeEsawUserClient(EsawUserClient):
 
     def __init__(self) -> None:
         self.token = ApiToken.parse(TOKEN, ORIGIN)
+        self.user_id = ANNA
         self.status = EnvelopeStatus.COMPLETED
         self.contents: dict[str, bytes] = {"file-1": b"%PDF-contract", "trail-1": b"%PDF-trail"}
         self.names: dict[str, str] = {}
@@ -105,7 +106,7 @@ class FakeEsawUserClient(EsawUserClient):
 
     async def whoami(self) -> WhoAmI:
         self.begin("whoami")
-        return WhoAmI(user_id=a_sender().spec.user_id)
+        return WhoAmI(user_id=self.user_id)
 
     async def envelope(self, envelope: str) -> EnvelopeResponse:
         self.begin("envelope")

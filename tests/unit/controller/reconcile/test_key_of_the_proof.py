@@ -1,14 +1,16 @@
 """The key to which eSAW showed an envelope is refused, and other keys work that do not see the envelope."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from controller.reconcile import late_files
 from controller.reconcile.outcomes import NeedConsent
 from counterfoil.esaw import HttpStatusError
-from counterfoil.resources import SENDER_LABEL, Sender
-from tests.support.builders import an_envelope
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Sender
+from tests.support.builders import ANNA, KEY, NOON, a_sender, an_envelope, known_to_work
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.two_keys import FORBIDDEN, TwoKeysScene
 
@@ -179,3 +181,104 @@ async def test_a_key_that_never_showed_the_envelope_of_a_deleted_sender_says_not
     assert [each.name for each in event.status.not_shown_to] == ["dora"]
     scene.consent()
     assert (await scene.run(5)).status.reason == "ArchivedAndDeleted"
+
+
+BEN = "0a7c2c11-5f0e-4d3a-9a61-6f2b8e1d4c55"
+"""Another user of eSAW."""
+
+
+def replace_anna(scene: TwoKeysScene, user: str, *, created: datetime = NOON + timedelta(days=1)) -> None:
+    """Delete anna's Sender, and create one of its name for a user. eSAW does not show the envelope to it."""
+    scene.cache.delete(Sender, "anna", 10**9)
+    found = known_to_work(a_sender(version=10**9 + 1, userID=user), KEY)
+    metadata = replace(found.metadata, uid="uid-other", creation_timestamp=created)
+    scene.two.anna.user_id = user
+    scene.stop_showing()
+    scene.two.anna.but("history", FORBIDDEN)
+    scene.observe(replace(found, metadata=metadata))
+
+
+def as_before_the_field(scene: TwoKeysScene) -> None:
+    """Let the event be as an earlier version stored it."""
+    raw = scene.newest().to_dict()
+    raw["status"]["envelope"]["senderRef"].pop("userID", None)
+    scene.kube.put(event := EnvelopeEvent.parse(raw))
+    scene.cache.update(event)
+
+
+@pytest.mark.parametrize("default", ["anna", "dora"])
+async def test_no_deletion_is_assumed_from_what_another_user_of_the_senders_name_does_not_see(
+    tmp_path: Path, default: str
+) -> None:
+    scene = TwoKeysScene(tmp_path, defaultSenderRef={"name": default})
+    scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    scene.two.dora.but("history", FORBIDDEN)
+    assert (await scene.run()).status.reason == "DeleteUnanswered"
+    replace_anna(scene, BEN)
+    event = await scene.run(8)
+    assert event.status.reason in ("EnvelopeNotFound", "SenderMissing")
+    assert "any more" not in (event.status.message or "")
+    assert "history" not in (*scene.two.anna.asked[-4:], *scene.two.dora.asked)
+
+
+async def test_a_sender_of_another_user_is_no_reader_by_the_proof_of_its_name(scene: TwoKeysScene) -> None:
+    scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    scene.two.dora.but("history", FORBIDDEN)
+    await scene.run()
+    scene.two.anna.asked.clear()
+    replace_anna(scene, BEN)
+    event = await scene.run(4)
+    assert event.status.reason == "SenderMissing"
+    assert event.status.message == (
+        "Sender/anna is another user's by now: the Sender to which eSignAnyWhere showed the envelope does "
+        "not exist any more."
+    )
+    assert scene.two.anna.asked == []
+
+
+async def test_the_default_sender_takes_the_place_of_one_whose_name_another_user_has(
+    scene: TwoKeysScene,
+) -> None:
+    await in_phase(scene, "files")
+    replace_anna(scene, BEN)
+    scene.show_to_dora()
+    event = await scene.run(5)
+    assert (event.status.reason, event.metadata.labels[SENDER_LABEL]) == ("ArchivedAndDeleted", "dora")
+
+
+async def test_the_proof_is_of_a_user_and_not_of_an_object(scene: TwoKeysScene) -> None:
+    scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    await scene.run()
+    replace_anna(scene, ANNA.upper())
+    assert (await scene.run(8)).status.reason == "DeletionAssumed"
+
+
+@pytest.mark.parametrize(
+    ("created", "expected"),
+    [(NOON - timedelta(days=1), "DeletionAssumed"), (NOON + timedelta(days=1), "EnvelopeNotFound")],
+)
+async def test_an_event_of_an_earlier_version_was_shown_to_a_sender_that_is_older_than_the_event(
+    scene: TwoKeysScene, created: datetime, expected: str
+) -> None:
+    scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    scene.two.dora.but("history", FORBIDDEN)
+    await scene.run()
+    as_before_the_field(scene)
+    replace_anna(scene, ANNA, created=created)
+    assert (await scene.run(8)).status.reason == expected
+
+
+async def test_an_event_of_an_earlier_version_learns_the_user_to_whom_esaw_shows_its_envelope(
+    scene: TwoKeysScene,
+) -> None:
+    scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    await scene.run()
+    as_before_the_field(scene)
+    replace_anna(scene, ANNA)
+    scene.two.anna.problems.clear()
+    scene.two.anna.remembered = True
+    event = await scene.run(3)
+    assert event.status.reason == "ArchivedAndDeleted"
+    assert event.status.envelope is not None
+    assert event.status.envelope.sender_ref is not None
+    assert event.status.envelope.sender_ref.user_id == ANNA
