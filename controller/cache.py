@@ -11,14 +11,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 from msgspec.structs import replace
 
 from controller.file_list_ceiling import FileListCeiling, left_out_list
 from controller.kept_metadata import with_kept_metadata
-from controller.reader import Claims, KeyState, Reader, claims_of, key_state, next_reader
+from controller.reader import Claims, KeyState, Reader, claims_of, key_state, reader_of
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -258,7 +257,7 @@ class Cache:
 
     def reader(self, event: EnvelopeEvent) -> Reader | None:
         """Return who reads the event's envelope next, as far as it is known."""
-        return next_reader(self.claims(event), partial(self.key_state, event))
+        return reader_of(event, self.claims(event), self.senders.get, key_state)
 
     def sender_names(self, event: EnvelopeEvent) -> frozenset[str]:
         """

@@ -11,7 +11,7 @@ An Envelope is the word of a person or of the before-send page. The default Send
 Organization's spec names, does not read in place of the Sender that it names, except after eSAW did not show
 the envelope to that one. In place of the Sender to whose key eSAW showed the envelope, neither the default
 Sender reads nor one whose list had it: the event waits for that Sender. If that Sender was deleted, both are
-tried, and the event waits only after that.
+tried, and the event waits only after that. A Sender of its name with another user is another Sender.
 
 Once eSAW showed the envelope to a key, only answers to this Sender say that it is gone. One answer to another
 key that does not show it, also a refusal, says that this one can't see it. A refusal says that the envelope
@@ -33,9 +33,10 @@ from counterfoil.resources.envelopeevent import (
     MAX_NOT_SHOWN_TO,
     UNKNOWN_ENVELOPE_ATTEMPTS,
     EnvelopeEvent,
-    EnvelopeEventStatus,
+    SenderReference,
     TriedKey,
 )
+from counterfoil.resources.naming import is_same_user
 from counterfoil.resources.organization import Organization
 from counterfoil.resources.sender import Sender
 
@@ -111,6 +112,30 @@ def next_reader(claims: Claims, state_of: Callable[[str], KeyState]) -> Reader |
     return next(iter((*candidates, *waiting, *tried)), None)
 
 
+def reader_of(
+    event: EnvelopeEvent,
+    claims: Claims,
+    sender: Callable[[str], Sender | None],
+    state_of: Callable[[EnvelopeEvent, Sender | None], KeyState],
+) -> Reader | None:
+    """
+    Return who reads the envelope of an event next (``next_reader``). ``sender`` returns a Sender by its name,
+    ``state_of`` the state of its key.
+
+    The Sender with the proof does not exist any more if another user's Sender has its name: this one reads
+    by the other claims only.
+    """
+
+    def state(name: str) -> KeyState:
+        return state_of(event, sender(name))
+
+    named = sender(claims.proved) if claims.proved is not None else None
+    if claims.proved is None or named is None or not is_of_other_user(event, named):
+        return next_reader(claims, state)
+    other = next_reader(claims._replace(proved=None), state)
+    return other if other is not None and other.is_usable else Reader(claims.proved, KeyState.MISSING)
+
+
 def untried_reader(
     event: EnvelopeEvent, claims: Claims, sender: Callable[[str], Sender | None]
 ) -> str | None:
@@ -121,7 +146,7 @@ def untried_reader(
 
     None: it does not start. With as many keys as a status has room for, no more are tried.
     """
-    reader = next_reader(claims, lambda name: key_state(event, sender(name)))
+    reader = reader_of(event, claims, sender, key_state)
     if reader is None or not reader.is_usable or len(event.status.not_shown_to) >= MAX_NOT_SHOWN_TO:
         return None
     found = sender(reader.name)
@@ -137,13 +162,12 @@ def is_next_by_envelope(event: EnvelopeEvent, claims: Claims, sender: Callable[[
     it, and its user has to act.
     """
 
-    def state_of(name: str) -> KeyState:
-        found = sender(name)
-        is_suspended = name == claims.recorded and found is not None and found.spec.suspend
+    def state_of(event: EnvelopeEvent, found: Sender | None) -> KeyState:
+        is_suspended = found is not None and found.name == claims.recorded and found.spec.suspend
         state = key_state(event, found)
         return KeyState.REFUSED if is_suspended and state in USABLE else state
 
-    reader = next_reader(claims, state_of)
+    reader = reader_of(event, claims, sender, state_of)
     if reader is None or len(event.status.not_shown_to) >= MAX_NOT_SHOWN_TO:
         return False
     return reader.name == claims.recorded and (reader.is_usable or reader.state is KeyState.REFUSED)
@@ -174,8 +198,7 @@ def claims_of(
     event: EnvelopeEvent, organization: Organization | None, *, recorded: str | None, finder: str | None
 ) -> Claims:
     """Return the claims about an event. ``finder`` lists its envelope now; None: the last one that did."""
-    envelope = event.status.envelope
-    proved = envelope.sender_ref if envelope is not None else None
+    proved = proved_by(event)
     default = organization.spec.default_sender_ref if organization is not None else None
     return Claims(
         proved=proved.name if proved is not None else None,
@@ -205,6 +228,11 @@ def key_of(sender: Sender) -> TriedKey:
     return TriedKey(name=sender.name, uid=sender.uid, key=known.fingerprint if known is not None else None)
 
 
+def reference_to(sender: Sender) -> SenderReference:
+    """Return what tells the user of a Sender from that of another Sender of this name."""
+    return SenderReference(name=sender.name, user_id=sender.spec.user_id)
+
+
 def with_tried(tried: Sequence[TriedKey], sender: Sender, answers: int) -> tuple[TriedKey, ...]:
     """Return the keys to which eSAW did not show the envelope, this one included, after this number of
     answers in a row. One for each name; a key that counts as tried stays so, and a refusal stays known."""
@@ -230,13 +258,36 @@ def without(tried: Sequence[TriedKey], sender: Sender) -> tuple[TriedKey, ...]:
     return tuple(each for each in tried if each.name != sender.name)
 
 
-def lacks_proof(status: EnvelopeEventStatus, sender: Sender) -> bool:
-    """Whether eSAW showed the envelope, and to another Sender's key."""
-    proved = status.envelope.sender_ref if status.envelope is not None else None
-    return proved is not None and proved.name != sender.name
+def proved_by(event: EnvelopeEvent) -> SenderReference | None:
+    """Return the Sender to whose key eSAW showed the envelope first; None: to none."""
+    envelope = event.status.envelope
+    return envelope.sender_ref if envelope is not None else None
 
 
-def answers_in_row(status: EnvelopeEventStatus, sender: Sender) -> int:
+def is_of_other_user(event: EnvelopeEvent, sender: Sender) -> bool:
+    """Whether a Sender has the name of the one with the proof, and another user."""
+    proved = proved_by(event)
+    if proved is None or proved.user_id is None or proved.name != sender.name:
+        return False
+    return not is_same_user(proved.user_id, sender.spec.user_id)
+
+
+def lacks_proof(event: EnvelopeEvent, sender: Sender) -> bool:
+    """
+    Whether eSAW showed the envelope, and it is not known to have shown it to this Sender's user.
+
+    Events of earlier versions have no user. A Sender that is older than such an event had its name since.
+    """
+    proved = proved_by(event)
+    if proved is None:
+        return False
+    if proved.name != sender.name or proved.user_id is not None:
+        return proved.name != sender.name or is_of_other_user(event, sender)
+    created, recorded = sender.metadata.creation_timestamp, event.metadata.creation_timestamp
+    return created is None or recorded is None or created >= recorded
+
+
+def answers_in_row(event: EnvelopeEvent, sender: Sender) -> int:
     """
     Return the number of attempts in a row, up to the last one, in which eSAW did not show the envelope to
     this key. 0 for a key without the proof that an event has.
@@ -245,7 +296,8 @@ def answers_in_row(status: EnvelopeEventStatus, sender: Sender) -> int:
     the last record about a request to delete it is of another row: the run that stored the record was shown
     the envelope, and a kill may have kept that run out of the history.
     """
-    if lacks_proof(status, sender):
+    status = event.status
+    if lacks_proof(event, sender):
         return 0
     recorded = find_condition(status.conditions, DELETE_REQUESTED_CONDITION)
     since = recorded.last_transition_time if recorded is not None else None

@@ -19,7 +19,10 @@ from controller.reader import (
     KeyState,
     Reader,
     answers_in_row,
+    key_state,
     lacks_proof,
+    proved_by,
+    reference_to,
     with_refused,
     with_tried,
     without,
@@ -49,7 +52,7 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, LocalObjectReference, Phase, Sender
+from counterfoil.resources import EnvelopeEvent, Phase, Sender
 from counterfoil.resources.envelopeevent import (
     DELETE_REQUESTED_CONDITION,
     ENVELOPE_NOT_FOUND,
@@ -168,7 +171,7 @@ class PhaseRunner:
         """
         context, status = admitted.context, event.status
         sender = context.sender
-        if _is_about_key(outcome, problem, status, sender, is_shown=context.is_shown):
+        if _is_about_key(outcome, problem, event, sender, is_shown=context.is_shown):
             return await self._without_proof(phase, event, admitted, outcome)
         if status.envelope is not None and _is_refused(outcome, problem):
             return await self._without_permission(phase, event, admitted, outcome)
@@ -178,7 +181,7 @@ class PhaseRunner:
         outcome = self._with_proof(phase, outcome, event, context)
         is_unseen, tried = _is_unseen(outcome), status.not_shown_to
         if is_unseen:
-            tried = with_tried(tried, sender, answers_in_row(status, sender) + 1)
+            tried = with_tried(tried, sender, answers_in_row(event, sender) + 1)
         elif outcome.facts.envelope is not None:
             tried = without(tried, sender)
         outcome = _with_not_shown_to(outcome, status.not_shown_to, tried)
@@ -241,14 +244,14 @@ class PhaseRunner:
         can't be asked any more: its Sender was deleted, or it is not shown what this one archived.
         """
         sender, status = context.sender, event.status
-        if status.envelope is None or not lacks_proof(status, sender):
+        if status.envelope is None or not lacks_proof(event, sender):
             return outcome
         envelope = outcome.facts.envelope
         if envelope is None and not context.is_shown:
             return outcome
         earlier, found = status.envelope.sender_ref, envelope or status.envelope
         if earlier is None or self._takes_place(phase, outcome, event, context):
-            earlier = LocalObjectReference(name=sender.name)
+            earlier = reference_to(sender)
         elif envelope is None:
             return outcome
         facts = dataclasses.replace(outcome.facts, envelope=replace(found, sender_ref=earlier))
@@ -263,11 +266,12 @@ class PhaseRunner:
             return True
         if isinstance(outcome, Fail):
             return False
-        envelope = event.status.envelope
-        earlier = envelope.sender_ref if envelope is not None else None
-        state = self.preconditions.cache.key_state(event, earlier.name if earlier is not None else "")
+        proved = proved_by(event)
+        earlier = self.preconditions.cache.senders.get(proved.name) if proved is not None else None
+        if earlier is None or lacks_proof(event, earlier):
+            return True
         is_archived = phase is Phase.CLEANING or (phase is Phase.ARCHIVING and isinstance(outcome, Done))
-        return state is KeyState.MISSING or (state is KeyState.NOT_SHOWN and is_archived)
+        return is_archived and key_state(event, earlier) is KeyState.NOT_SHOWN
 
     async def _next_reader(
         self, phase: Phase, event: EnvelopeEvent, tried: Sequence[TriedKey]
@@ -304,7 +308,7 @@ def _is_unseen(outcome: Outcome) -> bool:
 def _is_about_key(
     outcome: Outcome,
     problem: BaseException | None,
-    status: EnvelopeEventStatus,
+    event: EnvelopeEvent,
     sender: Sender,
     *,
     is_shown: bool,
@@ -317,10 +321,10 @@ def _is_about_key(
     it, and a refusal if no key has one. An answer of a proxy does not count: it has no error id, so it fails
     no event.
     """
-    if lacks_proof(status, sender):
+    if lacks_proof(event, sender):
         is_refusal = isinstance(problem, HttpStatusError) and isinstance(outcome, Fail)
         return _is_unseen(outcome) or is_refusal
-    return status.envelope is None and not is_shown and _is_refused(outcome, problem)
+    return event.status.envelope is None and not is_shown and _is_refused(outcome, problem)
 
 
 def _is_refused(outcome: Outcome, problem: BaseException | None) -> bool:

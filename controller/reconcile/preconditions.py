@@ -18,7 +18,7 @@ from controller.access.history_access import HistoryAccess
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
-from controller.reader import KeyState, Reader
+from controller.reader import KeyState, Reader, is_of_other_user
 from controller.reconcile import error_policy
 from controller.reconcile.archive_choice import ArchiveChooser, no_archive, suspended, unready_archive
 from controller.reconcile.context import Destination, ReconcileContext, SiblingEvents, is_of_a_person
@@ -61,6 +61,11 @@ _SENDER_MAY_HAVE_CHANGED: Final = frozenset(
 correct one since."""
 
 _SENDER_NOT_RECORDED: Final = Wait(SENDER_PENDING, "The sender of this envelope is not recorded yet.")
+
+_OF_OTHER_USER: Final = (
+    "Sender/{} is another user's by now: the Sender to which eSignAnyWhere showed the envelope does not "
+    "exist any more."
+)
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,10 @@ class Preconditions:
             self.cache.forget_sender(event.name)
             return _SENDER_NOT_RECORDED
         sender = self.cache.senders.get(reader.name)
+        is_replaced = sender is not None and is_of_other_user(event, sender)
+        if is_replaced and reader.state is KeyState.MISSING:
+            self.cache.forget_sender(event.name)
+            return Wait("SenderMissing", _OF_OTHER_USER.format(reader.name))
         if sender is None or sender.spec.organization_ref.name != organization.name:
             self.cache.forget_sender(event.name)
             if sender is None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from controller.envelopes import read_envelope, recorded_sender
-from controller.reader import USABLE, claims_of, key_state, next_reader, untried_reader
+from controller.reader import USABLE, claims_of, key_state, reader_of, untried_reader
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -222,7 +222,7 @@ class EventStarter:
     def _first_reader(self, event: EnvelopeEvent, finder: str, organization: Organization) -> str:
         """Return the Sender whose limits hold until the event's first run, which reads the Envelope."""
         claims = claims_of(event, organization, recorded=None, finder=finder)
-        reader = next_reader(claims, lambda name: key_state(event, self.sender(name)))
+        reader = reader_of(event, claims, self.sender, key_state)
         return reader.name if reader is not None else finder
 
     def _reads_first(self, event: EnvelopeEvent, finder: str) -> bool:

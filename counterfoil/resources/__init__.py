@@ -64,6 +64,7 @@ from counterfoil.resources.envelopeevent import (
     NoticeState,
     Origin,
     Phase,
+    SenderReference,
     Workstep,
     kept_without_success,
     stored_size,

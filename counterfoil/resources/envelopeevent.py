@@ -375,6 +375,20 @@ class Attempt(ResourcePart, frozen=True):
     reason: Annotated[str, error_reason("ArchiveFull")]
 
 
+class SenderReference(ResourcePart, frozen=True):
+    """Reference to a Sender (same namespace), and to its user in eSAW."""
+
+    name: Annotated[str, SENDER_NAME]
+    user_id: Annotated[
+        str | None,
+        schema(
+            "Id of the Sender's user in eSAW (`spec.userID`). A Sender of this name with another user "
+            "is another Sender. Absent in events of versions that did not store it.",
+            maxLength=128,
+        ),
+    ] = None
+
+
 class EnvelopeSummary(ResourcePart, frozen=True):
     """The envelope, as eSAW described it at validation."""
 
@@ -401,8 +415,8 @@ class EnvelopeSummary(ResourcePart, frozen=True):
         ),
     ] = None
     sender_ref: Annotated[
-        LocalObjectReference | None,
-        schema("The Sender (same namespace) whose key is used.", parts={"name": SENDER_NAME}),
+        SenderReference | None,
+        schema("The Sender (same namespace) to whose key eSAW showed the envelope."),
     ] = None
 
 

@@ -28,6 +28,7 @@ from counterfoil.resources import (
     LastError,
     LocalObjectReference,
     Phase,
+    SenderReference,
     envelope_id,
     stored_size,
     with_condition,
@@ -80,7 +81,9 @@ async def test_a_status_with_everything_at_its_bound_is_stored_as_it_is(kube: Ku
         message=message,
         last_error=LastError(reason="StatusRefused", message=message, time=NOW),
         envelope=EnvelopeSummary(
-            name="😀" * MAX_TEXT_LENGTH, status="Completed", sender_ref=LocalObjectReference(name="s" * 63)
+            name="😀" * MAX_TEXT_LENGTH,
+            status="Completed",
+            sender_ref=SenderReference(name="s" * 63, user_id="u" * 128),
         ),
         documents=(
             proved(

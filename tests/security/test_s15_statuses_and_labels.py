@@ -17,6 +17,7 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     LocalObjectReference,
     Phase,
+    SenderReference,
     envelope_id,
     merge_patch,
     to_json_dict,
@@ -41,6 +42,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.model import CallbackUrls, EnvelopeStatus
+from tests.support.builders import ANNA
 from tests.support.pauses import eventually
 from tests.support.scenes.admission import (
     CONSOLE_USER,
@@ -107,7 +109,9 @@ FAILED = EnvelopeEventStatus(
     next_attempt_time=NOON,
     phase_start_time=NOON,
     last_error=LastError(reason="SignatureBroken", message="A signature is broken.", time=NOON),
-    envelope=EnvelopeSummary(name="Lease", status="Rejected", sender_ref=LocalObjectReference(name="anna")),
+    envelope=EnvelopeSummary(
+        name="Lease", status="Rejected", sender_ref=SenderReference(name="anna", user_id=ANNA)
+    ),
     documents=(
         FiledDocument(
             file_id="1",

@@ -27,6 +27,7 @@ from counterfoil.resources import (
     Origin,
     Phase,
     Sender,
+    SenderReference,
     with_condition,
 )
 from counterfoil.resources.base import ObjectMeta
@@ -193,7 +194,7 @@ class EventBuilder:
                     ref=LocalObjectReference(name="dms"), manifest="file:///archive/counterfoil.json"
                 ),
                 envelope=EnvelopeSummary(
-                    name="Contract", status="Completed", sender_ref=LocalObjectReference(name="anna")
+                    name="Contract", status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA)
                 ),
             )
             .with_condition("Validated")

@@ -54,7 +54,7 @@ def not_found(event: EnvelopeEvent, sender: Sender, message: str) -> Wait | Fail
 def is_last_of_row(event: EnvelopeEvent, sender: Sender) -> bool:
     """Whether an answer that does not show the envelope to this Sender's key is the last of
     ``UNKNOWN_ENVELOPE_ATTEMPTS`` in a row. Never for a key without the proof that the event has."""
-    return answers_in_row(event.status, sender) + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
+    return answers_in_row(event, sender) + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
 
 
 def not_shown_message(context: ReconcileContext) -> str:
@@ -63,7 +63,7 @@ def not_shown_message(context: ReconcileContext) -> str:
     if context.is_shown:
         return f"eSignAnyWhere shows the envelope to the key of Sender/{name}, and answers 404 for its files."
     key = f"eSignAnyWhere does not show the envelope to the key of Sender/{name}"
-    if lacks_proof(context.event.status, context.sender):
+    if lacks_proof(context.event, context.sender):
         return f"{key}."
     return f"{key} any more, and does not say that it was deleted."
 
@@ -202,7 +202,7 @@ async def deletion_in_history(event: EnvelopeEvent, context: ReconcileContext) -
     one: nothing documents what a history says to it. Raises ``EsawError``.
     """
     access, sender = context.history_access, context.sender.name
-    if lacks_proof(event.status, context.sender) and not context.is_shown:
+    if lacks_proof(event, context.sender) and not context.is_shown:
         return None
     try:
         history = await unless_missing(context.esaw.history(event.spec.envelope_id))

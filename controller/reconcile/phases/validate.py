@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from controller.reader import reference_to
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Outcome, Pause, PhaseFacts, Skip, Wait
 from controller.reconcile.phases.missing_envelope import explain_missing, unless_missing
@@ -22,7 +23,6 @@ from counterfoil.resources import (
     EnvelopeStatus,
     EnvelopeSummary,
     FiledDocument,
-    LocalObjectReference,
     without_checksum,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
@@ -53,7 +53,7 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         envelope=EnvelopeSummary(
             name=envelope.name[:MAX_TEXT_LENGTH],
             status=envelope.status,
-            sender_ref=LocalObjectReference(name=context.sender.name),
+            sender_ref=reference_to(context.sender),
             finished_time=_finished_time(envelope, now),
             last_active_time=_last_active_time(envelope, now),
             restarted_time=restarted,

@@ -1,6 +1,7 @@
 """Which Sender reads the envelope of an event next?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import product
 
@@ -15,7 +16,9 @@ from controller.reader import (
     claims_of,
     key_of,
     key_state,
+    lacks_proof,
     next_reader,
+    reader_of,
     to_try_again,
     untried_reader,
     with_refused,
@@ -24,14 +27,25 @@ from controller.reader import (
 from counterfoil.resources import (
     LISTED_BY_LABEL,
     EnvelopeSummary,
-    LocalObjectReference,
     Phase,
     Sender,
+    SenderReference,
 )
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import MAX_NOT_SHOWN_TO, TriedKey
-from tests.support.builders import KEY, a_history, a_sender, an_event, an_organization, known_to_work
+from tests.support.builders import (
+    ANNA,
+    KEY,
+    NOON,
+    a_history,
+    a_sender,
+    an_event,
+    an_organization,
+    known_to_work,
+)
 
+BEN = "0a7c2c11-5f0e-4d3a-9a61-6f2b8e1d4c55"
+"""Another user of eSAW."""
 WORKS, UNVERIFIED, REFUSED = KeyState.WORKS, KeyState.UNVERIFIED, KeyState.REFUSED
 NOT_SHOWN, FOREIGN, MISSING = KeyState.NOT_SHOWN, KeyState.FOREIGN, KeyState.MISSING
 NOT_PERMITTED = KeyState.NOT_PERMITTED
@@ -231,7 +245,7 @@ def test_several_claims_about_one_sender_are_one_candidate() -> None:
 
 
 def test_the_claims_come_from_the_status_the_envelope_a_label_and_the_organization() -> None:
-    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    shown = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA))
     event = an_event().labelled(LISTED_BY_LABEL, "ben").status(envelope=shown).build()
     organization = an_organization(defaultSenderRef={"name": "dora"})
     assert claims_of(event, organization, recorded="emil", finder=None) == ("anna", "emil", "ben", "dora")
@@ -297,22 +311,68 @@ def test_a_row_of_answers_is_of_one_key(
     anna, ben = known_to_work(a_sender(), KEY), a_sender("ben")
     history = a_history(*reasons)
     event = an_event().status(attempts=attempts, attempt_history=history)
-    status = event.status(not_shown_to=with_tried((), anna, answers)).build().status
-    assert answers_in_row(status, anna) == expected
-    assert answers_in_row(status, ben) == 0
+    tried = event.status(not_shown_to=with_tried((), anna, answers)).build()
+    assert answers_in_row(tried, anna) == expected
+    assert answers_in_row(tried, ben) == 0
 
 
 def test_an_answer_to_a_key_without_the_proof_of_the_event_is_in_no_row() -> None:
-    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    shown = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA))
     event = an_event().status(attempts=2, attempt_history=a_history(NOT_FOUND, NOT_FOUND), envelope=shown)
-    assert answers_in_row(event.build().status, a_sender("anna")) == 2
-    assert answers_in_row(event.build().status, a_sender("dora")) == 0
+    assert answers_in_row(event.build(), a_sender("anna")) == 2
+    assert answers_in_row(event.build(), a_sender("dora")) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "user", "stored", "created", "expected"),
+    [
+        ("anna", ANNA, ANNA, None, False),
+        ("anna", ANNA, ANNA.upper(), None, False),
+        ("anna", BEN, ANNA, None, True),
+        # The proof is of one Sender, also if another one has the same user.
+        ("dora", ANNA, ANNA, None, True),
+        # Nothing shows that a Sender of this name is the one of then, unless it is older than the event.
+        ("anna", ANNA, None, None, True),
+        ("anna", ANNA, None, NOON - timedelta(seconds=1), False),
+        ("anna", ANNA, None, NOON, True),
+        ("dora", ANNA, None, NOON - timedelta(seconds=1), True),
+    ],
+)
+def test_the_proof_is_of_the_user_to_whom_the_envelope_was_shown(
+    name: str, user: str, stored: str | None, created: datetime | None, *, expected: bool
+) -> None:
+    shown = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="anna", user_id=stored))
+    sender = a_sender(name, userID=user)
+    sender = replace(sender, metadata=replace(sender.metadata, creation_timestamp=created))
+    assert lacks_proof(an_event().status(envelope=shown).build(), sender) is expected
+
+
+def read_without_proof(claims: Claims, states: Mapping[str, KeyState]) -> Reader | None:
+    """Return who reads next if the Sender ``proved`` has another user by now. All Senders exist."""
+    shown = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="proved", user_id=BEN))
+    event = an_event().status(envelope=shown).build()
+    return reader_of(event, claims, a_sender, lambda _, each: states[each.name] if each else MISSING)
+
+
+def test_the_sender_with_the_proof_is_missing_if_another_user_has_its_name() -> None:
+    for states in all_states():
+        if "proved" in states:
+            claims = Claims(*(each if each in states else None for each in NAMES))
+            found = read_without_proof(claims, states)
+            assert found == chosen(**{**states, "proved": MISSING}), states
+
+
+def test_a_sender_with_the_name_of_the_one_with_the_proof_reads_by_another_claim() -> None:
+    claims = Claims("proved", None, None, None)
+    for other in (claims._replace(recorded="proved"), claims._replace(default="proved")):
+        assert read_without_proof(other, {"proved": WORKS}) == Reader("proved", WORKS)
+        assert read_without_proof(other, {"proved": NOT_SHOWN}) == Reader("proved", MISSING)
 
 
 def test_a_row_fills_beside_an_unfinished_row_of_another_key() -> None:
     tried = with_tried(with_tried((), a_sender("ben"), 1), a_sender("anna"), 3)
     event = an_event().status(attempts=2, attempt_history=a_history(NOT_FOUND, NOT_FOUND), not_shown_to=tried)
-    assert answers_in_row(event.build().status, a_sender("anna")) == 2
+    assert answers_in_row(event.build(), a_sender("anna")) == 2
 
 
 def test_a_refusal_stays_known_when_the_keys_are_tried_again() -> None:
@@ -322,7 +382,7 @@ def test_a_refusal_stays_known_when_the_keys_are_tried_again() -> None:
     assert again == (replace(key_of(anna), answers=1, refused=True),)
     event = EVENT.status(not_shown_to=again, attempts=2, attempt_history=a_history(NOT_FOUND, NOT_FOUND))
     assert key_state(event.build(), anna) is WORKS
-    assert answers_in_row(event.build().status, ben) == 2
+    assert answers_in_row(event.build(), ben) == 2
     assert with_tried(again, anna, 3)[0].refused
 
 

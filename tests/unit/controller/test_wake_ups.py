@@ -20,13 +20,14 @@ from counterfoil.resources import (
     ArchiveRoot,
     EnvelopeEvent,
     EnvelopeSummary,
-    LocalObjectReference,
     Organization,
     Phase,
     Resource,
     Sender,
+    SenderReference,
 )
 from tests.support.builders import (
+    ANNA,
     NOON,
     EventBuilder,
     a_sender,
@@ -660,7 +661,7 @@ async def test_after_a_change_of_leader_a_consent_resumes_an_event_with_any_labe
     scene.observe(
         an_organization(), a_sender(authorized="False"), a_sender("ben", authorized="False"), an_archive()
     )
-    seen = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    seen = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA))
     waits = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").status(envelope=seen)
     event = (waits if label is None else waits.labelled(SENDER_LABEL, label)).build()
     async with scene.running():

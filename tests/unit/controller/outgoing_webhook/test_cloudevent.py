@@ -8,9 +8,9 @@ from controller.outgoing_webhook.cloudevent import (
     MAX_DOCUMENTS_IN_NOTICE,
     cloudevent,
 )
-from counterfoil.resources import EventNotice, LocalObjectReference, NoticeState, Phase
+from counterfoil.resources import EventNotice, NoticeState, Phase, SenderReference
 from counterfoil.resources.envelopeevent import EnvelopeSummary
-from tests.support.builders import ENVELOPE, NOON, EventBuilder, an_event
+from tests.support.builders import ANNA, ENVELOPE, NOON, EventBuilder, an_event
 
 NOTICE = EventNotice(id="msg_1", state=NoticeState.PENDING)
 
@@ -81,7 +81,7 @@ def test_many_documents_are_cut_and_counted() -> None:
 
 def test_long_names_do_not_make_a_large_body() -> None:
     summary = EnvelopeSummary(
-        name="ü" * 4096, status="Completed", sender_ref=LocalObjectReference(name="anna")
+        name="ü" * 4096, status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA)
     )
     names = [f"{number}{'ü' * 4000}.pdf" for number in range(90)]
     event = an_event().archived(*names).status(envelope=summary, message="x" * 30_000)

@@ -2,8 +2,9 @@
 The readers of one event, with the real reconciler, against what the documentation promises of them.
 
 Three Senders' keys each show the envelope to a part: eSAW answers one of them, and refuses another. Their
-users consent, an Envelope names one of them, searches list the envelope, passes over all events begin, and a
-person retries. No order of these ends in a failure that no retry ends, in a loop, or with an untrue result.
+users consent, another user gets a Sender of the same name, an Envelope names one of them, searches list the
+envelope, passes over all events begin, and a person retries. No order of these ends in a failure that no
+retry ends, in a loop, or with an untrue result.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from msgspec import structs
 
+from controller.cache import version_number
 from controller.reopening.reopener import LateSenderFinder, Reopener
 from controller.requests.event_requests import EventRequests
 from controller.resync.event_starter import EventStarter, EventStarts
@@ -29,6 +31,7 @@ from counterfoil.resources import (
     Origin,
     Phase,
     Sender,
+    SenderReference,
 )
 from counterfoil.resources.reopening import is_never_shown
 from counterfoil.resources.request import Request
@@ -75,11 +78,12 @@ GIVES_WAY: Final = frozenset(
 
 
 class Eyes(FakeEsawUserClient):
-    """ESAW as one of the Senders sees it. It notes what was answered."""
+    """ESAW as the user of one of the Senders sees it. It notes what was answered."""
 
-    def __init__(self, esaw: "EsawOfThree", name: str) -> None:
+    def __init__(self, esaw: "EsawOfThree", name: str, number: int) -> None:
         super().__init__()
         self.esaw, self.name = esaw, name
+        self.user_id = f"{number:08x}-0000-4000-8000-000000000001"
         self.answers = "all"
         self.was_shown = self.was_refused = False
         """Whether eSAW ever showed the envelope to this Sender, and ever refused it (403)."""
@@ -105,7 +109,7 @@ class Eyes(FakeEsawUserClient):
         return found
 
     async def history(self, envelope: str) -> HistoryResponse:
-        if self.was_shown or not any(each.was_shown for each in self.esaw.users.values()):
+        if self.was_shown or not any(each.was_shown for each in self.esaw.everyone):
             return await super().history(envelope)
         # Nothing documents what a history says to a user who may not see the envelope.
         self.begin("history")
@@ -113,15 +117,22 @@ class Eyes(FakeEsawUserClient):
 
 
 class EsawOfThree(FakeEsawClient):
-    """An eSAW with one envelope and three users."""
+    """An eSAW with one envelope, and with a user for each of three Senders."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.users = {each: Eyes(self, each) for each in NAMES}
-        self.owners: dict[ApiToken, str] = {}
+        self.everyone: list[Eyes] = []
+        """Also the users whose Senders were deleted."""
+        self.users = {each: self.another_user(each) for each in NAMES}
+        self.owners: dict[ApiToken, Eyes] = {}
+
+    def another_user(self, name: str) -> Eyes:
+        """Return another user for the Sender of this name."""
+        self.everyone.append(user := Eyes(self, name, len(self.everyone)))
+        return user
 
     def as_user(self, token: ApiToken) -> EsawUserClient:
-        return self.users[self.owners[token]]
+        return self.owners[token]
 
 
 class ReaderModel(RuleBasedStateMachine):
@@ -138,7 +149,7 @@ class ReaderModel(RuleBasedStateMachine):
         self.first: str | None = None
         """The Sender to whom eSAW showed the envelope first."""
         self.lost: set[str] = set()
-        """Senders that were deleted, or to whom eSAW ceased to show the envelope."""
+        """Senders that were deleted, or to whom eSAW ceased to show the envelope or to permit it."""
         self.asked: set[str] = set()
         """The Senders whose keys were used."""
 
@@ -190,31 +201,48 @@ class ReaderModel(RuleBasedStateMachine):
         return self.event.status
 
     @property
-    def proved(self) -> str | None:
+    def proof(self) -> SenderReference | None:
         envelope = self.status.envelope
-        return envelope.sender_ref.name if envelope is not None and envelope.sender_ref is not None else None
+        return envelope.sender_ref if envelope is not None else None
+
+    @property
+    def proved(self) -> str | None:
+        return self.proof.name if self.proof is not None else None
+
+    def prover(self) -> Sender | None:
+        """Return the Sender with the proof, unless another user has its name by now."""
+        found = self.sender(self.proof.name) if self.proof is not None else None
+        is_same = found is not None and self.proof is not None and found.spec.user_id == self.proof.user_id
+        return found if is_same else None
 
     def sender(self, name: str) -> Sender | None:
         return self.scene.cache.senders.get(name)
 
     def put(self, name: str, *, works: bool, **spec: Any) -> None:
         """Store a Sender with the newest key, and let the watch report it."""
-        self.version += 1
+        version, user = self.newer_version(), self.esaw.users[name]
         key = f"{NAMES.index(name)}{self.keys[name]:03x}".ljust(66, "0")
-        self.esaw.owners[ApiToken.parse(key, ORIGIN)] = name
+        self.esaw.owners[ApiToken.parse(key, ORIGIN)] = user
         self.scene.put_key(name, key)
-        found = a_sender(name, authorized="True" if works else "False", version=self.version, **spec)
+        spec = {"userID": user.user_id, **spec}
+        found = a_sender(name, authorized="True" if works else "False", version=version, **spec)
         raw = known_to_work(found, key).to_dict()
-        raw["metadata"]["generation"] = self.version
+        raw["metadata"] |= {"generation": version, "uid": f"uid-{user.user_id}"}
         self.scene.secrets.forget(f"{name}-key")
         self.scene.observe(Sender.parse(raw))
+
+    def newer_version(self) -> int:
+        """Return a version that is newer than that of each Sender."""
+        versions = [version_number(each) for each in self.scene.cache.senders]
+        self.version = max([self.version, *versions]) + 1
+        return self.version
 
     # -- eSAW and its users ----------------------------------------------------------------------------------
 
     @rule(name=st.sampled_from(NAMES), answers=st.sampled_from(tuple(ANSWERS)))
     def answer(self, name: str, answers: str) -> None:
         """ESAW answers the key of a Sender so from now on."""
-        if answers == "unseen" and self.esaw.users[name].was_shown:
+        if answers in ("unseen", "not allowed") and self.esaw.users[name].was_shown:
             self.lost.add(name)
         was_refused = self.esaw.users[name].answers == "refused"
         self.esaw.users[name].answer(answers)
@@ -241,9 +269,16 @@ class ReaderModel(RuleBasedStateMachine):
     def delete_sender(self, name: str) -> None:
         if self.sender(name) is not None:
             self.lost.add(name)
-            self.version += 1
-            self.scene.kube.objects.pop((Sender.PLURAL, name))
-            self.scene.cache.delete(Sender, name, self.version)
+            self.scene.kube.objects.pop((Sender.PLURAL, name), None)
+            self.scene.cache.delete(Sender, name, self.newer_version())
+
+    @rule(name=st.sampled_from(NAMES), answers=st.sampled_from(FIRST_ANSWERS))
+    def create_for_another_user(self, name: str, answers: str) -> None:
+        """A person deletes a Sender, and creates one of its name for another user."""
+        self.delete_sender(name)
+        self.esaw.users[name] = self.esaw.another_user(name)
+        self.consent(name)
+        self.answer(name, answers)
 
     @rule(name=st.sampled_from(NAMES))
     def record(self, name: str) -> None:
@@ -260,15 +295,15 @@ class ReaderModel(RuleBasedStateMachine):
         if event.status.phase.is_final or due is None:
             return False
         scene.clock.advance(seconds=max(0.0, (due - scene.clock.now()).total_seconds()) + 1)
-        for each in self.esaw.users.values():
+        for each in self.esaw.everyone:
             each.asked.clear()
             each.shown_in_run = False
-        before = self.proved
+        before = self.proof
         self.runner.run(scene.reconciler.reconcile(event))
         scene.cache.update(scene.newest())
         self.asked |= {name for name, each in self.esaw.users.items() if each.asked}
         if self.status.phase is Phase.FAILED and before is not None:
-            assert self.proved == before, "the proof moved with a failure"
+            assert self.proof == before, "the proof moved with a failure"
         self.first = self.first or self.proved
         if self.first not in self.lost:
             assert self.proved == self.first, "the first key is not asked again"
@@ -321,8 +356,9 @@ class ReaderModel(RuleBasedStateMachine):
 
     def check(self) -> None:
         """Check the results of a run."""
-        users, status, message = self.esaw.users, self.status, self.status.message or ""
-        assert not any(each.deletes_without_proof for each in users.values())
+        users, everyone = self.esaw.users, self.esaw.everyone
+        status, message = self.status, self.status.message or ""
+        assert not any(each.deletes_without_proof for each in everyone)
         label = self.event.metadata.labels.get(SENDER_LABEL, "")
         for each in users.values():
             if f"Sender/{each.name} any more" in message:
@@ -330,7 +366,7 @@ class ReaderModel(RuleBasedStateMachine):
                 assert not (each.asked and each.shown_in_run), message
         _, _, tried = message.partition("These keys were tried before: ")
         assert all(name in self.asked for name in NAMES if f"Sender/{name}" in tried), message
-        is_known = any(each.was_shown or each.was_refused for each in users.values())
+        is_known = any(each.was_shown or each.was_refused for each in everyone)
         # Nobody deletes it, and each request to delete it is answered.
         assert status.reason not in ("EnvelopeDeleted", "DeletionAssumed", "ArchivedAlready")
         if status.phase is not Phase.FAILED:
@@ -346,7 +382,7 @@ class ReaderModel(RuleBasedStateMachine):
             assert not (is_unknown and is_never_shown(status)), message
         if status.reason == "NotPermitted":
             named = {name for name in NAMES if f"Sender/{name}" in message} | {label}
-            assert any(users[name].was_refused for name in named if name in users), message
+            assert any(each.was_refused for each in everyone if each.name in named), message
 
     @rule()
     def settle(self) -> None:
@@ -393,7 +429,8 @@ class ReaderModel(RuleBasedStateMachine):
     def the_reader_does_all(self) -> None:
         """The Sender who reads by the documentation shows the envelope and may do all from now on."""
         if not self.is_done():
-            claims = [each for each in (self.proved, self.recorded) if each is not None and self.sender(each)]
+            proved = self.proved if self.prover() is not None else None
+            claims = [each for each in (proved, self.recorded) if each is not None and self.sender(each)]
             if not claims and self.recorded is not None:
                 # The event waits for this one.
                 claims = [self.recorded]
@@ -411,7 +448,7 @@ class ReaderModel(RuleBasedStateMachine):
         if self.is_done() or name is None or proved in (None, name):
             return
         assert proved is not None
-        other = self.sender(proved)
+        other = self.prover()
         if other is None or (not other.spec.suspend and self.esaw.users[proved].answers in GIVES_WAY):
             self.heal(name)
             self.finish(name)

@@ -12,14 +12,14 @@ from counterfoil.resources import (
     SENDER_LABEL,
     Envelope,
     EnvelopeEvent,
-    LocalObjectReference,
     Phase,
     Sender,
+    SenderReference,
 )
 from counterfoil.resources.reopening import is_never_shown, is_started_by_other_key
 from counterfoil.resources.request import Request
 from counterfoil.retention import removal_time
-from tests.support.builders import ENVELOPE, a_sender, an_envelope, known_to_work
+from tests.support.builders import ANNA, ENVELOPE, a_sender, an_envelope, known_to_work
 from tests.support.scenes.two_keys import FORBIDDEN, OTHER_KEY, TwoKeysScene
 
 NOT_ALLOWED = HttpStatusError(403, "ERR0010")
@@ -308,7 +308,7 @@ async def test_a_key_to_which_the_envelope_was_shown_later_is_believed_after_it_
     event = await scene.run(6)
     assert event.status.reason == "DeleteUnanswered"
     assert event.status.envelope is not None
-    assert event.status.envelope.sender_ref == LocalObjectReference(name="dora")
+    assert event.status.envelope.sender_ref == SenderReference(name="dora", user_id=ANNA)
     scene.two.dora.deleted = True
     assert (await scene.run(4)).status.reason == "DeletionAssumed"
 

@@ -18,14 +18,15 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     EnvelopeSummary,
-    LocalObjectReference,
     Origin,
     Phase,
     Request,
     Sender,
+    SenderReference,
 )
 from counterfoil.resources.imports import window_label
 from tests.support.builders import (
+    ANNA,
     ENVELOPE,
     KEY,
     NOON,
@@ -169,7 +170,7 @@ async def test_an_envelope_that_esaw_has_shown_is_tried_once_with_the_key_that_l
     tmp_path: Path,
 ) -> None:
     """It was not deleted, so the rights of its sender have changed."""
-    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    shown = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA))
     failed = an_event().in_phase(Phase.FAILED, "EnvelopeNotFound").status(completion_time=NOON)
     scene = SearchScene(tmp_path, failed.status(envelope=shown))
     assert await scene.lists("ben")
@@ -181,7 +182,7 @@ async def test_an_envelope_that_esaw_has_shown_is_tried_once_with_the_key_that_l
 async def test_a_search_starts_what_a_key_may_not_read_unless_esaw_showed_it(
     tmp_path: Path, *, is_shown: bool
 ) -> None:
-    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    shown = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA))
     failed = an_event().in_phase(Phase.FAILED, "NotPermitted").status(completion_time=NOON)
     scene = SearchScene(tmp_path, failed.status(envelope=shown if is_shown else None))
     assert await scene.lists("ben") is not is_shown
@@ -286,7 +287,7 @@ async def test_the_default_sender_reads_what_a_sender_listed_who_does_not_exist_
 
 
 async def test_the_key_that_showed_an_envelope_reads_it_also_if_another_key_lists_it(tmp_path: Path) -> None:
-    shown = EnvelopeSummary(status="Rejected", sender_ref=LocalObjectReference(name="anna"))
+    shown = EnvelopeSummary(status="Rejected", sender_ref=SenderReference(name="anna", user_id=ANNA))
     skipped = an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus")
     scene = SearchScene(
         tmp_path,
@@ -301,7 +302,7 @@ async def test_the_key_that_showed_an_envelope_reads_it_also_if_another_key_list
 async def test_an_envelope_that_its_sender_can_not_see_any_more_is_read_with_the_key_that_lists_it(
     tmp_path: Path,
 ) -> None:
-    shown = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    shown = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA))
     failed = an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus")
     scene = SearchScene(tmp_path, failed.status(completion_time=NOON, envelope=shown))
     assert await scene.lists("carla")

@@ -7,8 +7,14 @@ import pytest
 
 from controller.cache import Cache
 from controller.scheduling.due import EPOCH, FIRST_PROBE_PAUSE, due_time, is_suspended
-from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, EnvelopeSummary, LocalObjectReference, Phase
-from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from counterfoil.resources import (
+    REQUEST_LABEL,
+    EnvelopeEvent,
+    EnvelopeSummary,
+    Phase,
+    SenderReference,
+)
+from tests.support.builders import ANNA, NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 
 LATER = NOON + timedelta(hours=1)
@@ -128,7 +134,7 @@ def test_an_event_that_waits_for_consent_is_due_when_its_senders_key_works() -> 
 
 
 def test_after_a_restart_it_is_known_from_the_status_whose_key_an_event_waits_for() -> None:
-    seen = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    seen = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA))
     event = an_event().in_phase(Phase.AWAITING_CONSENT).status(envelope=seen).build()
     assert due_time(event, a_cache(authorized="False"), NOON) is None
 

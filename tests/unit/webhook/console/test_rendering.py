@@ -27,11 +27,11 @@ from counterfoil.resources import (
     HourlyActivity,
     LastError,
     LastRequest,
-    LocalObjectReference,
     Organization,
     OrganizationStatus,
     Phase,
     RequestOutcome,
+    SenderReference,
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.envelopeevent import state_of
@@ -43,7 +43,7 @@ from counterfoil.resources.organization import (
     OrganizationCheck,
     OrganizationCheckResult,
 )
-from tests.support.builders import NOON, EventBuilder
+from tests.support.builders import ANNA, NOON, EventBuilder
 from tests.support.markup import NASTY
 from tests.support.scenes.console_parts import (
     FULL,
@@ -107,7 +107,9 @@ def an_event(text: str = "x", phase: Phase = Phase.FAILED, reason: str = "NameOc
             last_request=LastRequest(
                 request="retry", by=text, reason=text, outcome=RequestOutcome.DONE, handled_time=NOON
             ),
-            envelope=EnvelopeSummary(name=text, status=text, sender_ref=LocalObjectReference(name="anna")),
+            envelope=EnvelopeSummary(
+                name=text, status=text, sender_ref=SenderReference(name="anna", user_id=ANNA)
+            ),
             documents=(
                 FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name=text, size=3000, location=text),
             ),

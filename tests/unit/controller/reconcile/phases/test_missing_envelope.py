@@ -18,10 +18,11 @@ from counterfoil.resources import (
     EnvelopeSummary,
     LocalObjectReference,
     Phase,
+    SenderReference,
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from tests.support.builders import NOON, EventBuilder, an_event
+from tests.support.builders import ANNA, NOON, EventBuilder, an_event
 from tests.support.fakes import reconcile_context
 from tests.support.scenes.reconciler import ReconcilerScene
 
@@ -67,7 +68,9 @@ async def test_the_event_that_deleted_an_expired_envelope_archived_it_for_its_ot
 
 
 def seen(status: str) -> EnvelopeSummary:
-    return EnvelopeSummary(name="Contract", status=status, sender_ref=LocalObjectReference(name="anna"))
+    return EnvelopeSummary(
+        name="Contract", status=status, sender_ref=SenderReference(name="anna", user_id=ANNA)
+    )
 
 
 def a_sibling() -> EventBuilder:
