@@ -369,6 +369,10 @@ def duration_rules() -> Iterable[Rule]:
         )
 
 
+def look_back(text: str) -> Mapping[str, Any]:
+    return {"spec.sweep": {"interval": "1m", "lookback": text}, "spec.ttl.succeeded": "999999h"}
+
+
 TIMES = [
     Rule(
         kind=Organization,
@@ -436,6 +440,13 @@ TIMES = [
         says="interval must be 1m or longer",
         accepted=at("spec.sweep.interval", {"a minute": "60s"}),
         refused=at("spec.sweep.interval", {"less than a minute": "59s999ms", "without end": "0s"}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.sweep.lookback",
+        says="lookback must be 87600h (10 years) or shorter",
+        accepted=in_place(look_back, {"ten years": "87600h"}),
+        refused=in_place(look_back, {"longer": "87600h1ms", "indefinitely": "999999h"}),
     ),
     Rule(
         kind=Organization,

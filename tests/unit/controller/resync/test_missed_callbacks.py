@@ -10,8 +10,15 @@ from unittest.mock import patch
 import pytest
 from msgspec.structs import replace
 
+from controller.resync.envelope_listing import Window
 from controller.resync.event_starter import EventStarter
-from controller.resync.missed_callbacks import MissedCallbackFinder, SweepBounds, SweepOutcome
+from controller.resync.missed_callbacks import (
+    MAX_SPANS,
+    MissedCallbackFinder,
+    SweepBounds,
+    SweepOutcome,
+    merged,
+)
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.errors import Forbidden, Rejected, Unavailable
@@ -724,6 +731,66 @@ async def test_days_that_esaw_never_answers_end_no_search_of_the_newest_ones() -
             await scene.sweep()
             scene.clock.advance(seconds=3600)
     assert len(scene.noted()) == 1
+
+
+def alternating(count: int) -> tuple[Window, ...]:
+    """Return each second day of this many before noon, the newest first."""
+    return tuple(Window(NOON - (2 * day + 1) * DAY, NOON - 2 * day * DAY) for day in range(count))
+
+
+def test_few_spans_of_time_stay_as_they_are_and_neighbours_are_one() -> None:
+    days = alternating(MAX_SPANS)
+    assert merged(days) == days
+    first, second, *others = days
+    assert merged((first, Window(second.end, first.start), second, *others)) == (
+        Window(second.start, first.end),
+        *others,
+    )
+
+
+def test_the_nearest_of_many_spans_of_time_become_one_so_that_their_number_is_bounded() -> None:
+    far = Window(NOON - 9000 * DAY, NOON - 8999 * DAY)
+    kept = merged((*alternating(1000), far))
+    assert len(kept) == MAX_SPANS
+    assert kept[-1] == far
+    assert all(
+        any(span.start <= day.start and day.end <= span.end for span in kept) for day in alternating(1000)
+    )
+
+
+async def test_a_sweep_keeps_a_bounded_rest_of_a_long_look_back() -> None:
+    scene = Scene(sweep={"interval": "1h", "lookback": "9600h"})
+    with failing_days(*range(0, 400, 2)):
+        assert not (await scene.sweep()).is_complete
+    (rest,) = scene.missed_callback_finder.rests.values()
+    assert len(rest.again) == MAX_SPANS
+    scene.finding.spans.clear()
+    assert (await scene.sweep()).is_complete
+    asked = [end for _, end in scene.finding.spans]
+    assert asked[0] == NOON
+    assert asked[-1] <= NOON - 398 * DAY
+
+
+async def test_the_rest_of_a_sender_that_was_deleted_is_forgotten() -> None:
+    scene = Scene("anna", "ben", sweep=None)
+    with failing_days(*range(40)):
+        await scene.sweep()
+    assert len(scene.missed_callback_finder.rests) == 2
+    scene.cache.senders.remove("ben")
+    with failing_days(*range(40)):
+        await scene.sweep()
+    assert [sender for _, sender in scene.missed_callback_finder.rests] == ["uid-anna"]
+
+
+async def test_the_rests_of_an_organization_that_was_deleted_are_forgotten() -> None:
+    scene = Scene(sweep=None)
+    with failing_days(*range(40)):
+        await scene.sweep()
+    metadata = replace(scene.organization.metadata, uid="uid-again", resource_version="9")
+    scene.organization = replace(scene.organization, metadata=metadata)
+    with failing_days(*range(40)):
+        await scene.sweep()
+    assert [organization for organization, _ in scene.missed_callback_finder.rests] == ["uid-again"]
 
 
 def change_sender(scene: Scene) -> None:
