@@ -23,7 +23,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple, Self
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache, is_usable
@@ -57,6 +58,10 @@ MAX_SENDERS_SHOWN = 3
 
 MAX_WINDOWS_SHOWN = 3
 """Maximum number of times without an answer that the result names for one Sender."""
+
+MAX_SPANS = 64
+"""Maximum number of times of sending that are kept for the next sweep of one Sender. Of more, the nearest
+become one, and eSAW is asked again for what lies between them."""
 
 MAX_WHY = 600
 """Maximum length of the text that says why one Sender was not searched."""
@@ -161,9 +166,7 @@ class _Unanswered(Exception):
     """eSAW did not answer the search of some windows, but that of others."""
 
     def __init__(self, problem: EsawError, windows: Iterable[Window]) -> None:
-        spans = [
-            f"from {each.start:%F %H:%M} to {each.end:%F %H:%M} UTC" for each in _merged(sorted(windows))
-        ]
+        spans = [f"from {each.start:%F %H:%M} to {each.end:%F %H:%M} UTC" for each in merged(sorted(windows))]
         others = len(spans) - MAX_WINDOWS_SHOWN
         more = f" and {others} more times" if others > 0 else ""
         super().__init__(f"sent {', '.join(spans[:MAX_WINDOWS_SHOWN])}{more}")
@@ -197,7 +200,8 @@ class _Windows:
     untried: list[Window]
     again: list[Window]
     """Those of earlier sweeps that are searched again, after the others."""
-    failed: list[Window] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    """The numbers of those that eSAW did not answer."""
     failed_in_a_row: int = 0
     problem: EsawError | None = None
     """The last error of a window."""
@@ -224,15 +228,16 @@ class _Windows:
         self.has_answer = True
         self.failed_in_a_row = 0
 
-    def not_answered(self, window: Window, problem: EsawError) -> None:
-        """Note that eSAW did not answer for a window."""
-        self.failed.append(window)
+    def not_answered(self, number: int, problem: EsawError) -> None:
+        """Note that eSAW did not answer for the window of this number."""
+        self.failed.append(number)
         self.failed_in_a_row += 1
         self.problem = problem
 
     def rest(self, done: int) -> _Rest:
         """Return what is left if the search ends after this number of windows."""
-        return self._rest(done, [each for each in self.failed if each in self.untried])
+        tried = [each for each in self.failed if each < len(self.untried)]
+        return self._rest(done, [self.untried[each] for each in tried])
 
     def rest_after_change(self, done: int) -> _Rest:
         """The same, if what decides which envelopes are found was changed."""
@@ -240,7 +245,7 @@ class _Windows:
 
     def _rest(self, done: int, once: Sequence[Window]) -> _Rest:
         left = self.again[max(done - len(self.untried), 0) :]
-        return _Rest(self.statuses, self.now, _merged(self.untried[done:]), _merged([*left, *once]))
+        return _Rest(self.statuses, self.now, merged(self.untried[done:]), merged([*left, *once]))
 
 
 @dataclass
@@ -272,10 +277,10 @@ class MissedCallbackFinder:
     clock: Clock
     metrics: Metrics
     bounds: SweepBounds = SweepBounds()
-    _rests: dict[tuple[str, str], _Rest] = field(default_factory=dict)
+    rests: dict[tuple[str, str], _Rest] = field(default_factory=dict)
     """By Organization and Sender (uids): the rest of a search that ended early."""
     _begun: dict[tuple[str, str], float] = field(default_factory=dict)
-    """By Organization and Sender: when the last search began, by the clock that is never set."""
+    """By the same: when the last search began, by the clock that is never set."""
 
     async def sweep(self, organization: Organization) -> SweepOutcome:
         """
@@ -286,11 +291,12 @@ class MissedCallbackFinder:
         action = organization.spec.archive_action
         if action is None:
             return SweepOutcome(0)
+        self._forget_deleted()
         sweep = _Sweep(EventStarts(organization, action, Origin.SWEEP, self.bounds.started))
         usable = self.cache.authorized_senders(organization.name)
-        usable.sort(key=lambda each: self._begun.get((organization.name, each.uid), -1.0))
+        usable.sort(key=lambda each: self._begun.get((organization.uid, each.uid), -1.0))
         for sender in usable:
-            self._begun[organization.name, sender.uid] = self.clock.monotonic()
+            self._begun[organization.uid, sender.uid] = self.clock.monotonic()
             try:
                 await self._sweep_sender(sweep, sender)
             except _Unanswered as unanswered:
@@ -368,13 +374,13 @@ class MissedCallbackFinder:
 
     async def _search_windows(self, sweep: _Sweep, sender: Sender, listing: EnvelopeListing) -> None:
         key, now, spec = (sweep.organization.uid, sender.uid), self.clock.now(), sweep.organization.spec
-        windows = _Windows.of(self._rests.pop(key, None), spec.statuses, now, now - spec.sweep.lookback)
+        windows = _Windows.of(self.rests.pop(key, None), spec.statuses, now, now - spec.sweep.lookback)
         for number, window in enumerate(windows.all):
             try:
                 await self._examine(sweep, sender, listing, window)
                 windows.answered()
             except EsawError as problem:
-                windows.not_answered(window, problem)
+                windows.not_answered(number, problem)
                 is_about_key = isinstance(problem, HttpStatusError) and problem.status == 401
                 if not is_about_key and windows.failed_in_a_row < MAX_FAILED_IN_A_ROW:
                     continue
@@ -395,11 +401,21 @@ class MissedCallbackFinder:
                 self._keep(key, windows.rest(number))
                 raise
         if windows.problem is not None:
-            raise _Unanswered(windows.problem, windows.failed)
+            searched = windows.all
+            raise _Unanswered(windows.problem, [searched[each] for each in windows.failed])
+
+    def _forget_deleted(self) -> None:
+        organizations = {each.uid for each in self.cache.organizations}
+        senders = {each.uid for each in self.cache.senders}
+        memories: tuple[dict[tuple[str, str], Any], ...] = (self.rests, self._begun)
+        for memory in memories:
+            for organization, sender in list(memory):
+                if organization not in organizations or sender not in senders:
+                    del memory[organization, sender]
 
     def _keep(self, key: tuple[str, str], rest: _Rest) -> None:
         if rest.untried or rest.again:
-            self._rests[key] = rest
+            self.rests[key] = rest
 
     async def _examine(self, sweep: _Sweep, sender: Sender, listing: EnvelopeListing, window: Window) -> None:
         is_warned = False
@@ -428,16 +444,32 @@ def _days(spans: Iterable[Window], oldest: datetime) -> Iterator[Window]:
         yield from windows_back(span.end, max(span.start, oldest), WINDOW)
 
 
-def _merged(windows: Iterable[Window]) -> tuple[Window, ...]:
-    """Return the windows in their order, neighbours as one: thousands of Senders may have some."""
-    merged: list[Window] = []
+def merged(windows: Iterable[Window]) -> tuple[Window, ...]:
+    """
+    Return the windows in their order, neighbours as one: thousands of Senders may have some.
+
+    Of more than ``MAX_SPANS``, those become one that have the least time between them.
+    """
+    spans: list[Window] = []
     for window in windows:
-        last = merged[-1] if merged else None
-        if last is not None and (window.end == last.start or window.start == last.end):
-            merged[-1] = Window(min(window.start, last.start), max(window.end, last.end))
+        if spans and (window.end == spans[-1].start or window.start == spans[-1].end):
+            spans[-1] = _union(spans[-1], window)
         else:
-            merged.append(window)
-    return tuple(merged)
+            spans.append(window)
+    gaps = [_gap(one, other) for one, other in pairwise(spans)]
+    nearest = sorted(range(len(gaps)), key=gaps.__getitem__)[: max(0, len(spans) - MAX_SPANS)]
+    # From the end, so that the numbers before stay as they are.
+    for number in sorted(nearest, reverse=True):
+        spans[number : number + 2] = [_union(*spans[number : number + 2])]
+    return tuple(spans)
+
+
+def _union(one: Window, other: Window) -> Window:
+    return Window(min(one.start, other.start), max(one.end, other.end))
+
+
+def _gap(one: Window, other: Window) -> timedelta:
+    return max(one.start, other.start) - min(one.end, other.end)
 
 
 def _is_changed(before: Organization | Sender, now: Organization | Sender) -> bool:

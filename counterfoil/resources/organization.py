@@ -499,7 +499,10 @@ class SweepSpec(ResourcePart, frozen=True):
         Duration,
         schema(
             "Age of the oldest envelopes that a search covers, as a duration, from the time of "
-            "sending. Default 768h (32 days)."
+            "sending, up to 87600h (10 years). Default 768h (32 days).",
+            duration_bound(
+                "duration(self) <= duration('87600h')", "lookback must be 87600h (10 years) or shorter"
+            ),
         ),
     ] = Duration(hours=768)
 
