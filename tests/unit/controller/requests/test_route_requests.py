@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.requests.route_requests import RouteRequests
 from counterfoil.esaw.errors import EsawUnreachable
@@ -148,6 +149,17 @@ async def test_an_envelope_that_cannot_be_read_is_refused_with_the_cause(scene: 
     assert (await scene.ask(envelope=ENVELOPE))[1] == (
         "The envelope can't be read now. SenderMissing: Sender/anna does not exist."
     )
+
+
+async def test_esaw_is_asked_nothing_while_the_organization_is_suspended(scene: RouteScene) -> None:
+    scene.acme = replace(scene.acme, spec=replace(scene.acme.spec, suspend=True))
+    scene.cache.organizations.put(scene.acme)
+    assert await scene.ask(envelope=ENVELOPE) == (
+        RequestOutcome.REFUSED,
+        "The envelope can't be read now. OrganizationSuspended: spec.suspend of Organization/acme is true.",
+    )
+    assert scene.envelope.asked == []
+    assert (await scene.ask(status="Completed", tags='{"area": "HR"}'))[0] == RequestOutcome.DONE
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
-from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.client import COUNTED_IN_A_ROW, KubeClient, connect, count_labels
 from counterfoil.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -739,10 +740,44 @@ async def test_objects_are_counted_in_pages_if_their_metadata_is_large(tmp_path:
 
 
 async def test_objects_with_small_metadata_are_counted_by_one_request(tmp_path: Path) -> None:
-    stored = LargeMetadata(*[1000] * 10_000)
+    stored = LargeMetadata(*[1000] * 6_000)
     async with answered_by(stored.answer, tmp_path) as kube:
-        assert await kube.count_by_label(EnvelopeEvent, "a/label", "") == {"even": 5000, "odd": 5000}
+        assert await kube.count_by_label(EnvelopeEvent, "a/label", "") == {"even": 3000, "odd": 3000}
     assert len(stored.sent) == 1
+
+
+async def test_what_is_counted_is_bounded_as_each_page_is(tmp_path: Path) -> None:
+    """A receiver that was taken over creates events with as many labels as it may."""
+    stored = LargeMetadata(*[1000] * 20_000)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        assert await kube.count_by_label(EnvelopeEvent, "a/label", "") == {"even": 10_000, "odd": 10_000}
+    assert len(stored.sent) > 2
+    assert stored.sent[0] < MAX_PAGE_BYTES * 2, "the first answer is not read to its end"
+    assert max(stored.sent[1:]) <= MAX_PAGE_BYTES
+
+
+async def test_other_tasks_run_while_the_objects_of_one_answer_are_counted() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    labels = {"a/label": "v", **{f"x.example/{number}": "v" for number in range(60)}}
+    body = msgspec.json.encode(
+        {"metadata": {"continue": "t"}, "items": [{"metadata": {"labels": labels}}] * 5000}
+    )
+    running = asyncio.create_task(others())
+    counted, token = await count_labels(body, "a/label")
+    running.cancel()
+    assert (counted, token) == ({"v": 5000}, "t")
+    assert turns >= 5000 // COUNTED_IN_A_ROW
+
+
+async def test_nothing_that_is_selected_counts_as_no_object() -> None:
+    assert await count_labels(b'{"metadata": {}, "items": null}', "a/label") == ({}, "")
 
 
 @pytest.mark.parametrize(
