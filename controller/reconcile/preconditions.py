@@ -168,7 +168,7 @@ class Preconditions:
         if organization is None:
             return Wait("OrganizationMissing", f"Organization/{event.organization} does not exist.")
         if organization.spec.suspend:
-            return Hold("OrganizationSuspended", f"spec.suspend of Organization/{organization.name} is true.")
+            return _organization_suspended(organization)
         rule = organization.spec.rule(event.spec.action)
         if is_held_by_action(event, organization.spec):
             return Hold(ACTION_NOT_CONFIGURED, _why_held(event, organization, is_listed=rule is not None))
@@ -223,6 +223,8 @@ class Preconditions:
 
         The event may be one that is not stored. Raises as ``prepare``.
         """
+        if organization.spec.suspend:
+            return _organization_suspended(organization)
         sender = await self.sender(event, organization)
         if event.name not in self.cache.events:
             self.cache.forget_sender(event.name)
@@ -385,6 +387,10 @@ class Preconditions:
         """Whether the envelope may be a draft whose sender is recorded in a moment. Raises ``ApiError``."""
         is_possible = organization.spec.oauth is not None and self._is_young(event)
         return is_possible and await self._is_draft_open(event)
+
+
+def _organization_suspended(organization: Organization) -> Hold:
+    return Hold("OrganizationSuspended", f"spec.suspend of Organization/{organization.name} is true.")
 
 
 def _sender_suspended(sender: Sender) -> Hold:

@@ -190,6 +190,7 @@ def test_every_text_of_an_events_status_is_bounded_by_a_constant_or_by_what_it_c
         ".status.lastError.reason",
         ".status.envelope.status",
         ".status.envelope.senderRef.name",
+        ".status.envelope.senderRef.userID",
         ".status.notShownTo[].name",
         ".status.notShownTo[].uid",
         ".status.notShownTo[].key",
