@@ -8,10 +8,12 @@ import yaml
 
 from counterfoil.resources import envelope_id
 from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.naming import consented_sender_name
 from release.helm import CHART
 from tests.support.cel import Variables, evaluate
 
 RECEIVER, PAGES, CONTROLLER, PERSON = "receiver", "pages", "controller", "jane"
+CONSENTED = consented_sender_name("acme", "anna")
 BOUND = "at most 64 labels and 64 annotations of 1,024 characters"
 
 
@@ -61,10 +63,10 @@ def an_event(**metadata: dict[str, str]) -> dict[str, Any]:
     return with_metadata(found, **metadata)
 
 
-def a_sender(**metadata: dict[str, str]) -> dict[str, Any]:
-    """Return a Sender with these labels and annotations."""
+def a_sender(name: str = CONSENTED, /, **metadata: dict[str, str]) -> dict[str, Any]:
+    """Return a Sender with these labels and annotations; by default one that a consent creates."""
     found = {
-        "metadata": {"labels": {"counterfoil.dev/organization": "acme"}},
+        "metadata": {"name": name, "labels": {"counterfoil.dev/organization": "acme"}},
         "spec": {"organizationRef": {"name": "acme"}, "userID": "anna"},
     }
     return with_metadata(found, **metadata)
@@ -96,8 +98,54 @@ def test_a_process_that_answers_anybody_writes_what_webhooks_of_the_cluster_add(
     body, resource = (an_event(), "envelopeevents") if user == RECEIVER else (a_sender(), "senders")
     written = with_metadata(body, **added)
     assert refusals(user, written, None, resource) == ""
-    # The next write changes or removes what a webhook added.
-    assert refusals(user, body, written, resource) == ""
+    # A webhook that was installed later.
+    assert refusals(user, written, body, resource) == ""
+
+
+@pytest.mark.parametrize(
+    "before", [{}, {"policies.kyverno.io/last-applied-patches": "x"}], ids=["new", "there"]
+)
+@pytest.mark.parametrize("name", [CONSENTED, "anna"])
+def test_a_webhook_that_the_chart_knows_may_also_change_what_it_added(
+    name: str, before: dict[str, str]
+) -> None:
+    body = a_sender(name, annotations=before)
+    changed = with_metadata(body, annotations={"policies.kyverno.io/last-applied-patches": "y"})
+    assert refusals(PAGES, changed, body, "senders") == ""
+    assert refusals(PAGES, a_sender(name), body, "senders") == ""
+
+
+THEIRS = "changes and removes no label or annotation of others"
+
+
+@pytest.mark.parametrize("resource", ["envelopes", "senders"])
+@pytest.mark.parametrize("part", ["labels", "annotations"])
+@pytest.mark.parametrize("value", ["other", None])
+def test_a_process_that_answers_anybody_changes_and_removes_nothing_of_others(
+    part: str, value: str | None, resource: str
+) -> None:
+    """Such as ``argocd.argoproj.io/sync-options: Prune=false`` or ``helm.sh/resource-policy: keep``."""
+    before = a_sender(**{part: {"x.example/y": "kept"}})
+    after = a_sender() if value is None else with_metadata(before, **{part: {"x.example/y": value}})
+    assert THEIRS in refusals(PAGES, after, before, resource)
+    assert THEIRS in refusals(RECEIVER, after, before, resource)
+    assert refusals(PERSON, after, before, resource) == ""
+    assert refusals(CONTROLLER, after, before, resource) == ""
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        {"annotations": {"argocd.argoproj.io/tracking-id": "contracts:counterfoil.dev/Sender:ns/anna"}},
+        {"labels": {"app.kubernetes.io/instance": "contracts"}},
+        {"labels": {"velero.io/exclude-from-backup": "true"}},
+    ],
+    ids=str,
+)
+def test_pages_add_nothing_to_a_sender_that_a_person_created(added: dict[str, dict[str, str]]) -> None:
+    before = a_sender("anna")
+    assert THEIRS in refusals(PAGES, with_metadata(before, **added), before, "senders")
+    assert refusals(PERSON, with_metadata(before, **added), before, "senders") == ""
 
 
 @pytest.mark.parametrize(
