@@ -1700,6 +1700,8 @@ async def test_no_volume_is_of_a_kind_that_pod_security_restricted_refuses(
         ({"admissionPolicy": {"actions": ["Deny", "Maybe"]}}, "/admissionPolicy/actions"),
         ({"admissionPolicy": {"statusWriters": ["a' in ['a"]}}, "/admissionPolicy/statusWriters"),
         ({"admissionPolicy": {"secretRefWriters": ["a' in ['a"]}}, "/admissionPolicy/secretRefWriters"),
+        ({"admissionPolicy": {"webhookKeys": ["a' in ['a/"]}}, "/admissionPolicy/webhookKeys"),
+        ({"admissionPolicy": {"webhookKeys": [""]}}, "/admissionPolicy/webhookKeys"),
         ({"receiver": {"resources": {"limit": {}}}}, "limit"),
         ({"receiver": {"resources": {"limits": {"memory": "much"}}}}, "/receiver/resources"),
         ({"extraEnv": [{"value": "nameless"}]}, "/extraEnv/0"),

@@ -614,6 +614,27 @@ async def test_a_webhook_of_the_cluster_that_labels_all_objects_stops_no_process
     await guarded.admin("delete", "sender/labelled")
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"annotations": {"helm.sh/resource-policy": None}},
+        {"annotations": {"helm.sh/resource-policy": "delete"}},
+        {"annotations": {"argocd.argoproj.io/tracking-id": "contracts:counterfoil.dev/Sender:ns/managed"}},
+        {"labels": {"velero.io/exclude-from-backup": "true"}},
+    ],
+    ids=str,
+)
+async def test_pages_that_were_taken_over_let_no_tool_remove_what_a_person_created(
+    guarded: GuardedNamespace, metadata: dict[str, Any]
+) -> None:
+    sender = a_sender("managed")
+    sender["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    await guarded.apply(sender)
+    await guarded.patch(PAGES, "sender/managed", {"spec": {"surname": "Berg"}})
+    said = await guarded.refusal_of_patch(PAGES, "sender/managed", {"metadata": metadata})
+    assert "no label or annotation of others" in said
+
+
 async def test_an_object_with_more_metadata_than_the_bound_can_still_be_changed_and_deleted(
     guarded: GuardedNamespace,
 ) -> None:

@@ -20,6 +20,7 @@ _MACROS = {"all": all, "exists": any}
 _METHODS: dict[str, Callable[..., Any]] = {
     "size": len,
     "startsWith": str.startswith,
+    "matches": lambda text, pattern: re.search(pattern, text) is not None,
     "substring": lambda text, start, end: text[start:end],
 }
 

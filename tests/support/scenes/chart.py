@@ -211,6 +211,7 @@ EVERYTHING: dict[str, Any] = {
         "actions": ["Warn", "Audit"],
         "statusWriters": ["system:serviceaccount:velero:velero"],
         "secretRefWriters": ["system:serviceaccount:argocd:argocd-application-controller"],
+        "webhookKeys": ["policies.kyverno.io/", "labels.example/"],
     },
     "extraObjects": [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-object"}},
