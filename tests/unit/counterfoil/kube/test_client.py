@@ -739,6 +739,15 @@ async def test_objects_are_counted_in_pages_if_their_metadata_is_large(tmp_path:
     assert selections == {("status.phase!=Failed", "b=c")}
 
 
+async def test_many_objects_with_common_metadata_are_counted_in_few_pages(tmp_path: Path) -> None:
+    stored = LargeMetadata(*[1600] * 24_000)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        counted = await kube.count_by_label(EnvelopeEvent, "a/label", "")
+    assert counted == {"even": 12_000, "odd": 12_000}
+    assert len(stored.sent) <= 24
+    assert max(stored.sent[1:]) <= MAX_PAGE_BYTES
+
+
 async def test_objects_with_small_metadata_are_counted_by_one_request(tmp_path: Path) -> None:
     stored = LargeMetadata(*[1000] * 6_000)
     async with answered_by(stored.answer, tmp_path) as kube:
