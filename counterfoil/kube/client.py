@@ -320,7 +320,8 @@ class KubeClient:
         while True:
             body, limit = await self._request_bounded(
                 kind,
-                limit=SMALL_PAGE,
+                # Each further page has as many objects as have room.
+                limit=0 if token else SMALL_PAGE,
                 token=token,
                 labels=labels,
                 fields=fields,
