@@ -201,6 +201,24 @@ async def test_an_event_without_a_sender_starts_with_the_key_that_the_former_def
 
 
 @pytest.mark.parametrize("origin", SEARCHES)
+async def test_an_event_that_waited_for_a_draft_up_to_its_deadline_starts_with_the_key_that_lists_it(
+    tmp_path: Path, origin: Origin
+) -> None:
+    oauth = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}}
+    retry = {"initial": "10s", "max": "10m", "deadline": "1h"}
+    scene = SearchScene(tmp_path, default=None, oauth=oauth, retry=retry)
+    labels = {"counterfoil.dev/note": "draft", "counterfoil.dev/organization": "acme"}
+    metadata = {"name": "draft-1", "labels": labels, "creationTimestamp": NOON.isoformat()}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
+    scene.kube.objects["leases", "draft-1"] = lease
+    assert await scene.end() == (Phase.FAILED, "SenderUnknown")
+    assert (scene.newest().status.message or "").startswith("No Envelope resource tells who sent")
+    scene.shown.keys.add(key_of("ben"))
+    assert await scene.lists("ben", origin)
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+@pytest.mark.parametrize("origin", SEARCHES)
 @pytest.mark.parametrize("default", [None, "anna"])
 @pytest.mark.parametrize("is_recorded", [False, True])
 async def test_a_skip_of_an_envelope_that_was_never_seen_holds_against_each_search(

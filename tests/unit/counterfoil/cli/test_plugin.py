@@ -279,7 +279,12 @@ def test_a_suspended_event_says_in_each_phase_who_suspended_it_and_what_that_doe
 @pytest.mark.parametrize(
     ("age", "default", "words"),
     [
-        (4, None, "; fails in 1m (2026-07-01 12:01:00 UTC) if no page records the sender by then"),
+        (
+            4,
+            None,
+            "; fails in 1m (2026-07-01 12:01:00 UTC) if no page records the sender by then, or later while a "
+            "draft of the Organization is open",
+        ),
         (4, "anna", "; continues with the default Sender in 1m (2026-07-01 12:01:00 UTC)"),
         (6, None, "; fails as soon as no draft of the Organization is open"),
     ],
