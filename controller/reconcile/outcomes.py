@@ -65,6 +65,8 @@ class Wait(BaseOutcome):
     """Earliest time of the next attempt (Retry-After)."""
     restart_from: Phase | None = None
     """An earlier phase whose result is no longer valid, so that the next attempt begins with it."""
+    given_up: "Fail | None" = None
+    """The failure after the deadline; None: ``DeadlineExceeded``, which names the outcome as its cause."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ newest known Organization, Sender and Archive decide, so an event that waited se
 routes have to ask eSAW, the run begins without an Archive (``archive_choice``).
 """
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
@@ -375,13 +376,14 @@ class Preconditions:
                 f"nothing tells who sent this envelope of Organization/{organization.name}. Delete it if it "
                 "is wrong, create the correct Envelope and retry.",
             )
-        if await self._may_sender_still_be_recorded(event, organization):
-            return _SENDER_NOT_RECORDED
-        return Fail(
+        unknown = Fail(
             "SenderUnknown",
             f"No Envelope resource tells who sent this envelope, and Organization/{organization.name} "
             "has no spec.defaultSenderRef. Set a default, or create the Envelope and retry.",
         )
+        if await self._may_sender_still_be_recorded(event, organization):
+            return dataclasses.replace(_SENDER_NOT_RECORDED, given_up=unknown)
+        return unknown
 
     async def _may_draft_become(self, event: EnvelopeEvent, organization: Organization) -> bool:
         """Whether the envelope may be a draft whose sender is recorded in a moment. Raises ``ApiError``."""

@@ -364,6 +364,9 @@ class _Draft:
         started = phase_start(self.status, self.inputs)
         self.set_last_error(outcome)
         if retry_policy.is_deadline_exceeded(started, retry, now=now):
+            if outcome.given_up is not None:
+                self.finish(Phase.FAILED, phase, outcome.given_up)
+                return
             message = (
                 f"Given up in {phase} after {retry.deadline}. The last problem was {outcome.reason}: "
                 f"{outcome.message}"

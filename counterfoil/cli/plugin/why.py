@@ -480,7 +480,10 @@ def _end_of_grace(end: datetime, organization: Organization | None, now: datetim
         return f"; continues with the default Sender {_format_time(end, now)}"
     if end <= now:
         return "; fails as soon as no draft of the Organization is open"
-    return f"; fails {_format_time(end, now)} if no page records the sender by then"
+    return (
+        f"; fails {_format_time(end, now)} if no page records the sender by then, or later while a draft of "
+        "the Organization is open"
+    )
 
 
 def _format_time(moment: datetime, now: datetime) -> str:

@@ -326,7 +326,11 @@ async def test_a_sender_who_sends_by_the_page_may_be_recorded_after_the_first_ca
     oauth = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}}
     scene.organization(defaultSenderRef=None, oauth=oauth)
     outcome = await scene.sender()
-    assert outcome == Wait("SenderPending", "The sender of this envelope is not recorded yet.")
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.message) == (
+        "SenderPending",
+        "The sender of this envelope is not recorded yet.",
+    )
 
     scene.clock.advance(seconds=SENDER_GRACE.total_seconds())
 
