@@ -252,8 +252,21 @@ async def test_an_esaw_that_was_down_for_longer_than_the_deadline_has_them_tried
     assert await retry_scene.reopened_after(away, an_organization_that_works(3)) == [event.name]
 
 
+OF_ARCHIVES = ("ArchiveMissing", "ArchiveSuspended", "ArchiveShared", "ArchiveNotReady", "RouteInvalid")
+
+
+@pytest.mark.parametrize("reason", OF_ARCHIVES)
+async def test_an_archive_that_does_not_work_delays_no_retry_of_what_it_does_not_correct(reason: str) -> None:
+    """A route leads to it, and other envelopes are archived elsewhere."""
+    event = event_failed("SenderUnknown").build()
+    corrected = an_organization_that_works(2, generation=2).to_dict()
+    corrected["status"]["conditions"][0] |= {"status": "False", "reason": reason}
+    states = (an_organization_that_works(1), Organization.parse(corrected))
+    assert await RetryScene(event).reopened_after(*states) == [event.name]
+
+
 @pytest.mark.parametrize(
-    "ceiling", ["TooManyUnfinishedEvents", "TooManyUnknownEnvelopes", "NearSenderCeiling"]
+    "ceiling", ["TooManyUnfinishedEvents", "TooManyUnknownEnvelopes", "NearSenderCeiling", *OF_ARCHIVES]
 )
 async def test_an_organization_that_leaves_a_ceiling_solved_no_cause(ceiling: str) -> None:
     # Else events that can't succeed would start again each time, and fill the organization up again.

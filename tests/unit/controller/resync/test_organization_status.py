@@ -15,6 +15,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from controller.access.secret_cache import FRESH_SECONDS
+from controller.reopening.fix_rules import fixed_at, ready_state
 from controller.resync.organization_status import VERSION_CHECK_PASSES, OrganizationStatusUpdater
 from counterfoil.callback_auth import is_valid_basic_auth, is_valid_token
 from counterfoil.esaw import (
@@ -830,6 +831,43 @@ async def test_an_archive_that_is_not_ready_is_reported_and_recovers() -> None:
     assert (await scene.condition())[:2] == ("False", "ArchiveNotReady")
     scene.cache.archives.put(ready(an_archive(version=3)))
     assert (await scene.condition())[:2] == ("True", "Ready")
+
+
+def a_route(**when: Any) -> dict[str, Any]:
+    return {
+        "routes": [{"name": "hr", "archiveRef": {"name": "vault"}, "when": {"senders": ["anna"], **when}}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "vault", "reason"),
+    [
+        (a_route(), None, "ArchiveMissing"),
+        (a_route(), ready(an_archive("vault"), "False"), "ArchiveNotReady"),
+        (a_route(), an_archive("vault", suspend=True), "ArchiveSuspended"),
+        (a_route(tags={"area": {"values": ["HR"]}}), ready(an_archive("vault")), "RouteInvalid"),
+        ({"archiveRef": {"name": "vault"}}, an_archive("vault", suspend=True), "ArchiveSuspended"),
+    ],
+    ids=["missing", "not ready", "suspended", "route", "of all"],
+)
+async def test_an_archive_that_does_not_work_leaves_what_the_organization_corrects(
+    spec: dict[str, Any], vault: Archive | None, reason: str
+) -> None:
+    scene = Scene()
+    before = await scene.look()
+    change = {"spec": spec, "metadata": {"generation": 2, "resourceVersion": "7"}}
+    scene.kube.edit(Organization, "acme", change)
+    if vault is not None:
+        scene.cache.archives.put(vault)
+    now = scene.clock.now()
+    after = await scene.look()
+    assert [each.reason for each in after.status.conditions if each.type == "Ready"] == [reason]
+    assert ready_state(after) not in (None, ready_state(before))
+    assert fixed_at(after, scene.clock.now()) == now
+    # Its own recovery corrects nothing of the Organization.
+    scene.cache.archives.put(ready(an_archive("vault", version=9, tags={"area": {"xpath": "/a"}})))
+    settled = await scene.look()
+    assert (ready_state(settled), settled.status.settled_time) == (ready_state(after), now)
 
 
 async def test_an_organization_with_the_folders_of_an_older_one_of_another_esaw_is_not_ready() -> None:
