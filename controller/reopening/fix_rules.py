@@ -37,16 +37,29 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.routes import possible_archives
 
-_WORKS_ON = frozenset(
-    {"EsawCallsFailing", "NearSenderCeiling", "TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"}
+_OF_ARCHIVES = frozenset(
+    {"ArchiveMissing", "ArchiveNotReady", "ArchiveShared", "ArchiveSuspended", "RouteInvalid"}
 )
 """
-Reasons of an Organization that is not ready, but works: it has many events or Senders, or eSAW refuses
-calls of some.
+Reasons of an Organization that is not ready because of an Archive or a route.
 
-Their number goes up and down while they are handled, which solves nothing. Events that were retried for it
-would only raise it again. A reason that comes after these in the summary is the Archive's, whose own recovery
-counts.
+Other envelopes may go elsewhere. What is retried meanwhile, and needs this Archive, waits for it, and the
+recovery of an Archive counts for itself.
+"""
+
+_WORKS_ON = _OF_ARCHIVES | {
+    "EsawCallsFailing",
+    "NearSenderCeiling",
+    "TooManyUnfinishedEvents",
+    "TooManyUnknownEnvelopes",
+}
+"""
+Reasons of an Organization that is not ready, but works: those of Archives, or it has many events or Senders,
+or eSAW refuses calls of some.
+
+The number of these goes up and down while they are handled, which solves nothing. Events that were retried
+for it would only raise it again. A problem that such a reason hides in the summary corrects no failure: a
+Sender counts for itself too, and all others are about pages and notices.
 """
 
 
@@ -261,7 +274,8 @@ def _status_ready_state(status: SharedStatus) -> ReadyState | None:
 
 
 def _organization_works(status: OrganizationStatus) -> bool:
-    """Whether all is as configured, also if the Organization is not ready because of its events."""
+    """Whether all is as configured, also if the Organization is not ready because of its events or of an
+    Archive."""
     ready = find_condition(status.conditions, "Ready")
     is_ready = ready is not None and (ready.status == "True" or ready.reason in _WORKS_ON)
     return is_ready and is_condition_true(status.conditions, "Reachable")
