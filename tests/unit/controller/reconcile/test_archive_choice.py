@@ -141,6 +141,77 @@ async def test_other_facts_than_tags_decide_too(tmp_path: Path, what: str) -> No
     assert documents(scene.vault) == FILES
 
 
+UNREADABLE = {
+    "a raw tab in JSON": '{"area": "HR", "note": "a\tb"}',
+    "JSON that was cut": '{"area": "HR"',
+    "a bare ampersand in XML": "<m><area>HR</area><company>A & B</company></m>",
+    "a document type declaration": "<!DOCTYPE m><m><area>HR</area></m>",
+    "half of a character": '{"area": "HR", "note": "\ud800"}',
+    "text": "area HR",
+    "more than 1 MiB": f'{{"area": "HR", "note": "{"x" * 1024 * 1024}"}}',
+    "deeper than any path goes": f'{{"note": {"[" * 500}{"]" * 500}, "area": "HR"}}',
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+@pytest.mark.parametrize("rule", [{"jsonPath": "$..area"}, {"xpath": "//area"}], ids=["JSONPath", "XPath"])
+async def test_metadata_that_can_not_be_read_moves_no_document(
+    scene: RoutedScene, what: str, rule: dict[str, Any]
+) -> None:
+    if what.startswith("deeper") and "xpath" in rule:
+        pytest.skip("it is JSON, in which an XPath finds nothing")
+    scene.change_vault(tags={"area": rule})
+    scene.envelope.metadata = UNREADABLE[what]
+    waiting = await scene.reconcile()
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "MetadataUnreadable")
+    assert waiting.status.message is not None
+    assert "The route `hr` looks at the tag `area`" in waiting.status.message
+    assert (documents(scene.vault), documents(scene.dms)) == ([], [])
+    assert stored_choice(waiting.status) is None
+
+    scene.envelope.metadata = '{"area": "HR"}' if "jsonPath" in rule else "<m><area>HR</area></m>"
+    after = await scene.reconcile()
+    assert stored_choice(after.status) == Choice("vault", "hr")
+
+
+@pytest.mark.parametrize(
+    ("rule", "metadata"),
+    [({"jsonPath": "$.area"}, "<m><area>HR</area></m>"), ({"xpath": "//area"}, '{"area": "HR"}')],
+    ids=["XML for a JSONPath", "JSON for an XPath"],
+)
+async def test_metadata_in_the_other_notation_has_no_such_tag(
+    scene: RoutedScene, rule: dict[str, Any], metadata: str
+) -> None:
+    scene.change_vault(tags={"area": rule})
+    scene.envelope.metadata = metadata
+    after = await scene.reconcile()
+    assert stored_choice(after.status) == Choice("dms", None)
+
+
+async def test_unreadable_metadata_matters_only_to_a_route_that_may_decide(tmp_path: Path) -> None:
+    scene = RoutedScene(tmp_path, {**HR, "name": "first", "when": {"senders": ["anna"]}}, HR)
+    scene.envelope.metadata = "{"
+    after = await scene.reconcile()
+    assert stored_choice(after.status) == Choice("vault", "first")
+
+
+async def test_a_pattern_does_not_judge_the_beginning_of_a_longer_value(tmp_path: Path) -> None:
+    route = {**HR, "when": {"tags": {"area": {"pattern": "H+"}}}}
+    scene = RoutedScene(tmp_path, route)
+    waiting = await scene.with_area("H" * 1025).reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "MetadataUnreadable")
+    assert "longer than 1,024 characters" in (waiting.status.message or "")
+
+    after = await scene.with_area("H" * 1024).reconcile()
+    assert stored_choice(after.status) == Choice("vault", "hr")
+
+
+async def test_a_longer_value_than_is_read_is_none_of_the_values_of_a_route(scene: RoutedScene) -> None:
+    after = await scene.with_area("H" * 1025).reconcile()
+    assert stored_choice(after.status) == Choice("dms", None)
+
+
 # -- A choice that is made counts ----------------------------------------------------------------------------
 
 
