@@ -32,6 +32,7 @@ from controller.reconcile.routing import (
     RouteFault,
     RouteTags,
     TagValues,
+    UnsureTag,
     decide,
     route_fault,
     too_heavy,
@@ -158,13 +159,15 @@ class ArchiveChooser:
     async def _by_routes(self, context: ReconcileContext) -> Choice | Wait:
         event, organization = context.event, context.organization
         facts = RouteFacts(event.spec.action, context.sender.name, (await context.envelope()).status)
-        decision = decide(organization.spec, facts, {})
+        tags: TagValues = {}
+        decision = decide(organization.spec, facts, tags)
         if decision.undecided is not None:
             tags = await self.tag_values(organization, facts, await context.envelope_facts())
             decision = await self.decide(organization, facts, tags)
         if decision.choice is not None:
             return decision.choice
-        return Wait(*fault) if (fault := self.fault(decision)) is not None else no_archive(organization)
+        fault = self._fault(decision, tags)
+        return Wait(*fault) if fault is not None else no_archive(organization)
 
     async def decide(self, organization: Organization, facts: RouteFacts, tags: TagValues) -> Decision:
         """Return the decision of the routes about an envelope. Patterns are compared beside the event loop,
@@ -174,13 +177,18 @@ class ArchiveChooser:
         async with self._patterns.slot(organization.name):
             return await asyncio.to_thread(decide, organization.spec, facts, tags)
 
-    def fault(self, decision: Decision) -> RouteFault | None:
+    def _fault(self, decision: Decision, tags: TagValues) -> RouteFault | None:
         """Return why a decision was not possible; None: no route is the cause."""
         if (undecided := decision.undecided) is None:
             return None
         route = undecided.route
-        fault = route_fault(route, self.cache.archives.get(route.archive_ref.name))
-        return fault or RouteFault("RouteInvalid", f"The route `{route.name}`: {undecided.why}.")
+        if (fault := route_fault(route, self.cache.archives.get(route.archive_ref.name))) is not None:
+            return fault
+        message = f"The route `{route.name}` can't be judged: {undecided.why}."
+        if any(isinstance(each, UnsureTag) for each in tags.get(route.name, {}).values()):
+            advice = "Correct the application that writes the metadata, or the route."
+            return RouteFault("MetadataUnreadable", f"{message} {advice}")
+        return RouteFault("RouteInvalid", message)
 
     async def tag_values(
         self, organization: Organization, facts: RouteFacts, envelope: EnvelopeFacts
@@ -192,7 +200,6 @@ class ArchiveChooser:
                 tags = await asyncio.to_thread(RouteTags.of, routes, self.cache.archives.get)
         else:
             tags = RouteTags.of(routes, self.cache.archives.get)
-        tags.check(envelope.metadata or b"")
         try:
             found = await self.tag_workers.evaluate(tags.rules, envelope)
         except MetadataTooHeavy as heavy:

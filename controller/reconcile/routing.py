@@ -14,7 +14,7 @@ import msgspec
 
 from counterfoil.archives import tags as tagging
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.tags import METADATA_LIMIT, MetadataTooHeavy, MetadataUnreadable, reads_metadata
+from counterfoil.archives.tags import FoundTags, MetadataTooHeavy
 from counterfoil.resources.archive import Archive, TagRule
 from counterfoil.resources.routes import ArchiveRoute, Choice, RoutedSpec, RouteTag
 from counterfoil.untrusted.patterns import full_match, pattern_error
@@ -30,7 +30,13 @@ class RouteFacts:
     status: str | None = None
 
 
-TagValues = Mapping[str, Mapping[str, str | None]]
+class UnsureTag(NamedTuple):
+    """A tag whose value is not known, although its rule was evaluated."""
+
+    why: str
+
+
+TagValues = Mapping[str, Mapping[str, str | UnsureTag | None]]
 """By name of the route: the values of its tags by name, None for one that the envelope does not have."""
 
 
@@ -144,18 +150,20 @@ class RouteTags(NamedTuple):
         }
         return cls(rules, judged)
 
-    def check(self, metadata: bytes) -> None:
-        """Raise ``MetadataUnreadable`` for metadata that is not read for its length: the envelope may have
-        the tags."""
-        if len(metadata) > METADATA_LIMIT and any(map(reads_metadata, self.rules.values())):
-            raise MetadataUnreadable("it is longer than 1 MiB")
-
-    def values(self, found: Mapping[str, str]) -> TagValues:
+    def values(self, found: FoundTags) -> TagValues:
         """Return the values of each route's tags, from what the rules found by their keys."""
         return {
-            route.name: {name: found.get(_key(route, name)) for name in route.when.tags}
+            route.name: {name: _value(found, _key(route, name), tag) for name, tag in route.when.tags.items()}
             for route in self.routes
         }
+
+
+def _value(found: FoundTags, key: str, tag: RouteTag) -> str | UnsureTag | None:
+    value = found.values.get(key)
+    # A value that was cut is longer than those in a spec.
+    if key in found.unsure and (value is None or tag.pattern is not None):
+        return UnsureTag(found.unsure[key])
+    return value
 
 
 def _rules(route: ArchiveRoute, archive: Archive | None) -> Iterator[tuple[str, TagRule]]:
@@ -168,7 +176,7 @@ def _key(route: ArchiveRoute, tag: str) -> str:
     return f"{route.archive_ref.name}/{tag}"
 
 
-def _verdict(route: ArchiveRoute, facts: RouteFacts, tags: Mapping[str, str | None]) -> Verdict:
+def _verdict(route: ArchiveRoute, facts: RouteFacts, tags: Mapping[str, str | UnsureTag | None]) -> Verdict:
     """Judge one route. What certainly does not hold comes before what is not known."""
     judged = list(_conditions(route, facts, tags))
     failed = next((why for holds, why in judged if holds is False), None)
@@ -181,7 +189,7 @@ def _verdict(route: ArchiveRoute, facts: RouteFacts, tags: Mapping[str, str | No
 
 
 def _conditions(
-    route: ArchiveRoute, facts: RouteFacts, tags: Mapping[str, str | None]
+    route: ArchiveRoute, facts: RouteFacts, tags: Mapping[str, str | UnsureTag | None]
 ) -> Iterator[tuple[bool | None, str]]:
     """Yield for each condition whether it holds, and why not. Values of tags stay out of the texts: an
     Archive says which of them may be in a status."""
@@ -200,10 +208,12 @@ def _conditions(
     for name, tag in sorted(when.tags.items()):
         if name not in tags:
             yield None, f"the tag `{name}` is not known"
-        elif (value := tags[name]) is None:
+        elif (found := tags[name]) is None:
             yield False, f"the envelope has no tag `{name}`"
+        elif isinstance(found, UnsureTag):
+            yield None, f"the tag `{name}` is not known: {found.why}"
         else:
-            yield _matches(tag, value), f"the tag `{name}` has another value"
+            yield _matches(tag, found), f"the tag `{name}` has another value"
 
 
 def _matches(tag: RouteTag, value: str) -> bool:

@@ -14,9 +14,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonpath
+import jsonpath.exceptions
 from lxml import etree
 
 from counterfoil.archives.errors import ArchiveError
@@ -82,16 +83,26 @@ class MetadataTooHeavy(ArchiveError):
         self.rule = rule
 
 
-def collect(
+class FoundTags(NamedTuple):
+    """The values that rules find for one envelope."""
+
+    values: dict[str, str]
+    """By name, in the order of the names. A rule that finds nothing is not among them."""
+    unsure: dict[str, str]
+    """Why the value of a tag is not known, by name: the metadata is neither well-formed XML nor JSON, so
+    there is no value; or the value was cut."""
+
+
+def find(
     rules: Mapping[str, TagRule],
     metadata: str | None,
     fields: Mapping[str, str],
     parameters: Mapping[str, str] | None = None,
     *,
     on_rule: Callable[[str], None] = lambda _: None,
-) -> dict[str, str]:
+) -> FoundTags:
     """
-    Return the tags of one envelope in the order of their names.
+    Return what the rules find for one envelope.
 
     ``fields`` are what ``value`` rules may use, and ``parameters`` what ``callback`` rules may. ``on_rule``
     gets the name of each tag before its rule is evaluated.
@@ -100,20 +111,35 @@ def collect(
     """
     text = MetadataText(metadata or "")
     by_name = {name.lower(): value for name, value in (parameters or {}).items()}
-    found: dict[str, str] = {}
+    found = FoundTags({}, {})
     for name, rule in sorted(rules.items()):
         on_rule(name)
         try:
-            value = next(filter(None, map(normalize, _values(rule, text, fields, by_name))), None)
-        except MetadataUnreadable:
+            value = next(filter(None, map(_trimmed, _values(rule, text, fields, by_name))), None)
+        except MetadataUnreadable as unreadable:
             if rule.required:
                 raise
+            if not text.is_other_notation(rule):
+                found.unsure[name] = f"the envelope's metadata can't be read, since {unreadable.why}"
             continue
         if value is not None:
-            found[name] = value
+            found.values[name] = _cut(value)
+            if len(value) > VALUE_LIMIT:
+                found.unsure[name] = f"its value is longer than {VALUE_LIMIT:,} characters, so it was cut"
         elif rule.required:
             raise TagMissing(name, rule)
     return found
+
+
+def collect(
+    rules: Mapping[str, TagRule],
+    metadata: str | None,
+    fields: Mapping[str, str],
+    parameters: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the tags of one envelope in the order of their names, without those that are not known. The
+    parameters and errors are those of ``find``."""
+    return find(rules, metadata, fields, parameters).values
 
 
 def problems(rules: Mapping[str, TagRule]) -> list[str]:
@@ -133,7 +159,7 @@ def reads_metadata(rule: TagRule) -> bool:
 def normalize(value: str) -> str:
     """Trim a value, turn control characters and what is no character into single spaces, and cut it to 1,024
     characters."""
-    return _NOT_TEXT.sub(" ", value).strip()[:VALUE_LIMIT].rstrip()
+    return _cut(_trimmed(value))
 
 
 @dataclass(frozen=True)
@@ -169,6 +195,15 @@ class MetadataText:
         except (ValueError, RecursionError) as error:
             raise MetadataUnreadable("it is not JSON") from error
 
+    def is_other_notation(self, rule: TagRule) -> bool:
+        """Whether it is well-formed in the notation that the rule does not read, so the rule certainly finds
+        nothing."""
+        try:
+            _ = self.json if rule.xpath is not None else self.xml
+        except MetadataUnreadable:
+            return False
+        return True
+
     def _bounded(self) -> str:
         # Every character has at least one byte, so the first check is cheap.
         if len(self.text) > METADATA_LIMIT or len(self.text.encode(errors="replace")) > METADATA_LIMIT:
@@ -178,6 +213,14 @@ class MetadataText:
         except UnicodeEncodeError as error:
             raise MetadataUnreadable("it has halves of characters") from error
         return self.text
+
+
+def _trimmed(value: str) -> str:
+    return _NOT_TEXT.sub(" ", value).strip()
+
+
+def _cut(value: str) -> str:
+    return value[:VALUE_LIMIT].rstrip()
 
 
 def _values(
@@ -226,7 +269,9 @@ def _by_jsonpath(expression: str, document: Any) -> Iterator[str]:
         for match in _JSONPATH.finditer(expression, document):
             if (text := _scalar(match.value)) is not None:
                 yield text
-    except (jsonpath.JSONPathError, RecursionError):
+    except (jsonpath.exceptions.JSONPathRecursionError, RecursionError) as error:
+        raise MetadataUnreadable("it is nested too deeply for the jsonPath") from error
+    except jsonpath.JSONPathError:
         return
 
 

@@ -20,10 +20,12 @@ import msgspec
 from counterfoil.archives.layout import EnvelopeFacts, check, envelope_fields
 from counterfoil.archives.tags import (
     METADATA_LIMIT,
+    FoundTags,
     MetadataTooHeavy,
     MetadataUnreadable,
     TagMissing,
     collect,
+    find,
     reads_metadata,
 )
 from counterfoil.resources.archive import ArchiveSpec, TagRule
@@ -59,9 +61,11 @@ class TagRequest(msgspec.Struct, frozen=True):
 
 
 class TagResult(msgspec.Struct, frozen=True):
-    """The result: the tags, or the missing required tag, or why the metadata can't be read."""
+    """The result: the fields of ``FoundTags``, or the missing required tag, or why the metadata can't be
+    read for one."""
 
     tags: dict[str, str] = {}
+    unsure: dict[str, str] = {}
     missing: str | None = None
     unreadable: str | None = None
 
@@ -84,11 +88,11 @@ class TagWorkers:
         """
         check(spec)
         try:
-            return await self.evaluate(spec.tags, envelope)
+            return (await self.evaluate(spec.tags, envelope)).values
         except MetadataTooHeavy as heavy:
             return _without_metadata(spec.tags, envelope_fields(envelope), envelope.parameters, heavy)
 
-    async def evaluate(self, rules: Mapping[str, TagRule], envelope: EnvelopeFacts) -> dict[str, str]:
+    async def evaluate(self, rules: Mapping[str, TagRule], envelope: EnvelopeFacts) -> FoundTags:
         """
         Return what rules find, by their keys.
 
@@ -96,7 +100,7 @@ class TagWorkers:
         """
         fields, metadata = envelope_fields(envelope), envelope.metadata or b""
         if not _is_parsed(rules, metadata):
-            return collect(rules, envelope.metadata_text, fields, envelope.parameters)
+            return find(rules, envelope.metadata_text, fields, envelope.parameters)
         try:
             async with self._turn(envelope.organization, len(metadata)):
                 request = TagRequest(dict(rules), envelope.metadata_text, fields, dict(envelope.parameters))
@@ -115,7 +119,7 @@ class TagWorkers:
             raise TagMissing(result.missing, rules[result.missing])
         if result.unreadable is not None:
             raise MetadataUnreadable(result.unreadable)
-        return result.tags
+        return FoundTags(result.tags, result.unsure)
 
     @asynccontextmanager
     async def _turn(self, organization: str, size: int) -> AsyncIterator[None]:
@@ -176,7 +180,7 @@ def answer_request(request: bytes, _size: int, _requests: BinaryIO, note: Note) 
 
 def _evaluate(request: TagRequest, note: Note) -> TagResult:
     try:
-        tags = collect(
+        found = find(
             request.rules,
             request.metadata,
             request.fields,
@@ -187,7 +191,7 @@ def _evaluate(request: TagRequest, note: Note) -> TagResult:
         return TagResult(missing=missing.name)
     except MetadataUnreadable as unreadable:
         return TagResult(unreadable=unreadable.why)
-    return TagResult(tags)
+    return TagResult(found.values, found.unsure)
 
 
 if __name__ == "__main__":

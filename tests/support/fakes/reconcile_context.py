@@ -19,7 +19,7 @@ from controller.reconcile.outcomes import Outcome
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.layout import EnvelopeFacts, check, envelope_fields
 from counterfoil.archives.manifest_signature import ManifestSigner
-from counterfoil.archives.tags import collect
+from counterfoil.archives.tags import FoundTags, find
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.esaw import (
     ApiToken,
@@ -204,10 +204,10 @@ class FakeTagWorkers(TagWorkers):
 
     async def collect(self, spec: ArchiveSpec, envelope: EnvelopeFacts) -> dict[str, str]:
         check(spec)
-        return await self.evaluate(spec.tags, envelope)
+        return (await self.evaluate(spec.tags, envelope)).values
 
-    async def evaluate(self, rules: Mapping[str, TagRule], envelope: EnvelopeFacts) -> dict[str, str]:
-        return collect(rules, envelope.metadata_text, envelope_fields(envelope), envelope.parameters)
+    async def evaluate(self, rules: Mapping[str, TagRule], envelope: EnvelopeFacts) -> FoundTags:
+        return find(rules, envelope.metadata_text, envelope_fields(envelope), envelope.parameters)
 
 
 def an_archive(name: str = "dms", *, version: int = 1, generation: int = 1, **spec: Any) -> Archive:

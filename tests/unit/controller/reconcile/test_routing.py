@@ -13,7 +13,7 @@ from controller.reconcile.routing import (
     undecided_by_tags,
 )
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.tags import METADATA_LIMIT, MetadataTooHeavy, MetadataUnreadable
+from counterfoil.archives.tags import FoundTags, MetadataTooHeavy
 from counterfoil.resources import Archive, Organization, TagRule
 from counterfoil.resources.routes import Choice
 from tests.support.builders import an_organization
@@ -133,8 +133,9 @@ def test_a_tag_is_looked_at_as_the_archive_of_the_route_defines_it() -> None:
         "hr/area": TagRule(json_path="$.hr"),
         "it/area": TagRule(json_path="$.it"),
     }
-    assert decide(spec, FACTS, tags.values({"hr/area": "no", "it/area": "yes"})).choice == Choice("it", "it")
-    assert decide(spec, FACTS, tags.values({})).choice == DEFAULT
+    found = FoundTags({"hr/area": "no", "it/area": "yes"}, {})
+    assert decide(spec, FACTS, tags.values(found)).choice == Choice("it", "it")
+    assert decide(spec, FACTS, tags.values(FoundTags({}, {}))).choice == DEFAULT
 
 
 def test_a_tag_that_its_archive_requires_is_no_fault_of_a_route() -> None:
@@ -146,17 +147,17 @@ def test_a_tag_that_its_archive_requires_is_no_fault_of_a_route() -> None:
 def test_a_route_that_cannot_be_judged_is_not_ignored() -> None:
     spec = routed(route(tags={"area": {"values": ["HR"]}})).spec
     tags = RouteTags.of(spec.routes, {"hr": an_archive("hr")}.get)
-    decision = decide(spec, FACTS, tags.values({}))
+    decision = decide(spec, FACTS, tags.values(FoundTags({}, {})))
     assert decision.choice is None
     assert decision.undecided is not None
 
 
-def test_metadata_that_is_not_read_for_its_length_decides_nothing() -> None:
+def test_a_tag_that_is_not_known_decides_nothing() -> None:
     spec = routed(route(tags={"area": {"values": ["HR"]}})).spec
     tags = RouteTags.of(spec.routes, {"hr": an_archive_with("hr", "area")}.get)
-    tags.check(b"x" * METADATA_LIMIT)
-    with pytest.raises(MetadataUnreadable):
-        tags.check(b"x" * (METADATA_LIMIT + 1))
+    decision = decide(spec, FACTS, tags.values(FoundTags({}, {"hr/area": "it is not JSON"})))
+    assert decision.undecided is not None
+    assert decision.undecided.why == "the tag `area` is not known: it is not JSON"
 
 
 def test_metadata_that_is_too_heavy_names_tag_and_archive() -> None:

@@ -139,6 +139,16 @@ async def test_a_pattern_is_compared_with_the_whole_tag(scene: RouteScene) -> No
     )
 
 
+async def test_a_route_is_not_said_not_to_hold_for_metadata_that_can_not_be_read(scene: RouteScene) -> None:
+    scene.envelope.metadata = '{"area": "HR"'
+    outcome, message = await scene.ask(envelope=ENVELOPE)
+    assert outcome == RequestOutcome.REFUSED
+    assert message.startswith(
+        "The route `hr` can't be judged: the tag `area` is not known: the envelope's metadata can't be read, "
+        "since it is not JSON. "
+    )
+
+
 async def test_an_envelope_that_cannot_be_read_is_refused_with_the_cause(scene: RouteScene) -> None:
     scene.envelope.but("configuration", EsawUnreachable("cut"))
     outcome, message = await scene.ask(envelope=ENVELOPE)

@@ -11,6 +11,7 @@ from counterfoil.archives.tags import (
     MetadataUnreadable,
     TagMissing,
     collect,
+    find,
     problems,
     reads_metadata,
 )
@@ -138,7 +139,7 @@ def test_tags_are_collected_in_the_order_of_their_names_and_each_is_named_before
     named: list[str] = []
     rules = {"b": TagRule(value="2"), "a": TagRule(xpath="//none"), "c": TagRule(value="3")}
 
-    assert list(collect(rules, XML, FIELDS, on_rule=named.append)) == ["b", "c"]
+    assert list(find(rules, XML, FIELDS, on_rule=named.append).values) == ["b", "c"]
     assert named == ["a", "b", "c"]
 
 
