@@ -2,18 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from msgspec.structs import replace
 
 from controller.scheduling.due import due_time
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.resources import (
-    Phase,
-    find_condition,
-)
-from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources import EnvelopeEvent, Phase, find_condition
+from counterfoil.resources.reopening import reopened_status, status_for_first_attempt
 from counterfoil.resources.routes import Choice, stored_choice
 from tests.support.builders import an_event, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
@@ -290,6 +287,108 @@ async def test_an_event_that_failed_without_a_manifest_chooses_again_when_it_sta
     left = find_condition(after.status.conditions, "FilesLeftBehind")
     assert left is not None
     assert "/vault/" in left.message
+
+
+class RetriedScene(RoutedScene):
+    """An event that failed with one file in ``vault``, and a callback that eSAW repeats."""
+
+    SPEC: ClassVar[dict[str, Any]] = {
+        "retry": {"initial": "1s", "max": "1s", "deadline": "1m"},
+        "actions": [{"action": "envelopeFinished"}, {"action": "workstepFinished"}],
+    }
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, **self.SPEC)
+
+    async def failed(self) -> EnvelopeEvent:
+        self.with_area("HR").envelope.but("download trail-1", EsawUnreachable("cut"))
+        await self.reconcile()
+        self.clock.advance(minutes=2)
+        failed = await self.reconcile()
+        assert (failed.status.phase, documents(self.vault)) == (Phase.FAILED, ["file-1.pdf"])
+        self.envelope.problems.clear()
+        return failed
+
+    def receives_its_callback_again(self, failed: EnvelopeEvent) -> None:
+        status = status_for_first_attempt(
+            failed.status, reason="Redelivered", message="", now=self.clock.now()
+        )
+        self.event = replace(failed, status=status)
+        self.kube.put(self.event)
+        self.observe(self.event)
+
+    async def archive_another_event(self) -> EnvelopeEvent:
+        self.event = an_event().for_action("workstepFinished").named("second").build()
+        self.kube.put(self.event)
+        return await self.reconcile(2)
+
+
+@pytest.fixture
+def retried(tmp_path: Path) -> RetriedScene:
+    return RetriedScene(tmp_path)
+
+
+FIRST_FAILURES = {
+    "none": {},
+    "the envelope": {"envelope": EsawUnreachable("cut")},
+    "the metadata": {"configuration": EsawUnreachable("cut")},
+}
+
+
+@pytest.mark.parametrize("first", FIRST_FAILURES)
+@pytest.mark.parametrize("routes", [(), ({**HR, "archiveRef": {"name": "dms"}},)], ids=["none", "elsewhere"])
+async def test_a_repeated_callback_brings_no_document_to_an_archive_that_a_person_took_out(
+    retried: RetriedScene, first: str, routes: tuple[dict[str, Any], ...]
+) -> None:
+    failed = await retried.failed()
+    retried.change_routes(*routes, **retried.SPEC)
+    retried.receives_its_callback_again(failed)
+    assert retried.cache.archive_name(retried.event) != "vault"
+    for call, problem in FIRST_FAILURES[first].items():
+        retried.envelope.but(call, problem)
+    await retried.reconcile()
+    retried.envelope.problems.clear()
+    after = await retried.reconcile(2)
+
+    assert (after.status.phase, after.status.archive and after.status.archive.ref.name) == (
+        Phase.SUCCEEDED,
+        "dms",
+    )
+    assert (documents(retried.vault), documents(retried.dms)) == (["file-1.pdf"], FILES)
+    left = find_condition(after.status.conditions, "FilesLeftBehind")
+    assert left is not None
+
+
+@pytest.mark.parametrize("first", FIRST_FAILURES)
+async def test_after_a_repeated_callback_an_event_follows_the_one_that_has_a_manifest(
+    retried: RetriedScene, first: str
+) -> None:
+    """Also if the routes still lead to the Archive in which it has a file."""
+    failed = await retried.failed()
+    retried.with_area("IT")
+    other = await retried.archive_another_event()
+    assert stored_choice(other.status) == Choice("dms", None)
+
+    retried.with_area("HR")
+    retried.receives_its_callback_again(failed)
+    for call, problem in FIRST_FAILURES[first].items():
+        retried.envelope.but(call, problem)
+    await retried.reconcile()
+    retried.envelope.problems.clear()
+    after = await retried.reconcile(2)
+
+    assert stored_choice(after.status) == Choice("dms", None)
+    assert documents(retried.vault) == ["file-1.pdf"]
+
+
+async def test_an_event_that_a_callback_starts_again_goes_on_with_its_files_where_the_routes_still_lead(
+    retried: RetriedScene,
+) -> None:
+    retried.receives_its_callback_again(await retried.failed())
+    after = await retried.reconcile()
+    assert stored_choice(after.status) == Choice("vault", "hr")
+    assert (documents(retried.vault), documents(retried.dms)) == (FILES, [])
+    assert find_condition(after.status.conditions, "FilesLeftBehind") is None
 
 
 async def test_an_event_that_ended_with_a_manifest_keeps_its_archive_when_it_starts_again(
