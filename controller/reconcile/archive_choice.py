@@ -60,7 +60,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.organization import shared_archive_conflict
-from counterfoil.resources.routes import Choice, choice_for_others, has_places, import_choice
+from counterfoil.resources.routes import Choice, choice_for_others, import_choice, keeps_choice
 from counterfoil.untrusted.fair_slots import FairSlots
 
 TRIED_BY_EVENTS: Final = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
@@ -212,7 +212,7 @@ class ArchiveChooser:
         if archive is None:
             route = f" of the route `{choice.route}`" if choice.route is not None else ""
             route = f" of Import/{choice.import_}" if choice.import_ is not None else route
-            kept = ", and files of this event may be there" if has_places(event.status) else ""
+            kept = ", and files of this event may be there" if keeps_choice(event.status) else ""
             return Wait("ArchiveMissing", f"Archive/{choice.archive}{route} does not exist{kept}.")
         if archive.spec.suspend:
             return suspended(archive)

@@ -34,6 +34,7 @@ from counterfoil.clock import Clock
 from counterfoil.kube.status import with_deliveries
 from counterfoil.resources import EnvelopeEvent, Phase, RetrySpec
 from counterfoil.resources.reopening import KEPT_FOR_SKIP, with_short_list
+from counterfoil.resources.routes import without_old_choice
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ class Reconciler:
             # Another process may be in the middle of it, without a Lease.
             event = await fence.claim()
         known_deliveries, inputs = event.deliveries, self._inputs(event)
-        status = with_authorized(with_short_list(event.status, now=inputs.now), sender.name, inputs)
+        status = without_old_choice(with_short_list(event.status, now=inputs.now))
+        status = with_authorized(status, sender.name, inputs)
         while True:
             current = msgspec.structs.replace(event, status=status)
             limit, began = attempt_timeout(status, inputs, self.attempt_timeout), self.clock.monotonic()

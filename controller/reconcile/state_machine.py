@@ -58,6 +58,7 @@ from counterfoil.resources.conditions import (
 )
 from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, EVIDENCE_CONDITION
 from counterfoil.resources.reopening import with_short_list
+from counterfoil.resources.routes import without_old_choice
 
 PHASE_ORDER = tuple(PHASE_CONDITIONS)
 
@@ -189,7 +190,7 @@ def _status_after(
     status: EnvelopeEventStatus, phase: Phase, outcome: Outcome, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
     outcome = dataclasses.replace(outcome, message=outcome.message[:MAX_MESSAGE_LENGTH])
-    draft = _Draft(with_short_list(status, now=inputs.now), inputs)
+    draft = _Draft(without_old_choice(with_short_list(status, now=inputs.now)), inputs)
     draft.add_facts(outcome.facts)
     if outcome.reason == KEY_DOUBTED:
         draft.set_condition("Authorized", "Unknown", outcome)

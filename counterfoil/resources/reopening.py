@@ -419,12 +419,8 @@ def reopened_status(
     """
     Return the status of an event that the controller re-opens (``status_for_first_attempt``), which keeps
     that a list of the files was short (``with_short_list``).
-
-    An event that ended without a manifest chooses its Archive again: a person may have named another one.
     """
-    short, archive = with_short_list(status, now=now), status.archive
-    if status.phase.is_final and archive is not None and archive.manifest is None:
-        short = replace(short, archive=None)
+    short = with_short_list(status, now=now)
     return status_for_first_attempt(short, reason=reason, message=message, now=now)
 
 

@@ -11,6 +11,8 @@ a manifest stays where it is. Pure.
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from counterfoil.resources.base import (
     ARCHIVE_NAME,
     IMPORT_ARCHIVE_LABEL,
@@ -23,7 +25,14 @@ from counterfoil.resources.base import (
     names_of_map,
     schema,
 )
-from counterfoil.resources.envelopeevent import ArchiveLocation, EnvelopeEvent, EnvelopeEventStatus
+from counterfoil.resources.conditions import find_condition
+from counterfoil.resources.envelopeevent import (
+    PHASE_CONDITIONS,
+    ArchiveLocation,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Phase,
+)
 from counterfoil.resources.naming import ACTION_RULE, PATTERN_RULE, TAG_NAME_RULE
 
 MAX_ROUTES = 32
@@ -184,10 +193,10 @@ def known_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:
     decide it later, or there is no Archive.
 
     The stored choice counts. While no file has a place there, it is void once the routes do not have it any
-    more: a person corrected them.
+    more: a person corrected them. That of an event that started again is void too, unless it has a manifest.
     """
-    stored = stored_choice(event.status)
-    if stored is not None and (has_places(event.status) or _leads_to(stored, spec)):
+    status, stored = event.status, stored_choice(event.status)
+    if stored is not None and (keeps_choice(status) or (_is_unused(status) and _leads_to(stored, spec))):
         return stored
     if spec.routes or spec.archive_ref is None or import_choice(event) is not None:
         return None
@@ -210,8 +219,41 @@ def archive_names(spec: RoutedSpec) -> tuple[str, ...]:
 
 def has_places(status: EnvelopeEventStatus) -> bool:
     """Whether files of the event have places in the Archive of its status: something may be there."""
-    has_manifest = status.archive is not None and status.archive.manifest is not None
-    return has_manifest or any(each.location is not None for each in status.documents)
+    return has_manifest(status) or any(each.location is not None for each in status.documents)
+
+
+def keeps_choice(status: EnvelopeEventStatus) -> bool:
+    """
+    Whether the stored choice counts, also if the spec changes: there is a manifest, or the event has claimed
+    places in that Archive since it started.
+
+    An event that starts again has the places of its earlier attempts, and no condition about them.
+    """
+    if has_manifest(status):
+        return True
+    collected = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COLLECTING])
+    return status.phase is not Phase.PENDING and collected is not None and has_places(status)
+
+
+def has_manifest(status: EnvelopeEventStatus) -> bool:
+    """Whether the event archived its files: its Archive has a manifest."""
+    return status.archive is not None and status.archive.manifest is not None
+
+
+def without_old_choice(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    """
+    Return the status with which the first attempt of an event begins, without the choice of an earlier end.
+
+    The choice stays, and is void, where files have places without a manifest: it says in which Archive.
+    """
+    if status.phase is not Phase.PENDING or has_places(status):
+        return status
+    return replace(status, archive=None)
+
+
+def _is_unused(status: EnvelopeEventStatus) -> bool:
+    """Whether no file has a place, and the choice was made since the event started."""
+    return status.phase is not Phase.PENDING and not has_places(status)
 
 
 def choice_for_others(events: Sequence[EnvelopeEventStatus]) -> Choice | None:
@@ -220,8 +262,8 @@ def choice_for_others(events: Sequence[EnvelopeEventStatus]) -> Choice | None:
 
     First that of an event with a manifest. An event that ended without one will choose again itself.
     """
-    archived = [each for each in events if each.archive is not None and each.archive.manifest is not None]
-    running = [each for each in events if not each.phase.is_final and has_places(each)]
+    archived = [each for each in events if has_manifest(each)]
+    running = [each for each in events if not each.phase.is_final and keeps_choice(each)]
     found = (stored_choice(each) for each in (*archived, *running))
     return next((each for each in found if each is not None), None)
 

@@ -315,7 +315,7 @@ class RetriedScene(RoutedScene):
         )
         self.event = replace(failed, status=status)
         self.kube.put(self.event)
-        self.observe(self.event)
+        self.cache.update(self.event)
 
     async def archive_another_event(self) -> EnvelopeEvent:
         self.event = an_event().for_action("workstepFinished").named("second").build()
@@ -336,8 +336,12 @@ FIRST_FAILURES = {
 
 
 @pytest.mark.parametrize("first", FIRST_FAILURES)
-@pytest.mark.parametrize("routes", [(), ({**HR, "archiveRef": {"name": "dms"}},)], ids=["none", "elsewhere"])
-async def test_a_repeated_callback_brings_no_document_to_an_archive_that_a_person_took_out(
+@pytest.mark.parametrize(
+    "routes",
+    [(), ({**HR, "archiveRef": {"name": "dms"}, "when": {"senders": ["anna"]}},)],
+    ids=["none", "elsewhere"],
+)
+async def test_a_repeated_callback_moves_no_document_to_an_archive_that_a_person_took_out(
     retried: RetriedScene, first: str, routes: tuple[dict[str, Any], ...]
 ) -> None:
     failed = await retried.failed()
@@ -381,7 +385,7 @@ async def test_after_a_repeated_callback_an_event_follows_the_one_that_has_a_man
     assert documents(retried.vault) == ["file-1.pdf"]
 
 
-async def test_an_event_that_a_callback_starts_again_goes_on_with_its_files_where_the_routes_still_lead(
+async def test_an_event_that_a_callback_starts_again_keeps_its_files_where_the_routes_still_lead(
     retried: RetriedScene,
 ) -> None:
     retried.receives_its_callback_again(await retried.failed())

@@ -16,6 +16,7 @@ from counterfoil.resources import (
     FileKind,
     LocalObjectReference,
     Organization,
+    Phase,
     Request,
     RequestOutcome,
 )
@@ -107,7 +108,8 @@ async def test_without_an_envelope_the_routes_are_judged_by_what_is_given(scene:
 async def test_an_event_that_has_files_somewhere_keeps_its_archive(scene: RouteScene) -> None:
     place = FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name="a", location="file:///x")
     where = ArchiveLocation(ref=LocalObjectReference(name="old"), route="gone")
-    scene.kube.put(an_event().named("first").status(archive=where, documents=(place,)).build())
+    event = an_event().named("first").in_phase(Phase.ARCHIVING).with_condition("Collected")
+    scene.kube.put(event.status(archive=where, documents=(place,)).build())
     assert await scene.ask(envelope=ENVELOPE) == (
         "Done",
         "Archive/old by the route `gone`: EnvelopeEvent/first has chosen it, and files of the envelope may "

@@ -1,5 +1,6 @@
 """The choice of an event counts, until it is void."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from counterfoil.resources import (
     LocalObjectReference,
     Organization,
     Phase,
+    with_condition,
 )
 from counterfoil.resources.routes import (
     Choice,
@@ -32,11 +34,18 @@ from tests.support.builders import an_event, an_organization
 ROUTE = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"senders": ["anna"]}}
 PLAIN, ROUTED = an_organization(), an_organization(routes=[ROUTE])
 PLACE = FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name="a", location="file:///x")
+(CLAIMED,) = with_condition(
+    (), "Collected", "True", "FilesListed", "", now=datetime(2026, 7, 1, tzinfo=UTC), generation=1
+)
 NO_PLACE = FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name="a")
 
 
 def chosen(archive: str, route: str | None = None, **fields: Any) -> EnvelopeEventStatus:
+    """The status of an event that runs; with documents, it has claimed their places."""
     manifest = fields.pop("manifest", None)
+    if "documents" in fields:
+        fields.setdefault("conditions", (CLAIMED,))
+    fields.setdefault("phase", Phase.COLLECTING)
     where = ArchiveLocation(ref=LocalObjectReference(name=archive), route=route, manifest=manifest)
     return EnvelopeEventStatus(archive=where, **fields)
 
@@ -68,6 +77,12 @@ KNOWN: list[tuple[EnvelopeEventStatus, Organization, Choice | None]] = [
     (chosen("old", "hr", documents=(PLACE,)), ROUTED, Choice("old", "hr")),
     (chosen("old", documents=(PLACE,)), ROUTED, Choice("old", None)),
     (chosen("old", manifest="file:///x"), PLAIN, Choice("old", None)),
+    # The event started again.
+    (chosen("vault", "hr", phase=Phase.PENDING), ROUTED, None),
+    (chosen("vault", "hr", documents=(PLACE,), phase=Phase.PENDING), ROUTED, None),
+    (chosen("vault", "hr", documents=(PLACE,), conditions=()), ROUTED, None),
+    (chosen("old", documents=(PLACE,), conditions=()), PLAIN, Choice("dms", None)),
+    (chosen("old", manifest="file:///x", phase=Phase.PENDING), PLAIN, Choice("old", None)),
 ]
 
 
@@ -86,7 +101,7 @@ def test_an_event_that_has_not_chosen_may_use_each_archive_of_its_organization()
 
 
 OF_IMPORT = Choice("old", None, "old-stock")
-STORED_OF_IMPORT = EnvelopeEventStatus(archive=OF_IMPORT.location)
+STORED_OF_IMPORT = EnvelopeEventStatus(archive=OF_IMPORT.location, phase=Phase.COLLECTING)
 OF_IMPORTS: list[tuple[EnvelopeEventStatus, Organization, Choice | None]] = [
     # eSAW and the archives are asked first.
     (NEW, PLAIN, None),
