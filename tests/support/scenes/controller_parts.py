@@ -1,5 +1,6 @@
 """The parts of a controller over an API server in memory, which the scenes of its tests share."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -48,6 +49,8 @@ class ControllerParts:
         self.held = held or held_shards()
         self.examiner = FakeSignatureCheck()
         self.slots: list[tuple[str, str]] = []
+        self.is_archive_busy = False
+        self.while_waiting: Callable[[], None] = lambda: None
         """The events whose routes have decided, and the Archives under whose limits they continue."""
         self.secrets = SecretCache(self.kube, self.clock)
         self.sender_keys = SenderKeys(self.kube, self.cache, self.secrets, self.clock)
@@ -85,8 +88,11 @@ class ControllerParts:
             history_access=HistoryAccess(self.clock),
         )
 
-    async def _take_slot(self, event: str, archive: str) -> None:
+    async def _take_slot(self, event: str, archive: str, before_wait: Callable[[], None]) -> None:
         self.slots.append((event, archive))
+        if self.is_archive_busy:
+            before_wait()
+            self.while_waiting()
 
     def reconciler_parts(self) -> dict[str, Any]:
         """Build the arguments of a ``Reconciler``."""

@@ -1,5 +1,6 @@
 """An event chooses its Archive once, and all its files go there."""
 
+import gc
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.scheduling.due import due_time
+from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status, status_for_first_attempt
@@ -108,6 +110,22 @@ async def test_status_condition_and_manifest_name_the_route(scene: RoutedScene) 
 async def test_a_run_continues_under_the_limit_of_the_archive_that_it_chose(scene: RoutedScene) -> None:
     event = await scene.with_area("HR").reconcile()
     assert scene.slots == [(event.name, "vault")]
+
+
+async def test_a_run_that_waits_for_its_archive_keeps_no_metadata(scene: RoutedScene) -> None:
+    """Such runs have no limit, and the metadata can have 1 MiB."""
+    kept: list[str] = []
+
+    def look() -> None:
+        gc.collect()
+        kept.extend(type(each).__name__ for each in gc.get_objects() if isinstance(each, EnvelopeFacts))
+
+    scene.is_archive_busy, scene.while_waiting = True, look
+    after = await scene.with_area("HR").reconcile()
+    assert kept == []
+    assert stored_choice(after.status) == Choice("vault", "hr")
+    assert documents(scene.vault) == FILES
+    assert scene.envelope.asked.count("configuration") == 2
 
 
 async def test_esaw_is_asked_nothing_more_than_what_is_read_anyway(

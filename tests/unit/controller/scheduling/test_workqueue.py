@@ -357,9 +357,10 @@ async def test_a_run_that_chose_its_archive_waits_for_the_limit_of_that_archive(
     workqueue = WorkQueue(AClock(), lambda: limits)
     ends = {name: asyncio.Event() for name in ("1", "2", "3")}
     chosen: list[str] = []
+    waited: list[str] = []
 
     async def reconcile(event: str) -> None:
-        await workqueue.move(event, "vault" if event != "3" else "dms")
+        await workqueue.move(event, "vault" if event != "3" else "dms", lambda: waited.append(event))
         chosen.append(event)
         await ends[event].wait()
 
@@ -367,7 +368,7 @@ async def test_a_run_that_chose_its_archive_waits_for_the_limit_of_that_archive(
         workqueue.enqueue_at(a_queue_item(name)._replace(archive=""), NOON)
     running = asyncio.create_task(workqueue.run(reconcile))
     await turns()
-    assert chosen == ["1", "3"]
+    assert (chosen, waited) == (["1", "3"], ["2"])
     ends["1"].set()
     await turns()
     assert chosen == ["1", "3", "2"]
@@ -378,7 +379,7 @@ async def test_a_run_that_chose_its_archive_waits_for_the_limit_of_that_archive(
 
 async def test_a_run_that_is_not_running_takes_no_slot() -> None:
     workqueue = a_workqueue(AClock())
-    await workqueue.move("unknown", "vault")
+    await workqueue.move("unknown", "vault", lambda: None)
     assert workqueue.running_count == 0
 
 
