@@ -81,8 +81,9 @@ class ArchiveChooser:
     signature_checker: SignatureChecker
     clock: Clock
     import_archives: ImportArchives
-    take_slot: Callable[[str, str], Awaitable[None]]
-    """Lets the run of this event wait until the limit of this Archive has room for it."""
+    take_slot: Callable[[str, str, Callable[[], None]], Awaitable[None]]
+    """Lets the run of this event wait until the limit of this Archive has room for it. The last argument is
+    called before it waits."""
     _patterns: FairSlots = field(default_factory=lambda: FairSlots(1))
     """The turn to compare patterns, of one Organization at a time."""
 
@@ -106,7 +107,7 @@ class ArchiveChooser:
         archive = self.find(choice, event, organization)
         if not isinstance(archive, Archive):
             return archive
-        await self.take_slot(event.name, archive.name)
+        await self.take_slot(event.name, archive.name, context.forget_metadata)
         return await self.open(archive, choice, event, context.fence)
 
     async def _of_event(self, context: ReconcileContext) -> Choice | Outcome:

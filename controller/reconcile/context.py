@@ -288,6 +288,11 @@ class ReconcileContext:
             )
         return self._facts
 
+    def forget_metadata(self) -> None:
+        """Drop the metadata of the envelope, which can have 1 MiB; the layout asks for it again. No limit
+        counts the runs that wait for their archive."""
+        self._facts = None
+
     async def siblings(self) -> tuple[EnvelopeEvent, ...]:
         """
         Return the other events of this envelope, oldest first, as they were when this run last listed them.

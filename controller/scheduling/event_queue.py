@@ -106,9 +106,10 @@ class EventQueue:
         if is_due_now and event.name in self.cache.events:
             self._due_now.add(event.name)
 
-    async def chosen(self, name: str, archive: str) -> None:
-        """Let a running event continue under the limit of the Archive that it has chosen."""
-        await self.workqueue.move(name, archive)
+    async def chosen(self, name: str, archive: str, before_wait: Callable[[], None]) -> None:
+        """Let a running event continue under the limit of the Archive that it has chosen; ``before_wait`` is
+        called if it has to wait for that."""
+        await self.workqueue.move(name, archive, before_wait)
 
     def paused(self, name: str) -> AbstractAsyncContextManager[None]:
         """Release the slots of a running event while it waits for its eSAW."""

@@ -121,15 +121,18 @@ class FairQueue:
         """Let a paused event resume in the slots of this archive."""
         self._running[event] = self._running[event]._replace(archive=archive)
 
-    def resume(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
-        """Take the slots of a paused event again; False while there are none."""
-        key = _archive_key(self._running[event])
+    def has_room(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
+        """Whether there are slots in which a paused event can resume."""
         limit = _archive_limit(self._running[event], concurrency_limits)
         is_process_full = len(self._running) - len(self._paused) >= concurrency_limits.process
-        if is_process_full or self._running_counts[key] >= limit:
+        return not is_process_full and self._running_counts[_archive_key(self._running[event])] < limit
+
+    def resume(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
+        """Take the slots of a paused event again; False while there are none."""
+        if not self.has_room(event, concurrency_limits):
             return False
         self._paused.remove(event)
-        self._running_counts[key] += 1
+        self._running_counts[_archive_key(self._running[event])] += 1
         return True
 
     def done(self, event: str) -> None:

@@ -129,12 +129,14 @@ class WorkQueue:
             finally:
                 del self._resuming[event]
 
-    async def move(self, event: str, archive: str) -> None:
+    async def move(self, event: str, archive: str, before_wait: Callable[[], None]) -> None:
         """Let a running event take a slot of this archive in place of the one that it has, and wait until
-        there is one."""
+        there is one. ``before_wait`` is called if it waits: no limit counts such runs."""
         if self._fair_queue.is_running(event):
             async with self.paused(event):
                 self._fair_queue.move(event, archive)
+                if not self._fair_queue.has_room(event, self.concurrency_limits()):
+                    before_wait()
 
     async def drain(self) -> None:
         """Start no more runs, and return when the last run has ended."""
