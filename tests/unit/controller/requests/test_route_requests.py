@@ -1,8 +1,10 @@
 """The request ``route``: which Archive an envelope would go to, and nothing is changed."""
 
+import asyncio
 import copy
 import dataclasses
 import json
+import time
 from typing import Any
 
 import pytest
@@ -28,7 +30,8 @@ from tests.support.scenes.reconciler import EsawOfOne
 
 REJECTED = {"name": "no", "archiveRef": {"name": "dms"}, "when": {"statuses": ["Rejected"]}}
 HR = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"tags": {"area": {"values": ["HR"]}}}}
-NO_TAGS = "The annotation counterfoil.dev/request-tags has to be a JSON object of texts."
+TEXTS = "has to be a JSON object of texts of 1,024 characters at most."
+NO_TAGS = f"The annotation counterfoil.dev/request-tags {TEXTS}"
 PASSED = "Not `no`: the status is Completed."
 
 
@@ -151,6 +154,35 @@ async def test_a_route_is_not_said_not_to_hold_for_metadata_that_can_not_be_read
     )
 
 
+async def test_the_value_of_a_given_tag_is_bounded_as_that_of_an_envelope(scene: RouteScene) -> None:
+    assert await scene.ask(tags=json.dumps({"area": "x" * 1025})) == ("Refused", NO_TAGS)
+
+
+async def test_patterns_that_are_slow_to_compile_do_not_hold_the_event_loop(scene: RouteScene) -> None:
+    """The first request after a change or a restart compiles them."""
+    patterns = [rf"(\pL{{1,{each}}}){{9}}|[äöü]{{{each}}}" for each in range(30, 46)]
+    routes = [
+        {**HR, "name": f"r{each}", "when": {"tags": {"area": {"pattern": pattern}}}}
+        for each, pattern in enumerate(patterns)
+    ]
+    scene.with_routes(*routes)
+    blocks: list[float] = []
+
+    async def measure() -> None:
+        last = time.process_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.process_time()
+            blocks.append(now - last)
+            last = now
+
+    measuring = asyncio.create_task(measure())
+    await asyncio.sleep(0)
+    await scene.ask(tags='{"area": "x"}')
+    measuring.cancel()
+    assert max(blocks) < 0.1
+
+
 async def test_an_envelope_that_cannot_be_read_is_refused_with_the_cause(scene: RouteScene) -> None:
     scene.envelope.but("configuration", EsawUnreachable("cut"))
     outcome, message = await scene.ask(envelope=ENVELOPE)
@@ -178,10 +210,10 @@ async def test_esaw_is_asked_nothing_while_the_organization_is_suspended(scene: 
     ("parameters", "message"),
     [
         ({"envelope": "../../file"}, "The annotation counterfoil.dev/request-envelope has to be a GUID."),
-        ({"tags": "["}, "The annotation counterfoil.dev/request-tags has to be a JSON object of texts."),
+        ({"tags": "["}, NO_TAGS),
         (
             {"tags": '{"a": 1}'},
-            "The annotation counterfoil.dev/request-tags has to be a JSON object of texts.",
+            NO_TAGS,
         ),
     ],
 )

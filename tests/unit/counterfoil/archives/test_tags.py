@@ -3,6 +3,7 @@ Tags: what rules find in metadata, and what a hostile metadata can't do.
 """
 
 import json
+import time
 
 import pytest
 
@@ -338,3 +339,11 @@ def test_a_parameter_that_the_callback_did_not_carry_is_no_tag(parameters: dict[
 def test_metadata_that_is_unreadable_does_not_concern_a_callback_rule() -> None:
     rule = TagRule(callback="a", required=True)
     assert collect({"tag": rule}, "<not XML", FIELDS, {"a": "1"}) == {"tag": "1"}
+
+
+@pytest.mark.parametrize("text", ["a" * 1024, "a-" * 512, "a" + " " * 1022 + "b", "a:" * 512, "a::" * 341])
+def test_the_check_of_a_rule_takes_a_time_in_proportion_to_its_length(text: str) -> None:
+    before = time.thread_time()
+    for each in range(20):
+        problems({"tag": TagRule(xpath=f"{text[: 1024 - each]}")})
+    assert (time.thread_time() - before) / 20 < 0.002

@@ -1,8 +1,10 @@
 """Patterns of settings: the syntax of RE2, for the whole text."""
 
+import time
+
 import pytest
 
-from counterfoil.untrusted.patterns import matches, pattern_error
+from counterfoil.untrusted.patterns import full_match, matches, pattern_error
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,25 @@ def test_a_pattern_counts_for_the_whole_text(pattern: str, text: str, expected: 
 def test_an_invalid_pattern_is_explained_and_matches_every_text(pattern: str, cause: str) -> None:
     assert cause in (pattern_error(pattern) or "")
     assert matches(pattern, "whatever")
+
+
+@pytest.mark.parametrize("pattern", [r"(?i)[^\pL]{300}x", r"\pL{0,200}x", r"\pL" * 60 + "(a?){100}"])
+def test_a_pattern_that_becomes_a_large_program_is_refused_before_it_is_expensive(pattern: str) -> None:
+    """The compilation holds the interpreter, also in a thread."""
+    before = time.thread_time()
+    error = pattern_error(pattern)
+    assert time.thread_time() - before < 0.05
+    assert "pattern too large" in (error or "")
+
+
+def test_patterns_are_compiled_once_also_if_there_are_more_than_the_library_keeps() -> None:
+    patterns = [f"(?i)[a-zäöüß]{{1,{each}}}x" for each in range(40, 240)]
+
+    def seconds() -> float:
+        before = time.thread_time()
+        for each in patterns:
+            full_match(each, "y")
+        return time.thread_time() - before
+
+    first = seconds()
+    assert min(seconds() for _ in range(3)) < first / 5
