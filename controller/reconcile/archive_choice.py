@@ -13,7 +13,7 @@ there are compared as any others.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -60,7 +60,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.organization import shared_archive_conflict
-from counterfoil.resources.routes import Choice, choice_for_others, import_choice, keeps_choice
+from counterfoil.resources.routes import ArchiveRoute, Choice, choice_for_others, import_choice, keeps_choice
 from counterfoil.untrusted.fair_slots import FairSlots
 
 TRIED_BY_EVENTS: Final = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
@@ -195,17 +195,20 @@ class ArchiveChooser:
         self, organization: Organization, facts: RouteFacts, envelope: EnvelopeFacts
     ) -> TagValues:
         """Return the tags of an envelope that decide about its routes. Raises as ``choose``."""
-        routes = undecided_by_tags(organization.spec, facts)
-        if any(each.has_pattern for each in routes):
-            async with self._patterns.slot(organization.name):
-                tags = await asyncio.to_thread(RouteTags.of, routes, self.cache.archives.get)
-        else:
-            tags = RouteTags.of(routes, self.cache.archives.get)
+        tags = await self.judged(organization, undecided_by_tags(organization.spec, facts))
         try:
             found = await self.tag_workers.evaluate(tags.rules, envelope)
         except MetadataTooHeavy as heavy:
             raise too_heavy(heavy) from heavy
         return tags.values(found)
+
+    async def judged(self, organization: Organization, routes: Sequence[ArchiveRoute]) -> RouteTags:
+        """Return those of the routes that can be judged, with the rules of their tags. Patterns are compiled
+        beside the event loop, those of one Organization at a time."""
+        if not any(each.has_pattern for each in routes):
+            return RouteTags.of(routes, self.cache.archives.get)
+        async with self._patterns.slot(organization.name):
+            return await asyncio.to_thread(RouteTags.of, routes, self.cache.archives.get)
 
     def find(self, choice: Choice, event: EnvelopeEvent, organization: Organization) -> Archive | Wait | Hold:
         """Return the Archive of a choice if it is there and may be used by the Organization."""

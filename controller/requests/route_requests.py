@@ -8,7 +8,7 @@ Without an envelope the routes are judged by these facts alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.routing import Decision, RouteFacts, TagValues, route_fault
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.tags import VALUE_LIMIT
 from counterfoil.esaw.errors import EsawError
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import (
@@ -39,6 +40,9 @@ from counterfoil.resources.request import (
 )
 from counterfoil.resources.routes import choice_for_others, stored_choice
 from counterfoil.worker_processes.pool import WorkerStopped
+
+_Value = Annotated[str, msgspec.Meta(max_length=VALUE_LIMIT)]
+"""A value as an Archive's rules find it: a longer one is cut there."""
 
 
 class _Invalid(ValueError):
@@ -72,7 +76,7 @@ class RouteRequests:
         except _Invalid as invalid:
             return RequestResult(RequestOutcome.REFUSED, str(invalid))
         if given.envelope is None:
-            tags = self._with_given({}, organization, given)
+            tags = await self._with_given({}, organization, given)
             decision = await self.preconditions.archives.decide(organization, given.facts, tags)
             return self._result(organization, decision)
         events = await self._events(organization, given.envelope)
@@ -98,24 +102,20 @@ class RouteRequests:
         )
         archives = self.preconditions.archives
         found = await archives.tag_values(organization, facts, envelope)
-        decision = await archives.decide(organization, facts, self._with_given(found, organization, given))
+        tags = await self._with_given(found, organization, given)
+        decision = await archives.decide(organization, facts, tags)
         return self._result(organization, decision)
 
-    def _with_given(self, found: TagValues, organization: Organization, given: _Given) -> TagValues:
+    async def _with_given(self, found: TagValues, organization: Organization, given: _Given) -> TagValues:
         """Return the values of the tags of each route that can be judged; given ones come before those of the
         envelope."""
-        archives = self.preconditions.cache.archives
-        judged = [
-            each
-            for each in organization.spec.routes
-            if route_fault(each, archives.get(each.archive_ref.name)) is None
-        ]
+        judged = await self.preconditions.archives.judged(organization, organization.spec.routes)
         return {
             route.name: {
                 **found.get(route.name, {}),
                 **{name: given.tags[name] or None for name in route.when.tags if name in given.tags},
             }
-            for route in judged
+            for route in judged.routes
         }
 
     async def _events(self, organization: Organization, envelope: EnvelopeId) -> list[EnvelopeEvent]:
@@ -192,8 +192,9 @@ def _given(parameters: Mapping[str, str]) -> _Given:
     except ValueError:
         raise _Invalid(f"{where}envelope has to be a GUID.") from None
     try:
-        tags = msgspec.json.decode(parameters.get("tags") or "{}", type=dict[str, str])
+        tags = msgspec.json.decode(parameters.get("tags") or "{}", type=dict[str, _Value])
     except msgspec.MsgspecError:
-        raise _Invalid(f"{where}tags has to be a JSON object of texts.") from None
+        longest = f"{VALUE_LIMIT:,} characters at most"
+        raise _Invalid(f"{where}tags has to be a JSON object of texts of {longest}.") from None
     action, sender, status = (parameters.get(each) or None for each in ("action", "sender", "status"))
     return _Given(envelope, RouteFacts(action, sender, status), tags)

@@ -146,7 +146,8 @@ class OrganizationStatusUpdater:
             tokens,
             basic,
             *references,
-            _check_form(organization),
+            # Beside the event loop, since patterns are compiled.
+            await asyncio.to_thread(_check_form, organization),
             address,
             webhook,
             oauth,

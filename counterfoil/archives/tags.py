@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import jsonpath
@@ -42,7 +42,8 @@ _XPATH_WORD = re.compile(
     "|node|text|comment|processing-instruction|and|or|div|mod"
 )
 _LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"")
-_FUNCTION_CALL = re.compile(r"(?:[\w-]+::)?([\w.:-]+)\s*\(")
+# From the beginning of a name only, or a long name takes a time that grows with its square.
+_FUNCTION_CALL = re.compile(r"(?<![\w.:-])(?:[\w-]+::)?([\w.:-]+)\s*\(")
 
 
 class TagMissing(ArchiveError):
@@ -283,6 +284,7 @@ def _scalar(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int | float) else None
 
 
+@lru_cache(maxsize=1024)
 def _rule_error(rule: TagRule) -> str | None:
     given = [name for name, value in _expressions(rule).items() if value is not None]
     if len(given) != 1:

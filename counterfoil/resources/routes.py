@@ -136,7 +136,7 @@ class ArchiveRoute(ResourcePart, frozen=True):
 
     @property
     def has_pattern(self) -> bool:
-        """Whether it compares a tag with a pattern, which takes up to a second: not in an event loop."""
+        """Whether it compares a tag with a pattern, which takes some 10 ms: not in an event loop."""
         return any(each.pattern is not None for each in self.when.tags.values())
 
 
