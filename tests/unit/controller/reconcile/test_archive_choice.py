@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import pytest
 from msgspec.structs import replace
 
+from controller.reconcile.outcomes import Wait
 from controller.scheduling.due import due_time
 from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.resources import EnvelopeEvent, Phase, find_condition
+from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status, status_for_first_attempt
 from counterfoil.resources.routes import Choice, stored_choice
 from tests.support.builders import an_event, an_organization
@@ -438,6 +439,30 @@ async def test_a_later_event_of_the_envelope_follows_the_one_that_has_files_some
 
     assert stored_choice(second.status) == Choice("vault", "hr")
     assert documents(scene.dms) == []
+
+
+async def test_an_archive_is_shared_with_an_organization_whose_events_still_have_files_there(
+    scene: RoutedScene,
+) -> None:
+    """Also if a person took the Archive out of its routes."""
+    scene.with_area("HR").envelope.but("download trail-1", EsawUnreachable("cut"))
+    running = await scene.reconcile()
+    scene.cache.update(running)
+    scene.change_routes()
+    younger = an_organization("zeta", baseURL="https://other.example.com", archiveRef={"name": "vault"})
+    scene.observe(younger)
+    scene.change_vault(path="{{envelope.id}}/{{file.name}}")
+    vault, chooser = scene.cache.archives.get("vault"), scene.new_preconditions().archives
+    assert vault is not None
+    found = chooser.find(Choice("vault", None), an_event().build(), younger)
+    assert isinstance(found, Wait)
+    assert found.reason == "ArchiveShared"
+
+    scene.envelope.problems.clear()
+    scene.change_vault()
+    scene.cache.update(await scene.reconcile())
+    scene.change_vault(path="{{envelope.id}}/{{file.name}}")
+    assert isinstance(chooser.find(Choice("vault", None), an_event().build(), younger), Archive)
 
 
 # -- Archives and routes that can't be used ------------------------------------------------------------------
