@@ -381,7 +381,7 @@ class ArchivePool:
 
     def _shared(self, archive: Archive) -> str:
         """Return the sentence about Organizations that have the same folders; empty: there are none."""
-        users = shared_folders(archive, self.cache.organizations, self.cache.archives.get)
+        users = shared_folders(archive, self.cache.archive_use)
         if not users:
             return ""
         names = ", ".join(f"Organization/{each.name}" for each in users[:MAX_NAMED_ORGANIZATIONS])

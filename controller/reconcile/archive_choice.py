@@ -220,8 +220,7 @@ class ArchiveChooser:
             return Wait("ArchiveMissing", f"Archive/{choice.archive}{route} does not exist{kept}.")
         if archive.spec.suspend:
             return suspended(archive)
-        others, archives = self.cache.organizations, self.cache.archives
-        if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
+        if (reason := shared_archive_conflict(organization, archive, self.cache.archive_use)) is not None:
             return Wait("ArchiveShared", reason)
         return archive
 

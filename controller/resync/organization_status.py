@@ -394,8 +394,7 @@ class OrganizationStatusUpdater:
         if archive.spec.suspend:
             message = f"spec.suspend of Archive/{name} is true: callbacks are recorded, and envelopes wait."
             return CheckResult("False", "ArchiveSuspended", message)
-        others, archives = self.cache.organizations, self.cache.archives
-        if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
+        if (reason := shared_archive_conflict(organization, archive, self.cache.archive_use)) is not None:
             return CheckResult("False", "ArchiveShared", reason)
         if not is_condition_true(archive.status.conditions, "Ready"):
             message = f"Archive/{name} is not ready; its condition Ready says why and what to do."

@@ -8,7 +8,7 @@ from which the receiver knows a valid callback without reading a single Secret.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -44,7 +44,7 @@ from counterfoil.resources.naming import (
     is_envelope_action,
 )
 from counterfoil.resources.request import LastRequest, request_values
-from counterfoil.resources.routes import MAX_ROUTES, ArchiveRoute, archive_names
+from counterfoil.resources.routes import MAX_ROUTES, ArchiveRoute
 
 MAX_VERSION_LENGTH = 64
 """Maximum characters of eSAW's version; a longer text is something else."""
@@ -1392,28 +1392,30 @@ class Organization(Resource, frozen=True):
         return _make_several_events({*self.spec.actions_with_events, *earlier})
 
 
-def shared_folders(
-    archive: Archive, organizations: Iterable[Organization], archive_of: Callable[[str], Archive | None]
-) -> tuple[Organization, ...]:
+class ArchiveUse(NamedTuple):
+    """The Organizations of a namespace, and the Archives that each of them uses."""
+
+    organizations: Iterable[Organization]
+    names_of: Callable[[Organization], Iterable[str]]
+    """Names of the Archives to which its envelopes go, also those of unfinished events."""
+    archive_of: Callable[[str], Archive | None]
+
+
+def shared_folders(archive: Archive, use: ArchiveUse) -> tuple[Organization, ...]:
     """
     Return the Organizations of different eSAWs that have the same envelope folders in the Archive, or in
     another Archive of the same place; oldest first. Empty: no folder is shared.
 
     The ids of envelopes are unique in one eSAW only. Another one, by chance or by intent, lists the same id.
     """
-    users = _users(archive, organizations, archive_of)
+    users = _users(archive, use)
     return users if len({_esaw(each) for each in users}) > 1 else ()
 
 
-def shared_archive_conflict(
-    organization: Organization,
-    archive: Archive,
-    organizations: Iterable[Organization],
-    archive_of: Callable[[str], Archive | None],
-) -> str | None:
+def shared_archive_conflict(organization: Organization, archive: Archive, use: ArchiveUse) -> str | None:
     """Return why this Organization can't use the Archive: an older one of another eSAW has the same
     folders."""
-    for each in _users(archive, organizations, archive_of):
+    for each in _users(archive, use):
         if _age(each) < _age(organization) and _esaw(each) != _esaw(organization):
             return (
                 f"Archive/{archive.name} has the same folders for Organization/{each.name}, which is of "
@@ -1424,16 +1426,14 @@ def shared_archive_conflict(
     return None
 
 
-def _users(
-    archive: Archive, organizations: Iterable[Organization], archive_of: Callable[[str], Archive | None]
-) -> tuple[Organization, ...]:
+def _users(archive: Archive, use: ArchiveUse) -> tuple[Organization, ...]:
     """Return the Organizations whose envelopes have their folders here, oldest first; none if the path keeps
     them apart."""
     if archive.spec.separates_organizations:
         return ()
     users = []
-    for each in organizations:
-        used = map(archive_of, archive_names(each.spec))
+    for each in use.organizations:
+        used = map(use.archive_of, use.names_of(each))
         if any(one is not None and _has_same_folders(one, archive) for one in used):
             users.append(each)
     return tuple(sorted(users, key=_age))
