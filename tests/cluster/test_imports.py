@@ -102,6 +102,7 @@ async def test_an_import_with_another_archive_stores_nothing_a_second_time(
     plane: ControlPlane, tmp_path: Path
 ) -> None:
     async with a_scene_with_people(plane, tmp_path) as scene:
+        await scene.kube.patch(Organization, "acme", {"spec": {"cleanup": {"policy": "Keep"}}})
         known, new = (scene.envelope(sent_ago=LONG_AGO) for _ in range(2))
         event = await scene.reaches(await scene.note(known), Phase.SUCCEEDED)
         await scene.kube.delete(EnvelopeEvent, event.name, uid=event.uid)
@@ -129,17 +130,6 @@ async def test_an_import_with_another_archive_stores_nothing_a_second_time(
         stored_there = [each for each in vault.rglob("contract.pdf") if new in str(each)]
         assert (len(stored_there), [each for each in vault.rglob("*") if known in each.name]) == (1, [])
         assert "Import/old-stock" in (await plugin("why", new)).out
-
-        # Another Import without an Archive finds it there.
-        await scene.kube.delete(EnvelopeEvent, next(iter(await names_of(scene, new))))
-        await create_import(scene, "again")
-        assert (await until(scene, "ImportComplete", "again")).status.archived == 1
-        assert scene.filed(new) == []
-
-
-async def names_of(scene: ControllerScene, envelope: str) -> list[str]:
-    """Names of the events of an envelope."""
-    return [each.name for each in await events_of(scene) if each.spec.envelope_id == envelope_id(envelope)]
 
 
 async def test_an_event_that_was_skipped_starts_again_as_one_of_the_import(scene: ControllerScene) -> None:
