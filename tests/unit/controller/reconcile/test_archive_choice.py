@@ -414,6 +414,43 @@ async def test_an_event_that_a_callback_starts_again_keeps_its_files_where_the_r
     assert find_condition(after.status.conditions, "FilesLeftBehind") is None
 
 
+@pytest.mark.parametrize("first", ["none", "the files"])
+async def test_places_in_another_archive_are_no_claim_in_one_with_equal_places(
+    retried: RetriedScene, first: str
+) -> None:
+    """Two servers can have a bucket of one name. Here the other one is the same folder, emptied."""
+    failed = await retried.failed()
+    retried.observe(a_probed_archive("dms", root=retried.vault, version=9, generation=9, tags=AREA))
+    for each in retried.vault.rglob("file-1.pdf"):
+        each.write_bytes(b"of somebody else")
+    retried.change_routes(**retried.SPEC)
+    retried.receives_its_callback_again(failed)
+    if first == "the files":
+        retried.envelope.but("files", EsawUnreachable("cut"))
+        await retried.reconcile()
+        retried.envelope.problems.clear()
+    after = await retried.reconcile()
+
+    assert after.status.reason == "NameOccupied"
+    assert [each.read_bytes() for each in retried.vault.rglob("file-1.pdf")] == [b"of somebody else"]
+
+
+async def test_files_that_are_left_behind_are_named_with_their_archive(retried: RetriedScene) -> None:
+    failed = await retried.failed()
+    # What was there is taken away, so that the names are free.
+    other = retried.vault.rename(retried.vault.with_name("moved"))
+    retried.vault.mkdir()
+    retried.observe(a_probed_archive("dms", root=retried.vault, version=9, generation=9, tags=AREA))
+    retried.change_routes(**retried.SPEC)
+    retried.receives_its_callback_again(failed)
+    after = await retried.reconcile(2)
+
+    assert (after.status.phase, documents(other)) == (Phase.SUCCEEDED, ["file-1.pdf"])
+    left = find_condition(after.status.conditions, "FilesLeftBehind")
+    assert left is not None
+    assert "file-1.pdf` in Archive/vault" in left.message
+
+
 async def test_an_event_that_ended_with_a_manifest_keeps_its_archive_when_it_starts_again(
     scene: RoutedScene,
 ) -> None:
