@@ -57,7 +57,7 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import transition_time
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED
 from counterfoil.resources.naming import EnvelopeId, event_name
-from counterfoil.resources.routes import Choice, has_places, stored_choice
+from counterfoil.resources.routes import Choice, documents_in, has_places, stored_choice
 
 FILES_NAMED_IN_LOOP = 100
 """Maximum number of files whose names are made in the event loop; a name that is made for it takes 1 ms."""
@@ -379,7 +379,7 @@ class ReconcileContext:
         """Return the names in this folder that the stored status claims, by id and kind of the file."""
         names = {}
         above = self.backend.location(f"{folder}/x").removesuffix("x")
-        for each in self.event.status.documents:
+        for each in documents_in(self.event.status, self.archive.name):
             if each.location is None or not each.location.startswith(above):
                 continue
             name = f"{folder}/{unquote(each.location.removeprefix(above))}"

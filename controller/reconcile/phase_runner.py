@@ -60,7 +60,7 @@ from counterfoil.resources.envelopeevent import (
     UNKNOWN_ENVELOPE_ATTEMPTS,
     TriedKey,
 )
-from counterfoil.resources.routes import Choice, stored_choice
+from counterfoil.resources.routes import Choice, has_places, stored_choice
 
 _log = logging.getLogger(__name__)
 
@@ -340,7 +340,11 @@ def _not_permitted(*names: str) -> str:
 def _with_choice(outcome: Outcome, event: EnvelopeEvent, choice: Choice | None) -> Outcome:
     """Return the outcome of an attempt that ends before the files have places, with the Archive that the
     routes chose: the event waits for it, and does not ask eSAW which one it is."""
-    if choice is None or isinstance(outcome, Done | Skip) or stored_choice(event.status) == choice:
+    stored = stored_choice(event.status)
+    if choice is None or isinstance(outcome, Done | Skip) or stored == choice:
+        return outcome
+    if stored is not None and stored.archive != choice.archive and has_places(event.status):
+        # The status still says in which Archive these places are.
         return outcome
     return dataclasses.replace(outcome, facts=dataclasses.replace(outcome.facts, archive=choice.location))
 

@@ -31,6 +31,7 @@ from counterfoil.resources.envelopeevent import (
     ArchiveLocation,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    FiledDocument,
     Phase,
 )
 from counterfoil.resources.naming import ACTION_RULE, PATTERN_RULE, TAG_NAME_RULE
@@ -238,6 +239,12 @@ def keeps_choice(status: EnvelopeEventStatus) -> bool:
 def has_manifest(status: EnvelopeEventStatus) -> bool:
     """Whether the event archived its files: its Archive has a manifest."""
     return status.archive is not None and status.archive.manifest is not None
+
+
+def documents_in(status: EnvelopeEventStatus, archive: str) -> tuple[FiledDocument, ...]:
+    """Return the files if their places are in this Archive. Another one can have equal places: those of a
+    bucket do not name its server."""
+    return status.documents if status.archive is None or status.archive.ref.name == archive else ()
 
 
 def without_old_choice(status: EnvelopeEventStatus) -> EnvelopeEventStatus:

@@ -66,6 +66,7 @@ from counterfoil.resources.envelopeevent import (
     state_of,
 )
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
+from counterfoil.resources.routes import documents_in
 
 _DOCUMENT_REASONS: Final = frozenset(
     {
@@ -92,7 +93,7 @@ Archive. It stays to the end of the event."""
 MAX_LISTED_LENGTH: Final = 8192
 """Maximum characters of all locations in the message. The rest is counted."""
 
-_LISTED: Final = re.compile(r"`([^`]+)`")
+_LISTED: Final = re.compile(r"`([^`]+)` in Archive/([a-z0-9.-]+[a-z0-9])")
 
 
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -125,7 +126,7 @@ async def _collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             return _wait_for_room(context)
         return _pause(missing, until, noted)
     locations = await _claim_names(event, layout, context)
-    documents = _documents(event, layout, locations)
+    documents = _documents(event, layout, locations, context.archive.name)
     manifest = context.backend.location(layout.manifest_name)
     _check_lengths([*locations, manifest], context)
     if stored_size(documents) > MAX_DOCUMENTS_BYTES:
@@ -143,7 +144,9 @@ async def _collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
                 each
                 for each in (
                     _evidence_condition(event, context, listed, missing),
-                    _files_left_behind(event.status, documents, manifest.removesuffix(MANIFEST_NAME)),
+                    _files_left_behind(
+                        event.status, documents, manifest.removesuffix(MANIFEST_NAME), context.archive.name
+                    ),
                 )
                 if each is not None
             ),
@@ -169,10 +172,11 @@ def wait_for_room(organization: str, lists: FileListCeiling, now: datetime) -> P
 
 
 def _documents(
-    event: EnvelopeEvent, layout: ArchiveLayout, locations: Iterable[str]
+    event: EnvelopeEvent, layout: ArchiveLayout, locations: Iterable[str], archive: str
 ) -> tuple[FiledDocument, ...]:
     """Return the files with their claimed locations; what an earlier run archived there keeps its hash."""
-    archived = {(each.file_id, each.kind, each.location): each for each in event.status.documents}
+    known_there = documents_in(event.status, archive)
+    archived = {(each.file_id, each.kind, each.location): each for each in known_there}
     documents = []
     for file_layout, location in zip(layout.files, locations, strict=True):
         facts = file_layout.facts
@@ -298,7 +302,8 @@ async def _claim_names(
 ) -> tuple[str, ...]:
     """Return the locations of the layout. Raises ``NameTaken`` for a file that no event of the envelope
     filed."""
-    claimed = _locations(event)
+    archive = context.archive.name
+    claimed = _locations(event, archive)
     key = context.signature_checker.public_key
 
     async def attempt() -> tuple[str, ...]:
@@ -309,7 +314,7 @@ async def _claim_names(
     except NameTaken:
         # Perhaps by another event of this envelope, which is in the middle of it. Bytes alone do not show
         # that: eSAW renders an audit trail again at each download.
-        claimed += [each for sibling in await context.siblings() for each in _locations(sibling)]
+        claimed += [each for sibling in await context.siblings() for each in _locations(sibling, archive)]
     try:
         return await attempt()
     except NameTaken:
@@ -318,12 +323,13 @@ async def _claim_names(
     return await attempt()
 
 
-def _locations(event: EnvelopeEvent) -> list[str]:
-    """Return the names that the stored status claims: those of the files, and that of the manifest."""
-    manifest = event.status.archive.manifest if event.status.archive is not None else None
-    return [
-        each for each in (*(each.location for each in event.status.documents), manifest) if each is not None
-    ]
+def _locations(event: EnvelopeEvent, archive: str) -> list[str]:
+    """Return the names that the stored status claims in this Archive: those of the files, and that of the
+    manifest."""
+    stored = event.status.archive
+    manifest = stored.manifest if stored is not None and stored.ref.name == archive else None
+    documents = documents_in(event.status, archive)
+    return [each for each in (*(each.location for each in documents), manifest) if each is not None]
 
 
 def too_many_files_message(files: int) -> str:
@@ -346,11 +352,11 @@ def _check_lengths(locations: Iterable[str], context: ReconcileContext) -> None:
 
 
 def _files_left_behind(
-    status: EnvelopeEventStatus, documents: Collection[FiledDocument], place: str
+    status: EnvelopeEventStatus, documents: Collection[FiledDocument], place: str, archive: str
 ) -> SideCondition | None:
     """
-    Return what lies elsewhere than at the present locations of the ``documents``, according to the status;
-    None: never anything.
+    Return what lies elsewhere than at the present locations of the ``documents`` in this Archive, according
+    to the status; None: never anything.
 
     A file that is not among them lies elsewhere if it is not in their folder, ``place``.
     """
@@ -358,15 +364,20 @@ def _files_left_behind(
     manifest = status.archive.manifest if status.archive is not None else None
     folder = manifest.removesuffix(MANIFEST_NAME) if manifest is not None else None
     locations, ids = {each.location for each in documents}, {each.file_id for each in documents}
+    where = status.archive.ref.name if status.archive is not None else archive
     claimed = (
-        each.location
+        (each.location, where)
         for each in status.documents
         if each.location
         and not _is_archived(each, folder)
-        and (each.file_id in ids or not each.location.startswith(place))
+        and (each.file_id in ids or where != archive or not each.location.startswith(place))
     )
     earlier = _LISTED.findall(known.message) if known is not None else []
-    left = [each for each in dict.fromkeys([*earlier, *claimed]) if each not in locations]
+    left = [
+        (location, its_archive)
+        for location, its_archive in dict.fromkeys([*earlier, *claimed])
+        if location not in locations or its_archive != archive
+    ]
     if left:
         return SideCondition(FILES_LEFT_BEHIND, "True", "PlaceChanged", _left_behind_message(left))
     if known is None:
@@ -379,14 +390,14 @@ def _is_archived(document: FiledDocument, folder: str | None) -> bool:
     return folder is not None and (document.location or "").startswith(folder)
 
 
-def _left_behind_message(left: Iterable[str]) -> str:
+def _left_behind_message(left: Iterable[tuple[str, str]]) -> str:
     listed, length, more = [], 0, 0
-    for each in left:
-        length += len(each)
+    for location, archive in left:
+        length += len(location)
         if length > MAX_LISTED_LENGTH:
             more += 1
         else:
-            listed.append(f"`{each}`")
+            listed.append(f"`{location}` in Archive/{archive}")
     rest = f" and at {more} more places" if more else ""
     return (
         f"Files of an earlier attempt may lie without a manifest at {', '.join(listed)}{rest}, since "
