@@ -22,6 +22,7 @@ from counterfoil.resources import (
     Request,
     RequestOutcome,
 )
+from counterfoil.resources.routes import Choice
 from tests.support.builders import ENVELOPE, an_event, an_organization
 from tests.support.fakes.esaw import FakeEsawClients
 from tests.support.fakes.reconcile_context import FakeEsawUserClient, a_probed_archive
@@ -119,6 +120,29 @@ async def test_an_event_that_has_files_somewhere_keeps_its_archive(scene: RouteS
         "be there.",
     )
     assert scene.envelope.asked == []
+
+
+async def test_an_event_that_has_chosen_keeps_its_archive_before_its_first_file(scene: RouteScene) -> None:
+    chosen = an_event().named("first").in_phase(Phase.COLLECTING, "AuditTrailPending")
+    chosen = chosen.status(archive=Choice("vault", "hr").location)
+    scene.kube.put(chosen.build())
+    scene.with_routes({**HR, "when": {"tags": {"area": {"values": ["IT"]}}}})
+    assert await scene.ask(envelope=ENVELOPE) == (
+        "Done",
+        "Archive/vault by the route `hr`: EnvelopeEvent/first has chosen it.",
+    )
+    assert scene.envelope.asked == []
+
+
+@pytest.mark.parametrize("route", ["removed", "hr"])
+async def test_a_choice_that_is_void_does_not_count(scene: RouteScene, route: str) -> None:
+    phase = Phase.FAILED if route == "hr" else Phase.COLLECTING
+    chosen = an_event().named("first").in_phase(phase, "TagMissing")
+    scene.kube.put(chosen.status(archive=Choice("vault", route).location).build())
+    scene.envelope.metadata = json.dumps({"area": "IT"})
+    assert (await scene.ask(envelope=ENVELOPE))[1].startswith(
+        "Archive/dms by spec.archiveRef: no route holds."
+    )
 
 
 async def test_a_route_that_cannot_be_judged_is_refused_with_the_fault(scene: RouteScene) -> None:

@@ -70,6 +70,26 @@ def test_a_callback_finds_a_free_place_at_each_limit_during_an_import(limit: str
     assert taken(fair_queue, limits) == ["event-999"]
 
 
+def test_a_callback_finds_a_free_place_in_an_archive_that_events_of_an_import_choose() -> None:
+    limits = ConcurrencyLimits(
+        process=100, organization={"acme": 100}, sender={"acme": 100}, archive={"vault": 8}
+    )
+    fair_queue = queue_with(*(item(number, archive="", is_import=True) for number in range(12)), item(99))
+
+    def entered(event: str) -> bool:
+        fair_queue.pause(event)
+        fair_queue.move(event, "vault")
+        return fair_queue.resume(event, limits)
+
+    started = [each for each in taken(fair_queue, limits) if each != "event-99"]
+    inside = [each for each in started if entered(each)]
+    assert (len(started), len(inside)) == (12, 6)
+    assert entered("event-99")
+    # What has begun there takes any free place again after a pause.
+    fair_queue.pause(inside[0])
+    assert fair_queue.resume(inside[0], limits)
+
+
 def test_an_import_makes_progress_where_a_limit_is_one() -> None:
     limits = ConcurrencyLimits(process=1, organization={"acme": 1}, sender={"acme": 1}, archive={"dms": 1})
     fair_queue = queue_with(item(1, is_import=True), item(2, is_import=True))

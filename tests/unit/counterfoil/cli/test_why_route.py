@@ -26,15 +26,17 @@ def route_line(choice: Choice | None, *routes: dict[str, Any]) -> str | None:
     [
         (None, (HR,), None),
         (Choice("dms", None), (), None),
+        # The event may be older than the routes, and they were never asked.
+        (Choice("dms", None), (HR,), "to Archive/dms by spec.archiveRef, not by a route"),
         (
-            Choice("dms", None),
+            Choice("old", None),
             (HR,),
-            "to Archive/dms, spec.archiveRef of the Organization, since no route held",
+            "to Archive/old by spec.archiveRef, which names Archive/dms now, not by a route",
         ),
         (
             Choice("vault", "hr"),
             (HR,),
-            "to Archive/vault by the route hr, which holds if the tag `area` is HR or IT",
+            "to Archive/vault by the route hr, which now holds if the tag `area` is HR or IT",
         ),
         (
             Choice("vault", "hr"),

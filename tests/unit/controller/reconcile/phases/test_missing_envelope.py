@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from controller.reconcile.outcomes import Fail, Skip
 from controller.reconcile.phases.validate import validate
 from counterfoil.esaw import HttpStatusError
+from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import (
     SENDER_LABEL,
     ArchiveLocation,
@@ -22,8 +23,10 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from tests.support.builders import ANNA, NOON, EventBuilder, an_event
+from counterfoil.resources.reopening import reopened_status
+from tests.support.builders import ANNA, NOON, EventBuilder, an_event, an_organization
 from tests.support.fakes import reconcile_context
+from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.reconciler import ReconcilerScene
 
 ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
@@ -65,6 +68,36 @@ async def test_the_event_that_deleted_an_expired_envelope_archived_it_for_its_ot
     another_event(scene)
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "ArchivedAlready")
+
+
+@pytest.mark.parametrize(
+    ("is_history_readable", "text"),
+    [
+        (True, "1 of its 2 files arrived, the first one at `{}`, without a manifest."),
+        (False, "1 file of it is known to be archived, the first one at `{}`."),
+    ],
+)
+async def test_files_that_arrived_are_named_by_their_place_after_a_retry_with_another_archive(
+    tmp_path: Path, is_history_readable: bool, text: str
+) -> None:
+    short = {"initial": "1s", "max": "1s", "deadline": "1m"}
+    scene = ReconcilerScene(tmp_path, retry=short)
+    (tmp_path / "new").mkdir()
+    scene.observe(a_probed_archive("new", root=tmp_path / "new"))
+    scene.envelope.but("download trail-1", EsawUnreachable("cut"))
+    await scene.reconcile()
+    scene.clock.advance(minutes=2)
+    failed = await scene.reconcile()
+    (arrived,) = [each for each in failed.status.documents if each.sha256]
+    scene.observe(an_organization(version=90, generation=2, archiveRef={"name": "new"}, retry=short))
+    again = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(failed, status=again))
+    scene.envelope.deleted = True
+    if not is_history_readable:
+        scene.envelope.but("history", HttpStatusError(403, error_id="ERR0004"))
+    message = (await scene.reconcile()).status.message or ""
+    assert text.format(arrived.location) in message
+    assert "Archive/new" not in message
 
 
 def seen(status: str) -> EnvelopeSummary:

@@ -688,7 +688,8 @@ async def test_an_envelope_that_is_deleted_while_it_is_archived_is_a_failure_tha
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Fail)
     assert outcome.reason == "EnvelopeDeleted"
-    assert "2 of its 3 files arrived in Archive/dms" in outcome.message
+    first = event.status.documents[0].location
+    assert f"2 of its 3 files arrived, the first one at `{first}`, without a manifest." in outcome.message
     assert outcome.facts.documents is not None
     assert outcome.facts.documents[0].sha256 is not None
     assert f"{FOLDER}/counterfoil.json" not in scene.backend.files
