@@ -58,6 +58,8 @@ class FairQueue:
     _running: dict[str, QueueItem] = field(default_factory=dict)
     _paused: set[str] = field(default_factory=set)
     """Running events that take no slot of the process and of their archive now."""
+    _entering: set[str] = field(default_factory=set)
+    """Paused events that have had no slot of their archive yet."""
     _blocked_by_envelope: dict[str, list[QueueItem]] = field(default_factory=dict)
     """The other events of each running or locked envelope, which wait outside the queues."""
     _running_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -120,24 +122,34 @@ class FairQueue:
     def move(self, event: str, archive: str) -> None:
         """Let a paused event resume in the slots of this archive."""
         self._running[event] = self._running[event]._replace(archive=archive)
+        self._entering.add(event)
 
     def has_room(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
-        """Whether there are slots in which a paused event can resume."""
-        limit = _archive_limit(self._running[event], concurrency_limits)
+        """
+        Whether there are slots in which a paused event can resume.
+
+        One of an Import that comes to its archive leaves a part free there, as where the archive was known.
+        """
+        item = self._running[event]
+        limit = _archive_limit(item, concurrency_limits)
+        if item.is_import and event in self._entering:
+            limit = share_of_imports(limit)
         is_process_full = len(self._running) - len(self._paused) >= concurrency_limits.process
-        return not is_process_full and self._running_counts[_archive_key(self._running[event])] < limit
+        return not is_process_full and self._running_counts[_archive_key(item)] < limit
 
     def resume(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
         """Take the slots of a paused event again; False while there are none."""
         if not self.has_room(event, concurrency_limits):
             return False
         self._paused.remove(event)
+        self._entering.discard(event)
         self._running_counts[_archive_key(self._running[event])] += 1
         return True
 
     def done(self, event: str) -> None:
         """The run of an event has ended."""
         item = self._running.pop(event)
+        self._entering.discard(event)
         for key in _turn_keys(item):
             self._count_down(key)
         if event in self._paused:
