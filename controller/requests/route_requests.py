@@ -38,7 +38,7 @@ from counterfoil.resources.request import (
     Request,
     RequestOutcome,
 )
-from counterfoil.resources.routes import choice_for_others, stored_choice
+from counterfoil.resources.routes import choice_for_others, known_choice, stored_choice
 from counterfoil.worker_processes.pool import WorkerStopped
 
 _Value = Annotated[str, msgspec.Meta(max_length=VALUE_LIMIT)]
@@ -80,7 +80,7 @@ class RouteRequests:
             decision = await self.preconditions.archives.decide(organization, given.facts, tags)
             return self._result(organization, decision)
         events = await self._events(organization, given.envelope)
-        if (kept := _kept(events)) is not None:
+        if (kept := _kept(organization, given, events)) is not None:
             return RequestResult(RequestOutcome.DONE, kept)
         try:
             return await self._of_envelope(organization, given, events)
@@ -155,20 +155,41 @@ def _text(*sentences: str) -> str:
     return " ".join(sentences)[:MAX_REQUEST_TEXT_LENGTH]
 
 
-def _kept(events: Sequence[EnvelopeEvent]) -> str | None:
-    """Return where the events of the envelope keep it, also if the routes changed; None: nowhere yet."""
-    if (choice := choice_for_others([each.status for each in events])) is None:
+def _kept(organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]) -> str | None:
+    """Return where the events of the envelope keep it, or what the one that is asked about has chosen, also
+    if the routes changed; None: the routes decide."""
+    if (choice := choice_for_others([each.status for each in events])) is not None:
+        names = [each.name for each in events if stored_choice(each.status) == choice]
+        return _text(
+            f"{choice}: EnvelopeEvent/{names[0]} has chosen it, and files of the envelope may be there."
+        )
+    asked = _asked(organization, given, events)
+    # One that has ended chooses again when it is started.
+    if asked is None or asked.status.phase.is_final or (choice := stored_choice(asked.status)) is None:
         return None
-    names = [each.name for each in events if stored_choice(each.status) == choice]
-    return _text(f"{choice}: EnvelopeEvent/{names[0]} has chosen it, and files of the envelope may be there.")
+    if choice != known_choice(asked, organization.spec):
+        return None
+    return _text(f"{choice}: EnvelopeEvent/{asked.name} has chosen it.")
+
+
+def _action(organization: Organization, given: _Given) -> str:
+    return given.facts.action or organization.spec.archive_action or "envelopeFinished"
+
+
+def _asked(
+    organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]
+) -> EnvelopeEvent | None:
+    """Return the event of the envelope whose action was given, else the first; None: there is none."""
+    action = _action(organization, given).lower()
+    same = [each for each in events if each.spec.action.lower() == action]
+    return next(iter([*same, *events]), None)
 
 
 def _event(organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]) -> EnvelopeEvent:
     """Return the event of the envelope whose action was given, else the first; if there is none, one that is
     not stored."""
-    action = given.facts.action or organization.spec.archive_action or "envelopeFinished"
-    same = [each for each in events if each.spec.action.lower() == action.lower()]
-    if found := next(iter([*same, *events]), None):
+    action = _action(organization, given)
+    if found := _asked(organization, given, events):
         known = found.status
         # Without the rest of the status: what eSAW answers is not recorded.
         status = EnvelopeEventStatus(envelope=known.envelope, not_shown_to=known.not_shown_to)

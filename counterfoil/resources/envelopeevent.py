@@ -836,7 +836,9 @@ class EnvelopeEvent(Resource, frozen=True):
         ),
         PrinterColumn("Sender", ".status.envelope.senderRef.name", "Sender whose key is used.", is_wide=True),
         PrinterColumn("Origin", ".spec.origin", "Component or person that created the event.", is_wide=True),
-        PrinterColumn("Archive", ".status.archive.ref.name", "Archive that has the documents.", is_wide=True),
+        PrinterColumn(
+            "Archive", ".status.archive.ref.name", "Archive that the event has chosen.", is_wide=True
+        ),
         PrinterColumn(
             "Message", ".status.message", "Cause of the current state, in a sentence.", is_wide=True
         ),

@@ -188,4 +188,4 @@ async def test_why_names_the_route_that_was_taken(scene: ControllerScene, admini
         return (await administrator("why", event)).out
 
     page = await eventually(answer)
-    assert "Route         to Archive/vault by the route hr, which holds if the tag `area` is HR" in page
+    assert "Route         to Archive/vault by the route hr, which now holds if the tag `area` is HR" in page

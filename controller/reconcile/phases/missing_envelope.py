@@ -1,6 +1,6 @@
 """A 404 during a run: eSAW returns it for each missing object, so the envelope's history decides."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TypeGuard, TypeVar
 
 from controller.reader import answers_in_row, lacks_proof
@@ -92,7 +92,16 @@ def _archived_files(event: EnvelopeEvent) -> str:
     if not arrived:
         return "This event has archived no file."
     verb = "is" if arrived == 1 else "are"
-    return f"{counted(arrived, 'file')} of it {verb} known to be in the archive."
+    place = _first_place(event.status.documents)
+    return f"{counted(arrived, 'file')} of it {verb} known to be archived{place}."
+
+
+def _first_place(documents: Iterable[FiledDocument]) -> str:
+    """Return where the first file arrived, as a part of a sentence. After a retry, the Archive that the event
+    has chosen now can be another one."""
+    places = (each.location for each in documents if each.sha256 is not None and each.location is not None)
+    place = next(places, None)
+    return f", the first one at `{place}`" if place is not None else ""
 
 
 async def explain_404(
@@ -173,13 +182,13 @@ async def deleted_envelope(
     if manifest is not None:
         message = (
             "The envelope was deleted in eSignAnyWhere. An earlier state of it is archived with the "
-            f"manifest {manifest}. {files} are known to be in the archive; files that changed or were added "
-            "after that state may be missing."
+            f"manifest {manifest}. {files} are known to be archived{_first_place(documents)}; files that "
+            "changed or were added after that state may be missing."
         )
     elif arrived:
         message = (
-            f"The envelope was deleted in eSignAnyWhere while it was being archived: {files} arrived in "
-            f"{context.archive_name}, without a manifest."
+            f"The envelope was deleted in eSignAnyWhere while it was being archived: {files} arrived"
+            f"{_first_place(documents)}, without a manifest."
         )
     else:
         message = (

@@ -351,14 +351,22 @@ def _line(title: str, text: str) -> str:
 
 
 def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str | None:
-    """Return which Archive the event has chosen and why; None: it has not, or there is only one."""
+    """
+    Return which Archive the event has chosen and why; None: it has not, or there is only one.
+
+    The routes can be younger than the choice. So their conditions are those of now, and where none led there,
+    it is not said that they were judged.
+    """
     choice, routes = stored_choice(event.status), organization.spec.routes if organization is not None else ()
     if choice is not None and choice.import_ is not None:
         return f"to Archive/{choice.archive}, spec.archiveRef of Import/{choice.import_}"
     if choice is None or (choice.route is None and not routes):
         return None
     if choice.route is None:
-        return f"to Archive/{choice.archive}, spec.archiveRef of the Organization, since no route held"
+        ref = organization.spec.archive_ref if organization is not None else None
+        is_same = ref is None or ref.name == choice.archive
+        changed = "" if is_same or ref is None else f", which names Archive/{ref.name} now"
+        return f"to Archive/{choice.archive} by spec.archiveRef{changed}, not by a route"
     taken = f"to Archive/{choice.archive} by the route {choice.route}"
     if organization is None:
         return taken
@@ -368,7 +376,7 @@ def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str 
     elif route.archive_ref.name != choice.archive:
         why = f"which leads to Archive/{route.archive_ref.name} now"
     else:
-        why = f"which holds if {route.when}"
+        why = f"which now holds if {route.when}"
     return f"{taken}, {why}"
 
 
