@@ -18,7 +18,7 @@ import msgspec
 
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.i18n.problems import ARCHIVE_MISSING, CALLBACK_REASONS
+from counterfoil.i18n.problems import ARCHIVE_MISSING, ARCHIVE_SUSPENDED, CALLBACK_REASONS
 from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse
 from counterfoil.logs import redact
 from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
@@ -178,6 +178,8 @@ def _about_objects(item: AttentionItem, namespace: str) -> Iterator[Command]:
             yield Command(f"{kubectl} describe archive {item.name}")
             if item.reason == "ArchiveProbeOverdue":
                 yield Command(f"{kubectl} label archive {item.name} {REQUEST_LABEL}=probe")
+            if item.reason == ARCHIVE_SUSPENDED:
+                yield Command(f"{plugin} resume archive {item.name}")
         case AttentionKind.ORGANIZATION:
             yield Command(f"{kubectl} describe organization {item.organization}")
         case AttentionKind.IMPORT:

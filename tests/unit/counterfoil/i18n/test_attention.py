@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 
 from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
+from counterfoil.i18n.commands import commands_about
 from counterfoil.i18n.reasons import Responsible
 from counterfoil.resources import (
     Archive,
@@ -394,6 +395,8 @@ def test_events_that_wait_for_a_suspended_archive_that_their_organization_does_n
     assert (entry.kind, entry.name, entry.reason) == (AttentionKind.ARCHIVE, "vault", "ArchiveSuspended")
     assert (entry.count, entry.responsible) == (2, Responsible.ADMINISTRATOR)
     assert entry.message.endswith("Organization/acme does not name it any more, and its events wait for it.")
+    typed = [each.line for each in commands_about(entry, "contracts")]
+    assert "kubectl counterfoil -n contracts resume archive vault" in typed
 
 
 def test_a_broken_archive_is_a_task_while_events_wait_for_it_although_no_organization_names_it() -> None:

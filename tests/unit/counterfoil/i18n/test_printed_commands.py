@@ -53,7 +53,7 @@ def test_the_plugin_reads_each_of_its_commands_and_the_command_is_about_this_rea
             assert found["dry_run"] or found["command"] == "retry", each
         else:
             named = {found.get(key) for key in ("event", "sender", "organization", "name")} - {None}
-            assert named & OBJECTS, each
+            assert {*named, *found.get("objects", ())} & OBJECTS, each
 
 
 def words_of(each: Advice) -> list[str]:
