@@ -375,6 +375,18 @@ def test_a_row_fills_beside_an_unfinished_row_of_another_key() -> None:
     assert answers_in_row(event.build(), a_sender("anna")) == 2
 
 
+def test_a_refusal_to_an_earlier_sender_of_a_name_is_not_one_to_this_sender() -> None:
+    earlier, ben = a_sender("ben"), a_sender("ben")
+    ben = replace(ben, metadata=replace(ben.metadata, uid="uid-other"))
+    tried = with_tried(with_refused((), earlier), ben, 3)
+    assert [(each.uid, each.refused) for each in tried] == [(earlier.uid, True), ("uid-other", False)]
+    event = EVENT.status(not_shown_to=tried).build()
+    assert key_state(event, ben) is NOT_SHOWN
+    assert key_state(event, earlier) is NOT_PERMITTED
+    assert with_refused(tried, ben)[-1].refused
+    assert [each.uid for each in with_tried(tried, ben, 3)] == [earlier.uid, "uid-other"]
+
+
 def test_a_refusal_stays_known_when_the_keys_are_tried_again() -> None:
     anna, ben = known_to_work(a_sender(), KEY), a_sender("ben")
     tried = with_tried(with_refused((), anna), ben, 3)

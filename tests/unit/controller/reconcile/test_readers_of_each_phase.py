@@ -4,14 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.reopening.reopener import LateSenderFinder, Reopener
 from controller.requests.event_requests import EventRequests
+from controller.resync.event_starter import EventStarter, EventStarts
 from counterfoil.esaw import HttpStatusError
 from counterfoil.resources import (
     SENDER_LABEL,
     Envelope,
     EnvelopeEvent,
+    EnvelopeStatus,
+    Origin,
     Phase,
     Sender,
     SenderReference,
@@ -20,6 +24,7 @@ from counterfoil.resources.reopening import is_never_shown, is_started_by_other_
 from counterfoil.resources.request import Request
 from counterfoil.retention import removal_time
 from tests.support.builders import ANNA, ENVELOPE, a_sender, an_envelope, known_to_work
+from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.two_keys import FORBIDDEN, OTHER_KEY, TwoKeysScene
 
 NOT_ALLOWED = HttpStatusError(403, "ERR0010")
@@ -54,6 +59,15 @@ class ReadersScene(TwoKeysScene):
         after = await self.finder.reopen_if_recorded(before)
         self.cache.update(after)
         return after is not before
+
+    async def is_started_by_sweep(self, finder: str) -> bool:
+        """Let a sweep list the envelope with the key of a Sender; whether the event starts again."""
+        self.clock.advance(hours=6)
+        starter = EventStarter(self.kube, self.clock, self.metrics, lambda _: None, self.cache.senders.get)
+        starts = EventStarts(self.organization, "envelopeFinished", Origin.SWEEP, None)
+        started = await starter.start(starts, ENVELOPE, EnvelopeStatus.COMPLETED, sender=finder)
+        self.cache.update(self.newest())
+        return started.is_reopened
 
     async def passes(self, number: int) -> int:
         """Let this many passes over all events begin, with runs between them; return how often the event
@@ -285,14 +299,74 @@ async def test_an_event_whose_only_key_may_not_read_fails_as_not_permitted_and_s
     assert (await scene.run(6)).status.reason == "ArchivedAndDeleted"
 
 
-async def test_a_key_with_the_proof_that_may_not_delete_fails_the_event_and_no_search_starts_it(
-    scene: ReadersScene,
+@pytest.mark.parametrize("operation", PHASES)
+async def test_a_key_with_the_proof_that_may_not_do_all_fails_the_event_and_no_search_starts_it(
+    scene: ReadersScene, operation: str
 ) -> None:
-    scene.two.anna.but("delete", NOT_ALLOWED)
-    event = await scene.run(2)
+    scene.two.anna.but(operation, NOT_ALLOWED)
+    event = await scene.run(3)
     assert (event.status.phase, event.status.reason) == (Phase.FAILED, "NotPermitted")
-    assert event.status.not_shown_to == ()
-    assert not is_started_by_other_key(event.status)
+    assert event.status.message == (
+        "eSignAnyWhere does not permit this to the sender's key (403): Sender/anna."
+    )
+    assert [(each.name, each.refused) for each in event.status.not_shown_to] == [("anna", True)]
+    assert [await scene.is_started_by_sweep("anna") for _ in range(4)] == [False] * 4
+    scene.consent()
+    assert await scene.is_started_by_sweep("anna"), "another key may be permitted more"
+
+
+@pytest.mark.parametrize("operation", PHASES)
+async def test_a_refusal_to_each_sender_is_the_end_whichever_of_them_lists_the_envelope(
+    tmp_path: Path, operation: str
+) -> None:
+    scene = ReadersScene(tmp_path, defaultSenderRef={"name": "anna"})
+    not_listed(scene)
+    scene.two.anna.but(operation, NOT_ALLOWED)
+    refuse_to_read(scene, NOT_ALLOWED)
+    scene.record("dora")
+    event = await scene.run(8)
+    assert (event.status.phase, event.status.reason) == (Phase.FAILED, "NotPermitted")
+    assert event.status.message == (
+        "eSignAnyWhere does not permit this to the sender's key (403): Sender/dora, Sender/anna."
+    )
+    assert [await scene.is_started_by_sweep("anna") for _ in range(4)] == [False] * 4
+    assert await scene.passes(3) == 0
+
+
+@pytest.mark.parametrize("operation", PHASES)
+async def test_an_envelope_that_is_recorded_after_a_refusal_starts_the_event_for_its_sender(
+    tmp_path: Path, operation: str
+) -> None:
+    scene = ReadersScene(tmp_path, defaultSenderRef=None)
+    scene.two.anna.but(operation, NOT_ALLOWED)
+    await scene.run(3)
+    assert scene.newest().status.reason == "NotPermitted"
+    scene.show_to_dora()
+    scene.record("dora")
+    assert await scene.passes(3) == 1
+    assert scene.newest().status.reason == "ArchivedAndDeleted"
+
+
+async def test_the_end_after_a_refusal_to_an_earlier_sender_of_a_name_does_not_name_its_user(
+    tmp_path: Path,
+) -> None:
+    scene = ReadersScene(tmp_path, defaultSenderRef=None)
+    not_listed(scene)
+    refuse_to_read(scene, NOT_ALLOWED)
+    scene.record("dora")
+    assert (await scene.run(6)).status.reason == "NotPermitted"
+    for operation in ("envelope", "configuration", "files", "history"):
+        scene.two.dora.but(operation, missing())
+    other = known_to_work(a_sender("dora", version=60), OTHER_KEY)
+    scene.observe(replace(other, metadata=replace(other.metadata, uid="uid-other")))
+    await scene.retry()
+    event = await scene.run(8)
+    assert event.status.reason == "NotPermitted"
+    assert event.status.message == (
+        "eSignAnyWhere does not permit this to the sender's key (403): an earlier Sender/dora. "
+        "It does not show the envelope to these keys: Sender/dora."
+    )
+    assert removal_time(event, scene.organization.spec) is None
 
 
 async def test_a_key_to_which_the_envelope_was_shown_later_is_believed_after_it_deleted_the_envelope(
