@@ -215,8 +215,8 @@ def key_state(event: EnvelopeEvent, sender: Sender | None) -> KeyState:
     if sender.spec.organization_ref.name != event.organization:
         return KeyState.FOREIGN
     if _answers_to(event.status.not_shown_to, sender) >= UNKNOWN_ENVELOPE_ATTEMPTS:
-        is_refused = _is_refused(event.status.not_shown_to, sender)
-        return KeyState.NOT_PERMITTED if is_refused else KeyState.NOT_SHOWN
+        may_not = is_refused(event.status.not_shown_to, sender)
+        return KeyState.NOT_PERMITTED if may_not else KeyState.NOT_SHOWN
     authorized = find_condition(sender.status.conditions, "Authorized")
     states = {"True": KeyState.WORKS, "False": KeyState.REFUSED}
     return states.get(authorized.status if authorized is not None else "", KeyState.UNVERIFIED)
@@ -235,22 +235,27 @@ def reference_to(sender: Sender) -> SenderReference:
 
 def with_tried(tried: Sequence[TriedKey], sender: Sender, answers: int) -> tuple[TriedKey, ...]:
     """Return the keys to which eSAW did not show the envelope, this one included, after this number of
-    answers in a row. One for each name; a key that counts as tried stays so, and a refusal stays known."""
+    answers in a row. One for each Sender; a key that counts as tried stays so, and a refusal stays known."""
     most = min(max(answers, _answers_to(tried, sender)), UNKNOWN_ENVELOPE_ATTEMPTS)
-    key = replace(key_of(sender), answers=most, refused=_is_refused(tried, sender))
-    return (*without(tried, sender)[-MAX_NOT_SHOWN_TO + 1 :], key)
+    key = replace(key_of(sender), answers=most, refused=is_refused(tried, sender))
+    return (*_of_others(tried, sender), key)
 
 
 def with_refused(tried: Sequence[TriedKey], sender: Sender) -> tuple[TriedKey, ...]:
     """Return the tried keys with this one, to which eSAW refused the envelope: it is not asked again."""
-    others = without(tried, sender)[-MAX_NOT_SHOWN_TO + 1 :]
-    return (*others, replace(key_of(sender), answers=UNKNOWN_ENVELOPE_ATTEMPTS, refused=True))
+    key = replace(key_of(sender), answers=UNKNOWN_ENVELOPE_ATTEMPTS, refused=True)
+    return (*_of_others(tried, sender), key)
 
 
 def to_try_again(tried: Sequence[TriedKey]) -> tuple[TriedKey, ...]:
     """Return what stays known of the tried keys if each may be tried again: eSAW refused the envelope to some
     of them, so it exists."""
     return tuple(replace(each, answers=1) for each in tried if each.refused)
+
+
+def is_refused(tried: Sequence[TriedKey], sender: Sender) -> bool:
+    """Whether eSAW refused the envelope to a key of this Sender, and not of another one of its name."""
+    return any(each.refused for each in tried if (each.name, each.uid) == (sender.name, sender.uid))
 
 
 def without(tried: Sequence[TriedKey], sender: Sender) -> tuple[TriedKey, ...]:
@@ -320,6 +325,8 @@ def _answers_to(tried: Sequence[TriedKey], sender: Sender) -> int:
     return next((each.answers for each in same), 0)
 
 
-def _is_refused(tried: Sequence[TriedKey], sender: Sender) -> bool:
-    """Whether eSAW refused the envelope to a key of a Sender of this name."""
-    return any(each.refused for each in tried if each.name == sender.name)
+def _of_others(tried: Sequence[TriedKey], sender: Sender) -> tuple[TriedKey, ...]:
+    """Return the keys of other Senders that have room beside one of this Sender. A refusal to an earlier
+    Sender of this name stays known: the envelope exists."""
+    kept = (each for each in tried if each.name != sender.name or (each.refused and each.uid != sender.uid))
+    return tuple(kept)[-MAX_NOT_SHOWN_TO + 1 :]

@@ -8,9 +8,10 @@ key is recorded. No status is stored here.
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from controller.reader import (
     KeyState,
     Reader,
     answers_in_row,
+    is_refused,
     key_state,
     lacks_proof,
     proved_by,
@@ -63,6 +65,8 @@ from counterfoil.resources.envelopeevent import (
 from counterfoil.resources.routes import Choice, has_places, stored_choice
 
 _log = logging.getLogger(__name__)
+
+_NOT_PERMITTED: Final = "eSignAnyWhere does not permit this to the sender's key (403)"
 
 FILES_NOT_SHOWN = "FilesNotShown"
 """Reason of an attempt in which eSAW showed the envelope, and answered afterwards as if there were none."""
@@ -220,18 +224,22 @@ class PhaseRunner:
     async def _without_permission(
         self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, outcome: Outcome
     ) -> Outcome:
-        """Return the outcome if eSAW refuses something to the key to which it showed the envelope: only the
-        Sender of the Envelope reads in its place."""
+        """
+        Return the outcome if eSAW refuses something to the key to which it showed the envelope: only the
+        Sender of the Envelope reads in its place.
+
+        The refusal is known from then on: no search starts the event again for this key, and an Envelope that
+        names another Sender does.
+        """
         sender, known = admitted.context.sender, event.status.not_shown_to
         tried = with_refused(known, sender)
+        facts, message = _with_not_shown_to(outcome, known, tried).facts, _not_permitted(sender.name)
         other = await self._next_reader(phase, event, tried)
-        if not isinstance(other, Reader):
-            return other or outcome
-        if other.state in (KeyState.FOREIGN, KeyState.MISSING):
-            return outcome
-        facts = _with_not_shown_to(outcome, known, tried).facts
-        message = _with_next(_not_permitted(sender.name), other)
-        return Pause(NOT_PERMITTED, message, self.clock.now(), facts=facts)
+        if isinstance(other, Reader) and other.state not in (KeyState.FOREIGN, KeyState.MISSING):
+            return Pause(NOT_PERMITTED, _with_next(message, other), self.clock.now(), facts=facts)
+        if other is not None and not isinstance(other, Reader):
+            return other
+        return _end(Fail(NOT_PERMITTED, message, facts=facts), tried, sender)
 
     def _with_proof(
         self, phase: Phase, outcome: Outcome, event: EnvelopeEvent, context: ReconcileContext
@@ -332,9 +340,8 @@ def _is_refused(outcome: Outcome, problem: BaseException | None) -> bool:
     return isinstance(problem, HttpStatusError) and outcome.reason == NOT_PERMITTED
 
 
-def _not_permitted(*names: str) -> str:
-    keys = ", ".join(f"Sender/{each}" for each in names)
-    return f"eSignAnyWhere does not permit this to the sender's key (403): {keys}."
+def _not_permitted(name: str) -> str:
+    return f"{_NOT_PERMITTED}: Sender/{name}."
 
 
 def _with_choice(outcome: Outcome, event: EnvelopeEvent, choice: Choice | None) -> Outcome:
@@ -379,11 +386,13 @@ def _end(failed: Fail, tried: Sequence[TriedKey], sender: Sender) -> Fail:
 
     If eSAW refused the envelope to one of them, it exists, and that Sender needs the permission.
     """
-    refused = [each.name for each in tried if each.refused]
+    # The last key of a name is that of its Sender of now.
+    newest = {each.name: each.uid for each in tried}
+    refused = [_name_of(each, newest) for each in tried if each.refused]
     others = ", ".join(f"Sender/{each.name}" for each in without(tried, sender) if not each.refused)
     if refused:
-        message, own = _not_permitted(*refused), ""
-        if sender.name not in refused:
+        message, own = f"{_NOT_PERMITTED}: {', '.join(refused)}.", ""
+        if not is_refused(tried, sender):
             own = f"Sender/{sender.name}"
         others = ", ".join(each for each in (own, others) if each)
         failed = Fail(NOT_PERMITTED, message, facts=failed.facts)
@@ -391,6 +400,11 @@ def _end(failed: Fail, tried: Sequence[TriedKey], sender: Sender) -> Fail:
     else:
         asked = f"These keys were tried before: {others}."
     return dataclasses.replace(failed, message=f"{failed.message} {asked}") if others else failed
+
+
+def _name_of(key: TriedKey, newest: Mapping[str, str]) -> str:
+    is_earlier = key.uid != newest[key.name]
+    return f"an earlier Sender/{key.name}" if is_earlier else f"Sender/{key.name}"
 
 
 def _overdue(phase: Phase, admitted: Admitted) -> Wait:
