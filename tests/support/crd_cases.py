@@ -518,6 +518,21 @@ def routed(**when: Any) -> Changes:
     return {"spec.routes": [{"name": "hr", "archiveRef": {"name": "vault"}, "when": when}]}
 
 
+def with_patterns(count: int) -> Changes:
+    """32 routes with four tags each, of which `count` have a pattern."""
+    kinds: list[Raw] = [{"pattern": "a+"} if each < count else {"values": ["HR"]} for each in range(128)]
+    return {
+        "spec.routes": [
+            {
+                "name": f"r{route}",
+                "archiveRef": {"name": "vault"},
+                "when": {"tags": {f"t{tag}": kinds[4 * route + tag] for tag in range(4)}},
+            }
+            for route in range(32)
+        ]
+    }
+
+
 def mail(**given: Any) -> Changes:
     return {"spec.notifications": {"smtpSecretRef": {"name": "smtp"}, "from": "a@acme.example", **given}}
 
@@ -680,6 +695,13 @@ ORGANIZATIONS = [
         says="pattern is not a regular expression",
         accepted=in_place(lambda text: form(pattern=text), {"digits": "[0-9]{4}", "words": "a|b"}),
         refused=in_place(lambda text: form(pattern=text), {"an open bracket": "([", "a lone star": "*"}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.routes",
+        says="the routes of an Organization have at most 16 patterns",
+        accepted={"16": with_patterns(16), "values in all": with_patterns(0)},
+        refused={"17": with_patterns(17), "128": with_patterns(128)},
     ),
     Rule(
         kind=Organization,
