@@ -44,7 +44,7 @@ from counterfoil.resources.naming import (
     is_envelope_action,
 )
 from counterfoil.resources.request import LastRequest, request_values
-from counterfoil.resources.routes import MAX_ROUTES, ArchiveRoute
+from counterfoil.resources.routes import MAX_ROUTES, PATTERN_COUNT_RULE, ArchiveRoute
 
 MAX_VERSION_LENGTH = 64
 """Maximum characters of eSAW's version; a longer text is something else."""
@@ -750,6 +750,7 @@ class OrganizationSpec(ResourcePart, frozen=True):
         schema(
             "Other Archives for some of the envelopes, in this order: the first route whose conditions hold "
             "decides. An event chooses once, before its first file is written. Default none.",
+            PATTERN_COUNT_RULE,
             keys=("name",),
             maxItems=MAX_ROUTES,
         ),

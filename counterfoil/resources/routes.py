@@ -41,6 +41,17 @@ MAX_ROUTE_TAGS = 4
 """Maximum number of tags that one route looks at."""
 
 
+MAX_ROUTE_PATTERNS = 16
+"""Maximum number of patterns in the routes of one Organization; each takes some 10 ms at most."""
+
+PATTERN_COUNT_RULE = ValidationRule(
+    "self.map(route, has(route.when.tags) ? route.when.tags.filter(name, "
+    "has(route.when.tags[name].pattern)).size() : 0).sum() <= "
+    f"{MAX_ROUTE_PATTERNS}",
+    f"the routes of an Organization have at most {MAX_ROUTE_PATTERNS} patterns; list values where you can",
+)
+
+
 class RouteTag(ResourcePart, frozen=True):
     """The values of a tag with which a route holds: exactly one of `values` and `pattern`."""
 
