@@ -56,10 +56,10 @@ from controller.resync.event_starter import EventStarter
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.import_report_writer import ImportReportWriter
 from controller.resync.import_runner import ImportBounds, ImportRunner
-from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
+from controller.resync.sweep import MissedCallbackFinder
 from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue

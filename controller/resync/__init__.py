@@ -1,1 +1,1 @@
-"""The periodic work: statuses of shared objects, garbage collection, missed callbacks."""
+"""The periodic work: statuses of shared objects, garbage collection, the sweep for missed callbacks."""

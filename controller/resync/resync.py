@@ -22,9 +22,9 @@ from controller.access.credential_origin import has_moved
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache, version_number
 from controller.resync.event_load import EventLoadCounter
-from controller.resync.missed_callbacks import MissedCallbackFinder, SweepOutcome
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.statistics import EventStatistics
+from controller.resync.sweep import MissedCallbackFinder, SweepOutcome
 from controller.scheduling.retry_policy import INCOMPLETE_SWEEP, RESYNC_SECONDS
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock, age

@@ -30,7 +30,7 @@ WALL_CLOCK_FIELDS = {
     "controller/mails/notifier.py": {"_counted", "_deliveries", "_passes"},
     "controller/resync/envelope_search.py": {"start", "end", "_contents"},
     "controller/resync/import_progress.py": {"start", "end"},
-    "controller/resync/missed_callbacks.py": {"newest", "now"},
+    "controller/resync/sweep.py": {"newest", "now"},
     "controller/resync/statistics.py": {"_created", "_archived", "endangered"},
     "controller/scheduling/event_queue.py": {"_called", "_began"},
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
@@ -54,7 +54,7 @@ LOOPS_WITHOUT_TRY = {
         "self.kube.list_readable(Envelope, labels=labels)",
         "self.reopeners",
     },
-    "controller/resync/missed_callbacks.py": {"listing.listed(sweep.organization.spec.statuses, window)"},
+    "controller/resync/sweep.py": {"listing.listed(sweep.organization.spec.statuses, window)"},
     "controller/resync/import_runner.py": {
         "earlier.items()",
         "imported.status.open_windows",

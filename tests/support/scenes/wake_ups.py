@@ -15,10 +15,10 @@ from controller.reconcile.reconciler import Reconciler
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.event_starter import EventStarter
 from controller.resync.garbage_collector import GarbageCollector
-from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
+from controller.resync.sweep import MissedCallbackFinder
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from controller.wake_ups import WakeUps

@@ -10,8 +10,8 @@ from weakref import WeakValueDictionary
 import pytest
 from msgspec.structs import replace
 
-from controller.resync.missed_callbacks import SweepOutcome
 from controller.resync.resync import PROBE_SECONDS
+from controller.resync.sweep import SweepOutcome
 from controller.scheduling.retry_policy import INCOMPLETE_SWEEP
 from counterfoil.clock import WallClock
 from counterfoil.esaw import (

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from controller.resync.envelope_listing import Window
 from controller.resync.event_starter import EventStarter
-from controller.resync.missed_callbacks import (
+from controller.resync.sweep import (
     MAX_SPANS,
     MissedCallbackFinder,
     SweepBounds,
