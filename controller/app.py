@@ -64,7 +64,7 @@ from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards
-from controller.wake_ups import WakeUps
+from controller.waiting_events import WakeUps
 from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.kopf_operator import (
     UNFINISHED_SELECTOR,

@@ -29,7 +29,7 @@ from tests.support.fakes.reconcile_context import (
     a_probed_archive,
 )
 from tests.support.scenes.controller_parts import ControllerParts
-from tests.support.scenes.wake_ups import turns
+from tests.support.scenes.waiting_events import turns
 
 
 class EsawOfOne(FakeEsawClient):

@@ -33,7 +33,7 @@ from tests.support.builders import (
 )
 from tests.support.fakes.esaw import FakeEsawClient
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.wake_ups import HandlersScene, turns
+from tests.support.scenes.waiting_events import HandlersScene, turns
 
 
 class AcceptedUser(EsawUserClient):

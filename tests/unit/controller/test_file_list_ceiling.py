@@ -19,7 +19,7 @@ from controller.file_list_ceiling import (
 )
 from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind, Phase, stored_size
 from tests.support.builders import NOON, an_event, an_organization
-from tests.support.scenes.wake_ups import HandlersScene, kept_bytes, moved, turns
+from tests.support.scenes.waiting_events import HandlersScene, kept_bytes, moved, turns
 
 LONG = FREE_BYTES + 1
 HALF = MAX_LISTS_BYTES // 2

@@ -13,7 +13,7 @@ from tests.support.builders import NOON, a_sender, an_event, an_organization, re
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.imports import an_import as of_import
-from tests.support.scenes.wake_ups import HandlersScene
+from tests.support.scenes.waiting_events import HandlersScene
 
 
 class Scrape:

@@ -21,7 +21,7 @@ from counterfoil.kube.errors import Rejected, TooLarge, api_error
 from counterfoil.resources import EnvelopeEvent, Phase, stored_size
 from tests.support.builders import EventBuilder, an_event
 from tests.support.scenes.reconciler import ReconcilerScene
-from tests.support.scenes.wake_ups import kept_bytes
+from tests.support.scenes.waiting_events import kept_bytes
 
 
 class FakeQueue:

@@ -21,7 +21,7 @@ from counterfoil.resources import (
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization, ready
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.notices import NoticeScene, a_finished_event, until
-from tests.support.scenes.wake_ups import HandlersScene, turns
+from tests.support.scenes.waiting_events import HandlersScene, turns
 from tests.support.servers.scripted_esaw import answering, running
 
 PAGE = Path(__file__).parents[3] / "docs" / "contributing" / "waiting.md"

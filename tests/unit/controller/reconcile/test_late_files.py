@@ -35,7 +35,7 @@ from tests.support.builders import an_event, an_organization
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.documents import document, list_files, retried_by_a_person
 from tests.support.scenes.reconciler import ReconcilerScene
-from tests.support.scenes.wake_ups import turns
+from tests.support.scenes.waiting_events import turns
 
 WAIT = timedelta(minutes=10)
 

@@ -27,7 +27,7 @@ from tests.support.builders import (
     ready,
 )
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.wake_ups import HandlersScene, turns
+from tests.support.scenes.waiting_events import HandlersScene, turns
 
 
 def event_failed(reason: str, count: int = 1, *, organization: str = "acme") -> EventBuilder:

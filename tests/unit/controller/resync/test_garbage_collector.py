@@ -46,7 +46,7 @@ from counterfoil.resources import (
 from counterfoil.resources.imports import window_label
 from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.support.scenes.wake_ups import unchanged
+from tests.support.scenes.waiting_events import unchanged
 
 LONG_AGO = NOON - timedelta(days=34)
 

@@ -43,7 +43,7 @@ from tests.support.fakes.finding_esaw import FakeEsawUser, key_of, numbered
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.import_report import HangingBackend
 from tests.support.scenes.imports import NAME, ImportScene, RefusingReports, an_import
-from tests.support.scenes.wake_ups import turns
+from tests.support.scenes.waiting_events import turns
 
 
 async def test_counting_a_window_needs_no_memory_for_each_of_its_events() -> None:

@@ -57,7 +57,7 @@ from tests.support.fakes.finding_esaw import numbered
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.import_report import HangingBackend, a_row
 from tests.support.scenes.imports import NAME, ImportScene, RefusingReports, an_import
-from tests.support.scenes.wake_ups import turns
+from tests.support.scenes.waiting_events import turns
 from tests.support.signing_keys import a_signer
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")

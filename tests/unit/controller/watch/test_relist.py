@@ -7,7 +7,7 @@ from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Resource, Sender
 from tests.support.builders import a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.wake_ups import HandlersScene, turns
+from tests.support.scenes.waiting_events import HandlersScene, turns
 
 
 class RelistScene:

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from counterfoil.untrusted.fair_slots import FairSlots
-from tests.support.scenes.wake_ups import turns
+from tests.support.scenes.waiting_events import turns
 
 
 async def order_of_turns(count: int, *owners: str) -> list[str]:

@@ -1,5 +1,6 @@
 """
-A change of an object -> the waiting events that it wakes, and the resync that it triggers.
+Waiting events continue after a fix: a change of an object -> the waiting events that it wakes, and the resync
+that it triggers. ``controller.reopening.fix_rules`` says which fix may solve which reason.
 
 Level-triggered: a change only says which events to examine again, so these are enqueued. The handlers receive
 changes from the cache; the cache receives them from the watches and from the status writers of this process.

@@ -38,7 +38,7 @@ from tests.support.builders import (
 )
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.wake_ups import HandlersScene, moved, turns
+from tests.support.scenes.waiting_events import HandlersScene, moved, turns
 
 LATER = NOON + timedelta(hours=1)
 

@@ -21,7 +21,7 @@ from controller.resync.statistics import EventStatistics
 from controller.resync.sweep import MissedCallbackFinder
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
-from controller.wake_ups import WakeUps
+from controller.waiting_events import WakeUps
 from controller.watch.reflector import Reflector
 from controller.worker import Worker, read_event
 from counterfoil.esaw.client import EsawClients
