@@ -1,6 +1,6 @@
 """
-The checklists of docs/contributing/README.md are complete: a copy of the repository gets one more phase,
-archive kind, setting, reason and language by exactly their steps.
+The checklists of docs/contributing are complete: a copy of the repository gets one more phase, archive kind,
+setting, reason and language by exactly their steps.
 
 With the first step only, the checks that belong to the other steps fail. With all steps they pass.
 """
@@ -402,10 +402,15 @@ ADDITIONS: Mapping[str, Addition] = {
 }
 
 
+ELSEWHERE = {"An archive kind": ("archive-kinds.md", "## Add an archive kind")}
+"""Checklists that are not in README.md: their page, and the line of their heading."""
+
+
 def checklist(heading: str) -> str:
-    """Return the numbered steps below a heading of the page."""
-    page = (ROOT / "docs" / "contributing" / "README.md").read_text(encoding="utf-8")
-    section = page.partition(f"\n### {heading}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
+    """Return the numbered steps of a checklist."""
+    page, line = ELSEWHERE.get(heading, ("README.md", f"### {heading}"))
+    text = (ROOT / "docs" / "contributing" / page).read_text(encoding="utf-8")
+    section = text.partition(f"\n{line}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
     return "\n".join(re.findall(r"(?m)^\d+\. .*(?:\n   .*)*", section))
 
 
