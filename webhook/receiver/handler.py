@@ -1,13 +1,18 @@
 """
-Check one callback, create its event, and answer.
+Check one callback, create its event, and answer: 200, 503 or another status.
 
 Each request passes: path, method, size, organization and token, basic auth, rate, body, query, and then the
-one write. Every answer has an empty body and discloses as little as possible. The log line has the details,
-but no token. This module never calls eSAW.
+one write. ``event_writer`` decides what the API server's answer to the write means.
+
+``HTTP_STATUS`` has the answer to each outcome. 200 says that the event is stored (rule 1), or that the
+callback makes none. After each other status eSAW sends the callback again. Every answer has an empty body and
+discloses as little as possible. The log line has the details, but no token. This module never calls eSAW.
 """
 
 import asyncio
 import logging
+import math
+from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -18,13 +23,50 @@ from counterfoil.clock import Clock
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
 from webhook.receiver.callback import CallbackParameters, MalformedCallback, parse_callback
-from webhook.receiver.callback_response import METHODS, CallbackResult, callback_response
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache, OrganizationView
 from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
 _log = logging.getLogger(__name__)
+
+METHODS = ("GET", "POST")
+
+HTTP_STATUS = {
+    CallbackOutcome.NOTED: HTTPStatus.OK,
+    CallbackOutcome.KNOWN: HTTPStatus.OK,
+    CallbackOutcome.IGNORED: HTTPStatus.OK,
+    CallbackOutcome.MALFORMED: HTTPStatus.BAD_REQUEST,
+    CallbackOutcome.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
+    CallbackOutcome.UNKNOWN: HTTPStatus.NOT_FOUND,
+    CallbackOutcome.WRONG_METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
+    CallbackOutcome.TOO_SLOW: HTTPStatus.SERVICE_UNAVAILABLE,
+    CallbackOutcome.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    CallbackOutcome.LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    CallbackOutcome.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
+    CallbackOutcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    CallbackOutcome.ORGANIZATION_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
+    CallbackOutcome.MISMATCH: HTTPStatus.SERVICE_UNAVAILABLE,
+    CallbackOutcome.REFUSED: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""HTTP status of the answer to eSAW for each outcome of a callback."""
+
+_HEADERS = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Basic realm="counterfoil"'},
+    HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": ", ".join(METHODS)},
+}
+
+
+class CallbackResult(NamedTuple):
+    """The outcome of a callback, and its details for log and metrics."""
+
+    outcome: CallbackOutcome
+    organization: str = NO_ORGANIZATION
+    event: str | None = None
+    detail: str | None = None
+    retry_after: float | None = None
+    envelope: str | None = None
+    traceparent: str | None = None
 
 
 class _Accepted(NamedTuple):
@@ -257,3 +299,14 @@ def organization_and_token(path: str) -> tuple[str, str] | None:
         case ["", "callbacks", organization, token] if organization and token:
             return organization, unquote(token) if "%" in token else token
     return None
+
+
+def callback_response(result: CallbackResult, limits: ReceiverLimits) -> web.Response:
+    """Return the answer to a callback. It has no body."""
+    status = HTTP_STATUS[result.outcome]
+    headers = {"Server": "counterfoil", **_HEADERS.get(status, {})}
+    if result.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(result.retry_after)))
+    elif status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(limits.retry_after)
+    return web.Response(status=status, headers=headers)
