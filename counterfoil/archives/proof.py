@@ -6,11 +6,18 @@ stored, of this event or of another event of the same Organization and envelope,
 SHA-256. A manifest that our signing key sealed and that names this event, this eSAW and this Organization.
 Everything else in an archive is only a claim of the people and programs that can write there.
 
+A copy has its own proof (``missing_copies``): a stored status says that each file of the envelope was read
+back in the Archive of the copy, with the size and the SHA-256 that the same status has.
+
 This module decides and reads nothing. Each file that it does not name is downloaded and compared.
 """
 
-from collections.abc import Collection, Mapping
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
@@ -21,9 +28,12 @@ from counterfoil.resources.envelopeevent import (
     SIGNATURES_CONDITION,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    EventCopy,
+    FiledDocument,
     FileKind,
 )
 from counterfoil.resources.organization import EnvelopeStatus
+from counterfoil.resources.routes import CopySpec, stored_copy
 
 MAX_NAME = 300
 """Characters of a name in a manifest that a message repeats."""
@@ -154,6 +164,53 @@ def is_kept(status: EnvelopeEventStatus) -> bool:
     manifest = status.archive.manifest if status.archive is not None else None
     locations = [manifest, *(each.location for each in status.documents)]
     return not any(each.startswith(DISCARDED_SCHEME) for each in locations if each is not None)
+
+
+def documents_digest(documents: Sequence[FiledDocument]) -> str | None:
+    """
+    Return the SHA-256 of the ids, kinds, sizes and hashes of archived files; None: there is none, or one is
+    not archived, so nothing can be compared with them.
+
+    Places do not count: a copy has others than its original.
+    """
+    if not documents or any(each.size is None or not each.sha256 for each in documents):
+        return None
+    facts = sorted((each.file_id, each.kind, each.size, each.sha256) for each in documents)
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+
+def is_copy_proved(copy: EventCopy, status: EnvelopeEventStatus) -> bool:
+    """
+    Whether the entry of a status proves that a copy has the files of that status.
+
+    It names the files that were read back there. If the envelope was archived again since, with another file
+    or another content, they are others, and nothing is proved.
+    """
+    original, digest = status.archive, documents_digest(status.documents)
+    if copy.verified_time is None or not copy.manifest or digest is None or copy.documents != digest:
+        return False
+    if original is None or copy.ref == original.ref or copy.manifest == original.manifest:
+        # It would be its own original.
+        return False
+    return not copy.manifest.startswith(DISCARDED_SCHEME)
+
+
+def missing_copies(status: EnvelopeEventStatus, copies: Collection[CopySpec]) -> tuple[str, ...]:
+    """Return the Archives of those copies that the status does not prove. Two copies at one place are one, so
+    neither counts."""
+    entries = [stored_copy(status, each.archive_ref.name) for each in copies]
+    places = Counter(each.manifest for each in entries)
+    return tuple(
+        each.ref.name for each in entries if not is_copy_proved(each, status) or places[each.manifest] > 1
+    )
+
+
+def missing_required_copies(status: EnvelopeEventStatus, copies: Collection[CopySpec]) -> tuple[str, ...]:
+    """Return the Archives of the required copies that the status does not prove: the envelope stays."""
+    missing = missing_copies(status, copies)
+    return tuple(
+        each.archive_ref.name for each in copies if each.required and each.archive_ref.name in missing
+    )
 
 
 def _is_same_envelope(one: EnvelopeEvent, other: EnvelopeEvent) -> bool:

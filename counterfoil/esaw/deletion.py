@@ -9,13 +9,13 @@ name, or the run did not verify, is not deleted. Only the clean phase may import
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import InitVar, dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Final, Self
 
-from counterfoil.archives.proof import doubt, is_kept
+from counterfoil.archives.proof import documents_digest, doubt, is_kept, missing_required_copies
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.evidence import MissingEvidence, has_same_files, missing_evidence, recorded_gap
@@ -30,6 +30,7 @@ from counterfoil.resources import (
     envelope_id,
     find_condition,
 )
+from counterfoil.resources.routes import CopySpec
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CONSTRUCTION_KEY: Final = object()
@@ -62,18 +63,28 @@ class ProofOfArchive:
         listed: Collection[EnvelopeFile],
         verified: Collection[FiledDocument],
         evidence: EvidenceSpec,
+        copies: Collection[CopySpec],
+        verified_copies: Mapping[str, str],
     ) -> Self:
         """
         Return the proof that the status contains about the files that eSAW has ``listed`` just now and that
         this run has ``verified`` in the archive.
 
+        ``copies`` are those that the Organization wants. ``verified_copies`` are those that this run read in
+        their Archives: by the name of the Archive, the digest of the files (``proof.documents_digest``).
+
         Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and the files
         are exactly the listed and the verified ones. They must lack no evidence (``missing_evidence``), each
-        needs its SHA-256, size and own location, and none may be in ``doubt``. Raises ``ValueError`` when the
+        needs its SHA-256, size and own location, and none may be in ``doubt``. The status must prove each
+        required copy, and this run must have read the same files there. Raises ``ValueError`` when the
         envelope id is not a GUID.
         """
         identified = envelope_id(envelope)
-        gaps = chain(_missing_proofs(status, resource_version), _missing_files(status, listed, evidence))
+        gaps = chain(
+            _missing_proofs(status, resource_version),
+            _missing_files(status, listed, evidence),
+            _missing_copies(status, copies, verified_copies),
+        )
         if tuple(verified) != status.documents:
             gaps = chain(gaps, ["a file was not verified in the archive in this run"])
         gap = next(gaps, None)
@@ -138,6 +149,17 @@ def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Itera
         yield "two files have the same location"
     if doubt(status) is not None:
         yield "a file is unreadable or has a broken signature"
+
+
+def _missing_copies(
+    status: EnvelopeEventStatus, copies: Collection[CopySpec], verified: Mapping[str, str]
+) -> Iterator[str]:
+    for name in missing_required_copies(status, copies):
+        yield f"the copy in Archive/{name} is not proved"
+    digest = documents_digest(status.documents)
+    required = (each.archive_ref.name for each in copies if each.required)
+    if any(digest is None or verified.get(name) != digest for name in required):
+        yield "a required copy was not verified in this run"
 
 
 def _is_filed(document: FiledDocument) -> bool:

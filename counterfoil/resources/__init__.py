@@ -57,6 +57,7 @@ from counterfoil.resources.envelopeevent import (
     EnvelopeEventSpec,
     EnvelopeEventStatus,
     EnvelopeSummary,
+    EventCopy,
     EventNotice,
     FiledDocument,
     FileKind,

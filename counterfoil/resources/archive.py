@@ -263,8 +263,12 @@ class ArchiveSpec(KindFields, frozen=True):
     @property
     def separates_organizations(self) -> bool:
         """Whether the folders of two Organizations differ, by ``{{organization}}`` in the path."""
-        folder, _, _ = self.path.partition("{{file.")
-        return "{{organization}}" in folder.rpartition("/")[0]
+        return "{{organization}}" in self.folder_path
+
+    @property
+    def folder_path(self) -> str:
+        """The part of the path that is the envelope's folder."""
+        return self.path.partition("{{file.")[0].rpartition("/")[0]
 
     @property
     def credentials_secret_ref(self) -> CredentialsReference | None:
@@ -372,3 +376,23 @@ class Archive(Resource, frozen=True):
 
     spec: ArchiveSpec
     status: ArchiveStatus = ArchiveStatus()
+
+
+def has_same_root(one: Archive, other: Archive) -> bool:
+    """Whether two Archives lead to the same root, as far as markers and settings tell. What is not known is
+    not the same."""
+    markers = (_marker(one), _marker(other))
+    if None not in markers:
+        return markers[0] == markers[1]
+    try:
+        places = (one.spec.settings.place, other.spec.settings.place)
+    except ValueError:
+        # Not exactly one kind is set; such an Archive is not used.
+        return False
+    return places[0] == places[1] is not None
+
+
+def _marker(archive: Archive) -> str | None:
+    """Return the id of the marker in its root; None if it was probed with another spec, or has none."""
+    root, is_current = archive.status.root, archive.status.observed_generation == archive.metadata.generation
+    return root.marker_id if root is not None and is_current else None

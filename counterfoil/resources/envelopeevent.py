@@ -85,6 +85,7 @@ class Phase(StrEnum):
     VALIDATING = "Validating"
     COLLECTING = "Collecting"
     ARCHIVING = "Archiving"
+    COPYING = "Copying"
     CLEANING = "Cleaning"
     AWAITING_CONSENT = "AwaitingConsent"
     SUCCEEDED = "Succeeded"
@@ -103,14 +104,19 @@ PHASE_CONDITIONS: Final[Mapping[Phase, str]] = {
     Phase.VALIDATING: "Validated",
     Phase.COLLECTING: "Collected",
     Phase.ARCHIVING: "Archived",
+    Phase.COPYING: "Copied",
     Phase.CLEANING: "Cleaned",
 }
 """The phases in which the controller works on an event, in their order, and the condition that each makes
-True."""
+True. An event without copies has no condition ``Copied``, and no such phase."""
 
 
 ARCHIVING_PHASES: Final = frozenset(PHASE_CONDITIONS) - {Phase.VALIDATING}
 """The phases after eSAW showed an envelope that has a status to archive."""
+
+
+ARCHIVED_PHASES: Final = frozenset({Phase.COPYING, Phase.CLEANING})
+"""The phases of an event whose envelope is archived, with a stored proof."""
 
 
 class Origin(StrEnum):
@@ -165,6 +171,14 @@ it showed the envelope."""
 UNKNOWN_ENVELOPE_ATTEMPTS: Final = 3
 """Number of answers in a row that eSAW does not show an envelope, after which its key counts as tried: a
 callback can be faster than eSAW's own index."""
+
+COPIES_PENDING: Final = "CopiesPending"
+"""Reason of the condition ``Copied`` while the phase Copying has not ended since the envelope was archived,
+or since a person asked for its copies."""
+
+OPTIONAL_COPY_MISSING: Final = "OptionalCopyMissing"
+"""Reason of the condition ``Copied`` if each required copy is proved and another one is missing. It holds
+nothing."""
 
 DELETE_REQUESTED_CONDITION = "DeleteRequested"
 """Condition: True while it is not known whether a request deleted the envelope."""
@@ -557,6 +571,58 @@ class ArchiveLocation(ResourcePart, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
 
+MAX_COPIES = 4
+"""Maximum number of copies of an envelope."""
+
+MAX_COPY_MESSAGE = 1024
+"""Maximum characters of the message of a copy in a status: there may be several beside 2,000 files."""
+
+
+class EventCopy(ResourcePart, frozen=True):
+    """The copy of the documents in one more Archive."""
+
+    ref: Annotated[
+        LocalObjectReference,
+        schema("The Archive (same namespace) of the copy.", parts={"name": ARCHIVE_NAME}),
+    ]
+    manifest: Annotated[
+        str | None,
+        schema(
+            "Location of the copy's own `counterfoil.json` (URI), which names the original.",
+            maxLength=MAX_LOCATION_LENGTH,
+        ),
+    ] = None
+    verified_time: Annotated[
+        datetime | None,
+        schema("Time at which each file was read back there (RFC 3339, UTC). Unset: the copy is not proved."),
+    ] = None
+    documents: Annotated[
+        str | None,
+        schema(
+            "SHA-256 of the list of the verified files, with their ids, kinds, sizes and hashes. If "
+            "`status.documents` has another list, the copy is made again.",
+            maxLength=64,
+            pattern="^[0-9a-f]{64}$",
+        ),
+    ] = None
+    reason: Annotated[str | None, error_reason("ArchiveUnreachable")] = None
+    message: Annotated[
+        str | None,
+        schema("Why the copy is missing, and who must act, in a sentence.", maxLength=MAX_COPY_MESSAGE),
+    ] = None
+    attempts: Annotated[
+        int,
+        schema("Number of failed attempts since the copy was last proved. Default 0.", default=0, minimum=0),
+    ] = 0
+    start_time: Annotated[datetime | None, schema("Time of the first of these attempts (RFC 3339, UTC).")] = (
+        None
+    )
+    next_attempt_time: Annotated[
+        datetime | None,
+        schema("Time of the next attempt (RFC 3339, UTC). Unset: none is planned for this copy."),
+    ] = None
+
+
 class NoticeState(StrEnum):
     """State of the notice to the organization's webhook."""
 
@@ -710,6 +776,13 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         schema("All files of the envelope, and their locations in the archive.", maxItems=MAX_DOCUMENTS),
     ] = ()
     archive: ArchiveLocation | None = None
+    copies: Annotated[
+        tuple[EventCopy, ...],
+        schema(
+            "The copies that `spec.copies` of the Organization asked for, one entry per Archive.",
+            maxItems=MAX_COPIES,
+        ),
+    ] = ()
     mismatches: Annotated[
         int,
         schema(
@@ -733,7 +806,8 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         schema("The last 10 attempts of all phases, oldest first.", maxItems=MAX_ATTEMPT_HISTORY),
     ] = ()
     last_request: Annotated[
-        LastRequest | None, schema(parts={"request": request_values("On an EnvelopeEvent: retry, skip")})
+        LastRequest | None,
+        schema(parts={"request": request_values("On an EnvelopeEvent: retry, skip, copy")}),
     ] = None
     skipped_time: Annotated[
         datetime | None,

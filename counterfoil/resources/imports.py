@@ -70,6 +70,7 @@ _FIXED_FIELDS = (
     "senderRefs",
     "archiveRef",
     "dryRun",
+    "copiesOnly",
 )
 
 
@@ -175,6 +176,14 @@ class ImportSpec(ResourcePart, frozen=True):
     dry_run: Annotated[
         bool,
         schema("True only counts the envelopes, and creates no event. Default false.", default=None),
+    ] = False
+    copies_only: Annotated[
+        bool,
+        schema(
+            "True brings the copies of archived envelopes up to date, from their first archives. eSAW is not "
+            "asked, and no event is created. Default false.",
+            default=None,
+        ),
     ] = False
     max_unfinished: Annotated[
         int,

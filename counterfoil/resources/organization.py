@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from counterfoil.durations import Duration
 from counterfoil.origin import MAX_ORIGIN_LENGTH, origin_of
-from counterfoil.resources.archive import Archive
+from counterfoil.resources.archive import Archive, has_same_root
 from counterfoil.resources.base import (
     ARCHIVE_NAME,
     EMAIL_RULE,
@@ -35,7 +35,7 @@ from counterfoil.resources.base import (
     secret_key,
 )
 from counterfoil.resources.conditions import Condition, condition_list
-from counterfoil.resources.envelopeevent import FileKind
+from counterfoil.resources.envelopeevent import MAX_COPIES, FileKind
 from counterfoil.resources.naming import (
     ACTION_RULE,
     PARAMETER_NAME_RULE,
@@ -44,7 +44,7 @@ from counterfoil.resources.naming import (
     is_envelope_action,
 )
 from counterfoil.resources.request import LastRequest, request_values
-from counterfoil.resources.routes import MAX_ROUTES, PATTERN_COUNT_RULE, ArchiveRoute
+from counterfoil.resources.routes import MAX_ROUTES, PATTERN_COUNT_RULE, ArchiveRoute, CopySpec
 
 MAX_VERSION_LENGTH = 64
 """Maximum characters of eSAW's version; a longer text is something else."""
@@ -650,6 +650,12 @@ class OrganizationSpec(ResourcePart, frozen=True):
             field_path=".archiveRef",
             reason="FieldValueRequired",
         ),
+        ValidationRule(
+            "!has(self.copies) || !has(self.archiveRef) || "
+            "self.copies.all(each, each.archiveRef.name != self.archiveRef.name)",
+            "a copy can't be in the Archive of its original (archiveRef); name another Archive in copies",
+            field_path=".copies",
+        ),
         compare_durations(
             "self.ttl.succeeded, self.sweep.lookback",
             "duration(self.ttl.succeeded) >= duration(self.sweep.lookback)",
@@ -753,6 +759,18 @@ class OrganizationSpec(ResourcePart, frozen=True):
             PATTERN_COUNT_RULE,
             keys=("name",),
             maxItems=MAX_ROUTES,
+        ),
+    ] = ()
+    copies: Annotated[
+        tuple[CopySpec, ...],
+        schema(
+            "Further Archives of each archived envelope. A copy is made from the first archive after its "
+            "proof. Default none.",
+            ValidationRule(
+                "self.all(each, self.exists_one(other, other.archiveRef.name == each.archiveRef.name))",
+                "each Archive has one copy at most; remove the second entry of the same archiveRef",
+            ),
+            maxItems=MAX_COPIES,
         ),
     ] = ()
     cleanup: CleanupSpec = CleanupSpec()
@@ -1441,26 +1459,7 @@ def _users(archive: Archive, use: ArchiveUse) -> tuple[Organization, ...]:
 
 
 def _has_same_folders(one: Archive, other: Archive) -> bool:
-    if one.name == other.name:
-        return True
-    if one.spec.path != other.spec.path:
-        return False
-    markers = (_marker(one), _marker(other))
-    if None not in markers:
-        return markers[0] == markers[1]
-    try:
-        places = (one.spec.settings.place, other.spec.settings.place)
-    except ValueError:
-        # Not exactly one kind is set; such an Archive is not used.
-        return False
-    # What is not known is not shared: a manifest of another eSAW is never replaced.
-    return places[0] == places[1] is not None
-
-
-def _marker(archive: Archive) -> str | None:
-    """Return the id of the marker in its root; None if it was probed with another spec, or has none."""
-    root, is_current = archive.status.root, archive.status.observed_generation == archive.metadata.generation
-    return root.marker_id if root is not None and is_current else None
+    return one.name == other.name or (one.spec.path == other.spec.path and has_same_root(one, other))
 
 
 def _esaw(organization: Organization) -> str:

@@ -9,7 +9,7 @@ Claimed names and filed documents stay in the status, so that nothing is filed t
 are archived continues after that step: its proof is the condition ``Archived``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Final, Protocol
@@ -20,15 +20,19 @@ from msgspec.structs import replace
 from counterfoil.clock import CLOCK_DIFFERENCE, believed_time
 from counterfoil.resources.conditions import find_condition, is_condition_true, with_condition, with_summary
 from counterfoil.resources.envelopeevent import (
+    ARCHIVED_PHASES,
+    COPIES_PENDING,
     ENVELOPE_NOT_FOUND,
     EVIDENCE_CONDITION,
     FINAL_PHASES,
     MAX_NOT_SHOWN_TO,
     NOT_PERMITTED,
+    OPTIONAL_COPY_MISSING,
     SHORT_LIST_REASONS,
     AttemptOutcome,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    EventCopy,
     Phase,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus
@@ -54,6 +58,9 @@ STILL_ACTIVE = "StillActive"
 
 ENVELOPE_UNFINISHED = "EnvelopeUnfinished"
 """Reason of an event whose envelope was restarted, and not finished by eSAW for a long time since."""
+
+COPY_REQUESTED: Final = "CopyRequested"
+"""Reason of an event whose copies a person asked for, until its next run."""
 
 REDELIVERED = "Redelivered"
 """Reason of an event that a callback re-opened, until its next run."""
@@ -419,9 +426,83 @@ def reopened_status(
     """
     Return the status of an event that the controller re-opens (``status_for_first_attempt``), which keeps
     that a list of the files was short (``with_short_list``).
+
+    Each missing copy is tried at once.
     """
-    short = with_short_list(status, now=now)
+    short = replace(with_short_list(status, now=now), copies=_due_copies(status))
     return status_for_first_attempt(short, reason=reason, message=message, now=now)
+
+
+def _due_copies(status: EnvelopeEventStatus) -> tuple[EventCopy, ...]:
+    return tuple(replace(each, attempts=0, start_time=None, next_attempt_time=None) for each in status.copies)
+
+
+def status_for_copying(
+    status: EnvelopeEventStatus, *, reason: str, message: str, now: datetime
+) -> EnvelopeEventStatus:
+    """
+    Return the status of an archived event that makes its copies now, with this ``reason`` and ``message``.
+
+    All other results stay, so that an event which had succeeded ends again after its copies. Each copy is
+    tried at once. A copy that is proved stays so: ``proof`` decides whether its files are still those of the
+    event.
+    """
+    conditions, generation = status.conditions, status.observed_generation or 0
+    conditions = with_condition(
+        conditions, "Copied", "Unknown", COPIES_PENDING, message, now=now, generation=generation
+    )
+    conditions = with_summary(
+        conditions, "False", reason, message, is_stalled=False, now=now, generation=generation
+    )
+    return replace(
+        status,
+        phase=Phase.COPYING,
+        reason=reason,
+        message=message,
+        conditions=conditions,
+        copies=_due_copies(status),
+        attempts=0,
+        next_attempt_time=None,
+        phase_start_time=None,
+    )
+
+
+def status_for_copy_retry(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:
+    """Return the status of an archived event that tries its missing optional copies again. Their attempts
+    stay counted, so that they are given up in the end."""
+    message = "An optional copy is missing. It is tried again."
+    again = status_for_copying(status, reason=COPIES_PENDING, message=message, now=now)
+    return replace(again, copies=status.copies)
+
+
+def takes_copies(status: EnvelopeEventStatus) -> bool:
+    """
+    Whether a person can ask for the copies of an event: its envelope is archived, and its event has
+    succeeded, makes its copies, or waits for the delete.
+
+    A failed event is retried, which makes its copies too. One that was skipped keeps no result of a phase.
+    """
+    if not is_condition_true(status.conditions, "Archived") or status.archive is None:
+        return False
+    return status.phase in ARCHIVED_PHASES or (
+        status.phase is Phase.SUCCEEDED and is_condition_true(status.conditions, "Cleaned")
+    )
+
+
+def is_copy_retry_due(status: EnvelopeEventStatus, names: Collection[str], *, now: datetime) -> bool:
+    """
+    Whether the time has come to try a missing optional copy of an event again; ``names`` are the Archives of
+    the copies that are wanted.
+
+    Of an event that has succeeded, or waits for the time of its delete: else its run tries them.
+    """
+    is_delayed = status.phase is Phase.CLEANING and status.reason in DELETE_DELAYED_REASONS
+    copied = find_condition(status.conditions, "Copied")
+    if not (is_delayed or status.phase is Phase.SUCCEEDED) or copied is None:
+        return False
+    planned = [each.next_attempt_time for each in status.copies if each.ref.name in names]
+    is_due = any(each is not None and each <= now for each in planned)
+    return copied.reason == OPTIONAL_COPY_MISSING and is_due
 
 
 def status_for_first_attempt(

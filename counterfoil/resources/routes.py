@@ -1,11 +1,15 @@
 """
-Routes of an Organization: which Archive an envelope goes to. The types, and what an event has chosen.
+Routes and copies of an Organization: which Archives an envelope goes to. The types, and what an event has
+chosen.
 
 The first route whose conditions all hold decides; if none holds, ``spec.archiveRef`` does
 (``controller.reconcile.routing``). ``spec.archiveRef`` of an Import counts in place of them for the envelopes
 that it brings. An event chooses once. Its choice is stored before the first file is
 written, and counts for each of its attempts until it ends, also if the routes change. What was archived with
-a manifest stays where it is. Pure.
+a manifest stays where it is.
+
+A copy is made from that first archive after its proof, in the phase Copying (docs/decisions/0067). Here is
+what an event has open. Whether a copy is proved is decided in ``counterfoil.archives.proof`` only. Pure.
 """
 
 from collections.abc import Sequence
@@ -27,10 +31,12 @@ from counterfoil.resources.base import (
 )
 from counterfoil.resources.conditions import find_condition
 from counterfoil.resources.envelopeevent import (
+    OPTIONAL_COPY_MISSING,
     PHASE_CONDITIONS,
     ArchiveLocation,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    EventCopy,
     FiledDocument,
     Phase,
 )
@@ -174,7 +180,31 @@ class Choice(NamedTuple):
         return ArchiveLocation(ref=ref, route=self.route, import_=self.import_)
 
 
-class RoutedSpec(Protocol):
+class CopySpec(ResourcePart, frozen=True):
+    """One more Archive for each archived envelope."""
+
+    archive_ref: Annotated[
+        LocalObjectReference,
+        schema("The Archive (same namespace) of the copy.", parts={"name": ARCHIVE_NAME}),
+    ]
+    required: Annotated[
+        bool,
+        schema(
+            "True: the envelope is deleted in eSAW only after this copy is proved. False: a copy that is "
+            "missing is reported and retried, and nothing waits for it. Default true."
+        ),
+    ] = True
+
+
+class CopiedSpec(Protocol):
+    """The part of an Organization's spec that names copies."""
+
+    @property
+    def copies(self) -> Sequence[CopySpec]:
+        """The copies of each archived envelope."""
+
+
+class RoutedSpec(CopiedSpec, Protocol):
     """The part of an Organization's spec that names Archives."""
 
     @property
@@ -218,13 +248,21 @@ def known_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:
 def possible_archives(event: EnvelopeEvent, spec: RoutedSpec) -> frozenset[str]:
     """Return the names of the Archives that an event waits for, or may choose."""
     known, of_import = known_choice(event, spec), import_choice(event)
+    copies = used_copies(event.status, spec)
     if known is not None:
-        return frozenset({known.archive})
-    return frozenset({*archive_names(spec), *({of_import.archive} if of_import is not None else ())})
+        return frozenset({known.archive, *copies})
+    imported = {of_import.archive} if of_import is not None else ()
+    return frozenset({*original_names(spec), *imported, *copies})
 
 
 def archive_names(spec: RoutedSpec) -> tuple[str, ...]:
-    """Return the names of all Archives of an Organization, that of ``spec.archiveRef`` first, each once."""
+    """Return the names of all Archives of an Organization, those of copies last, each once."""
+    return tuple(dict.fromkeys((*original_names(spec), *copy_names(spec))))
+
+
+def original_names(spec: RoutedSpec) -> tuple[str, ...]:
+    """Return the names of the Archives that files come to first, that of ``spec.archiveRef`` first, each
+    once."""
     default = [spec.archive_ref.name] if spec.archive_ref is not None else []
     return tuple(dict.fromkeys([*default, *(each.archive_ref.name for each in spec.routes)]))
 
@@ -284,6 +322,61 @@ def choice_for_others(events: Sequence[EnvelopeEventStatus]) -> Choice | None:
     running = [each for each in events if not each.phase.is_final and keeps_choice(each)]
     found = (stored_choice(each) for each in (*archived, *running))
     return next((each for each in found if each is not None), None)
+
+
+def copy_names(spec: CopiedSpec) -> tuple[str, ...]:
+    """Return the names of the Archives of all copies."""
+    return tuple(each.archive_ref.name for each in spec.copies)
+
+
+def stored_copy(status: EnvelopeEventStatus, archive: str) -> EventCopy:
+    """Return what a status says about the copy in an Archive; an empty entry if it says nothing."""
+    found = (each for each in status.copies if each.ref.name == archive)
+    return next(found, EventCopy(ref=LocalObjectReference(name=archive)))
+
+
+def with_copy(copies: Sequence[EventCopy], copy: EventCopy) -> tuple[EventCopy, ...]:
+    """Return the entries with this one in the place of that of the same Archive, or at their end."""
+    if all(each.ref != copy.ref for each in copies):
+        return (*copies, copy)
+    return tuple(copy if each.ref == copy.ref else each for each in copies)
+
+
+def failed_copy(copy: EventCopy, reason: str, message: str) -> EventCopy:
+    """Return the entry of a copy after a failed attempt. The state machine plans the next one."""
+    return replace(
+        copy, verified_time=None, documents=None, reason=reason, message=message, attempts=copy.attempts + 1
+    )
+
+
+def is_copying_done(status: EnvelopeEventStatus) -> bool:
+    """
+    Whether nothing is left for the phase Copying: there are no copies, or each required one was proved.
+
+    It says which phase is next, and is no proof: the delete asks ``proof`` about each copy.
+    """
+    copied = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COPYING])
+    return copied is None or copied.status == "True" or copied.reason == OPTIONAL_COPY_MISSING
+
+
+def used_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:
+    """Return the Archives of the required copies of an archived event, which its delete needs."""
+    archived = find_condition(status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
+    if archived is None or archived.status != "True":
+        return ()
+    return tuple(each.archive_ref.name for each in spec.copies if each.required)
+
+
+def open_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:
+    """
+    Return the Archives of the required copies that an event in the phase Copying waits for.
+
+    By the stored times only: the event in memory may lack its files.
+    """
+    if is_copying_done(status):
+        return ()
+    names = used_copies(status, spec)
+    return tuple(each for each in names if stored_copy(status, each).verified_time is None)
 
 
 def _leads_to(choice: Choice, spec: RoutedSpec) -> bool:

@@ -533,6 +533,11 @@ def with_patterns(count: int) -> Changes:
     }
 
 
+def copied(*archives: str) -> Changes:
+    """Copies in these Archives."""
+    return {"spec.copies": [{"archiveRef": {"name": each}} for each in archives]}
+
+
 def mail(**given: Any) -> Changes:
     return {"spec.notifications": {"smtpSecretRef": {"name": "smtp"}, "from": "a@acme.example", **given}}
 
@@ -702,6 +707,20 @@ ORGANIZATIONS = [
         says="the routes of an Organization have at most 16 patterns",
         accepted={"16": with_patterns(16), "values in all": with_patterns(0)},
         refused={"17": with_patterns(17), "128": with_patterns(128)},
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.copies",
+        says="each Archive has one copy at most",
+        accepted={"two Archives": copied("worm", "mirror")},
+        refused={"one Archive twice": copied("worm", "worm")},
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.copies",
+        says="a copy can't be in the Archive of its original",
+        accepted={"another Archive": copied("worm")},
+        refused={"the Archive of the original": {**copied("dms"), "spec.archiveRef": {"name": "dms"}}},
     ),
     Rule(
         kind=Organization,
@@ -1460,6 +1479,7 @@ IMPORTS = [
             ("senderRefs", [{"name": "jane-doe"}]),
             ("archiveRef", {"name": "vault"}),
             ("dryRun", True),
+            ("copiesOnly", True),
         )
     ),
     Rule(

@@ -65,7 +65,7 @@ LOOPS_WITHOUT_TRY = {
     "controller/access/archive_root.py": {"manifests"},
     "counterfoil/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
     "controller/reconcile/archive_choice.py": {"others.values()"},
-    "controller/reconcile/phases/clean.py": {"event.status.documents"},
+    "controller/reconcile/phases/clean.py": {"event.status.documents", "names"},
     "controller/resync/envelope_search.py": {
         "((window.start, middle), (middle, window.end))",
         "enumerate(ids)",
@@ -345,8 +345,11 @@ def unbounded_tls_contexts(modules: Iterable[Module]) -> list[str]:
 
 _EMPTY = frozenset({"dict", "frozenset", "list", "set", "tuple"})
 _DEMANDS = ("check_", "demands_", "is_strict", "must_", "needs_", "requires_", "verif")
-_PUBLISHED = frozenset({("counterfoil/resources/organization.py", "complete")})
-"""Fields of the API whose default true is published: a stored status without one has this value."""
+_PUBLISHED = frozenset(
+    {("counterfoil/resources/organization.py", "complete"), ("counterfoil/resources/routes.py", "required")}
+)
+"""Fields of the API whose default true is published: a stored object without one has this value. A copy that
+is required permits less than another one."""
 
 _PROOF_KEYS = frozenset({"ManifestSigner | None", "PublicKey | None"})
 

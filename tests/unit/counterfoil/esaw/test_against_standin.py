@@ -108,7 +108,14 @@ def a_proof(envelope: str, *documents: FiledDocument) -> ProofOfArchive:
         EnvelopeFile(file_id=each.file_id, kind=each.kind, file_name=each.file_name) for each in documents
     ]
     return ProofOfArchive.from_status(
-        envelope, status, "4711", listed=listed, verified=documents, evidence=NO_AUDIT_TRAIL
+        envelope,
+        status,
+        "4711",
+        listed=listed,
+        verified=documents,
+        evidence=NO_AUDIT_TRAIL,
+        copies=(),
+        verified_copies={},
     )
 
 

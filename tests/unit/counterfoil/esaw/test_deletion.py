@@ -95,6 +95,8 @@ def prove(
         listed=listed(status.documents if files is None else files),
         verified=status.documents if verified is None else verified,
         evidence=evidence,
+        copies=(),
+        verified_copies={},
     )
 
 
@@ -189,7 +191,14 @@ def test_a_list_with_a_gap_in_the_numbers_of_its_documents_proves_nothing(
     ]
     with pytest.raises(NotProven, match="a document is missing"):
         ProofOfArchive.from_status(
-            ENVELOPE, status, "4711", listed=files, verified=status.documents, evidence=NO_AUDIT_TRAIL
+            ENVELOPE,
+            status,
+            "4711",
+            listed=files,
+            verified=status.documents,
+            evidence=NO_AUDIT_TRAIL,
+            copies=(),
+            verified_copies={},
         )
 
 
