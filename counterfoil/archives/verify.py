@@ -181,6 +181,70 @@ async def verify_documents(
         raise unread
 
 
+async def verify_copy(
+    backend: ArchiveBackend,
+    manifest: str,
+    documents: Sequence[FiledDocument],
+    *,
+    key: PublicKey | None,
+) -> AsyncGenerator[str, None]:
+    """
+    Yield what a copy no longer has of these archived documents, one sentence each: its manifest at this
+    location, hash file and seal beside it, and every file. All bytes are read again.
+
+    Where each file lies is what the manifest says; size and SHA-256 are those of ``documents``. Raises
+    ``FileNotReturned`` if the archive returns no files, and ``ArchiveError`` when it does not work.
+    """
+    name = name_at(backend, manifest)
+    if name is None or not name.endswith(f"/{MANIFEST_NAME}"):
+        yield "The archive, as it is configured now, does not contain the place of the copy."
+        return
+    folder = name.removesuffix(f"/{MANIFEST_NAME}")
+    try:
+        found, faults = await _read_manifest(backend, folder, key)
+    except FileNotStored:
+        yield f"{MANIFEST_NAME} is missing."
+        return
+    except ManifestDamaged as damage:
+        yield f"{MANIFEST_NAME} can't be read: {damage}."
+        return
+    names = {(each.file_id, each.kind): each.name for each in found.files}
+    hashes = _hashes(found)
+    # Others choose its size, and the archive may be slow.
+    del found
+    for fault in faults:
+        yield fault
+    status, says = await _check_hashes(backend, folder, hashes)
+    if status is CheckStatus.WRONG:
+        yield f"{HASHES_NAME} {says}."
+    for each in documents:
+        file = names.get((each.file_id, each.kind))
+        if file is None:
+            yield f"{MANIFEST_NAME} does not list the file {each.file_id}."
+            continue
+        try:
+            error = await _content_error(backend, f"{folder}/{file}", each.size, each.sha256)
+        except ValueError:
+            error = "leads out of the folder"
+        if error is not None:
+            yield f"{file!r} {error}."
+
+
+async def _read_manifest(
+    backend: ArchiveBackend, folder: str, key: PublicKey | None
+) -> tuple[Manifest, list[str]]:
+    """Return the manifest in a folder, and what is wrong with its seal. Raises ``FileNotStored``,
+    ``FileNotReturned`` and ``ManifestDamaged``."""
+    async with reading_small(backend, f"{folder}/{MANIFEST_NAME}") as content:
+        seal = await read_seal(backend, f"{folder}/{SIGNATURE_NAME}")
+        manifest = Manifest.decode(content)
+        # A seal of an earlier key can't be checked here.
+        own_key = key if key is not None and key.id == manifest.sealed_by else None
+        status, says = _check_seal(manifest, content, seal, own_key)
+    is_wrong = manifest.sealed_by is not None and status is CheckStatus.WRONG
+    return manifest, [f"{SIGNATURE_NAME} {says}."] if is_wrong else []
+
+
 async def _manifest_faults(
     backend: ArchiveBackend,
     folder: str,
@@ -234,8 +298,16 @@ def _describe_manifest(manifest: Manifest) -> str:
     return (
         f"describes envelope {_word(envelope.id)} ({envelope.name!r}, {_word(envelope.status)}) of "
         f"{_word(envelope.organization)}{at}, archived {_word(manifest.times.archived)}, with "
-        f"{_counted(len(manifest.files), 'file')}{_absent_evidence(manifest)}"
+        f"{_counted(len(manifest.files), 'file')}{_absent_evidence(manifest)}{_original(manifest)}"
     )
+
+
+def _original(manifest: Manifest) -> str:
+    """Return the end of a sentence about a copy: what it says about its original."""
+    original = manifest.extra.get("original")
+    if not isinstance(original, dict):
+        return ""
+    return f", a copy of {str(original.get('manifest'))[:MAX_NAME]!r}"
 
 
 def _word(text: str) -> str:

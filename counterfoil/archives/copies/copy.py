@@ -1,0 +1,160 @@
+"""
+Put a copy of an archived envelope into a second archive, and prove that it arrived.
+
+Each file flows: first archive -> hash compared with the status -> copy -> read-back. The copy's own manifest
+comes last and names the original. Running this twice, also after a kill at any point, leaves the archive as
+running it once does. A name that is taken by another system's file is never replaced.
+
+This module does not decide whether a copy is wanted or proved, and deletes nothing in the first archive.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from counterfoil.archives import filing
+from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
+from counterfoil.archives.copies.original import FileKey, Original, copy_tags, opened
+from counterfoil.archives.errors import ArchiveError, NameTaken
+from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout, no_claims
+from counterfoil.archives.manifest import ManifestDamaged
+from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
+from counterfoil.archives.proof import FoundManifest
+from counterfoil.archives.readback import checksum, read_back, reading_small
+from counterfoil.resources.archive import ArchiveSpec
+
+
+class CopyIsOriginal(ArchiveError):
+    """The copy would be in the place of its original, perhaps by another name of the same server."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(
+            "CopyInvalid",
+            f"{location} is the manifest of the original itself: the Archive of the copy leads to the same "
+            "place. Let spec.copies of the Organization name an Archive elsewhere.",
+        )
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """What is written, and where."""
+
+    layout: ArchiveLayout
+    claimed: tuple[str, ...]
+    """Locations of files that this copy may replace."""
+
+
+async def plan_copy(
+    target: ArchiveBackend,
+    spec: ArchiveSpec,
+    original: Original,
+    *,
+    claimed_manifest: str | None,
+    key: PublicKey | None,
+) -> CopyPlan:
+    """
+    Return the layout of a copy, and which of its names it may replace. Nothing is written.
+
+    ``claimed_manifest`` is where the event's status has the manifest of an earlier copy: the files of its
+    folder may be replaced. So may those that have the original's content. Raises ``CopyIsOriginal``,
+    ``CopyTagMissing``, ``NameTaken`` and ``ArchiveError``.
+    """
+    tags = copy_tags(spec.tags, original)
+    layout = make_layout(spec, original.envelope, original.files, found=tags, claimed=no_claims)
+    if target.location(layout.manifest_name) == original.manifest or await _is_original(
+        target, layout, original
+    ):
+        raise CopyIsOriginal(target.location(layout.manifest_name))
+    claimed = tuple(target.location(each.name) for each in layout.files)
+    if claimed_manifest != target.location(layout.manifest_name):
+        claimed = ()
+    found = await filing.find_concluded(
+        target, layout, original.envelope.envelope_id, claimed=claimed, key=key
+    )
+    if found is not None and found.manifest is not None:
+        # Names of an earlier copy stay: another file under one of them would replace it.
+        names = _earlier_names(found, layout)
+        layout = make_layout(spec, original.envelope, original.files, found=tags, claimed=lambda _: names)
+    try:
+        await filing.claim_names(target, layout, claimed=claimed, key=key)
+    except NameTaken:
+        # A run that was killed may have written files, and nothing else tells that they are ours.
+        equal = [
+            target.location(each.name)
+            for each in layout.files
+            if await read_back(target, each.name) == original.checksums[_key(each)]
+        ]
+        claimed = tuple({*claimed, *equal})
+        await filing.claim_names(target, layout, claimed=claimed, key=key)
+    return CopyPlan(layout, claimed)
+
+
+async def write_copy(
+    source: ArchiveBackend,
+    target: ArchiveBackend,
+    original: Original,
+    plan: CopyPlan,
+    *,
+    archived_at: datetime,
+    extra: Mapping[str, Any],
+    signer: ManifestSigner | None,
+) -> str:
+    """
+    Write and verify each file and, last, the manifest of the copy; return its location.
+
+    Each file is protected (Object Lock) after its verification. Raises ``OriginalDiffers``,
+    ``OriginalNotReturned`` and ``ArchiveError``.
+    """
+    layout = plan.layout
+    await target.remove_leftovers(layout.folder)
+    for each in layout.files:
+        expected = original.checksums[_key(each)]
+        name = original.names[_key(each)]
+        stored = await filing.store(
+            target, each, partial(opened, source, name, expected), tags=layout.tags, proven=(expected,)
+        )
+        if (stored.size, stored.sha256) != expected:
+            raise AssertionError(f"{name} was stored with another content than was read")
+    return await filing.conclude(
+        target,
+        layout,
+        original.envelope,
+        original.documents,
+        archived_at=archived_at,
+        extra={**extra, "original": _named(original)},
+        signatures=original.signatures,
+        evidence=original.evidence,
+        esaw_version=original.esaw_version,
+        signer=signer,
+    )
+
+
+def _named(original: Original) -> dict[str, object]:
+    """Return what the manifest of a copy says about its original. ``described`` is whether sender, times and
+    tags were taken over from there."""
+    return {
+        "manifest": original.manifest,
+        "sha256": original.manifest_sha256,
+        "described": original.is_believed,
+    }
+
+
+async def _is_original(target: ArchiveBackend, layout: ArchiveLayout, original: Original) -> bool:
+    """Whether the place of the copy has the very manifest of the original: one place can have two addresses.
+    An archive that returns no files can't be compared."""
+    try:
+        async with reading_small(target, layout.manifest_name) as content:
+            return checksum(content)[1] == original.manifest_sha256
+    except (FileNotStored, FileNotReturned, ManifestDamaged):
+        return False
+
+
+def _earlier_names(found: FoundManifest, layout: ArchiveLayout) -> ClaimedNames:
+    files = found.manifest.files if found.manifest is not None else ()
+    return {(each.file_id, each.kind): f"{layout.folder}/{each.name}" for each in files}
+
+
+def _key(each: FileLayout) -> FileKey:
+    return each.facts.file_id, each.facts.kind

@@ -1,0 +1,260 @@
+"""
+Read an archived envelope in its first archive, as the source of a copy.
+
+Sizes and hashes come from the event's status. A manifest says the rest: names of the files there, the sender,
+times and tags. It is believed if it has our seal, and without a signing key if it names this envelope. Else
+only the status is, and the copy has no tags and no sender. It has to list each file of the status as the
+status does.
+
+This module writes nothing.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from counterfoil.archives import tags as tagging
+from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
+from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.layout import ActionFacts, ArchiveLayout, EnvelopeFacts, FileFacts, envelope_fields
+from counterfoil.archives.manifest import Manifest, ManifestDamaged, ManifestEvidence, ManifestFile
+from counterfoil.archives.manifest_signature import PublicKey
+from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
+from counterfoil.archives.proof import Checksum, has_own_seal, names_source
+from counterfoil.archives.readback import bounded, checksum, read_seal, reading_small
+from counterfoil.archives.streams import HashingCounter, counting
+from counterfoil.archives.verify import name_at
+from counterfoil.resources.archive import TagRule
+from counterfoil.resources.envelopeevent import FiledDocument, FileKind
+from counterfoil.signatures.results import Signatures
+
+FileKey = tuple[str, FileKind]
+"""Id and kind of a file."""
+
+
+class OriginalDiffers(ArchiveError):
+    """The first archive does not have the files as the status says. Nothing wrong is copied."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("OriginalDiffers", message)
+
+
+class OriginalNotReturned(ArchiveError):
+    """The first archive returns no files, so nothing can be copied from it."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(
+            "CopyInvalid",
+            f"{location} is not returned by its archive (spec.verify: Checksum), so no copy can be made of "
+            "it. Set spec.verify to ReadBack there, or remove spec.copies of the Organization.",
+        )
+
+
+class CopyTagMissing(ArchiveError):
+    """The Archive of a copy requires a tag that the original does not have."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            "CopyTagMissing",
+            f"The tag `{name}` is required for the copy, and the original does not have it. Let the Archive "
+            f"of the original define it, or make spec.tags.{name} of the copy's Archive not required.",
+        )
+
+
+@dataclass(frozen=True)
+class Original:
+    """An archived envelope, as its first archive has it."""
+
+    envelope: EnvelopeFacts
+    files: tuple[FileFacts, ...]
+    checksums: Mapping[FileKey, Checksum]
+    """Sizes and hashes by the status; of further files of a sealed manifest, those of the manifest."""
+    names: Mapping[FileKey, str]
+    """Full names in the first archive."""
+    manifest: str
+    """Location of the manifest."""
+    manifest_sha256: str
+    is_believed: bool
+    """Whether facts and tags are those of the manifest."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    signatures: Mapping[str, Signatures] = field(default_factory=dict)
+    """By file id, as they were checked when the original was archived."""
+    evidence: tuple[ManifestEvidence, ...] = ()
+    esaw_version: str | None = None
+
+    @property
+    def documents(self) -> tuple[FiledDocument, ...]:
+        """The files with their sizes and hashes, without places."""
+        return tuple(
+            FiledDocument(
+                file_id=each.file_id, kind=each.kind, file_name=each.file_name, size=size, sha256=sha256
+            )
+            for each in self.files
+            for size, sha256 in [self.checksums[each.file_id, each.kind]]
+        )
+
+
+async def read_original(
+    backend: ArchiveBackend,
+    manifest: str,
+    documents: Sequence[FiledDocument],
+    known: EnvelopeFacts,
+    *,
+    key: PublicKey | None,
+) -> Original:
+    """
+    Read the manifest at this location, and return the original with the archived ``documents`` of a status.
+
+    ``known`` are the facts that the controller knows itself. Raises ``OriginalDiffers``,
+    ``OriginalNotReturned``, and ``ArchiveError`` if the archive does not work.
+    """
+    checksums = {(each.file_id, each.kind): (each.size or 0, each.sha256 or "") for each in documents}
+    name = name_at(backend, manifest)
+    if name is None or not name.endswith(f"/{MANIFEST_NAME}"):
+        raise OriginalDiffers(f"{manifest} is not a place in the archive as it is configured now.")
+    folder = name.removesuffix(f"/{MANIFEST_NAME}")
+    try:
+        async with reading_small(backend, name) as content:
+            seal = await read_seal(backend, f"{folder}/{SIGNATURE_NAME}") if key is not None else None
+            found = Manifest.decode(content)
+            digest = checksum(content)[1]
+            is_sealed = has_own_seal(found, content, seal, key)
+    except FileNotStored:
+        raise OriginalDiffers(f"{manifest} is missing.") from None
+    except FileNotReturned:
+        raise OriginalNotReturned(manifest) from None
+    except ManifestDamaged as damage:
+        raise OriginalDiffers(f"{manifest} can't be read: {damage}.") from damage
+    listed = {(each.file_id, each.kind): each for each in found.files}
+    for each, expected in checksums.items():
+        file = listed.get(each)
+        if file is None or (file.size, file.sha256) != expected:
+            raise OriginalDiffers(f"{manifest} lists other files than were archived.")
+    layout = ArchiveLayout(
+        known.envelope_id, folder, (), {}, known.organization, known.namespace, known.origin
+    )
+    if not names_source(found, layout):
+        raise OriginalDiffers(f"{manifest} is not about this envelope.")
+    original = Original(
+        envelope=known,
+        files=tuple(_numbered(documents)),
+        checksums=checksums,
+        names=_names(backend, documents),
+        manifest=manifest,
+        manifest_sha256=digest,
+        is_believed=is_sealed or key is None,
+    )
+    return _described(original, found, folder) if original.is_believed else original
+
+
+def _described(original: Original, manifest: Manifest, folder: str) -> Original:
+    """Return the original with what a manifest says, also about files that another event archived later."""
+    files, versions = manifest.files, manifest.versions
+    return replace(
+        original,
+        envelope=_facts(manifest),
+        files=tuple(_numbered(files)),
+        checksums={(each.file_id, each.kind): (each.size, each.sha256) for each in files},
+        names={**{(each.file_id, each.kind): f"{folder}/{each.name}" for each in files}, **original.names},
+        tags=manifest.tags,
+        signatures={each.file_id: each.signatures for each in files if each.signatures is not None},
+        evidence=manifest.evidence,
+        esaw_version=versions.esaw if versions is not None else None,
+    )
+
+
+def _names(backend: ArchiveBackend, documents: Sequence[FiledDocument]) -> dict[FileKey, str]:
+    names = {}
+    for each in documents:
+        name = name_at(backend, each.location or "")
+        if name is None:
+            raise OriginalDiffers(f"{each.location} is not a place in the archive as it is configured now.")
+        names[each.file_id, each.kind] = name
+    return names
+
+
+def _facts(manifest: Manifest) -> EnvelopeFacts:
+    envelope, sender, times = manifest.envelope, manifest.sender, manifest.times
+    return EnvelopeFacts(
+        organization=envelope.organization,
+        envelope_id=envelope.id,
+        name=envelope.name,
+        status=envelope.status,
+        sender_email=sender.email,
+        sender_user_id=sender.user_id,
+        sender_name=sender.name,
+        sent_date=times.sent,
+        finished_date=times.finished,
+        actions=tuple(ActionFacts(each.action, each.time, each.parameters) for each in times.actions),
+        namespace=envelope.namespace,
+        origin=envelope.origin,
+    )
+
+
+def _numbered(files: Sequence[ManifestFile] | Sequence[FiledDocument]) -> list[FileFacts]:
+    # Both lists have the order of the names of the original.
+    numbers: Counter[FileKind] = Counter()
+    facts = []
+    for each in files:
+        numbers[each.kind] += 1
+        named = FileFacts(each.file_id, each.kind, each.file_name, numbers[each.kind])
+        if isinstance(each, ManifestFile):
+            number, email, activity = each.document_number, each.email, each.activity_id
+            named = replace(named, document_number=number, email=email, activity_id=activity)
+        facts.append(named)
+    return facts
+
+
+def copy_tags(rules: Mapping[str, TagRule], original: Original) -> dict[str, str]:
+    """
+    Return the tags of a copy. A rule that reads the metadata takes the original's tag of the same name: the
+    metadata is in eSAW, which is not asked.
+
+    Raises ``CopyTagMissing``, and ``TagMissing`` for a rule that reads something else.
+    """
+    others = {name: rule for name, rule in rules.items() if not tagging.reads_metadata(rule)}
+    fields = envelope_fields(original.envelope)
+    found = tagging.collect(others, None, fields, original.envelope.parameters)
+    for name, rule in rules.items():
+        if name in others:
+            continue
+        value = original.tags.get(name)
+        if value:
+            found[name] = value
+        elif rule.required:
+            raise CopyTagMissing(name)
+    return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class OpenedOriginal:
+    """A file of the first archive, as ``filing`` reads a source. Its size is checked with its hash."""
+
+    size: int | None
+    chunks: AsyncIterable[bytes]
+
+
+@asynccontextmanager
+async def opened(backend: ArchiveBackend, name: str, expected: Checksum) -> AsyncIterator[OpenedOriginal]:
+    """Open a file of the first archive. Its chunks raise ``OriginalDiffers`` before they end if they are not
+    the archived file, so that no wrong bytes get a name in a copy."""
+    async with aclosing(_checked(backend, name, expected)) as chunks:
+        yield OpenedOriginal(None, chunks)
+
+
+async def _checked(backend: ArchiveBackend, name: str, expected: Checksum) -> AsyncGenerator[bytes, None]:
+    counter, location = HashingCounter(), backend.location(name)
+    try:
+        async with (
+            aclosing(bounded(backend.read(name), expected[0])) as stream,
+            aclosing(counting(stream, counter)) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
+    except FileNotStored:
+        raise OriginalDiffers(f"{location} is missing.") from None
+    except FileNotReturned:
+        raise OriginalNotReturned(location) from None
+    if (counter.size, counter.sha256) != expected:
+        raise OriginalDiffers(f"{location} has other content than was archived.")

@@ -1,0 +1,215 @@
+"""A copy has each file of its original once, and proves itself by a manifest of its own."""
+
+import json
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from counterfoil.archives.copies.copy import CopyIsOriginal
+from counterfoil.archives.copies.original import CopyTagMissing, OriginalDiffers
+from counterfoil.archives.errors import ArchiveUnavailable, NameTaken, VerificationFailed
+from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.verify import verify_folder
+from counterfoil.resources.archive import TagRule
+from tests.support.fakes.archives import a_spec, an_envelope
+from tests.support.scenes.copies import CopyScene, Killed, PlacedBackend
+from tests.support.signing_keys import a_signer
+
+FOLDER = f"copies/{an_envelope().envelope_id}"
+FILES = {"contract.pdf", "small.pdf", "counterfoil.json", "counterfoil.sha256"}
+PATH = "copies/{{envelope.id}}/{{file.name}}"
+
+
+@pytest.fixture
+async def scene() -> CopyScene:
+    scene = CopyScene()
+    await scene.archive()
+    return scene
+
+
+def names(backend: PlacedBackend) -> set[str]:
+    return {PurePosixPath(each).name for each in backend.files}
+
+
+def manifest_of(scene: CopyScene) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(scene.target.files[f"{FOLDER}/counterfoil.json"])
+    return found
+
+
+async def test_a_copy_has_each_file_at_its_own_place(scene: CopyScene) -> None:
+    location = await scene.copy()
+
+    assert location == f"memory://worm/{FOLDER}/counterfoil.json"
+    assert names(scene.target) == FILES
+    assert scene.target.files[f"{FOLDER}/contract.pdf"] == scene.data(2)
+    assert await verify_folder(scene.target, FOLDER) == []
+
+
+async def test_its_manifest_names_the_original(scene: CopyScene) -> None:
+    await scene.copy()
+
+    extra = manifest_of(scene)["extra"]
+    assert extra["archive"] == "worm"
+    assert extra["original"]["manifest"] == scene.manifest
+    assert extra["original"]["described"] is True
+    assert manifest_of(scene)["sender"]["email"] == "ann@acme.example"
+    assert manifest_of(scene)["files"][0]["location"].startswith("memory://worm/")
+
+
+async def test_the_original_stays_as_it_was(scene: CopyScene) -> None:
+    before = dict(scene.source.files)
+    await scene.copy()
+    assert scene.source.files == before
+
+
+async def test_each_file_is_protected_after_it_was_verified(scene: CopyScene) -> None:
+    await scene.copy()
+    assert {PurePosixPath(each).name for each in scene.target.retained} == FILES
+
+
+async def test_a_second_run_sends_no_file_again(scene: CopyScene) -> None:
+    await scene.copy()
+    scene.target.puts.clear()
+    await scene.copy()
+    assert scene.target.puts == []
+
+
+@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+async def test_a_run_that_is_killed_at_any_step_is_completed_by_the_next(signer: Any) -> None:
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    whole = CopyScene(signer=signer)
+    await whole.archive()
+    await whole.copy(step=count)
+    for at in range(steps):
+        scene = CopyScene(signer=signer)
+        await scene.archive()
+        left = at
+
+        def die() -> None:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+
+        with pytest.raises(Killed):
+            await scene.copy(step=die)
+        await scene.copy()
+        assert scene.target.files.keys() == whole.target.files.keys()
+        assert await verify_folder(scene.target, FOLDER) == []
+
+
+DAMAGES: dict[str, Any] = {
+    "a changed file": lambda name, data: data[:-1] + b"!" if name.endswith("contract.pdf") else data,
+    "a cut file": lambda name, data: data[:-1] if name.endswith("contract.pdf") else data,
+    "a longer file": lambda name, data: data + b"!" if name.endswith("contract.pdf") else data,
+    "a lost file": lambda name, data: None if name.endswith("contract.pdf") else data,
+    "a lost manifest": lambda name, data: None if name.endswith(".json") else data,
+    "another manifest": lambda name, data: b"{}" if name.endswith(".json") else data,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_nothing_wrong_gets_a_name_in_the_copy(scene: CopyScene, damage: str) -> None:
+    change = DAMAGES[damage]
+    changed = {name: change(name, data) for name, data in scene.source.files.items()}
+    scene.source.files = {name: data for name, data in changed.items() if data is not None}
+
+    with pytest.raises(OriginalDiffers):
+        await scene.copy()
+
+    assert "contract.pdf" not in names(scene.target)
+    assert "counterfoil.json" not in names(scene.target)
+
+
+async def test_a_copy_that_returns_other_bytes_is_no_copy(scene: CopyScene) -> None:
+    scene.target.spoil = lambda data: data + b"!"
+    with pytest.raises(VerificationFailed):
+        await scene.copy()
+    assert scene.target.files == {}
+    assert scene.target.retained == []
+
+
+async def test_an_outage_is_an_error_and_nothing_is_half(scene: CopyScene) -> None:
+    scene.target.problems = {"contract.pdf": ArchiveUnavailable("ArchiveFailing", "It is down.")}
+    with pytest.raises(ArchiveUnavailable):
+        await scene.copy()
+    scene.target.problems = {}
+    await scene.copy()
+    assert names(scene.target) == FILES
+
+
+async def test_a_file_of_another_system_is_not_replaced(scene: CopyScene) -> None:
+    scene.target.files[f"{FOLDER}/contract.pdf"] = b"of another system"
+    with pytest.raises(NameTaken):
+        await scene.copy()
+    assert scene.target.files == {f"{FOLDER}/contract.pdf": b"of another system"}
+
+
+async def test_the_place_of_the_original_is_no_place_for_a_copy(scene: CopyScene) -> None:
+    scene.target, scene.target_spec = scene.source, scene.source_spec
+    with pytest.raises(CopyIsOriginal):
+        await scene.copy()
+
+
+async def test_neither_is_the_same_place_by_another_name(scene: CopyScene) -> None:
+    before = dict(scene.source.files)
+    scene.target = PlacedBackend(place="alias", files=scene.source.files)
+    scene.target_spec = scene.source_spec
+    with pytest.raises(CopyIsOriginal):
+        await scene.copy()
+    assert scene.source.files == before
+
+
+@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+async def test_what_was_archived_again_replaces_the_earlier_copy(signer: Any) -> None:
+    scene = CopyScene(signer=signer)
+    await scene.archive()
+    copied = await scene.copy()
+    await scene.archive("small.pdf", "contract.pdf", "annex.pdf", seed=5)
+
+    assert await scene.copy(claimed_manifest=copied) == copied
+
+    assert await verify_folder(scene.target, FOLDER) == []
+    assert scene.target.files[f"{FOLDER}/contract.pdf"] == scene.data(2, 5)
+    assert "annex.pdf" in names(scene.target)
+
+
+async def test_a_tag_of_the_metadata_is_taken_from_the_original() -> None:
+    rule = TagRule(json_path="$.area", required=True)
+    scene = CopyScene(
+        envelope=an_envelope(metadata='{"area": "HR"}'),
+        source_spec=a_spec(tags={"area": rule}),
+        target_spec=a_spec(path="{{tags.area}}/{{envelope.id}}/{{file.name}}", tags={"area": rule}),
+    )
+    await scene.archive()
+    await scene.copy()
+    assert all(each.startswith("HR/") for each in scene.target.files)
+
+
+async def test_a_required_tag_that_the_original_lacks_stops_the_copy_before_its_first_file() -> None:
+    scene = CopyScene(target_spec=a_spec(path=PATH, tags={"area": TagRule(xpath="//area", required=True)}))
+    await scene.archive()
+    with pytest.raises(CopyTagMissing, match="`area`"):
+        await scene.copy()
+    assert scene.target.puts == []
+
+
+async def test_a_manifest_without_our_seal_describes_nothing_that_we_seal() -> None:
+    scene = CopyScene()
+    await scene.archive()
+    scene.signer = a_signer()
+
+    await scene.copy()
+
+    found = manifest_of(scene)
+    assert found["extra"]["original"]["described"] is False
+    assert found["sender"]["email"] == ""
+    assert found["sealedBy"] == a_signer().public.id
+    sealed = Manifest.decode(scene.target.files[f"{FOLDER}/counterfoil.json"])
+    assert {each.sha256 for each in sealed.files} == {each.sha256 for each in scene.documents}
