@@ -42,8 +42,9 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.reconcile.transition_writer import TransitionWriter
 from controller.reopening.failed_events import FailedEventRetrier
-from controller.reopening.reopener import LateSenderFinder, Reopener
+from controller.reopening.reopener import CopyRetrier, LateSenderFinder, Reopener
 from controller.requests.check_requests import CheckRequests
+from controller.requests.copy_requests import CopyRequests
 from controller.requests.esaw_checker import EsawChecker
 from controller.requests.event_requests import EventRequests
 from controller.requests.object_requests import ObjectRequests
@@ -274,6 +275,7 @@ def build(
         labels,
         table=_request_table(
             EventRequests(clock),
+            CopyRequests(cache, clock),
             ObjectRequests(cache, resync, clock),
             CheckRequests(EsawChecker(cache, secrets, sender_keys, esaw_clients, clock)),
             RouteRequests(kube, preconditions),
@@ -321,6 +323,7 @@ def build(
         failed_event_retrier.retry_if_fixed,
         late_sender_finder.reopen_if_recorded,
         late_file_finder.observe,
+        CopyRetrier(reopener, cache, clock).retry_if_due,
         # Last: an event that starts again has a new status.
         ended_event_observer.observe,
     )
@@ -407,11 +410,15 @@ def minimum_rate(settings: ControllerSettings) -> MinimumRate:
 
 
 def _request_table(
-    events: EventRequests, objects: ObjectRequests, checks: CheckRequests, routes: RouteRequests
+    events: EventRequests,
+    copies: CopyRequests,
+    objects: ObjectRequests,
+    checks: CheckRequests,
+    routes: RouteRequests,
 ) -> RequestTable:
     """Return all requests, by kind; a request that is not listed here is refused."""
     return {
-        EnvelopeEvent: events.types,
+        EnvelopeEvent: {**events.types, **copies.types},
         Organization: {**objects.organization_types, **checks.types, **routes.types},
         Archive: objects.archive_types,
         Sender: objects.sender_types,

@@ -34,6 +34,7 @@ from counterfoil.resources.routes import (
     archive_names,
     keeps_choice,
     known_choice,
+    open_copies,
     possible_archives,
     stored_choice,
 )
@@ -318,6 +319,12 @@ class Cache:
         organization = self.organizations.get(event.organization)
         choice = known_choice(event, organization.spec) if organization is not None else None
         return choice.archive if choice is not None else ""
+
+    def used_archives(self, event: EnvelopeEvent) -> list[str]:
+        """Return the names of the Archives that an error of the event may be about."""
+        organization = self.organizations.get(event.organization)
+        copies = open_copies(event.status, organization.spec) if organization is not None else ()
+        return [each for each in (self.archive_name(event), *copies) if each]
 
     def may_use(self, event: EnvelopeEvent, archive: str) -> bool:
         """Whether the event waits for an Archive, or may choose it."""

@@ -36,6 +36,7 @@ from counterfoil.resources import (
     is_condition_true,
     stored_size,
 )
+from counterfoil.resources.envelopeevent import ARCHIVED_PHASES
 
 FILE_LIST_CEILING: Final = "FileListCeiling"
 """Reason of an event that waits until there is room for its list."""
@@ -289,7 +290,7 @@ def left_out_list(event: EnvelopeEvent) -> LeftOutList | None:
     if status.phase in (Phase.COLLECTING, Phase.ARCHIVING) and status.reason != FILE_LIST_CEILING:
         return None
     size = _long_bytes(status.documents)
-    if status.phase is Phase.CLEANING or is_condition_true(
+    if status.phase in ARCHIVED_PHASES or is_condition_true(
         status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING]
     ):
         return LeftOutList(size, 0) if size or len(status.documents) > 1 else None

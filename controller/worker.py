@@ -183,7 +183,8 @@ class Worker:
             return
         match server_of(event.status.reason or ""):
             case Server.ARCHIVE:
-                self.resync.probe_soon(self.cache.archive_name(event))
+                for name in self.cache.used_archives(event):
+                    self.resync.probe_soon(name)
             case Server.ESAW:
                 self.resync.check_esaw_soon(event.organization)
 

@@ -176,8 +176,10 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, *, version: str, process: str = "") -> None:
         self.registry = registry
         # By organization and outcome; by verb, resource and status. Callbacks need both: ``labels`` is slow.
-        self._callback_counters = dict[tuple[str, str], Counter]()
-        self._kubernetes_counters = dict[tuple[str, str, int], Counter]()
+        self._callback_counters, self._kubernetes_counters = (
+            dict[tuple[str, str], Counter](),
+            dict[tuple[str, str, int], Counter](),
+        )
         self._of_organization, self._of_cluster = list[Metric](), list[Metric]()
         counter, histogram = partial(self._new, Counter), partial(self._new, TracedHistogram)
         gauge, cluster_gauge = partial(self._new, Gauge), partial(self._new, Gauge, is_of_cluster=True)
@@ -254,6 +256,11 @@ class Metrics:
             "counterfoil_attempts_total",
             "Attempts of a phase, by outcome (done, wait, pause, hold, needconsent, skip, fail) and reason.",
             ("phase", "outcome", "reason"),
+        )
+        self.copies = counter(
+            "counterfoil_copies_total",
+            "Copies of archived envelopes by their Archive: outcome verified, or failed with its reason.",
+            ("archive", "outcome", "reason"),
         )
         self.phase_seconds = histogram(
             "counterfoil_phase_seconds", "Time of one attempt of a phase.", ("phase",), buckets=_PHASE_BUCKETS

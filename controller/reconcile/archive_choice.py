@@ -22,7 +22,8 @@ from typing import Final
 from controller.access.archive_pool import ArchivePool
 from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
 from controller.cache import Cache
-from controller.reconcile.context import Destination, ReconcileContext
+from controller.reconcile.context import CopyAccess, Destination, ReconcileContext, RunContext
+from controller.reconcile.copy_rules import COPY_INVALID, copy_faults
 from controller.reconcile.fence import Fence, FencedBackend
 from controller.reconcile.import_archives import ImportArchives
 from controller.reconcile.outcomes import Hold, Outcome, Pause, Wait
@@ -58,9 +59,17 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Organization,
     find_condition,
+    is_condition_true,
 )
 from counterfoil.resources.organization import shared_archive_conflict
-from counterfoil.resources.routes import ArchiveRoute, Choice, choice_for_others, import_choice, keeps_choice
+from counterfoil.resources.routes import (
+    ArchiveRoute,
+    Choice,
+    choice_for_others,
+    import_choice,
+    keeps_choice,
+    stored_copy,
+)
 from counterfoil.untrusted.fair_slots import FairSlots
 
 TRIED_BY_EVENTS: Final = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
@@ -212,17 +221,55 @@ class ArchiveChooser:
 
     def find(self, choice: Choice, event: EnvelopeEvent, organization: Organization) -> Archive | Wait | Hold:
         """Return the Archive of a choice if it is there and may be used by the Organization."""
-        archive = self.cache.archives.get(choice.archive)
+        route = f" of the route `{choice.route}`" if choice.route is not None else ""
+        route = f" of Import/{choice.import_}" if choice.import_ is not None else route
+        kept = ", and files of this event may be there" if keeps_choice(event.status) else ""
+        archive = self._usable(choice.archive, organization, f"{route} does not exist{kept}")
+        if not isinstance(archive, Archive) or is_condition_true(event.status.conditions, "Archived"):
+            return archive
+        faults = copy_faults(organization.spec.copies, (choice.archive,), self.cache.archives.get)
+        return Wait(COPY_INVALID, faults[0].message) if faults else archive
+
+    def _usable(self, name: str, organization: Organization, missing: str) -> Archive | Wait | Hold:
+        """Return an Archive if it is there and may be used by the Organization. ``missing`` continues the
+        sentence about one that is not there."""
+        archive = self.cache.archives.get(name)
         if archive is None:
-            route = f" of the route `{choice.route}`" if choice.route is not None else ""
-            route = f" of Import/{choice.import_}" if choice.import_ is not None else route
-            kept = ", and files of this event may be there" if keeps_choice(event.status) else ""
-            return Wait("ArchiveMissing", f"Archive/{choice.archive}{route} does not exist{kept}.")
+            return Wait("ArchiveMissing", f"Archive/{name}{missing}.")
         if archive.spec.suspend:
             return suspended(archive)
         if (reason := shared_archive_conflict(organization, archive, self.cache.archive_use)) is not None:
             return Wait("ArchiveShared", reason)
         return archive
+
+    @property
+    def copies(self) -> CopyAccess:
+        """The way to the Archives of copies."""
+        return CopyAccess(hold=self._copy_hold, open=self._open_copy, leave=self._leave_copies)
+
+    def _copy_hold(self, name: str) -> Hold | None:
+        archive = self.cache.archives.get(name)
+        return suspended(archive) if archive is not None and archive.spec.suspend else None
+
+    async def _open_copy(self, context: RunContext, name: str) -> Destination | Outcome:
+        """Open the Archive of a copy. The run continues under its limit, so a slow one takes no slot of the
+        first Archive."""
+        event, organization = context.event, context.organization
+        originals = (context.archive.name,)
+        archive = self._usable(name, organization, " of a copy does not exist")
+        if not isinstance(archive, Archive):
+            return archive
+        faults = copy_faults(organization.spec.copies, originals, self.cache.archives.get)
+        if (fault := next((each for each in faults if each.archive == name), None)) is not None:
+            return Wait(COPY_INVALID, fault.message)
+        copy = stored_copy(event.status, name)
+        if (unready := _unready(archive, organization, copy.reason, copy.attempts)) is not None:
+            return unready
+        await self.take_slot(event.name, name)
+        return await self.open(archive, Choice(name, None), event, context.fence)
+
+    async def _leave_copies(self, context: RunContext) -> None:
+        await self.take_slot(context.event.name, context.archive.name)
 
     async def open(
         self, archive: Archive, choice: Choice, event: EnvelopeEvent, fence: Fence
@@ -286,12 +333,16 @@ def unready_archive(event: EnvelopeEvent, organization: Organization, archive: A
     retries has another reason, so it is tried. An overloaded archive accepts a part of the requests, which
     must be the events'; and only a transfer shows that an archive is fast enough again.
     """
+    return _unready(archive, organization, event.status.reason, event.status.attempts)
+
+
+def _unready(archive: Archive, organization: Organization, reason: str | None, attempts: int) -> Wait | None:
     ready = find_condition(archive.status.conditions, "Ready")
     if ready is None or ready.status != "False" or not _is_observed(archive, ready):
         return None
-    if ready.reason != event.status.reason or ready.reason in TRIED_BY_EVENTS:
+    if ready.reason != reason or ready.reason in TRIED_BY_EVENTS:
         return None
-    if pause_ceiling(event.status.attempts, organization.spec.retry) < RESYNC_SECONDS:
+    if pause_ceiling(attempts, organization.spec.retry) < RESYNC_SECONDS:
         return None
     return Wait(ready.reason, ready.message)
 

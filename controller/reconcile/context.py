@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from controller.access.history_access import HistoryAccess
 from controller.file_list_ceiling import FileListCeiling
 from controller.reconcile.fence import Fence
-from controller.reconcile.outcomes import Outcome, SideCondition
+from controller.reconcile.outcomes import Hold, Outcome, SideCondition
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveError
@@ -110,19 +110,68 @@ class Destination:
 
 
 @dataclass
-class ReconcileContext:
-    """The objects, clients and answers of one run over one event."""
+class RunContext:
+    """What each run over one event has. The phase Copying needs nothing else: it does not ask eSAW."""
 
     event: EnvelopeEvent
     organization: Organization
-    sender: Sender
     destination: Destination | None
     """None before routes or an Import have decided (``choose_archive``)."""
+    fence: Fence
+    clock: Clock
+    copies: "CopyAccess"
+    verified_copies: dict[str, str] = field(default_factory=dict, init=False)
+    """By Archive of a copy: the digest of the files that this run read there (``proof.documents_digest``)."""
+
+    @property
+    def chosen(self) -> Destination:
+        """The Archive of the run. Raises ``LookupError`` before it is known."""
+        if self.destination is None:
+            raise LookupError("the routes have not decided yet")
+        return self.destination
+
+    @property
+    def archive(self) -> Archive:
+        """The Archive. Raises ``LookupError`` before it is known."""
+        return self.chosen.archive
+
+    @property
+    def archive_name(self) -> str:
+        """The Archive for messages, also before it is known."""
+        return f"Archive/{self.archive.name}" if self.destination is not None else "the archive"
+
+    @property
+    def backend(self) -> ArchiveBackend:
+        """The backend of the Archive. Raises ``LookupError`` before it is known."""
+        return self.chosen.backend
+
+    @property
+    def signature_checker(self) -> SignatureChecker:
+        """The check of signatures by the rules of the Archive. Raises ``LookupError`` before it is known."""
+        return self.chosen.signature_checker
+
+
+@dataclass(frozen=True)
+class CopyAccess:
+    """The way to the Archives of copies."""
+
+    hold: Callable[[str], Hold | None]
+    """Returns why a person holds the copy in this Archive; None: nobody does."""
+    open: Callable[[RunContext, str], Awaitable[Destination | Outcome]]
+    """Opens the Archive of a copy, and lets the run continue under its limit; or returns why it can't be used
+    now. Raises ``ApiError``."""
+    leave: Callable[[RunContext], Awaitable[None]]
+    """Lets the run continue under the limit of its first Archive."""
+
+
+@dataclass
+class ReconcileContext(RunContext):
+    """The objects, clients and answers of one run over one event."""
+
+    sender: Sender
     find_destination: Callable[["ReconcileContext"], Awaitable[Destination | Outcome]]
     """Lets the routes and the Import decide. Raises ``EsawError``, ``ApiError``, ``ArchiveError``."""
-    fence: Fence
     esaw: EsawUserClient
-    clock: Clock
     tag_workers: TagWorkers
     sibling_events: Callable[[], Awaitable[SiblingEvents]]
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
@@ -164,33 +213,6 @@ class ReconcileContext:
         if stored_choice(status) is not None or has_places(status):
             return False
         return self.may_have_siblings or IMPORT_LABEL in self.event.metadata.labels
-
-    @property
-    def chosen(self) -> Destination:
-        """The Archive of the run. Raises ``LookupError`` before it is known."""
-        if self.destination is None:
-            raise LookupError("the routes have not decided yet")
-        return self.destination
-
-    @property
-    def archive(self) -> Archive:
-        """The Archive. Raises ``LookupError`` before it is known."""
-        return self.chosen.archive
-
-    @property
-    def archive_name(self) -> str:
-        """The Archive for messages, also before it is known."""
-        return f"Archive/{self.archive.name}" if self.destination is not None else "the archive"
-
-    @property
-    def backend(self) -> ArchiveBackend:
-        """The backend of the Archive. Raises ``LookupError`` before it is known."""
-        return self.chosen.backend
-
-    @property
-    def signature_checker(self) -> SignatureChecker:
-        """The check of signatures by the rules of the Archive. Raises ``LookupError`` before it is known."""
-        return self.chosen.signature_checker
 
     def evidence_deadline(self, event: EnvelopeEvent) -> datetime:
         """Return until when eSAW's list may lack files: spec.evidence.wait after it first reported the

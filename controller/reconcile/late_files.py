@@ -32,7 +32,13 @@ from controller.reconcile import error_policy
 from controller.reconcile.outcomes import BaseOutcome, Hold, NeedConsent, Outcome, SideCondition, Wait
 from controller.reconcile.phases.missing_envelope import not_shown_message, unless_missing, was_deleted
 from controller.reconcile.phases.unlisted_files import FILES_NOT_LISTED, listed_again, settled_evidence
-from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
+from controller.reconcile.preconditions import (
+    Admitted,
+    AdmittedCopies,
+    Preconditions,
+    RecordOnly,
+    Relabelled,
+)
 from controller.reopening.fix_rules import ready_state
 from controller.reopening.reopener import Reopener
 from controller.scheduling.retry_policy import LATE_LIST
@@ -51,7 +57,12 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.conditions import with_condition
-from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, EVIDENCE_CONDITION, LATE_FILES_UNKNOWN
+from counterfoil.resources.envelopeevent import (
+    COPIES_PENDING,
+    ENVELOPE_NOT_FOUND,
+    EVIDENCE_CONDITION,
+    LATE_FILES_UNKNOWN,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -337,6 +348,8 @@ async def list_files(
         case RecordOnly():
             message = f"spec.actions of Organization/{event.organization} only records {event.spec.action}."
             return Hold("Recorded", message)
+        case AdmittedCopies():
+            return Wait(COPIES_PENDING, "The event makes its copies first.")
         case Relabelled():
             return Wait("ApiServerTrouble", "Another client changes the labels of the event.")
     return admitted

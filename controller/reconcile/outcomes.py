@@ -8,7 +8,7 @@ change the object and does not trigger its own watch.
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from counterfoil.resources import ArchiveLocation, EnvelopeSummary, FiledDocument, Phase
+from counterfoil.resources import ArchiveLocation, EnvelopeSummary, EventCopy, FiledDocument, Phase
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import TriedKey
 
@@ -35,6 +35,8 @@ class PhaseFacts:
     envelope: EnvelopeSummary | None = None
     documents: tuple[FiledDocument, ...] | None = None
     archive: ArchiveLocation | None = None
+    copies: tuple[EventCopy, ...] | None = None
+    """Each entry of the status. One that failed now has a ``start_time``, and no time of its next attempt."""
     mismatches: int | None = None
     considered_deliveries: int | None = None
     not_shown_to: tuple[TriedKey, ...] | None = None

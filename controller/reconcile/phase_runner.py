@@ -8,9 +8,10 @@ key is recorded. No status is stored here.
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
@@ -30,7 +31,7 @@ from controller.reader import (
     without,
 )
 from controller.reconcile import error_policy
-from controller.reconcile.context import PartialArchive, ReconcileContext
+from controller.reconcile.context import PartialArchive, ReconcileContext, RunContext
 from controller.reconcile.outcomes import (
     Done,
     Fail,
@@ -45,7 +46,14 @@ from controller.reconcile.outcomes import (
 )
 from controller.reconcile.phases import PHASE_FUNCTIONS
 from controller.reconcile.phases.collect import wait_for_room
-from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
+from controller.reconcile.phases.copy import copy
+from controller.reconcile.preconditions import (
+    Admitted,
+    AdmittedCopies,
+    Preconditions,
+    RecordOnly,
+    Relabelled,
+)
 from controller.sharding import LeaseLost
 from counterfoil import tracing
 from counterfoil.clock import Clock
@@ -62,7 +70,7 @@ from counterfoil.resources.envelopeevent import (
     UNKNOWN_ENVELOPE_ATTEMPTS,
     TriedKey,
 )
-from counterfoil.resources.routes import Choice, has_places, stored_choice
+from counterfoil.resources.routes import Choice, has_places, stored_choice, stored_copy
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +89,9 @@ class PhaseRunner:
     metrics: Metrics
     clock: Clock
 
-    async def admit(self, event: EnvelopeEvent, phase: Phase) -> Admitted | RecordOnly | Relabelled | Outcome:
+    async def admit(
+        self, event: EnvelopeEvent, phase: Phase
+    ) -> Admitted | AdmittedCopies | RecordOnly | Relabelled | Outcome:
         """
         Return the context of a run that begins in this phase, or why there is none.
 
@@ -93,7 +103,7 @@ class PhaseRunner:
             admitted = await self.preconditions.check(event)
         except Exception as problem:
             admitted = self._classify(problem, phase)
-        if not isinstance(admitted, Admitted | RecordOnly | Relabelled):
+        if not isinstance(admitted, Admitted | AdmittedCopies | RecordOnly | Relabelled):
             self._count(phase, admitted)
         return admitted
 
@@ -111,13 +121,16 @@ class PhaseRunner:
 
     async def run(self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, limit: timedelta) -> Outcome:
         """Run a phase for at most this time. Raises ``Superseded`` and ``LeaseLost``, and nothing else."""
+        if phase is Phase.COPYING:
+            return await self.copy(event, admitted.context, limit)
         attempt, sender = event.status.attempts + 1, admitted.context.sender
         started = self.clock.monotonic()
         with (
             log_context(phase=phase.value, attempt=attempt, sender=sender.name),
             tracing.span(phase.value, attempt=attempt, sender=sender.name) as step,
         ):
-            outcome, problem = await self._attempt(phase, event, admitted, limit)
+            function = partial(PHASE_FUNCTIONS[phase], event, admitted.context)
+            outcome, problem = await self._attempt(phase, function, admitted.context, limit)
             outcome = await self._with_tried_keys(phase, event, admitted, outcome, problem)
             outcome = _with_choice(outcome, event, admitted.context.choice)
             outcome = _with_side_conditions(outcome, admitted.context.side_conditions)
@@ -139,19 +152,34 @@ class PhaseRunner:
         self._count(phase, outcome)
         return outcome
 
+    async def copy(self, event: EnvelopeEvent, context: RunContext, limit: timedelta) -> Outcome:
+        """Run the phase Copying for at most this time. It needs no key, and shows nothing about one. Raises
+        as ``run``."""
+        phase, attempt, started = Phase.COPYING, event.status.attempts + 1, self.clock.monotonic()
+        with (
+            log_context(phase=phase.value, attempt=attempt),
+            tracing.span(phase.value, attempt=attempt) as step,
+        ):
+            outcome, _ = await self._attempt(phase, partial(copy, event, context), context, limit)
+            step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
+        self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)
+        self._count(phase, outcome)
+        self._count_copies(event, outcome)
+        return outcome
+
     async def _attempt(
-        self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, limit: timedelta
+        self, phase: Phase, function: Callable[[], Awaitable[Outcome]], context: RunContext, limit: timedelta
     ) -> tuple[Outcome, BaseException | None]:
         """Return the outcome, and the exception from which it follows, if any."""
         timeout = asyncio.timeout(limit.total_seconds())
         try:
             async with timeout:
-                return await PHASE_FUNCTIONS[phase](event, admitted.context), None
+                return await function(), None
         except (Superseded, LeaseLost):
             raise
         except TimeoutError as problem:
             is_overdue = timeout.expired()
-            return _overdue(phase, admitted) if is_overdue else self._classify(problem, phase), problem
+            return _overdue(phase, context) if is_overdue else self._classify(problem, phase), problem
         except PartialArchive as incomplete:
             cause = incomplete.__cause__ or incomplete
             classified = self._classify(cause, phase)
@@ -304,6 +332,15 @@ class PhaseRunner:
         message = "Counterfoil met an internal error; the controller's log has the details."
         return Wait("InternalError", message)
 
+    def _count_copies(self, event: EnvelopeEvent, outcome: Outcome) -> None:
+        """Count each copy that was proved, or failed, in this attempt."""
+        for each in outcome.facts.copies or ():
+            known = stored_copy(event.status, each.ref.name)
+            if each.verified_time is not None and each != known:
+                self.metrics.copies.labels(each.ref.name, "verified", "").inc()
+            elif each.attempts > known.attempts:
+                self.metrics.copies.labels(each.ref.name, "failed", each.reason or "").inc()
+
     def _count(self, phase: Phase, outcome: Outcome) -> None:
         self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
 
@@ -407,9 +444,9 @@ def _name_of(key: TriedKey, newest: Mapping[str, str]) -> str:
     return f"an earlier Sender/{key.name}" if is_earlier else f"Sender/{key.name}"
 
 
-def _overdue(phase: Phase, admitted: Admitted) -> Wait:
+def _overdue(phase: Phase, context: RunContext) -> Wait:
     """Return the outcome of an attempt that was ended, although no single transfer was too slow."""
-    archive = admitted.context.archive_name
+    archive = context.archive_name
     message = (
         f"The attempt in {phase} did not end in time. All that it waited for is eSignAnyWhere and "
         f"{archive}; one of them is slow. The files that arrived stay in the archive."

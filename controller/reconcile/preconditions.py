@@ -22,9 +22,16 @@ from controller.envelopes import read_envelope, recorded_sender
 from controller.reader import KeyState, Reader, is_of_other_user
 from controller.reconcile import error_policy
 from controller.reconcile.archive_choice import ArchiveChooser, no_archive, suspended, unready_archive
-from controller.reconcile.context import Destination, ReconcileContext, SiblingEvents, is_of_a_person
+from controller.reconcile.context import (
+    Destination,
+    ReconcileContext,
+    RunContext,
+    SiblingEvents,
+    is_of_a_person,
+)
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
+from controller.reconcile.state_machine import phase_to_resume
 from controller.scheduling.due import ACTION_NOT_CONFIGURED, is_held_by_action
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
@@ -41,6 +48,7 @@ from counterfoil.resources import (
     Envelope,
     EnvelopeEvent,
     Organization,
+    Phase,
     ResourceInvalid,
     Sender,
 )
@@ -83,6 +91,13 @@ class Admitted:
 
 
 @dataclass(frozen=True)
+class AdmittedCopies:
+    """The copies of the event may be worked on. No key is needed."""
+
+    context: RunContext
+
+
+@dataclass(frozen=True)
 class Relabelled:
     """The sender's label was corrected: the event is queued again, under the limits of the correct sender."""
 
@@ -102,7 +117,9 @@ class Preconditions:
     held: HeldShards
     history_access: HistoryAccess
 
-    async def check(self, event: EnvelopeEvent) -> Admitted | RecordOnly | Relabelled | Outcome:
+    async def check(
+        self, event: EnvelopeEvent
+    ) -> Admitted | AdmittedCopies | RecordOnly | Relabelled | Outcome:
         """
         Return the context of a run, or the reason why the event is not reconciled.
 
@@ -111,6 +128,8 @@ class Preconditions:
         organization = self.admit(event)
         if not isinstance(organization, Organization):
             return organization
+        if phase_to_resume(event.status) is Phase.COPYING:
+            return await self._copies(event, organization)
         while True:
             sender = await self.sender(event, organization)
             if not isinstance(sender, Sender):
@@ -218,6 +237,32 @@ class Preconditions:
         context = self._context(event, organization, sender, token, fence=fence, destination=destination)
         return Admitted(context, token)
 
+    async def _copies(self, event: EnvelopeEvent, organization: Organization) -> AdmittedCopies | Outcome:
+        """Return the context of a run that begins with the copies of an event. Raises ``ApiError``."""
+        known = self.cache.senders.get(self.cache.sender_of.get(event.name, ""))
+        if known is not None and known.spec.suspend:
+            return _sender_suspended(known)
+        choice = known_choice(event, organization.spec)
+        if choice is None:
+            return no_archive(organization)
+        archive = self.archives.find(choice, event, organization)
+        if not isinstance(archive, Archive):
+            return archive
+        fence = Fence(self.kube, self.held, self.clock, event)
+        opened = await self.archives.open(archive, choice, event, fence)
+        if not isinstance(opened, Destination):
+            return opened
+        return AdmittedCopies(
+            RunContext(
+                event=event,
+                organization=organization,
+                destination=opened,
+                fence=fence,
+                clock=self.clock,
+                copies=self.archives.copies,
+            )
+        )
+
     async def unrouted(self, event: EnvelopeEvent, organization: Organization) -> ReconcileContext | Outcome:
         """
         Return a context without an Archive, for questions to eSAW that change nothing; or why there is none.
@@ -262,6 +307,7 @@ class Preconditions:
             destination=destination,
             find_destination=self.archives.choose,
             fence=fence,
+            copies=self.archives.copies,
             esaw=self.esaw_clients.for_organization(organization).as_user(token),
             clock=self.clock,
             tag_workers=self.archives.tag_workers,

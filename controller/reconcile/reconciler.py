@@ -14,9 +14,10 @@ from datetime import timedelta
 import msgspec
 
 from controller.cache import Cache
+from controller.reconcile.context import RunContext
 from controller.reconcile.outcomes import Done
 from controller.reconcile.phase_runner import PhaseRunner
-from controller.reconcile.preconditions import Admitted, RecordOnly, Relabelled
+from controller.reconcile.preconditions import Admitted, AdmittedCopies, RecordOnly, Relabelled
 from controller.reconcile.state_machine import (
     PERSIST_AFTER,
     TransitionInput,
@@ -85,6 +86,8 @@ class Reconciler:
                 return await self.transition_writer.store(event, status, outcome, inputs, event.deliveries)
             case Admitted():
                 return await self._run_phases(event, admitted, phase, is_ours=is_ours)
+            case AdmittedCopies():
+                return await self._run_copies(event, admitted.context, is_ours=is_ours)
         inputs = self._inputs(event, began)
         status = next_status(event.status, phase, admitted, inputs)
         event = await self.transition_writer.store(event, status, admitted, inputs, event.deliveries)
@@ -131,13 +134,29 @@ class Reconciler:
             if not isinstance(outcome, Done):
                 self._remember(event)
                 return event
-            upcoming = next_phase(phase)
+            upcoming = next_phase(phase, status)
             # After the last phase too if a callback in this run re-opened the event.
             is_ended = upcoming is Phase.SUCCEEDED or status.phase.is_final
             # A person may suspend the event during a run (the next run reports it) or request a skip.
             if is_ended or is_suspended(event, self.cache) or has_request(event):
                 return event
             phase, inputs = upcoming, self._inputs(event)
+
+    async def _run_copies(self, event: EnvelopeEvent, context: RunContext, *, is_ours: bool) -> EnvelopeEvent:
+        """Run the phase Copying alone. What follows it asks eSAW, and begins with a key, in another run."""
+        fence = context.fence
+        if not is_ours:
+            event = await fence.claim()
+        inputs, began = self._inputs(event), self.clock.monotonic()
+        limit = attempt_timeout(event.status, inputs, self.attempt_timeout)
+        outcome = await self.phase_runner.copy(event, context, limit)
+        inputs = self._inputs(event, began)
+        status = next_status(event.status, Phase.COPYING, outcome, inputs)
+        began = fence.write_began()
+        event = await self.transition_writer.store(event, status, outcome, inputs, event.deliveries)
+        fence.written(event, began)
+        self._remember(event)
+        return event
 
     def _remember(self, event: EnvelopeEvent) -> None:
         if not event.status.phase.is_final:

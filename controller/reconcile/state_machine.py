@@ -40,6 +40,7 @@ from counterfoil.resources import (
     CleanupPolicy,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    EventCopy,
     FiledDocument,
     LastError,
     Organization,
@@ -56,17 +57,21 @@ from counterfoil.resources.conditions import (
     with_generation,
     with_summary,
 )
-from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, EVIDENCE_CONDITION
+from counterfoil.resources.envelopeevent import (
+    ENVELOPE_NOT_FOUND,
+    EVIDENCE_CONDITION,
+    OPTIONAL_COPY_MISSING,
+)
 from counterfoil.resources.reopening import with_short_list
-from counterfoil.resources.routes import without_old_choice
+from counterfoil.resources.routes import is_copying_done, without_old_choice
 
 PHASE_ORDER = tuple(PHASE_CONDITIONS)
 
-PERSIST_AFTER = frozenset({Phase.COLLECTING, Phase.ARCHIVING, Phase.CLEANING})
+PERSIST_AFTER = frozenset({Phase.COLLECTING, Phase.ARCHIVING, Phase.COPYING, Phase.CLEANING})
 """
 Collecting: the names in the archive are claimed, so that a later run distinguishes its own partial work from
-the file of a third party. Archiving: rule 4, the proof must be in the API server before the delete. Cleaning:
-the event ends.
+the file of a third party. Archiving and Copying: rule 4, the proofs must be in the API server before the
+delete. Cleaning: the event ends.
 """
 
 
@@ -94,12 +99,16 @@ class TransitionInput:
 
 
 def phase_to_resume(status: EnvelopeEventStatus) -> Phase:
-    """Return the phase to work on: the first whose condition is not True."""
-    conditions = status.conditions
-    unfinished = (
-        phase for phase in PHASE_ORDER if not is_condition_true(conditions, PHASE_CONDITIONS[phase])
-    )
+    """Return the phase to work on: the first whose condition is not True. Copying comes only where copies are
+    open."""
+    unfinished = (phase for phase in PHASE_ORDER if not _is_finished(status, phase))
     return next(unfinished, Phase.CLEANING)
+
+
+def _is_finished(status: EnvelopeEventStatus, phase: Phase) -> bool:
+    if phase is Phase.COPYING:
+        return is_copying_done(status)
+    return is_condition_true(status.conditions, PHASE_CONDITIONS[phase])
 
 
 def phase_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:
@@ -142,10 +151,19 @@ def attempt_timeout(status: EnvelopeEventStatus, inputs: TransitionInput, longes
     return min(longest, max(deadline - inputs.now, LAST_ATTEMPT))
 
 
-def next_phase(phase: Phase) -> Phase:
-    """Return the phase after this one; ``Succeeded`` after the last."""
-    place = PHASE_ORDER.index(phase)
-    return PHASE_ORDER[place + 1] if place + 1 < len(PHASE_ORDER) else Phase.SUCCEEDED
+def next_phase(phase: Phase, status: EnvelopeEventStatus) -> Phase:
+    """
+    Return the phase after this one, by the status after it; ``Succeeded`` after the last.
+
+    Copying is left out without open copies. After it, an event that had succeeded before is at its end: eSAW
+    is not asked again for copies that were added later.
+    """
+    following = PHASE_ORDER[PHASE_ORDER.index(phase) + 1 :]
+    if phase is Phase.COPYING:
+        following = () if _is_finished(status, Phase.CLEANING) else following
+    elif following[:1] == (Phase.COPYING,) and is_copying_done(status):
+        following = following[1:]
+    return next(iter(following), Phase.SUCCEEDED)
 
 
 def next_status(
@@ -158,7 +176,12 @@ def next_status(
     """
     after = _status_after(status, phase, outcome, inputs)
     # An equal outcome without a change must not cost a write.
-    return after if after == status else _noticed(_with_attempt(after, phase, outcome, inputs), inputs)
+    if after == status:
+        return after
+    after = _with_attempt(after, phase, outcome, inputs)
+    # The notice of an event that only got a further copy was given when it succeeded.
+    is_told = phase is Phase.COPYING and after.phase is Phase.SUCCEEDED
+    return after if is_told else _noticed(after, inputs)
 
 
 def _noticed(status: EnvelopeEventStatus, inputs: TransitionInput) -> EnvelopeEventStatus:
@@ -333,11 +356,14 @@ class _Draft:
             "envelope": facts.envelope,
             "documents": facts.documents,
             "archive": facts.archive,
+            "copies": facts.copies,
             "mismatches": facts.mismatches,
             "considered_deliveries": facts.considered_deliveries,
             "not_shown_to": facts.not_shown_to,
         }
         self.change(**{field: value for field, value in found.items() if value is not None})
+        if facts.copies is not None:
+            self.plan_copies()
 
     def complete_phase(self, phase: Phase, outcome: Done) -> None:
         """
@@ -347,9 +373,16 @@ class _Draft:
         event whose files change all the time comes to an end.
         """
         earlier = find_condition(self.status.conditions, PHASE_CONDITIONS[phase])
-        is_repeated = earlier is not None and earlier.status == "False"
-        self.set_condition(PHASE_CONDITIONS[phase], "True", outcome)
-        upcoming_phase = next_phase(phase)
+        is_repeated = earlier is not None and earlier.status == "False" and phase is not Phase.COPYING
+        is_complete = outcome.reason != OPTIONAL_COPY_MISSING
+        self.set_condition(PHASE_CONDITIONS[phase], "True" if is_complete else "False", outcome)
+        upcoming_phase = next_phase(phase, self.status)
+        cleaned = find_condition(self.status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
+        if phase is Phase.COPYING and cleaned is not None and upcoming_phase is Phase.SUCCEEDED:
+            completed = self.status.completion_time
+            self.finish(Phase.SUCCEEDED, phase, Done(cleaned.reason, cleaned.message))
+            self.change(completion_time=completed or self.status.completion_time)
+            return
         if upcoming_phase is Phase.SUCCEEDED:
             self.finish(Phase.SUCCEEDED, phase, outcome)
             return
@@ -378,12 +411,47 @@ class _Draft:
         due = retry_policy.next_attempt(
             attempts, retry, now=now, random=self.inputs.random, not_before=outcome.not_before
         )
+        if phase is Phase.COPYING:
+            # Without a copy that failed, the attempt ended before them.
+            due = (self.next_copy() if outcome.facts.copies is not None else None) or due
+            self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         self.not_ready(phase, outcome, next_attempt_time=due)
         if outcome.restart_from is not None:
             # Later phases too: a proof from before must not outlive the result that it proves.
             self.reset_phases(PHASE_ORDER[PHASE_ORDER.index(outcome.restart_from) :], outcome)
             started = min(started, now)
         self.change(attempts=attempts, phase_start_time=started)
+
+    def plan_copies(self) -> None:
+        """
+        Plan the next attempt of each copy that failed now: each has its own backoff.
+
+        An optional copy is given up after the time in ``spec.retry.deadline``, until a person asks for it.
+        The deadline of the phase counts for a required one.
+        """
+        self.change(copies=tuple(map(self._planned_copy, self.status.copies)))
+
+    def _planned_copy(self, copy: EventCopy) -> EventCopy:
+        now, retry = self.inputs.now, self.inputs.retry
+        if copy.verified_time is not None or copy.start_time is None or copy.next_attempt_time is not None:
+            return copy
+        started = min(copy.start_time, now)
+        is_required = copy.ref.name in self._required_copies()
+        if not is_required and retry_policy.is_deadline_exceeded(started, retry, now=now):
+            return msgspec.structs.replace(copy, start_time=None)
+        due = retry_policy.next_attempt(copy.attempts, retry, now=now, random=self.inputs.random)
+        return msgspec.structs.replace(copy, next_attempt_time=due)
+
+    def next_copy(self) -> datetime | None:
+        """Return when the next attempt of a required copy is due; None: none is planned."""
+        required = self._required_copies()
+        times = (each.next_attempt_time for each in self.status.copies if each.ref.name in required)
+        return min((each for each in times if each is not None), default=None)
+
+    def _required_copies(self) -> frozenset[str]:
+        organization = self.inputs.organization
+        copies = organization.spec.copies if organization is not None else ()
+        return frozenset(each.archive_ref.name for each in copies if each.required)
 
     def end_row_of_not_found(self) -> None:
         """Begin to count attempts again if eSAW did not show the envelope in the last one. Other attempts

@@ -26,6 +26,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.envelopeevent import OPTIONAL_COPY_MISSING
 from counterfoil.resources.reopening import REDELIVERED, is_open_to_callbacks, reopened_status
 
 _log = logging.getLogger(__name__)
@@ -101,13 +102,17 @@ class TransitionWriter:
             phase = state_machine.phase_to_resume(status)
             self.metrics.events_failed.labels(stored.organization, phase, status.reason or "").inc()
         if status.phase.is_final:
-            self._observe_duration(stored)
+            # An event that only got a further copy ended before.
+            if before.completion_time is None or before.completion_time != status.completion_time:
+                self._observe_duration(stored)
             fields = {"phase": status.phase.value, "reason": status.reason}
             _log.info("the event ended as %s: %s", status.phase, status.reason, extra=fields)
         if not _has_archived(before) and is_condition_true(status.conditions, "Archived"):
             self._observe_archived(stored)
         for side_condition in outcome.facts.side_conditions:
             self._announce_side_condition(before, stored, side_condition)
+        if outcome.reason == OPTIONAL_COPY_MISSING:
+            self._announce_missing_copies(before, stored, outcome.message)
         is_same = (before.phase, before.reason) == (status.phase, status.reason)
         person_acts = find_reason(outcome.reason).responsible is not Responsible.NOBODY
         if is_same or isinstance(outcome, Pause) or (isinstance(outcome, Done) and not person_acts):
@@ -129,6 +134,17 @@ class TransitionWriter:
         known = find_condition(before.conditions, condition.type)
         if known is None or known.reason != condition.reason:
             self.event_recorder.record(stored, condition.reason, condition.message, type_="Warning")
+
+    def _announce_missing_copies(
+        self, before: EnvelopeEventStatus, stored: EnvelopeEvent, message: str
+    ) -> None:
+        """Announce an optional copy that fails for another reason than before: nothing waits for it, so
+        nothing else tells."""
+        known = {each.ref: each.reason for each in before.copies}
+        if any(
+            each.reason is not None and each.reason != known.get(each.ref) for each in stored.status.copies
+        ):
+            self.event_recorder.record(stored, OPTIONAL_COPY_MISSING, message, type_="Warning")
 
     def _observe_duration(self, stored: EnvelopeEvent) -> None:
         created, completed = stored.metadata.creation_timestamp, stored.status.completion_time

@@ -30,7 +30,13 @@ from counterfoil.resources import (
     Phase,
 )
 from counterfoil.resources.envelopeevent import SENDER_PENDING
-from counterfoil.resources.reopening import is_refused_to_key, reopened_status
+from counterfoil.resources.reopening import (
+    is_copy_retry_due,
+    is_refused_to_key,
+    reopened_status,
+    status_for_copy_retry,
+)
+from counterfoil.resources.routes import copy_names
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +86,23 @@ class Reopener:
         except (Forbidden, Rejected) as refused:
             _log.warning("an event can't be changed: %s", refused, extra={"event": event.name})
             return event
+
+
+@dataclass(frozen=True)
+class CopyRetrier:
+    """Lets events that hold nothing for an optional copy try it again."""
+
+    reopener: Reopener
+    cache: Cache
+    clock: Clock
+
+    async def retry_if_due(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        """Start the copies of an event of which one is due; return its newest state. Raises ``ApiError``."""
+        organization, now = self.cache.organizations.get(event.organization), self.clock.now()
+        names = copy_names(organization.spec) if organization is not None else ()
+        if not is_copy_retry_due(event.status, names, now=now):
+            return event
+        return await self.reopener.store(event, status_for_copy_retry(event.status, now=now))
 
 
 @dataclass(frozen=True)

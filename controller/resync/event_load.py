@@ -19,6 +19,7 @@ from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.resources import FINAL_PHASES, ORGANIZATION_LABEL, EnvelopeEvent, EventLoad, Origin, Phase
+from counterfoil.resources.envelopeevent import ARCHIVED_PHASES
 
 COUNT_SECONDS = 30.0
 """Interval between two counts. Several receivers exceed a ceiling by what they create within it."""
@@ -38,8 +39,9 @@ UNKNOWN_ENVELOPE = (
 those that ``spec.ttl.unknown`` removes. An envelope that a key does not show any more is known, and its event
 may be the only record of its archive."""
 
-ARCHIVED_OR_FINAL = FINAL_PHASES | {Phase.CLEANING}
-"""Events in Cleaning are archived, and may wait for a year until their envelope is deleted in eSAW."""
+ARCHIVED_OR_FINAL = FINAL_PHASES | ARCHIVED_PHASES
+"""Events in Copying and Cleaning are archived. They may wait for a year until their envelope is deleted in
+eSAW."""
 
 NOT_ARCHIVED = ",".join(f"status.phase!={phase}" for phase in sorted(ARCHIVED_OR_FINAL))
 """Field selector of the events that count as unfinished."""

@@ -43,6 +43,7 @@ from counterfoil.resources import (
     Sender,
     event_name,
 )
+from counterfoil.resources.envelopeevent import ARCHIVED_PHASES
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.imports import read_window_label
 from counterfoil.resources.naming import EnvelopeId
@@ -275,7 +276,7 @@ class EventStarter:
         if starts.stored is None:
             # An archived event needs its files too, also if it waits for its delete or is kept as Expired;
             # the others an eSAW can make by its list alone.
-            archived = (Phase.CLEANING, Phase.SUCCEEDED)
+            archived = sorted({*ARCHIVED_PHASES, Phase.SUCCEEDED})
             phases = ",".join(f"status.phase!={each}" for each in archived)
             fields = f"spec.origin={starts.origin},{phases},status.reason!={ARCHIVED_AS_EXPIRED}"
             stored = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)

@@ -37,6 +37,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus, with_generation
+from counterfoil.resources.envelopeevent import ARCHIVED_PHASES
 from counterfoil.resources.imports import (
     MAX_GROUPS,
     MAX_OPEN_WINDOWS,
@@ -444,13 +445,13 @@ def _estimate(start: datetime | None, now: datetime, done: int, total: int) -> d
 
 
 async def tally(events: AsyncIterable[EnvelopeEvent]) -> EventTally:
-    """Return the results of finished events, and of those that only wait for their delete. One of them is in
-    memory at a time. Raises ``WindowChanged`` if one runs."""
+    """Return the results of finished events, and of those that wait for copies or their delete. One of them
+    is in memory at a time. Raises ``WindowChanged`` if one runs."""
     archived = skipped = failed = size = ends = 0
     async for event in events:
         phase = event.status.phase
         is_archived = is_condition_true(event.status.conditions, "Archived")
-        if not phase.is_final and not (is_archived and phase is Phase.CLEANING):
+        if not phase.is_final and not (is_archived and phase in ARCHIVED_PHASES):
             raise WindowChanged
         files = sum(each.size or 0 for each in event.status.documents) if is_archived else 0
         archived += is_archived

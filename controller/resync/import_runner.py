@@ -102,7 +102,7 @@ from counterfoil.resources import (
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.imports import is_of_import, read_window_label
 from counterfoil.resources.naming import EnvelopeId, envelope_id
-from counterfoil.resources.routes import archive_names
+from counterfoil.resources.routes import original_names
 from counterfoil.untrusted.fair_slots import FairSlots
 
 _log = logging.getLogger(__name__)
@@ -414,7 +414,7 @@ class ImportRunner:
         """
         organization = self.cache.organizations.get(imported.organization)
         # Also with its own, since events archive nothing without ``spec.archiveRef`` of the Organization.
-        names = (archive_names(organization.spec) if organization is not None else ()) or ("?",)
+        names = (original_names(organization.spec) if organization is not None else ()) or ("?",)
         if imported.spec.archive_ref is not None:
             names = (imported.spec.archive_ref.name, *names)
         found = {name: self.cache.archives.get(name) for name in names}

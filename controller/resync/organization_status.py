@@ -27,6 +27,7 @@ from controller.access.secret_cache import (
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
+from controller.reconcile.copy_rules import COPY_INVALID, copy_faults
 from controller.reconcile.routing import RouteFault, route_fault
 from controller.reopening.fix_rules import envelope_access, settled_time, spec_observed_time
 from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
@@ -70,7 +71,7 @@ from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.naming import envelope_of
 from counterfoil.resources.organization import shared_archive_conflict
-from counterfoil.resources.routes import ArchiveRoute
+from counterfoil.resources.routes import ArchiveRoute, original_names
 from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import pattern_error
 
@@ -109,6 +110,9 @@ class CheckResult(NamedTuple):
 
 _CALLS_FAILING = "EsawCallsFailing"
 
+_DOWN = frozenset({"ArchiveNotReady", "ArchiveSuspended"})
+"""Reasons of an Archive that works again without a change of the Organization."""
+
 OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
 
 
@@ -138,7 +142,8 @@ class OrganizationStatusUpdater:
         tokens, basic, read = await self._callback_secrets(organization)
         reachable, version = await self._reachable(organization)
         routes = await self._routes(organization)
-        references = (self._default_archive(organization), *routes, self._sender(organization))
+        copies = self._copies(organization)
+        references = (self._default_archive(organization), *routes, *copies, self._sender(organization))
         address = _check_address(*self._address(organization))
         webhook, oauth = await self._webhook(organization), await self._oauth(organization)
         client_secret = await self._client_secret(organization)
@@ -385,6 +390,19 @@ class OrganizationStatusUpdater:
             await asyncio.to_thread(_faults, routes, archives) if is_costly else _faults(routes, archives)
         )
         return (*found, *(CheckResult("False", *each) for each in faults))
+
+    def _copies(self, organization: Organization) -> tuple[CheckResult, ...]:
+        """Return the results for the Archives of copies. An optional copy that is only down holds nothing,
+        and its Archive says so itself."""
+        spec = organization.spec
+        found = [
+            (each, self._archive(organization, each.archive_ref.name, "spec.copies")) for each in spec.copies
+        ]
+        faults = copy_faults(spec.copies, original_names(spec), self.cache.archives.get)
+        return (
+            *(CheckResult("False", COPY_INVALID, each.message) for each in faults),
+            *(result for copy, result in found if copy.required or result.reason not in _DOWN),
+        )
 
     def _archive(self, organization: Organization, name: str, where: str) -> CheckResult:
         archive = self.cache.archives.get(name)

@@ -27,6 +27,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.reopening import CLEANUP_DELAYED, has_new_delivery, may_be_restarted
+from counterfoil.resources.routes import open_copies
 from counterfoil.retention import last_question
 
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -133,7 +134,8 @@ def has_request(event: EnvelopeEvent) -> bool:
 
 def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     """
-    Whether a person suspended the event, its organization, its sender or its archive.
+    Whether a person suspended the event, its organization, its sender, its archive, or the archive of a
+    required copy that it waits for.
 
     A run must end with one of ``SUSPENDED_REASONS`` then, or the event is due without end. So sender and
     archive count only where the preconditions come to them.
@@ -148,7 +150,8 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
         return False
     sender = cache.senders.get(cache.sender_of.get(event.name, ""))
     archive = cache.archives.get(cache.archive_name(event))
-    return (sender is not None and sender.spec.suspend) or (archive is not None and archive.spec.suspend)
+    copies = (cache.archives.get(each) for each in open_copies(event.status, organization.spec))
+    return any(each is not None and each.spec.suspend for each in (sender, archive, *copies))
 
 
 def is_held_by_action(event: EnvelopeEvent, spec: OrganizationSpec) -> bool:

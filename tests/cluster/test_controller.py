@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from controller.reconcile.phases.clean import MAX_MISMATCHES
+from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES
 from counterfoil.callback_auth import is_valid_token
 from counterfoil.resources import (
     MAX_TEXT_LENGTH,

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from controller.reconcile.phases.clean import MAX_MISMATCHES
+from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES
 
 FOLDER: Final = Path(__file__).parent
 FAULTS: Final = (

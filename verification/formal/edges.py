@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from controller.reconcile import phases
 from controller.reconcile.outcomes import Done, Fail, Hold, NeedConsent, Outcome, Pause, Skip, Wait
-from controller.reconcile.phases.clean import MAX_MISMATCHES
+from controller.reconcile.phases import repeated_archiving
+from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES
 from controller.reconcile.state_machine import (
     PHASE_ORDER,
     TransitionInput,
@@ -91,23 +92,33 @@ def _inline(head: str, chosen: Mapping[str, Edge]) -> str:
 
 def _edge(phase: Phase, outcome: Outcome, started: datetime) -> Edge:
     earlier = PHASE_ORDER[: PHASE_ORDER.index(phase)]
-    status = EnvelopeEventStatus(
-        phase=phase,
-        phase_start_time=started,
-        conditions=tuple(Condition(PHASE_CONDITIONS[each], "True", "Tested", "", NOW) for each in earlier),
-    )
+    conditions = [Condition(PHASE_CONDITIONS[each], "True", "Tested", "", NOW) for each in earlier]
+    if phase is Phase.COPYING:
+        # The phase exists only where copies are open. The model has none.
+        conditions.append(Condition(PHASE_CONDITIONS[phase], "Unknown", "Tested", "", NOW))
+    status = EnvelopeEventStatus(phase=phase, phase_start_time=started, conditions=tuple(conditions))
     inputs = TransitionInput(now=NOW, generation=1, retry=RetrySpec(), random=lambda: 0.5)
     after = next_status(status, phase, outcome, inputs)
     return Edge(phase, after.phase, phase_to_resume(after))
 
 
 def _restart_targets(phase: Phase) -> set[Phase]:
-    """Return the phases with which the module of a phase, and what it imports beside it, starts again."""
+    """Return the phases with which the module of a phase starts again, and what it imports of
+    ``repeated_archiving``."""
     function = phases.PHASE_FUNCTIONS[phase]
     tree = ast.parse(Path(function.__code__.co_filename).read_text(encoding="utf-8"))
+    shared = ast.parse(Path(repeated_archiving.__file__).read_text(encoding="utf-8"))
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == repeated_archiving.__name__
+        for alias in node.names
+    }
+    used = [node for node in shared.body if isinstance(node, ast.FunctionDef) and node.name in imported]
     return {
         Phase[keyword.value.attr]
-        for keyword in ast.walk(tree)
+        for each in (tree, *used)
+        for keyword in ast.walk(each)
         if isinstance(keyword, ast.keyword)
         and keyword.arg == "restart_from"
         and isinstance(keyword.value, ast.Attribute)

@@ -12,6 +12,7 @@ from controller.reconcile.outcomes import Outcome
 from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
+from controller.reconcile.phases.copy import copy
 from controller.reconcile.phases.validate import validate
 from counterfoil.resources import EnvelopeEvent, Phase
 
@@ -21,6 +22,7 @@ PHASE_FUNCTIONS: Mapping[Phase, PhaseFunction] = {
     Phase.VALIDATING: validate,
     Phase.COLLECTING: collect,
     Phase.ARCHIVING: archive,
+    Phase.COPYING: copy,
     Phase.CLEANING: clean,
 }
 

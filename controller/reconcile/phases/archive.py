@@ -18,6 +18,7 @@ import msgspec
 from controller.reconcile.context import PartialArchive, ReconcileContext, actions_of
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait, counted
 from controller.reconcile.phases.missing_envelope import explain_404, is_missing
+from controller.reconcile.phases.repeated_archiving import copies_pending
 from controller.reconcile.phases.unlisted_files import claimed_files, lacks_known, wait_for_known_files
 from controller.reconcile.signature_policy import (
     ignored_condition,
@@ -135,6 +136,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
                 for each in (
                     signatures_condition,
                     parameters_condition,
+                    _copies_condition(context),
                     _evidence_of_siblings(event, siblings, await context.listed()),
                 )
                 if each is not None
@@ -267,6 +269,13 @@ def _parameters_condition(event: EnvelopeEvent, filed: _ArchivedFiles) -> SideCo
         return None
     message = "The tags of all files and the manifest have the parameters of all callbacks."
     return SideCondition(PARAMETERS_CONDITION, "True", "ParametersArchived", message)
+
+
+def _copies_condition(context: ReconcileContext) -> SideCondition | None:
+    """Return the condition that lets the phase Copying follow; None: there are no copies."""
+    if not context.organization.spec.copies:
+        return None
+    return copies_pending("The envelope is archived, and its copies are not made yet.")
 
 
 def _evidence_of_siblings(

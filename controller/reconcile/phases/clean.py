@@ -9,16 +9,16 @@ built from the status as the API server returns it, never from this process's me
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from typing import Final
 
 from controller.reconcile import error_policy
-from controller.reconcile.context import ReconcileContext
+from controller.reconcile.context import Destination, ReconcileContext
 from controller.reconcile.outcomes import (
     Done,
     Fail,
@@ -40,12 +40,19 @@ from controller.reconcile.phases.missing_envelope import (
     proves_deletion,
     unless_missing,
 )
+from controller.reconcile.phases.repeated_archiving import (
+    archive_again,
+    copies_pending,
+    copy_again,
+    keeps_changing,
+    mismatch,
+)
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import delete_delay, has_request
 from counterfoil.archives.backend import FileNotReturned
-from counterfoil.archives.proof import doubt
+from counterfoil.archives.proof import documents_digest, doubt, missing_required_copies
 from counterfoil.archives.readback import hash_stream
-from counterfoil.archives.verify import verify_documents
+from counterfoil.archives.verify import verify_copy, verify_documents
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import EsawError, HttpStatusError, had_no_effect
 from counterfoil.esaw.evidence import (
@@ -66,6 +73,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive import VerifyMode
 from counterfoil.resources.envelopeevent import (
+    COPIES_PENDING,
     DELETE_REQUESTED_CONDITION,
     DELETE_UNANSWERED,
     DELETE_UNCONFIRMED,
@@ -78,6 +86,7 @@ from counterfoil.resources.reopening import (
     LATE_FILES_PENDING,
     STILL_ACTIVE,
 )
+from counterfoil.resources.routes import stored_copy
 from counterfoil.retention import last_question, may_have_been_archived_before
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
@@ -99,9 +108,9 @@ _CONFIRMED: Final = PhaseFacts(
 )
 """The condition of an envelope that a request of this event deleted."""
 
-MAX_MISMATCHES = 5
-"""Maximum number of times that an envelope is archived again because eSAW lists other files or has others
-under the same ids, the archive lost one, or the archive returns none and a restart forgot their checksums."""
+
+SUSPENDED_COPY_PAUSE: Final = timedelta(minutes=10)
+"""Pause of an event whose envelope is to be deleted while a person suspends the Archive of a copy."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             return kept
         return await _without_envelope(event, context, await _damage(event, context))
 
+    if (pending := _pending_copies(event, context)) is not None:
+        return pending
     if (delay := _delay(event, context)) is not None:
         if not _is_expired(event):
             return delay
@@ -144,6 +155,18 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     damage = await _damage(event, context)
     deleted = await unless_missing(_delete(event, context, damage))
     return deleted if deleted is not None else await _without_envelope(event, context, damage)
+
+
+def _pending_copies(event: EnvelopeEvent, context: ReconcileContext) -> Wait | None:
+    """Return the outcome if a required copy is not proved: a person may have asked for it since the envelope
+    was copied, or it was archived again. None: each is."""
+    missing = missing_required_copies(event.status, context.organization.spec.copies)
+    if not missing:
+        return None
+    archives = ", ".join(f"Archive/{each}" for each in missing)
+    message = f"The required copy in {archives} is not made yet."
+    facts = PhaseFacts(side_conditions=(copies_pending(message),))
+    return Wait(COPIES_PENDING, message, restart_from=Phase.COPYING, facts=facts)
 
 
 def _reason_to_keep(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
@@ -281,7 +304,7 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Ou
         return restarted
     listed = await context.files_now()
     if lists_additional_files(event.status, listed):
-        return _archive_again("FilesChanged", OTHER_FILES)
+        return archive_again("FilesChanged", OTHER_FILES)
     # The event ends now. A list that lacks a known file is short, and not the last one.
     siblings = [each.status for each in await context.possible_siblings()]
     is_short = lacks_known(event, context, listed, siblings)
@@ -402,10 +425,15 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         )
         if changed is not None:
             return changed
+    if unread := _unread_copies(event, context):
+        # Asked first: if the envelope is gone, no copy holds the event.
+        await context.files_now()
+        if (unproved := await _unproved_copies(unread, event, context)) is not None:
+            return unproved
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await context.files_now()
     if damage is not None:
-        return _mismatch(event, "ArchivedFilesChanged", damage.message)
+        return mismatch(event, "ArchivedFilesChanged", damage.message)
     if (difference := _difference(event, context, listed)) is not None:
         return difference
     # Another event may have listed a file since this one archived the envelope. Asked only about a list with
@@ -426,8 +454,58 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         listed=listed,
         verified=context.verified,
         evidence=context.organization.spec.evidence,
+        copies=context.organization.spec.copies,
+        verified_copies=context.verified_copies,
     )
     return await _delete_on(proof, event, context)
+
+
+def _unread_copies(event: EnvelopeEvent, context: ReconcileContext) -> list[str]:
+    """Return the Archives of the required copies that this run did not read: the delete needs a fresh proof
+    of each copy as well."""
+    required = [each.archive_ref.name for each in context.organization.spec.copies if each.required]
+    digest = documents_digest(event.status.documents)
+    return [each for each in required if digest is None or context.verified_copies.get(each) != digest]
+
+
+async def _unproved_copies(
+    names: Sequence[str], event: EnvelopeEvent, context: ReconcileContext
+) -> Outcome | None:
+    """
+    Read these copies again. Return the outcome if one can't be used now, or lacks a file; None: each has all.
+
+    Raises ``ArchiveError``.
+    """
+    digest = documents_digest(event.status.documents)
+    for name in names:
+        if (hold := context.copies.hold(name)) is not None:
+            until = context.clock.now() + SUSPENDED_COPY_PAUSE
+            message = f"The copy is read again before the delete, and that is not possible: {hold.message}"
+            return Pause("CopySuspended", message, until=until)
+        opened = await context.copies.open(context, name)
+        if not isinstance(opened, Destination):
+            return opened
+        fault = await _copy_fault(event, context, opened)
+        await opened.check_root()
+        await context.copies.leave(context)
+        if fault is not None:
+            return copy_again(event, name, fault)
+        if digest is not None:
+            context.verified_copies[name] = digest
+    return None
+
+
+async def _copy_fault(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> str | None:
+    """Return the first difference between a copy and the status; None: it has each file."""
+    archive, key = f"Archive/{opened.archive.name}", context.signature_checker.public_key
+    manifest = stored_copy(event.status, opened.archive.name).manifest or ""
+    try:
+        async with aclosing(verify_copy(opened.backend, manifest, event.status.documents, key=key)) as faults:
+            async for fault in faults:
+                return f"{archive} does not have the copy as it was made: {fault}"
+    except FileNotReturned:
+        return f"{archive} returns no files, and the checksums of the copy are not known any more."
+    return None
 
 
 def _difference(
@@ -438,7 +516,7 @@ def _difference(
         return None
     if lacks_known(event, context, listed):
         return wait_for_known_files(event, context)
-    return _mismatch(event, "FilesChanged", OTHER_FILES)
+    return mismatch(event, "FilesChanged", OTHER_FILES)
 
 
 def _gap_in(listed: Collection[EnvelopeFile], event: EnvelopeEvent, context: ReconcileContext) -> Wait | None:
@@ -593,7 +671,7 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
             return wait_for_known_files(event, context)
         missing = missing_evidence(status, listed, spec.evidence)
         if missing is None or not has_same_files(event.status, listed):
-            return _archive_again("FilesChanged", OTHER_FILES)
+            return archive_again("FilesChanged", OTHER_FILES)
         damage = await _damage(event, context)
         if damage is not None and (repaired := _repair(event, damage)) is not None:
             return repaired
@@ -613,8 +691,8 @@ def _repair(event: EnvelopeEvent, damage: Damage) -> Outcome | None:
     """Archive an incomplete envelope again, once; None: it was, and no file is known to be lost."""
     # No mismatch: the delay of the delete has not begun.
     if not _was_archived_again(event, "ArchivedFilesChanged"):
-        return _archive_again("ArchivedFilesChanged", damage.message)
-    return None if damage.is_unread else _keeps_changing(damage.message, PhaseFacts())
+        return archive_again("ArchivedFilesChanged", damage.message)
+    return None if damage.is_unread else keeps_changing(damage.message, PhaseFacts())
 
 
 def _of_v5(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Fail:
@@ -632,28 +710,6 @@ def _verified_files(event: EnvelopeEvent, context: ReconcileContext, damage: Dam
         return damage.message
     files = counted(len(event.status.documents), "file")
     return f"Archive/{context.archive.name} has {files} of the envelope, all verified."
-
-
-def _archive_again(reason: str, change: str) -> Wait:
-    message = f"{change} The envelope is archived again."
-    return Wait(reason, message, restart_from=Phase.COLLECTING)
-
-
-def _mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
-    """Archive the envelope again; after ``MAX_MISMATCHES`` keep it and tell a person."""
-    facts = PhaseFacts(mismatches=event.status.mismatches + 1)
-    if event.status.mismatches < MAX_MISMATCHES:
-        return dataclasses.replace(_archive_again(reason, change), facts=facts)
-    return _keeps_changing(change, facts)
-
-
-def _keeps_changing(change: str, facts: PhaseFacts) -> Fail:
-    return Fail(
-        "FilesKeepChanging",
-        f"{change} A change was found before, and the envelope was archived again because of it. The files "
-        "that were archived last stay in the archive, and the envelope stays in eSignAnyWhere.",
-        facts=facts,
-    )
 
 
 def _in_doubt(event: EnvelopeEvent, found: str) -> Outcome:
@@ -734,7 +790,7 @@ async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) ->
             continue
         async with context.download(document) as download:
             if await hash_stream(download.chunks) != (document.size, document.sha256):
-                return _mismatch(
+                return mismatch(
                     event,
                     "FilesChanged",
                     "The envelope is Expired, but has other documents than were archived.",

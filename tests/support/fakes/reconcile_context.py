@@ -13,9 +13,15 @@ from msgspec import Raw, structs
 from controller.access.archive_root import MARKER_NAME, ArchiveMarker
 from controller.access.history_access import HistoryAccess
 from controller.file_list_ceiling import FileListCeiling
-from controller.reconcile.context import Destination, ReconcileContext, SiblingEvents
+from controller.reconcile.context import (
+    CopyAccess,
+    Destination,
+    ReconcileContext,
+    RunContext,
+    SiblingEvents,
+)
 from controller.reconcile.fence import Fence
-from controller.reconcile.outcomes import Outcome
+from controller.reconcile.outcomes import Hold, Outcome, Wait
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.layout import EnvelopeFacts, check, envelope_fields
 from counterfoil.archives.manifest_signature import ManifestSigner
@@ -273,6 +279,9 @@ class Scene:
         self.anchors = NO_ANCHORS
         self.sibling_events: list[EnvelopeEvent] = []
         self.file_lists = FileListCeiling(lambda name: None)
+        self.copies: dict[str, Destination] = {}
+        """The Archives of copies that can be used."""
+        self.suspended: set[str] = set()
 
     def context(self, event: EnvelopeEvent) -> ReconcileContext:
         return ReconcileContext(
@@ -287,6 +296,7 @@ class Scene:
                 signature_checker=SignatureChecker(self.examiner, self.signer, self.anchors),
                 on_file_archived=self.counted.append,
             ),
+            copies=CopyAccess(hold=self._copy_hold, open=self._open_copy, leave=_left),
             find_destination=_no_routes,
             fence=OpenFence(InMemoryKubeClient(event), held_shards(), self.clock, event),
             esaw=self.esaw,
@@ -298,6 +308,15 @@ class Scene:
             file_lists=self.file_lists,
         )
 
+    def _copy_hold(self, name: str) -> Hold | None:
+        return Hold("ArchiveSuspended", "A person suspended it.") if name in self.suspended else None
+
+    async def _open_copy(self, context: RunContext, name: str) -> Destination | Outcome:
+        found = self.copies.get(name)
+        if found is None:
+            return Wait("ArchiveMissing", f"Archive/{name} of a copy does not exist.")
+        return found
+
     async def _sibling_events(self) -> SiblingEvents:
         return SiblingEvents(tuple(self.sibling_events))
 
@@ -306,6 +325,10 @@ FOLDER = f"acme/{ENVELOPE}"
 
 
 async def _nothing_to_check() -> None:
+    return None
+
+
+async def _left(_: RunContext) -> None:
     return None
 
 

@@ -20,6 +20,8 @@ def test_the_transitions_to_an_earlier_phase_are_those_that_a_phase_asks_for() -
     found = {(each.phase, each.resume) for each in edges.restarts()}
     assert found == {
         (Phase.ARCHIVING, Phase.COLLECTING),
+        (Phase.COPYING, Phase.COLLECTING),
+        (Phase.CLEANING, Phase.COPYING),
         (Phase.CLEANING, Phase.COLLECTING),
         (Phase.CLEANING, Phase.VALIDATING),
     }

@@ -53,6 +53,9 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import MAX_UNARCHIVED_BYTES
 from tests.support.builders import NOON, an_event, an_organization
 
+WITHOUT_COPIES = tuple(each for each in PHASE_ORDER if each is not Phase.COPYING)
+"""The phases of an event of an Organization without copies."""
+
 RETRY = RetrySpec(initial=Duration(seconds=10), max=Duration(hours=1), deadline=Duration(hours=24))
 
 
@@ -98,7 +101,7 @@ def assert_short(status: EnvelopeEventStatus) -> None:
 
 
 def test_the_happy_path_goes_through_all_phases_to_succeeded() -> None:
-    status = climbed(*PHASE_ORDER)
+    status = climbed(*WITHOUT_COPIES)
     assert status.phase is Phase.SUCCEEDED
     assert reason(status, "Ready") == ("True", "Fine")
     assert status.completion_time == NOON
@@ -115,9 +118,9 @@ def test_the_happy_path_goes_through_all_phases_to_succeeded() -> None:
     ("reached", "next_phase"),
     [
         ((), Phase.VALIDATING),
-        (PHASE_ORDER[:1], Phase.COLLECTING),
-        (PHASE_ORDER[:2], Phase.ARCHIVING),
-        (PHASE_ORDER[:3], Phase.CLEANING),
+        (WITHOUT_COPIES[:1], Phase.COLLECTING),
+        (WITHOUT_COPIES[:2], Phase.ARCHIVING),
+        (WITHOUT_COPIES[:3], Phase.CLEANING),
     ],
 )
 def test_after_a_restart_it_continues_at_the_first_phase_that_was_not_reached(
@@ -216,7 +219,7 @@ def test_each_phase_has_its_own_attempts_and_deadline() -> None:
 def test_a_pause_is_no_attempt_and_no_error() -> None:
     until = NOON + timedelta(days=7)
     status = next_status(
-        climbed(*PHASE_ORDER[:3]), Phase.CLEANING, Pause("CleanupDelayed", "Later.", until), at()
+        climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, Pause("CleanupDelayed", "Later.", until), at()
     )
     assert (status.phase, status.next_attempt_time, status.attempts) == (Phase.CLEANING, until, 0)
     assert status.last_error is None
@@ -224,7 +227,7 @@ def test_a_pause_is_no_attempt_and_no_error() -> None:
 
 def test_a_pause_longer_than_the_deadline_leaves_the_whole_deadline_for_what_comes_after_it() -> None:
     pause = Pause("CleanupDelayed", "Later.", NOON + timedelta(days=7))
-    paused = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, pause, at())
+    paused = next_status(climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, pause, at())
     late = next_status(paused, Phase.CLEANING, Wait("EsawUnreachable", ""), at(7 * 24 * 60))
     assert late.phase is Phase.CLEANING
 
@@ -256,7 +259,7 @@ def test_while_a_person_holds_it_no_deadline_runs() -> None:
 
 def test_a_dead_key_parks_the_event_without_a_time_and_without_losing_what_was_reached() -> None:
     status = next_status(
-        climbed(*PHASE_ORDER[:3]), Phase.CLEANING, NeedConsent("TokenRejected", "The key."), at()
+        climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, NeedConsent("TokenRejected", "The key."), at()
     )
     assert (status.phase, status.next_attempt_time) == (Phase.AWAITING_CONSENT, None)
     assert reason(status, "Authorized") == ("False", "TokenRejected")
@@ -264,13 +267,17 @@ def test_a_dead_key_parks_the_event_without_a_time_and_without_losing_what_was_r
 
 
 def test_what_was_skipped_begins_at_the_beginning_when_it_is_reopened() -> None:
-    status = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, Skip("EnvelopeRestarted", "Alive."), at())
+    status = next_status(
+        climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, Skip("EnvelopeRestarted", "Alive."), at()
+    )
     assert status.phase is Phase.SKIPPED
     assert phase_to_resume(status) is Phase.VALIDATING
 
 
 def test_a_failure_keeps_what_was_reached_so_that_a_retry_continues_from_there() -> None:
-    status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, Fail("ArchiveOccupied", "Taken."), at())
+    status = next_status(
+        climbed(*WITHOUT_COPIES[:2]), Phase.ARCHIVING, Fail("ArchiveOccupied", "Taken."), at()
+    )
     assert (status.phase, status.completion_time) == (Phase.FAILED, NOON)
     assert phase_to_resume(status) is Phase.ARCHIVING
     assert reason(status, "Archived") == ("False", "ArchiveOccupied")
@@ -278,20 +285,20 @@ def test_a_failure_keeps_what_was_reached_so_that_a_retry_continues_from_there()
 
 def test_an_outcome_can_undo_an_earlier_phase() -> None:
     changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
-    status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, changed, at())
+    status = next_status(climbed(*WITHOUT_COPIES[:2]), Phase.ARCHIVING, changed, at())
     assert phase_to_resume(status) is Phase.COLLECTING
 
 
 def test_what_came_after_an_undone_phase_is_undone_with_it_so_that_no_old_proof_survives() -> None:
     changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
-    status = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, changed, at())
+    status = next_status(climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, changed, at())
     assert reason(status, "Archived") == ("False", "FilesChanged")
     assert reason(status, "Validated") == ("True", "Fine")
 
 
 def test_a_phase_that_is_repeated_keeps_its_deadline_and_its_backoff() -> None:
     changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
-    status = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, changed, at())
+    status = next_status(climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, changed, at())
     for phase in (Phase.COLLECTING, Phase.ARCHIVING):
         status = next_status(status, phase, Done("Fine", ""), at(60))
         assert (status.phase_start_time, status.attempts) == (NOON, 1)
@@ -301,7 +308,7 @@ def test_a_phase_that_is_repeated_keeps_its_deadline_and_its_backoff() -> None:
 
 def test_a_phase_that_follows_a_repeated_one_for_the_first_time_begins_to_count() -> None:
     changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
-    status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, changed, at())
+    status = next_status(climbed(*WITHOUT_COPIES[:2]), Phase.ARCHIVING, changed, at())
     status = next_status(status, Phase.COLLECTING, Done("Fine", ""), at(60))
     assert status.phase_start_time == NOON
     status = next_status(status, Phase.ARCHIVING, Done("Fine", ""), at(120))
@@ -406,7 +413,7 @@ def test_an_event_that_was_given_up_is_stalled() -> None:
 
 
 def test_an_event_that_is_archived_is_ready_and_not_stalled() -> None:
-    assert reason(climbed(*PHASE_ORDER), "Stalled") == ("False", "NotStalled")
+    assert reason(climbed(*WITHOUT_COPIES), "Stalled") == ("False", "NotStalled")
 
 
 @pytest.mark.parametrize(
@@ -414,8 +421,8 @@ def test_an_event_that_is_archived_is_ready_and_not_stalled() -> None:
     [(1, Phase.COLLECTING), (2, Phase.ARCHIVING), (3, Phase.CLEANING), (4, Phase.SUCCEEDED)],
 )
 def test_each_phase_is_followed_by_the_next(number: int, following: Phase) -> None:
-    status = climbed(*PHASE_ORDER[:number])
-    assert next_phase(PHASE_ORDER[number - 1]) is following
+    status = climbed(*WITHOUT_COPIES[:number])
+    assert next_phase(WITHOUT_COPIES[number - 1], status) is following
     assert status.phase is following
 
 
@@ -449,7 +456,7 @@ def test_the_first_start_and_the_newest_generation_are_reported() -> None:
 
 def test_each_condition_of_a_resumed_event_describes_its_newest_spec() -> None:
     # `kubectl wait` ignores a condition of an older generation.
-    held = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, Hold("Suspended", "Held."), at())
+    held = next_status(climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, Hold("Suspended", "Held."), at())
     resumed = dataclasses.replace(at(1), generation=3)
     status = next_status(held, Phase.CLEANING, Done("Deleted", "Deleted."), resumed)
     assert status.phase is Phase.SUCCEEDED
@@ -541,7 +548,7 @@ def test_what_is_retried_after_a_loss_is_collected_again_and_proves_nothing() ->
     facts = PhaseFacts(
         documents=(FiledDocument(file_id="d1", kind=FileKind.DOCUMENT, file_name="contract.pdf"),)
     )
-    status = next_status(climbed(PHASE_ORDER[0]), Phase.COLLECTING, Done("Fine", "", facts=facts), at())
+    status = next_status(climbed(WITHOUT_COPIES[0]), Phase.COLLECTING, Done("Fine", "", facts=facts), at())
     status = next_status(status, Phase.ARCHIVING, Done("Fine", ""), at())
     emptied = with_bare_documents(status, Fail("FilesLost", "They are gone."), at(1))
     assert emptied.documents == (FiledDocument(file_id="d1", kind=FileKind.DOCUMENT, file_name=""),)
@@ -572,7 +579,7 @@ ENDS = [Fail("EsawRefused", "No."), Skip("UnexpectedStatus", "No."), Wait("EsawF
 @pytest.mark.parametrize("end", ENDS)
 def test_an_event_that_ends_without_success_keeps_the_archived_files_and_few_others(end: Outcome) -> None:
     listed = files_of(2000, archived=500)
-    status = msgspec.structs.replace(climbed(PHASE_ORDER[0], PHASE_ORDER[1]), documents=listed)
+    status = msgspec.structs.replace(climbed(WITHOUT_COPIES[0], WITHOUT_COPIES[1]), documents=listed)
     after = next_status(status, Phase.ARCHIVING, end, at(minutes=25 * 60))
     assert after.phase in (Phase.FAILED, Phase.SKIPPED)
     assert [each for each in after.documents if each.sha256] == list(listed[:500])
@@ -585,7 +592,7 @@ def test_an_event_that_ends_without_success_keeps_the_archived_files_and_few_oth
 
 
 def test_an_event_that_ends_without_success_keeps_each_file_of_a_common_list() -> None:
-    status = msgspec.structs.replace(climbed(PHASE_ORDER[0], PHASE_ORDER[1]), documents=files_of(50))
+    status = msgspec.structs.replace(climbed(WITHOUT_COPIES[0], WITHOUT_COPIES[1]), documents=files_of(50))
     after = next_status(status, Phase.ARCHIVING, Fail("EsawRefused", "No."), at())
     assert after.documents == status.documents
     assert reason(after, "Collected")[0] == "True"
@@ -608,7 +615,7 @@ def test_missing_evidence_is_not_forgotten_with_a_long_list() -> None:
     missing = SideCondition("EvidenceComplete", "False", "AuditTrailMissing", "None.")
     facts = PhaseFacts(documents=files_of(2000), side_conditions=(missing,))
     failed = next_status(
-        climbed(PHASE_ORDER[0], PHASE_ORDER[1]), Phase.ARCHIVING, Fail("No", "No.", facts=facts), at()
+        climbed(WITHOUT_COPIES[0], WITHOUT_COPIES[1]), Phase.ARCHIVING, Fail("No", "No.", facts=facts), at()
     )
     assert reason(failed, "EvidenceComplete") == ("False", "AuditTrailMissing")
 

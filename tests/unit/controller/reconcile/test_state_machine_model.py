@@ -105,7 +105,7 @@ class StateMachineModel(RuleBasedStateMachine):
             if not isinstance(outcome, Done) or self.status.phase.is_final:
                 return
             proved += 1
-            following = state_machine.next_phase(phase)
+            following = state_machine.next_phase(phase, working)
             assert following is ORDER[proved]
             phase = following
 

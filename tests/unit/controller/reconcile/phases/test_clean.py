@@ -15,7 +15,7 @@ import pytest
 
 from controller.access.archive_root import MARKER_NAME
 from controller.mails.problem_tracking import FailureSummary
-from controller.reconcile.phases.clean import MAX_MISMATCHES
+from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES
 from controller.requests.event_requests import EventRequests
 from controller.scheduling.due import due_time
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError

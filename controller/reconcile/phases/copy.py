@@ -1,0 +1,261 @@
+"""
+Copy an archived envelope from its first archive to the Archives in ``spec.copies``, and prove each copy.
+
+Each copy is independent: one that fails has its own reason and its own backoff, and the others go on. The
+phase ends when each required copy is proved; one that is not required holds nothing. eSAW is not asked, so a
+copy that was added later is made of what was archived long ago.
+
+This module deletes nothing, and does not decide what proves a copy (``counterfoil.archives.proof``).
+"""
+
+import dataclasses
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import msgspec
+
+from controller.reconcile import error_policy
+from controller.reconcile.context import Destination, RunContext
+from controller.reconcile.copy_rules import COPY_INVALID
+from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, PhaseFacts, Wait, counted
+from controller.reconcile.phases.repeated_archiving import archive_again
+from controller.scheduling.retry_policy import longest_backoff
+from controller.sharding import LeaseLost
+from counterfoil.archives.copies.copy import plan_copy, write_copy
+from counterfoil.archives.copies.original import Original, OriginalDiffers, read_original
+from counterfoil.archives.layout import EnvelopeFacts
+from counterfoil.archives.proof import documents_digest, is_copy_proved, missing_copies
+from counterfoil.clock import believed_time
+from counterfoil.kube.status import Superseded
+from counterfoil.origin import origin_of
+from counterfoil.resources import (
+    MAX_MESSAGE_LENGTH,
+    PHASE_CONDITIONS,
+    EnvelopeEvent,
+    EventCopy,
+    Phase,
+    is_condition_true,
+)
+from counterfoil.resources.envelopeevent import MAX_COPY_MESSAGE, OPTIONAL_COPY_MISSING
+from counterfoil.resources.routes import failed_copy, stored_copy, with_copy
+
+_log = logging.getLogger(__name__)
+
+
+async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
+    """Make each copy that is missing and due; wait for the required ones."""
+    run = _CopyRun(event, context, event.status.copies)
+    try:
+        await run.make_due_copies()
+    except OriginalDiffers as differs:
+        return _original_differs(event, context, differs)
+    return run.outcome()
+
+
+def _original_differs(event: EnvelopeEvent, context: RunContext, differs: OriginalDiffers) -> Outcome:
+    """Archive the envelope again, unless its event had succeeded: it may be deleted since."""
+    change = f"{context.archive_name} does not have the files as they were archived: {differs}"
+    if is_condition_true(event.status.conditions, PHASE_CONDITIONS[Phase.CLEANING]):
+        return Fail(differs.reason, f"{change} Nothing was copied from there.")
+    # Not counted as a mismatch before the delete, after which no delay of the delete would be repeated.
+    return archive_again("ArchivedFilesChanged", change)
+
+
+@dataclass
+class _CopyRun:
+    """One attempt of the phase."""
+
+    event: EnvelopeEvent
+    context: RunContext
+    entries: tuple[EventCopy, ...]
+    _problems: dict[str, Outcome] = field(default_factory=dict)
+    """By Archive: why its copy could not be made in this attempt."""
+    _original: Original | None = None
+
+    async def make_due_copies(self) -> None:
+        """Make the copies one after the other. Raises ``OriginalDiffers``, ``LeaseLost``, ``Superseded``."""
+        names = [each.archive_ref.name for each in self.context.organization.spec.copies]
+        entries = {each: stored_copy(self.event.status, each) for each in names}
+        open_names = []
+        for name, entry in entries.items():
+            if is_copy_proved(entry, self.event.status):
+                continue
+            if (hold := self.context.copies.hold(name)) is not None:
+                self._held(name, hold)
+            else:
+                open_names.append(name)
+        # A run before any of these times has another cause, such as an Archive that works again.
+        due = [each for each in open_names if self._is_due(entries[each])] or open_names
+        for name in due:
+            try:
+                problem = await self._make(name)
+            except (OriginalDiffers, Superseded, LeaseLost):
+                raise
+            except Exception as error:
+                problem = self._classified(error)
+            if problem is not None:
+                self._failed(name, problem)
+        if due:
+            await self.context.copies.leave(self.context)
+
+    def _is_due(self, entry: EventCopy) -> bool:
+        now, retry = self.context.clock.now(), self.context.organization.spec.retry
+        planned = believed_time(entry.next_attempt_time, now, ahead=longest_backoff(retry))
+        return planned is None or planned <= now
+
+    async def _make(self, name: str) -> Outcome | None:
+        opened = await self.context.copies.open(self.context, name)
+        if not isinstance(opened, Destination):
+            return opened
+        location = await self._written(opened, stored_copy(self.event.status, name))
+        digest = documents_digest(self.event.status.documents)
+        entry = EventCopy(
+            ref=stored_copy(self.event.status, name).ref,
+            manifest=location,
+            verified_time=self.context.clock.now(),
+            documents=digest,
+        )
+        self.entries = with_copy(self.entries, entry)
+        if digest is not None:
+            self.context.verified_copies[name] = digest
+        return None
+
+    async def _written(self, target: Destination, entry: EventCopy) -> str:
+        source, signer = self.context.chosen, self.context.signature_checker.signer
+        key = signer.public if signer is not None else None
+        original = await self._read_original()
+        plan = await plan_copy(
+            target.backend, target.archive.spec, original, claimed_manifest=entry.manifest, key=key
+        )
+        location = await write_copy(
+            source.backend,
+            target.backend,
+            original,
+            plan,
+            archived_at=self.context.clock.now(),
+            extra=self._extra(target),
+            signer=signer,
+        )
+        target.on_file_archived(sum(size for size, _ in original.checksums.values()))
+        await target.check_root()
+        return location
+
+    async def _read_original(self) -> Original:
+        if self._original is None:
+            status, archive = self.event.status, self.event.status.archive
+            self._original = await read_original(
+                self.context.backend,
+                (archive.manifest if archive is not None else None) or "",
+                status.documents,
+                self._known_facts(),
+                key=self.context.signature_checker.public_key,
+            )
+        return self._original
+
+    def _known_facts(self) -> EnvelopeFacts:
+        envelope, organization = self.event.status.envelope, self.context.organization
+        return EnvelopeFacts(
+            organization=organization.name,
+            envelope_id=self.event.spec.envelope_id,
+            name=envelope.name if envelope is not None else "",
+            status=envelope.status if envelope is not None else "",
+            namespace=self.event.metadata.namespace or "",
+            origin=origin_of(organization.spec.base_url),
+        )
+
+    def _extra(self, target: Destination) -> dict[str, object]:
+        event = self.event
+        return {
+            "event": {
+                "name": event.name,
+                "uid": event.uid,
+                "action": event.spec.action,
+                "origin": event.spec.origin,
+            },
+            "archive": target.archive.name,
+        }
+
+    def _classified(self, error: Exception) -> Outcome:
+        found = error_policy.classify(error, self.context.clock.now())
+        if found is not None:
+            _log.info("a copy could not be made: %s", error)
+            return found
+        _log.error("a copy broke off", exc_info=error)
+        return Wait(
+            "InternalError", "Counterfoil met an internal error; the controller's log has the details."
+        )
+
+    def _held(self, name: str, hold: Hold) -> None:
+        """Record why a copy is not tried. That is no attempt, and it is due once nobody holds it."""
+        self._problems[name] = hold
+        entry = stored_copy(self.event.status, name)
+        held = msgspec.structs.replace(
+            entry,
+            verified_time=None,
+            documents=None,
+            reason=hold.reason,
+            message=hold.message[:MAX_COPY_MESSAGE],
+        )
+        self.entries = with_copy(
+            self.entries, msgspec.structs.replace(held, start_time=None, next_attempt_time=None)
+        )
+
+    def _failed(self, name: str, problem: Outcome) -> None:
+        self._problems[name] = problem
+        # By the stored status: an earlier proof is about other files.
+        entry = stored_copy(self.event.status, name)
+        failed = failed_copy(entry, problem.reason, problem.message[:MAX_COPY_MESSAGE])
+        started = entry.start_time or self.context.clock.now()
+        self.entries = with_copy(
+            self.entries, msgspec.structs.replace(failed, start_time=started, next_attempt_time=None)
+        )
+
+    def outcome(self) -> Outcome:
+        """Return the outcome of the attempt: what is still missing decides, not what failed in it."""
+        copies = self.context.organization.spec.copies
+        status = msgspec.structs.replace(self.event.status, copies=self.entries)
+        missing, facts = missing_copies(status, copies), PhaseFacts(copies=self.entries)
+        required = [
+            each.archive_ref.name for each in copies if each.required and each.archive_ref.name in missing
+        ]
+        if required:
+            return dataclasses.replace(self._missing(required), facts=facts)
+        if missing:
+            return Done(OPTIONAL_COPY_MISSING, _missing_message(missing), facts=facts)
+        return Done("CopiesVerified", self._verified_message(), facts=facts)
+
+    def _missing(self, required: Collection[str]) -> Outcome:
+        """Return the outcome while required copies are missing. A suspended Archive holds the event until a
+        person ends that; an error that a retry can't solve counts only if no other copy may still succeed."""
+        found = [(name, self._problem(name)) for name in required]
+        for kind in (Hold, Wait, Fail):
+            for name, problem in found:
+                if isinstance(problem, kind):
+                    message = f"The copy in Archive/{name} is missing: {problem.message}"
+                    return kind(problem.reason, message[:MAX_MESSAGE_LENGTH])
+        raise AssertionError(f"no outcome for {required}")
+
+    def _problem(self, name: str) -> Hold | Wait | Fail:
+        problem = self._problems.get(name)
+        if isinstance(problem, Hold | Wait | Fail):
+            return problem
+        if problem is not None:
+            return Wait(problem.reason, problem.message)
+        entry = stored_copy(self.event.status, name)
+        return Wait(entry.reason or COPY_INVALID, entry.message or "Another copy has the same place.")
+
+    def _verified_message(self) -> str:
+        names = [f"Archive/{each.archive_ref.name}" for each in self.context.organization.spec.copies]
+        files = counted(len(self.event.status.documents), "file")
+        if not names:
+            return "spec.copies of the Organization names no copy any more."
+        return f"{', '.join(names)}: each has a verified copy of {files}."
+
+
+def _missing_message(names: Collection[str]) -> str:
+    archives = ", ".join(f"Archive/{each}" for each in names)
+    return (
+        f"The copy in {archives} is missing, and is not required. It is tried again; status.copies says why "
+        "it failed."
+    )

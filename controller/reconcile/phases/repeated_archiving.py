@@ -1,0 +1,65 @@
+"""
+The outcomes after which an envelope is archived or copied again, and the bound of that. Pure.
+
+An envelope whose files differ from what the event's status says is not deleted. It is archived again, as
+often as ``MAX_MISMATCHES``; then a person decides.
+"""
+
+import dataclasses
+
+import msgspec
+
+from controller.reconcile.outcomes import Fail, Outcome, PhaseFacts, SideCondition, Wait
+from counterfoil.resources import PHASE_CONDITIONS, EnvelopeEvent, Phase
+from counterfoil.resources.envelopeevent import COPIES_PENDING
+from counterfoil.resources.routes import stored_copy, with_copy
+
+MAX_MISMATCHES = 5
+"""Maximum number of times that an envelope is archived again because eSAW lists other files or has others
+under the same ids, the archive or a copy lost one, or the archive returns none and a restart forgot their
+checksums."""
+
+
+def archive_again(reason: str, change: str) -> Wait:
+    """Return the outcome that lets the files be collected and archived again."""
+    message = f"{change} The envelope is archived again."
+    return Wait(reason, message, restart_from=Phase.COLLECTING)
+
+
+def mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
+    """Archive the envelope again; after ``MAX_MISMATCHES`` keep it and tell a person."""
+    return _bounded(archive_again(reason, change), event, change)
+
+
+def copy_again(event: EnvelopeEvent, archive: str, change: str) -> Outcome:
+    """Let the copy in an Archive be made again; after ``MAX_MISMATCHES`` keep the envelope and tell a
+    person."""
+    # Its manifest stays: this copy may replace the files of its folder.
+    entry = msgspec.structs.replace(stored_copy(event.status, archive), verified_time=None, documents=None)
+    facts = PhaseFacts(
+        copies=with_copy(event.status.copies, entry), side_conditions=(copies_pending(change),)
+    )
+    message = f"{change} The envelope is copied again."
+    return _bounded(Wait("CopyChanged", message, restart_from=Phase.COPYING, facts=facts), event, change)
+
+
+def copies_pending(why: str) -> SideCondition:
+    """Return the condition that lets the phase Copying come."""
+    return SideCondition(PHASE_CONDITIONS[Phase.COPYING], "Unknown", COPIES_PENDING, why)
+
+
+def keeps_changing(change: str, facts: PhaseFacts) -> Fail:
+    """Return the outcome for an envelope whose files changed too often."""
+    return Fail(
+        "FilesKeepChanging",
+        f"{change} A change was found before, and the envelope was archived again because of it. The files "
+        "that were archived last stay in the archive, and the envelope stays in eSignAnyWhere.",
+        facts=facts,
+    )
+
+
+def _bounded(again: Wait, event: EnvelopeEvent, change: str) -> Outcome:
+    facts = dataclasses.replace(again.facts, mismatches=event.status.mismatches + 1)
+    if event.status.mismatches < MAX_MISMATCHES:
+        return dataclasses.replace(again, facts=facts)
+    return keeps_changing(change, PhaseFacts(mismatches=facts.mismatches))

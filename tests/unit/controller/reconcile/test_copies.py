@@ -1,0 +1,324 @@
+"""An archived envelope gets its copies before it is deleted."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from controller.scheduling.due import due_time
+from counterfoil.resources import EnvelopeEvent, Phase, Sender, find_condition
+from counterfoil.resources.routes import possible_archives, stored_copy
+from tests.support.builders import ENVELOPE
+from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
+from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene
+from tests.support.scenes.reconciler import ReconcilerScene
+
+COPY = ["audit-trail.pdf", "counterfoil.json", "counterfoil.sha256", "file-1.pdf"]
+
+
+def state(event: EnvelopeEvent) -> tuple[Phase, str | None]:
+    return event.status.phase, event.status.reason
+
+
+def copied(event: EnvelopeEvent) -> tuple[str, str]:
+    found = find_condition(event.status.conditions, "Copied")
+    assert found is not None
+    return found.status, found.reason
+
+
+async def test_an_envelope_is_archived_and_copied_and_then_deleted_in_one_run(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    seen: list[list[str]] = []
+    scene.envelope.transport.just_before = lambda: seen.append(scene.files("worm"))
+
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert scene.files("worm") == COPY
+    assert seen == [COPY], "the copy was complete before the delete"
+    copy = stored_copy(event.status, "worm")
+    assert copy.verified_time == scene.clock.now()
+    assert copy.manifest == f"file://{scene.folders['worm']}/acme/{ENVELOPE}/counterfoil.json"
+    assert copied(event) == ("True", "CopiesVerified")
+
+
+async def test_the_manifest_of_the_copy_names_its_original(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    event = await scene.reconcile()
+
+    (manifest,) = scene.folders["worm"].rglob("counterfoil.json")
+    extra = json.loads(manifest.read_text())["extra"]
+    assert event.status.archive is not None
+    assert extra["archive"] == "worm"
+    assert extra["original"]["manifest"] == event.status.archive.manifest
+
+
+async def test_an_organization_without_copies_stores_no_more_than_before(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    scene = ReconcilerScene(tmp_path / "plain", cleanup={"policy": "Delete"})
+    event = await scene.reconcile()
+    assert find_condition(event.status.conditions, "Copied") is None
+    assert event.status.copies == ()
+    assert scene.slots == []
+
+
+async def test_the_copy_takes_the_share_of_its_own_archive(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    event = await scene.reconcile()
+    assert scene.slots == [(event.name, "worm"), (event.name, "dms")]
+
+
+async def test_a_copy_that_is_down_delays_no_archiving_and_holds_the_delete(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+
+    event = await scene.reconcile_until_quiet()
+
+    assert event.status.phase is Phase.COPYING
+    archived = find_condition(event.status.conditions, "Archived")
+    assert archived is not None
+    assert archived.status == "True"
+    assert "file-1.pdf" in scene.files("dms")
+    assert scene.deleted == []
+    assert stored_copy(event.status, "worm").attempts == 1
+
+    scene.mend_archive("worm")
+    event = await scene.retried()
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert scene.files("worm") == COPY
+
+
+async def test_a_copy_that_is_down_does_not_stop_another_one(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, WORM, MIRROR)
+    scene.break_archive("worm")
+    event = await scene.reconcile_until_quiet()
+
+    assert stored_copy(event.status, "mirror").verified_time is not None
+    assert stored_copy(event.status, "worm").verified_time is None
+    assert scene.files("mirror") == COPY
+    assert possible_archives(event, scene.organization.spec) == {"dms", "worm", "mirror"}
+
+
+async def test_an_optional_copy_holds_no_delete(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, OPTIONAL)
+    scene.break_archive("worm")
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert copied(event) == ("False", "OptionalCopyMissing")
+    copy = stored_copy(event.status, "worm")
+    assert (copy.attempts, copy.next_attempt_time) == (1, scene.clock.now() + timedelta(seconds=10))
+
+
+async def test_no_key_is_needed_for_a_copy(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.cache.delete(Sender, "anna", 99)
+    asked = len(scene.envelope.asked)
+    scene.clock.advance(minutes=1)
+
+    event = await scene.reconcile()
+
+    assert scene.files("worm") == COPY
+    assert event.status.phase is Phase.CLEANING
+    assert len(scene.envelope.asked) == asked
+
+
+async def test_a_restart_in_mid_copy_goes_on_there(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.restarted()
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert await scene.faults("worm") == []
+
+
+async def test_a_delete_that_is_due_later_reads_the_copy_again(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, cleanup={"policy": "Delete", "after": "1h"})
+    event = await scene.reconcile_until_quiet()
+    assert state(event) == (Phase.CLEANING, "CleanupDelayed")
+    scene.restarted()
+    (document,) = scene.folders["worm"].rglob("file-1.pdf")
+    document.write_bytes(b"changed")
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.CLEANING, "CopyChanged")
+    assert scene.deleted == []
+    event = await scene.retried()
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert await scene.faults("worm") == []
+
+
+async def test_nothing_is_deleted_while_a_copy_can_not_be_read(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, cleanup={"policy": "Delete", "after": "1h"})
+    await scene.reconcile_until_quiet()
+    scene.restarted()
+    scene.change_archive("worm", suspend=True)
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.CLEANING, "CopySuspended")
+    assert scene.deleted == []
+    scene.change_archive("worm")
+    event = await scene.retried()
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_a_copy_that_a_person_adds_before_the_delete_is_made_first(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, names=("worm", "mirror"), cleanup={"policy": "Delete", "after": "1h"})
+    await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR)
+
+    event = await scene.retried()
+    assert state(event) == (Phase.CLEANING, "CopiesPending")
+    assert scene.deleted == []
+    event = await scene.retried()
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert scene.files("mirror") == COPY
+
+
+async def test_a_file_that_comes_late_goes_into_the_copy_as_well(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, cleanup={"policy": "Delete", "after": "1h"})
+    await scene.reconcile_until_quiet()
+    scene.envelope.contents["legal-1"] = b"%PDF-legal"
+
+    for _ in range(6):
+        event = await scene.retried() if scene.newest().status.next_attempt_time else scene.newest()
+        if event.status.phase.is_final:
+            break
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert "legal-1.pdf" in scene.files("worm")
+    assert await scene.faults("worm") == []
+
+
+async def test_a_suspended_copy_waits_without_attempts(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.change_archive("worm", suspend=True)
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.COPYING, "ArchiveSuspended")
+    assert due_time(event, scene.cache, scene.clock.now()) is None
+    assert stored_copy(event.status, "worm").attempts == 0
+    scene.change_archive("worm")
+    event = await scene.reconcile_until_quiet()
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_a_copy_in_backoff_whose_archive_is_suspended_does_not_run_without_end(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.change_archive("worm", suspend=True)
+    event = await scene.reconcile_until_quiet()
+    assert state(event) == (Phase.COPYING, "ArchiveSuspended")
+
+
+async def test_an_archive_that_is_missing_is_a_copy_that_is_down(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, MIRROR, names=("worm",))
+    event = await scene.reconcile_until_quiet()
+    assert state(event) == (Phase.COPYING, "ArchiveMissing")
+    assert "file-1.pdf" in scene.files("dms")
+
+
+async def test_a_changed_original_is_archived_again_and_not_copied(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    (document,) = scene.folders["dms"].rglob("file-1.pdf")
+    whole = document.read_bytes()
+    document.write_bytes(b"changed")
+
+    event = await scene.retried()
+    assert state(event) == (Phase.COPYING, "ArchivedFilesChanged")
+    assert "file-1.pdf" not in scene.files("worm")
+    event = await scene.retried()
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert document.read_bytes() == whole
+    assert await scene.faults("worm") == []
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "the place of the original": {"filesystem": {"root": "ROOT"}, "path": None},
+    "a tag that the original lacks": {"tags": {"area": {"xpath": "//area", "required": True}}},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_what_can_never_work_is_said_before_the_first_document_moves(
+    tmp_path: Path, fault: str
+) -> None:
+    scene = CopiedScene(tmp_path)
+    spec = dict(FAULTS[fault])
+    if "filesystem" in spec:
+        archive = an_archive("worm", version=9, generation=9, filesystem={"root": str(scene.folders["dms"])})
+        scene.observe(archive)
+    else:
+        scene.change_archive("worm", **spec)
+
+    event = await scene.reconcile_until_quiet()
+
+    assert event.status.reason == "CopyInvalid"
+    assert scene.files("dms") == []
+    assert "Archive/worm" in (event.status.message or "")
+    scene.observe(a_probed_archive("worm", root=scene.folders["worm"], path=PATH, version=10, generation=10))
+    event = await scene.retried()
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_a_tag_that_the_original_lacks_is_made_not_required(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    rule = {"jsonPath": "$.area"}
+    root = scene.folders["dms"]
+    scene.observe(a_probed_archive("dms", root=root, version=9, generation=9, tags={"area": rule}))
+    scene.change_archive("worm", tags={"area": {**rule, "required": True}})
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.COPYING, "CopyTagMissing")
+    assert scene.files("worm") == []
+    scene.change_archive("worm", tags={"area": rule})
+    event = await scene.retried()
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_two_copies_at_one_place_are_refused(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, WORM, MIRROR)
+    root = {"root": str(scene.folders["worm"])}
+    scene.observe(an_archive("mirror", version=9, generation=9, filesystem=root, path=PATH))
+    event = await scene.reconcile_until_quiet()
+    assert event.status.reason == "CopyInvalid"
+    assert scene.files("dms") == []
+
+
+async def test_a_copy_is_counted(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    await scene.reconcile()
+    assert scene.metric("copies_total", archive="worm", outcome="verified", reason="") == 1
+
+
+async def test_an_event_with_an_older_proof_of_other_files_is_not_deleted(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, cleanup={"policy": "Delete", "after": "1h"})
+    event = await scene.reconcile_until_quiet()
+    (copy,) = event.status.copies
+    scene.store(replace(event.status, copies=(replace(copy, documents="0" * 64),)))
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.CLEANING, "CopiesPending")
+    assert scene.deleted == []

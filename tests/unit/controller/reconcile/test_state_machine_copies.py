@@ -1,0 +1,185 @@
+"""The state machine of an event with copies: each has its own backoff, and only required ones hold."""
+
+import dataclasses
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Wait
+from controller.reconcile.phases.repeated_archiving import copies_pending
+from controller.reconcile.state_machine import (
+    TransitionInput,
+    next_phase,
+    next_status,
+    phase_to_resume,
+)
+from counterfoil.resources import (
+    EnvelopeEventStatus,
+    EventCopy,
+    LocalObjectReference,
+    Organization,
+    Phase,
+    find_condition,
+)
+from counterfoil.resources.envelopeevent import OPTIONAL_COPY_MISSING
+from counterfoil.resources.reopening import status_for_copying
+from tests.support.builders import NOON, an_event, an_organization
+
+WORM = {"archiveRef": {"name": "worm"}}
+OPTIONAL = {"archiveRef": {"name": "mirror"}, "required": False}
+
+
+def organization(*copies: dict[str, Any]) -> Organization:
+    return an_organization(
+        copies=list(copies), retry={"initial": "10s", "max": "1h", "deadline": "24h"}, webhook=None
+    )
+
+
+def at(minutes: float, *copies: dict[str, Any]) -> TransitionInput:
+    wanted = organization(*(copies or (WORM, OPTIONAL)))
+    return TransitionInput(
+        now=NOON + timedelta(minutes=minutes),
+        generation=1,
+        retry=wanted.spec.retry,
+        random=lambda: 1.0,
+        event=an_event().build(),
+        organization=wanted,
+    )
+
+
+def failed(name: str, attempts: int = 1, start: datetime = NOON) -> EventCopy:
+    return EventCopy(
+        ref=LocalObjectReference(name=name),
+        reason="ArchiveUnreachable",
+        message="It is down.",
+        attempts=attempts,
+        start_time=start,
+    )
+
+
+def proved(name: str) -> EventCopy:
+    return EventCopy(
+        ref=LocalObjectReference(name=name),
+        manifest=f"s3://{name}/m.json",
+        verified_time=NOON,
+        documents="0" * 64,
+    )
+
+
+def archived() -> EnvelopeEventStatus:
+    status = EnvelopeEventStatus()
+    for phase in (Phase.VALIDATING, Phase.COLLECTING):
+        status = next_status(status, phase, Done("Fine", "Fine."), at(0))
+    pending = PhaseFacts(side_conditions=(copies_pending("Not yet."),))
+    return next_status(status, Phase.ARCHIVING, Done("Fine", "Fine.", facts=pending), at(0))
+
+
+def copying(outcome: Outcome, minutes: float, *copies: EventCopy) -> EnvelopeEventStatus:
+    with_copies = dataclasses.replace(outcome, facts=PhaseFacts(copies=copies))
+    return next_status(archived(), Phase.COPYING, with_copies, at(minutes))
+
+
+def condition(status: EnvelopeEventStatus, type_: str = "Copied") -> tuple[str, str]:
+    found = find_condition(status.conditions, type_)
+    assert found is not None
+    return found.status, found.reason
+
+
+def test_an_archived_event_with_copies_goes_on_with_them() -> None:
+    status = archived()
+    assert status.phase is Phase.COPYING
+    assert phase_to_resume(status) is Phase.COPYING
+    assert condition(status, "Archived") == ("True", "Fine")
+    assert condition(status) == ("Unknown", "CopiesPending")
+
+
+def test_each_copy_has_its_own_backoff_and_the_first_required_one_decides() -> None:
+    down = Wait("ArchiveUnreachable", "It is down.")
+    status = copying(down, 0, failed("worm", 5), failed("mirror", 1))
+
+    worm, mirror = status.copies
+    assert worm.next_attempt_time == NOON + timedelta(seconds=160)
+    assert mirror.next_attempt_time == NOON + timedelta(seconds=10)
+    assert status.next_attempt_time == worm.next_attempt_time
+    assert (status.phase, phase_to_resume(status)) == (Phase.COPYING, Phase.COPYING)
+    assert condition(status) == ("False", "ArchiveUnreachable")
+
+
+def test_a_copy_that_was_not_tried_keeps_its_time() -> None:
+    planned = NOON + timedelta(minutes=30)
+    status = copying(Wait("X", "Y."), 0, replace(failed("worm"), next_attempt_time=planned))
+    assert status.copies[0].next_attempt_time == planned
+
+
+def test_a_required_copy_that_never_comes_fails_the_event() -> None:
+    status = archived()
+    for hour in range(26):
+        outcome = Wait("ArchiveUnreachable", "It is down.", facts=PhaseFacts(copies=(failed("worm"),)))
+        status = next_status(status, Phase.COPYING, outcome, at(hour * 60))
+    assert (status.phase, status.reason) == (Phase.FAILED, "DeadlineExceeded")
+    assert condition(status, "Archived") == ("True", "Fine")
+
+
+def test_all_copies_lead_to_the_delete() -> None:
+    status = copying(Done("CopiesVerified", "All."), 5, proved("worm"), proved("mirror"))
+    assert condition(status) == ("True", "CopiesVerified")
+    assert (status.phase, phase_to_resume(status)) == (Phase.CLEANING, Phase.CLEANING)
+    assert (status.attempts, status.phase_start_time) == (0, NOON + timedelta(minutes=5))
+
+
+def test_an_optional_copy_holds_nothing_and_is_planned() -> None:
+    outcome = Done(OPTIONAL_COPY_MISSING, "It is missing.")
+    status = copying(outcome, 0, proved("worm"), failed("mirror"))
+    assert condition(status) == ("False", OPTIONAL_COPY_MISSING)
+    assert phase_to_resume(status) is Phase.CLEANING
+    assert status.copies[1].next_attempt_time == NOON + timedelta(seconds=10)
+
+
+def test_an_optional_copy_is_given_up_after_the_deadline() -> None:
+    outcome = Done(OPTIONAL_COPY_MISSING, "It is missing.")
+    status = copying(outcome, 24 * 60, proved("worm"), failed("mirror", 30))
+    assert status.copies[1].next_attempt_time is None
+    assert status.copies[1].reason == "ArchiveUnreachable"
+
+
+def test_the_attempts_of_copies_leave_the_time_of_the_delete_alone() -> None:
+    waited = copying(Wait("ArchiveUnreachable", "It is down."), 0, failed("worm"))
+    facts = PhaseFacts(copies=(proved("worm"),))
+    status = next_status(waited, Phase.COPYING, Done("CopiesVerified", "All.", facts=facts), at(60))
+    assert (status.attempts, status.phase_start_time) == (0, NOON + timedelta(minutes=60))
+
+
+def succeeded() -> EnvelopeEventStatus:
+    status = copying(Done("CopiesVerified", "All."), 5, proved("worm"))
+    return next_status(status, Phase.CLEANING, Done("ArchivedAndDeleted", "It is gone."), at(6))
+
+
+def test_a_copy_that_was_asked_for_later_asks_nothing_else() -> None:
+    before = succeeded()
+    again = status_for_copying(before, reason="CopyRequested", message="A person asked.", now=NOON)
+    assert (again.phase, phase_to_resume(again)) == (Phase.COPYING, Phase.COPYING)
+    assert next_phase(Phase.COPYING, again) is Phase.SUCCEEDED
+
+    outcome = Done("CopiesVerified", "All.", facts=PhaseFacts(copies=(proved("worm"), proved("mirror"))))
+    after = next_status(again, Phase.COPYING, outcome, at(99))
+
+    assert (after.phase, after.reason, after.message) == (
+        Phase.SUCCEEDED,
+        "ArchivedAndDeleted",
+        "It is gone.",
+    )
+    assert after.completion_time == before.completion_time
+    assert condition(after, "Cleaned") == ("True", "ArchivedAndDeleted")
+    assert condition(after, "Ready")[0] == "True"
+
+
+@pytest.mark.parametrize("end", [Wait("ArchiveUnreachable", "It is down."), Fail("NameOccupied", "Taken.")])
+def test_a_later_copy_that_can_not_be_made_is_shown(end: Outcome) -> None:
+    again = status_for_copying(succeeded(), reason="CopyRequested", message="A person asked.", now=NOON)
+    outcome = dataclasses.replace(end, facts=PhaseFacts(copies=(failed("worm"),)))
+    after = next_status(again, Phase.COPYING, outcome, at(99))
+    assert after.phase is (Phase.COPYING if isinstance(end, Wait) else Phase.FAILED)
+    assert condition(after, "Ready")[0] == "False"
+    assert phase_to_resume(after) is Phase.COPYING
