@@ -1,10 +1,10 @@
 """
-The audit of one archived envelope: ``python -m counterfoil.cli.verify LOCATION``.
+The audit of an archived envelope: ``python -m counterfoil.cli.verify LOCATION...``.
 
 Check an archived envelope: is it complete and unchanged? LOCATION is the envelope's folder or its manifest: a
-path, a `file:` URI, or `s3://BUCKET/FOLDER`. This needs neither Kubernetes nor eSignAnyWhere, and changes
-nothing. The signatures in PDFs are examined again. Exit status: 0 complete and unchanged, 1 something is
-wrong, 2 not possible to check.
+path, a `file:` URI, or `s3://BUCKET/FOLDER`. Several locations check its copies too. This needs neither
+Kubernetes nor eSignAnyWhere, and changes nothing. The signatures in PDFs are examined again. Exit status: 0
+complete and unchanged, 1 something is wrong, 2 not possible to check.
 """
 
 import argparse
@@ -74,27 +74,38 @@ def main(
     chosen = parser(program).parse_args(argv)
     # The person who runs it chose the address, perhaps that of a forwarded port or of this machine.
     ALLOWED.set(Addresses(allows_loopback=True, is_own=lambda _: False))
-    try:
-        key = PublicKey.load(chosen.public_key) if chosen.public_key is not None else None
-        checks = asyncio.run(_checks(chosen, environ, key, examiner or SignatureWorkers(count=1)))
-    except (CheckImpossible, SigningKeyInvalid, ArchiveError) as problem:
-        print(f"{chosen.location}: {_in_words_of_the_command(str(problem))}", file=sys.stderr)
-        return UNCHECKED
-    status = _exit_status(checks)
-    if chosen.output == "json":
-        verified = status == INTACT and _is_signature_verified(checks)
-        answer = {
-            "location": chosen.location,
-            "intact": status == INTACT,
-            "signatureVerified": verified,
-            "checks": checks,
-        }
+    answers, statuses = [], []
+    for location in chosen.locations:
+        one = argparse.Namespace(**{**vars(chosen), "location": location})
+        try:
+            key = PublicKey.load(chosen.public_key) if chosen.public_key is not None else None
+            checks = asyncio.run(_checks(one, environ, key, examiner or SignatureWorkers(count=1)))
+        except (CheckImpossible, SigningKeyInvalid, ArchiveError) as problem:
+            print(f"{location}: {_in_words_of_the_command(str(problem))}", file=sys.stderr)
+            statuses.append(UNCHECKED)
+            continue
+        statuses.append(_exit_status(checks))
+        if chosen.output == "json":
+            answers.append(_answer(location, checks))
+        else:
+            out.write(f"{location}\n" if len(chosen.locations) > 1 else "")
+            out.write("".join(f"{_line(check)}\n" for check in checks))
+            out.write(f"{_summary(checks)}\n")
+    if answers:
         # In ASCII, since names of files may be no text.
+        answer = answers[0] if len(chosen.locations) == 1 else answers
         out.write(json.dumps(msgspec.to_builtins(answer), indent=2) + "\n")
-    else:
-        out.write("".join(f"{_line(check)}\n" for check in checks))
-        out.write(f"{_summary(checks)}\n")
-    return status
+    return WRONG if WRONG in statuses else max(statuses)
+
+
+def _answer(location: str, checks: Sequence[CheckReport]) -> dict[str, object]:
+    is_intact = _exit_status(checks) == INTACT
+    return {
+        "location": location,
+        "intact": is_intact,
+        "signatureVerified": is_intact and _is_signature_verified(checks),
+        "checks": checks,
+    }
 
 
 def _exit_status(checks: Sequence[CheckReport]) -> int:
@@ -222,7 +233,9 @@ def parser(program: str) -> argparse.ArgumentParser:
         "them the machine's own identity counts.",
         allow_abbrev=False,
     )
-    parser.add_argument("location", metavar="LOCATION", help="folder or manifest of one envelope")
+    parser.add_argument(
+        "locations", metavar="LOCATION", nargs="+", help="folder or manifest of one envelope, or of its copy"
+    )
     parser.add_argument(
         "--public-key",
         type=Path,

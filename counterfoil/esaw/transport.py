@@ -45,7 +45,7 @@ from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
 from counterfoil.untrusted.http_transport import InvalidResponse, has_trailing_bytes
 from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
-from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerBody, AnswerTooSlow, Grow
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerTooSlow, Grow
 from counterfoil.untrusted.transfer_rate import RateBudget
 
 CallObserver = Callable[[str, str, float], None]
@@ -404,13 +404,12 @@ class EsawTransport:
             if not response.is_success:
                 wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
                 self._rate_limiter.apply_retry_after(HttpStatusError(response.status_code, retry_after=wait))
-            content = AnswerBody()
+            body = bytearray()
             async for part in response.aiter_raw():
-                content.append(part)
-                if content.size > most:
+                body += part
+                if len(body) > most:
                     break
-                await grow(content.size)
-            body = content.take()
+                await grow(len(body))
             declared = response.headers.get("Content-Length", "")
             answer = RawResponse(
                 response.status_code,
@@ -418,7 +417,7 @@ class EsawTransport:
                 int(declared) if declared.isascii() and declared.isdigit() else None,
                 is_chunked="Transfer-Encoding" in response.headers,
                 redirect_origin=_origin(response.headers.get("Location", "")),
-                body=body[:most],
+                body=bytes(body[:most]),
                 is_cut=len(body) > most,
             )
             return reduce(answer) if len(body) <= SMALL_BYTES else await asyncio.to_thread(reduce, answer)
@@ -547,13 +546,14 @@ async def _no_wait(_: int) -> None:
 
 async def _read_at_most(limit: int, body: _ResponseBody, grow: Grow = _no_wait) -> bytes | None:
     """Return the complete body, or None when it has more than ``limit`` bytes."""
-    content = AnswerBody()
+    # Not a list of the parts: a server may send a part for each byte.
+    content = bytearray()
     while (part := await body.part()) is not None:
-        content.append(part)
-        if content.size > limit:
+        content += part
+        if len(content) > limit:
             return None
-        await grow(content.size)
-    return content.take()
+        await grow(len(content))
+    return bytes(content)
 
 
 def _declared_size(call: EsawCall, response: httpx.Response) -> int | None:

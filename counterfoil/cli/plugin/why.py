@@ -10,6 +10,7 @@ import msgspec
 from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_result, printable
 from counterfoil.cli.plugin.missing_right import unread_text
+from counterfoil.clock import utc_text
 from counterfoil.durations import Duration
 from counterfoil.i18n.commands import commands_in, end_commands, resume_command, sender_commands
 from counterfoil.i18n.key_advice import key_advice
@@ -23,6 +24,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
+    EventCopy,
     NoticeState,
     Organization,
     Phase,
@@ -54,6 +56,7 @@ CONDITION_ORDER = (
     "Archived",
     "ParametersArchived",
     "SignaturesChecked",
+    "Copied",
     "DeleteRequested",
     "Cleaned",
 )
@@ -131,6 +134,8 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     route: str | None
     """The Archive that the event has chosen, and why; None: it has not chosen."""
     archive: str | None
+    copies: tuple[str, ...]
+    """Where each copy is, or why it is missing."""
     esaw_deletion: str | None
     """When eSAW deletes the envelope that is not archived; null if that is unknown or loses nothing."""
     notice: str | None
@@ -280,6 +285,7 @@ def explain(
         route=_route_text(event, organization),
         # Until the manifest is written, the archive is only the one that was chosen.
         archive=filed.manifest if filed is not None else None,
+        copies=tuple(map(_copy_text, status.copies)),
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         notice=_notice(event, now),
         suspension=_suspension(suspended, now) if suspended is not None else None,
@@ -324,6 +330,7 @@ def page(why: EventExplanation) -> str:
     lines += [_line("Consent link", why.consent_url)] if why.consent_url else []
     lines += [_line("Route", why.route)] if why.route else []
     lines += [_line("Filed", why.archive)] if why.archive else []
+    lines += [_line("Copy", each) for each in why.copies]
     lines += [_line("Last request", _request_text(why.last_request))] if why.last_request else []
     lines += [_line("Notice", why.notice)] if why.notice else []
     if why.steps:
@@ -348,6 +355,17 @@ def page(why: EventExplanation) -> str:
 
 def _line(title: str, text: str) -> str:
     return f"{title:<14}{text}"
+
+
+def _copy_text(copy: EventCopy) -> str:
+    """Return where a copy is, or why it is missing and when it is tried again."""
+    name = f"Archive/{copy.ref.name}"
+    if copy.verified_time is not None:
+        return f"{name}, verified {utc_text(copy.verified_time)}: {copy.manifest}"
+    following = "no attempt is planned"
+    if copy.next_attempt_time is not None:
+        following = f"next attempt {utc_text(copy.next_attempt_time)}"
+    return f"{name}, missing: {copy.reason}, {following}. {copy.message or ''}".rstrip()
 
 
 def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str | None:

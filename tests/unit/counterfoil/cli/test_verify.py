@@ -418,3 +418,24 @@ def test_for_a_folder_of_many_envelopes_another_one_is_asked_for(
     said = capsys.readouterr().err
     assert "Name the folder of one envelope, which has its counterfoil.json." in said
     assert "Move them away" not in said
+
+
+def flipped_pdf(folder: Path) -> None:
+    flipped(next(folder.rglob("*.pdf")))
+
+
+async def test_an_envelope_and_its_copy_are_checked_in_one_call(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "copy"
+    shutil.copytree(folder, other)
+    status, said = await verified(folder, str(other))
+    assert (status, said.count("The files are as counterfoil.json says.")) == (verify.INTACT, 2)
+
+    flipped_pdf(other)
+    status, said = await verified(folder, str(other), "--json")
+    assert status == WRONG
+    assert [each["intact"] for each in json.loads(said)] == [True, False]
+
+
+async def test_what_can_not_be_looked_at_hides_no_change_elsewhere(folder: Path, tmp_path: Path) -> None:
+    flipped_pdf(folder)
+    assert (await verified(tmp_path / "none", str(folder)))[0] == WRONG
