@@ -44,6 +44,7 @@ from controller.reconcile.transition_writer import TransitionWriter
 from controller.reopening.failed_events import FailedEventRetrier
 from controller.reopening.reopener import CopyRetrier, LateSenderFinder, Reopener
 from controller.requests.check_requests import CheckRequests
+from controller.requests.copies_import import CopiesImport
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.esaw_checker import EsawChecker
 from controller.requests.event_requests import EventRequests
@@ -383,6 +384,7 @@ def build(
                 ),
                 clock,
                 metrics,
+                CopiesImport(kube, cache, reopener, clock).advance,
                 ImportBounds(quota=settings.event_quota),
             ).run
         )

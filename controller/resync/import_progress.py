@@ -212,6 +212,21 @@ def hold(
     )
 
 
+def copies_hold(imported: Import, organization: Organization | None, now: datetime) -> ImportHold | None:
+    """Return why an Import with ``copiesOnly`` must not start copies now; None if it may."""
+    name = imported.organization
+    if imported.spec.suspend:
+        return ImportHold("ImportSuspended", f"spec.suspend of Import/{imported.name} is true.")
+    if organization is None:
+        return ImportHold("OrganizationMissing", f"Organization/{name} does not exist. Create it.")
+    if organization.spec.suspend:
+        return ImportHold("OrganizationSuspended", f"spec.suspend of Organization/{name} is true.")
+    if not organization.spec.copies:
+        message = f"Organization/{name} has no spec.copies, so there is nothing to copy. Set them there."
+        return ImportHold("ImportWithoutCopies", message)
+    return _outside_hours(imported.spec.hours, now)
+
+
 def _contradiction(imported: Import, organization: Organization) -> ImportHold | None:
     """Return what only a person can correct."""
     spec = organization.spec
@@ -494,7 +509,7 @@ def concluded(
     Import is not complete, although all Senders of its status were searched. ``stalled``: why its events
     wait for a person, if it waits for them.
     """
-    status, generation = imported.status, imported.metadata.generation
+    status = imported.status
     is_searched = bool(status.senders) and all(each.searched for each in status.senders)
     is_complete = is_searched and not status.open_windows and left_out is None
     if is_complete:
@@ -507,6 +522,26 @@ def concluded(
         reason, message = _not_searched(imported, stalled)
     else:
         reason, message = stalled or RUNNING
+    return _with_conditions(imported, ImportHold(reason, message), is_complete=is_complete, now=now)
+
+
+def copies_concluded(
+    imported: Import, held: ImportHold | None, *, is_complete: bool, now: datetime
+) -> ImportStatus:
+    """Return the status with the conditions of an Import with ``copiesOnly``."""
+    status = imported.status
+    said = held or RUNNING
+    if is_complete:
+        message = (
+            f"{status.archived} of {status.found} archived envelopes got their copies, and {status.known} "
+            f"had them before. {status.failed} could not be copied."
+        )
+        said = ImportHold("ImportComplete", message)
+    return _with_conditions(imported, said, is_complete=is_complete, now=now)
+
+
+def _with_conditions(imported: Import, said: ImportHold, *, is_complete: bool, now: datetime) -> ImportStatus:
+    status, generation, (reason, message) = imported.status, imported.metadata.generation, said
     truth: ConditionStatus = "True" if is_complete else "False"
     conditions = with_condition(
         status.conditions, "Complete", truth, reason, message, now=now, generation=generation

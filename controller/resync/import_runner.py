@@ -12,7 +12,7 @@ What the events do is not decided here; they are processed as any other, after a
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -216,6 +216,8 @@ class ImportRunner:
     report_writer: ImportReportWriter
     clock: Clock
     metrics: Metrics
+    advance_copies: Callable[[Import], Awaitable[None]]
+    """Works on an Import with ``copiesOnly`` until it has to wait. Raises ``ApiError``."""
     bounds: ImportBounds = ImportBounds()
     _running: set[str] = field(default_factory=set)
     _problems: dict[tuple[str, str], _Problem] = field(default_factory=dict)
@@ -321,6 +323,9 @@ class ImportRunner:
     async def advance(self, name: str) -> None:
         """Work on one Import until it has to wait. Raises ``ApiError``."""
         while (imported := await self.newest(name)) is not None:
+            if imported.spec.copies_only:
+                await self.advance_copies(imported)
+                return
             imported, search = await self._observe(imported)
             if search is None:
                 return

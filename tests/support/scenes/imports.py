@@ -102,8 +102,12 @@ class ImportScene(ControllerParts):
             ),
             clock=self.clock,
             metrics=self.metrics,
+            advance_copies=self._advance_copies,
             bounds=self.bounds,
         )
+
+    async def _advance_copies(self, imported: Import) -> None:
+        raise AssertionError(f"Import/{imported.name} does not only copy")
 
     async def open_archive(self, archive: Archive) -> ArchiveBackend:
         """Return the archive of the Organization, or another one."""

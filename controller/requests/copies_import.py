@@ -1,0 +1,214 @@
+"""
+Imports with ``copiesOnly``: let each archived event of a span make its missing copies.
+
+It reads the events page by page, as the garbage collector does, and starts the phase Copying of those that
+lack a copy: never more than ``spec.maxUnfinished`` at once. eSAW is not asked, and no event is created. When
+a pass finds nothing left to do, the Import is complete. A process that starts begins a new pass: what is
+copied shows in the events. A copy that fails in this Import is not started again by it.
+"""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, auto
+
+from msgspec.structs import replace
+
+from controller.cache import Cache
+from controller.reopening.reopener import Reopener
+from controller.resync.import_progress import ImportHold, copies_concluded, copies_hold
+from counterfoil.archives.proof import missing_copies
+from counterfoil.clock import Clock
+from counterfoil.kube.answers import parse_readable
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Conflict, Expired
+from counterfoil.kube.status import write_status
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import (
+    ORGANIZATION_LABEL,
+    SENDER_LABEL,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Import,
+    Organization,
+    Phase,
+    find_condition,
+)
+from counterfoil.resources.imports import span_of
+from counterfoil.resources.reopening import COPY_REQUESTED, status_for_copying, takes_copies
+from counterfoil.resources.routes import stored_copy
+
+_log = logging.getLogger(__name__)
+
+PAGE_SIZE = 50
+PAUSE_SECONDS = 60.0
+"""Minimum pause between two passes."""
+
+PAUSE_FACTOR = 9
+"""Pause between two passes as a multiple of the duration of a pass."""
+
+
+class CopyState(Enum):
+    """What an Import finds about the copies of one event."""
+
+    OTHER = auto()
+    """Not archived, or not of the Import."""
+    KNOWN = auto()
+    """Each copy was there before the Import."""
+    COPIED = auto()
+    RUNNING = auto()
+    FAILED = auto()
+    """It was tried since the Import began."""
+    MISSING = auto()
+
+
+@dataclass
+class _Pass:
+    """One pass over the events of an Organization."""
+
+    began: float
+    """By the clock that is never set."""
+    token: str = ""
+    states: Counter[CopyState] = field(default_factory=Counter)
+    waiting: list[Raw] = field(default_factory=list)
+    """The rest of the last page, for which there was no room yet."""
+    is_last_page: bool = False
+
+
+@dataclass
+class CopiesImport:
+    """Works on Imports with ``copiesOnly``."""
+
+    kube: KubeClient
+    cache: Cache
+    reopener: Reopener
+    clock: Clock
+    _passes: dict[str, _Pass] = field(default_factory=dict)
+    """By uid of the Import."""
+    _due: dict[str, float] = field(default_factory=dict)
+    """By uid of the Import: when its next pass begins, by the clock that is never set."""
+
+    async def advance(self, imported: Import) -> None:
+        """Continue the pass of an Import as far as there is room. Raises ``ApiError``."""
+        organization, now = self.cache.organizations.get(imported.organization), self.clock.now()
+        held = copies_hold(imported, organization, now)
+        if held is not None or organization is None:
+            await self._store(imported, Counter(), held, is_complete=False)
+            return
+        if imported.status.start_time is None:
+            started = replace(imported.status, start_time=now.replace(microsecond=0))
+            imported = await write_status(self.kube, imported, started)
+        if self.clock.monotonic() < self._due.get(imported.uid, 0.0):
+            return
+        current = self._passes.setdefault(imported.uid, _Pass(self.clock.monotonic()))
+        room = await self._room(imported)
+        while room >= 0:
+            if not current.waiting and current.is_last_page:
+                await self._end_pass(imported, current)
+                return
+            if not current.waiting:
+                await self._read_page(imported, current)
+                continue
+            if room == 0 and self._state(current.waiting[0], imported, organization) is CopyState.MISSING:
+                break
+            room -= await self._take(current.waiting.pop(0), current, imported, organization)
+        await self._store(imported, Counter(), None, is_complete=False)
+
+    async def _read_page(self, imported: Import, current: _Pass) -> None:
+        labels, token = f"{ORGANIZATION_LABEL}={imported.organization}", current.token
+        try:
+            page, token = await self.kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=token, labels=labels)
+        except Expired as expired:
+            # The token is valid for minutes, and the copies of a page may take hours.
+            if not expired.token:
+                raise
+            page, token = await self.kube.page(
+                EnvelopeEvent, limit=PAGE_SIZE, token=expired.token, labels=labels
+            )
+        current.waiting, current.token, current.is_last_page = list(page), token, not token
+
+    async def _take(self, raw: Raw, current: _Pass, imported: Import, organization: Organization) -> int:
+        """Count an event, and start its copies if they are missing; return how much room that takes."""
+        state = self._state(raw, imported, organization)
+        current.states[state] += 1
+        event = parse_readable(EnvelopeEvent, raw)
+        if state is not CopyState.MISSING or event is None or imported.spec.dry_run:
+            return 0
+        message = f"Import/{imported.name} asks for the copies."
+        again = status_for_copying(event.status, reason=COPY_REQUESTED, message=message, now=self.clock.now())
+        # An event that was changed since the page was read is found in the next pass.
+        return int(await self.reopener.store(event, again) is not event)
+
+    def _state(self, raw: Raw, imported: Import, organization: Organization) -> CopyState:
+        event = parse_readable(EnvelopeEvent, raw)
+        if event is None or not is_of_span(event, imported):
+            return CopyState.OTHER
+        began = imported.status.start_time or self.clock.now()
+        return copy_state(event.status, organization, began)
+
+    async def _room(self, imported: Import) -> int:
+        fields = f"status.phase={Phase.COPYING}"
+        running = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)
+        return max(0, imported.spec.max_unfinished - running[imported.organization])
+
+    async def _end_pass(self, imported: Import, current: _Pass) -> None:
+        del self._passes[imported.uid]
+        lasted = self.clock.monotonic() - current.began
+        self._due[imported.uid] = self.clock.monotonic() + max(PAUSE_SECONDS, PAUSE_FACTOR * lasted)
+        is_open = current.states[CopyState.RUNNING] + current.states[CopyState.MISSING] > 0
+        is_complete = imported.spec.dry_run or not is_open
+        await self._store(imported, current.states, None, is_complete=is_complete)
+        if is_complete:
+            self._due.pop(imported.uid, None)
+
+    async def _store(
+        self, imported: Import, states: Counter[CopyState], held: ImportHold | None, *, is_complete: bool
+    ) -> None:
+        status = imported.status
+        if states:
+            status = replace(
+                status,
+                found=sum(number for state, number in states.items() if state is not CopyState.OTHER),
+                known=states[CopyState.KNOWN],
+                archived=states[CopyState.COPIED],
+                failed=states[CopyState.FAILED],
+            )
+        changed = replace(imported, status=status)
+        concluded = copies_concluded(changed, held, is_complete=is_complete, now=self.clock.now())
+        try:
+            await write_status(self.kube, imported, concluded)
+        except Conflict:
+            _log.info("Import/%s was changed meanwhile", imported.name)
+
+
+def is_of_span(event: EnvelopeEvent, imported: Import) -> bool:
+    """Whether an event belongs to an Import that only copies: by the last known time of its envelope, its
+    Sender and its status."""
+    spec, span, envelope = imported.spec, span_of(imported), event.status.envelope
+    last = envelope.last_active_time if envelope is not None else None
+    moment = last or event.metadata.creation_timestamp
+    senders = {each.name for each in spec.sender_refs}
+    if moment is None or not span.start <= moment < span.end:
+        return False
+    if spec.statuses and (envelope is None or envelope.status not in {str(each) for each in spec.statuses}):
+        return False
+    return not senders or event.metadata.labels.get(SENDER_LABEL) in senders
+
+
+def copy_state(status: EnvelopeEventStatus, organization: Organization, began: datetime) -> CopyState:
+    """Return what is to do about the copies of an event, for an Import that ``began`` then."""
+    copied = find_condition(status.conditions, "Copied")
+    is_tried = copied is not None and copied.last_transition_time >= began
+    if status.phase is Phase.COPYING:
+        return CopyState.RUNNING
+    if status.phase is Phase.FAILED and is_tried and copied is not None and copied.status != "True":
+        return CopyState.FAILED
+    if not takes_copies(status):
+        return CopyState.OTHER
+    copies = organization.spec.copies
+    if missing_copies(status, copies):
+        return CopyState.FAILED if is_tried else CopyState.MISSING
+    times = [stored_copy(status, each.archive_ref.name).verified_time for each in copies]
+    is_new = any(each is not None and each >= began for each in times)
+    return CopyState.COPIED if is_new else CopyState.KNOWN

@@ -1,0 +1,149 @@
+"""An Import that only copies brings the copies of a span up to date, and asks eSAW nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from controller.reopening.reopener import Reopener
+from controller.requests.copies_import import CopiesImport, is_of_span
+from counterfoil.resources import ORGANIZATION_LABEL, Import, Phase, find_condition
+from counterfoil.resources.routes import stored_copy
+from tests.support.builders import NOON, an_event
+from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
+
+
+def an_import(**spec: Any) -> Import:
+    created = "2026-07-02T12:00:00Z"
+    return Import.parse(
+        {
+            "metadata": {
+                "name": "copies",
+                "uid": "uid-copies",
+                "resourceVersion": "1",
+                "creationTimestamp": created,
+                "generation": 1,
+            },
+            "spec": {
+                "organizationRef": {"name": "acme"},
+                "from": "2019-01-01",
+                "copiesOnly": True,
+                **spec,
+            },
+        }
+    )
+
+
+class ImportScene(CopiedScene):
+    """An event that succeeded before its Organization had a copy in ``mirror``, and an Import."""
+
+    def __init__(self, folder: Path, **spec: Any) -> None:
+        super().__init__(folder, names=("worm", "mirror"))
+        reopener = Reopener(self.status_writer, self.event_recorder, self.clock)
+        self.copies_import = CopiesImport(self.kube, self.cache, reopener, self.clock)
+        self.kube.put(an_import(**spec))
+        labels = {**self.event.metadata.labels, ORGANIZATION_LABEL: "acme"}
+        self.kube.put(replace(self.event, metadata=replace(self.event.metadata, labels=labels)))
+
+    async def with_further_copy(self) -> "ImportScene":
+        await self.reconcile_until_quiet()
+        self.clock.advance(hours=1)
+        self.change(WORM, MIRROR)
+        return self
+
+    @property
+    def imported(self) -> Import:
+        return Import.parse(self.kube.objects["imports", "copies"])
+
+    async def passed(self) -> Import:
+        """Let the Import work, and the events run after it."""
+        await self.copies_import.advance(self.imported)
+        self.cache.update(self.newest())
+        await self.reconcile_until_quiet()
+        self.clock.advance(minutes=10)
+        return self.imported
+
+    def reason(self, type_: str = "Ready") -> tuple[str, str]:
+        found = find_condition(self.imported.status.conditions, type_)
+        assert found is not None
+        return found.status, found.reason
+
+
+async def test_each_archived_event_gets_its_missing_copies(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    asked = list(scene.envelope.asked)
+
+    await scene.passed()
+    assert scene.reason() == ("False", "ImportRunning")
+    imported = await scene.passed()
+
+    assert scene.reason("Complete") == ("True", "ImportComplete")
+    assert (imported.status.found, imported.status.archived, imported.status.known) == (1, 1, 0)
+    assert stored_copy(scene.newest().status, "mirror").verified_time is not None
+    assert scene.newest().status.phase is Phase.SUCCEEDED
+    assert await scene.faults("mirror") == []
+    assert scene.envelope.asked == asked
+
+
+async def test_what_has_its_copies_is_only_counted(tmp_path: Path) -> None:
+    scene = ImportScene(tmp_path)
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(hours=1)
+    imported = await scene.passed()
+    assert scene.reason("Complete") == ("True", "ImportComplete")
+    assert (imported.status.found, imported.status.known, imported.status.archived) == (1, 1, 0)
+
+
+async def test_a_dry_run_only_counts(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path, dryRun=True).with_further_copy()
+    imported = await scene.passed()
+    assert (imported.status.found, imported.status.archived) == (1, 0)
+    assert scene.files("mirror") == []
+
+
+async def test_a_copy_that_fails_is_counted_and_not_started_without_end(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    (document,) = scene.folders["dms"].rglob("file-1.pdf")
+    document.unlink()
+    await scene.passed()
+    imported = await scene.passed()
+    assert scene.newest().status.reason == "OriginalDiffers"
+    assert (imported.status.failed, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
+
+
+async def test_an_import_waits_until_its_organization_has_copies(tmp_path: Path) -> None:
+    scene = ImportScene(tmp_path)
+    await scene.reconcile_until_quiet()
+    scene.change()
+    await scene.passed()
+    assert scene.reason() == ("False", "ImportWithoutCopies")
+
+    scene.change(WORM, MIRROR)
+    await scene.passed()
+    await scene.passed()
+    assert scene.reason("Complete") == ("True", "ImportComplete")
+    assert "file-1.pdf" in scene.files("mirror")
+
+
+async def test_no_more_events_copy_at_once_than_the_import_allows(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path, maxUnfinished=1).with_further_copy()
+    scene.break_archive("mirror")
+    await scene.passed()
+    assert scene.newest().status.phase is Phase.COPYING
+    await scene.passed()
+    assert scene.reason() == ("False", "ImportRunning")
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_of"),
+    [
+        ({}, True),
+        ({"until": "2026-07-01"}, True),
+        ({"until": "2026-06-30"}, False),
+        ({"senderRefs": [{"name": "anna"}]}, False),
+    ],
+)
+def test_the_span_and_the_senders_choose_the_events(spec: dict[str, Any], is_of: bool) -> None:
+    assert NOON.day == 1
+    assert is_of_span(an_event().build(), an_import(**spec)) is is_of
