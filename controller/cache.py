@@ -32,6 +32,7 @@ from counterfoil.resources import (
 from counterfoil.resources.organization import ArchiveUse
 from counterfoil.resources.routes import (
     archive_names,
+    awaited_archive,
     keeps_choice,
     known_choice,
     open_copies,
@@ -325,6 +326,11 @@ class Cache:
         organization = self.organizations.get(event.organization)
         copies = open_copies(event.status, organization.spec) if organization is not None else ()
         return [each for each in (self.archive_name(event), *copies) if each]
+
+    def problem_archive(self, event: EnvelopeEvent) -> str:
+        """Return the Archive that a problem of the event is about; empty if it is not known."""
+        organization = self.organizations.get(event.organization)
+        return (awaited_archive(event, organization.spec) if organization is not None else None) or ""
 
     def may_use(self, event: EnvelopeEvent, archive: str) -> bool:
         """Whether the event waits for an Archive, or may choose it."""

@@ -83,7 +83,7 @@ class Notifier:
 
     def event_failed(self, event: EnvelopeEvent) -> None:
         """Record an event that failed in this process."""
-        observation = problem_tracking.failure_observation(event, self.cache.archive_name(event))
+        observation = problem_tracking.failure_observation(event, self.cache.problem_archive(event))
         if event.name in self._counted:
             # A retry failed: the event is counted already.
             observation = dataclasses.replace(observation, count=0)

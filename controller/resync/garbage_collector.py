@@ -208,9 +208,9 @@ class GarbageCollector:
 
     def _count(self, event: EnvelopeEvent, found: PassStatistics, *, is_removed: bool) -> None:
         if is_removed:
-            found.add_removed(event, self.cache.archive_name(event))
+            found.add_removed(event, self.cache.problem_archive(event))
             return
-        found.add(event, self.cache.archive_name(event))
+        found.add(event, self.cache.problem_archive(event))
         if self._deleted.get(event.organization) and (why := _why_it_stays(event)) is not None:
             self._of_deleted[event.organization, why] += 1
         organization = self.cache.organizations.get(event.organization)

@@ -379,6 +379,15 @@ def open_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...
     return tuple(each for each in names if stored_copy(status, each).verified_time is None)
 
 
+def awaited_archive(event: EnvelopeEvent, spec: RoutedSpec) -> str | None:
+    """Return the Archive that an event waits for: that of a copy, once it is archived; else its own. None: it
+    is not known."""
+    copies, choice = open_copies(event.status, spec), known_choice(event, spec)
+    if copies:
+        return copies[0]
+    return choice.archive if choice is not None else None
+
+
 def _leads_to(choice: Choice, spec: RoutedSpec) -> bool:
     """Whether the spec still has this choice, with any conditions. That of an Import never changes."""
     if choice.import_ is not None:

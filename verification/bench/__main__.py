@@ -50,6 +50,7 @@ BENCHES: Final = {
         "verification.bench.neighbours",
     ),
     "l": ("An Import of old envelopes", "verification.bench.imports"),
+    "m": ("An envelope with one copy against one without", "verification.bench.copies"),
 }
 ON_REQUEST: Final = {"p": ("The controller against a small reconciler in Go", "verification.bench.go_peer")}
 """Benches that run only when they are named."""

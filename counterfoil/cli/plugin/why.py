@@ -37,7 +37,7 @@ from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard, unheld_shard
 from counterfoil.resources.reopening import is_open_to_callbacks
 from counterfoil.resources.request import attribution
-from counterfoil.resources.routes import known_choice, stored_choice
+from counterfoil.resources.routes import awaited_archive, stored_choice
 from counterfoil.retention import deletion_time, forbids_delete, removal_time
 
 T = TypeVar("T")
@@ -188,9 +188,9 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     organization = await get(Organization, event.organization)
     sender = await get(Sender, name) if (name := _sender_of(event)) else None
     archive: Archive | None = None
-    choice = known_choice(event, organization.spec) if organization is not None else None
-    if choice is not None and is_about_archive(event.status.reason or ""):
-        archive = await get(Archive, choice.archive)
+    awaited = awaited_archive(event, organization.spec) if organization is not None else None
+    if awaited is not None and is_about_archive(event.status.reason or ""):
+        archive = await get(Archive, awaited)
     happened = await optional("Kubernetes Events", kube.events_regarding(event.uid, limit=100))
     leases, now = await optional("leases", kube.shard_leases()), datetime.now(UTC)
     why = explain(

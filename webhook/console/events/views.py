@@ -21,7 +21,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.lease import unheld_shard
-from counterfoil.resources.routes import known_choice
+from counterfoil.resources.routes import awaited_archive
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
 from webhook.console.events.bulk import BulkService, can_retry, can_skip, is_confirmed, parse_bulk
@@ -164,10 +164,10 @@ class EventViews(ViewBase):
         if server_of(reason) is Server.ESAW or is_about_archive(reason):
             organizations = (await self._first(user, Organization)).objects
             organization = next((each for each in organizations if each.name == event.organization), None)
-        choice = known_choice(event, organization.spec) if organization is not None else None
-        if choice is not None and is_about_archive(reason):
+        name = awaited_archive(event, organization.spec) if organization is not None else None
+        if name is not None and is_about_archive(reason):
             archives = (await self._first(user, Archive)).objects
-            archive = next((each for each in archives if each.name == choice.archive), None)
+            archive = next((each for each in archives if each.name == name), None)
         return newer_condition(event, sender=sender, archive=archive, organization=organization)
 
     def _first_document(self, request: ConsoleRequest, count: int) -> int:

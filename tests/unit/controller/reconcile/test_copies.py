@@ -100,6 +100,7 @@ async def test_a_copy_that_is_down_does_not_stop_another_one(tmp_path: Path) -> 
     assert stored_copy(event.status, "worm").verified_time is None
     assert scene.files("mirror") == COPY
     assert possible_archives(event, scene.organization.spec) == {"dms", "worm", "mirror"}
+    assert scene.cache.problem_archive(event) == "worm"
 
 
 async def test_an_optional_copy_holds_no_delete(tmp_path: Path) -> None:
