@@ -111,7 +111,8 @@ class Destination:
 
 @dataclass
 class RunContext:
-    """What each run over one event has. The phase Copying needs nothing else: it does not ask eSAW."""
+    """The objects and clients of each run over one event. The phase Copying needs no others: it does not ask
+    eSAW."""
 
     event: EnvelopeEvent
     organization: Organization

@@ -50,7 +50,7 @@ PAUSE_FACTOR = 9
 
 
 class CopyState(Enum):
-    """What an Import finds about the copies of one event."""
+    """The state of the copies of one event, for an Import."""
 
     OTHER = auto()
     """Not archived, or not of the Import."""

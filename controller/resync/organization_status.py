@@ -393,7 +393,7 @@ class OrganizationStatusUpdater:
 
     def _copies(self, organization: Organization) -> tuple[CheckResult, ...]:
         """Return the results for the Archives of copies. An optional copy that is only down holds nothing,
-        and its Archive says so itself."""
+        and its Archive reports it."""
         spec = organization.spec
         found = [
             (each, self._archive(organization, each.archive_ref.name, "spec.copies")) for each in spec.copies

@@ -14,7 +14,7 @@ from counterfoil.archives.backends._object_store.object_lock import ObjectLockSt
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Import, Organization, Phase
 from counterfoil.resources.routes import stored_copy
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.servers.s3_versity import VersityServer, versity_server
+from sandbox.servers.s3_versity import REGION, VersityServer, versity_server
 from tests.support.pauses import eventually
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
 
@@ -38,7 +38,7 @@ async def scene(
         await built.local_environment.secret("worm", "archive", origin=server.url, **keys)
         bucket = {
             "bucket": BUCKET,
-            "region": "us-east-1",
+            "region": REGION,
             "endpoint": server.url,
             "forcePathStyle": True,
             "objectLock": {"mode": "Governance", "retainDays": 30},
@@ -103,7 +103,7 @@ async def until_copied(scene: ControllerScene, name: str) -> EnvelopeEvent:
     return await scene.is_so(name, is_copied)
 
 
-async def test_a_label_brings_an_earlier_envelope_up_to_date(
+async def test_a_label_lets_an_earlier_envelope_have_its_copy(
     scene: ControllerScene, server: VersityServer
 ) -> None:
     envelope, name = await archived_without_a_copy(scene)
@@ -117,7 +117,7 @@ async def test_a_label_brings_an_earlier_envelope_up_to_date(
     assert await stored(server, envelope)
 
 
-async def test_an_import_brings_all_earlier_envelopes_up_to_date(
+async def test_an_import_lets_all_earlier_envelopes_have_their_copies(
     scene: ControllerScene, server: VersityServer
 ) -> None:
     envelope, name = await archived_without_a_copy(scene)

@@ -110,7 +110,7 @@ _CONFIRMED: Final = PhaseFacts(
 
 
 SUSPENDED_COPY_PAUSE: Final = timedelta(minutes=10)
-"""Pause of an event whose envelope is to be deleted while a person suspends the Archive of a copy."""
+"""Pause of an event whose envelope can be deleted while a person suspends the Archive of a copy."""
 
 
 @dataclass(frozen=True)

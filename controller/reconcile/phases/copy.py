@@ -1,7 +1,7 @@
 """
 Copy an archived envelope from its first archive to the Archives in ``spec.copies``, and prove each copy.
 
-Each copy is independent: one that fails has its own reason and its own backoff, and the others go on. The
+Each copy is independent: one that fails has its own reason and its own backoff, and the others continue. The
 phase ends when each required copy is proved; one that is not required holds nothing. eSAW is not asked, so a
 copy that was added later is made of what was archived long ago.
 

@@ -39,7 +39,7 @@ class CopyIsOriginal(ArchiveError):
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """What is written, and where."""
+    """The names of a copy, and which of them it may replace."""
 
     layout: ArchiveLayout
     claimed: tuple[str, ...]

@@ -135,7 +135,7 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     """The Archive that the event has chosen, and why; None: it has not chosen."""
     archive: str | None
     copies: tuple[str, ...]
-    """Where each copy is, or why it is missing."""
+    """Location of each copy, or why it is missing."""
     esaw_deletion: str | None
     """When eSAW deletes the envelope that is not archived; null if that is unknown or loses nothing."""
     notice: str | None

@@ -30,7 +30,7 @@ NAMES = ("small.pdf", "contract.pdf")
 
 @dataclass
 class PlacedBackend(MemoryBackend):
-    """An archive in memory at a place of its own; ``retained`` are the names that it protects."""
+    """An archive in memory at a separate place; ``retained`` are the names that it protects."""
 
     place: str = "dms"
     retained: list[str] = field(default_factory=list)

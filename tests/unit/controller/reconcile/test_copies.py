@@ -65,7 +65,7 @@ async def test_an_organization_without_copies_stores_no_more_than_before(tmp_pat
     assert scene.slots == []
 
 
-async def test_the_copy_takes_the_share_of_its_own_archive(tmp_path: Path) -> None:
+async def test_the_copy_takes_the_share_of_the_archive_that_it_goes_to(tmp_path: Path) -> None:
     scene = CopiedScene(tmp_path)
     event = await scene.reconcile()
     assert scene.slots == [(event.name, "worm"), (event.name, "dms")]
@@ -130,7 +130,7 @@ async def test_no_key_is_needed_for_a_copy(tmp_path: Path) -> None:
     assert len(scene.envelope.asked) == asked
 
 
-async def test_a_restart_in_mid_copy_goes_on_there(tmp_path: Path) -> None:
+async def test_a_restart_in_mid_copy_continues_there(tmp_path: Path) -> None:
     scene = CopiedScene(tmp_path)
     scene.break_archive("worm")
     await scene.reconcile_until_quiet()

@@ -87,7 +87,7 @@ def condition(status: EnvelopeEventStatus, type_: str = "Copied") -> tuple[str, 
     return found.status, found.reason
 
 
-def test_an_archived_event_with_copies_goes_on_with_them() -> None:
+def test_an_archived_event_with_copies_continues_with_them() -> None:
     status = archived()
     assert status.phase is Phase.COPYING
     assert phase_to_resume(status) is Phase.COPYING

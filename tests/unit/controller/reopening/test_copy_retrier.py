@@ -55,7 +55,7 @@ async def test_it_is_given_up_after_the_time_of_all_retries(tmp_path: Path) -> N
     assert (await scene.passed()) == event
 
 
-async def test_a_person_hears_once_of_one_cause(tmp_path: Path) -> None:
+async def test_one_cause_is_one_kubernetes_event(tmp_path: Path) -> None:
     scene = OptionalScene(tmp_path)
     await scene.reconcile_until_quiet()
     for _ in range(3):

@@ -57,7 +57,7 @@ async def test_a_copy_that_was_added_later_is_made_without_a_question_to_esaw(
     assert scene.envelope.asked == asked
 
 
-async def test_a_person_is_told_if_nothing_was_left_to_do(tmp_path: Path) -> None:
+async def test_a_request_with_nothing_left_to_do_says_that(tmp_path: Path) -> None:
     scene = Archived(tmp_path)
     await scene.copied_later()
     result = await scene.ask()

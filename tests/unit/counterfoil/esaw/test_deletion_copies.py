@@ -154,7 +154,7 @@ entries = st.builds(
     ),
     verified=st.dictionaries(st.sampled_from(["worm", "vault"]), st.sampled_from([DIGEST, "0" * 64])),
 )
-def test_there_is_a_proof_exactly_if_each_required_copy_is_at_a_place_of_its_own(
+def test_there_is_a_proof_exactly_if_each_required_copy_has_a_separate_place(
     stored: list[EventCopy], copies: list[CopySpec], verified: dict[str, str]
 ) -> None:
     by_name = {each.ref.name: each for each in stored}

@@ -1,4 +1,4 @@
-"""A copy has each file of its original once, and proves itself by a manifest of its own."""
+"""A copy has each file of its original once, and proves itself by its own manifest."""
 
 import json
 from pathlib import PurePosixPath
