@@ -373,7 +373,10 @@ class _Draft:
         event whose files change all the time comes to an end.
         """
         earlier = find_condition(self.status.conditions, PHASE_CONDITIONS[phase])
-        is_repeated = earlier is not None and earlier.status == "False" and phase is not Phase.COPYING
+        is_repeated = earlier is not None and earlier.status == "False"
+        if phase is Phase.COPYING:
+            # Its condition is False while a copy is missing, too.
+            is_repeated = self._was_archived_again()
         is_complete = outcome.reason != OPTIONAL_COPY_MISSING
         self.set_condition(PHASE_CONDITIONS[phase], "True" if is_complete else "False", outcome)
         upcoming_phase = next_phase(phase, self.status)
@@ -391,6 +394,12 @@ class _Draft:
         started = _stored_start(self.status, self.inputs) if is_repeated else self.inputs.now
         counters = {"attempts": attempts, "next_attempt_time": None, "phase_start_time": started}
         self.enter(upcoming_phase, None, None, **counters)
+
+    def _was_archived_again(self) -> bool:
+        """Whether the deadline began before the envelope was archived last: it was archived again since."""
+        archived = find_condition(self.status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
+        began = self.status.phase_start_time
+        return archived is not None and began is not None and began < archived.last_transition_time
 
     def wait(self, phase: Phase, outcome: Wait) -> None:
         """Count an attempt and set the time of the next one; fail after the phase's deadline."""

@@ -8,7 +8,8 @@ running it once does. A name that is taken by another system's file is never rep
 This module does not decide whether a copy is wanted or proved, and deletes nothing in the first archive.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -24,6 +25,9 @@ from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.proof import FoundManifest
 from counterfoil.archives.readback import checksum, read_back, reading_small
 from counterfoil.resources.archive import ArchiveSpec
+
+FILES_NAMED_IN_LOOP = 100
+"""Maximum number of files whose names are made in the event loop; a name takes up to 1 ms."""
 
 
 class CopyIsOriginal(ArchiveError):
@@ -62,7 +66,7 @@ async def plan_copy(
     ``CopyTagMissing``, ``NameTaken`` and ``ArchiveError``.
     """
     tags = copy_tags(spec.tags, original)
-    layout = make_layout(spec, original.envelope, original.files, found=tags, claimed=no_claims)
+    layout = await _named(spec, original, tags, no_claims)
     if target.location(layout.manifest_name) == original.manifest or await _is_original(
         target, layout, original
     ):
@@ -76,7 +80,7 @@ async def plan_copy(
     if found is not None and found.manifest is not None:
         # Names of an earlier copy stay: another file under one of them would replace it.
         names = _earlier_names(found, layout)
-        layout = make_layout(spec, original.envelope, original.files, found=tags, claimed=lambda _: names)
+        layout = await _named(spec, original, tags, lambda _: names)
     try:
         await filing.claim_names(target, layout, claimed=claimed, key=key)
     except NameTaken:
@@ -123,7 +127,7 @@ async def write_copy(
         original.envelope,
         original.documents,
         archived_at=archived_at,
-        extra={**extra, "original": _named(original)},
+        extra={**extra, "original": _reference(original)},
         signatures=original.signatures,
         evidence=original.evidence,
         esaw_version=original.esaw_version,
@@ -131,7 +135,17 @@ async def write_copy(
     )
 
 
-def _named(original: Original) -> dict[str, object]:
+async def _named(
+    spec: ArchiveSpec,
+    original: Original,
+    tags: Mapping[str, str],
+    claimed: Callable[[str], ClaimedNames],
+) -> ArchiveLayout:
+    make = partial(make_layout, spec, original.envelope, original.files, found=tags, claimed=claimed)
+    return make() if len(original.files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
+
+
+def _reference(original: Original) -> dict[str, object]:
     """Return what the manifest of a copy says about its original. ``described`` is whether sender, times and
     tags were taken over from there."""
     return {

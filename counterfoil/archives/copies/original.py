@@ -145,7 +145,13 @@ async def read_original(
         manifest_sha256=digest,
         is_believed=is_sealed or key is None,
     )
-    return _described(original, found, folder) if original.is_believed else original
+    if not original.is_believed:
+        return original
+    described = _described(original, found, folder)
+    if is_sealed:
+        return described
+    # What nobody sealed says nothing about signatures, and others choose its size.
+    return replace(described, signatures={}, evidence=())
 
 
 def _described(original: Original, manifest: Manifest, folder: str) -> Original:

@@ -33,7 +33,9 @@ OPTIONAL = {"archiveRef": {"name": "mirror"}, "required": False}
 
 def organization(*copies: dict[str, Any]) -> Organization:
     return an_organization(
-        copies=list(copies), retry={"initial": "10s", "max": "1h", "deadline": "24h"}, webhook=None
+        copies=list(copies),
+        retry={"initial": "10s", "max": "1h", "deadline": "24h"},
+        cleanup={"policy": "Keep"},
     )
 
 
@@ -149,6 +151,22 @@ def test_the_attempts_of_copies_leave_the_time_of_the_delete_alone() -> None:
     facts = PhaseFacts(copies=(proved("worm"),))
     status = next_status(waited, Phase.COPYING, Done("CopiesVerified", "All.", facts=facts), at(60))
     assert (status.attempts, status.phase_start_time) == (0, NOON + timedelta(minutes=60))
+
+
+def test_an_event_whose_files_change_all_the_time_comes_to_an_end_with_copies_too() -> None:
+    status = archived()
+    for number in range(1, 60):
+        done = Done("CopiesVerified", "All.", facts=PhaseFacts(copies=(proved("worm"),)))
+        status = next_status(status, Phase.COPYING, done, at(30 * number))
+        changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
+        status = next_status(status, Phase.CLEANING, changed, at(30 * number))
+        if status.phase is Phase.FAILED:
+            break
+        pending = PhaseFacts(side_conditions=(copies_pending("Not yet."),))
+        status = next_status(status, Phase.COLLECTING, Done("Fine", "Fine."), at(30 * number + 10))
+        again = Done("Fine", "Fine.", facts=pending)
+        status = next_status(status, Phase.ARCHIVING, again, at(30 * number + 20))
+    assert (status.phase, status.reason) == (Phase.FAILED, "DeadlineExceeded")
 
 
 def succeeded() -> EnvelopeEventStatus:
