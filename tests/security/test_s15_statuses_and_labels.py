@@ -300,6 +300,19 @@ FORGED: dict[str, tuple[EnvelopeEventStatus, dict[str, Any]]] = {
     ),
     "another archive": (CLEANING, {"archive": {"ref": {"name": "of-mallory"}}}),
     "no mismatch": (CLEANING, {"mismatches": 0}),
+    "a copy that was never made": (
+        CLEANING,
+        {
+            "copies": [
+                {
+                    "ref": {"name": "worm"},
+                    "manifest": "s3://worm/counterfoil.json",
+                    "verifiedTime": "2026-07-01T12:00:00Z",
+                    "documents": "1" * 64,
+                }
+            ]
+        },
+    ),
     "a phase": (CLEANING, {"phase": "Succeeded"}),
     "the first phase": (CLEANING, {"phase": "Pending"}),
     "a re-opening of what succeeded": (SUCCEEDED, REOPENED),
