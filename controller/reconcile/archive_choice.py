@@ -265,11 +265,11 @@ class ArchiveChooser:
         copy = stored_copy(event.status, name)
         if (unready := _unready(archive, organization, copy.reason, copy.attempts)) is not None:
             return unready
-        await self.take_slot(event.name, name)
+        await self.take_slot(event.name, name, _keep_all)
         return await self.open(archive, Choice(name, None), event, context.fence)
 
     async def _leave_copies(self, context: RunContext) -> None:
-        await self.take_slot(context.event.name, context.archive.name)
+        await self.take_slot(context.event.name, context.archive.name, _keep_all)
 
     async def open(
         self, archive: Archive, choice: Choice, event: EnvelopeEvent, fence: Fence
@@ -311,6 +311,10 @@ class ArchiveChooser:
             advice = "A probe ends within a minute, so probably no controller probes the Archive."
             return Wait(ARCHIVE_PROBE_OVERDUE, f"{message} {advice}")
         return Wait(ARCHIVE_NOT_PROBED, message)
+
+
+def _keep_all() -> None:
+    """Forget nothing before a wait: a run that copies has no metadata of the envelope any more."""
 
 
 def no_archive(organization: Organization) -> Wait:
