@@ -24,12 +24,21 @@ from sandbox.controlplane import control_plane, rbac
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.folders import owned_folder
 from sandbox.demo import archives, consent
-from sandbox.demo.archives import SECOND, DemoArchive, UnknownArchiveKind, demo_archive
+from sandbox.demo.archives import (
+    SECOND,
+    WORM,
+    DemoArchive,
+    UnknownArchiveKind,
+    WormArchive,
+    demo_archive,
+    worm_archive,
+)
 from sandbox.demo.checks import DemoChecks, check_all, check_processes
 from sandbox.demo.envelopes import DemoEnvelopes, DemoStopped
 from sandbox.demo.output import DemoOutput, shell_command
 from sandbox.demo.scenarios import (
     NAMESPACE,
+    STAFF,
     DemoRun,
     another_envelope,
     callback_url,
@@ -89,12 +98,14 @@ async def _set_up(folder: Path, kind: str, output: DemoOutput) -> AsyncIterator[
             "Starting a real Kubernetes API server (the first run downloads it, or builds it in some minutes)"
         )
         # All at the same time.
-        await ensure(*control_plane.PROGRAMS, *archives.PROGRAMS.get(kind, ()))
+        programs = {*archives.PROGRAMS.get(kind, ()), *archives.PROGRAMS["s3"]}
+        await ensure(*control_plane.PROGRAMS, *sorted(programs))
         plane = await stack.enter_async_context(control_plane.control_plane())
         await plane.apply_crds()
         await plane.namespace(NAMESPACE)
         output.step("Starting the stand-in eSAW, an archive server, the receiver and the controller")
         second = await stack.enter_async_context(opened)
+        worm = await stack.enter_async_context(worm_archive())
         # With KEEP=1, somebody may add an archive that is elsewhere.
         environment = local_environment(plane, folder, namespace=NAMESPACE, public_authorities=True)
         built = await stack.enter_async_context(environment)
@@ -102,16 +113,28 @@ async def _set_up(folder: Path, kind: str, output: DemoOutput) -> AsyncIterator[
         ben = built.esaw.add_user(email="ben.huber@example.com", given_name="Ben", surname="Huber")
         root = folder / "archive"
         root.mkdir()
-        await _install(built, second, root, anna, ben)
+        await _install(built, second, worm, root, anna=anna, ben=ben)
         receiver = await built.receiver()
         # Its address is in the callback URLs of all Organizations, also of the one whose pages have another.
         private, public = _key_files(folder)
         controller = await built.controller(callback_url=receiver.public, manifest_key=str(private))
-        await built.ready("archive/folder", f"archive/{SECOND}", "org/acme", "org/globex")
+        archives_ready = (f"archive/{each}" for each in ("folder", SECOND, WORM))
+        await built.ready(*archives_ready, "org/acme", "org/globex")
         envelopes = DemoEnvelopes(built, output)
         consent_demo = await stack.enter_async_context(consent.consent_demo(built, envelopes, folder))
         yield DemoRun(
-            built, output, second, root, public, receiver, controller, consent_demo, anna, ben, envelopes
+            built,
+            output,
+            second,
+            worm,
+            root,
+            public,
+            receiver,
+            controller,
+            consent_demo,
+            anna,
+            ben,
+            envelopes,
         )
 
 
@@ -129,9 +152,11 @@ def _key_files(folder: Path) -> tuple[Path, Path]:
     return private, public
 
 
-async def _install(built: LocalEnvironment, second: DemoArchive, root: Path, anna: User, ben: User) -> None:
-    """Objects that a platform engineer applies: two Archives, two Organizations that delete in eSAW,
-    two Senders with the keys they brought."""
+async def _install(
+    built: LocalEnvironment, second: DemoArchive, worm: WormArchive, root: Path, *, anna: User, ben: User
+) -> None:
+    """Objects that a platform engineer applies: three Archives, two Organizations that delete in eSAW,
+    two Senders with the keys they brought. Acme has a route, and Globex a copy."""
     tags = {"customer": {"xpath": "/contract/customer", "required": True}, "system": {"value": "eSAW"}}
     await built.archive("folder", filesystem={"root": str(root)}, tags=tags)
     await built.secret(SECOND, "archive", **second.secret)
@@ -142,8 +167,12 @@ async def _install(built: LocalEnvironment, second: DemoArchive, root: Path, ann
         tags=tags,
     )
     # A second is enough here: the stand-in lists the audit trail with the documents, or never.
-    await built.organization("acme", archive="folder", sender="anna", evidence={"wait": "1s"})
-    await built.organization("globex", archive=SECOND, sender="ben")
+    await built.secret(WORM, "archive", **worm.secret)
+    await built.archive(WORM, **worm.spec)
+    staff = {"tags": {"customer": {"values": [STAFF]}}}
+    route = {"name": "staff", "archiveRef": {"name": SECOND}, "when": staff}
+    await built.organization("acme", archive="folder", sender="anna", evidence={"wait": "1s"}, routes=[route])
+    await built.organization("globex", archive=SECOND, sender="ben", copies=[{"archiveRef": {"name": WORM}}])
     await built.sender("anna", anna, organization="acme")
     await built.sender("ben", ben, organization="globex")
 

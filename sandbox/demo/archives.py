@@ -7,11 +7,13 @@ Counterfoil's own confirms it; ``tags`` shows the tags that the server itself re
 keeps tags. ``gcs`` has no server to run here.
 """
 
+import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +30,9 @@ from sandbox.servers.webdav_wsgidav import wsgidav_server
 
 BUCKET = "contracts"
 SECOND = "second-archive"
+WORM_BUCKET = "preserved"
+WORM = "preserved"
+"""The Archive of copies."""
 
 Tags = Callable[[str], Awaitable[Mapping[str, str]]]
 
@@ -48,6 +53,43 @@ class DemoArchive:
 
 
 Opener = Callable[[Path], AbstractAsyncContextManager[DemoArchive]]
+
+
+@dataclass(frozen=True)
+class WormArchive:
+    """A running archive whose files nobody can change."""
+
+    spec: Mapping[str, Any]
+    secret: Mapping[str, str]
+    locks: Callable[[str], Awaitable[Mapping[str, str]]]
+    """Returns the mode of the lock of each file of an envelope, as the server has it; empty for none."""
+
+
+@asynccontextmanager
+async def worm_archive() -> AsyncIterator[WormArchive]:
+    """Run an S3 server with a bucket that has Object Lock."""
+    async with s3_versity.versity_server() as server:
+        await server.make_bucket(WORM_BUCKET, locking=True)
+
+        async def locks(envelope: str) -> Mapping[str, str]:
+            listed = (await server.ask("GET", f"{WORM_BUCKET}?list-type=2")).raise_for_status().text
+            names = [each for each in re.findall(r"<Key>([^<]+)</Key>", listed) if envelope in each]
+            found = {}
+            for name in names:
+                lock = (await server.ask("GET", f"{WORM_BUCKET}/{quote(unescape(name))}?retention")).text
+                found[unescape(name)] = "".join(re.findall(r"<Mode>(\w+)</Mode>", lock))
+            return found
+
+        settings = {
+            "bucket": WORM_BUCKET,
+            "endpoint": server.url,
+            "region": s3_versity.REGION,
+            "forcePathStyle": True,
+            "objectLock": {"mode": "Governance", "retainDays": 30},
+            "credentialsSecretRef": {"name": WORM},
+        }
+        keys = {"accessKeyId": server.access_key, "secretAccessKey": server.secret_key}
+        yield WormArchive({"s3": settings}, keys, locks)
 
 
 class UnknownArchiveKind(ValueError):

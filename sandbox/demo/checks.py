@@ -31,10 +31,12 @@ EXPECTED = {
     "deleted": ("Failed", "EnvelopeDeleted"),
     "forged": ("Failed", "EnvelopeNotFound"),
     "duplicates": ("Succeeded", "ArchivedAndDeleted"),
+    "routed": ("Succeeded", "ArchivedAndDeleted"),
     "second archive": ("Succeeded", "ArchivedAndDeleted"),
     "revoked key": ("Succeeded", "ArchivedAndDeleted"),
 }
-DELETED = ("completed", "duplicates", "second archive", "revoked key")
+DELETED = ("completed", "duplicates", "routed", "second archive", "revoked key")
+COPIED = ("second archive", "revoked key")
 KEPT = ("rejected", "no audit trail")
 
 
@@ -87,15 +89,44 @@ async def check_all(demo_run: DemoRun) -> DemoChecks:
     second = await copy_files(demo_run.second, demo_run.local_environment.folder)
     for title, root, expected in (
         ("folder", demo_run.folder, 3 + OLD_ENVELOPES),
-        (demo_run.second.title, second, 2),
+        (demo_run.second.title, second, 3),
     ):
-        demo_run.output.step(f"The archive of {'Acme' if root == demo_run.folder else 'Globex'}: {title}")
+        owner = "Acme" if root == demo_run.folder else "Globex, with what a route of Acme led there"
+        demo_run.output.step(f"The archive of {owner}: {title}")
         demo_run.output.lines(*(f"  {line}" for line in tree_lines(root)))
         await _check_archive(demo_run, title, root, checks, expected=expected)
     await print_tags(demo_run.second, second, demo_run.output)
+    await _check_route(demo_run, checks, second)
+    await _check_copies(demo_run, checks)
     _check_manifest(demo_run, checks)
     _check_evidence(demo_run, checks)
     return checks
+
+
+async def _check_route(demo_run: DemoRun, checks: DemoChecks, second: Path) -> None:
+    """The routed contract is in the second archive, and nowhere else."""
+    envelope = demo_run.ids["routed"]
+    there = [each for each in second.rglob("counterfoil.json") if envelope in str(each)]
+    elsewhere = [each for each in demo_run.folder.rglob("*") if envelope in str(each)]
+    checks.check(
+        "a route by a tag leads a contract into another archive",
+        f"{NAMES['routed']}: only in the {demo_run.second.title}",
+        came_true=len(there) == 1 and not elsewhere,
+    )
+
+
+async def _check_copies(demo_run: DemoRun, checks: DemoChecks) -> None:
+    """The server itself says which files it has, and until when each is locked."""
+    for part in COPIED:
+        locks = await demo_run.worm.locks(demo_run.ids[part])
+        lines = (f"  {name}: {lock}" for name, lock in locks.items())
+        demo_run.output.detail(f"Locks of {NAMES[part]}:", *lines)
+        is_whole = any(each.endswith("/counterfoil.json") for each in locks)
+        checks.check(
+            f"{len(COPIED)} envelopes of Globex: a copy with Object Lock, from before the delete",
+            f"{NAMES[part]}: {len(locks)} files in the copy, each of them locked",
+            came_true=is_whole and all(locks.values()),
+        )
 
 
 async def _check_phases(demo_run: DemoRun, checks: DemoChecks) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from sandbox.controlplane.processes import CommandResult, run
 from sandbox.demo import consent
-from sandbox.demo.archives import DemoArchive
+from sandbox.demo.archives import DemoArchive, WormArchive
 from sandbox.demo.envelopes import FINAL_PHASES, DemoEnvelopes
 from sandbox.demo.output import DemoOutput, shell_command
 from sandbox.environment.local import LocalEnvironment
@@ -29,6 +29,9 @@ from sandbox.servers.plain_http import plain_http
 
 NAMESPACE = "demo"
 METADATA = "<contract><customer>Rossi &amp; Figli</customer><number>2026-0815</number></contract>"
+STAFF = "Human resources"
+STAFF_METADATA = f"<contract><customer>{STAFF}</customer><number>2026-0816</number></contract>"
+"""Of the contract that a route of Acme leads into the second archive."""
 IMPORT = "old-stock"
 OLD_ENVELOPES = 3
 """Number of envelopes from before Counterfoil."""
@@ -44,6 +47,7 @@ NAMES = {
     "deleted": "Old quotation",
     "forged": "(forged id)",
     "duplicates": "Supply contract",
+    "routed": "Employment contract",
     "second archive": "Insurance policy",
     "revoked key": "Power of attorney",
 }
@@ -58,6 +62,8 @@ class DemoRun:
     output: DemoOutput
     second: DemoArchive
     """The archive that Globex files into."""
+    worm: WormArchive
+    """The archive of Globex's copies."""
     folder: Path
     """The archive that Acme files into."""
     public_key: Path
@@ -182,8 +188,8 @@ async def _complete_others(demo_run: DemoRun) -> None:
         f"More callbacks: rejected, without audit trail, deleted, forged, and one {DUPLICATES} times at once"
     )
 
-    def make(part: str, **how: Any) -> str:
-        made = esaw.add_envelope(sender=anna, name=NAMES[part], metadata=METADATA, **how)
+    def make(part: str, metadata: str = METADATA, **how: Any) -> str:
+        made = esaw.add_envelope(sender=anna, name=NAMES[part], metadata=metadata, **how)
         return demo_run.add(part, made, anna)
 
     await esaw.reject(make("rejected", status="Active"))
@@ -194,6 +200,8 @@ async def _complete_others(demo_run: DemoRun) -> None:
     async with plain_http() as http:
         await http.get(callback_url(demo_run, "acme", demo_run.add("forged", str(uuid.uuid4()), None)))
     await esaw.repeat_callback(make("duplicates", status="Completed", documents=[CONTRACT]), times=DUPLICATES)
+    demo_run.output.step(f"A contract with the tag {STAFF}: a route of Acme leads into another archive")
+    await esaw.complete(make("routed", STAFF_METADATA, status="Active", documents=[CONTRACT]))
 
 
 async def _replace_key(demo_run: DemoRun) -> None:
