@@ -8,7 +8,7 @@ that it brings. An event chooses once. Its choice is stored before the first fil
 written, and counts for each of its attempts until it ends, also if the routes change. What was archived with
 a manifest stays where it is.
 
-A copy is made from that first archive after its proof, in the phase Copying (docs/decisions/0067). Here is
+A copy is made from that first archive after its proof, in the phase Copying (docs/decisions/0068). Here is
 what an event has open. Whether a copy is proved is decided in ``counterfoil.archives.proof`` only. Pure.
 """
 
