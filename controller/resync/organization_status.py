@@ -151,8 +151,7 @@ class OrganizationStatusUpdater:
             tokens,
             basic,
             *references,
-            # Beside the event loop, since patterns are compiled.
-            await asyncio.to_thread(_check_form, organization),
+            await _check_form(organization),
             address,
             webhook,
             oauth,
@@ -684,11 +683,15 @@ def _faults(routes: Sequence[ArchiveRoute], archives: Sequence[Archive | None]) 
     return [each for each in faults if each is not None]
 
 
-def _check_form(organization: Organization) -> CheckResult:
+async def _check_form(organization: Organization) -> CheckResult:
     """Whether the form before sending asks for what it is to ask for."""
     before_send = organization.spec.before_send
     fields = before_send.fields if before_send is not None else ()
-    faults = {each.name: pattern_error(each.pattern) for each in fields if each.pattern is not None}
+    patterns = {each.name: each.pattern for each in fields if each.pattern is not None}
+    if not patterns:
+        return OK
+    # Beside the event loop, since patterns are compiled.
+    faults = await asyncio.to_thread(lambda: {name: pattern_error(each) for name, each in patterns.items()})
     messages = [f"the pattern of `{name}` can't be used: {fault}" for name, fault in faults.items() if fault]
     if not messages:
         return OK
