@@ -17,7 +17,7 @@ from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.tags import FoundTags, MetadataTooHeavy
 from counterfoil.resources.archive import Archive, TagRule
 from counterfoil.resources.routes import ArchiveRoute, Choice, RoutedSpec, RouteTag
-from counterfoil.untrusted.patterns import full_match, pattern_error
+from counterfoil.untrusted.patterns import ROUTE_PATTERNS
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def route_fault(route: ArchiveRoute, archive: Archive | None) -> RouteFault | No
     """Return why a route can't be judged; None: it can. ``archive`` is its Archive, None if there is none."""
     where, of_archive = f"The route `{route.name}`", f"Archive/{route.archive_ref.name}"
     for name, tag in sorted(route.when.tags.items()):
-        if tag.pattern is not None and (error := pattern_error(tag.pattern)) is not None:
+        if tag.pattern is not None and (error := ROUTE_PATTERNS.error(tag.pattern)) is not None:
             message = f"{where}: the pattern of the tag `{name}` is no regular expression (RE2): {error}. "
             return RouteFault("RouteInvalid", f"{message}Correct it in spec.routes of the Organization.")
     if not route.when.tags:
@@ -217,4 +217,4 @@ def _conditions(
 
 
 def _matches(tag: RouteTag, value: str) -> bool:
-    return full_match(tag.pattern, value) if tag.pattern is not None else value in tag.values
+    return ROUTE_PATTERNS.full_match(tag.pattern, value) if tag.pattern is not None else value in tag.values

@@ -73,7 +73,7 @@ from counterfoil.resources.naming import envelope_of
 from counterfoil.resources.organization import shared_archive_conflict
 from counterfoil.resources.routes import ArchiveRoute, original_names
 from counterfoil.sealing import Sealing
-from counterfoil.untrusted.patterns import pattern_error
+from counterfoil.untrusted.patterns import FORM_PATTERNS
 
 _log = logging.getLogger(__name__)
 
@@ -691,7 +691,9 @@ async def _check_form(organization: Organization) -> CheckResult:
     if not patterns:
         return OK
     # Beside the event loop, since patterns are compiled.
-    faults = await asyncio.to_thread(lambda: {name: pattern_error(each) for name, each in patterns.items()})
+    faults = await asyncio.to_thread(
+        lambda: {name: FORM_PATTERNS.error(each) for name, each in patterns.items()}
+    )
     messages = [f"the pattern of `{name}` can't be used: {fault}" for name, fault in faults.items() if fault]
     if not messages:
         return OK

@@ -346,7 +346,8 @@ class BeforeSendField(ResourcePart, frozen=True):
     pattern: Annotated[
         str | None,
         schema(
-            "Regular expression that the whole value must match. Default none: any text. Example: [0-9]{4}.",
+            "Regular expression (RE2, at most 2 MiB compiled) that the whole value must match. Default none: "
+            "any text. Example: [0-9]{4}.",
             PATTERN_RULE,
             minLength=1,
             maxLength=256,

@@ -79,7 +79,8 @@ class RouteTag(ResourcePart, frozen=True):
     pattern: Annotated[
         str | None,
         schema(
-            "Regular expression (RE2) that the whole value must match. Example: 4[0-9]{3}.",
+            "Regular expression (RE2, at most 256 KiB compiled) that the whole value must match. Example: "
+            "4[0-9]{3}.",
             PATTERN_RULE,
             minLength=1,
             maxLength=256,

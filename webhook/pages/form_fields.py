@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from counterfoil.resources.organization import BeforeSendField
-from counterfoil.untrusted.patterns import matches
+from counterfoil.untrusted.patterns import FORM_PATTERNS
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
@@ -105,6 +105,6 @@ def _fault(requested: BeforeSendField, value: str, limit: int) -> FieldFault | N
         return FieldFault.LENGTH
     if requested.options and value not in requested.options:
         return FieldFault.OPTION
-    if requested.pattern is not None and not matches(requested.pattern, value):
+    if requested.pattern is not None and not FORM_PATTERNS.matches(requested.pattern, value):
         return FieldFault.PATTERN
     return None

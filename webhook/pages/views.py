@@ -230,7 +230,7 @@ class PageViews:
             raise PageError(PageErrorKind.FORM_EXPIRED, "no such form in this browser, or too old")
         if not self.flow_cookies.is_valid_form_token(session, context.form.get("form", "")):
             raise PageError(PageErrorKind.FORM_EXPIRED, "the form carries no token of this browser's")
-        # In a thread: 32 patterns can take some 10 ms each.
+        # In a thread: 32 patterns can take some 50 ms each.
         fields = await asyncio.to_thread(
             form_fields.filled_fields, _fields(site), context.form, limit=self.limits.value
         )
