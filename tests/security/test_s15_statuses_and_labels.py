@@ -563,7 +563,8 @@ async def test_a_receiver_that_was_taken_over_removes_no_word_of_a_person(guarde
     await guarded.admin("annotate", TARGET, "counterfoil.dev/request-reason=so", "mine=yes", "--overwrite")
     removal = {"metadata": {"annotations": {"counterfoil.dev/request-reason": None}}}
     assert "answers anybody" in await guarded.refusal_of_patch(RECEIVER, TARGET, removal)
-    await guarded.patch(RECEIVER, TARGET, {"metadata": {"annotations": {"mine": None}}})
+    of_others = {"metadata": {"annotations": {"mine": None}}}
+    assert "answers anybody" in await guarded.refusal_of_patch(RECEIVER, TARGET, of_others)
     await guarded.patch(CONTROLLER, TARGET, removal)
 
 

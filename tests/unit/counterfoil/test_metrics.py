@@ -16,6 +16,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_events": {"organization", "phase"},
     "counterfoil_oldest_unfinished_seconds": {"organization"},
     "counterfoil_retention_ending_events": {"organization"},
+    "counterfoil_copies_total": {"archive", "outcome", "reason"},
     "counterfoil_attempts_total": {"phase", "outcome", "reason"},
     "counterfoil_phase_seconds": {"phase"},
     "counterfoil_event_seconds": {"organization"},
