@@ -232,10 +232,23 @@ async def test_a_sender_of_another_user_is_no_reader_by_the_proof_of_its_name(sc
     assert event.status.reason == "SenderMissing"
     assert event.status.message == (
         "Sender/anna is another user's by now: the Sender to which eSignAnyWhere showed the envelope does "
-        "not exist any more."
+        "not exist any more. Create a Sender with another name for the former user, "
+        f"spec.userID {ANNA}, and an Envelope that names it."
     )
     # Its name is in the list of a search, so its key is tried once.
     assert scene.two.anna.asked == ["envelope"]
+
+
+async def test_a_sender_with_another_name_takes_the_place_of_one_whose_name_another_user_has(
+    tmp_path: Path,
+) -> None:
+    scene = TwoKeysScene(tmp_path, defaultSenderRef=None)
+    await in_phase(scene, "files")
+    replace_anna(scene, BEN)
+    assert (await scene.run(3)).status.reason == "SenderMissing"
+    scene.show_to_dora()
+    scene.kube.put(an_envelope("dora"))
+    assert (await scene.run(3)).status.reason == "ArchivedAndDeleted"
 
 
 async def test_the_default_sender_takes_the_place_of_one_whose_name_another_user_has(

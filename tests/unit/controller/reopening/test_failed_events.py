@@ -12,12 +12,15 @@ from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
     EnvelopeEvent,
+    EnvelopeSummary,
     LastError,
     Organization,
     Phase,
     Sender,
+    SenderReference,
 )
 from tests.support.builders import (
+    ANNA,
     NOON,
     EventBuilder,
     a_sender,
@@ -361,6 +364,17 @@ async def test_a_sender_that_is_there_now_has_those_tried_again_that_missed_it()
     retry_scene = RetryScene(event)
     reopened = await retry_scene.reopened_after(a_sender(authorized=None), known_to_work(a_sender(version=2)))
     assert reopened == [event.name]
+
+
+async def test_a_new_key_of_another_users_sender_has_none_tried_again_that_miss_its_predecessor() -> None:
+    error = LastError(reason="SenderMissing", message="", time=NOON)
+    proved = EnvelopeSummary(
+        name="Contract", status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA)
+    )
+    event = event_failed("DeadlineExceeded").status(last_error=error, envelope=proved).build()
+    user = "0a7c2c11-5f0e-4d3a-9a61-6f2b8e1d4c55"
+    states = (a_sender(authorized=None, userID=user), known_to_work(a_sender(version=2, userID=user)))
+    assert await RetryScene(event).reopened_after(*states) == []
 
 
 async def test_a_restart_is_no_change() -> None:

@@ -27,19 +27,22 @@ from counterfoil.resources import (
     EnvelopeAccess,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    EnvelopeSummary,
     LastError,
     Organization,
     OrganizationStatus,
     Phase,
     Sender,
     SenderKey,
+    SenderReference,
 )
-from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.builders import ANNA, NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 
 BEFORE, AFTER = NOON - timedelta(seconds=1), NOON + timedelta(seconds=1)
 LONG_AGO = NOON - timedelta(days=30)
 NOW = NOON + timedelta(minutes=1)
+ANOTHER_USER = "0a7c2c11-5f0e-4d3a-9a61-6f2b8e1d4c55"
 
 
 def conditions(**truths: Any) -> tuple[Condition, ...]:
@@ -276,6 +279,27 @@ def test_without_its_organization_an_event_stays_as_it_is() -> None:
 def test_the_key_of_another_sender_does_not_count() -> None:
     cache = a_cache(a_sender_with("ben", verified_time=AFTER))
     assert fixed(failed("NotPermitted").build(), cache) is None
+
+
+@pytest.mark.parametrize(
+    ("cause", "user", "found"),
+    [
+        ("SenderMissing", ANNA, "Sender/anna"),
+        # Not the missing one, which a key of this user does not replace.
+        ("SenderMissing", ANOTHER_USER, None),
+        # It is the one that was asked.
+        ("NotPermitted", ANOTHER_USER, "Sender/anna"),
+    ],
+)
+def test_the_sender_of_another_user_is_no_correction_of_a_missing_one(
+    cause: str, user: str, found: str | None
+) -> None:
+    proved = EnvelopeSummary(
+        name="Contract", status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA)
+    )
+    event = failed(cause).status(envelope=proved).build()
+    sender = replace(a_sender(userID=user), status=SENDER.status)
+    assert fixed(event, a_cache(sender)) == found
 
 
 def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_counts() -> None:
