@@ -19,7 +19,7 @@ from controller.access.history_access import HistoryAccess
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
-from controller.reader import KeyState, Reader, is_of_other_user
+from controller.reader import KeyState, Reader, is_of_other_user, proved_by
 from controller.reconcile import error_policy
 from controller.reconcile.archive_choice import ArchiveChooser, no_archive, suspended, unready_archive
 from controller.reconcile.context import (
@@ -70,11 +70,6 @@ _SENDER_MAY_HAVE_CHANGED: Final = frozenset(
 correct one since."""
 
 _SENDER_NOT_RECORDED: Final = Wait(SENDER_PENDING, "The sender of this envelope is not recorded yet.")
-
-_OF_OTHER_USER: Final = (
-    "Sender/{} is another user's by now: the Sender to which eSignAnyWhere showed the envelope does not "
-    "exist any more."
-)
 
 
 @dataclass(frozen=True)
@@ -163,7 +158,7 @@ class Preconditions:
         is_replaced = sender is not None and is_of_other_user(event, sender)
         if is_replaced and reader.state is KeyState.MISSING:
             self.cache.forget_sender(event.name)
-            return Wait("SenderMissing", _OF_OTHER_USER.format(reader.name))
+            return Wait("SenderMissing", _of_other_user(event, reader.name))
         if sender is None or sender.spec.organization_ref.name != organization.name:
             self.cache.forget_sender(event.name)
             if sender is None:
@@ -443,6 +438,18 @@ def _organization_suspended(organization: Organization) -> Hold:
 
 def _sender_suspended(sender: Sender) -> Hold:
     return Hold("SenderSuspended", f"spec.suspend of Sender/{sender.name} is true.")
+
+
+def _of_other_user(event: EnvelopeEvent, name: str) -> str:
+    """Return that the Sender to which eSAW showed the envelope is missing, and what to do: its name is
+    another user's by now."""
+    proved = proved_by(event)
+    user = proved.user_id if proved is not None else None
+    return (
+        f"Sender/{name} is another user's by now: the Sender to which eSignAnyWhere showed the envelope does "
+        f"not exist any more. Create a Sender with another name for the former user, spec.userID {user}, and "
+        "an Envelope that names it."
+    )
 
 
 def _why_held(event: EnvelopeEvent, organization: Organization, *, is_listed: bool) -> str:

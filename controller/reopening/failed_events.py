@@ -25,11 +25,11 @@ from controller.reopening.fix_rules import (
     access_of,
     archive_may_fix,
     find_fix,
+    may_fix_event,
     organization_may_fix,
     organization_recovery_may_fix,
     organization_spec_may_fix,
     ready_state,
-    sender_may_fix,
 )
 from controller.reopening.reopener import Reopener
 from controller.scheduling.retry_policy import LISTING_AFTER_FIX
@@ -82,12 +82,12 @@ class _Spec(NamedTuple):
 
 
 class _Fix(NamedTuple):
-    """An object that was fixed, and the causes that it may solve."""
+    """An object that was fixed, and the failed events whose cause it may solve."""
 
     subject: str
     change: _Change
     organizations: Callable[[], Iterable[str]]
-    may_fix: Callable[[str], bool]
+    may_fix: Callable[[EnvelopeEvent], bool]
 
     @property
     def key(self) -> tuple[str, _Change]:
@@ -133,7 +133,7 @@ class FailedEventRetrier:
     def event_failed(self, event: EnvelopeEvent, began: float) -> None:
         """Retry an event that failed here in a run that began, at that monotonic time, before a fix."""
         for at, fix in self._latest_fixes.values():
-            if at >= began and fix.may_fix(event.status.cause) and event.organization in fix.organizations():
+            if at >= began and fix.may_fix(event) and event.organization in fix.organizations():
                 self._enqueue(fix)
 
     async def retry_if_fixed(self, event: EnvelopeEvent) -> EnvelopeEvent:
@@ -171,11 +171,11 @@ class FailedEventRetrier:
         subject = f"{resource.KIND}/{resource.name}"
         name = resource.name
         if isinstance(resource, Archive):
-            return _Fix(subject, change, lambda: self._organizations_using(name), archive_may_fix)
+            return _Fix(subject, change, lambda: self._organizations_using(name), _by_cause(archive_may_fix))
         if isinstance(resource, Organization):
-            return _Fix(subject, change, lambda: [name], _ORGANIZATION_MAY_FIX[change])
-        organization = resource.spec.organization_ref.name
-        return _Fix(subject, change, lambda: [organization], sender_may_fix)
+            return _Fix(subject, change, lambda: [name], _by_cause(_ORGANIZATION_MAY_FIX[change]))
+        sender, organization = resource, resource.spec.organization_ref.name
+        return _Fix(subject, change, lambda: [organization], lambda event: may_fix_event(event, sender))
 
     def _organizations_using(self, archive: str) -> list[str]:
         return [each.name for each in self.cache.organizations if archive in self.cache.archives_of(each)]
@@ -186,7 +186,7 @@ class FailedEventRetrier:
             labels = ",".join(filter(None, (f"{ORGANIZATION_LABEL}={organization}", self.labels)))
             fields = f"status.phase={Phase.FAILED}"
             async for event in self.kube.list_readable(EnvelopeEvent, labels=labels, fields=fields):
-                if fix.may_fix(event.status.cause):
+                if fix.may_fix(event):
                     try:
                         reopened_events += await self._reopen(event, fix)
                     except Unavailable as problem:
@@ -209,3 +209,7 @@ class FailedEventRetrier:
     async def _store(self, event: EnvelopeEvent, subject: str) -> EnvelopeEvent:
         message = f"{subject} was changed or works again, which may solve why this failed."
         return await self.reopener.reopen_after_fix(event, "CauseSolved", message)
+
+
+def _by_cause(may_fix: Callable[[str], bool]) -> Callable[[EnvelopeEvent], bool]:
+    return lambda event: may_fix(event.status.cause)

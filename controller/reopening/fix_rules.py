@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from controller.cache import Cache
+from controller.reader import is_of_other_user
 from counterfoil.clock import believed_time
 from counterfoil.i18n.reasons import Correction, corrections_of
 from counterfoil.resources import (
@@ -92,6 +93,17 @@ def organization_recovery_may_fix(reason: str) -> bool:
 def sender_may_fix(reason: str) -> bool:
     """Whether a new spec or a new key of the Sender may solve the cause."""
     return Correction.SENDER in corrections_of(reason)
+
+
+def may_fix_event(event: EnvelopeEvent, sender: Sender) -> bool:
+    """
+    Whether a new spec or a new key of this Sender may solve the cause of a failed event.
+
+    A Sender with the name of a missing one, and another user, is not the one that is missing.
+    """
+    cause = event.status.cause
+    is_another = cause == "SenderMissing" and is_of_other_user(event, sender)
+    return sender_may_fix(cause) and not is_another
 
 
 SharedResource = Organization | Sender | Archive
@@ -240,8 +252,7 @@ def _possible_fixes(event: EnvelopeEvent, cache: Cache) -> Iterator[SharedResour
         yield from (archive for each in names if (archive := cache.archives.get(each)) is not None)
     if organization_may_fix(cause):
         yield organization
-    if sender_may_fix(cause):
-        yield from _senders(event, cache)
+    yield from (each for each in _senders(event, cache) if may_fix_event(event, each))
 
 
 def _senders(event: EnvelopeEvent, cache: Cache) -> Iterator[Sender]:
