@@ -234,12 +234,14 @@ MARKER_ID = "1" * 32
 """Id in the marker of an archive that was probed."""
 
 
-def a_probed_archive(name: str = "dms", *, root: Path | None = None, **more: Any) -> Archive:
+def a_probed_archive(
+    name: str = "dms", *, root: Path | None = None, marker_id: str = MARKER_ID, **more: Any
+) -> Archive:
     """Return an Archive whose first probe succeeded. A folder that is its ``root`` gets the marker."""
     if root is not None:
         more["filesystem"] = {"root": str(root)}
-        (root / MARKER_NAME).write_bytes(msgspec.json.encode(ArchiveMarker(MARKER_ID)))
-    return probed(an_archive(name, **more))
+        (root / MARKER_NAME).write_bytes(msgspec.json.encode(ArchiveMarker(marker_id)))
+    return probed(an_archive(name, **more), marker_id=marker_id)
 
 
 def probed(archive: Archive, location: str | None = None, marker_id: str = MARKER_ID) -> Archive:

@@ -23,6 +23,14 @@ AREA = {"area": {"jsonPath": "$.area"}}
 HR = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"tags": {"area": {"values": ["HR"]}}}}
 
 
+VAULT_MARKER = "2" * 32
+
+
+def observed(archive: Archive) -> Archive:
+    """Return the Archive after a probe with its newest spec: the marker of its root is known."""
+    return replace(archive, status=replace(archive.status, observed_generation=archive.metadata.generation))
+
+
 class RoutedScene(ReconcilerScene):
     """An Organization with two Archives: ``dms``, and ``vault`` for what a route leads there."""
 
@@ -32,8 +40,12 @@ class RoutedScene(ReconcilerScene):
         self.vault.mkdir()
         self.routes = routes or (HR,)
         super().__init__(self.dms, routes=self.routes, **{"cleanup": {"policy": "Keep"}, **spec})
-        self.observe(a_probed_archive("vault", root=self.vault, tags=AREA))
+        self.observe(observed(a_probed_archive(root=self.dms, version=2)))
+        self.observe(observed(self.an_archive_of_the_vault("vault")))
         self.generation = 1
+
+    def an_archive_of_the_vault(self, name: str, **more: Any) -> Archive:
+        return a_probed_archive(name, root=self.vault, marker_id=VAULT_MARKER, **{"tags": AREA, **more})
 
     def change_routes(self, *routes: dict[str, Any], **spec: Any) -> None:
         """Let a person change the routes."""
@@ -47,12 +59,10 @@ class RoutedScene(ReconcilerScene):
         """Let a person change the Archive of the route."""
         self.generation += 1
         self.observe(
-            a_probed_archive(
-                "vault",
-                root=self.vault,
-                version=self.generation,
-                generation=self.generation,
-                **{"tags": AREA, **spec},
+            observed(
+                self.an_archive_of_the_vault(
+                    "vault", version=self.generation, generation=self.generation, **spec
+                )
             )
         )
 
@@ -443,18 +453,72 @@ async def test_places_in_another_archive_are_no_claim_in_one_with_equal_places(
 
 async def test_files_that_are_left_behind_are_named_with_their_archive(retried: RetriedScene) -> None:
     failed = await retried.failed()
-    # What was there is taken away, so that the names are free.
-    other = retried.vault.rename(retried.vault.with_name("moved"))
-    retried.vault.mkdir()
-    retried.observe(a_probed_archive("dms", root=retried.vault, version=9, generation=9, tags=AREA))
     retried.change_routes(**retried.SPEC)
     retried.receives_its_callback_again(failed)
     after = await retried.reconcile(2)
 
-    assert (after.status.phase, documents(other)) == (Phase.SUCCEEDED, ["file-1.pdf"])
+    assert (after.status.phase, documents(retried.vault)) == (Phase.SUCCEEDED, ["file-1.pdf"])
     left = find_condition(after.status.conditions, "FilesLeftBehind")
     assert left is not None
     assert "file-1.pdf` in Archive/vault" in left.message
+
+
+OTHER_PATH = "{{organization}}/new/{{envelope.id}}/{{file.kind}}/{{file.name}}"
+SAME_PLACES: dict[str, dict[str, Any]] = {"equal paths": {}, "another path": {"path": OTHER_PATH}}
+
+
+@pytest.mark.parametrize("is_probed", [True, False], ids=["probed", "not probed with its newest spec"])
+@pytest.mark.parametrize("path", SAME_PLACES)
+async def test_another_archive_of_the_same_place_leaves_no_file_behind(
+    retried: RetriedScene, path: str, *, is_probed: bool
+) -> None:
+    """Its files are the only copy once the envelope is deleted, so nobody is told to remove them."""
+    failed = await retried.failed()
+    new = retried.an_archive_of_the_vault("vault-new", **SAME_PLACES[path])
+    retried.observe(observed(new) if is_probed else new)
+    retried.change_routes({**HR, "archiveRef": {"name": "vault-new"}}, **retried.SPEC)
+    retried.receives_its_callback_again(failed)
+    after = await retried.reconcile(2)
+
+    assert (after.status.phase, stored_choice(after.status)) == (
+        Phase.SUCCEEDED,
+        Choice("vault-new", "hr"),
+    )
+    assert find_condition(after.status.conditions, "FilesLeftBehind") is None
+
+
+async def test_a_present_location_is_never_left_behind_also_by_another_marker(retried: RetriedScene) -> None:
+    """One root may lie in the other one."""
+    failed = await retried.failed()
+    retried.observe(observed(a_probed_archive("dms", root=retried.vault, version=9, generation=9, tags=AREA)))
+    retried.change_routes(**retried.SPEC)
+    retried.receives_its_callback_again(failed)
+    after = await retried.reconcile(2)
+
+    assert (after.status.phase, documents(retried.vault)) == (Phase.SUCCEEDED, FILES)
+    assert find_condition(after.status.conditions, "FilesLeftBehind") is None
+
+
+@pytest.mark.parametrize("change", ["deleted", "elsewhere", "not probed"])
+async def test_nobody_is_told_to_remove_files_of_an_archive_whose_root_is_not_known(
+    retried: RetriedScene, tmp_path: Path, change: str
+) -> None:
+    failed = await retried.failed()
+    if change == "deleted":
+        retried.cache.archives.remove("vault")
+    elif change == "elsewhere":
+        other = tmp_path / "other"
+        other.mkdir()
+        vault = a_probed_archive("vault", root=other, marker_id="3" * 32, version=9, generation=9, tags=AREA)
+        retried.observe(observed(vault))
+    else:
+        retried.observe(retried.an_archive_of_the_vault("vault", version=9, generation=9))
+    retried.change_routes(**retried.SPEC)
+    retried.receives_its_callback_again(failed)
+    after = await retried.reconcile(2)
+
+    assert (after.status.phase, documents(retried.dms)) == (Phase.SUCCEEDED, FILES)
+    assert find_condition(after.status.conditions, "FilesLeftBehind") is None
 
 
 async def test_an_event_that_ended_with_a_manifest_keeps_its_archive_when_it_starts_again(
