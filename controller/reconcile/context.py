@@ -176,6 +176,8 @@ class ReconcileContext(RunContext):
     tag_workers: TagWorkers
     sibling_events: Callable[[], Awaitable[SiblingEvents]]
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
+    find_archive: Callable[[str], Archive | None]
+    """Returns an Archive by its name; None: there is none."""
     find_changed: Callable[[Archive], Awaitable[str | None]]
     """Returns which of Organization, Sender and this Archive has another spec in the API server than in this
     run, as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""

@@ -307,6 +307,7 @@ class Preconditions:
             clock=self.clock,
             tag_workers=self.archives.tag_workers,
             sibling_events=partial(self._sibling_events, event),
+            find_archive=self.cache.archives.get,
             find_changed=partial(self._changed_object, organization, sender),
             history_access=self.history_access,
             file_lists=self.cache.events.file_lists,

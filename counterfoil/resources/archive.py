@@ -392,6 +392,13 @@ def has_same_root(one: Archive, other: Archive) -> bool:
     return places[0] == places[1] is not None
 
 
+def has_other_root(one: Archive, other: Archive) -> bool:
+    """Whether two Archives certainly lead to different roots: both have a marker, and these differ. What is
+    not known is not different."""
+    markers = (_marker(one), _marker(other))
+    return None not in markers and markers[0] != markers[1]
+
+
 def _marker(archive: Archive) -> str | None:
     """Return the id of the marker in its root; None if it was probed with another spec, or has none."""
     root, is_current = archive.status.root, archive.status.observed_generation == archive.metadata.generation

@@ -59,6 +59,7 @@ from counterfoil.resources import (
     find_condition,
     stored_size,
 )
+from counterfoil.resources.archive import has_other_root
 from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
     LATE_FILES_UNKNOWN,
@@ -88,7 +89,8 @@ _LACKS_OUTDATED = (
 FILES_LEFT_BEHIND: Final = "FilesLeftBehind"
 """Condition with the files that a change of ``spec.path`` or of the Archive left at their old places:
 they are there without a manifest. Counterfoil does not remove them, since the old place may be in another
-Archive. It stays to the end of the event."""
+Archive. What may be at its present place, by another name of that, is not among them. It stays to the end of
+the event."""
 
 MAX_LISTED_LENGTH: Final = 8192
 """Maximum characters of all locations in the message. The rest is counted."""
@@ -145,7 +147,7 @@ async def _collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
                 for each in (
                     _evidence_condition(event, context, listed, missing),
                     _files_left_behind(
-                        event.status, documents, manifest.removesuffix(MANIFEST_NAME), context.archive.name
+                        event.status, documents, manifest.removesuffix(MANIFEST_NAME), context
                     ),
                 )
                 if each is not None
@@ -352,15 +354,15 @@ def _check_lengths(locations: Iterable[str], context: ReconcileContext) -> None:
 
 
 def _files_left_behind(
-    status: EnvelopeEventStatus, documents: Collection[FiledDocument], place: str, archive: str
+    status: EnvelopeEventStatus, documents: Collection[FiledDocument], place: str, context: ReconcileContext
 ) -> SideCondition | None:
     """
-    Return what lies elsewhere than at the present locations of the ``documents`` in this Archive, according
-    to the status; None: never anything.
+    Return what certainly lies elsewhere than at the present locations of the ``documents`` in this Archive,
+    according to the status; None: never anything.
 
     A file that is not among them lies elsewhere if it is not in their folder, ``place``.
     """
-    known = find_condition(status.conditions, FILES_LEFT_BEHIND)
+    known, archive = find_condition(status.conditions, FILES_LEFT_BEHIND), context.archive.name
     manifest = status.archive.manifest if status.archive is not None else None
     folder = manifest.removesuffix(MANIFEST_NAME) if manifest is not None else None
     locations, ids = {each.location for each in documents}, {each.file_id for each in documents}
@@ -376,13 +378,32 @@ def _files_left_behind(
     left = [
         (location, its_archive)
         for location, its_archive in dict.fromkeys([*earlier, *claimed])
-        if location not in locations or its_archive != archive
+        if location not in locations and _is_certain(location, its_archive, context)
     ]
     if left:
         return SideCondition(FILES_LEFT_BEHIND, "True", "PlaceChanged", _left_behind_message(left))
     if known is None:
         return None
-    return SideCondition(FILES_LEFT_BEHIND, "False", "FilesListed", "All files lie at their present places.")
+    return SideCondition(
+        FILES_LEFT_BEHIND, "False", "FilesListed", "No file is known to lie at an earlier place."
+    )
+
+
+def _is_certain(location: str, archive: str, context: ReconcileContext) -> bool:
+    """
+    Whether a location is certainly in the root of the Archive of this name, and that root is the present one,
+    or certainly another one.
+
+    The message asks a person to remove what is there. By another name or address it may be the present
+    place, and the file the only copy.
+    """
+    present = context.archive
+    its_archive = present if archive == present.name else context.find_archive(archive)
+    if its_archive is None or its_archive.status.root is None:
+        return False
+    if not location.startswith(its_archive.status.root.location):
+        return False
+    return its_archive is present or has_other_root(its_archive, present)
 
 
 def _is_archived(document: FiledDocument, folder: str | None) -> bool:

@@ -305,6 +305,7 @@ class Scene:
             clock=self.clock,
             tag_workers=FakeTagWorkers(),
             sibling_events=self._sibling_events,
+            find_archive={self.archive.name: self.archive}.get,
             find_changed=_no_change,
             history_access=HistoryAccess(self.clock),
             file_lists=self.file_lists,

@@ -472,7 +472,7 @@ SAME_PLACES: dict[str, dict[str, Any]] = {"equal paths": {}, "another path": {"p
 async def test_another_archive_of_the_same_place_leaves_no_file_behind(
     retried: RetriedScene, path: str, *, is_probed: bool
 ) -> None:
-    """Its files are the only copy once the envelope is deleted, so nobody is told to remove them."""
+    """Its files are the only copy once the envelope is deleted, so no message asks to remove them."""
     failed = await retried.failed()
     new = retried.an_archive_of_the_vault("vault-new", **SAME_PLACES[path])
     retried.observe(observed(new) if is_probed else new)
@@ -488,7 +488,7 @@ async def test_another_archive_of_the_same_place_leaves_no_file_behind(
 
 
 async def test_a_present_location_is_never_left_behind_also_by_another_marker(retried: RetriedScene) -> None:
-    """One root may lie in the other one."""
+    """One root may be a folder of the other one."""
     failed = await retried.failed()
     retried.observe(observed(a_probed_archive("dms", root=retried.vault, version=9, generation=9, tags=AREA)))
     retried.change_routes(**retried.SPEC)
@@ -500,7 +500,7 @@ async def test_a_present_location_is_never_left_behind_also_by_another_marker(re
 
 
 @pytest.mark.parametrize("change", ["deleted", "elsewhere", "not probed"])
-async def test_nobody_is_told_to_remove_files_of_an_archive_whose_root_is_not_known(
+async def test_no_file_is_left_behind_in_an_archive_whose_root_is_not_known(
     retried: RetriedScene, tmp_path: Path, change: str
 ) -> None:
     failed = await retried.failed()

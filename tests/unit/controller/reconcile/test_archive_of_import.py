@@ -53,7 +53,7 @@ class ImportedScene(ReconcilerScene):
     def change_vault(self, **spec: Any) -> None:
         """Let a person change the Archive of the Import."""
         self.generation += 1
-        versions = {"version": self.generation, "generation": self.generation}
+        versions: dict[str, Any] = {"version": self.generation, "generation": self.generation}
         self.observe(a_probed_archive("vault", root=self.vault, **versions, **spec))
 
     async def was_archived(self, choice: Choice = USUAL) -> None:
