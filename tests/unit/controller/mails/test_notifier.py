@@ -818,6 +818,16 @@ async def test_a_pass_over_all_events_finds_those_of_other_processes_that_wait_f
     assert scene.mailer.subjects[1:] == ["Ended: [acme] Archive vault can't be used: ArchiveSuspended"]
 
 
+async def test_an_event_that_ended_after_the_pass_that_counted_it_waits_for_no_archive() -> None:
+    scene = Scene(an_archive_that_is("True", name="vault"))
+    summary = FailureSummary()
+    summary.add(an_event_in_vault(), "vault")
+    scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
+    scene.set(an_archive_that_is("False", name="vault", reason="ArchiveSuspended", suspend=True))
+    await scene.look_for(DAY)
+    assert scene.mailer.sent_mails == []
+
+
 async def test_the_problem_of_an_archive_does_not_end_while_events_that_have_chosen_it_wait() -> None:
     route = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"senders": ["ben"]}}
     scene = Scene(an_archive_that_is("False", name="vault"), routes=[route])
