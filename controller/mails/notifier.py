@@ -368,7 +368,9 @@ class Notifier:
         if all(map(_works, archives)) and not any(kind_of(each) == ProblemKind.ARCHIVE for each in problems):
             return {}
         here = Counter(map(self.cache.archive_name, self.cache.events_of(organization.name)))
-        found = here | self._of_archives.get(organization.name, Counter())
+        # Of the events of this process, the last pass knows less than its cache.
+        in_pass = self._of_archives.get(organization.name) if self._has_others(organization) else None
+        found = here | (in_pass or Counter())
         if len(named) == 1:
             (name,) = named
             found[name] = max(found[name], _counted(organization) - (found.total() - found[name]))
