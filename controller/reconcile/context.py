@@ -7,13 +7,11 @@ delete (``files_now``); a run that resumes in a later phase (after a restart) as
 nothing.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -29,7 +27,7 @@ from counterfoil.archives.layout import (
     ArchiveLayout,
     EnvelopeFacts,
     FileFacts,
-    make_layout,
+    make_layout_aside,
 )
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock, believed_time, utc_text
@@ -58,9 +56,6 @@ from counterfoil.resources.conditions import transition_time
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED
 from counterfoil.resources.naming import EnvelopeId, event_name
 from counterfoil.resources.routes import Choice, documents_in, has_places, stored_choice
-
-FILES_NAMED_IN_LOOP = 100
-"""Maximum number of files whose names are made in the event loop; a name that is made for it takes 1 ms."""
 
 
 class PartialArchive(Exception):
@@ -394,8 +389,9 @@ class ReconcileContext(RunContext):
         try:
             tags = await self.tag_workers.collect(archive.spec, facts)
             facts = replace(facts, metadata=None)
-            make = partial(make_layout, archive.spec, facts, _file_facts(files), found=tags, claimed=claimed)
-            return make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
+            return await make_layout_aside(
+                archive.spec, facts, _file_facts(files), found=tags, claimed=claimed
+            )
         except ArchiveError as problem:
             problem.name_archive(archive.name)
             raise

@@ -5,9 +5,11 @@ The same Archive, envelope and list of files always give the same names. So the 
 its files (rule 3).
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from counterfoil.archives import tags as tagging
 from counterfoil.archives.errors import SettingsInvalid
@@ -25,6 +27,9 @@ from counterfoil.archives.names import (
 )
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.envelopeevent import FileKind
+
+FILES_NAMED_IN_LOOP = 100
+"""Maximum number of files whose names are made in the event loop; a name that is made for it takes 1 ms."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,19 @@ ClaimedNames = Mapping[tuple[str, FileKind], str]
 def no_claims(folder: str) -> ClaimedNames:
     """Return no claims: of a layout that nothing is archived by."""
     return {}
+
+
+async def make_layout_aside(
+    spec: ArchiveSpec,
+    envelope: EnvelopeFacts,
+    files: Sequence[FileFacts],
+    *,
+    found: Mapping[str, str],
+    claimed: Callable[[str], ClaimedNames],
+) -> ArchiveLayout:
+    """Return ``make_layout`` without holding the event loop: in a thread if there are many files."""
+    make = partial(make_layout, spec, envelope, files, found=found, claimed=claimed)
+    return make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
 
 
 def make_layout(

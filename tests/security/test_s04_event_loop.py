@@ -22,11 +22,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.reconcile.context import FILES_NAMED_IN_LOOP
 from controller.reconcile.phases.archive import MAX_FINDINGS_MEMORY
 from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
 from counterfoil.archives.filing import conclude
-from counterfoil.archives.layout import FileFacts, make_layout, no_claims
+from counterfoil.archives.layout import FILES_NAMED_IN_LOOP, FileFacts, make_layout, no_claims
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.clock import WallClock
 from counterfoil.esaw import (

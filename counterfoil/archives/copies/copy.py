@@ -8,8 +8,7 @@ running it once does. A name that is taken by another system's file is never rep
 This module does not decide whether a copy is wanted or proved, and deletes nothing in the first archive.
 """
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,15 +18,12 @@ from counterfoil.archives import filing
 from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
 from counterfoil.archives.copies.original import FileKey, Original, copy_tags, opened
 from counterfoil.archives.errors import ArchiveError, NameTaken
-from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout, no_claims
+from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
 from counterfoil.archives.manifest import ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.proof import FoundManifest
 from counterfoil.archives.readback import checksum, read_back, reading_small
 from counterfoil.resources.archive import ArchiveSpec
-
-FILES_NAMED_IN_LOOP = 100
-"""Maximum number of files whose names are made in the event loop; a name takes up to 1 ms."""
 
 
 class CopyIsOriginal(ArchiveError):
@@ -66,7 +62,8 @@ async def plan_copy(
     ``CopyTagMissing``, ``NameTaken`` and ``ArchiveError``.
     """
     tags = copy_tags(spec.tags, original)
-    layout = await _named(spec, original, tags, no_claims)
+    named = partial(make_layout_aside, spec, original.envelope, original.files, found=tags)
+    layout = await named(claimed=no_claims)
     if target.location(layout.manifest_name) == original.manifest or await _is_original(
         target, layout, original
     ):
@@ -80,7 +77,7 @@ async def plan_copy(
     if found is not None and found.manifest is not None:
         # Names of an earlier copy stay: another file under one of them would replace it.
         names = _earlier_names(found, layout)
-        layout = await _named(spec, original, tags, lambda _: names)
+        layout = await named(claimed=lambda _: names)
     try:
         await filing.claim_names(target, layout, claimed=claimed, key=key)
     except NameTaken:
@@ -133,16 +130,6 @@ async def write_copy(
         esaw_version=original.esaw_version,
         signer=signer,
     )
-
-
-async def _named(
-    spec: ArchiveSpec,
-    original: Original,
-    tags: Mapping[str, str],
-    claimed: Callable[[str], ClaimedNames],
-) -> ArchiveLayout:
-    make = partial(make_layout, spec, original.envelope, original.files, found=tags, claimed=claimed)
-    return make() if len(original.files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
 
 
 def _reference(original: Original) -> dict[str, object]:
