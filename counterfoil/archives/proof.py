@@ -213,6 +213,19 @@ def missing_required_copies(status: EnvelopeEventStatus, copies: Collection[Copy
     )
 
 
+def unread_required_copies(
+    status: EnvelopeEventStatus, copies: Collection[CopySpec], verified: Mapping[str, str]
+) -> tuple[str, ...]:
+    """
+    Return the Archives of the required copies in which this run did not read the files of the status.
+
+    ``verified`` has the digests of what it read (``documents_digest``), by the name of the Archive.
+    """
+    digest = documents_digest(status.documents)
+    required = (each.archive_ref.name for each in copies if each.required)
+    return tuple(each for each in required if digest is None or verified.get(each) != digest)
+
+
 def _is_same_envelope(one: EnvelopeEvent, other: EnvelopeEvent) -> bool:
     return (one.organization, one.spec.envelope_id) == (other.organization, other.spec.envelope_id)
 

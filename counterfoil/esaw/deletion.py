@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Final, Self
 
-from counterfoil.archives.proof import documents_digest, doubt, is_kept, missing_required_copies
+from counterfoil.archives.proof import doubt, is_kept, missing_required_copies, unread_required_copies
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.evidence import MissingEvidence, has_same_files, missing_evidence, recorded_gap
@@ -156,9 +156,7 @@ def _missing_copies(
 ) -> Iterator[str]:
     for name in missing_required_copies(status, copies):
         yield f"the copy in Archive/{name} is not proved"
-    digest = documents_digest(status.documents)
-    required = (each.archive_ref.name for each in copies if each.required)
-    if any(digest is None or verified.get(name) != digest for name in required):
+    if unread_required_copies(status, copies, verified):
         yield "a required copy was not verified in this run"
 
 

@@ -50,7 +50,12 @@ from controller.reconcile.phases.repeated_archiving import (
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import delete_delay, has_request
 from counterfoil.archives.backend import FileNotReturned
-from counterfoil.archives.proof import documents_digest, doubt, missing_required_copies
+from counterfoil.archives.proof import (
+    documents_digest,
+    doubt,
+    missing_required_copies,
+    unread_required_copies,
+)
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_copy, verify_documents
 from counterfoil.esaw import deletion
@@ -107,7 +112,6 @@ _CONFIRMED: Final = PhaseFacts(
     side_conditions=(SideCondition(DELETE_REQUESTED_CONDITION, "True", "ArchivedAndDeleted", _DELETED),)
 )
 """The condition of an envelope that a request of this event deleted."""
-
 
 SUSPENDED_COPY_PAUSE: Final = timedelta(minutes=10)
 """Pause of an event whose envelope can be deleted while a person suspends the Archive of a copy."""
@@ -425,7 +429,9 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         )
         if changed is not None:
             return changed
-    if unread := _unread_copies(event, context):
+    copies = context.organization.spec.copies
+    # The delete needs a fresh proof of each copy as well.
+    if unread := unread_required_copies(event.status, copies, context.verified_copies):
         # Asked first: if the envelope is gone, no copy holds the event.
         await context.files_now()
         if (unproved := await _unproved_copies(unread, event, context)) is not None:
@@ -454,18 +460,10 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         listed=listed,
         verified=context.verified,
         evidence=context.organization.spec.evidence,
-        copies=context.organization.spec.copies,
+        copies=copies,
         verified_copies=context.verified_copies,
     )
     return await _delete_on(proof, event, context)
-
-
-def _unread_copies(event: EnvelopeEvent, context: ReconcileContext) -> list[str]:
-    """Return the Archives of the required copies that this run did not read: the delete needs a fresh proof
-    of each copy as well."""
-    required = [each.archive_ref.name for each in context.organization.spec.copies if each.required]
-    digest = documents_digest(event.status.documents)
-    return [each for each in required if digest is None or context.verified_copies.get(each) != digest]
 
 
 async def _unproved_copies(
