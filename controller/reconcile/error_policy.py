@@ -39,6 +39,12 @@ KEY_DOUBTED = "KeyDoubted"
 """Reason of a 401 without an error id of eSAW."""
 
 
+INTERNAL_ERROR = Wait(
+    "InternalError", "Counterfoil met an internal error; the controller's log has the details."
+)
+"""The outcome of an error that is not in the table: a bug in Counterfoil."""
+
+
 @dataclass(frozen=True)
 class OutcomeRule:
     """Errors and their outcome. Without a reason, that of the ``ArchiveError`` or ``KeyUnusable`` applies."""

@@ -329,8 +329,7 @@ class PhaseRunner:
             _log.info("an attempt in %s failed: %s", phase, problem)
             return known_outcome
         _log.error("an attempt in %s broke off", phase, exc_info=problem)
-        message = "Counterfoil met an internal error; the controller's log has the details."
-        return Wait("InternalError", message)
+        return error_policy.INTERNAL_ERROR
 
     def _count_copies(self, event: EnvelopeEvent, outcome: Outcome) -> None:
         """Count each copy that was proved, or failed, in this attempt."""

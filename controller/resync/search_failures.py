@@ -40,8 +40,7 @@ def search_failure(problem: EsawError | KeyUnusable, now: datetime) -> SearchFai
     outcome = error_policy.classify(problem, now)
     if outcome is None:
         _log.error("a search broke off", exc_info=problem)
-        message = "Counterfoil met an internal error; the controller's log has the details."
-        return SearchFailure("InternalError", message)
+        return SearchFailure(error_policy.INTERNAL_ERROR.reason, error_policy.INTERNAL_ERROR.message)
     until = outcome.not_before if isinstance(outcome, Wait) else None
     failure = SearchFailure(outcome.reason, outcome.message, until)
     # What is said about a key says itself whether the key is tried again.

@@ -25,7 +25,12 @@ from controller.sharding import LeaseLost
 from counterfoil.archives.copies.copy import plan_copy, write_copy
 from counterfoil.archives.copies.original import Original, OriginalDiffers, read_original
 from counterfoil.archives.layout import EnvelopeFacts
-from counterfoil.archives.proof import documents_digest, is_copy_proved, missing_copies
+from counterfoil.archives.proof import (
+    documents_digest,
+    is_copy_proved,
+    missing_copies,
+    missing_required_copies,
+)
 from counterfoil.clock import believed_time
 from counterfoil.kube.status import Superseded
 from counterfoil.origin import origin_of
@@ -182,9 +187,7 @@ class _CopyRun:
             _log.info("a copy could not be made: %s", error)
             return found
         _log.error("a copy broke off", exc_info=error)
-        return Wait(
-            "InternalError", "Counterfoil met an internal error; the controller's log has the details."
-        )
+        return error_policy.INTERNAL_ERROR
 
     def _held(self, name: str, hold: Hold) -> None:
         """Record why a copy is not tried. That is no attempt, and it is due once nobody holds it."""
@@ -196,10 +199,10 @@ class _CopyRun:
             documents=None,
             reason=hold.reason,
             message=hold.message[:MAX_COPY_MESSAGE],
+            start_time=None,
+            next_attempt_time=None,
         )
-        self.entries = with_copy(
-            self.entries, msgspec.structs.replace(held, start_time=None, next_attempt_time=None)
-        )
+        self.entries = with_copy(self.entries, held)
 
     def _failed(self, name: str, problem: Outcome) -> None:
         self._problems[name] = problem
@@ -216,10 +219,7 @@ class _CopyRun:
         copies = self.context.organization.spec.copies
         status = msgspec.structs.replace(self.event.status, copies=self.entries)
         missing, facts = missing_copies(status, copies), PhaseFacts(copies=self.entries)
-        required = [
-            each.archive_ref.name for each in copies if each.required and each.archive_ref.name in missing
-        ]
-        if required:
+        if required := missing_required_copies(status, copies):
             return dataclasses.replace(self._missing(required), facts=facts)
         if missing:
             return Done(OPTIONAL_COPY_MISSING, _missing_message(missing), facts=facts)
