@@ -198,22 +198,31 @@ def hold(
 
     ``archives`` are those in which its envelopes may be archived, by name; None for a missing one.
     """
-    name = imported.organization
-    if imported.spec.suspend:
-        return ImportHold("ImportSuspended", f"spec.suspend of Import/{imported.name} is true.")
-    if organization is None:
-        return ImportHold("OrganizationMissing", f"Organization/{name} does not exist. Create it.")
-    if organization.spec.suspend:
-        return ImportHold("OrganizationSuspended", f"spec.suspend of Organization/{name} is true.")
+    works = _working_organization(imported, organization)
+    if isinstance(works, ImportHold):
+        return works
     return (
-        _contradiction(imported, organization)
+        _contradiction(imported, works)
         or _outside_hours(imported.spec.hours, now)
-        or _outage(imported, organization, archives)
+        or _outage(imported, works, archives)
     )
 
 
 def copies_hold(imported: Import, organization: Organization | None, now: datetime) -> ImportHold | None:
     """Return why an Import with ``copiesOnly`` must not start copies now; None if it may."""
+    works = _working_organization(imported, organization)
+    if isinstance(works, ImportHold):
+        return works
+    if not works.spec.copies:
+        message = (
+            f"Organization/{works.name} has no spec.copies, so there is nothing to copy. Set them there."
+        )
+        return ImportHold("ImportWithoutCopies", message)
+    return _outside_hours(imported.spec.hours, now)
+
+
+def _working_organization(imported: Import, organization: Organization | None) -> Organization | ImportHold:
+    """Return the Organization of an Import if both may work, or why they may not."""
     name = imported.organization
     if imported.spec.suspend:
         return ImportHold("ImportSuspended", f"spec.suspend of Import/{imported.name} is true.")
@@ -221,10 +230,7 @@ def copies_hold(imported: Import, organization: Organization | None, now: dateti
         return ImportHold("OrganizationMissing", f"Organization/{name} does not exist. Create it.")
     if organization.spec.suspend:
         return ImportHold("OrganizationSuspended", f"spec.suspend of Organization/{name} is true.")
-    if not organization.spec.copies:
-        message = f"Organization/{name} has no spec.copies, so there is nothing to copy. Set them there."
-        return ImportHold("ImportWithoutCopies", message)
-    return _outside_hours(imported.spec.hours, now)
+    return organization
 
 
 def _contradiction(imported: Import, organization: Organization) -> ImportHold | None:
