@@ -22,7 +22,7 @@ from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Conflict, Expired
+from counterfoil.kube.errors import Conflict
 from counterfoil.kube.status import write_status
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
@@ -110,38 +110,34 @@ class CopiesImport:
             if not current.waiting:
                 await self._read_page(imported, current)
                 continue
-            if room == 0 and self._state(current.waiting[0], imported, organization) is CopyState.MISSING:
+            event = parse_readable(EnvelopeEvent, current.waiting[0])
+            state = self._state(event, imported, organization)
+            if room == 0 and state is CopyState.MISSING:
                 break
-            room -= await self._take(current.waiting.pop(0), current, imported, organization)
+            del current.waiting[0]
+            current.states[state] += 1
+            if event is not None and state is CopyState.MISSING and not imported.spec.dry_run:
+                room -= await self._start(event, imported)
         await self._store(imported, Counter(), None, is_complete=False)
 
     async def _read_page(self, imported: Import, current: _Pass) -> None:
-        labels, token = f"{ORGANIZATION_LABEL}={imported.organization}", current.token
-        try:
-            page, token = await self.kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=token, labels=labels)
-        except Expired as expired:
-            # The token is valid for minutes, and the copies of a page may take hours.
-            if not expired.token:
-                raise
-            page, token = await self.kube.page(
-                EnvelopeEvent, limit=PAGE_SIZE, token=expired.token, labels=labels
-            )
+        # The copies of a page may take hours.
+        page, token = await self.kube.continued_page(
+            EnvelopeEvent,
+            limit=PAGE_SIZE,
+            token=current.token,
+            labels=f"{ORGANIZATION_LABEL}={imported.organization}",
+        )
         current.waiting, current.token, current.is_last_page = list(page), token, not token
 
-    async def _take(self, raw: Raw, current: _Pass, imported: Import, organization: Organization) -> int:
-        """Count an event, and start its copies if they are missing; return how much room that takes."""
-        state = self._state(raw, imported, organization)
-        current.states[state] += 1
-        event = parse_readable(EnvelopeEvent, raw)
-        if state is not CopyState.MISSING or event is None or imported.spec.dry_run:
-            return 0
+    async def _start(self, event: EnvelopeEvent, imported: Import) -> int:
+        """Start the copies of an event; return how much room that takes."""
         message = f"Import/{imported.name} asks for the copies."
         again = status_for_copying(event.status, reason=COPY_REQUESTED, message=message, now=self.clock.now())
         # An event that was changed since the page was read is found in the next pass.
         return int(await self.reopener.store(event, again) is not event)
 
-    def _state(self, raw: Raw, imported: Import, organization: Organization) -> CopyState:
-        event = parse_readable(EnvelopeEvent, raw)
+    def _state(self, event: EnvelopeEvent | None, imported: Import, organization: Organization) -> CopyState:
         if event is None or not is_of_span(event, imported):
             return CopyState.OTHER
         began = imported.status.start_time or self.clock.now()

@@ -38,7 +38,7 @@ from controller.mails.problem_tracking import FailureSummary
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Conflict, Expired, NotFound
+from counterfoil.kube.errors import ApiError, Conflict, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ARCHIVED_LABEL,
@@ -147,7 +147,7 @@ class GarbageCollector:
         orphaned = await self._list_archived_envelopes()
         token = ""
         while True:
-            page, token = await self._page(token)
+            page, token = await self.kube.continued_page(EnvelopeEvent, limit=PAGE_SIZE, token=token)
             for raw in page:
                 if await self._process_event(raw, found):
                     orphaned.pop(envelope_of(raw["metadata"]["name"]), None)
@@ -166,15 +166,6 @@ class GarbageCollector:
         found.finish(organizations)
         self.statistics.publish(found, organizations)
         self.pass_finished(found.began, found.failures)
-
-    async def _page(self, token: str) -> tuple[list[Raw], str]:
-        try:
-            return await self.kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=token)
-        except Expired as expired:
-            # A continue token is valid for 5 minutes; a longer pass continues with the current state.
-            if not expired.token:
-                raise
-            return await self.kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=expired.token)
 
     async def _list_archived_envelopes(self) -> dict[str, str]:
         """Return name and uid of each marked Envelope; thousands need less memory than a page of events."""

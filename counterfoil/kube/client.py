@@ -234,6 +234,22 @@ class KubeClient:
         answer, token = await self._request_page(kind, limit=limit, token=token, labels=labels, fields=fields)
         return answer["items"], token
 
+    async def continued_page(
+        self, kind: type[Resource], *, limit: int, token: str, labels: str = ""
+    ) -> tuple[list[Raw], str]:
+        """
+        Return the next page as ``page`` does, for a pass of any duration.
+
+        A token is valid for 5 minutes. A longer pass continues with the current state. Raises ``Expired`` if
+        the API server does not give another token.
+        """
+        try:
+            return await self.page(kind, limit=limit, token=token, labels=labels)
+        except Expired as expired:
+            if not expired.token:
+                raise
+            return await self.page(kind, limit=limit, token=expired.token, labels=labels)
+
     async def first(
         self,
         kind: type[Resource],
