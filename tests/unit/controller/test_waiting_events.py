@@ -274,6 +274,25 @@ async def test_the_key_of_each_sender_that_may_read_an_envelope_resumes_its_even
     assert scene.reconciled == [parked.name]
 
 
+async def test_the_key_of_the_default_sender_resumes_an_event_that_a_suspended_one_held() -> None:
+    scene = HandlersScene()
+    ben = a_sender("ben", authorized="False", suspend=True)
+    scene.observe(an_organization(), a_sender(authorized="False"), ben, ready(an_archive()))
+    scene.answers(finishes)
+    held = (
+        number(0).in_phase(Phase.VALIDATING, "SenderSuspended").labelled(LISTED_BY_LABEL, "ben")
+    ).labelled(SENDER_LABEL, "ben")
+    event = held.build()
+    scene.cache.sender_of[event.name] = "ben"
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+        assert scene.reconciled == []
+        scene.observe(a_sender(version=2))
+        await turns()
+    assert scene.reconciled == [event.name]
+
+
 async def test_a_sender_of_another_organization_resumes_nothing() -> None:
     scene = HandlersScene()
     scene.observe(an_organization(), ready(an_archive()))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from controller.scheduling.due import due_time
 from counterfoil.resources import EnvelopeEvent, Phase, Sender, find_condition
 from counterfoil.resources.routes import possible_archives, stored_copy
-from tests.support.builders import ENVELOPE
+from tests.support.builders import ENVELOPE, a_sender, known_to_work
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene
 from tests.support.scenes.reconciler import ReconcilerScene
@@ -216,6 +216,26 @@ async def test_a_suspended_copy_waits_without_attempts(tmp_path: Path) -> None:
     scene.change_archive("worm")
     event = await scene.reconcile_until_quiet()
     assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_suspended_sender_holds_the_copies_of_its_events_also_after_a_restart(
+    tmp_path: Path, *, is_restarted: bool
+) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.observe(known_to_work(a_sender(version=60, suspend=True)))
+    if is_restarted:
+        scene.cache.forget_sender(scene.event.name)
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.COPYING, "SenderSuspended")
+    assert scene.files("worm") == []
+    scene.observe(known_to_work(a_sender(version=70)))
+    assert state(await scene.reconcile_until_quiet()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
 async def test_a_copy_in_backoff_whose_archive_is_suspended_does_not_run_without_end(tmp_path: Path) -> None:

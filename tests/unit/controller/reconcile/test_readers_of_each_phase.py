@@ -514,6 +514,39 @@ async def test_the_sender_of_the_envelope_reads_in_place_of_one_that_may_see_and
     assert scene.newest().metadata.labels[SENDER_LABEL] == "dora"
 
 
+async def test_a_suspended_sender_of_the_envelope_holds_nothing_that_the_sender_of_the_read_can_do_again(
+    tmp_path: Path,
+) -> None:
+    scene = ReadersScene(tmp_path, defaultSenderRef={"name": "anna"})
+    scene.two.anna.but("delete", NOT_ALLOWED)
+    scene.record("dora")
+    scene.observe(known_to_work(a_sender("dora", version=70, suspend=True), OTHER_KEY))
+    event = await scene.run(8)
+    assert (event.status.reason, event.metadata.labels[SENDER_LABEL]) == ("SenderSuspended", "dora")
+    scene.consent()
+    assert (await scene.run(8)).status.reason == "ArchivedAndDeleted"
+
+
+async def test_the_key_of_a_sender_that_is_suspended_during_a_run_is_not_used_after_the_present_phase(
+    tmp_path: Path,
+) -> None:
+    """Anna's key works again meanwhile, so the next run is hers."""
+    scene = ReadersScene(tmp_path, defaultSenderRef=None)
+    await scene.reach(Phase.COLLECTING)
+    scene.refuse()
+    scene.record("dora")
+    scene.show_to_dora()
+
+    def suspend() -> None:
+        scene.observe(known_to_work(a_sender("dora", version=70, suspend=True), OTHER_KEY))
+        scene.consent()
+
+    scene.two.dora.meanwhile["files"] = suspend
+    event = await scene.run(8)
+    assert (event.status.reason, event.metadata.labels[SENDER_LABEL]) == ("ArchivedAndDeleted", "anna")
+    assert [each for each in scene.two.dora.asked if each.startswith("download")] == []
+
+
 @pytest.mark.parametrize(
     ("default", "end"), [("anna", "EnvelopeNotFound"), ("anna", "TokenRejected"), (None, "SenderUnknown")]
 )

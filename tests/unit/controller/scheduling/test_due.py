@@ -18,6 +18,8 @@ from tests.support.builders import ANNA, NOON, EventBuilder, a_sender, an_event,
 from tests.support.fakes.reconcile_context import an_archive
 
 LATER = NOON + timedelta(hours=1)
+BEN = "0a7c2c11-5f0e-4d3a-9a61-6f2b8e1d4c55"
+"""Another user of eSAW."""
 
 
 def a_cache(*, suspended: bool = False, archive_suspended: bool = False, **sender: object) -> Cache:
@@ -87,6 +89,35 @@ def test_an_event_that_is_held_no_longer_is_due_at_once(reason: str) -> None:
 def test_an_event_that_is_held_in_one_way_and_was_in_another_is_not_due() -> None:
     cache = a_cache(suspended=True)
     assert due_time(an_event().in_phase(Phase.VALIDATING, "Suspended").build(), cache, NOON) is None
+
+
+def read_by_anna(reason: str = "SenderSuspended") -> EventBuilder:
+    seen = EnvelopeSummary(status="Completed", sender_ref=SenderReference(name="anna", user_id=ANNA))
+    return an_event().in_phase(Phase.CLEANING, reason).status(envelope=seen)
+
+
+def test_a_suspended_sender_holds_no_event_that_another_one_reads_by_now() -> None:
+    """Anna's key worked again after the event had begun to wait for the Sender of the Envelope."""
+    cache, event = a_cache(), read_by_anna().build()
+    cache.senders.put(a_sender("ben", suspend=True))
+    cache.sender_of[event.name] = cache.recorded_senders[event.name] = "ben"
+    assert not is_suspended(event, cache)
+    assert due_time(event, cache, NOON) == EPOCH
+
+
+def test_a_suspended_sender_holds_the_event_that_it_reads_by_now() -> None:
+    cache, event = a_cache(suspend=True), read_by_anna().build()
+    cache.senders.put(a_sender("ben"))
+    cache.sender_of[event.name] = cache.recorded_senders[event.name] = "ben"
+    assert is_suspended(event, cache)
+    assert due_time(event, cache, NOON) is None
+
+
+def test_another_users_sender_of_the_name_holds_no_event() -> None:
+    cache, event = a_cache(suspend=True, userID=BEN, version=2), read_by_anna("SenderMissing").build()
+    cache.organizations.put(an_organization(version=2, defaultSenderRef=None))
+    cache.sender_of[event.name] = "anna"
+    assert not is_suspended(event, cache)
 
 
 @pytest.mark.parametrize("cache", [a_cache(archive_suspended=True), a_cache(suspend=True)])
