@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from controller.file_list_ceiling import FileListCeiling, left_out_list
 from controller.kept_metadata import with_kept_metadata
-from controller.reader import Claims, KeyState, Reader, claims_of, key_state, reader_of
+from controller.reader import Claims, KeyState, Reader, claims_of, is_of_other_user, key_state, reader_of
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -33,6 +33,7 @@ from counterfoil.resources.organization import ArchiveUse
 from counterfoil.resources.routes import (
     archive_names,
     awaited_archive,
+    is_copying_next,
     keeps_choice,
     known_choice,
     open_copies,
@@ -314,6 +315,21 @@ class Cache:
         if envelope is None or envelope.sender_ref is None:
             return frozenset()
         return frozenset({envelope.sender_ref.name, event.metadata.labels.get(SENDER_LABEL, "")} - {""})
+
+    def holding_sender(self, event: EnvelopeEvent) -> Sender | None:
+        """
+        Return the Sender whose suspension holds the event; None: there is none, or it was not looked up yet.
+
+        It is the one that reads next. Copies need no key, and their run looks no Sender up: theirs is the one
+        whose key was used last.
+        """
+        if is_copying_next(event.status):
+            last = self.senders.get(event.metadata.labels.get(SENDER_LABEL, ""))
+            return None if last is None or is_of_other_user(event, last) else last
+        reader = self.reader(event) if event.name in self.sender_of else None
+        if reader is None or reader.state in (KeyState.FOREIGN, KeyState.MISSING):
+            return None
+        return self.senders.get(reader.name)
 
     def archive_name(self, event: EnvelopeEvent) -> str:
         """Return the name of the event's Archive; empty if it has none, or its routes have not decided."""

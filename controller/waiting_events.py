@@ -149,9 +149,9 @@ class WakeUps:
 
 def _readers(cache: Cache, event: EnvelopeEvent) -> tuple[str | None, ...]:
     """Return the Senders whose change may concern an event. The default Sender may be that of all events, so
-    it counts only for one that waits for a key."""
+    it counts only for one that waits for a key, or for a suspended Sender."""
     claims = cache.claims(event)
-    return claims if _awaits_consent(event) else claims[:-1]
+    return claims if _awaits_consent(event) or event.status.reason == "SenderSuspended" else claims[:-1]
 
 
 def _decisive_state(sender: Sender) -> tuple[SenderSpec, TriedKey, str | None]:

@@ -31,7 +31,6 @@ from controller.reconcile.context import (
 )
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
-from controller.reconcile.state_machine import phase_to_resume
 from controller.scheduling.due import ACTION_NOT_CONFIGURED, is_held_by_action
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
@@ -48,14 +47,13 @@ from counterfoil.resources import (
     Envelope,
     EnvelopeEvent,
     Organization,
-    Phase,
     ResourceInvalid,
     Sender,
 )
 from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, SENDER_GRACE, SENDER_PENDING, SUSPENDED
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import FURTHER_ACTIONS, OrganizationStatus
-from counterfoil.resources.routes import known_choice
+from counterfoil.resources.routes import is_copying_next, known_choice
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +121,7 @@ class Preconditions:
         organization = self.admit(event)
         if not isinstance(organization, Organization):
             return organization
-        if phase_to_resume(event.status) is Phase.COPYING:
+        if is_copying_next(event.status):
             return await self._copies(event, organization)
         while True:
             sender = await self.sender(event, organization)
@@ -234,9 +232,9 @@ class Preconditions:
 
     async def _copies(self, event: EnvelopeEvent, organization: Organization) -> AdmittedCopies | Outcome:
         """Return the context of a run that begins with the copies of an event. Raises ``ApiError``."""
-        known = self.cache.senders.get(self.cache.sender_of.get(event.name, ""))
-        if known is not None and known.spec.suspend:
-            return _sender_suspended(known)
+        sender = self.cache.holding_sender(event)
+        if sender is not None and sender.spec.suspend:
+            return _sender_suspended(sender)
         choice = known_choice(event, organization.spec)
         if choice is None:
             return no_archive(organization)

@@ -33,7 +33,7 @@ from controller.scheduling.due import has_request, is_suspended
 from controller.scheduling.retry_policy import Random
 from counterfoil.clock import Clock
 from counterfoil.kube.status import with_deliveries
-from counterfoil.resources import EnvelopeEvent, Phase, RetrySpec
+from counterfoil.resources import EnvelopeEvent, Phase, RetrySpec, Sender
 from counterfoil.resources.reopening import KEPT_FOR_SKIP, with_short_list
 from counterfoil.resources.routes import without_old_choice
 
@@ -138,9 +138,15 @@ class Reconciler:
             # After the last phase too if a callback in this run re-opened the event.
             is_ended = upcoming is Phase.SUCCEEDED or status.phase.is_final
             # A person may suspend the event during a run (the next run reports it) or request a skip.
-            if is_ended or is_suspended(event, self.cache) or has_request(event):
+            if is_ended or self._is_held(event, sender) or has_request(event):
                 return event
             phase, inputs = upcoming, self._inputs(event)
+
+    def _is_held(self, event: EnvelopeEvent, sender: Sender) -> bool:
+        """Whether a person suspended the event, or the Sender in use, which may not be the next reader any
+        more."""
+        newest = self.cache.senders.get(sender.name)
+        return is_suspended(event, self.cache) or (newest is not None and newest.spec.suspend)
 
     async def _run_copies(self, event: EnvelopeEvent, context: RunContext, *, is_ours: bool) -> EnvelopeEvent:
         """Run the phase Copying alone. What follows it asks eSAW, and begins with a key, in another run."""

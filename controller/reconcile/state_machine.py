@@ -63,7 +63,7 @@ from counterfoil.resources.envelopeevent import (
     OPTIONAL_COPY_MISSING,
 )
 from counterfoil.resources.reopening import with_short_list
-from counterfoil.resources.routes import is_copying_done, without_old_choice
+from counterfoil.resources.routes import is_copying_done, is_copying_next, without_old_choice
 
 PHASE_ORDER = tuple(PHASE_CONDITIONS)
 
@@ -101,14 +101,12 @@ class TransitionInput:
 def phase_to_resume(status: EnvelopeEventStatus) -> Phase:
     """Return the phase to work on: the first whose condition is not True. Copying comes only where copies are
     open."""
-    unfinished = (phase for phase in PHASE_ORDER if not _is_finished(status, phase))
+    if is_copying_next(status):
+        return Phase.COPYING
+    others = (phase for phase in PHASE_ORDER if phase is not Phase.COPYING)
+    conditions = status.conditions
+    unfinished = (each for each in others if not is_condition_true(conditions, PHASE_CONDITIONS[each]))
     return next(unfinished, Phase.CLEANING)
-
-
-def _is_finished(status: EnvelopeEventStatus, phase: Phase) -> bool:
-    if phase is Phase.COPYING:
-        return is_copying_done(status)
-    return is_condition_true(status.conditions, PHASE_CONDITIONS[phase])
 
 
 def phase_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:
@@ -160,7 +158,8 @@ def next_phase(phase: Phase, status: EnvelopeEventStatus) -> Phase:
     """
     following = PHASE_ORDER[PHASE_ORDER.index(phase) + 1 :]
     if phase is Phase.COPYING:
-        following = () if _is_finished(status, Phase.CLEANING) else following
+        is_cleaned = is_condition_true(status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
+        following = () if is_cleaned else following
     elif following[:1] == (Phase.COPYING,) and is_copying_done(status):
         following = following[1:]
     return next(iter(following), Phase.SUCCEEDED)

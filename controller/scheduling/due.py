@@ -134,8 +134,8 @@ def has_request(event: EnvelopeEvent) -> bool:
 
 def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     """
-    Whether a person suspended the event, its organization, its sender, its archive, or the archive of a
-    required copy that it waits for.
+    Whether a person suspended the event, its organization, the sender that reads next, its archive, or the
+    archive of a required copy that it waits for.
 
     A run must end with one of ``SUSPENDED_REASONS`` then, or the event is due without end. So sender and
     archive count only where the preconditions come to them.
@@ -148,7 +148,7 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     rule = organization.spec.rule(event.spec.action)
     if rule is None or rule.handling is not ActionHandling.ARCHIVE:
         return False
-    sender = cache.senders.get(cache.sender_of.get(event.name, ""))
+    sender = cache.holding_sender(event)
     archive = cache.archives.get(cache.archive_name(event))
     copies = (cache.archives.get(each) for each in open_copies(event.status, organization.spec))
     return any(each is not None and each.spec.suspend for each in (sender, archive, *copies))

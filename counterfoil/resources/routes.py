@@ -29,7 +29,7 @@ from counterfoil.resources.base import (
     names_of_map,
     schema,
 )
-from counterfoil.resources.conditions import find_condition
+from counterfoil.resources.conditions import find_condition, is_condition_true
 from counterfoil.resources.envelopeevent import (
     OPTIONAL_COPY_MISSING,
     PHASE_CONDITIONS,
@@ -358,6 +358,13 @@ def is_copying_done(status: EnvelopeEventStatus) -> bool:
     """
     copied = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COPYING])
     return copied is None or copied.status == "True" or copied.reason == OPTIONAL_COPY_MISSING
+
+
+def is_copying_next(status: EnvelopeEventStatus) -> bool:
+    """Whether the next run of an archived event begins with its copies."""
+    before = (Phase.VALIDATING, Phase.COLLECTING, Phase.ARCHIVING)
+    is_archived = all(is_condition_true(status.conditions, PHASE_CONDITIONS[each]) for each in before)
+    return is_archived and not is_copying_done(status)
 
 
 def used_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:

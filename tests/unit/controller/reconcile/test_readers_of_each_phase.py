@@ -518,6 +518,7 @@ async def test_a_suspended_sender_of_the_envelope_holds_nothing_that_the_sender_
     tmp_path: Path,
 ) -> None:
     scene = ReadersScene(tmp_path, defaultSenderRef={"name": "anna"})
+    await scene.reach(Phase.CLEANING)
     scene.two.anna.but("delete", NOT_ALLOWED)
     scene.record("dora")
     scene.observe(known_to_work(a_sender("dora", version=70, suspend=True), OTHER_KEY))
