@@ -23,7 +23,6 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from controller.access.credential_origin import is_first_esaw
-from controller.access.key_refusals import CONFIRMATION, KeyRefusals
 from controller.access.secret_cache import (
     SecretCache,
     SecretForbidden,
@@ -32,6 +31,7 @@ from controller.access.secret_cache import (
     value_of,
     what_to_type,
 )
+from controller.access.unconfirmed_refusals import CONFIRMATION, KeyRefusals
 from controller.cache import Cache, version_number
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient

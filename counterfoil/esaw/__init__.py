@@ -1,4 +1,4 @@
-"""The client for eSAW's REST API v6. Import from this package; only the clean phase imports ``deletion``."""
+"""The client for eSAW's REST API v6. Import from here; only the clean phase imports ``deletion_proof``."""
 
 from counterfoil.esaw.client import EsawClient, EsawClients, EsawUserClient, new_http_client
 from counterfoil.esaw.errors import (

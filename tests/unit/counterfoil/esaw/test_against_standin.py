@@ -27,7 +27,7 @@ from counterfoil.esaw import (
     UnexpectedRedirect,
     new_http_client,
 )
-from counterfoil.esaw.deletion import ProofOfArchive, delete
+from counterfoil.esaw.deletion_proof import ProofOfArchive, delete
 from counterfoil.esaw.downloads import checked_download
 from counterfoil.resources import (
     ArchiveLocation,

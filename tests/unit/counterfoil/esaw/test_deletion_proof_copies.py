@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from counterfoil.archives.proof import documents_digest, missing_copies
-from counterfoil.esaw.deletion import ProofOfArchive
+from counterfoil.esaw.deletion_proof import ProofOfArchive
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
