@@ -104,7 +104,10 @@ def may_replace(name: str, states: dict[str, KeyState]) -> bool:
         ({"proved": MISSING, "finder": WORKS, "default": WORKS}, "finder"),
         ({"proved": MISSING, "default": WORKS}, "default"),
         ({"proved": MISSING, "recorded": MISSING, "default": WORKS}, "proved"),
-        ({"proved": MISSING, "recorded": REFUSED, "default": WORKS}, "proved"),
+        # A consent is enough, and only that user can give it.
+        ({"proved": MISSING, "recorded": REFUSED, "default": WORKS}, "recorded"),
+        ({"proved": MISSING, "recorded": REFUSED, "finder": WORKS}, "finder"),
+        ({"proved": MISSING, "finder": REFUSED, "default": REFUSED}, "proved"),
         ({"proved": MISSING, "default": NOT_SHOWN}, "proved"),
         # A list of eSAW shows that the finder's key can read it.
         ({"recorded": REFUSED, "finder": WORKS}, "finder"),
@@ -366,7 +369,8 @@ def test_a_sender_with_the_name_of_the_one_with_the_proof_reads_by_another_claim
     claims = Claims("proved", None, None, None)
     for other in (claims._replace(recorded="proved"), claims._replace(default="proved")):
         assert read_without_proof(other, {"proved": WORKS}) == Reader("proved", WORKS)
-        assert read_without_proof(other, {"proved": NOT_SHOWN}) == Reader("proved", MISSING)
+        for state in (NOT_SHOWN, REFUSED):
+            assert read_without_proof(other, {"proved": state}) == Reader("proved", MISSING)
 
 
 def test_a_row_fills_beside_an_unfinished_row_of_another_key() -> None:

@@ -8,11 +8,12 @@ from msgspec.structs import replace
 
 from controller.reconcile import late_files
 from controller.reconcile.outcomes import NeedConsent
+from controller.scheduling.due import EPOCH, due_time
 from counterfoil.esaw import HttpStatusError
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Sender
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase, Sender
 from tests.support.builders import ANNA, KEY, NOON, a_sender, an_envelope, known_to_work
 from tests.support.fakes.reconcile_context import missing
-from tests.support.scenes.two_keys import FORBIDDEN, TwoKeysScene
+from tests.support.scenes.two_keys import FORBIDDEN, OTHER_KEY, TwoKeysScene
 
 
 @pytest.fixture
@@ -248,6 +249,34 @@ async def test_a_sender_with_another_name_takes_the_place_of_one_whose_name_anot
     assert (await scene.run(3)).status.reason == "SenderMissing"
     scene.show_to_dora()
     scene.kube.put(an_envelope("dora"))
+    assert (await scene.run(3)).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_an_event_waits_for_a_consent_if_that_is_enough_and_not_for_a_sender_that_is_missing(
+    tmp_path: Path, *, is_replaced: bool
+) -> None:
+    scene = TwoKeysScene(tmp_path, cleanup={"policy": "Delete", "after": "720h"}, defaultSenderRef=None)
+    assert (await scene.run()).status.reason == "CleanupDelayed"
+    if is_replaced:
+        replace_anna(scene, BEN)
+    else:
+        remove(scene, sees=True)
+    scene.kube.put(an_envelope("dora"))
+    scene.forget()
+    scene.show_to_dora()
+    scene.two.dora.but("whoami", HttpStatusError(401, "ERR0401"))
+    scene.observe(a_sender("dora", authorized="False", version=60))
+
+    event = await scene.run(6)
+
+    assert (event.status.phase, event.metadata.labels[SENDER_LABEL]) == (Phase.AWAITING_CONSENT, "dora")
+    assert "Sender/dora" in (event.status.message or "")
+    assert scene.cache.sender_name(event) == "dora"
+    assert due_time(event, scene.cache, scene.clock.now()) is None
+    scene.two.dora.problems.clear()
+    scene.observe(known_to_work(a_sender("dora", version=1000), OTHER_KEY))
+    assert due_time(event, scene.cache, scene.clock.now()) == EPOCH
     assert (await scene.run(3)).status.reason == "ArchivedAndDeleted"
 
 

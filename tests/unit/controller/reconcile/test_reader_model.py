@@ -398,9 +398,10 @@ class ReaderModel(RuleBasedStateMachine):
         name, label = self.recorded, self.event.metadata.labels
         is_first_of_it = self.status.envelope is None and LISTED_BY_LABEL not in label
         sender = self.sender(name) if name is not None else None
-        if name is None or sender is None or name in self.asked or not is_first_of_it:
+        is_lost = self.proof is not None and self.prover() is None and name != self.proved
+        if name is None or sender is None or name in self.asked or not (is_first_of_it or is_lost):
             return
-        if self.esaw.users[name].answers == "refused" and self.status.cause != "SenderMissing":
+        if self.esaw.users[name].answers == "refused" and not self.is_done():
             # Its user has to act, and no other.
             expected = "SenderSuspended" if sender.spec.suspend else "TokenRejected"
             assert (label.get(SENDER_LABEL), self.status.reason) == (name, expected), self.status.message

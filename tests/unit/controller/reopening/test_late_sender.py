@@ -69,6 +69,8 @@ async def test_an_envelope_of_the_same_sender_or_of_another_organization_changes
     ("phase", "reason", "is_reopened"),
     [
         (Phase.VALIDATING, "SenderSuspended", True),
+        (Phase.VALIDATING, "SenderMissing", True),
+        (Phase.FAILED, "SenderMissing", True),
         (Phase.FAILED, "EnvelopeNotFound", True),
         (Phase.FAILED, "SenderUnknown", True),
         (Phase.VALIDATING, "SenderPending", True),
@@ -88,6 +90,20 @@ async def test_only_an_event_that_another_sender_may_help_looks_its_envelope_up(
     scene.kube.asked.clear()
     assert ((await scene.look()).status.reason == "OtherSenderRecorded") is is_reopened
     assert bool(scene.kube.asked) is is_reopened
+
+
+async def test_an_envelope_that_names_another_sender_starts_an_event_whose_sender_was_missing(
+    scene: LateScene,
+) -> None:
+    scene.kube.put(an_envelope("nobody"))
+    while not scene.newest().status.phase.is_final:
+        event = await scene.reconcile()
+        scene.clock.advance(hours=1)
+    assert event.status.cause == "SenderMissing"
+    scene.kube.put(an_envelope("ben"))
+    assert (await scene.look()).status.reason == "OtherSenderRecorded"
+    after = await scene.reconcile(2)
+    assert (after.status.phase, after.metadata.labels[SENDER_LABEL]) == (Phase.SUCCEEDED, "ben")
 
 
 async def test_an_event_that_changes_meanwhile_or_may_not_be_changed_is_skipped(scene: LateScene) -> None:
