@@ -11,7 +11,8 @@ An Envelope is the word of a person or of the before-send page. The default Send
 Organization's spec names, does not read in place of the Sender that it names, except after eSAW did not show
 the envelope to that one. In place of the Sender to whose key eSAW showed the envelope, neither the default
 Sender reads nor one whose list had it: the event waits for that Sender. If that Sender was deleted, both are
-tried, and the event waits only after that. A Sender of its name with another user is another Sender.
+tried, and the event waits only after that. It waits for a consent of the Sender of the Envelope, if that is
+enough, and else for the deleted one. A Sender of its name with another user is another Sender.
 
 Once eSAW showed the envelope to a key, only answers to this Sender say that it is gone. One answer to another
 key that does not show it, also a refusal, says that this one can't see it. A refusal says that the envelope
@@ -99,8 +100,8 @@ def next_reader(claims: Claims, state_of: Callable[[str], KeyState]) -> Reader |
     Return who reads the envelope next; None: no claim names a Sender that can.
 
     The first usable one. Without any, the first that may be usable later: its key is refused, or the Sender
-    does not exist that eSAW showed the envelope, or that an Envelope, or else the Organization, names. Then
-    the first that was tried.
+    does not exist that eSAW showed the envelope, or that an Envelope, or else the Organization, names. A
+    refused key of the Sender of the Envelope comes before a missing Sender. Then the first that was tried.
     """
     if claims.proved is not None and state_of(claims.proved) is KeyState.NOT_PERMITTED:
         # It sees the envelope, and may not do all: nothing shows that a key that no Envelope names may.
@@ -108,6 +109,9 @@ def next_reader(claims: Claims, state_of: Callable[[str], KeyState]) -> Reader |
     readers = {name: Reader(name, state_of(name)) for name in claims if name is not None}
     candidates = [each for each in readers.values() if _may_read(each, claims, readers)]
     waiting = [each for each in readers.values() if _is_waited_for(each, claims)]
+    if waiting and waiting[0].state is KeyState.MISSING:
+        # A consent is enough, and only that user can give it.
+        waiting.sort(key=lambda each: not _awaits_consent(each, claims))
     tried = [each for each in readers.values() if each.is_tried]
     return next(iter((*candidates, *waiting, *tried)), None)
 
@@ -133,7 +137,10 @@ def reader_of(
     if claims.proved is None or named is None or not is_of_other_user(event, named):
         return next_reader(claims, state)
     other = next_reader(claims._replace(proved=None), state)
-    return other if other is not None and other.is_usable else Reader(claims.proved, KeyState.MISSING)
+    # The Envelope that names it may mean the missing one, so a consent to this one may be useless.
+    awaits_consent = other is not None and _awaits_consent(other, claims) and other.name != claims.proved
+    is_next = other is not None and (other.is_usable or awaits_consent)
+    return other if is_next else Reader(claims.proved, KeyState.MISSING)
 
 
 def untried_reader(
@@ -192,6 +199,11 @@ def _is_waited_for(reader: Reader, claims: Claims) -> bool:
     named = claims.recorded or claims.default
     is_named = reader.name in (claims.proved, named) or (named is None and reader.state is KeyState.MISSING)
     return is_named and reader.state in (KeyState.FOREIGN, KeyState.MISSING)
+
+
+def _awaits_consent(reader: Reader, claims: Claims) -> bool:
+    """Whether a consent of its user is enough: it is the Sender of the Envelope, and its key is refused."""
+    return reader.name == claims.recorded and reader.state is KeyState.REFUSED
 
 
 def claims_of(

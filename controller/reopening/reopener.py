@@ -40,7 +40,7 @@ from counterfoil.resources.routes import copy_names
 
 _log = logging.getLogger(__name__)
 
-SENDER_MAY_BE_WRONG: Final = frozenset({"SenderSuspended", "EnvelopeNotFound"})
+SENDER_MAY_BE_WRONG: Final = frozenset({"SenderMissing", "SenderSuspended", "EnvelopeNotFound"})
 """Reasons that another Sender may solve, in addition to the phase ``AwaitingConsent``."""
 
 
