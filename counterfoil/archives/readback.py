@@ -19,7 +19,7 @@ from counterfoil.archives.backend import (
 from counterfoil.archives.errors import ArchiveUnavailable, VerificationFailed
 from counterfoil.archives.manifest import MANIFEST_LIMIT, ManifestDamaged
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, drain, single_chunk
-from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerTooSlow, Grow
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerBody, AnswerTooSlow, Grow
 
 SEAL_LIMIT: Final = 4096
 """Bytes; a seal has 64."""
@@ -103,18 +103,16 @@ async def reading_small(
     Raises ``FileNotStored``; ``FileNotReturned``; ``ManifestDamaged`` if it has more than ``limit`` bytes;
     ``ArchiveUnavailable`` if it is too slow while others wait for the slot.
     """
-    content = bytearray()
+    body = AnswerBody()
     try:
         async with LARGE_ANSWERS.reading(server_of(backend)) as grow:
             async with aclosing(backend.read(name)) as stream:
                 async for chunk in stream:
-                    content += chunk
-                    if len(content) > limit:
+                    body.append(chunk)
+                    if body.size > limit:
                         raise ManifestDamaged(f"it is longer than {limit // 1024**2} MiB")
-                    await grow(len(content))
-            whole = bytes(content)
-            content.clear()
-            yield whole
+                    await grow(body.size)
+            yield body.take()
     except AnswerTooSlow:
         raise too_slow(backend.location(name)) from None
 

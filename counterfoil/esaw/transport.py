@@ -45,7 +45,7 @@ from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
 from counterfoil.untrusted.http_transport import InvalidResponse, has_trailing_bytes
 from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
-from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerTooSlow, Grow
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerBody, AnswerTooSlow, Grow
 from counterfoil.untrusted.transfer_rate import RateBudget
 
 CallObserver = Callable[[str, str, float], None]
@@ -404,12 +404,13 @@ class EsawTransport:
             if not response.is_success:
                 wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
                 self._rate_limiter.apply_retry_after(HttpStatusError(response.status_code, retry_after=wait))
-            body = bytearray()
+            content = AnswerBody()
             async for part in response.aiter_raw():
-                body += part
-                if len(body) > most:
+                content.append(part)
+                if content.size > most:
                     break
-                await grow(len(body))
+                await grow(content.size)
+            body = content.take()
             declared = response.headers.get("Content-Length", "")
             answer = RawResponse(
                 response.status_code,
@@ -417,7 +418,7 @@ class EsawTransport:
                 int(declared) if declared.isascii() and declared.isdigit() else None,
                 is_chunked="Transfer-Encoding" in response.headers,
                 redirect_origin=_origin(response.headers.get("Location", "")),
-                body=bytes(body[:most]),
+                body=body[:most],
                 is_cut=len(body) > most,
             )
             return reduce(answer) if len(body) <= SMALL_BYTES else await asyncio.to_thread(reduce, answer)
@@ -546,14 +547,13 @@ async def _no_wait(_: int) -> None:
 
 async def _read_at_most(limit: int, body: _ResponseBody, grow: Grow = _no_wait) -> bytes | None:
     """Return the complete body, or None when it has more than ``limit`` bytes."""
-    # Not a list of the parts: a server may send a part for each byte.
-    content = bytearray()
+    content = AnswerBody()
     while (part := await body.part()) is not None:
-        content += part
-        if len(content) > limit:
+        content.append(part)
+        if content.size > limit:
             return None
-        await grow(len(content))
-    return bytes(content)
+        await grow(content.size)
+    return content.take()
 
 
 def _declared_size(call: EsawCall, response: httpx.Response) -> int | None:

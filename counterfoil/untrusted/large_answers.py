@@ -34,6 +34,46 @@ Grow = Callable[[int], Awaitable[None]]
 """Call it with the size after each part of a body; it waits for a slot if the answer needs one."""
 
 
+PART_BYTES: Final = 4096
+"""Bytes from which a part of an answer is kept as it came."""
+
+
+class AnswerBody:
+    """
+    The bytes of an answer, in parts.
+
+    One buffer that grows moves as it does: 32 of them leave holes in the heap of three times their size. A
+    list of all that came has no bound, since a server may send each byte alone; small parts are joined.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[bytes | bytearray] = []
+        self._small = bytearray()
+        self.size = 0
+
+    def append(self, data: bytes) -> None:
+        """Add what came."""
+        self.size += len(data)
+        if len(data) < PART_BYTES:
+            self._small += data
+            if len(self._small) < PART_BYTES:
+                return
+            data = b""
+        if self._small:
+            self._parts.append(bytes(self._small))
+            self._small.clear()
+        if data:
+            self._parts.append(data)
+
+    def take(self) -> bytes:
+        """Return all bytes, and keep none."""
+        whole = b"".join([*self._parts, self._small])
+        self._parts.clear()
+        self._small.clear()
+        self.size = 0
+        return whole
+
+
 class LargeAnswers:
     """The slots of a process."""
 

@@ -30,7 +30,7 @@ from counterfoil.archives.errors import (
 from counterfoil.archives.streams import INLINE, count_sent, in_hashing_thread
 from counterfoil.clock import Clock
 from counterfoil.origin import origin_of
-from counterfoil.untrusted.large_answers import Grow
+from counterfoil.untrusted.large_answers import AnswerBody, Grow
 
 RETRY_PAUSES_SECONDS = (0.1, 0.4, 1.5)
 """Pauses before a request is repeated; what lasts longer is the controller's to wait for."""
@@ -213,18 +213,18 @@ class ObjectStoreClient:
         self, response: httpx.Response, *, limit: int = MAX_ANSWER_BYTES, grow: Grow | None = None
     ) -> StoreAnswer:
         """Read an answer that is no document. Raises ``ArchiveError``."""
-        body = bytearray()
+        body = AnswerBody()
         is_success = 200 <= response.status_code < 300
         # A completion can fail after its 200.
         async for chunk in small_body(response, contents=("GET", "POST")):
-            body += chunk
-            if is_success and len(body) > limit:
+            body.append(chunk)
+            if is_success and body.size > limit:
                 raise self.unreadable()
-            if not is_success and len(body) >= MAX_ERROR_BYTES:
+            if not is_success and body.size >= MAX_ERROR_BYTES:
                 break
             if grow is not None:
-                await grow(len(body))
-        return StoreAnswer(response.status_code, response.headers, bytes(body[: max(limit, MAX_ERROR_BYTES)]))
+                await grow(body.size)
+        return StoreAnswer(response.status_code, response.headers, body.take()[: max(limit, MAX_ERROR_BYTES)])
 
     def error(self, answer: StoreAnswer, dialect: ErrorDialect | None = None) -> ArchiveError:
         """Return the error for an answer other than success, by who must act."""

@@ -1,11 +1,18 @@
 """Slots for large answers: one for each owner, and a few for all."""
 
 import asyncio
+import tracemalloc
 from contextlib import AsyncExitStack
 
 import pytest
 
-from counterfoil.untrusted.large_answers import SMALL_BYTES, AnswerTooSlow, LargeAnswers
+from counterfoil.untrusted.large_answers import (
+    PART_BYTES,
+    SMALL_BYTES,
+    AnswerBody,
+    AnswerTooSlow,
+    LargeAnswers,
+)
 
 
 async def read_large(answers: LargeAnswers, owner: str) -> None:
@@ -17,6 +24,36 @@ async def hold(answers: LargeAnswers, owner: str, stack: AsyncExitStack) -> None
     grow = await stack.enter_async_context(answers.reading(owner))
     for size in (SMALL_BYTES, SMALL_BYTES + 1, 2 * SMALL_BYTES):
         await grow(size)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [b"a"],
+        [b"a" * PART_BYTES],
+        [b"a", b"b" * PART_BYTES, b"c", b"", b"d" * (PART_BYTES - 1), b"e"],
+    ],
+)
+def test_a_body_has_all_bytes_in_their_order(parts: list[bytes]) -> None:
+    body = AnswerBody()
+    for each in parts:
+        body.append(each)
+    assert body.size == sum(map(len, parts))
+    assert body.take() == b"".join(parts)
+    assert (body.size, body.take()) == (0, b"")
+
+
+def test_a_body_that_comes_byte_by_byte_takes_little_more_than_its_bytes() -> None:
+    size = 256 * 1024
+    tracemalloc.start()
+    body = AnswerBody()
+    for _ in range(size):
+        body.append(b"x")
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert body.size == size
+    assert taken < 1.1 * size
 
 
 async def test_an_owner_has_one_large_answer_at_a_time_and_delays_no_other_owner() -> None:
