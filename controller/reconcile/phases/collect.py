@@ -374,14 +374,14 @@ def _files_left_behind(
         and not _is_archived(each, folder)
         and (each.file_id in ids or where != archive or not each.location.startswith(place))
     )
-    earlier = _LISTED.findall(known.message) if known is not None else []
+    earlier = listed_places(known.message) if known is not None else []
     left = [
         (location, its_archive)
         for location, its_archive in dict.fromkeys([*earlier, *claimed])
         if location not in locations and _is_certain(location, its_archive, context)
     ]
     if left:
-        return SideCondition(FILES_LEFT_BEHIND, "True", "PlaceChanged", _left_behind_message(left))
+        return SideCondition(FILES_LEFT_BEHIND, "True", "PlaceChanged", left_behind_message(left))
     if known is None:
         return None
     return SideCondition(
@@ -411,7 +411,13 @@ def _is_archived(document: FiledDocument, folder: str | None) -> bool:
     return folder is not None and (document.location or "").startswith(folder)
 
 
-def _left_behind_message(left: Iterable[tuple[str, str]]) -> str:
+def listed_places(message: str) -> list[tuple[str, str]]:
+    """Return the places that ``left_behind_message`` lists: locations, with the names of their Archives."""
+    return _LISTED.findall(message)
+
+
+def left_behind_message(left: Iterable[tuple[str, str]]) -> str:
+    """Return where files were left, by location and name of the Archive. Some places are only counted."""
     listed, length, more = [], 0, 0
     for location, archive in left:
         length += len(location)

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.reconcile.outcomes import Wait
+from controller.reconcile.phases.collect import left_behind_message, listed_places
 from controller.scheduling.due import due_time
 from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.esaw.errors import EsawUnreachable
@@ -461,6 +462,23 @@ async def test_files_that_are_left_behind_are_named_with_their_archive(retried: 
     left = find_condition(after.status.conditions, "FilesLeftBehind")
     assert left is not None
     assert "file-1.pdf` in Archive/vault" in left.message
+
+
+@pytest.mark.parametrize("name", ["a", "a9", "dms-2", "dms.of.acme"])
+def test_files_that_are_left_behind_stay_known_by_any_name_of_their_archive(name: str) -> None:
+    left = [("s3://contracts/acme/file 1.pdf", name), ("file:///acme/2.pdf", "dms")]
+    for places in (left, left[::-1], left[:1]):
+        assert listed_places(left_behind_message(places)) == places
+
+
+def test_a_place_is_only_counted_if_its_end_is_not_certain_in_the_message() -> None:
+    """Tags and file names come from others, and the message asks a person to remove what is there."""
+    forged = ("s3://contracts/victim` in Archive/dms, since/file-1.pdf", "a")
+    assert listed_places(left_behind_message([forged])) == []
+    assert listed_places(left_behind_message([forged, ("s3://contracts/b.pdf", "a")])) == [
+        ("s3://contracts/b.pdf", "a")
+    ]
+    assert " at 1 place, since" in left_behind_message([forged])
 
 
 OTHER_PATH = "{{organization}}/new/{{envelope.id}}/{{file.kind}}/{{file.name}}"
