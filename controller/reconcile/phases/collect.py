@@ -95,7 +95,7 @@ the event."""
 MAX_LISTED_LENGTH: Final = 8192
 """Maximum characters of all locations in the message. The rest is counted."""
 
-_LISTED: Final = re.compile(r"`([^`]+)` in Archive/([a-z0-9.-]+[a-z0-9])")
+_LISTED: Final = re.compile(r"`([^`]+)` in Archive/([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)")
 
 
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -417,16 +417,22 @@ def listed_places(message: str) -> list[tuple[str, str]]:
 
 
 def left_behind_message(left: Iterable[tuple[str, str]]) -> str:
-    """Return where files were left, by location and name of the Archive. Some places are only counted."""
+    """
+    Return where files were left, by location and name of the Archive.
+
+    A location with a backtick is only counted: what others name must not end an entry, since a person removes
+    what is listed. So is what exceeds the length.
+    """
     listed, length, more = [], 0, 0
     for location, archive in left:
         length += len(location)
-        if length > MAX_LISTED_LENGTH:
+        if length > MAX_LISTED_LENGTH or "`" in location:
             more += 1
         else:
             listed.append(f"`{location}` in Archive/{archive}")
-    rest = f" and at {more} more places" if more else ""
+    counted = f"{more} {'more ' if listed else ''}place{'' if more == 1 else 's'}"
+    places = " and at ".join(filter(None, (", ".join(listed), counted if more else "")))
     return (
-        f"Files of an earlier attempt may lie without a manifest at {', '.join(listed)}{rest}, since "
+        f"Files of an earlier attempt may lie without a manifest at {places}, since "
         "spec.path or spec.archiveRef was changed meanwhile. Remove them there once the event has succeeded."
     )
