@@ -361,6 +361,18 @@ async def test_the_default_sender_waits_some_minutes_while_a_draft_is_open(scene
     assert isinstance(await scene.sender(event), Sender)
 
 
+async def test_an_open_draft_delays_the_default_sender_no_longer_than_the_deadline_of_a_retry(
+    scene: PreconditionsScene,
+) -> None:
+    scene.organization(oauth=OAUTH, retry={"initial": "10s", "max": "30s", "deadline": "3m"})
+    event = an_event().build()
+    scene.kube.objects[("leases", "counterfoil-draft-1")] = a_draft_lease(NOON - timedelta(minutes=2))
+    assert isinstance(await scene.sender(event), Wait)
+
+    scene.clock.advance(minutes=3)
+    assert isinstance(await scene.sender(event), Sender)
+
+
 async def test_an_event_without_a_sender_waits_as_long_as_a_draft_is_open(scene: PreconditionsScene) -> None:
     scene.organization(defaultSenderRef=None, oauth=OAUTH)
     event = an_event().build()
