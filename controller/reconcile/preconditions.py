@@ -379,10 +379,10 @@ class Preconditions:
         """Whether the before-send page may still write the Envelope: after sending, or in its repair."""
         if organization.spec.oauth is None:
             return False
-        return self._is_young(event) or await self._is_draft_open(event)
+        return self._is_younger(event, SENDER_GRACE) or await self._is_draft_open(event)
 
-    def _is_young(self, event: EnvelopeEvent) -> bool:
-        created, limit = event.metadata.creation_timestamp, SENDER_GRACE
+    def _is_younger(self, event: EnvelopeEvent, limit: timedelta) -> bool:
+        created = event.metadata.creation_timestamp
         return created is not None and self.clock.now() - created < limit
 
     async def _is_draft_open(self, event: EnvelopeEvent) -> bool:
@@ -427,7 +427,9 @@ class Preconditions:
 
     async def _may_draft_become(self, event: EnvelopeEvent, organization: Organization) -> bool:
         """Whether the envelope may be a draft whose sender is recorded in a moment. Raises ``ApiError``."""
-        is_possible = organization.spec.oauth is not None and self._is_young(event)
+        # With a shorter deadline, the event would fail and never ask the default Sender.
+        longest = min(SENDER_GRACE, organization.spec.retry.deadline)
+        is_possible = organization.spec.oauth is not None and self._is_younger(event, longest)
         return is_possible and await self._is_draft_open(event)
 
 
