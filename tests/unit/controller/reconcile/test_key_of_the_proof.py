@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from controller.reader import proved_by
 from controller.reconcile import late_files
 from controller.reconcile.outcomes import NeedConsent
 from controller.scheduling.due import EPOCH, due_time
 from counterfoil.esaw import HttpStatusError
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase, Sender
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase, Sender, SenderReference
 from tests.support.builders import ANNA, KEY, NOON, a_sender, an_envelope, known_to_work
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.two_keys import FORBIDDEN, OTHER_KEY, TwoKeysScene
@@ -288,6 +289,21 @@ async def test_the_default_sender_takes_the_place_of_one_whose_name_another_user
     scene.show_to_dora()
     event = await scene.run(5)
     assert (event.status.reason, event.metadata.labels[SENDER_LABEL]) == ("ArchivedAndDeleted", "dora")
+
+
+@pytest.mark.parametrize("operation", ["files", "download file-1", "delete"])
+async def test_a_key_with_which_a_run_fails_does_not_get_the_proof_of_a_deleted_sender(
+    scene: TwoKeysScene, operation: str
+) -> None:
+    """Dora's key is shown the envelope, and may not do all; another one may, whose list has it."""
+    await in_phase(scene, "files")
+    remove(scene, sees=True)
+    scene.two.dora.but(operation, HttpStatusError(403, "ERR0010"))
+    event = await scene.run(4)
+    assert event.status.reason == "SenderMissing"
+    assert proved_by(event) == SenderReference(name="anna", user_id=ANNA)
+    scene.consent()
+    assert (await scene.run(5)).status.reason == "ArchivedAndDeleted"
 
 
 async def test_the_proof_is_of_a_user_and_not_of_an_object(scene: TwoKeysScene) -> None:

@@ -32,7 +32,9 @@ from counterfoil.resources import (
     Phase,
     Sender,
     SenderReference,
+    find_condition,
 )
+from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
 from counterfoil.resources.reopening import is_never_shown
 from counterfoil.resources.request import Request
 from counterfoil.retention import removal_time
@@ -302,7 +304,7 @@ class ReaderModel(RuleBasedStateMachine):
         self.runner.run(scene.reconciler.reconcile(event))
         scene.cache.update(scene.newest())
         self.asked |= {name for name, each in self.esaw.users.items() if each.asked}
-        if self.status.phase is Phase.FAILED and before is not None:
+        if self.status.phase is Phase.FAILED and before is not None and not self.is_given_up():
             assert self.proof == before, "the proof moved with a failure"
         self.first = self.first or self.proved
         if self.first not in self.lost:
@@ -406,6 +408,13 @@ class ReaderModel(RuleBasedStateMachine):
             expected = "SenderSuspended" if sender.spec.suspend else "TokenRejected"
             assert (label.get(SENDER_LABEL), self.status.reason) == (name, expected), self.status.message
 
+    def is_given_up(self) -> bool:
+        """Whether the event failed after a run without a failure, or a run that may have deleted the
+        envelope."""
+        requested = find_condition(self.status.conditions, DELETE_REQUESTED_CONDITION)
+        may_have_deleted = requested is not None and requested.status == "True"
+        return self.status.reason == "DeadlineExceeded" or may_have_deleted
+
     def is_done(self) -> bool:
         return self.status.phase is Phase.SUCCEEDED
 
@@ -468,4 +477,16 @@ def test_the_model_finds_an_answer_to_another_user_of_the_senders_name() -> None
     model.create_for_another_user("anna", "unseen")
     model.run(4)
     assert model.status.reason == "SenderMissing"
+    model.teardown()
+
+
+def test_the_model_finds_a_proof_that_moved_with_a_failure() -> None:
+    model = ReaderModel()
+    model.begin(default="anna", after="24h", answers=("no files", "unseen", "unseen"), by_envelope=False)
+    model.settle()
+    model.suspend("anna")
+    model.create_for_another_user("anna", "unseen")
+    model.answer("anna", "files not allowed")
+    model.retry()
+    model.settle()
     model.teardown()
