@@ -201,8 +201,10 @@ class PhaseRunner:
 
         In each phase, an event fails for that only after each candidate was tried.
         """
-        context, status = admitted.context, event.status
-        sender = context.sender
+        context = admitted.context
+        if isinstance(outcome, Fail) and not (context.is_shown and _is_unseen(outcome)):
+            event, outcome = _with_former_proof(event, outcome, context)
+        status, sender = event.status, context.sender
         if _is_about_key(outcome, problem, event, sender, is_shown=context.is_shown):
             return await self._without_proof(phase, event, admitted, outcome)
         if status.envelope is not None and _is_refused(outcome, problem):
@@ -296,9 +298,7 @@ class PhaseRunner:
     def _takes_place(
         self, phase: Phase, outcome: Outcome, event: EnvelopeEvent, context: ReconcileContext
     ) -> bool:
-        stated = [*context.side_conditions, *outcome.facts.side_conditions]
-        requests = [each.status for each in stated if each.type == DELETE_REQUESTED_CONDITION]
-        if requests[-1:] == ["True"]:
+        if _may_have_deleted(outcome, context):
             return True
         if isinstance(outcome, Fail):
             return False
@@ -342,6 +342,29 @@ class PhaseRunner:
 
     def _count(self, phase: Phase, outcome: Outcome) -> None:
         self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
+
+
+def _may_have_deleted(outcome: Outcome, context: ReconcileContext) -> bool:
+    """Whether a request of this phase may have deleted the envelope."""
+    stated = [*context.side_conditions, *outcome.facts.side_conditions]
+    requests = [each.status for each in stated if each.type == DELETE_REQUESTED_CONDITION]
+    return requests[-1:] == ["True"]
+
+
+def _with_former_proof(
+    event: EnvelopeEvent, failed: Fail, context: ReconcileContext
+) -> tuple[EnvelopeEvent, Fail]:
+    """Return the event and its failure with the proof from before the run: it moves with no failure, also if
+    an earlier phase of this run moved it."""
+    former, envelope = context.event.status.envelope, event.status.envelope
+    if former is None or former.sender_ref is None or envelope is None:
+        return event, failed
+    if envelope.sender_ref == former.sender_ref or _may_have_deleted(failed, context):
+        return event, failed
+    kept = replace(failed.facts.envelope or envelope, sender_ref=former.sender_ref)
+    before = replace(event.status, envelope=replace(envelope, sender_ref=former.sender_ref))
+    facts = dataclasses.replace(failed.facts, envelope=kept)
+    return replace(event, status=before), dataclasses.replace(failed, facts=facts)
 
 
 def _is_unseen(outcome: Outcome) -> bool:
