@@ -43,6 +43,8 @@ KEY = "k" * 66
 OTHER_KEY = "n" * 66
 ANNA = "7a0f9b9e-0000-4000-8000-000000000001"
 """The eSAW user of ``a_sender``."""
+DORA = "7a0f9b9e-0000-4000-8000-000000000002"
+"""The user of the Sender ``dora``."""
 WEBHOOK = {"url": "https://erp.acme.example/hook", "signingSecretRef": {"name": "hook", "key": "secret"}}
 """The ``spec.webhook`` of an Organization."""
 
@@ -295,7 +297,7 @@ def a_sender(
             },
             "spec": {
                 "organizationRef": {"name": organization},
-                "userID": ANNA,
+                "userID": DORA if name == "dora" else ANNA,
                 "tokenSecretRef": {"name": f"{name}-key", "key": "token"},
                 **spec,
             },

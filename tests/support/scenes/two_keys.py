@@ -6,7 +6,7 @@ from typing import Any
 from controller.scheduling.due import due_time
 from counterfoil.esaw import ApiToken, EsawUserClient, HttpStatusError
 from counterfoil.resources import LISTED_BY_LABEL, SENDER_LABEL, EnvelopeEvent, Phase
-from tests.support.builders import ORIGIN, a_sender, an_event, known_to_work
+from tests.support.builders import DORA, ORIGIN, a_sender, an_event, known_to_work
 from tests.support.fakes.esaw import FakeEsawClient
 from tests.support.fakes.reconcile_context import FakeEsawUserClient, missing
 from tests.support.scenes.reconciler import ReconcilerScene
@@ -21,7 +21,7 @@ class EsawOfTwo(FakeEsawClient):
     def __init__(self) -> None:
         super().__init__()
         self.anna, self.dora = FakeEsawUserClient(), FakeEsawUserClient()
-        self.dora.remembered = False
+        self.dora.user_id, self.dora.remembered = DORA, False
         for operation in ("envelope", "configuration", "files", "delete"):
             self.dora.but(operation, missing())
 

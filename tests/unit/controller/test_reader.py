@@ -332,8 +332,9 @@ def test_an_answer_to_a_key_without_the_proof_of_the_event_is_in_no_row() -> Non
         ("anna", ANNA, ANNA, None, False),
         ("anna", ANNA, ANNA.upper(), None, False),
         ("anna", BEN, ANNA, None, True),
-        # The proof is of one Sender, also if another one has the same user.
-        ("dora", ANNA, ANNA, None, True),
+        # Another Sender of the same user is shown the same envelopes.
+        ("dora", ANNA, ANNA, None, False),
+        ("dora", BEN, ANNA, None, True),
         # Nothing shows that a Sender of this name is the one of then, unless it is older than the event.
         ("anna", ANNA, None, None, True),
         ("anna", ANNA, None, NOON - timedelta(seconds=1), False),

@@ -1,5 +1,6 @@
 """The key to which eSAW showed an envelope is refused, and other keys work that do not see the envelope."""
 
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -251,6 +252,33 @@ async def test_a_sender_with_another_name_takes_the_place_of_one_whose_name_anot
     scene.show_to_dora()
     scene.kube.put(an_envelope("dora"))
     assert (await scene.run(3)).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize(("is_deleted", "end"), [(False, "ArchivedAndDeleted"), (True, "DeletionAssumed")])
+async def test_a_sender_for_the_former_user_is_created_as_the_message_says_and_ends_the_event(
+    tmp_path: Path, end: str, *, is_deleted: bool
+) -> None:
+    """An earlier request may have deleted the envelope, which only this user's key can tell."""
+    scene = TwoKeysScene(tmp_path, defaultSenderRef=None)
+    scene.two.anna.but("history", FORBIDDEN).but("delete", HttpStatusError(502))
+    assert (await scene.run()).status.reason == "DeleteUnanswered"
+    replace_anna(scene, BEN)
+    event = await scene.run(3)
+    assert event.status.reason == "SenderMissing"
+
+    said = re.search(r"spec\.userID (\S+), and an Envelope that names it\.", event.status.message or "")
+    assert said is not None
+    if is_deleted:
+        scene.two.dora.but("history", FORBIDDEN)
+    else:
+        scene.show_to_dora()
+    scene.two.dora.user_id = said[1]
+    scene.put_key("anna-before", OTHER_KEY)
+    scene.observe(known_to_work(a_sender("anna-before", userID=said[1]), OTHER_KEY))
+    scene.kube.put(an_envelope("anna-before"))
+
+    event = await scene.run(5)
+    assert (event.status.reason, event.metadata.labels[SENDER_LABEL]) == (end, "anna-before")
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])

@@ -23,7 +23,7 @@ from counterfoil.resources import (
 from counterfoil.resources.reopening import is_never_shown, is_started_by_other_key
 from counterfoil.resources.request import Request
 from counterfoil.retention import removal_time
-from tests.support.builders import ANNA, ENVELOPE, a_sender, an_envelope, known_to_work
+from tests.support.builders import DORA, ENVELOPE, a_sender, an_envelope, known_to_work
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.two_keys import FORBIDDEN, OTHER_KEY, TwoKeysScene
 
@@ -382,7 +382,7 @@ async def test_a_key_to_which_the_envelope_was_shown_later_is_believed_after_it_
     event = await scene.run(6)
     assert event.status.reason == "DeleteUnanswered"
     assert event.status.envelope is not None
-    assert event.status.envelope.sender_ref == SenderReference(name="dora", user_id=ANNA)
+    assert event.status.envelope.sender_ref == SenderReference(name="dora", user_id=DORA)
     scene.two.dora.deleted = True
     assert (await scene.run(4)).status.reason == "DeletionAssumed"
 
