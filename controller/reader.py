@@ -14,9 +14,9 @@ Sender reads nor one whose list had it: the event waits for that Sender. If that
 tried, and the event waits only after that. It waits for a consent of the Sender of the Envelope, if that is
 enough, and else for the deleted one. A Sender of its name with another user is another Sender.
 
-Once eSAW showed the envelope to a key, only answers to this Sender say that it is gone. One answer to another
-key that does not show it, also a refusal, says that this one can't see it. A refusal says that the envelope
-exists, so it stays known when the keys are tried again.
+Once eSAW showed the envelope to a key, only answers to keys of its user say that it is gone. One answer to
+another key that does not show it, also a refusal, says that this one can't see it. A refusal says that the
+envelope exists, so it stays known when the keys are tried again.
 """
 
 from collections.abc import Callable, Sequence
@@ -291,15 +291,18 @@ def is_of_other_user(event: EnvelopeEvent, sender: Sender) -> bool:
 
 def lacks_proof(event: EnvelopeEvent, sender: Sender) -> bool:
     """
-    Whether eSAW showed the envelope, and it is not known to have shown it to this Sender's user.
+    Whether eSAW showed the envelope, and it is not known to have shown it to this Sender's user. A user may
+    have several Senders.
 
     Events of earlier versions have no user. A Sender that is older than such an event had its name since.
     """
     proved = proved_by(event)
     if proved is None:
         return False
-    if proved.name != sender.name or proved.user_id is not None:
-        return proved.name != sender.name or is_of_other_user(event, sender)
+    if proved.user_id is not None:
+        return not is_same_user(proved.user_id, sender.spec.user_id)
+    if proved.name != sender.name:
+        return True
     created, recorded = sender.metadata.creation_timestamp, event.metadata.creation_timestamp
     return created is None or recorded is None or created >= recorded
 
