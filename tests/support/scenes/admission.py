@@ -188,6 +188,11 @@ def an_archive(name: str, **spec: Any) -> dict[str, Any]:
     return _object("Archive", name, spec)
 
 
+def an_import(name: str, **spec: Any) -> dict[str, Any]:
+    """Return an Import."""
+    return _object("Import", name, {"from": "2019-01-01", **spec})
+
+
 def _object(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "counterfoil.dev/v1beta1",
