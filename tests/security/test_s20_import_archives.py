@@ -2,8 +2,8 @@
 S20: a user who may create Imports and Archives directs the old envelopes of another Organization into an own
 Archive. With ``cleanup.policy: Delete`` the envelopes are then deleted in eSAW.
 
-RBAC can't bind the verb ``create`` to the Organization that an Import names. So a policy asks for the right to
-update it, as a change of ``archiveRef`` of the Organization itself needs it. Of an Import that exists,
+RBAC can't bind the verb ``create`` to the Organization that an Import names. So a policy asks for the right
+to update it, as a change of ``archiveRef`` of the Organization itself needs it. Of an Import that exists,
 ``archiveRef`` never changes (``tests/support/crd_cases.py``).
 """
 
@@ -31,8 +31,17 @@ def administrator_of(organization: str) -> tuple[rbac.Rule, ...]:
     """Return the rights of a person who administers one Organization: ``create`` can't be bound to a name."""
     group = {"apiGroups": ["counterfoil.dev"]}
     return (
-        {**group, "resources": ["archives", "imports"], "verbs": ["get", "list", "create", "patch", "delete"]},
-        {**group, "resources": ["organizations"], "resourceNames": [organization], "verbs": ["get", "update"]},
+        {
+            **group,
+            "resources": ["archives", "imports"],
+            "verbs": ["get", "list", "create", "patch", "delete"],
+        },
+        {
+            **group,
+            "resources": ["organizations"],
+            "resourceNames": [organization],
+            "verbs": ["get", "update"],
+        },
     )
 
 
@@ -60,8 +69,9 @@ async def test_who_may_not_change_an_organization_names_no_archive_for_its_old_e
 ) -> None:
     said = await guarded.refusal_of_create("mallory", to_archive("acme", **spec))
     assert REFUSED in said
-    role = "create role update-acme --verb=update --resource=organizations.counterfoil.dev --resource-name=acme"
-    assert f"kubectl -n {guarded.name} {role} && kubectl -n {guarded.name} create rolebinding NAME" in said
+    role = "create role update-acme --verb=update --resource=organizations.counterfoil.dev"
+    assert f"kubectl -n {guarded.name} {role} --resource-name=acme" in said
+    assert f"&& kubectl -n {guarded.name} create rolebinding NAME" in said
     assert "--role=update-acme --user=mallory" in said
 
 
