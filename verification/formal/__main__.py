@@ -33,8 +33,14 @@ FAULTS: Final = (
     "REVOKED",
     "CLEARED",
     "REPEATED",
+    "COPIES",
+    "CHANGES",
+    "SPOILED",
 )
 """The faults of the model, as envelope.pml describes them."""
+
+BOTH_COPIES: Final = ("COPIES",) * 2
+"""A required copy and an optional one."""
 
 DEFAULT_MEMORY_MIB: Final = 12_000
 
@@ -80,6 +86,10 @@ SMALL: Final = (
     Check(("INTERRUPTIONS", "REPEATED", "REVOKED", "LOST"), is_liveness=True),
     Check(("CRASHES", "LATE"), is_liveness=True),
     Check(("LATE",) * (MAX_MISMATCHES + 1)),
+    Check((*BOTH_COPIES, "CRASHES", "SPOILED")),
+    Check((*BOTH_COPIES, "CRASHES", "CHANGES")),
+    Check(("COPIES", "MOVES", "CORRUPTED")),
+    Check((*BOTH_COPIES, "CHANGES"), is_liveness=True),
 )
 """No run violates a rule."""
 
@@ -89,6 +99,12 @@ PROTECTIONS: Final = (
     Check((), ("NO_PROOF",), "resume"),
     Check(("CRASHES", "CLEARED"), ("NO_VERIFY",), "ar_trail"),
     Check(("OUTAGES",), ("NO_CONFIRM",), "stored"),
+    Check(("COPIES", "CRASHES", "SPOILED"), ("NO_COPY_READ",), "cp_trail"),
+    Check(("COPIES", "CHANGES"), ("NO_COPY_READ", "NO_COPY_PROOF"), "cp_trail"),
+    Check(("COPIES", "CORRUPTED"), ("NO_COPY_READBACK",), "cp_trail"),
+    Check(("COPIES", "MOVES", "LATE"), ("NO_COPY_FENCE",), "cp_trail"),
+    Check(("COPIES", "MOVES"), ("NO_SOURCE_CHECK",), "cp_trail"),
+    Check(("COPIES", "CHANGES"), ("NO_SETTINGS",), "cp_trail"),
 )
 """Without one protection, a run violates a rule."""
 
@@ -97,6 +113,8 @@ REMAINING: Final = (
     Check(("MOVES", "LATE"), ("PAUSED_MANIFEST",), "lists_legal"),
     Check(("MOVES", "CORRUPTED"), ("PAUSED_DISCARD",), "ar_trail"),
     Check(("MOVES", "CORRUPTED"), ("PAUSED_CORRUPTION",), "ar_trail"),
+    Check(("COPIES", "CHANGES"), ("CHANGE_IN_DELETE",), "cp_trail"),
+    Check(("COPIES", "MOVES", "LATE"), ("PAUSED_COPY",), "cp_trail"),
 )
 """Without one assumption, a run violates a rule: what remains (docs/contributing/model.md)."""
 
@@ -110,6 +128,12 @@ LARGE: Final = (
     Check(("CRASHES", "LATE", "OUTAGES", "LOST", "INTERRUPTIONS", "REPEATED", "REVOKED")),
     Check(("MOVES", "LATE", "LOST"), is_liveness=True),
     Check(("CRASHES", "LATE", "OUTAGES", "LOST", "INTERRUPTIONS"), is_liveness=True),
+    Check((*BOTH_COPIES, "MOVES", "LATE")),
+    Check((*BOTH_COPIES, "MOVES", "CORRUPTED", "SPOILED")),
+    Check((*BOTH_COPIES, "MOVES", "CHANGES")),
+    Check((*BOTH_COPIES, "CRASHES", "SPOILED", "CHANGES")),
+    Check((*BOTH_COPIES, "CRASHES", "LATE", "CHANGES")),
+    Check((*BOTH_COPIES, "CRASHES", "SPOILED", "INTERRUPTIONS"), is_liveness=True),
 )
 """The checks that only ``make model`` runs."""
 

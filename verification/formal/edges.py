@@ -13,9 +13,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from controller.reconcile import phases
-from controller.reconcile.outcomes import Done, Fail, Hold, NeedConsent, Outcome, Pause, Skip, Wait
+from controller.reconcile.outcomes import (
+    Done,
+    Fail,
+    Hold,
+    NeedConsent,
+    Outcome,
+    Pause,
+    PhaseFacts,
+    Skip,
+    Wait,
+)
 from controller.reconcile.phases import repeated_archiving
-from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES
+from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES, copies_pending
 from controller.reconcile.state_machine import (
     PHASE_ORDER,
     TransitionInput,
@@ -29,6 +39,7 @@ NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 OUTCOMES: Final[dict[str, Outcome]] = {
     "done": Done("Tested", ""),
+    "done_with_copies": Done("Tested", "", facts=PhaseFacts(side_conditions=(copies_pending("Tested"),))),
     "wait": Wait("Tested", ""),
     "exceed_deadline": Wait("Tested", ""),
     "pause": Pause("Tested", "", until=NOW),
@@ -94,7 +105,7 @@ def _edge(phase: Phase, outcome: Outcome, started: datetime) -> Edge:
     earlier = PHASE_ORDER[: PHASE_ORDER.index(phase)]
     conditions = [Condition(PHASE_CONDITIONS[each], "True", "Tested", "", NOW) for each in earlier]
     if phase is Phase.COPYING:
-        # The phase exists only where copies are open. The model has none.
+        # The phase exists only where copies are open.
         conditions.append(Condition(PHASE_CONDITIONS[phase], "Unknown", "Tested", "", NOW))
     status = EnvelopeEventStatus(phase=phase, phase_start_time=started, conditions=tuple(conditions))
     inputs = TransitionInput(now=NOW, generation=1, retry=RetrySpec(), random=lambda: 0.5)

@@ -1,5 +1,6 @@
 /*
- * One envelope from its callback to its delete: receiver, API server, two controllers with a Lease, archive, eSAW.
+ * One envelope from its callback to its delete: receiver, API server, two controllers with a Lease, archive, eSAW,
+ * and two further archives with copies.
  *
  * Every statement outside `atomic` can be followed by a step of any other process, so each process can pause
  * anywhere and for any time. A crash forgets what a controller has in memory. What remains is in the globals.
@@ -11,11 +12,19 @@
  *   NO_PROOF      the proof is not stored before the delete
  *   NO_VERIFY     the files of an earlier run are not read again before the delete
  *   NO_CONFIRM    the receiver answers 200 before the API server confirmed
+ *   NO_COPY_PROOF     the delete does not ask whether the status proves each required copy
+ *   NO_COPY_READ      a copy of an earlier run is not read again before the delete
+ *   NO_COPY_READBACK  a copy counts as made without being read back
+ *   NO_COPY_FENCE     no check of Lease and version before a write of a copy
+ *   NO_SOURCE_CHECK   the file that is copied is not compared with the status
+ *   NO_SETTINGS       spec.copies is not read again right before the delete
  * Switches that drop an assumption, to show what remains (docs/contributing/model.md):
  *   PAUSED_CORRUPTION  a pause between the fence and the commit of a file that the archive then corrupts
  *   PAUSED_MANIFEST  a pause between the fence and the commit of the manifest
  *   PAUSED_DISCARD   a pause between the fence and the removal of a file
  *   LATE_IN_DELETE   a file that eSAW lists only after the list before the delete
+ *   CHANGE_IN_DELETE spec.copies changes after its last read before the delete
+ *   PAUSED_COPY      a pause between the fence and the commit of a file of a copy
  */
 #include "edges.pml"
 
@@ -50,6 +59,15 @@
 #ifndef REPEATED
 #define REPEATED 1
 #endif
+#ifndef COPIES
+#define COPIES 0
+#endif
+#ifndef CHANGES
+#define CHANGES 0
+#endif
+#ifndef SPOILED
+#define SPOILED 0
+#endif
 
 byte crashes = CRASHES;             /* a controller is killed */
 byte moves = MOVES;                 /* the Lease goes to the other controller, while this one pauses */
@@ -61,6 +79,8 @@ byte interruptions = INTERRUPTIONS; /* any other outcome of a phase */
 byte revoked = REVOKED;             /* eSAW does not accept the key any more */
 byte cleared = CLEARED;             /* somebody removes an archived file */
 byte repeated = REPEATED;           /* eSAW calls once more after a 200 */
+byte changes = CHANGES;             /* a person changes spec.copies */
+byte spoiled = SPOILED;             /* somebody changes or removes a file of a copy */
 
 /*
  * Contents of a file: 0 is none. eSAW renders the audit trail again at each download, so that it has one of two
@@ -94,6 +114,26 @@ byte ar_trail = NONE;
 byte ar_legal = 0;          /* legal documents, each whole */
 byte mf_trail = NONE;       /* the manifest; NONE: there is no manifest */
 byte mf_legal = 0;
+
+/*
+ * Two archives for copies. `wanted` is spec.copies: at first, COPIES of them are wanted, the first one required.
+ * A digest says which files a status or a manifest names (DIGEST). ev_copy is status.copies: the files
+ * whose copy is proved.
+ */
+#define NOT_WANTED 0
+#define OPTIONAL 1
+#define REQUIRED 2
+#define DIGEST(trail, legal) (trail + 4 * legal)
+byte wanted[2];
+byte generation = 0;        /* of the Organization */
+byte cp_trail[2];
+byte cp_legal[2];
+byte cp_mf[2];
+byte ev_copy[2];
+bool deleted_copy[2];       /* the copy was required when the envelope was deleted */
+
+#define EV_DIGEST DIGEST(ev_trail, ev_legal)
+#define HAS_COPY(n, trail, legal) (cp_trail[n] == trail && cp_legal[n] >= legal && cp_mf[n] == DIGEST(trail, legal))
 
 bool deleting[3];           /* a controller is between the last list of files and the delete */
 bool crash[3];
@@ -142,6 +182,77 @@ inline interrupt(p) {
 }
 #define INTERRUPT if :: skip :: interruptions > 0 -> interruptions--; STORE(interrupt(p)); goto end_idle fi
 
+#ifdef NO_COPY_FENCE
+#define COPY_FENCED(act) atomic { act }
+#define COPY_FENCE skip
+#else
+#define COPY_FENCED(act) FENCED(act)
+#define COPY_FENCE FENCE
+#endif
+
+/*
+ * One copy. Each file flows from the first archive, and is compared with the status of the event; the manifest comes
+ * last. The archive of a copy can fail at any time: then there is no copy in this attempt. A failure of a required
+ * one costs an interruption, so that every run ends.
+ */
+inline make_copy(n) {
+    if
+    :: want[n] == NOT_WANTED || entry[n] == EV_DIGEST -> skip
+    :: want[n] != NOT_WANTED && entry[n] != EV_DIGEST ->
+        if
+        :: want[n] == OPTIONAL -> skip /* it fails, and is tried again later */
+        :: want[n] == REQUIRED && interruptions > 0 -> interruptions--
+        :: atomic { true -> sent = ar_trail };
+#ifndef NO_SOURCE_CHECK
+            if
+            :: sent != ev_trail || ar_legal < ev_legal || mf_trail != ev_trail || mf_legal < ev_legal ->
+                STORE(restart_from(COPYING, COLLECTING)); goto end_idle /* OriginalDiffers */
+            :: else -> skip
+            fi;
+#endif
+#ifdef PAUSED_COPY
+            COPY_FENCE;
+            if
+            :: cp_trail[n] = sent
+            :: atomic { corrupted > 0 -> corrupted--; cp_trail[n] = WRONG }
+            fi;
+#else
+            COPY_FENCED(if :: cp_trail[n] = sent :: corrupted > 0 -> corrupted--; cp_trail[n] = WRONG fi);
+#endif
+#ifndef NO_COPY_READBACK
+            if
+            :: cp_trail[n] != sent -> COPY_FENCED(cp_trail[n] = NONE) /* it is removed */
+            :: else ->
+#endif
+                COPY_FENCED(cp_legal[n] = (cp_legal[n] > ev_legal -> cp_legal[n] : ev_legal));
+                COPY_FENCED(cp_mf[n] = DIGEST(sent, ev_legal));
+                atomic { entry[n] = EV_DIGEST; read[n] = true }
+#ifndef NO_COPY_READBACK
+            fi
+#endif
+        fi
+    fi
+}
+#define PROVED_COPY(n) (want[n] != REQUIRED || entry[n] == EV_DIGEST)
+#define ENTRIES ev_copy[0] = entry[0]; ev_copy[1] = entry[1]
+
+/* Read a required copy that another run made. If it lacks a file, it is made again, as often as MAX_MISMATCHES. */
+inline read_copy(n) {
+    if
+    :: want[n] == REQUIRED && !read[n] ->
+        if
+        :: atomic { HAS_COPY(n, ev_trail, ev_legal) -> read[n] = true }
+        :: else ->
+            if
+            :: mismatches < MAX_MISMATCHES -> STORE(restart_from(CLEANING, COPYING); ev_copy[n] = NONE; mismatches++)
+            :: else -> STORE(fail(CLEANING); mismatches++)
+            fi;
+            goto end_idle
+        fi
+    :: else -> skip
+    fi
+}
+
 #define DOWNLOAD_TRAIL(content) \
     if \
     :: atomic { exists -> if :: content = 1 :: content = 2 fi } \
@@ -150,7 +261,8 @@ inline interrupt(p) {
 
 proctype Controller(byte me) {
     byte v, p, sent, there, uploads, legal, s_trail, own = 0;
-    bool ours, verified, damaged;
+    byte want[2], entry[2], seen;
+    bool ours, verified, damaged, read[2];
 
 end_restart:
     {
@@ -162,10 +274,12 @@ end_free:
         :: atomic {
             (lease == me && stored && !is_final(phase) && (phase != AWAITING_CONSENT || key_works)) ->
             running[me] = true; v = version; ours = (own == v && v > 0); own = 0; p = resume; legal = ev_legal; s_trail = ev_trail; verified = false; damaged = false;
-            sent = NONE; there = NONE; uploads = 0
+            sent = NONE; there = NONE; uploads = 0;
+            want[0] = wanted[0]; want[1] = wanted[1]; seen = generation;
+            entry[0] = ev_copy[0]; entry[1] = ev_copy[1]; read[0] = false; read[1] = false
         };
         if
-        :: p == ARCHIVING && !ours ->
+        :: (p == ARCHIVING || p == COPYING) && !ours ->
             /* Another process may be in the middle of it: move the version (claim). */
             FENCED(version++; v = version)
         :: else -> skip
@@ -269,19 +383,56 @@ replaced:               skip
 #ifdef NO_PROOF
             skip;
 #else
-            STORE(done(ARCHIVING); ev_trail = s_trail);
+            if
+            :: want[0] == NOT_WANTED && want[1] == NOT_WANTED ->
+                STORE(done(ARCHIVING); ev_trail = s_trail);
+                p = CLEANING
+            :: else ->
+                STORE(done_with_copies(ARCHIVING); ev_trail = s_trail);
+                p = COPYING
+            fi
 #endif
-            p = CLEANING
+        :: else -> skip
+        fi;
+#ifdef NO_PROOF
+        p = CLEANING;
+#endif
+
+        if
+        :: p == COPYING ->
+            /* eSAW is not asked, and no key is needed. */
+            INTERRUPT;
+            make_copy(0);
+            make_copy(1);
+            if
+            :: PROVED_COPY(0) && PROVED_COPY(1) -> STORE(done(COPYING); ENTRIES)
+            :: else -> STORE(wait(COPYING); ENTRIES); goto end_idle
+            fi;
+            p = CLEANING;
+            /* A run that began here has no key: what follows is another run. */
+            if :: !verified -> goto end_idle :: else -> skip fi
         :: else -> skip
         fi;
 
         INTERRUPT; ASK;
+#ifndef NO_COPY_PROOF
+        if
+        :: !(PROVED_COPY(0) && PROVED_COPY(1)) -> STORE(restart_from(CLEANING, COPYING)); goto end_idle
+        :: else -> skip
+        fi;
+#endif
 #ifndef NO_VERIFY
         if
         :: !verified ->
             atomic {
                 damaged = !(mf_trail == ev_trail && ar_trail == ev_trail && mf_legal >= ev_legal && ar_legal >= ev_legal)
             }
+        :: else -> skip
+        fi;
+#endif
+#ifndef NO_COPY_READ
+        if
+        :: exists -> read_copy(0); read_copy(1) /* if the envelope is gone, no copy holds the event */
         :: else -> skip
         fi;
 #endif
@@ -303,6 +454,12 @@ replaced:               skip
         :: else -> skip
         fi;
 #endif
+#ifndef NO_SETTINGS
+        if
+        :: generation != seen -> deleting[me] = false; STORE(wait(p)); goto end_idle /* SettingsChanged */
+        :: else -> skip
+        fi;
+#endif
         if
         :: atomic { lease == me && version == v -> assert(resume == CLEANING) } /* rule 4: the proof is stored */
         :: else -> deleting[me] = false; goto end_idle
@@ -317,6 +474,10 @@ replaced:               skip
                 /* Rule 4: everything that eSAW lists now is in the archive. */
                 assert(is_whole(ar_trail) && mf_trail != NONE);
                 assert(ar_legal >= lists_legal && mf_legal >= lists_legal);
+                /* And so is each copy that is required now, with the content that the status proves. */
+                assert(wanted[0] != REQUIRED || (is_whole(cp_trail[0]) && HAS_COPY(0, ev_trail, lists_legal)));
+                assert(wanted[1] != REQUIRED || (is_whole(cp_trail[1]) && HAS_COPY(1, ev_trail, lists_legal)));
+                deleted_copy[0] = (wanted[0] == REQUIRED); deleted_copy[1] = (wanted[1] == REQUIRED);
                 exists = false; deleted_legal = lists_legal
             :: else -> skip
             fi;
@@ -335,7 +496,7 @@ replaced:               skip
 
 /* The receiver: it creates the event, and answers 200 if the API server confirmed that. */
 #define CREATE if :: !stored -> stored = true; created++ :: stored && (phase == SKIPPED || phase == FAILED) -> \
-    phase = PENDING; resume = (resume == CLEANING -> CLEANING : VALIDATING); mismatches = 0; version++ \
+    phase = PENDING; resume = (resume == CLEANING || resume == COPYING -> resume : VALIDATING); mismatches = 0; version++ \
     :: else -> skip fi
 
 proctype Receiver() {
@@ -356,6 +517,27 @@ proctype Receiver() {
     od
 }
 
+/* A person adds, removes, requires or no longer requires a copy, or exchanges the two. */
+inline change_copies() {
+    changes--; generation++;
+    if
+    :: wanted[0] = NOT_WANTED
+    :: wanted[0] = OPTIONAL
+    :: wanted[0] = REQUIRED
+    :: wanted[1] = NOT_WANTED
+    :: wanted[1] = OPTIONAL
+    :: wanted[1] = REQUIRED
+    :: wanted[0] = OPTIONAL; wanted[1] = REQUIRED
+    fi
+}
+
+/* Another program changes or removes a file of a copy between two runs. */
+#define IS_SPOILED(n) (spoiled > 0 && exists && !running[1] && !running[2] && cp_trail[n] != NONE)
+inline spoil(n) {
+    spoiled--;
+    if :: cp_trail[n] = NONE :: cp_trail[n] = WRONG :: cp_legal[n] = 0 fi
+}
+
 /* Other people, other systems, and time. */
 proctype Environment() {
 end:
@@ -370,6 +552,13 @@ end:
     :: atomic { revoked > 0 -> revoked--; key_works = false }
     :: atomic { cleared > 0 && exists && !running[1] && !running[2] && ar_trail != NONE -> cleared--; ar_trail = NONE }
     :: atomic { phase == AWAITING_CONSENT && !key_works -> key_works = true } /* the sender consents again */
+#ifdef CHANGE_IN_DELETE
+    :: atomic { changes > 0 && exists -> change_copies() }
+#else
+    :: atomic { changes > 0 && exists && !(deleting[1] || deleting[2]) -> change_copies() }
+#endif
+    :: atomic { IS_SPOILED(0) -> spoil(0) }
+    :: atomic { IS_SPOILED(1) -> spoil(1) }
     od
 }
 
@@ -379,7 +568,9 @@ proctype Rules() {
         assert(created <= 1);                                      /* rule 2 */
         assert(!answered || stored);                               /* rule 1 */
         assert(exists || (is_whole(ar_trail) && mf_trail != NONE)); /* rules 3 and 4: nothing is lost later */
-        assert(exists || (ar_legal >= deleted_legal && mf_legal >= deleted_legal))
+        assert(exists || (ar_legal >= deleted_legal && mf_legal >= deleted_legal));
+        assert(!deleted_copy[0] || (is_whole(cp_trail[0]) && cp_legal[0] >= deleted_legal && cp_mf[0] != NONE));
+        assert(!deleted_copy[1] || (is_whole(cp_trail[1]) && cp_legal[1] >= deleted_legal && cp_mf[1] != NONE))
     }
 }
 
@@ -391,6 +582,8 @@ end:
 
 init {
     atomic {
+        if :: COPIES > 0 -> wanted[0] = REQUIRED :: else -> skip fi;
+        if :: COPIES > 1 -> wanted[1] = OPTIONAL :: else -> skip fi;
         run Controller(1); run Controller(2); run Receiver(); run Environment(); run Rules(); run Ends()
     }
 }
