@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from controller.mails.problem_tracking import failure_observation
 from controller.scheduling.due import due_time
 from counterfoil.resources import EnvelopeEvent, Phase, Sender, find_condition
 from counterfoil.resources.routes import possible_archives, stored_copy
@@ -101,6 +102,18 @@ async def test_a_copy_that_is_down_does_not_stop_another_one(tmp_path: Path) -> 
     assert scene.files("mirror") == COPY
     assert possible_archives(event, scene.organization.spec) == {"dms", "worm", "mirror"}
     assert scene.cache.problem_archive(event) == "worm"
+
+
+async def test_what_fails_in_a_copy_names_the_archive_of_the_copy(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(minutes=2)
+    failed = await scene.reconcile_until_quiet()
+
+    assert (failed.status.phase, failed.status.cause) == (Phase.FAILED, "ArchiveRootMissing")
+    found = failure_observation(failed, scene.cache.problem_archive(failed))
+    assert found.cause == "failed/ArchiveRootMissing/worm"
 
 
 async def test_an_optional_copy_holds_no_delete(tmp_path: Path) -> None:
