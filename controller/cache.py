@@ -35,7 +35,7 @@ from counterfoil.resources.routes import (
     awaited_archive,
     is_copying_next,
     keeps_choice,
-    known_choice,
+    needed_choice,
     open_copies,
     possible_archives,
     stored_choice,
@@ -332,9 +332,10 @@ class Cache:
         return self.senders.get(reader.name)
 
     def archive_name(self, event: EnvelopeEvent) -> str:
-        """Return the name of the event's Archive; empty if it has none, or its routes have not decided."""
+        """Return the name of the Archive that the event needs; empty if it has none, or its routes have not
+        decided."""
         organization = self.organizations.get(event.organization)
-        choice = known_choice(event, organization.spec) if organization is not None else None
+        choice = needed_choice(event, organization.spec) if organization is not None else None
         return choice.archive if choice is not None else ""
 
     def used_archives(self, event: EnvelopeEvent) -> list[str]:

@@ -43,6 +43,7 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
 from counterfoil.resources.reopening import DELETE_DELAYED_REASONS
+from counterfoil.resources.routes import is_copying_next, last_choice
 
 Problems = tuple[ReportedProblem, ...]
 
@@ -113,8 +114,8 @@ def merge(first: Observation, second: Observation) -> Observation:
 
 
 def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
-    """Return the problem of a failed event. ``archive`` is its Organization's, for failures before
-    archiving."""
+    """Return the problem of a failed event. ``archive`` is the one that its Organization's spec tells
+    (``failure_cause``)."""
     status = event.status
     return Observation(
         failure_cause(status, archive),
@@ -132,14 +133,26 @@ def notice_observation(event: EnvelopeEvent, reason: str, message: str, at: date
 
 
 def failure_cause(status: EnvelopeEventStatus, archive: str) -> str:
-    """Return the cause with which an event of this status failed, or would fail at its deadline."""
-    reason = status.cause
-    place = status.archive.ref.name if status.archive is not None else archive
-    return (
-        f"{ProblemKind.FAILED}/{reason}/{place}"
-        if archive_may_fix(reason) and place
-        else f"{ProblemKind.FAILED}/{reason}"
-    )
+    """
+    Return the cause with which an event of this status failed, or waits for a person.
+
+    ``archive`` is the one that its Organization's spec tells: for a copy, or for a failure before archiving.
+    """
+    last = None if is_copying_next(status) else last_choice(status)
+    return _failed(status.cause, last.archive if last is not None else archive)
+
+
+def _failed(reason: str, archive: str) -> str:
+    place = f"/{archive}" if archive and archive_may_fix(reason) else ""
+    return f"{ProblemKind.FAILED}/{reason}{place}"
+
+
+def _causes_at_risk(status: EnvelopeEventStatus, archive: str) -> set[str]:
+    """Return the causes with which an unfinished event may still fail, in its Archive and in that of an
+    earlier start: until it ends otherwise, it has not solved what failed there."""
+    stored = (status.archive, status.awaited_archive)
+    archives = {archive, *(each.ref.name for each in stored if each is not None)}
+    return {_failed(reason, each) for reason in _risks(status) for each in archives}
 
 
 def _risks(status: EnvelopeEventStatus) -> set[str]:
@@ -442,7 +455,7 @@ class FailureSummary:
         if status.phase == "Failed" or has_property(status.reason, ReasonProperty.NO_DEADLINE):
             self._add_failure(failure_observation(event, archive))
         elif not status.phase.is_final:
-            self.at_risk |= {failure_cause(replace(status, reason=each), archive) for each in _risks(status)}
+            self.at_risk |= _causes_at_risk(status, archive)
         if archive and not status.phase.is_final:
             self.archives[archive] += 1
         self.add_refusal(event)

@@ -8,9 +8,11 @@ change the object and does not trigger its own watch.
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import UNSET, UnsetType
+
 from counterfoil.resources import ArchiveLocation, EnvelopeSummary, EventCopy, FiledDocument, Phase
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.resources.envelopeevent import TriedKey
+from counterfoil.resources.envelopeevent import AwaitedArchive, TriedKey
 
 
 def counted(number: int, noun: str) -> str:
@@ -35,6 +37,8 @@ class PhaseFacts:
     envelope: EnvelopeSummary | None = None
     documents: tuple[FiledDocument, ...] | None = None
     archive: ArchiveLocation | None = None
+    awaited_archive: AwaitedArchive | UnsetType | None = UNSET
+    """Unset: the stored value stays. None: the event waits for no other Archive than the stored one."""
     copies: tuple[EventCopy, ...] | None = None
     """Each entry of the status. One that failed now has a ``start_time``, and no time of its next attempt."""
     mismatches: int | None = None

@@ -70,7 +70,7 @@ from counterfoil.resources.envelopeevent import (
     UNKNOWN_ENVELOPE_ATTEMPTS,
     TriedKey,
 )
-from counterfoil.resources.routes import Choice, has_places, stored_choice, stored_copy
+from counterfoil.resources.routes import has_earlier_places, stored_choice, stored_copy
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +132,8 @@ class PhaseRunner:
             function = partial(PHASE_FUNCTIONS[phase], event, admitted.context)
             outcome, problem = await self._attempt(phase, function, admitted.context, limit)
             outcome = await self._with_tried_keys(phase, event, admitted, outcome, problem)
-            outcome = _with_choice(outcome, event, admitted.context.choice)
+            if phase is Phase.COLLECTING:
+                outcome = _with_choice(outcome, event, admitted.context)
             outcome = _with_side_conditions(outcome, admitted.context.side_conditions)
             # The status has them now. A later phase must not state again what an outcome replaced.
             admitted.context.side_conditions.clear()
@@ -403,16 +404,23 @@ def _not_permitted(name: str) -> str:
     return f"{_NOT_PERMITTED}: Sender/{name}."
 
 
-def _with_choice(outcome: Outcome, event: EnvelopeEvent, choice: Choice | None) -> Outcome:
-    """Return the outcome of an attempt that ends before the files have places, with the Archive that the
-    routes chose: the event waits for it, and does not ask eSAW which one it is."""
-    stored = stored_choice(event.status)
-    if choice is None or isinstance(outcome, Done | Skip) or stored == choice:
-        return outcome
-    if stored is not None and stored.archive != choice.archive and has_places(event.status):
-        # The status still says in which Archive these places are.
-        return outcome
-    return dataclasses.replace(outcome, facts=dataclasses.replace(outcome.facts, archive=choice.location))
+def _with_choice(outcome: Outcome, event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """
+    Return the outcome of Collecting with the Archive that the event waits for.
+
+    If no file has a place, it is the choice: the event does not ask eSAW again which Archive it is. If files
+    have places of an earlier start, the status still says in which Archive these are.
+    """
+    facts, choice = dataclasses.replace(outcome.facts, awaited_archive=None), context.choice
+    if isinstance(outcome, Done | Skip):
+        return dataclasses.replace(outcome, facts=facts)
+    if has_earlier_places(event.status):
+        if choice is None and context.destination is not None:
+            choice = context.destination.choice
+        facts = dataclasses.replace(facts, awaited_archive=choice.awaited if choice is not None else None)
+    elif choice is not None and choice != stored_choice(event.status):
+        facts = dataclasses.replace(facts, archive=choice.location)
+    return dataclasses.replace(outcome, facts=facts)
 
 
 def _with_side_conditions(outcome: Outcome, found: list[SideCondition]) -> Outcome:

@@ -210,8 +210,9 @@ class Preconditions:
             if not isinstance(found, Archive):
                 return found
             archive = found
-            if (unready := unready_archive(event, organization, archive)) is not None:
-                return unready
+        needed = archive or self.cache.archives.get(self.cache.archive_name(event))
+        if needed is not None and (unready := unready_archive(event, organization, needed)) is not None:
+            return unready
         token = await self._token(sender, organization)
         if not isinstance(token, ApiToken):
             return token

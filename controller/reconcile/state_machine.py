@@ -63,7 +63,12 @@ from counterfoil.resources.envelopeevent import (
     OPTIONAL_COPY_MISSING,
 )
 from counterfoil.resources.reopening import with_short_list
-from counterfoil.resources.routes import is_copying_done, is_copying_next, without_old_choice
+from counterfoil.resources.routes import (
+    has_earlier_places,
+    is_copying_done,
+    is_copying_next,
+    without_old_choice,
+)
 
 PHASE_ORDER = tuple(PHASE_CONDITIONS)
 
@@ -361,6 +366,8 @@ class _Draft:
             "not_shown_to": facts.not_shown_to,
         }
         self.change(**{field: value for field, value in found.items() if value is not None})
+        if facts.awaited_archive is not msgspec.UNSET:
+            self.change(awaited_archive=facts.awaited_archive)
         if facts.copies is not None:
             self.plan_copies()
 
@@ -497,7 +504,9 @@ class _Draft:
         """Set a final phase."""
         if isinstance(outcome, Skip | Fail):
             self.shorten_list(outcome)
-        if not isinstance(outcome, Done):
+        # The condition of Collecting says that the places of the files were claimed since the event started.
+        is_unclaimed = phase is Phase.COLLECTING and has_earlier_places(self.status)
+        if not isinstance(outcome, Done) and not is_unclaimed:
             self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":
             self.set_last_error(outcome)

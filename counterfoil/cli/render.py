@@ -43,7 +43,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.archive import ArchiveSpec
-from counterfoil.resources.routes import import_choice, known_choice, stored_choice
+from counterfoil.resources.routes import import_choice, known_choice, last_choice
 
 RENDERED, PROBLEMS, INPUT_INVALID = 0, 1, 2
 
@@ -194,7 +194,7 @@ def _callback(given: Sequence[str], stored: Mapping[str, str] | None = None) -> 
 
 async def _archive_of(kube: KubeClient, event: EnvelopeEvent) -> ArchiveSpec:
     """The Archive that the event has chosen, else the one that its Organization names now."""
-    choice = stored_choice(event.status)
+    choice = last_choice(event.status)
     if choice is None:
         spec = Organization.parse(await kube.get(Organization, event.organization)).spec
         choice, lacks = known_choice(event, spec), "no spec.archiveRef"

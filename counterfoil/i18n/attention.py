@@ -41,7 +41,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.lease import UnheldShard
-from counterfoil.resources.routes import archive_names, known_choice, stored_choice
+from counterfoil.resources.routes import Choice, archive_names, last_choice, needed_choice
 
 MAX_EXAMPLES: Final = 3
 _REPORTED_ELSEWHERE: Final = frozenset(
@@ -156,10 +156,14 @@ class ClusterSnapshot:
     """The one Organization that is asked about; empty: all."""
 
     def archive_name(self, event: EnvelopeEvent) -> str:
-        """Return the name of the Archive of an event; empty if its routes have not decided."""
-        owner = self._organizations.get(event.organization)
-        choice = stored_choice(event.status) if owner is None else known_choice(event, owner.spec)
+        """Return the name of the Archive that an event needs; empty if its routes have not decided."""
+        choice = self.needed_choice(event)
         return choice.archive if choice is not None else ""
+
+    def needed_choice(self, event: EnvelopeEvent) -> Choice | None:
+        """Return the Archive that an event needs; None if its routes have not decided."""
+        owner = self._organizations.get(event.organization)
+        return last_choice(event.status) if owner is None else needed_choice(event, owner.spec)
 
     def unfinished_of(self, organization: str, archive: str) -> tuple[EnvelopeEvent, ...]:
         """Return the unfinished events of an Organization whose Archive this is, of those that were read."""
@@ -490,7 +494,7 @@ def _needs(snapshot: ClusterSnapshot, organization: Organization, archive: Archi
         told = [each for each in told if each.reason == ARCHIVE_SUSPENDED]
         waiting = snapshot.unfinished_of(organization.name, archive.name)
         # That of an Import is named by the Import: only the controller knows whether it does so still.
-        chosen = (stored_choice(each.status) for each in waiting)
+        chosen = map(snapshot.needed_choice, waiting)
         is_chosen = any(each is None or each.import_ is None for each in chosen)
         return not is_named and (is_chosen or any(archive_of(each) == archive.name for each in told))
     is_chosen = bool(snapshot.unfinished_of(organization.name, archive.name))

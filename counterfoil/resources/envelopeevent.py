@@ -571,6 +571,28 @@ class ArchiveLocation(ResourcePart, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
 
+class AwaitedArchive(ResourcePart, frozen=True):
+    """
+    The Archive that the event waits for, or failed in, while `archive` is that of the files of an earlier
+    start. It is no choice yet: each attempt chooses again.
+    """
+
+    ref: Annotated[
+        LocalObjectReference, schema("The Archive (same namespace).", parts={"name": ARCHIVE_NAME})
+    ]
+    route: Annotated[
+        str | None,
+        schema(
+            "Route of the Organization that led there. Unset: `spec.archiveRef` did.",
+            maxLength=63,
+        ),
+    ] = None
+    import_: Annotated[
+        str | None,
+        schema("Import whose `spec.archiveRef` led there, in place of the Organization's.", maxLength=63),
+    ] = None
+
+
 MAX_COPIES = 4
 """Maximum number of copies of an envelope."""
 
@@ -776,6 +798,7 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         schema("All files of the envelope, and their locations in the archive.", maxItems=MAX_DOCUMENTS),
     ] = ()
     archive: ArchiveLocation | None = None
+    awaited_archive: AwaitedArchive | None = None
     copies: Annotated[
         tuple[EventCopy, ...],
         schema(

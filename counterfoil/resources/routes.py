@@ -34,6 +34,7 @@ from counterfoil.resources.envelopeevent import (
     OPTIONAL_COPY_MISSING,
     PHASE_CONDITIONS,
     ArchiveLocation,
+    AwaitedArchive,
     EnvelopeEvent,
     EnvelopeEventStatus,
     EventCopy,
@@ -180,6 +181,12 @@ class Choice(NamedTuple):
         ref = LocalObjectReference(name=self.archive)
         return ArchiveLocation(ref=ref, route=self.route, import_=self.import_)
 
+    @property
+    def awaited(self) -> AwaitedArchive:
+        """The choice as a status has it while files of an earlier start have places elsewhere."""
+        ref = LocalObjectReference(name=self.archive)
+        return AwaitedArchive(ref=ref, route=self.route, import_=self.import_)
+
 
 class CopySpec(ResourcePart, frozen=True):
     """One more Archive for each archived envelope."""
@@ -223,6 +230,23 @@ def stored_choice(status: EnvelopeEventStatus) -> Choice | None:
     return Choice(stored.ref.name, stored.route, stored.import_) if stored is not None else None
 
 
+def awaited_choice(status: EnvelopeEventStatus) -> Choice | None:
+    """Return the Archive that a status says the event waits for; None: none, or it starts again."""
+    awaited = status.awaited_archive
+    if awaited is None or status.phase is Phase.PENDING:
+        return None
+    return Choice(awaited.ref.name, awaited.route, awaited.import_)
+
+
+def last_choice(status: EnvelopeEventStatus) -> Choice | None:
+    """Return the Archive that an event came to since it started, by its status alone; None: to none, or it is
+    not known."""
+    if (awaited := awaited_choice(status)) is not None:
+        return awaited
+    is_earlier = has_places(status) and not keeps_choice(status)
+    return None if is_earlier else stored_choice(status)
+
+
 def import_choice(event: EnvelopeEvent) -> Choice | None:
     """Return the Archive that the Import of an event names; None: it names none, or there is no Import."""
     labels = event.metadata.labels
@@ -246,12 +270,23 @@ def known_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:
     return Choice(spec.archive_ref.name, None)
 
 
+def needed_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:
+    """
+    Return the Archive that an event waits for, or failed in, as far as it is known without a question to
+    eSAW: the awaited one while the spec leads there, else that of ``known_choice``.
+    """
+    awaited = awaited_choice(event.status)
+    if awaited is not None and not keeps_choice(event.status) and _leads_to(awaited, spec):
+        return awaited
+    return known_choice(event, spec)
+
+
 def possible_archives(event: EnvelopeEvent, spec: RoutedSpec) -> frozenset[str]:
     """Return the names of the Archives that an event waits for, or may choose."""
-    known, of_import = known_choice(event, spec), import_choice(event)
+    needed, of_import = needed_choice(event, spec), import_choice(event)
     copies = used_copies(event.status, spec)
-    if known is not None:
-        return frozenset({known.archive, *copies})
+    if needed is not None:
+        return frozenset({needed.archive, *copies})
     imported = {of_import.archive} if of_import is not None else ()
     return frozenset({*original_names(spec), *imported, *copies})
 
@@ -277,13 +312,21 @@ def keeps_choice(status: EnvelopeEventStatus) -> bool:
     """
     Whether the stored choice counts, also if the spec changes: there is a manifest, or the event has claimed
     places in that Archive since it started.
-
-    An event that starts again has the places of its earlier attempts, and no condition about them.
     """
     if has_manifest(status):
         return True
-    collected = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COLLECTING])
-    return status.phase is not Phase.PENDING and collected is not None and has_places(status)
+    return status.phase is not Phase.PENDING and has_places(status) and not has_earlier_places(status)
+
+
+def has_earlier_places(status: EnvelopeEventStatus) -> bool:
+    """
+    Whether files have places that the event has not claimed since it started.
+
+    An event that starts again has the places of its earlier attempts, and no condition about them before it
+    has claimed its own.
+    """
+    is_collected = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COLLECTING]) is not None
+    return has_places(status) and not has_manifest(status) and not is_collected
 
 
 def has_manifest(status: EnvelopeEventStatus) -> bool:
@@ -303,9 +346,10 @@ def without_old_choice(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
 
     The choice stays, and is void, where files have places without a manifest: it says in which Archive.
     """
-    if status.phase is not Phase.PENDING or has_places(status):
+    if status.phase is not Phase.PENDING:
         return status
-    return replace(status, archive=None)
+    archive = status.archive if has_places(status) else None
+    return replace(status, archive=archive, awaited_archive=None)
 
 
 def _is_unused(status: EnvelopeEventStatus) -> bool:
@@ -390,7 +434,7 @@ def open_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...
 def awaited_archive(event: EnvelopeEvent, spec: RoutedSpec) -> str | None:
     """Return the Archive that an event waits for: that of a copy, once it is archived; else its own. None: it
     is not known."""
-    copies, choice = open_copies(event.status, spec), known_choice(event, spec)
+    copies, choice = open_copies(event.status, spec), needed_choice(event, spec)
     if copies:
         return copies[0]
     return choice.archive if choice is not None else None

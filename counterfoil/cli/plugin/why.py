@@ -37,7 +37,7 @@ from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard, unheld_shard
 from counterfoil.resources.reopening import is_open_to_callbacks
 from counterfoil.resources.request import attribution
-from counterfoil.resources.routes import awaited_archive, stored_choice
+from counterfoil.resources.routes import awaited_archive, last_choice
 from counterfoil.retention import deletion_time, forbids_delete, removal_time
 
 T = TypeVar("T")
@@ -370,12 +370,12 @@ def _copy_text(copy: EventCopy) -> str:
 
 def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str | None:
     """
-    Return which Archive the event has chosen and why; None: it has not, or there is only one.
+    Return which Archive the event came to and why; None: to none, or there is only one.
 
     The routes can be younger than the choice. So their conditions are those of now, and where none led there,
     it is not said that they were judged.
     """
-    choice, routes = stored_choice(event.status), organization.spec.routes if organization is not None else ()
+    choice, routes = last_choice(event.status), organization.spec.routes if organization is not None else ()
     if choice is not None and choice.import_ is not None:
         return f"to Archive/{choice.archive}, spec.archiveRef of Import/{choice.import_}"
     if choice is None or (choice.route is None and not routes):

@@ -31,6 +31,7 @@ from counterfoil.resources import (
     Phase,
     ReportedProblem,
 )
+from counterfoil.resources.routes import Choice
 from tests.support.builders import NOON, an_event
 from tests.support.scenes.notifications import a_failed_event, a_problem
 
@@ -241,6 +242,13 @@ def test_a_problem_is_open_until_its_event_has_passed_the_phase_in_which_it_fail
     waiting = an_event().in_phase(Phase.VALIDATING, "EsawUnreachable")
     event = waiting.status(last_error=error, attempt_history=history).build()
     assert only(after_pass(mark_notified(noted(1), CAUSE, NOON), summary_of(event))).solved_time == solved
+
+
+def test_a_problem_of_an_archive_is_open_while_its_events_are_tried_again_in_another_one() -> None:
+    retried = an_event().in_phase(Phase.COLLECTING, "EsawUnreachable")
+    former = Choice("vault", "hr").location
+    event = retried.status(archive=former, attempt_history=(FAILED_BEFORE, ESAW_TROUBLE)).build()
+    assert {CAUSE, "failed/NameOccupied/vault"} <= summary_of(event).at_risk
 
 
 def test_a_problem_is_solved_once_its_event_waits_for_the_delay_of_the_delete_only() -> None:

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.reconcile.import_archives import REMEMBERED_SECONDS, ImportArchives
+from controller.scheduling.due import due_time
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import (
     IMPORT_ARCHIVE_LABEL,
@@ -267,6 +268,27 @@ async def test_an_event_that_starts_again_for_a_person_keeps_the_archive_of_its_
     failed = replace(waiting.status, phase=Phase.FAILED)
     again = reopened_status(failed, reason="RetryRequested", message="", now=scene.clock.now())
     scene.kube.put(replace(waiting, status=again))
+    scene.change_vault()
+    assert stored_choice((await scene.reconcile()).status) == OF_IMPORT
+
+
+async def test_a_suspended_archive_of_the_import_holds_a_retried_event_that_has_a_file_there(
+    tmp_path: Path,
+) -> None:
+    scene = ImportedScene(tmp_path, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
+    scene.envelope.but("download trail-1", EsawUnreachable("cut"))
+    await scene.reconcile()
+    scene.clock.advance(minutes=2)
+    failed = await scene.reconcile()
+    assert (failed.status.phase, documents(scene.vault)) == (Phase.FAILED, ["file-1.pdf"])
+    scene.envelope.problems.clear()
+    scene.change_vault(suspend=True)
+    again = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(failed, status=again))
+
+    held = await scene.reconcile()
+    assert (held.status.phase, held.status.reason) == (Phase.COLLECTING, "ArchiveSuspended")
+    assert due_time(held, scene.cache, scene.clock.now()) is None
     scene.change_vault()
     assert stored_choice((await scene.reconcile()).status) == OF_IMPORT
 

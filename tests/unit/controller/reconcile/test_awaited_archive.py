@@ -219,7 +219,7 @@ async def test_a_corrected_route_lets_it_continue(suspended: SuspendedScene) -> 
     assert after.status.awaited_archive is None
 
 
-async def test_an_event_that_starts_once_more_awaits_nothing(suspended: SuspendedScene) -> None:
+async def test_an_event_that_starts_again_meanwhile_awaits_nothing(suspended: SuspendedScene) -> None:
     suspended.receives_its_callback_again(suspended.newest())
     assert suspended.cache.archive_name(suspended.event) == ""
     assert suspended.is_due()
