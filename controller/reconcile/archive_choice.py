@@ -3,8 +3,8 @@ The one way from an event to its Archive: which one it is, whether it can be use
 
 ``known_choice`` says what the status and the spec tell. Where routes decide, ``choose`` asks eSAW for what
 they look at, in the phase Collecting, and the choice is stored with its outcome. From then on the status
-tells it, so that no envelope is split over two Archives. The events of one envelope share an Archive: a later
-event follows the one that has files there.
+tells it. Until its own files have places, an event follows another one of its envelope that has files
+somewhere. No two of them run at the same time, so that the first one decides for all that exist with it.
 
 ``spec.archiveRef`` of an Import comes before the routes. But its events may be about envelopes that were
 archived before, and whose events were removed. So the usual Archive, and those of all Imports of the
@@ -14,7 +14,7 @@ there are compared as any others.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -65,9 +65,11 @@ from counterfoil.resources.organization import shared_archive_conflict
 from counterfoil.resources.routes import (
     ArchiveRoute,
     Choice,
-    choice_for_others,
+    KeptChoice,
     import_choice,
     keeps_choice,
+    kept_choices,
+    stored_choice,
     stored_copy,
 )
 from counterfoil.untrusted.fair_slots import FairSlots
@@ -103,26 +105,52 @@ class ArchiveChooser:
         Raises ``EsawError``, ``ApiError``, ``ArchiveError``,
         and what ``TagWorkers.evaluate`` raises.
         """
-        event, organization, known = context.event, context.organization, context.destination
-        if known is not None and not await self.import_archives.of(organization.name):
-            # The envelope can be nowhere else, so other events are not looked for.
-            return known
-        choice = await _of_sibling(context) or await self._of_event(context)
+        if (kept := await self._of_sibling(context)) is not None:
+            context.awaited = kept.awaited
+            found = await self._opened(kept.choice, context)
+            if isinstance(found, Destination):
+                return found
+            there = f"EnvelopeEvent/{kept.event} has files of the envelope there."
+            return replace(found, message=f"{found.message} {there}")
+        choice = await self._of_event(context)
         if not isinstance(choice, Choice):
             return choice
+        context.choice = choice
+        return await self._opened(choice, context)
+
+    async def _opened(self, choice: Choice, context: ReconcileContext) -> Destination | Outcome:
+        event, known = context.event, context.destination
         if known is not None and known.archive.name == choice.archive:
             return known
-        context.choice = choice
-        archive = self.find(choice, event, organization)
+        archive = self.find(choice, event, context.organization)
         if not isinstance(archive, Archive):
             return archive
         await self.take_slot(event.name, archive.name, context.forget_metadata)
         return await self.open(archive, choice, event, context.fence)
 
+    async def _of_sibling(self, context: ReconcileContext) -> KeptChoice | None:
+        """
+        Return the Archive in which another event of the envelope has files. Raises ``ApiError``.
+
+        One that does not exist any more is not followed: nothing else would let the event continue. Where
+        neither routes nor an Import ever decide, only events of present actions are looked for: the phase
+        Archiving asks for these anyway.
+        """
+        may_be_anywhere = context.destination is None or await self.import_archives.of(
+            context.organization.name
+        )
+        if may_be_anywhere and context.may_have_siblings:
+            kept = kept_choices(await context.siblings())
+        else:
+            kept = kept_choices(await context.possible_siblings())
+        return next((each for each in kept if each.choice.archive in self.cache.archives), None)
+
     async def _of_event(self, context: ReconcileContext) -> Choice | Outcome:
         """Return the Archive of an event for which no other event of the envelope decides. Raises as
         ``choose``."""
         known = context.destination
+        if known is not None and known.choice == stored_choice(context.event.status):
+            return known.choice
         usual = known.choice if known is not None else await self._by_routes(context)
         if not isinstance(usual, Choice) or IMPORT_LABEL not in context.event.metadata.labels:
             return usual
@@ -349,20 +377,6 @@ def _unready(archive: Archive, organization: Organization, reason: str | None, a
     if pause_ceiling(attempts, organization.spec.retry) < RESYNC_SECONDS:
         return None
     return Wait(ready.reason, ready.message)
-
-
-async def _of_sibling(context: ReconcileContext) -> Choice | None:
-    """
-    Return the Archive that other events of the envelope keep for this one. Raises ``ApiError``.
-
-    Where no routes decide, a changed ``spec.archiveRef`` counts at once, and only the Archive of an Import is
-    kept.
-    """
-    if not context.may_have_siblings:
-        return None
-    choice = choice_for_others([each.status for each in await context.siblings()])
-    is_kept = context.destination is None or (choice is not None and choice.import_ is not None)
-    return choice if is_kept else None
 
 
 def _is_younger(event: EnvelopeEvent, moment: datetime) -> bool:

@@ -53,9 +53,9 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import transition_time
-from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED
+from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED, AwaitedArchive
 from counterfoil.resources.naming import EnvelopeId, event_name
-from counterfoil.resources.routes import Choice, documents_in, has_places, stored_choice
+from counterfoil.resources.routes import Choice, documents_in, has_places, keeps_choice, stored_choice
 
 
 class PartialArchive(Exception):
@@ -180,6 +180,8 @@ class ReconcileContext(RunContext):
     file_lists: FileListCeiling
     choice: Choice | None = field(default=None, init=False)
     """The Archive that the routes chose in this run, also if it can't be used now."""
+    awaited: AwaitedArchive | None = field(default=None, init=False)
+    """The Archive that the event waits for if this run ends now, and which it has not chosen itself."""
     side_conditions: list[SideCondition] = field(default_factory=list, init=False)
     """Conditions that are stored however the attempt ends, also with an error."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)
@@ -206,11 +208,13 @@ class ReconcileContext(RunContext):
 
     @property
     def _may_be_elsewhere(self) -> bool:
-        """Whether another event may have archived the envelope in an Archive that an Import names."""
+        """Whether another event may have files of the envelope elsewhere, or one that was removed may have
+        archived it in an Archive that an Import names."""
         status = self.event.status
-        if stored_choice(status) is not None or has_places(status):
+        if keeps_choice(status):
             return False
-        return self.may_have_siblings or IMPORT_LABEL in self.event.metadata.labels
+        is_new = stored_choice(status) is None and not has_places(status)
+        return self.may_have_siblings or (is_new and IMPORT_LABEL in self.event.metadata.labels)
 
     def evidence_deadline(self, event: EnvelopeEvent) -> datetime:
         """Return until when eSAW's list may lack files: spec.evidence.wait after it first reported the

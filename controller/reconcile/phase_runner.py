@@ -408,13 +408,16 @@ def _with_choice(outcome: Outcome, event: EnvelopeEvent, context: ReconcileConte
     """
     Return the outcome of Collecting with the Archive that the event waits for.
 
-    If no file has a place, it is the choice: the event does not ask eSAW again which Archive it is. If files
-    have places of an earlier start, the status still says in which Archive these are.
+    One in which another event has files is no choice. If no file has a place, its own choice is stored: the
+    event does not ask eSAW again which Archive it is. If files have places of an earlier start, the status
+    still says in which Archive these are.
     """
     facts, choice = dataclasses.replace(outcome.facts, awaited_archive=None), context.choice
     if isinstance(outcome, Done | Skip):
         return dataclasses.replace(outcome, facts=facts)
-    if has_earlier_places(event.status):
+    if context.awaited is not None:
+        facts = dataclasses.replace(facts, awaited_archive=context.awaited)
+    elif has_earlier_places(event.status):
         if choice is None and context.destination is not None:
             choice = context.destination.choice
         facts = dataclasses.replace(facts, awaited_archive=choice.awaited if choice is not None else None)

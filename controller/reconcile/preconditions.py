@@ -53,7 +53,7 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, SENDER_GRACE, SENDER_PENDING, SUSPENDED
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import FURTHER_ACTIONS, OrganizationStatus
-from counterfoil.resources.routes import is_copying_next, known_choice
+from counterfoil.resources.routes import Choice, is_copying_next, known_choice, needed_choice
 
 _log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class Preconditions:
             return _sender_suspended(sender)
         if organization.spec.archive_ref is None:
             return no_archive(organization)
-        choice, archive = known_choice(event, organization.spec), None
+        choice, archive = _certain_choice(event, organization), None
         if choice is not None:
             found = self.archives.find(choice, event, organization)
             if not isinstance(found, Archive):
@@ -432,6 +432,14 @@ class Preconditions:
         longest = min(SENDER_GRACE, organization.spec.retry.deadline)
         is_possible = organization.spec.oauth is not None and self._is_younger(event, longest)
         return is_possible and await self._is_draft_open(event)
+
+
+def _certain_choice(event: EnvelopeEvent, organization: Organization) -> Choice | None:
+    """Return the Archive of an event; None: it is not known, or the event may follow another one
+    elsewhere."""
+    known, needed = (each(event, organization.spec) for each in (known_choice, needed_choice))
+    is_same = known is None or needed is None or needed.archive == known.archive
+    return known if is_same else None
 
 
 def _organization_suspended(organization: Organization) -> Hold:

@@ -38,7 +38,7 @@ from counterfoil.resources.request import (
     Request,
     RequestOutcome,
 )
-from counterfoil.resources.routes import choice_for_others, known_choice, stored_choice
+from counterfoil.resources.routes import kept_choices, known_choice, stored_choice
 from counterfoil.worker_processes.pool import WorkerStopped
 
 _Value = Annotated[str, msgspec.Meta(max_length=VALUE_LIMIT)]
@@ -80,7 +80,7 @@ class RouteRequests:
             decision = await self.preconditions.archives.decide(organization, given.facts, tags)
             return self._result(organization, decision)
         events = await self._events(organization, given.envelope)
-        if (kept := _kept(organization, given, events)) is not None:
+        if (kept := self._kept(organization, given, events)) is not None:
             return RequestResult(RequestOutcome.DONE, kept)
         try:
             return await self._of_envelope(organization, given, events)
@@ -125,6 +125,22 @@ class RouteRequests:
         own = (each for each in found if each.organization == organization.name)
         return sorted(own, key=lambda each: (str(each.metadata.creation_timestamp), each.name))
 
+    def _kept(self, organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]) -> str | None:
+        """Return where the events of the envelope keep it, or what the one that is asked about has chosen,
+        also if the routes changed; None: the routes decide."""
+        asked = _asked(organization, given, events)
+        for kept in kept_choices(events):
+            is_own = asked is not None and kept.event == asked.name
+            if is_own or kept.choice.archive in self.preconditions.cache.archives:
+                why = f"EnvelopeEvent/{kept.event} has chosen it, and files of the envelope may be there."
+                return _text(f"{kept.choice}: {why}")
+        # One that has ended chooses again when it is started.
+        if asked is None or asked.status.phase.is_final or (choice := stored_choice(asked.status)) is None:
+            return None
+        if choice != known_choice(asked, organization.spec):
+            return None
+        return _text(f"{choice}: EnvelopeEvent/{asked.name} has chosen it.")
+
     def _result(self, organization: Organization, decision: Decision) -> RequestResult:
         passed = [
             f"Not `{each.route.name}`: {each.why}." for each in decision.verdicts if each.holds is False
@@ -153,23 +169,6 @@ def _unreadable(why: str) -> RequestResult:
 
 def _text(*sentences: str) -> str:
     return " ".join(sentences)[:MAX_REQUEST_TEXT_LENGTH]
-
-
-def _kept(organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]) -> str | None:
-    """Return where the events of the envelope keep it, or what the one that is asked about has chosen, also
-    if the routes changed; None: the routes decide."""
-    if (choice := choice_for_others([each.status for each in events])) is not None:
-        names = [each.name for each in events if stored_choice(each.status) == choice]
-        return _text(
-            f"{choice}: EnvelopeEvent/{names[0]} has chosen it, and files of the envelope may be there."
-        )
-    asked = _asked(organization, given, events)
-    # One that has ended chooses again when it is started.
-    if asked is None or asked.status.phase.is_final or (choice := stored_choice(asked.status)) is None:
-        return None
-    if choice != known_choice(asked, organization.spec):
-        return None
-    return _text(f"{choice}: EnvelopeEvent/{asked.name} has chosen it.")
 
 
 def _action(organization: Organization, given: _Given) -> str:

@@ -573,8 +573,8 @@ class ArchiveLocation(ResourcePart, frozen=True):
 
 class AwaitedArchive(ResourcePart, frozen=True):
     """
-    The Archive that the event waits for, or failed in, while `archive` is that of the files of an earlier
-    start. It is no choice yet: each attempt chooses again.
+    The Archive that the event waits for, or failed in, if `archive` does not say it. That has files of an
+    earlier start, or another event has files of the envelope. Each attempt chooses again.
     """
 
     ref: Annotated[
@@ -590,6 +590,10 @@ class AwaitedArchive(ResourcePart, frozen=True):
     import_: Annotated[
         str | None,
         schema("Import whose `spec.archiveRef` led there, in place of the Organization's.", maxLength=63),
+    ] = None
+    event: Annotated[
+        str | None,
+        schema("Other EnvelopeEvent of this envelope that has files there.", maxLength=253),
     ] = None
 
 

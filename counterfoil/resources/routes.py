@@ -188,6 +188,18 @@ class Choice(NamedTuple):
         return AwaitedArchive(ref=ref, route=self.route, import_=self.import_)
 
 
+class KeptChoice(NamedTuple):
+    """The Archive in which an event of an envelope has files."""
+
+    choice: Choice
+    event: str
+
+    @property
+    def awaited(self) -> AwaitedArchive:
+        """The Archive as another event has it in its status while it waits for it."""
+        return replace(self.choice.awaited, event=self.event)
+
+
 class CopySpec(ResourcePart, frozen=True):
     """One more Archive for each archived envelope."""
 
@@ -273,12 +285,14 @@ def known_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:
 def needed_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:
     """
     Return the Archive that an event waits for, or failed in, as far as it is known without a question to
-    eSAW: the awaited one while the spec leads there, else that of ``known_choice``.
+    eSAW: the awaited one while the spec leads there, or another event has files there; else that of
+    ``known_choice``.
     """
-    awaited = awaited_choice(event.status)
-    if awaited is not None and not keeps_choice(event.status) and _leads_to(awaited, spec):
-        return awaited
-    return known_choice(event, spec)
+    status, awaited = event.status, awaited_choice(event.status)
+    if awaited is None or keeps_choice(status):
+        return known_choice(event, spec)
+    is_followed = status.awaited_archive is not None and status.awaited_archive.event is not None
+    return awaited if is_followed or _leads_to(awaited, spec) else known_choice(event, spec)
 
 
 def possible_archives(event: EnvelopeEvent, spec: RoutedSpec) -> frozenset[str]:
@@ -357,16 +371,17 @@ def _is_unused(status: EnvelopeEventStatus) -> bool:
     return status.phase is not Phase.PENDING and not has_places(status)
 
 
-def choice_for_others(events: Sequence[EnvelopeEventStatus]) -> Choice | None:
+def kept_choices(events: Sequence[EnvelopeEvent]) -> tuple[KeptChoice, ...]:
     """
-    Return the Archive that the events of an envelope keep for a further one; None: it may choose.
+    Return the Archives in which the events of an envelope have files; a further one goes to the first.
 
-    First that of an event with a manifest. An event that ended without one will choose again itself.
+    First those of events with a manifest. An event that ended without one will choose again itself.
     """
-    archived = [each for each in events if has_manifest(each)]
-    running = [each for each in events if not each.phase.is_final and keeps_choice(each)]
-    found = (stored_choice(each) for each in (*archived, *running))
-    return next((each for each in found if each is not None), None)
+    archived = [each for each in events if has_manifest(each.status)]
+    others = [each for each in events if each not in archived and not each.status.phase.is_final]
+    running = [each for each in others if keeps_choice(each.status)]
+    found = ((stored_choice(each.status), each.name) for each in (*archived, *running))
+    return tuple(KeptChoice(choice, name) for choice, name in found if choice is not None)
 
 
 def copy_names(spec: CopiedSpec) -> tuple[str, ...]:

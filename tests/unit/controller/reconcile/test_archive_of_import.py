@@ -22,7 +22,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.reopening import reopened_status
 from counterfoil.resources.routes import Choice, stored_choice
-from tests.support.builders import EventBuilder, an_event, an_organization
+from tests.support.builders import EventBuilder, an_event
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
 from tests.support.scenes.imports import an_import
 from tests.support.scenes.reconciler import ReconcilerScene
@@ -318,25 +318,6 @@ async def test_the_event_of_an_import_follows_an_event_of_another_action(tmp_pat
 
     assert stored_choice(after.status) == USUAL
     assert documents(scene.vault) == []
-
-
-async def test_without_an_import_a_changed_archive_ref_counts_for_the_next_event(tmp_path: Path) -> None:
-    scene = ImportedScene(tmp_path, archive="", actions=ACTIONS)
-    scene.kube.put(an_import(archiveRef={"name": "third"}))
-    await scene.reconcile()
-    scene.observe(
-        an_organization(
-            version=2,
-            generation=2,
-            actions=ACTIONS,
-            archiveRef={"name": "vault"},
-            cleanup={"policy": "Keep"},
-        )
-    )
-    scene.event = an_event().for_action("workstepFinished").named("second").build()
-    scene.kube.put(scene.event)
-
-    assert stored_choice((await scene.reconcile(2)).status) == Choice("vault", None)
 
 
 # -- The Archives that Imports name --------------------------------------------------------------------------

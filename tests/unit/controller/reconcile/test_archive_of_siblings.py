@@ -136,7 +136,9 @@ async def test_a_suspended_archive_holds_an_event_that_follows_another_one(
     )
     assert due_time(held, scene.cache, scene.clock.now()) is None
     assert scene.cache.archive_name(held) == "vault"
-    assert await scene.run(scene.second, 1) == held
+    scene.envelope.asked.clear()
+    again = await scene.run(scene.second, 1)
+    assert (again.status.reason, scene.envelope.asked) == ("ArchiveSuspended", [])
 
     scene.change_vault()
     assert scene.is_due()
@@ -161,7 +163,7 @@ async def test_the_archive_of_another_event_that_was_deleted_is_not_followed(
 
 
 @pytest.mark.parametrize("routes", GONE.values(), ids=GONE)
-async def test_the_archive_that_is_followed_is_the_one_of_which_a_failure_is_told(
+async def test_a_failure_in_an_archive_that_is_followed_names_that_one(
     tmp_path: Path, routes: tuple[dict[str, Any], ...]
 ) -> None:
     scene = await archived_in_the_vault(tmp_path, routes)

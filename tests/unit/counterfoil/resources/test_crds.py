@@ -200,6 +200,7 @@ def test_every_text_of_an_events_status_is_bounded_by_a_constant_or_by_what_it_c
         ".status.awaitedArchive.ref.name",
         ".status.awaitedArchive.route",
         ".status.awaitedArchive.import",
+        ".status.awaitedArchive.event",
         ".status.copies[].ref.name",
         ".status.copies[].documents",
         ".status.copies[].reason",

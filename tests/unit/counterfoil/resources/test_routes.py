@@ -21,10 +21,11 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.routes import (
     Choice,
+    KeptChoice,
     archive_names,
-    choice_for_others,
     has_places,
     import_choice,
+    kept_choices,
     known_choice,
     possible_archives,
     stored_choice,
@@ -127,12 +128,15 @@ def test_the_archive_of_an_import_counts_once_it_is_chosen(
 
 
 def test_a_further_event_of_the_envelope_follows_the_one_that_has_files() -> None:
-    running = chosen("running", documents=(PLACE,))
-    ended = chosen("ended", documents=(PLACE,), phase=Phase.FAILED)
-    archived = chosen("archived", manifest="file:///x", phase=Phase.SUCCEEDED)
-    assert choice_for_others([NEW, chosen("vault", "hr"), ended]) is None
-    assert choice_for_others([ended, running]) == Choice("running", None)
-    assert choice_for_others([running, archived]) == Choice("archived", None)
+    def named(name: str, status: EnvelopeEventStatus) -> EnvelopeEvent:
+        return replace(an_event().named(name).build(), status=status)
+
+    running = named("one", chosen("running", documents=(PLACE,)))
+    ended = named("two", chosen("ended", documents=(PLACE,), phase=Phase.FAILED))
+    archived = named("three", chosen("archived", manifest="file:///x", phase=Phase.SUCCEEDED))
+    assert kept_choices([named("new", NEW), named("four", chosen("vault", "hr")), ended]) == ()
+    assert kept_choices([ended, running]) == (KeptChoice(Choice("running", None), "one"),)
+    assert [each.event for each in kept_choices([running, archived])] == ["three", "one"]
 
 
 def test_what_is_stored_is_read_again() -> None:
