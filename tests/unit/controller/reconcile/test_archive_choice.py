@@ -188,6 +188,18 @@ async def test_a_longer_value_than_is_read_is_none_of_the_values_of_a_route(scen
     assert stored_choice(after.status) == Choice("dms", None)
 
 
+@pytest.mark.parametrize("space", [" ", "\u00a0"], ids=["spaces", "spaces that do not break"])
+async def test_the_beginning_of_a_longer_value_that_ends_in_white_space_is_no_value_of_a_route(
+    scene: RoutedScene, space: str
+) -> None:
+    waiting = await scene.with_area(f"HR{space * 1500}of somebody else").reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "MetadataUnreadable")
+    assert (documents(scene.vault), documents(scene.dms)) == ([], [])
+
+    after = await scene.with_area(f"HR{space * 1500}").reconcile()
+    assert stored_choice(after.status) == Choice("vault", "hr")
+
+
 # -- A choice that is made counts ----------------------------------------------------------------------------
 
 
