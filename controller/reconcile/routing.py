@@ -14,7 +14,7 @@ import msgspec
 
 from counterfoil.archives import tags as tagging
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.tags import FoundTags, MetadataTooHeavy
+from counterfoil.archives.tags import VALUE_LIMIT, FoundTags, MetadataTooHeavy
 from counterfoil.resources.archive import Archive, TagRule
 from counterfoil.resources.routes import ArchiveRoute, Choice, RoutedSpec, RouteTag
 from counterfoil.untrusted.patterns import ROUTE_PATTERNS
@@ -160,10 +160,11 @@ class RouteTags(NamedTuple):
 
 def _value(found: FoundTags, key: str, tag: RouteTag) -> str | UnsureTag | None:
     value = found.values.get(key)
-    # A value that was cut is longer than those in a spec.
-    if key in found.unsure and (value is None or tag.pattern is not None):
-        return UnsureTag(found.unsure[key])
-    return value
+    if key not in found.unsure:
+        return value
+    # A value that was cut is none of those in a spec, which are shorter, unless the cut was in white space.
+    is_known = value is not None and len(value) == VALUE_LIMIT and tag.pattern is None
+    return value if is_known else UnsureTag(found.unsure[key])
 
 
 def _rules(route: ArchiveRoute, archive: Archive | None) -> Iterator[tuple[str, TagRule]]:
