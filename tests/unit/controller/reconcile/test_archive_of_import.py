@@ -1,14 +1,16 @@
 """The Archive of an Import: its events go there, unless the envelope was archived elsewhere before."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from controller.mails.problem_tracking import failure_observation
 from controller.reconcile.import_archives import REMEMBERED_SECONDS, ImportArchives
-from controller.scheduling.due import due_time
+from controller.scheduling.due import EPOCH, due_time
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import (
     IMPORT_ARCHIVE_LABEL,
@@ -22,7 +24,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.reopening import reopened_status
 from counterfoil.resources.routes import Choice, stored_choice
-from tests.support.builders import EventBuilder, an_event
+from tests.support.builders import EventBuilder, an_event, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
 from tests.support.scenes.imports import an_import
 from tests.support.scenes.reconciler import ReconcilerScene
@@ -206,11 +208,99 @@ async def test_an_event_waits_while_it_is_not_known_whether_the_envelope_was_arc
     scene.observe(held if is_suspended else an_archive(version=5, generation=5, filesystem=root))
     waiting = await scene.reconcile()
     assert waiting.status.phase is Phase.COLLECTING
-    assert waiting.status.reason == ("ArchiveNotReady" if is_suspended else "ArchiveNotProbed")
+    assert waiting.status.reason == ("ArchiveSuspended" if is_suspended else "ArchiveNotProbed")
     assert (stored_choice(waiting.status), documents(scene.vault)) == (None, [])
 
     scene.observe(a_probed_archive(root=scene.dms, version=6, generation=6))
     assert stored_choice((await scene.reconcile()).status) == USUAL
+
+
+class AskedScene(ImportedScene):
+    """An event that asks ``third``, the Archive of an earlier Import, before it is archived in ``vault``."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
+        self.third = folder / "third"
+        self.third.mkdir()
+        self.kube.put(an_import(name="earlier", archiveRef={"name": "third"}))
+        self.change_third()
+
+    def change_third(self, **spec: Any) -> None:
+        self.generation += 1
+        versions: dict[str, Any] = {"version": self.generation, "generation": self.generation}
+        self.observe(a_probed_archive("third", root=self.third, **versions, **spec))
+
+    def due(self) -> datetime | None:
+        return due_time(self.newest(), self.cache, self.clock.now())
+
+    async def run(self) -> EnvelopeEvent:
+        after = await self.reconcile()
+        self.cache.update(after)
+        return after
+
+
+async def test_a_suspended_archive_of_another_import_holds_an_event_without_a_deadline(
+    tmp_path: Path,
+) -> None:
+    scene = AskedScene(tmp_path)
+    scene.change_third(suspend=True)
+    held = await scene.run()
+    assert (held.status.phase, held.status.reason) == (Phase.COLLECTING, "ArchiveSuspended")
+    assert held.status.message == (
+        "spec.suspend of Archive/third is true, so it is not known whether it has the envelope already."
+    )
+    assert scene.due() is None
+    assert scene.cache.may_use(held, "third")
+
+    scene.clock.advance(days=30)
+    assert scene.due() is None
+    scene.envelope.asked.clear()
+    again = await scene.run()
+    assert (again.status.reason, scene.envelope.asked) == ("ArchiveSuspended", [])
+
+    scene.change_third()
+    assert scene.due() == EPOCH
+    after = await scene.run()
+    assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, OF_IMPORT)
+    assert after.status.awaited_archive is None
+
+
+async def test_the_usual_archive_that_is_suspended_holds_an_event_of_an_import(tmp_path: Path) -> None:
+    scene = AskedScene(tmp_path)
+    scene.observe(a_probed_archive(root=scene.dms, suspend=True, version=50, generation=50))
+    held = await scene.run()
+    assert (held.status.reason, scene.due()) == ("ArchiveSuspended", None)
+    assert scene.cache.archive_name(held) == "dms"
+
+    # A person names another one, which has to be asked in its place.
+    scene.observe(
+        an_organization(version=60, generation=60, archiveRef={"name": "third"}, cleanup={"policy": "Keep"})
+    )
+    assert scene.due() == EPOCH
+    assert stored_choice((await scene.run()).status) == OF_IMPORT
+
+
+async def test_an_archive_of_another_import_that_fails_is_the_one_that_is_waited_for(tmp_path: Path) -> None:
+    scene = AskedScene(tmp_path)
+    gone = scene.third.rename(scene.third.with_name("gone"))
+    waiting = await scene.run()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "ArchiveRootMissing")
+    assert scene.cache.may_use(waiting, "third")
+    assert not scene.cache.may_use(waiting, "vault")
+    scene.clock.advance(minutes=2)
+    failed = await scene.run()
+
+    gone.rename(scene.third)
+    assert failed.status.phase is Phase.FAILED
+    found = failure_observation(failed, scene.cache.problem_archive(failed))
+    assert found.cause == "failed/ArchiveRootMissing/third"
+
+
+async def test_an_archive_that_was_asked_is_not_waited_for(tmp_path: Path) -> None:
+    scene = AskedScene(tmp_path)
+    scene.change_vault(suspend=True)
+    held = await scene.run()
+    assert (scene.cache.archive_name(held), held.status.awaited_archive) == ("vault", None)
 
 
 async def test_an_archive_of_an_earlier_import_that_was_deleted_holds_no_event(tmp_path: Path) -> None:
