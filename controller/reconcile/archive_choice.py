@@ -160,14 +160,16 @@ class ArchiveChooser:
             others.setdefault(each.archive, each)
         others.pop(wanted.archive, None)
         for other in others.values():
+            context.awaited = other.awaited
             is_there = await self._has_envelope(other, context)
-            if isinstance(is_there, Wait | Pause):
+            if not isinstance(is_there, bool):
                 return is_there
+            context.awaited = None
             if is_there:
                 return other
         return wanted
 
-    async def _has_envelope(self, place: Choice, context: ReconcileContext) -> bool | Wait | Pause:
+    async def _has_envelope(self, place: Choice, context: ReconcileContext) -> bool | Wait | Pause | Hold:
         """
         Return whether an Archive has a manifest that names the envelope, with or without our seal; or why it
         can't be asked now. Raises as ``choose``.
@@ -179,8 +181,9 @@ class ArchiveChooser:
         if archive is None:
             return False
         if archive.spec.suspend:
-            message = "so it is not known whether it has the envelope already"
-            return Wait("ArchiveNotReady", f"spec.suspend of Archive/{archive.name} is true, {message}.")
+            held = suspended(archive)
+            unknown = "so it is not known whether it has the envelope already"
+            return replace(held, message=f"{held.message.removesuffix('.')}, {unknown}.")
         opened = await self.open(archive, place, event, context.fence)
         if not isinstance(opened, Destination):
             return opened

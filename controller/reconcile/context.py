@@ -181,7 +181,8 @@ class ReconcileContext(RunContext):
     choice: Choice | None = field(default=None, init=False)
     """The Archive that the routes chose in this run, also if it can't be used now."""
     awaited: AwaitedArchive | None = field(default=None, init=False)
-    """The Archive that the event waits for if this run ends now, and which it has not chosen itself."""
+    """The Archive that the event waits for if this run ends now, and which it has not chosen itself: another
+    event has files there, or it has to be asked first whether it has the envelope."""
     side_conditions: list[SideCondition] = field(default_factory=list, init=False)
     """Conditions that are stored however the attempt ends, also with an error."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)

@@ -408,9 +408,9 @@ def _with_choice(outcome: Outcome, event: EnvelopeEvent, context: ReconcileConte
     """
     Return the outcome of Collecting with the Archive that the event waits for.
 
-    One in which another event has files is no choice. If no file has a place, its own choice is stored: the
-    event does not ask eSAW again which Archive it is. If files have places of an earlier start, the status
-    still says in which Archive these are.
+    One in which another event has files, or that has to be asked first, is no choice. If no file has a place,
+    its own choice is stored: the event does not ask eSAW again which Archive it is. If files have places of
+    an earlier start, the status still says in which Archive these are.
     """
     facts, choice = dataclasses.replace(outcome.facts, awaited_archive=None), context.choice
     if isinstance(outcome, Done | Skip):

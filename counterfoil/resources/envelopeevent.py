@@ -574,7 +574,8 @@ class ArchiveLocation(ResourcePart, frozen=True):
 class AwaitedArchive(ResourcePart, frozen=True):
     """
     The Archive that the event waits for, or failed in, if `archive` does not say it. That has files of an
-    earlier start, or another event has files of the envelope. Each attempt chooses again.
+    earlier start, another event has files of the envelope, or the Archive may have it already. Each attempt
+    chooses again.
     """
 
     ref: Annotated[
