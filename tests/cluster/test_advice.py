@@ -438,6 +438,43 @@ async def test_the_sender_that_is_named_is_created_and_what_waited_is_archived(p
     await scene.reaches(event, Phase.SUCCEEDED)
 
 
+def an_envelope_of(organization: str, envelope: str, sender: str) -> str:
+    spec = {"organizationRef": {"name": organization}, "envelopeID": envelope, "senderRef": {"name": sender}}
+    version = "counterfoil.dev/v1beta1"
+    return json.dumps(
+        {"apiVersion": version, "kind": "Envelope", "metadata": {"name": envelope}, "spec": spec}
+    )
+
+
+async def test_a_sender_whose_name_another_user_has_is_created_as_the_message_says(people: People) -> None:
+    scene, local = people.scene, people.scene.local_environment
+    user, other = scene.user("Former"), scene.user("Newer")
+    await local.organization("taken", archive="dms")
+    await local.sender("taken", user, organization="taken", origin=scene.esaw.url)
+    envelope = envelope_id(scene.envelope(user))
+    await people.kubectl("apply", "-f", "-", stdin=an_envelope_of("taken", envelope, "taken"))
+    scene.esaw.fault("files", id=envelope, status=503)
+    event = await without_sender(people, "taken", envelope)
+    await scene.is_so(event, lambda each: each.status.reason == "EsawFailing")
+    await people.kubectl("delete", "sender/taken")
+    await local.sender("taken", other, organization="taken", origin=scene.esaw.url)
+    await scene.is_so(event, lambda each: each.status.reason == "SenderMissing")
+
+    read = EnvelopeEvent.parse(await scene.kube.get(EnvelopeEvent, event))
+    said = re.search(
+        r"former user, spec\.userID (\S+)\. Then delete (Envelope/\S+), and create it with the new Sender\.",
+        read.status.message or "",
+    )
+    assert said is not None, read.status.message
+    assert said[1] == user.user_id
+    scene.esaw.clear_faults("files")
+    await local.sender("taken-before", user, organization="taken", origin=scene.esaw.url)
+    await people.kubectl("delete", said[2])
+    await people.kubectl("apply", "-f", "-", stdin=an_envelope_of("taken", envelope, "taken-before"))
+
+    await scene.reaches(event, Phase.SUCCEEDED)
+
+
 # -- Events that only a person ends --------------------------------------------------------------------------
 
 TWICE = {"FileId": "d1", "FileName": "contract.pdf", "DocumentNumber": 1}

@@ -236,7 +236,7 @@ async def test_a_sender_of_another_user_is_no_reader_by_the_proof_of_its_name(sc
     assert event.status.message == (
         "Sender/anna is another user's by now: the Sender to which eSignAnyWhere showed the envelope does "
         "not exist any more. Create a Sender with another name for the former user, "
-        f"spec.userID {ANNA}, and an Envelope that names it."
+        f"spec.userID {ANNA}. Then create an Envelope that names it."
     )
     # Its name is in the list of a search, so its key is tried once.
     assert scene.two.anna.asked == ["envelope"]
@@ -266,7 +266,9 @@ async def test_a_sender_for_the_former_user_is_created_as_the_message_says_and_e
     event = await scene.run(3)
     assert event.status.reason == "SenderMissing"
 
-    said = re.search(r"spec\.userID (\S+), and an Envelope that names it\.", event.status.message or "")
+    said = re.search(
+        r"spec\.userID (\S+)\. Then create an Envelope that names it\.", event.status.message or ""
+    )
     assert said is not None
     if is_deleted:
         scene.two.dora.but("history", FORBIDDEN)
