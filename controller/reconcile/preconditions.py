@@ -155,8 +155,9 @@ class Preconditions:
         sender = self.cache.senders.get(reader.name)
         is_replaced = sender is not None and is_of_other_user(event, sender)
         if is_replaced and reader.state is KeyState.MISSING:
+            is_recorded = self.cache.claims(event).recorded is not None
             self.cache.forget_sender(event.name)
-            return Wait("SenderMissing", _of_other_user(event, reader.name))
+            return Wait("SenderMissing", _of_other_user(event, reader.name, is_recorded=is_recorded))
         if sender is None or sender.spec.organization_ref.name != organization.name:
             self.cache.forget_sender(event.name)
             if sender is None:
@@ -450,15 +451,18 @@ def _sender_suspended(sender: Sender) -> Hold:
     return Hold("SenderSuspended", f"spec.suspend of Sender/{sender.name} is true.")
 
 
-def _of_other_user(event: EnvelopeEvent, name: str) -> str:
+def _of_other_user(event: EnvelopeEvent, name: str, *, is_recorded: bool) -> str:
     """Return that the Sender to which eSAW showed the envelope is missing, and what to do: its name is
-    another user's by now."""
+    another user's by now. ``is_recorded``: there is an Envelope, and who sent it never changes."""
     proved = proved_by(event)
     user = proved.user_id if proved is not None else None
+    then = "Then create an Envelope that names it."
+    if is_recorded:
+        then = f"Then delete Envelope/{event.spec.envelope_id}, and create it with the new Sender."
     return (
         f"Sender/{name} is another user's by now: the Sender to which eSignAnyWhere showed the envelope does "
-        f"not exist any more. Create a Sender with another name for the former user, spec.userID {user}, and "
-        "an Envelope that names it."
+        f"not exist any more. Create a Sender with another name for the former user, spec.userID {user}. "
+        f"{then}"
     )
 
 
