@@ -398,12 +398,14 @@ class ReaderModel(RuleBasedStateMachine):
             assert self.runs() < MAX_RUNS, f"it does not end: {self.status.message}"
         assert started <= len(NAMES), f"started {started} times: {self.status.message}"
         name, label = self.recorded, self.event.metadata.labels
-        is_first_of_it = self.status.envelope is None and LISTED_BY_LABEL not in label
         sender = self.sender(name) if name is not None else None
-        is_lost = self.proof is not None and self.prover() is None and name != self.proved
-        if name is None or sender is None or name in self.asked or not (is_first_of_it or is_lost):
+        if name is None or sender is None or name in self.asked or LISTED_BY_LABEL in label:
             return
-        if self.esaw.users[name].answers == "refused" and not self.is_done():
+        is_lost = self.proof is not None and self.prover() is None and name != self.proved
+        is_waited_for = self.status.envelope is None or (is_lost and self.status.phase is not Phase.FAILED)
+        # If it was missing, the event starts again when the key works.
+        was_missing = self.status.cause == "SenderMissing" and label.get(SENDER_LABEL) == name
+        if self.esaw.users[name].answers == "refused" and is_waited_for and not was_missing:
             # Its user has to act, and no other.
             expected = "SenderSuspended" if sender.spec.suspend else "TokenRejected"
             assert (label.get(SENDER_LABEL), self.status.reason) == (name, expected), self.status.message
