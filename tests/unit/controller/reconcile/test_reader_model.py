@@ -306,7 +306,10 @@ class ReaderModel(RuleBasedStateMachine):
         self.asked |= {name for name, each in self.esaw.users.items() if each.asked}
         if self.status.phase is Phase.FAILED and before is not None and not self.is_given_up():
             assert self.proof == before, "the proof moved with a failure"
-        self.first = self.first or self.proved
+        deleters = [name for name, each in self.esaw.users.items() if "delete" in each.asked]
+        if self.first is None or self.proved in deleters:
+            # The key that may have deleted the envelope takes the place of the first one.
+            self.first = self.proved
         if self.first not in self.lost:
             assert self.proved == self.first, "the first key is not asked again"
         self.check()
@@ -402,7 +405,7 @@ class ReaderModel(RuleBasedStateMachine):
         if name is None or sender is None or name in self.asked or LISTED_BY_LABEL in label:
             return
         is_lost = self.proof is not None and self.prover() is None and name != self.proved
-        is_waited_for = self.status.envelope is None or (is_lost and self.status.phase is not Phase.FAILED)
+        is_waited_for = self.status.envelope is None or (is_lost and not self.status.phase.is_final)
         # If it was missing, the event starts again when the key works.
         was_missing = self.status.cause == "SenderMissing" and label.get(SENDER_LABEL) == name
         if self.esaw.users[name].answers == "refused" and is_waited_for and not was_missing:
