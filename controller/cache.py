@@ -316,20 +316,27 @@ class Cache:
             return frozenset()
         return frozenset({envelope.sender_ref.name, event.metadata.labels.get(SENDER_LABEL, "")} - {""})
 
-    def holding_sender(self, event: EnvelopeEvent) -> Sender | None:
+    def suspended_sender(self, event: EnvelopeEvent) -> Sender | None:
         """
-        Return the Sender whose suspension holds the event; None: there is none, or it was not looked up yet.
+        Return the suspended Sender that holds the event; None: there is none, or it was not looked up yet.
 
         It is the one that reads next. Copies need no key, and their run looks no Sender up: theirs is the one
         whose key was used last.
         """
         if is_copying_next(event.status):
             last = self.senders.get(event.metadata.labels.get(SENDER_LABEL, ""))
-            return None if last is None or is_of_other_user(event, last) else last
-        reader = self.reader(event) if event.name in self.sender_of else None
+            return None if last is None or is_of_other_user(event, last) or not last.spec.suspend else last
+        if event.name not in self.sender_of:
+            return None
+        named = (self.senders.get(each) for each in self.claims(event) if each is not None)
+        if not any(each is not None and each.spec.suspend for each in named):
+            # The reader of each of some thousand events takes longer than this.
+            return None
+        reader = self.reader(event)
         if reader is None or reader.state in (KeyState.FOREIGN, KeyState.MISSING):
             return None
-        return self.senders.get(reader.name)
+        found = self.senders.get(reader.name)
+        return found if found is not None and found.spec.suspend else None
 
     def archive_name(self, event: EnvelopeEvent) -> str:
         """Return the name of the Archive that the event needs; empty if it has none, or its routes have not

@@ -234,8 +234,7 @@ class Preconditions:
 
     async def _copies(self, event: EnvelopeEvent, organization: Organization) -> AdmittedCopies | Outcome:
         """Return the context of a run that begins with the copies of an event. Raises ``ApiError``."""
-        sender = self.cache.holding_sender(event)
-        if sender is not None and sender.spec.suspend:
+        if (sender := self.cache.suspended_sender(event)) is not None:
             return _sender_suspended(sender)
         choice = known_choice(event, organization.spec)
         if choice is None:

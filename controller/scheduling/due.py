@@ -148,10 +148,11 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     rule = organization.spec.rule(event.spec.action)
     if rule is None or rule.handling is not ActionHandling.ARCHIVE:
         return False
-    sender = cache.holding_sender(event)
+    if cache.suspended_sender(event) is not None:
+        return True
     archive = cache.archives.get(cache.archive_name(event))
     copies = (cache.archives.get(each) for each in open_copies(event.status, organization.spec))
-    return any(each is not None and each.spec.suspend for each in (sender, archive, *copies))
+    return any(each is not None and each.spec.suspend for each in (archive, *copies))
 
 
 def is_held_by_action(event: EnvelopeEvent, spec: OrganizationSpec) -> bool:
