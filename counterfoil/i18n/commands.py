@@ -29,8 +29,12 @@ from counterfoil.resources import (
     Envelope,
     EnvelopeEvent,
     Language,
+    Organization,
+    Phase,
     Resource,
 )
+from counterfoil.resources.reopening import lacks_copies
+from counterfoil.resources.routes import stored_copy, unverified_copies
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 _IN_MESSAGE: Final = re.compile(r"`(kubectl [^`]*)(?:`|$)")
@@ -144,6 +148,19 @@ def sender_commands(event: EnvelopeEvent, reason: str, namespace: str) -> tuple[
     }
     text = shlex.quote(msgspec.json.encode(envelope).decode())
     return (Command(f"kubectl -n {namespace} create -f - <<< {text}", "sender"),)
+
+
+def copy_commands(
+    event: EnvelopeEvent, organization: Organization | None, namespace: str
+) -> tuple[Command, ...]:
+    """Return what asks for the missing copies of an event if one of them is not tried again automatically."""
+    status = event.status
+    if organization is None or status.phase is Phase.COPYING or not lacks_copies(status, organization.spec):
+        return ()
+    missing = (stored_copy(status, each) for each in unverified_copies(status, organization.spec))
+    if all(each.next_attempt_time is not None for each in missing):
+        return ()
+    return (Command(f"kubectl counterfoil -n {namespace} copy {event.name}", "copy"),)
 
 
 def resume_command(suspended: Resource, namespace: str) -> str:

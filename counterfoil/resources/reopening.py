@@ -36,6 +36,7 @@ from counterfoil.resources.envelopeevent import (
     Phase,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus
+from counterfoil.resources.routes import CopiedSpec, unverified_copies
 
 ARCHIVED_AND_KEPT = "ArchivedAndKept"
 """Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""
@@ -487,6 +488,15 @@ def takes_copies(status: EnvelopeEventStatus) -> bool:
     return status.phase in ARCHIVED_PHASES or (
         status.phase is Phase.SUCCEEDED and is_condition_true(status.conditions, "Cleaned")
     )
+
+
+def lacks_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> bool:
+    """
+    Whether a person's request for the copies of an event does something, as far as a client can tell.
+
+    By the stored times only. The controller decides what is proved, and answers that nothing is left to do.
+    """
+    return takes_copies(status) and bool(unverified_copies(status, spec))
 
 
 def is_copy_retry_due(status: EnvelopeEventStatus, names: Collection[str], *, now: datetime) -> bool:

@@ -12,7 +12,7 @@ A copy is made from that first archive after its proof, in the phase Copying (do
 what an event has open. Whether a copy is proved is decided in ``counterfoil.archives.proof`` only. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -426,6 +426,19 @@ def is_copying_next(status: EnvelopeEventStatus) -> bool:
     return is_archived and not is_copying_done(status)
 
 
+def unverified_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:
+    """Return the Archives of the copies without a stored time of their verification; ``proof`` decides what
+    is proved."""
+    return _unverified(status, copy_names(spec))
+
+
+def listed_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[EventCopy, ...]:
+    """Return what a status says about each copy, with an empty entry for a copy that it does not name."""
+    stored = {each.ref.name for each in status.copies}
+    others = (stored_copy(status, each) for each in copy_names(spec) if each not in stored)
+    return (*status.copies, *others)
+
+
 def used_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:
     """Return the Archives of the required copies of an archived event, which its delete needs."""
     archived = find_condition(status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
@@ -442,7 +455,10 @@ def open_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...
     """
     if is_copying_done(status):
         return ()
-    names = used_copies(status, spec)
+    return _unverified(status, used_copies(status, spec))
+
+
+def _unverified(status: EnvelopeEventStatus, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(each for each in names if stored_copy(status, each).verified_time is None)
 
 

@@ -11,12 +11,16 @@ from urllib.parse import unquote
 import pytest
 
 from counterfoil.archives.backends._object_store.object_lock import ObjectLockState
+from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Import, Organization, Phase
+from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.resources.routes import stored_copy
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.s3_versity import REGION, VersityServer, versity_server
 from tests.support.pauses import eventually
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
+from tests.support.scenes.plugin import ADMINISTERS, terminal
 
 BUCKET = "preserved"
 WORM = {"archiveRef": {"name": "worm"}}
@@ -115,6 +119,26 @@ async def test_a_label_lets_an_earlier_envelope_have_its_copy(
     assert event.status.last_request is not None
     assert (event.status.last_request.request, event.status.last_request.outcome) == ("copy", "Done")
     assert await stored(server, envelope)
+
+
+async def test_the_plugin_lets_an_earlier_envelope_have_its_copy_and_records_who_asked(
+    scene: ControllerScene, server: VersityServer
+) -> None:
+    await scene.local_environment.apply(*rbac.service_account_with_rules("administrator", ADMINISTERS))
+    administrator = await terminal(scene, "administrator")
+    envelope, name = await archived_without_a_copy(scene)
+    command = f"kubectl counterfoil -n {scene.local_environment.namespace} copy {name}"
+    assert command in (await administrator("why", name)).out
+
+    answer = await administrator("copy", envelope, "--because", "the archive is new")
+
+    assert (answer.code, answer.out) == (ExitStatus.DONE, f"{name}: copy is asked for, it was Succeeded\n")
+    event = await until_copied(scene, name)
+    assert await stored(server, envelope)
+    (act,) = audit_entries(event.metadata.annotations)
+    assert (act.what, act.why) == ("copy", "the archive is new")
+    again = await administrator("copy", name)
+    assert (again.code, again.out) == (ExitStatus.NOT_ALL, f"{name}: nothing to copy, it is Succeeded\n")
 
 
 async def test_an_import_lets_all_earlier_envelopes_have_their_copies(

@@ -20,7 +20,7 @@ from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.browser.axe import axe
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.pauses import BROWSER_STEP_MILLISECONDS
-from tests.support.scenes.console import MISSING_BUCKET, Scene, console_scene, now
+from tests.support.scenes.console import MISSING_BUCKET, Scene, a_condition, console_scene, now
 
 expect.set_options(timeout=BROWSER_STEP_MILLISECONDS)
 
@@ -70,6 +70,24 @@ ARCHIVED: dict[str, Any] = {
             "location": "file:///srv/acme/Document/contract.pdf",
         }
     ],
+}
+
+
+COPYABLE = ARCHIVED | {
+    "envelope": {"name": "Copied lease", "status": "Completed"},
+    "conditions": [a_condition(each, "True", "Tested") for each in ("Archived", "Cleaned")],
+}
+FAILED_COPY = {
+    "ref": {"name": "bucket"},
+    "attempts": 7,
+    "reason": "ArchiveBucketMissing",
+    "message": MISSING_BUCKET,
+}
+VERIFIED_COPY = {
+    "ref": {"name": "worm"},
+    "manifest": f"s3://preserved-contracts/acme/{'0f9c1c2e-1111-4222-8333-444455556666'}/counterfoil.json",
+    "verifiedTime": now(),
+    "documents": "ab" * 32,
 }
 
 
@@ -369,6 +387,41 @@ async def test_one_event_is_held_resumed_tried_again_and_given_up(scene: Scene, 
     assert [act.what for act in acts] == ["suspend", "resume", "retry", "skip"]
     told = [each["reason"] for each in await scene.told() if each["regarding"]["name"] == name]
     assert sorted(told) == ["ResumeRequested", "RetryRequested", "SkipRequested", "SuspendRequested"]
+
+
+async def test_copies_that_were_added_later_are_asked_for_one_by_one_and_for_a_selection(
+    scene: Scene, page: Page
+) -> None:
+    names = [await scene.an_event(**COPYABLE) for _ in range(2)]
+    await scene.kube.patch(Organization, "acme", {"spec": {"copies": [{"archiveRef": {"name": "bucket"}}]}})
+    await sign_in(page, scene, at=f"/events/{names[0]}")
+    await expect(page.get_by_text("bucket · missing")).to_be_visible()
+    assert await failing(page) == []
+
+    await page.get_by_role("button", name="Make missing copies").click()
+
+    await expect(page.get_by_role("status").first).to_contain_text("The missing copies are made now.")
+    await expect(page.get_by_text("asked for the missing copies")).to_be_visible()
+    await page.goto(f"{scene.console.public}/events?text=Copied+lease")
+    await page.locator(f"#s-{names[1]}").check()
+    await page.get_by_role("button", name="Make missing copies of selected…").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Make missing copies of one event?")
+    await page.get_by_role("button", name="Make copies of one event").click()
+    await expect(page.get_by_role("status").first).to_contain_text("The copies of one event were requested.")
+    assert [await labelled(scene, name) for name in names] == ["copy", "copy"]
+    (act,) = audit_entries((await scene.event(names[0]))["metadata"]["annotations"])
+    assert act.what == "copy"
+
+
+async def test_on_a_narrow_phone_the_page_of_an_event_with_copies_has_no_part_outside(
+    scene: Scene, browser: Browser
+) -> None:
+    name = await scene.an_event(**COPYABLE, copies=[FAILED_COPY, VERIFIED_COPY])
+    async with a_browser(browser, viewport={"width": 360, "height": 800}) as context:
+        page = await context.new_page()
+        await sign_in(page, scene, at=f"/events/{name}")
+        await expect(page.get_by_text("ArchiveBucketMissing").first).to_be_visible()
+        assert await page.evaluate(WIDER_THAN_THE_WINDOW) == []
 
 
 async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(

@@ -60,7 +60,10 @@ LOOPS_WITHOUT_TRY = {
         "imported.status.open_windows",
         "listing.listed(statuses, self.search.window)",
     },
-    "webhook/console/events/bulk.py": {"sorted(done)[:self.limits.bulk_organizations]"},
+    "webhook/console/events/bulk.py": {
+        "self.search.each(suited.user, request.wanted)",  # as in suited.py
+        "sorted(done)[:self.limits.bulk_organizations]",
+    },
     # The parts of one object, or of one question about it.
     "controller/access/archive_root.py": {"manifests"},
     "counterfoil/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
@@ -71,6 +74,8 @@ LOOPS_WITHOUT_TRY = {
         "enumerate(ids)",
     },
     "webhook/pages/send.py": {"hits"},
+    # A question without an answer ends the whole: a person would confirm a plan with too few events.
+    "webhook/console/events/suited.py": {"raws"},
     # No objects.
     "controller/access/archive_pool.py": {"self._open_archives.values()"},
     "controller/reconcile/fence.py": {"RETRY_PAUSES_SECONDS"},

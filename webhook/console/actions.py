@@ -38,6 +38,7 @@ class Action(StrEnum):
 
     RETRY = "retry"
     SKIP = "skip"
+    COPY = "copy"
     SUSPEND = "suspend"
     RESUME = "resume"
     ASK = "ask"
@@ -50,7 +51,7 @@ _NAMES: Final[Mapping[Action, str]] = {Action.ASK: "consent mail"}
 """Names of actions in Kubernetes Events that differ from the action's own."""
 
 ALLOWED: Final[Mapping[type[Resource], frozenset[Action]]] = {
-    EnvelopeEvent: frozenset({Action.RETRY, Action.SKIP, Action.SUSPEND, Action.RESUME}),
+    EnvelopeEvent: frozenset({Action.RETRY, Action.SKIP, Action.COPY, Action.SUSPEND, Action.RESUME}),
     Sender: frozenset({Action.ASK, Action.SUSPEND, Action.RESUME}),
     Archive: frozenset({Action.PROBE, Action.SUSPEND, Action.RESUME}),
     Organization: frozenset({Action.SWEEP, Action.CHECK, Action.SUSPEND, Action.RESUME}),

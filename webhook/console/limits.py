@@ -102,6 +102,9 @@ class ConsoleLimits(HttpLimits):
     extra_senders: int = 50
     """Maximum number of Senders read one by one, beyond those whose events wait."""
 
+    copied_organizations: int = 20
+    """Maximum number of Organizations read for a list of events, to find whether one of them has copies."""
+
     kubernetes_events: int = 50
     """Maximum number of Kubernetes Events shown for one event."""
 

@@ -18,7 +18,7 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
 from counterfoil.resources.lease import Lease
-from webhook.console.access import SENDERS, AuthenticatedUser
+from webhook.console.access import ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import Action, ActionService
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
@@ -107,6 +107,17 @@ async def read_sender(user: AuthenticatedUser, name: str) -> Sender | None:
     """Return a Sender; None for one that was deleted or is of another version: its name is shown."""
     try:
         return Sender.parse(await user.kube.get(Sender, name))
+    except (ApiError, ResourceInvalid):
+        return None
+
+
+async def read_organization(user: AuthenticatedUser, name: str) -> Organization | None:
+    """Return an Organization; None for one that this person may not read, was deleted or is of another
+    version."""
+    if not user.rights.can_list(ORGANIZATIONS):
+        return None
+    try:
+        return Organization.parse(await user.kube.get(Organization, name))
     except (ApiError, ResourceInvalid):
         return None
 

@@ -39,6 +39,7 @@ KINDS: dict[str, type[Resource]] = {
     "why": EnvelopeEvent,
     "retry": EnvelopeEvent,
     "skip": EnvelopeEvent,
+    "copy": EnvelopeEvent,
 }
 """Kind of the objects that a command's arguments name."""
 

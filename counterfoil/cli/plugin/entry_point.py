@@ -27,7 +27,7 @@ from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, 
 from counterfoil.cli.plugin.installation import diagnose, preflight, setup, status
 from counterfoil.cli.plugin.missing_right import way_to_right
 from counterfoil.cli.plugin.search import imports, sweep
-from counterfoil.cli.plugin.send_request import RETRY, SKIP, RequestCommand
+from counterfoil.cli.plugin.send_request import COPY, RETRY, SKIP, RequestCommand
 from counterfoil.cli.plugin.suspension import RESUME, SUSPEND, SuspensionCommand
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
@@ -46,6 +46,7 @@ COMMANDS: MappingProxyType[str, ModuleType | RequestCommand | SuspensionCommand]
         "route": route,
         "retry": RETRY,
         "skip": SKIP,
+        "copy": COPY,
         "suspend": SUSPEND,
         "resume": RESUME,
         "consent": consent,

@@ -1,16 +1,17 @@
 """
-Requests to the controller by the label ``counterfoil.dev/request``, and the commands ``retry`` and ``skip``.
+Requests to the controller by the label ``counterfoil.dev/request``, and the commands ``retry``, ``skip`` and
+``copy``.
 
 The controller carries a request out, writes ``status.lastRequest`` and removes the label. Who asks is
-recorded on the object (``counterfoil.resources.audit_annotation``, as the console does). ``retry`` and
-``skip`` only ask; when the user's rights do not suffice, the output names the events with a request.
+recorded on the object (``counterfoil.resources.audit_annotation``, as the console does). These commands only
+ask; when the user's rights do not suffice, the output names the events with a request.
 """
 
 import argparse
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple, TextIO, TypeVar
@@ -43,6 +44,7 @@ from counterfoil.resources.lease import unheld_owner
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.resources.reopening import (
     is_reopened_by_retry,
+    lacks_copies,
     remaining_delay,
     takes_back_skip,
     takes_skip,
@@ -189,9 +191,13 @@ class RequestCommand(NamedTuple):
                 "only a retry undoes a skip, so its reason is stored with the event: give it by --because.",
             )
         by = "" if args.dry_run else await kube.whoami()
+        organizations = await _organizations_of(kube, events) if self.request == "copy" else {}
         answers = []
         for event in events:
-            asked, says = await self._request_for_event(kube, event, by, args)
+            if self._does_something(event, organizations.get(event.organization)):
+                asked, says = await self._request_for_event(kube, event, by, args)
+            else:
+                asked, says = False, f"nothing to {self.request}, it is {event.status.phase}"
             answers.append(EventRequestResult(event.name, asked, says))
             if not is_for_programs(args.output):
                 # At once, so that an end in the middle shows how far it came.
@@ -230,11 +236,13 @@ class RequestCommand(NamedTuple):
     def _takes_back_skip(self, event: EnvelopeEvent) -> bool:
         return self.request == "retry" and takes_back_skip(event.status)
 
-    def _does_something(self, event: EnvelopeEvent) -> bool:
+    def _does_something(self, event: EnvelopeEvent, organization: Organization | None) -> bool:
         """Whether the request changes the event. A retry of one that succeeded may list its files again, or
-        send its notice again."""
+        send its notice again. ``organization`` is needed for the copies only."""
         if self.request == "skip":
             return takes_skip(event.status)
+        if self.request == "copy":
+            return organization is not None and lacks_copies(event.status, organization.spec)
         notice = event.status.notice
         is_given_up = notice is not None and notice.state is NoticeState.FAILED
         return is_given_up or is_reopened_by_retry(event.status)
@@ -243,8 +251,6 @@ class RequestCommand(NamedTuple):
         self, kube: KubeClient, event: EnvelopeEvent, by: str, args: argparse.Namespace
     ) -> tuple[bool, str]:
         """Return whether the request is made, and what to tell the user."""
-        if not self._does_something(event):
-            return False, f"nothing to {self.request}, it is {event.status.phase}"
         if args.dry_run:
             undone = ", and a person's skip is taken back" if self._takes_back_skip(event) else ""
             return True, f"{self.request} would be asked for, it is {event.status.phase}{undone}"
@@ -290,6 +296,25 @@ SKIP = RequestCommand(
     "events of the same envelopes. Archived events keep their phase. Only retry takes them up again. A new "
     "callback does so for an envelope that was not known to be finished, and keeps it.",
 )
+COPY = RequestCommand(
+    "copy",
+    SUMMARY="make the missing copies of archived events",
+    DETAILS="The copies are those in spec.copies of the Organization. They are made from the first archive, "
+    "and eSignAnyWhere is not asked. A failed event has to be retried instead, which makes its copies too.",
+)
+
+
+async def _organizations_of(
+    kube: KubeClient, events: Iterable[EnvelopeEvent]
+) -> dict[str, Organization | None]:
+    """Return the Organizations of events by name; None for one that does not exist. Raises ``ApiError``."""
+    found: dict[str, Organization | None] = {}
+    for name in {each.organization for each in events}:
+        try:
+            found[name] = Organization.parse(await kube.get(Organization, name))
+        except NotFound:
+            found[name] = None
+    return found
 
 
 def _audit_entry(by: str, request: str, because: str | None) -> AuditEntry:

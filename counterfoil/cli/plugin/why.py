@@ -12,7 +12,13 @@ from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_resul
 from counterfoil.cli.plugin.missing_right import unread_text
 from counterfoil.clock import utc_text
 from counterfoil.durations import Duration
-from counterfoil.i18n.commands import commands_in, end_commands, resume_command, sender_commands
+from counterfoil.i18n.commands import (
+    commands_in,
+    copy_commands,
+    end_commands,
+    resume_command,
+    sender_commands,
+)
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
 from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
@@ -35,9 +41,9 @@ from counterfoil.resources import (
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard, unheld_shard
-from counterfoil.resources.reopening import is_open_to_callbacks
+from counterfoil.resources.reopening import is_open_to_callbacks, takes_copies
 from counterfoil.resources.request import attribution
-from counterfoil.resources.routes import awaited_archive, last_choice
+from counterfoil.resources.routes import awaited_archive, last_choice, listed_copies
 from counterfoil.retention import deletion_time, forbids_delete, removal_time
 
 T = TypeVar("T")
@@ -245,7 +251,7 @@ def explain(
     following = NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now)
     do, consent_url = words.do if words is not None else "", None
     said = newer.message if newer is not None else _problem_message(event)
-    commands = () if is_abandoned else _commands(event, cause, said)
+    commands = () if is_abandoned else _commands(event, organization, cause, said)
     is_key_needed = newer is None or newer.status != "True"
     if status.phase is Phase.AWAITING_CONSENT and sender is not None and is_key_needed and not is_abandoned:
         advice = key_advice(sender, organization, cause)
@@ -285,7 +291,7 @@ def explain(
         route=_route_text(event, organization),
         # Until the manifest is written, the archive is only the one that was chosen.
         archive=filed.manifest if filed is not None else None,
-        copies=tuple(map(_copy_text, status.copies)),
+        copies=tuple(_copy_text(each, status.phase) for each in _copies(event, organization)),
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         notice=_notice(event, now),
         suspension=_suspension(suspended, now) if suspended is not None else None,
@@ -357,7 +363,14 @@ def _line(title: str, text: str) -> str:
     return f"{title:<14}{text}"
 
 
-def _copy_text(copy: EventCopy) -> str:
+def _copies(event: EnvelopeEvent, organization: Organization | None) -> tuple[EventCopy, ...]:
+    """Return the entry of each copy; of an archived event also of those that its status does not name."""
+    if organization is None or not takes_copies(event.status):
+        return event.status.copies
+    return listed_copies(event.status, organization.spec)
+
+
+def _copy_text(copy: EventCopy, phase: Phase) -> str:
     """Return where a copy is, or why it is missing and when it is tried again."""
     name = f"Archive/{copy.ref.name}"
     if copy.verified_time is not None:
@@ -365,7 +378,9 @@ def _copy_text(copy: EventCopy) -> str:
     following = "no attempt is planned"
     if copy.next_attempt_time is not None:
         following = f"next attempt {utc_text(copy.next_attempt_time)}"
-    return f"{name}, missing: {copy.reason}, {following}. {copy.message or ''}".rstrip()
+    elif phase is Phase.COPYING:
+        following = "tried in the next attempt of the event"
+    return f"{name}, missing: {copy.reason or 'not tried yet'}, {following}. {copy.message or ''}".rstrip()
 
 
 def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str | None:
@@ -440,10 +455,14 @@ def _problem_message(event: EnvelopeEvent) -> str:
     return status.message or ""
 
 
-def _commands(event: EnvelopeEvent, cause: str, message: str) -> tuple[str, ...]:
-    """Return what to type about an event: what its message says, and for a failed one what ends that."""
+def _commands(
+    event: EnvelopeEvent, organization: Organization | None, cause: str, message: str
+) -> tuple[str, ...]:
+    """Return what to type about an event: what its message says, and for a failed one what ends that. Missing
+    copies that are not tried again add what asks for them."""
     namespace = event.metadata.namespace or "default"
     found = sender_commands(event, cause, namespace) + commands_in(message, cause, namespace)
+    found += copy_commands(event, organization, namespace)
     if event.status.phase is Phase.FAILED:
         found += end_commands(cause, event.name, namespace)
     return tuple(line for each in found for line in each.lines())

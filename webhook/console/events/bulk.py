@@ -17,14 +17,15 @@ from typing import Final, NamedTuple
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.recorded_write import NoLongerMatches
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import EnvelopeEvent, Organization, ResourceInvalid
-from counterfoil.resources.envelopeevent import NoticeState, digest_of, has_state, state_of
-from counterfoil.resources.reopening import is_reopened_by_retry, takes_back_skip, takes_skip
+from counterfoil.resources import EnvelopeEvent, Organization
+from counterfoil.resources.envelopeevent import digest_of, has_state, state_of
+from counterfoil.resources.reopening import takes_back_skip
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.actions import Action, ActionRequest, ActionService
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events.filters import EventFilter, read
 from webhook.console.events.search import EventSearch
+from webhook.console.events.suited import SuitedEvents, is_event_suited
 from webhook.console.limits import ConsoleLimits
 from webhook.console.routes import is_name
 from webhook.console.view_base import size_of
@@ -33,7 +34,7 @@ from webhook.http_server.forms import parse_unique_pairs
 
 _log = logging.getLogger(__name__)
 
-BULK_ACTIONS: Final = frozenset({Action.RETRY, Action.SKIP})
+BULK_ACTIONS: Final = frozenset({Action.RETRY, Action.SKIP, Action.COPY})
 
 FIELD_PREFIX: Final = "e-"
 """Begins the name of the field that selects an event; the event's name follows."""
@@ -110,8 +111,9 @@ class BulkService:
         if not user.rights.can_patch(EVENTS):
             # The API server would refuse each write as well, but only after the search.
             raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{EVENTS} may not be changed")
+        suited = SuitedEvents(user, request.action)
         return await (
-            self._plan_filter(user, request) if request.is_for_filter else self._plan_names(user, request)
+            self._plan_filter(suited, request) if request.is_for_filter else self._plan_names(suited, request)
         )
 
     async def apply(
@@ -174,16 +176,16 @@ class BulkService:
             recorded = await self.actions.create_event(user, about, asked, note) and recorded
         return recorded
 
-    async def _plan_filter(self, user: AuthenticatedUser, request: BulkRequest) -> BulkPlan:
+    async def _plan_filter(self, suited: SuitedEvents, request: BulkRequest) -> BulkPlan:
         found: list[Raw] = []
         unsuited = looked = size = 0
         are_all_known = True
-        async for some in self.search.each(user, request.wanted):
+        async for some in self.search.each(suited.user, request.wanted):
             looked += some.looked
-            suited = [raw for raw in some.raws if is_suited(raw, request.action)]
-            unsuited += len(some.raws) - len(suited)
-            found += suited
-            size, are_all_known = size + size_of(suited), some.are_all_senders_known
+            chosen = await suited.of(some.raws)
+            unsuited += len(some.raws) - len(chosen)
+            found += chosen
+            size, are_all_known = size + size_of(chosen), some.are_all_senders_known
             is_more = bool(some.token) or len(found) > self.limits.affected_events
             is_full = len(found) >= self.limits.affected_events or size >= self.limits.kept_bytes
             if is_more and (is_full or looked >= self.limits.searched):
@@ -191,10 +193,10 @@ class BulkService:
                 return BulkPlan(first, unsuited, looked, is_more, are_all_known)
         return BulkPlan(tuple(found), unsuited, looked, is_more=False, are_all_senders_known=are_all_known)
 
-    async def _plan_names(self, user: AuthenticatedUser, request: BulkRequest) -> BulkPlan:
+    async def _plan_names(self, suited: SuitedEvents, request: BulkRequest) -> BulkPlan:
         async def read(name: str) -> Raw | None:
             try:
-                return await user.kube.get(EnvelopeEvent, name)
+                return await suited.user.kube.get(EnvelopeEvent, name)
             except NotFound:
                 return None
 
@@ -202,8 +204,8 @@ class BulkService:
         looked = size = 0
         while looked < len(request.names) and size < self.limits.kept_bytes:
             raws = await asyncio.gather(*map(read, request.names[looked : looked + self.limits.writers]))
-            suited = [raw for raw in raws if raw is not None and is_suited(raw, request.action)]
-            found, looked, size = found + suited, looked + len(raws), size + size_of(suited)
+            chosen = await suited.of(raw for raw in raws if raw is not None)
+            found, looked, size = found + chosen, looked + len(raws), size + size_of(chosen)
         is_more, unsuited = looked < len(request.names), looked - len(found)
         return BulkPlan(tuple(found), unsuited, looked, is_more, are_all_senders_known=True)
 
@@ -250,31 +252,3 @@ def _parse_filter(text: str, limits: ConsoleLimits) -> EventFilter:
         # To act on more events than the list showed would be worse than to act on none.
         raise PageError(HttpErrorKind.LINK_BROKEN, "the filter has invalid values")
     return replace(wanted, token="", sort="")
-
-
-def is_suited(raw: Raw, action: Action) -> bool:
-    """Whether an action does something to an event in its present state; to one that can't be read, no."""
-    try:
-        event = EnvelopeEvent.parse(raw)
-    except ResourceInvalid:
-        return False
-    return is_event_suited(event, action)
-
-
-def is_event_suited(event: EnvelopeEvent, action: Action) -> bool:
-    """Whether an action does something to an event in its present state."""
-    return can_retry(event) if action is Action.RETRY else can_skip(event)
-
-
-def can_retry(event: EnvelopeEvent) -> bool:
-    """Whether a retry does something: after an attempt, a problem or an end, if the envelope may be there."""
-    status = event.status
-    if not is_reopened_by_retry(status):
-        return status.notice is not None and status.notice.state is NoticeState.FAILED
-    is_tried = status.attempts or status.last_error is not None or status.next_attempt_time is not None
-    return bool(status.phase.is_final or status.reason or is_tried)
-
-
-def can_skip(event: EnvelopeEvent) -> bool:
-    """Whether a skip does something."""
-    return takes_skip(event.status)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from counterfoil.i18n import attention
@@ -21,13 +21,15 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.lease import unheld_shard
-from counterfoil.resources.routes import awaited_archive
+from counterfoil.resources.reopening import takes_copies
+from counterfoil.resources.routes import awaited_archive, listed_copies
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
-from webhook.console.events.bulk import BulkService, can_retry, can_skip, is_confirmed, parse_bulk
+from webhook.console.events.bulk import BulkService, is_confirmed, parse_bulk
 from webhook.console.events.export import ExportFormat, ExportService
 from webhook.console.events.filters import EventOrder, sorted_events
 from webhook.console.events.search import EventSearch
+from webhook.console.events.suited import can_copy, can_retry, can_skip
 from webhook.console.events.timeline import timeline_entries
 from webhook.console.routes import local_location
 from webhook.console.view_base import (
@@ -35,6 +37,7 @@ from webhook.console.view_base import (
     ViewBase,
     counts_by_phase,
     parsed,
+    read_organization,
     require,
     shard_leases,
 )
@@ -82,6 +85,7 @@ class EventViews(ViewBase):
             count_time=max(
                 (each.status.activity.count_time for each in counted if each.status.activity), default=None
             ),
+            has_copies=await self._has_copies(user, found.events),
             phases=tuple(Phase),
             ages=tuple(filters.AGES),
             orders=tuple(EventOrder),
@@ -132,10 +136,11 @@ class EventViews(ViewBase):
         except ResourceInvalid:
             # Stored by another version of the CRD: what can't be explained can be shown.
             return PageResponse(location=f"{request.user.root}/events/{name}/yaml")
-        told, sender, leases = await asyncio.gather(
+        told, sender, leases, copied = await asyncio.gather(
             self._kubernetes_events(request.user, event),
             self._sender(request.user, attention.sender_of(event)),
             shard_leases(request.user),
+            self._copied_organization(request.user, event),
         )
         is_unknown = leases is None or event.status.phase.is_final
         absence = None if is_unknown else unheld_shard(leases or (), event.shard_number, self.clock.now())
@@ -150,9 +155,24 @@ class EventViews(ViewBase):
             is_controller_unknown=leases is None and not event.status.phase.is_final,
             can_retry=can_retry(event),
             can_skip=can_skip(event),
+            can_copy=can_copy(event, copied),
+            copies=listed_copies(event.status, copied.spec) if copied else event.status.copies,
             state=state_of(event),
             moments=timeline_entries(event, told, now=self.clock.now(), shown=_messages(event)),
         )
+
+    async def _copied_organization(
+        self, user: AuthenticatedUser, event: EnvelopeEvent
+    ) -> Organization | None:
+        """Return the Organization of an archived event, which names its copies; None for another event."""
+        return await read_organization(user, event.organization) if takes_copies(event.status) else None
+
+    async def _has_copies(self, user: AuthenticatedUser, events: Iterable[EnvelopeEvent]) -> bool:
+        """Whether the Organization of an archived event of a list names copies."""
+        names = sorted({each.organization for each in events if takes_copies(each.status)})
+        some = names[: self.limits.copied_organizations]
+        found = await asyncio.gather(*(read_organization(user, each) for each in some))
+        return any(each is not None and each.spec.copies for each in found)
 
     async def _newer_condition(
         self, user: AuthenticatedUser, event: EnvelopeEvent, sender: Sender | None

@@ -61,6 +61,7 @@ def test_the_names_that_kubectl_prints_are_taken(kind: type[Resource]) -> None:
         ("why", "event", EnvelopeEvent),
         ("retry", "events", EnvelopeEvent),
         ("skip", "events", EnvelopeEvent),
+        ("copy", "events", EnvelopeEvent),
         ("check", "organization", Organization),
         ("url", "organization", Organization),
         ("sweep", "organization", Organization),

@@ -1,9 +1,13 @@
 """``kubectl counterfoil why``: where each copy is, or why it is missing."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from counterfoil.cli.plugin.why import explain, page
-from counterfoil.resources import EventCopy, LocalObjectReference
+import pytest
+from msgspec.structs import replace
+
+from counterfoil.cli.plugin.why import EventExplanation, explain, page
+from counterfoil.resources import EventCopy, LocalObjectReference, Phase
 from tests.support.builders import NOON, an_event, an_organization
 
 WORM = EventCopy(
@@ -37,3 +41,48 @@ def test_each_copy_is_named_with_its_state() -> None:
 
 def test_an_event_without_copies_says_nothing_about_them() -> None:
     assert lines() == []
+
+
+GIVEN_UP = replace(MIRROR, next_attempt_time=None)
+NOTE = "# If nothing prevents the missing copies any more:"
+
+
+def explained(
+    *copies: EventCopy, names: Sequence[str] = ("worm", "mirror"), phase: Phase = Phase.SUCCEEDED
+) -> EventExplanation:
+    """Explain an archived event whose Organization has copies in these Archives."""
+    built = an_event().archived().with_condition("Cleaned").in_phase(phase, "ArchivedAndDeleted")
+    organization = an_organization(copies=[{"archiveRef": {"name": each}} for each in names])
+    return explain(built.status(copies=copies).build(), organization, None, (), NOON)
+
+
+@pytest.mark.parametrize("copies", [(WORM, GIVEN_UP), (WORM,)], ids=["given up", "added later"])
+def test_a_copy_that_is_not_tried_again_is_asked_for_by_a_command(copies: Sequence[EventCopy]) -> None:
+    why = explained(*copies)
+    assert why.commands == (NOTE, f"kubectl counterfoil -n tests copy {why.event}")
+    assert f"To type       {NOTE}" in page(why)
+
+
+@pytest.mark.parametrize(
+    ("copies", "names", "phase"),
+    [
+        ((WORM, MIRROR), ("worm", "mirror"), Phase.SUCCEEDED),
+        ((WORM,), ("worm",), Phase.SUCCEEDED),
+        ((WORM, GIVEN_UP), ("worm",), Phase.SUCCEEDED),
+        ((WORM, GIVEN_UP), ("worm", "mirror"), Phase.COPYING),
+    ],
+    ids=["tried again", "all verified", "not wanted any more", "in progress"],
+)
+def test_no_command_is_printed_where_no_request_is_needed(
+    copies: Sequence[EventCopy], names: Sequence[str], phase: Phase
+) -> None:
+    assert explained(*copies, names=names, phase=phase).commands == ()
+
+
+def test_a_copy_that_was_added_later_is_listed_as_missing() -> None:
+    assert explained(WORM).copies[1:] == ("Archive/mirror, missing: not tried yet, no attempt is planned.",)
+
+
+def test_no_copy_of_an_event_in_progress_is_said_to_have_no_attempt() -> None:
+    (text,) = explained(GIVEN_UP, names=("mirror",), phase=Phase.COPYING).copies
+    assert "tried in the next attempt of the event" in text

@@ -59,8 +59,9 @@ from webhook.console.access import Rights
 from webhook.console.actions import Action
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events import filters
-from webhook.console.events.bulk import can_retry, can_skip, confirmation
+from webhook.console.events.bulk import confirmation
 from webhook.console.events.search import FoundEvents
+from webhook.console.events.suited import can_retry, can_skip
 from webhook.console.events.timeline import timeline_entries
 from webhook.console.imports import ImportFailures, ImportState, senders_of, state_of_import
 from webhook.console.limits import ConsoleLimits
@@ -139,6 +140,8 @@ def of_event(
         absence=UnheldShard(),
         can_retry=can_retry(event),
         can_skip=can_skip(event),
+        can_copy=False,
+        copies=event.status.copies,
         state=state_of(event),
         moments=timeline_entries(event, told, now=NOON),
     )
@@ -167,6 +170,7 @@ def events_page(
         count_time=NOON,
         organizations=(an_organization_that(),),
         counts={"Failed": 3},
+        has_copies=True,
         phases=tuple(Phase),
         ages=tuple(filters.AGES),
     )

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.errors import Forbidden, NotFound, Rejected
-from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.resources import EnvelopeEvent, EventCopy, LocalObjectReference, Organization, Phase
 from counterfoil.resources.audit_annotation import audit_entries
+from counterfoil.resources.routes import CopySpec
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient, SmallPages
 from tests.support.scenes.console_parts import FULL, VIEW, an_authenticated_user, an_organization_that
@@ -303,3 +304,69 @@ async def test_a_click_on_the_events_of_an_address_says_that_not_all_senders_cou
     rights = Rights(FULL.granted - {("list", "senders")})
     page = await sent_by(rights, kube, {"do": "retry-all", "filter": "text=Kofler"})
     assert "Not all senders could be read" in page.text_content()
+
+
+WORM = LocalObjectReference(name="worm")
+
+
+def an_archived_event(number: int, *copies: EventCopy) -> EnvelopeEvent:
+    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789abcdef"
+    built = EventBuilder().named(name).archived().with_condition("Cleaned")
+    return built.status(phase=Phase.SUCCEEDED, reason="ArchivedAndDeleted", copies=copies).build()
+
+
+def an_organization_with_a_copy() -> Organization:
+    return an_organization_that(copies=(CopySpec(archive_ref=WORM),))
+
+
+@pytest.mark.parametrize("scope", ["selected", "all"])
+async def test_missing_copies_are_asked_for_where_one_is_missing(scope: str) -> None:
+    verified = EventCopy(ref=WORM, manifest="s3://worm/counterfoil.json", verified_time=NOON)
+    lacking, complete, failed = an_archived_event(1), an_archived_event(2, verified), an_event(3)
+    kube = InMemoryKubeClient(an_organization_with_a_copy(), lacking, complete, failed)
+
+    page = await sent(kube, do=f"copy-{scope}", **selected(lacking, complete, failed))
+
+    assert page.xpath("string(//h1)") == "Make missing copies of one event?"
+    assert "2 further events stay as they are" in page.text_content()
+    assert "are made from the first archive" in page.text_content()
+    assert kube.asked.count(("get", "acme")) == 1
+    assert asked(kube) == {}
+
+    page = await sent(kube, **confirmation(page, why="the archive is new"))
+
+    assert "The copies of one event were requested." in page.text_content()
+    assert asked(kube) == {lacking.name: "copy"}
+    (act,) = audit_entries(kube.stored(lacking.name).metadata.annotations)
+    assert (act.who, act.what, act.why) == ("jane@example.com", "copy", "the archive is new")
+    (told,) = kube.announced
+    assert told["reason"] == "CopyRequested"
+
+
+async def test_copies_of_other_events_than_were_confirmed_are_confirmed_again() -> None:
+    kube = InMemoryKubeClient(an_organization_with_a_copy(), an_archived_event(1))
+    form = confirmation(await sent(kube, do="copy-all", filter="phase=Succeeded"))
+    kube.put(an_archived_event(2))
+
+    page = await sent(kube, **form)
+
+    assert page.xpath("string(//h1)") == "Make missing copies of 2 events?"
+    assert asked(kube) == {}
+
+
+@pytest.mark.parametrize("organizations", [(), (an_organization_that(),)], ids=["none", "without copies"])
+async def test_without_copies_in_the_organization_there_is_nothing_to_ask_for(
+    organizations: tuple[Organization, ...],
+) -> None:
+    kube = InMemoryKubeClient(*organizations, an_archived_event(1))
+    page = await sent(kube, do="copy-selected", **selected(an_archived_event(1)))
+    assert "No event to change" in page.text_content()
+
+
+async def test_who_may_not_read_the_organization_gets_no_wrong_count() -> None:
+    kube = InMemoryKubeClient(an_organization_with_a_copy(), an_archived_event(1))
+    form = {"do": "copy-all", "filter": "phase=Succeeded"}
+    kube.fail("get", Forbidden(403, "Forbidden", "organizations is forbidden"))
+    with pytest.raises(Forbidden):
+        await sent_by(FULL, kube, form)
+    assert asked(kube) == {}

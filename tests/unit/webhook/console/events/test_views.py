@@ -14,12 +14,16 @@ from counterfoil.resources import (
     Activity,
     EnvelopeEvent,
     EnvelopeSummary,
+    EventCopy,
     FiledDocument,
     FileKind,
+    LocalObjectReference,
+    Organization,
     OrganizationStatus,
     Phase,
     Resource,
 )
+from counterfoil.resources.routes import CopySpec
 from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient, SmallPages
 from tests.support.fakes.leases import a_shard_lease
@@ -340,3 +344,54 @@ async def test_a_field_that_is_wrong_has_its_message_and_keeps_what_was_filled_i
     assert (field.get("value"), field.get("aria-invalid")) == ("yesterday", "true")
     assert "2026-07-01T08:30" in page.xpath(f"string(//*[@id='{field.get('aria-describedby')}'])")
     assert page.xpath("//details[@class='narrow']/@open")
+
+
+WORM, MIRROR = (LocalObjectReference(name=each) for each in ("worm", "mirror"))
+ARCHIVED = EventBuilder().archived().with_condition("Cleaned").in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted")
+VERIFIED = EventCopy(ref=WORM, manifest="s3://worm/counterfoil.json", verified_time=NOON)
+COPIED = an_organization_that(copies=tuple(CopySpec(archive_ref=each) for each in (WORM, MIRROR)))
+
+
+def copies_of(page: lxml.html.HtmlElement) -> list[str]:
+    return [
+        " ".join(each.text_content().split()) for each in page.xpath("//dt[text()='Copy']/following::dd[1]")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rights", "is_offered"),
+    [(FULL, True), (VIEW, False), (Rights(FULL.granted - {("list", "organizations")}), False)],
+)
+async def test_the_page_of_an_archived_event_offers_a_copy_that_was_added_later(
+    rights: Rights, *, is_offered: bool
+) -> None:
+    event = ARCHIVED.status(copies=(VERIFIED,)).build()
+    kube = InMemoryKubeClient(COPIED, event)
+
+    page = parsed((await event_views().event(a_console_request(kube, rights), event.name)).html)
+
+    assert bool(page.xpath("//button[@value='copy']")) is is_offered
+    verified = "worm · verified 2026-07-01 12:00:00 UTC · s3://worm/counterfoil.json"
+    is_known = rights.can_list("organizations")
+    assert copies_of(page) == ([verified, "mirror · missing"] if is_known else [verified])
+
+
+async def test_no_copy_is_offered_where_none_is_missing_or_wanted() -> None:
+    mirrored = EventCopy(ref=MIRROR, manifest="file:///mirror/counterfoil.json", verified_time=NOON)
+    event = ARCHIVED.status(copies=(VERIFIED, mirrored)).build()
+    for organization in (COPIED, an_organization_that()):
+        kube = InMemoryKubeClient(organization, event)
+        page = parsed((await event_views().event(a_console_request(kube), event.name)).html)
+        assert not page.xpath("//button[@value='copy']")
+
+
+@pytest.mark.parametrize(("organization", "is_offered"), [(COPIED, True), (an_organization_that(), False)])
+@pytest.mark.parametrize("is_refresh", [True, False])
+async def test_a_list_with_archived_events_offers_their_copies_where_their_organization_has_some(
+    organization: Organization, *, is_offered: bool, is_refresh: bool
+) -> None:
+    kube = InMemoryKubeClient(organization, ARCHIVED.status(copies=()).build())
+    request = replace(a_console_request(kube), is_refresh=is_refresh)
+    page = parsed((await event_views().events(request)).html)
+    offered = page.xpath("//*[@id='live']//button[starts-with(@value, 'copy-')]/@value")
+    assert offered == (["copy-selected", "copy-all"] if is_offered else [])
