@@ -557,6 +557,16 @@ async def test_archives_of_two_places_on_one_server_are_apart(
     assert isinstance(outcome, Admitted) or outcome.reason == "ArchiveNotReady"
 
 
+async def test_archives_of_one_place_have_the_same_folders_although_their_files_have_other_names(
+    scene: PreconditionsScene,
+) -> None:
+    path = "{{envelope.id}}/{{file.kind}}/{{file.name}}"
+    other = an_archive("twin", version=2, path=path, filesystem=None, s3=S3_BUCKET)
+    outcome = await prepared_at(scene, archive_in("dms", {"s3": S3_BUCKET}), other)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "ArchiveShared"
+
+
 @pytest.mark.parametrize(("same_marker", "same_place"), [(True, False), (False, True)])
 async def test_the_markers_of_two_archives_decide_whether_they_have_the_same_folders(
     scene: PreconditionsScene, same_marker: bool, same_place: bool
