@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from controller.scheduling.due import due_time
 from counterfoil.archives.verify import verify_folder
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus
-from tests.support.builders import ENVELOPE, an_organization
+from tests.support.builders import ENVELOPE, EventBuilder, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.reconciler import ReconcilerScene
 
@@ -23,12 +23,19 @@ DELETE: dict[str, Any] = {"cleanup": {"policy": "Delete"}}
 class CopiedScene(ReconcilerScene):
     """An Organization with the Archive ``dms``, and the Archives of its copies."""
 
-    def __init__(self, folder: Path, *copies: dict[str, Any], names: Sequence[str] = (), **spec: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *copies: dict[str, Any],
+        names: Sequence[str] = (),
+        builder: EventBuilder | None = None,
+        **spec: Any,
+    ) -> None:
         self.folders = {name: folder / name for name in ("dms", "worm", "mirror")}
         for each in self.folders.values():
             each.mkdir()
         self.copies, self.spec = list(copies or (WORM,)), {**DELETE, **spec}
-        super().__init__(self.folders["dms"], copies=self.copies, **self.spec)
+        super().__init__(self.folders["dms"], builder, copies=self.copies, **self.spec)
         self.generation = 1
         for name in names or [each["archiveRef"]["name"] for each in self.copies]:
             self.observe(a_probed_archive(name, root=self.folders[name], path=PATH))

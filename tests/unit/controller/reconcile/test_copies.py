@@ -12,7 +12,7 @@ from controller.mails.problem_tracking import failure_observation
 from controller.scheduling.due import due_time
 from counterfoil.resources import EnvelopeEvent, Phase, Sender, find_condition
 from counterfoil.resources.routes import possible_archives, stored_copy
-from tests.support.builders import ENVELOPE, a_sender, known_to_work
+from tests.support.builders import ENVELOPE, a_sender, an_event, known_to_work
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene
 from tests.support.scenes.reconciler import ReconcilerScene
@@ -55,6 +55,18 @@ async def test_the_manifest_of_the_copy_names_its_original(tmp_path: Path) -> No
     assert event.status.archive is not None
     assert extra["archive"] == "worm"
     assert extra["original"]["manifest"] == event.status.archive.manifest
+
+
+async def test_both_manifests_say_the_same_about_the_event(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, builder=an_event().of_workstep("w-1"))
+    await scene.reconcile()
+
+    original, copy = (
+        json.loads(next(scene.folders[name].rglob("counterfoil.json")).read_text())["extra"]["event"]
+        for name in ("dms", "worm")
+    )
+    assert original["workstep"] == "w-1"
+    assert copy == original
 
 
 async def test_an_organization_without_copies_stores_no_more_than_before(tmp_path: Path) -> None:
