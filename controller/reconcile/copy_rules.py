@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from counterfoil.archives.tags import reads_metadata
-from counterfoil.resources.archive import Archive, VerifyMode, has_same_root
+from counterfoil.resources.archive import Archive, VerifyMode, has_same_folders
 from counterfoil.resources.routes import CopySpec
 
 COPY_INVALID = "CopyInvalid"
@@ -46,7 +46,7 @@ def _fault(
     if archive is None:
         return None
     for other in (archive_of(each.archive_ref.name) for each in earlier):
-        if other is not None and _has_same_folders(archive, other):
+        if other is not None and has_same_folders(archive, other):
             return (
                 f"The copies in Archive/{other.name} and Archive/{name} have the same place. Remove one of "
                 "them from spec.copies, or give one Archive another place."
@@ -58,7 +58,7 @@ def _fault(
 
 def _against(archive: Archive, original: Archive) -> str | None:
     """Return why an Archive can't have copies of what another one has; None: it can."""
-    if _has_same_folders(archive, original):
+    if has_same_folders(archive, original):
         return (
             f"Archive/{archive.name} of a copy has the place of its original, Archive/{original.name}. Let "
             "spec.copies name an Archive elsewhere."
@@ -84,7 +84,3 @@ def _missing_tags(archive: Archive, original: Archive) -> Iterator[str]:
         is_needed = rule.required or f"{{{{tags.{name}}}}}" in archive.spec.path
         if is_needed and reads_metadata(rule) and name not in original.spec.tags:
             yield name
-
-
-def _has_same_folders(one: Archive, other: Archive) -> bool:
-    return one.spec.folder_path == other.spec.folder_path and has_same_root(one, other)

@@ -392,6 +392,16 @@ def has_same_root(one: Archive, other: Archive) -> bool:
     return places[0] == places[1] is not None
 
 
+def has_same_folders(one: Archive, other: Archive) -> bool:
+    """
+    Whether the folders of an envelope are the same in two Archives, as far as markers and settings tell.
+
+    Not whether its documents have the same names: the manifest of each run is in that folder.
+    """
+    is_one = one.name == other.name
+    return is_one or (one.spec.folder_path == other.spec.folder_path and has_same_root(one, other))
+
+
 def has_other_root(one: Archive, other: Archive) -> bool:
     """Whether two Archives certainly lead to different roots: both have a marker, and these differ. What is
     not known is not different."""

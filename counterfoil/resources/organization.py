@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from counterfoil.durations import Duration
 from counterfoil.origin import MAX_ORIGIN_LENGTH, origin_of
-from counterfoil.resources.archive import Archive, has_same_root
+from counterfoil.resources.archive import Archive, has_same_folders
 from counterfoil.resources.base import (
     ARCHIVE_NAME,
     EMAIL_RULE,
@@ -1454,13 +1454,9 @@ def _users(archive: Archive, use: ArchiveUse) -> tuple[Organization, ...]:
     users = []
     for each in use.organizations:
         used = map(use.archive_of, use.names_of(each))
-        if any(one is not None and _has_same_folders(one, archive) for one in used):
+        if any(one is not None and has_same_folders(one, archive) for one in used):
             users.append(each)
     return tuple(sorted(users, key=_age))
-
-
-def _has_same_folders(one: Archive, other: Archive) -> bool:
-    return one.name == other.name or (one.spec.path == other.spec.path and has_same_root(one, other))
 
 
 def _esaw(organization: Organization) -> str:
