@@ -449,17 +449,24 @@ class ReconcileContext(RunContext):
         """Return the manifest's section about the event."""
         choice = self.chosen.choice
         return {
-            "event": {
-                "name": event.name,
-                "uid": event.uid,
-                "action": event.spec.action,
-                "origin": event.spec.origin,
-                **({"workstep": event.spec.workstep.id} if event.spec.workstep is not None else {}),
-            },
-            "archive": self.archive.name,
+            **manifest_extra_in(event, self.archive.name),
             **({"route": choice.route} if choice.route is not None else {}),
             **({"import": choice.import_} if choice.import_ is not None else {}),
         }
+
+
+def manifest_extra_in(event: EnvelopeEvent, archive: str) -> dict[str, object]:
+    """Return the section about the event in each of its manifests, here in that of this Archive."""
+    return {
+        "event": {
+            "name": event.name,
+            "uid": event.uid,
+            "action": event.spec.action,
+            "origin": event.spec.origin,
+            **({"workstep": event.spec.workstep.id} if event.spec.workstep is not None else {}),
+        },
+        "archive": archive,
+    }
 
 
 def actions_of(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> tuple[ActionFacts, ...]:

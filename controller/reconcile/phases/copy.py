@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from controller.reconcile import error_policy
-from controller.reconcile.context import Destination, RunContext
+from controller.reconcile.context import Destination, RunContext, manifest_extra_in
 from controller.reconcile.copy_rules import COPY_INVALID
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, PhaseFacts, Wait, counted
 from controller.reconcile.phases.repeated_archiving import archive_again
@@ -139,7 +139,7 @@ class _CopyRun:
             original,
             plan,
             archived_at=self.context.clock.now(),
-            extra=self._extra(target),
+            extra=manifest_extra_in(self.event, target.archive.name),
             signer=signer,
         )
         target.on_file_archived(sum(size for size, _ in original.checksums.values()))
@@ -168,18 +168,6 @@ class _CopyRun:
             namespace=self.event.metadata.namespace or "",
             origin=origin_of(organization.spec.base_url),
         )
-
-    def _extra(self, target: Destination) -> dict[str, object]:
-        event = self.event
-        return {
-            "event": {
-                "name": event.name,
-                "uid": event.uid,
-                "action": event.spec.action,
-                "origin": event.spec.origin,
-            },
-            "archive": target.archive.name,
-        }
 
     def _classified(self, error: Exception) -> Outcome:
         found = error_policy.classify(error, self.context.clock.now())
