@@ -85,7 +85,6 @@ _OUTAGES: Final = frozenset({"ApiServerTrouble", "EsawFailing", "EsawThrottling"
 _TOO_SLOW: Final = Wait("EsawUnreachable", "eSignAnyWhere does not list the files of the envelope in time.")
 _NOT_STORED: Final = Wait("StatusRefused", "The event was changed meanwhile, or may not be changed.")
 _NO_API_SERVER: Final = Wait("ApiServerTrouble", "The Kubernetes API server did not do what was asked.")
-_BROKEN: Final = Wait("InternalError", "Counterfoil met an internal error.")
 
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
@@ -210,7 +209,7 @@ class LateFileFinder:
             return _NO_API_SERVER
         except Exception:
             _log.exception("listing the files again broke off", extra={"event": name})
-            return _BROKEN
+            return error_policy.INTERNAL_ERROR
 
     async def _list(self, event: EnvelopeEvent) -> BaseOutcome | None:
         due = _due_time(event, self.clock.now())

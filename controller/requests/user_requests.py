@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from controller.cache import Cache
 from controller.event_recorder import EventRecorder
 from controller.kept_metadata import with_kept_metadata
+from controller.reconcile.error_policy import INTERNAL_ERROR
 from controller.requests.request_table import (
     RequestResult,
     RequestTable,
@@ -187,7 +188,7 @@ class UserRequests:
             if is_passing or not is_last:
                 raise
             _log.exception("a request failed", extra={"event": resource.name})
-            message = "Counterfoil met an internal error; the controller's log has the details."
+            message = INTERNAL_ERROR.message
             if isinstance(problem, Rejected):
                 message = f"The API server refuses a write of this request: {problem}"
             return await self._store(resource, request, RequestResult(RequestOutcome.FAILED, message))
