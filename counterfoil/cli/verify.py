@@ -74,13 +74,17 @@ def main(
     chosen = parser(program).parse_args(argv)
     # The person who runs it chose the address, perhaps that of a forwarded port or of this machine.
     ALLOWED.set(Addresses(allows_loopback=True, is_own=lambda _: False))
+    try:
+        key = PublicKey.load(chosen.public_key) if chosen.public_key is not None else None
+    except SigningKeyInvalid as problem:
+        print(problem, file=sys.stderr)
+        return UNCHECKED
     answers, statuses = [], []
     for location in chosen.locations:
         one = argparse.Namespace(**{**vars(chosen), "location": location})
         try:
-            key = PublicKey.load(chosen.public_key) if chosen.public_key is not None else None
             checks = asyncio.run(_checks(one, environ, key, examiner or SignatureWorkers(count=1)))
-        except (CheckImpossible, SigningKeyInvalid, ArchiveError) as problem:
+        except (CheckImpossible, ArchiveError) as problem:
             print(f"{location}: {_in_words_of_the_command(str(problem))}", file=sys.stderr)
             statuses.append(UNCHECKED)
             continue

@@ -391,8 +391,12 @@ async def test_an_empty_folder_is_not_an_envelope(tmp_path: Path) -> None:
     assert (await verified(tmp_path))[0] == UNCHECKED
 
 
-async def test_a_key_that_is_none_checks_nothing(sealed: Path, tmp_path: Path) -> None:
-    assert (await verified(sealed, "--public-key", str(tmp_path / "none.pem")))[0] == UNCHECKED
+async def test_a_key_that_is_none_checks_nothing_and_is_reported_once(
+    sealed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "none.pem")
+    assert (await verified(sealed, str(sealed), "--public-key", missing))[0] == UNCHECKED
+    assert capsys.readouterr().err.count(missing) == 1
 
 
 async def test_the_command_needs_nothing_of_kubernetes(folder: Path) -> None:
