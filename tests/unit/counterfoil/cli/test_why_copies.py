@@ -34,8 +34,9 @@ def lines(*copies: EventCopy) -> list[str]:
 
 def test_each_copy_is_named_with_its_state() -> None:
     assert lines(WORM, MIRROR) == [
-        "Archive/worm, verified 2026-07-01T12:00:00Z: s3://worm/counterfoil.json",
-        "Archive/mirror, missing: ArchiveUnreachable, next attempt 2026-07-01T12:05:00Z. It is down.",
+        "Archive/worm, verified 2026-07-01 12:00:00 UTC: s3://worm/counterfoil.json",
+        "Archive/mirror, missing: ArchiveUnreachable, next attempt in 5m (2026-07-01 12:05:00 UTC). "
+        "It is down.",
     ]
 
 
@@ -53,7 +54,7 @@ def explained(
     """Explain an archived event whose Organization has copies in these Archives."""
     built = an_event().archived().with_condition("Cleaned").in_phase(phase, "ArchivedAndDeleted")
     organization = an_organization(copies=[{"archiveRef": {"name": each}} for each in names])
-    return explain(built.status(copies=copies).build(), organization, None, (), NOON)
+    return explain(built.status(copies=copies, completion_time=NOON).build(), organization, None, (), NOON)
 
 
 @pytest.mark.parametrize("copies", [(WORM, GIVEN_UP), (WORM,)], ids=["given up", "added later"])
@@ -86,3 +87,10 @@ def test_a_copy_that_was_added_later_is_listed_as_missing() -> None:
 def test_no_copy_of_an_event_in_progress_is_said_to_have_no_attempt() -> None:
     (text,) = explained(GIVEN_UP, names=("mirror",), phase=Phase.COPYING).copies
     assert "tried in the next attempt of the event" in text
+
+
+def test_a_copy_that_is_tried_again_is_what_comes_next() -> None:
+    assert explained(WORM, MIRROR).next.startswith(
+        "a missing copy is tried again in 5m (2026-07-01 12:05:00 UTC); this EnvelopeEvent is removed"
+    )
+    assert explained(WORM, GIVEN_UP).next.startswith("nothing; this EnvelopeEvent is removed")

@@ -21,10 +21,11 @@ from counterfoil.resources import (
     OrganizationStatus,
     Phase,
     ReportedProblem,
+    with_condition,
 )
 from counterfoil.resources.base import SENDER_LABEL, SecretKeyRef
 from counterfoil.resources.lease import UnheldShard
-from counterfoil.resources.routes import ArchiveRoute, Choice, RouteConditions
+from counterfoil.resources.routes import ArchiveRoute, Choice, CopySpec, RouteConditions
 from tests.support.builders import NOON, EventBuilder, an_organization
 from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
 from tests.support.scenes.notifications import a_problem
@@ -408,6 +409,38 @@ def test_a_broken_archive_is_a_task_while_events_wait_for_it_although_no_organiz
     assert [(each.kind, each.name) for each in attention_items(snapshot)] == [
         (AttentionKind.ARCHIVE, "vault")
     ]
+
+
+def a_copying_event(reason: str) -> EnvelopeEvent:
+    """An archived event whose required copy in ``worm`` fails for this reason."""
+    copied = with_condition(
+        (), "Archived", "True", reason="FilesVerified", message="", now=NOON, generation=1
+    )
+    copied = with_condition(
+        copied, "Copied", "Unknown", reason="CopiesPending", message="", now=NOON, generation=1
+    )
+    place = structs.replace(Choice("dms", None).location, manifest="file:///srv/counterfoil.json")
+    return a_retrying_event(1, reason, phase=Phase.COPYING, conditions=copied, archive=place)
+
+
+@pytest.mark.parametrize(("broken", "is_hidden"), [("worm", True), ("dms", False)])
+def test_an_event_that_waits_for_the_archive_of_a_copy_is_reported_by_the_entry_of_that_archive(
+    broken: str, *, is_hidden: bool
+) -> None:
+    archives = tuple(
+        an_archive_that(*(("False", "ArchiveFull") if each == broken else ("True", "Probed")), name=each)
+        for each in ("dms", "worm")
+    )
+    copies = (CopySpec(archive_ref=LocalObjectReference(name="worm")),)
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that(copies=copies),),
+        archives=archives,
+        retrying=(a_copying_event("ArchiveFull"),),
+    )
+    kinds = {each.kind for each in attention_items(snapshot)}
+    assert kinds == (
+        {AttentionKind.ARCHIVE} if is_hidden else {AttentionKind.ARCHIVE, AttentionKind.RETRYING}
+    )
 
 
 @pytest.mark.parametrize("reason", ["StoredWrong", "TagMissing", "ArchivePermissionDenied"])

@@ -15,9 +15,11 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeSummary,
     EventCopy,
+    EventNotice,
     FiledDocument,
     FileKind,
     LocalObjectReference,
+    NoticeState,
     Organization,
     OrganizationStatus,
     Phase,
@@ -395,3 +397,22 @@ async def test_a_list_with_archived_events_offers_their_copies_where_their_organ
     page = parsed((await event_views().events(request)).html)
     offered = page.xpath("//*[@id='live']//button[starts-with(@value, 'copy-')]/@value")
     assert offered == (["copy-selected", "copy-all"] if is_offered else [])
+
+
+async def test_the_page_says_of_a_missing_copy_and_of_a_notice_when_they_are_tried_again() -> None:
+    copies = (
+        EventCopy(ref=WORM, reason="ArchiveFull", next_attempt_time=NOON - timedelta(minutes=1)),
+        EventCopy(ref=MIRROR, reason="ArchiveUnreachable"),
+    )
+    notice = EventNotice(id="msg_1", state=NoticeState.PENDING, next_attempt_time=NOON - timedelta(minutes=1))
+    event = ARCHIVED.status(copies=copies, notice=notice).build()
+
+    page = parsed(
+        (await event_views().event(a_console_request(InMemoryKubeClient(COPIED, event)), event.name)).html
+    )
+
+    first, second = copies_of(page)
+    assert first.startswith("worm · missing · Next attempt: due now")
+    assert second.startswith("mirror · missing · no attempt is planned")
+    (notice_row,) = page.xpath("//dt[text()='Notice to the webhook']/following::dd[1]")
+    assert "Next attempt: due now" in notice_row.text_content()
