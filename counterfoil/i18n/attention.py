@@ -41,7 +41,13 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.lease import UnheldShard
-from counterfoil.resources.routes import Choice, archive_names, last_choice, needed_choice
+from counterfoil.resources.routes import (
+    Choice,
+    archive_names,
+    awaited_archive,
+    last_choice,
+    needed_choice,
+)
 
 MAX_EXAMPLES: Final = 3
 _REPORTED_ELSEWHERE: Final = frozenset(
@@ -164,6 +170,13 @@ class ClusterSnapshot:
         """Return the Archive that an event needs; None if its routes have not decided."""
         owner = self._organizations.get(event.organization)
         return last_choice(event.status) if owner is None else needed_choice(event, owner.spec)
+
+    def awaited_archive(self, event: EnvelopeEvent) -> str:
+        """Return the name of the Archive that an event waits for, also that of a copy; empty as above."""
+        owner = self._organizations.get(event.organization)
+        if owner is None:
+            return self.archive_name(event)
+        return awaited_archive(event, owner.spec) or ""
 
     def unfinished_of(self, organization: str, archive: str) -> tuple[EnvelopeEvent, ...]:
         """Return the unfinished events of an Organization whose Archive this is, of those that were read."""
@@ -464,7 +477,7 @@ def _retries(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
 
 def _is_told_otherwise(snapshot: ClusterSnapshot, event: EnvelopeEvent) -> bool:
     """Whether the entry of an Archive or an Organization tells why this event waits."""
-    reason, archive = event.status.cause, snapshot.archive_name(event)
+    reason, archive = event.status.cause, snapshot.awaited_archive(event)
     if reason in ("OrganizationSuspended", "ArchiveSuspended"):
         return True
     mine = next((each for each in snapshot.organizations if each.name == event.organization), None)

@@ -13,6 +13,7 @@ what an event has open. Whether a copy is proved is decided in ``counterfoil.arc
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -437,6 +438,14 @@ def listed_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[EventC
     stored = {each.ref.name for each in status.copies}
     others = (stored_copy(status, each) for each in copy_names(spec) if each not in stored)
     return (*status.copies, *others)
+
+
+def next_copy_time(status: EnvelopeEventStatus, spec: CopiedSpec) -> datetime | None:
+    """Return when the next copy that is not verified is tried again; None: no time is planned."""
+    entries = (stored_copy(status, each) for each in unverified_copies(status, spec))
+    return min(
+        (each.next_attempt_time for each in entries if each.next_attempt_time is not None), default=None
+    )
 
 
 def used_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:

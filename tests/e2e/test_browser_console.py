@@ -395,7 +395,7 @@ async def test_copies_that_were_added_later_are_asked_for_one_by_one_and_for_a_s
     names = [await scene.an_event(**COPYABLE) for _ in range(2)]
     await scene.kube.patch(Organization, "acme", {"spec": {"copies": [{"archiveRef": {"name": "bucket"}}]}})
     await sign_in(page, scene, at=f"/events/{names[0]}")
-    await expect(page.get_by_text("bucket · missing")).to_be_visible()
+    await expect(page.get_by_text("bucket · missing · no attempt is planned")).to_be_visible()
     assert await failing(page) == []
 
     await page.get_by_role("button", name="Make missing copies").click()

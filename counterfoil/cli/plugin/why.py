@@ -10,7 +10,6 @@ import msgspec
 from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_result, printable
 from counterfoil.cli.plugin.missing_right import unread_text
-from counterfoil.clock import utc_text
 from counterfoil.durations import Duration
 from counterfoil.i18n.commands import (
     commands_in,
@@ -43,7 +42,7 @@ from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard, unheld_shard
 from counterfoil.resources.reopening import is_open_to_callbacks, takes_copies
 from counterfoil.resources.request import attribution
-from counterfoil.resources.routes import awaited_archive, last_choice, listed_copies
+from counterfoil.resources.routes import awaited_archive, last_choice, listed_copies, next_copy_time
 from counterfoil.retention import deletion_time, forbids_delete, removal_time
 
 T = TypeVar("T")
@@ -291,7 +290,7 @@ def explain(
         route=_route_text(event, organization),
         # Until the manifest is written, the archive is only the one that was chosen.
         archive=filed.manifest if filed is not None else None,
-        copies=tuple(_copy_text(each, status.phase) for each in _copies(event, organization)),
+        copies=tuple(_copy_text(each, status.phase, now) for each in _copies(event, organization)),
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         notice=_notice(event, now),
         suspension=_suspension(suspended, now) if suspended is not None else None,
@@ -370,15 +369,15 @@ def _copies(event: EnvelopeEvent, organization: Organization | None) -> tuple[Ev
     return listed_copies(event.status, organization.spec)
 
 
-def _copy_text(copy: EventCopy, phase: Phase) -> str:
+def _copy_text(copy: EventCopy, phase: Phase, now: datetime) -> str:
     """Return where a copy is, or why it is missing and when it is tried again."""
     name = f"Archive/{copy.ref.name}"
     if copy.verified_time is not None:
-        return f"{name}, verified {utc_text(copy.verified_time)}: {copy.manifest}"
+        return f"{name}, verified {_clock(copy.verified_time)}: {copy.manifest}"
     following = "no attempt is planned"
     if copy.next_attempt_time is not None:
-        following = f"next attempt {utc_text(copy.next_attempt_time)}"
-    elif phase is Phase.COPYING:
+        following = f"next attempt {_format_time(copy.next_attempt_time, now)}"
+    elif not phase.is_final and phase is not Phase.CLEANING:
         following = "tried in the next attempt of the event"
     return f"{name}, missing: {copy.reason or 'not tried yet'}, {following}. {copy.message or ''}".rstrip()
 
@@ -487,7 +486,10 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         return f"the files of the envelope are listed again {_format_time(status.next_attempt_time, now)}"
     if status.phase is Phase.SUCCEEDED:
         removed = removal_time(event, organization.spec) if organization is not None else None
+        copied = next_copy_time(status, organization.spec) if organization is not None else None
         first = "a new callback starts it again" if is_open_to_callbacks(status) else "nothing"
+        if copied is not None:
+            first = f"a missing copy is tried again {_format_time(copied, now)}"
         if removed is None:
             return first
         days = max(1, round((removed - now).total_seconds() / 86400))

@@ -375,7 +375,9 @@ async def test_the_page_of_an_archived_event_offers_a_copy_that_was_added_later(
     assert bool(page.xpath("//button[@value='copy']")) is is_offered
     verified = "worm · verified 2026-07-01 12:00:00 UTC · s3://worm/counterfoil.json"
     is_known = rights.can_list("organizations")
-    assert copies_of(page) == ([verified, "mirror · missing"] if is_known else [verified])
+    assert copies_of(page) == (
+        [verified, "mirror · missing · no attempt is planned"] if is_known else [verified]
+    )
 
 
 async def test_no_copy_is_offered_where_none_is_missing_or_wanted() -> None:
