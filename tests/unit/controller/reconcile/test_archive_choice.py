@@ -13,9 +13,9 @@ from controller.reconcile.phases.collect import left_behind_message, listed_plac
 from controller.scheduling.due import due_time
 from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.resources import Archive, Phase, find_condition
-from counterfoil.resources.reopening import reopened_status
-from counterfoil.resources.routes import Choice, stored_choice
+from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
+from counterfoil.resources.reopening import reopened_status, status_for_copying
+from counterfoil.resources.routes import Choice, stored_choice, stored_copy
 from tests.support.builders import an_event, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
 from tests.support.scenes.reconciler import ReconcilerScene
@@ -454,6 +454,47 @@ async def test_no_file_is_left_behind_in_an_archive_whose_root_is_not_known(
 
     assert (after.status.phase, documents(retried.dms)) == (Phase.SUCCEEDED, FILES)
     assert find_condition(after.status.conditions, "FilesLeftBehind") is None
+
+
+def left_behind(event: EnvelopeEvent) -> str:
+    """Return the message of the condition if it is True."""
+    left = find_condition(event.status.conditions, "FilesLeftBehind")
+    return left.message if left is not None and left.status == "True" else ""
+
+
+@pytest.mark.parametrize("name", ["vault", "vault-copy"])
+@pytest.mark.parametrize("is_required", [True, False], ids=["required", "optional"])
+async def test_what_is_in_the_archive_of_a_copy_is_not_left_behind(
+    retried: RetriedScene, name: str, *, is_required: bool
+) -> None:
+    """The copy is made of it, so no message asks to remove it."""
+    failed = await retried.failed()
+    if name != "vault":
+        retried.observe(observed(retried.an_archive_of_the_vault(name)))
+    copy = {"archiveRef": {"name": name}, "required": is_required}
+    retried.change_routes(**retried.SPEC, copies=[copy])
+    retried.receives_its_callback_again(failed)
+    after = await retried.reconcile(2)
+
+    assert (after.status.phase, stored_copy(after.status, name).reason) == (Phase.SUCCEEDED, None)
+    assert documents(retried.vault) == FILES
+    assert left_behind(after) == ""
+
+
+async def test_a_copy_that_is_added_later_is_not_left_behind_any_more(retried: RetriedScene) -> None:
+    failed = await retried.failed()
+    retried.change_routes(**retried.SPEC)
+    retried.receives_its_callback_again(failed)
+    after = await retried.reconcile(2)
+    assert "file-1.pdf` in Archive/vault" in left_behind(after)
+
+    retried.change_routes(**retried.SPEC, copies=[{"archiveRef": {"name": "vault"}}])
+    status = status_for_copying(after.status, reason="CopyRequested", message="", now=retried.clock.now())
+    retried.kube.put(replace(after, status=status))
+    after = await retried.reconcile()
+
+    assert (after.status.phase, documents(retried.vault)) == (Phase.SUCCEEDED, FILES)
+    assert left_behind(after) == ""
 
 
 async def test_an_event_that_ended_with_a_manifest_keeps_its_archive_when_it_starts_again(
