@@ -115,6 +115,8 @@ class RunContext:
     """None before routes or an Import have decided (``choose_archive``)."""
     fence: Fence
     clock: Clock
+    find_archive: Callable[[str], Archive | None]
+    """Returns an Archive by its name; None: there is none."""
     copies: "CopyAccess"
     verified_copies: dict[str, str] = field(default_factory=dict, init=False)
     """By Archive of a copy: the digest of the files that this run read there (``proof.documents_digest``)."""
@@ -171,8 +173,6 @@ class ReconcileContext(RunContext):
     tag_workers: TagWorkers
     sibling_events: Callable[[], Awaitable[SiblingEvents]]
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
-    find_archive: Callable[[str], Archive | None]
-    """Returns an Archive by its name; None: there is none."""
     find_changed: Callable[[Archive], Awaitable[str | None]]
     """Returns which of Organization, Sender and this Archive has another spec in the API server than in this
     run, as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""

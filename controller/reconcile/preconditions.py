@@ -253,6 +253,7 @@ class Preconditions:
                 destination=opened,
                 fence=fence,
                 clock=self.clock,
+                find_archive=self.cache.archives.get,
                 copies=self.archives.copies,
             )
         )

@@ -6,7 +6,6 @@ distinguishes its own partial work from a file of a third party, and never overw
 writes nothing, and downloads a file only to compare it with a stored file.
 """
 
-import re
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Final
@@ -31,6 +30,7 @@ from controller.reconcile.outcomes import (
     Wait,
     counted,
 )
+from controller.reconcile.phases.left_behind import files_left_behind
 from controller.reconcile.phases.missing_envelope import explain_404, is_missing
 from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_known_files
 from counterfoil.archives import filing
@@ -54,12 +54,10 @@ from counterfoil.resources import (
     MAX_TEXT_LENGTH,
     ArchiveLocation,
     EnvelopeEvent,
-    EnvelopeEventStatus,
     FiledDocument,
     find_condition,
     stored_size,
 )
-from counterfoil.resources.archive import has_other_root
 from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
     LATE_FILES_UNKNOWN,
@@ -85,17 +83,6 @@ _LACKS_OUTDATED = (
     "eSignAnyWhere lists other files than before the envelope expired and was restarted. A file may "
     "be listed late."
 )
-
-FILES_LEFT_BEHIND: Final = "FilesLeftBehind"
-"""Condition with the files that a change of ``spec.path`` or of the Archive left at their old places:
-they are there without a manifest. Counterfoil does not remove them, since the old place may be in another
-Archive. What may be at its present place, by another name of that, is not among them. It stays to the end of
-the event."""
-
-MAX_LISTED_LENGTH: Final = 8192
-"""Maximum characters of all locations in the message. The rest is counted."""
-
-_LISTED: Final = re.compile(r"`([^`]+)` in Archive/([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)")
 
 
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -146,9 +133,7 @@ async def _collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
                 each
                 for each in (
                     _evidence_condition(event, context, listed, missing),
-                    _files_left_behind(
-                        event.status, documents, manifest.removesuffix(MANIFEST_NAME), context
-                    ),
+                    files_left_behind(event.status, documents, manifest.removesuffix(MANIFEST_NAME), context),
                 )
                 if each is not None
             ),
@@ -351,88 +336,3 @@ def _check_lengths(locations: Iterable[str], context: ReconcileContext) -> None:
             f"event takes {MAX_LOCATION_LENGTH} at most. Shorten spec.path of "
             f"Archive/{context.archive.name}.",
         )
-
-
-def _files_left_behind(
-    status: EnvelopeEventStatus, documents: Collection[FiledDocument], place: str, context: ReconcileContext
-) -> SideCondition | None:
-    """
-    Return what certainly lies elsewhere than at the present locations of the ``documents`` in this Archive,
-    according to the status; None: never anything.
-
-    A file that is not among them lies elsewhere if it is not in their folder, ``place``.
-    """
-    known, archive = find_condition(status.conditions, FILES_LEFT_BEHIND), context.archive.name
-    manifest = status.archive.manifest if status.archive is not None else None
-    folder = manifest.removesuffix(MANIFEST_NAME) if manifest is not None else None
-    locations, ids = {each.location for each in documents}, {each.file_id for each in documents}
-    where = status.archive.ref.name if status.archive is not None else archive
-    claimed = (
-        (each.location, where)
-        for each in status.documents
-        if each.location
-        and not _is_archived(each, folder)
-        and (each.file_id in ids or where != archive or not each.location.startswith(place))
-    )
-    earlier = listed_places(known.message) if known is not None else []
-    left = [
-        (location, its_archive)
-        for location, its_archive in dict.fromkeys([*earlier, *claimed])
-        if location not in locations and _is_certain(location, its_archive, context)
-    ]
-    if left:
-        return SideCondition(FILES_LEFT_BEHIND, "True", "PlaceChanged", left_behind_message(left))
-    if known is None:
-        return None
-    return SideCondition(
-        FILES_LEFT_BEHIND, "False", "FilesListed", "No file is known to lie at an earlier place."
-    )
-
-
-def _is_certain(location: str, archive: str, context: ReconcileContext) -> bool:
-    """
-    Whether a location is certainly in the root of the Archive of this name, and that root is the present one,
-    or certainly another one.
-
-    The message asks a person to remove what is there. By another name or address it may be the present
-    place, and the file the only copy.
-    """
-    present = context.archive
-    its_archive = present if archive == present.name else context.find_archive(archive)
-    if its_archive is None or its_archive.status.root is None:
-        return False
-    if not location.startswith(its_archive.status.root.location):
-        return False
-    return its_archive is present or has_other_root(its_archive, present)
-
-
-def _is_archived(document: FiledDocument, folder: str | None) -> bool:
-    """Whether the file is in the folder of a manifest: evidence of that earlier state, which stays."""
-    return folder is not None and (document.location or "").startswith(folder)
-
-
-def listed_places(message: str) -> list[tuple[str, str]]:
-    """Return the places that ``left_behind_message`` lists: locations, with the names of their Archives."""
-    return _LISTED.findall(message)
-
-
-def left_behind_message(left: Iterable[tuple[str, str]]) -> str:
-    """
-    Return where files were left, by location and name of the Archive.
-
-    A location with a backtick is only counted: what others name must not end an entry, since a person removes
-    what is listed. So is what exceeds the length.
-    """
-    listed, length, more = [], 0, 0
-    for location, archive in left:
-        length += len(location)
-        if length > MAX_LISTED_LENGTH or "`" in location:
-            more += 1
-        else:
-            listed.append(f"`{location}` in Archive/{archive}")
-    counted = f"{more} {'more ' if listed else ''}place{'' if more == 1 else 's'}"
-    places = " and at ".join(filter(None, (", ".join(listed), counted if more else "")))
-    return (
-        f"Files of an earlier attempt may lie without a manifest at {places}, since "
-        "spec.path or spec.archiveRef was changed meanwhile. Remove them there once the event has succeeded."
-    )

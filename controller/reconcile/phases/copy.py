@@ -19,6 +19,7 @@ from controller.reconcile import error_policy
 from controller.reconcile.context import Destination, RunContext, manifest_extra_in
 from controller.reconcile.copy_rules import COPY_INVALID
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, PhaseFacts, Wait, counted
+from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.repeated_archiving import archive_again
 from controller.scheduling.retry_policy import longest_backoff
 from controller.sharding import LeaseLost
@@ -206,7 +207,8 @@ class _CopyRun:
         """Return the outcome of the attempt: what is still missing decides, not what failed in it."""
         copies = self.context.organization.spec.copies
         status = msgspec.structs.replace(self.event.status, copies=self.entries)
-        missing, facts = missing_copies(status, copies), PhaseFacts(copies=self.entries)
+        missing, left = missing_copies(status, copies), without_copies(status, self.context)
+        facts = PhaseFacts(copies=self.entries, side_conditions=() if left is None else (left,))
         if required := missing_required_copies(status, copies):
             return dataclasses.replace(self._missing(required), facts=facts)
         if missing:

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.reconcile.outcomes import Wait
-from controller.reconcile.phases.collect import left_behind_message, listed_places
+from controller.reconcile.phases.left_behind import left_behind_message, listed_places
 from controller.scheduling.due import due_time
 from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.esaw.errors import EsawUnreachable
