@@ -46,6 +46,12 @@ class CopiedScene(ReconcilerScene):
         changed = {**self.spec, **spec, "copies": list(copies)}
         self.observe(an_organization(version=self.generation, generation=self.generation, **changed))
 
+    def add_archive(self, name: str) -> None:
+        """Let a person create one more Archive, in a folder beside the others."""
+        self.folders[name] = self.folders["dms"].with_name(name)
+        self.folders[name].mkdir()
+        self.observe(a_probed_archive(name, root=self.folders[name], path=PATH))
+
     def change_archive(self, name: str, **spec: Any) -> None:
         """Let a person change the Archive of a copy."""
         self.generation += 1

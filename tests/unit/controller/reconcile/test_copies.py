@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from controller.mails.problem_tracking import failure_observation
 from controller.scheduling.due import due_time
 from counterfoil.resources import EnvelopeEvent, Phase, Sender, find_condition
+from counterfoil.resources.envelopeevent import MAX_COPIES
+from counterfoil.resources.reopening import status_for_copying
 from counterfoil.resources.routes import possible_archives, stored_copy
 from tests.support.builders import ENVELOPE, a_sender, an_event, known_to_work
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
@@ -368,3 +370,20 @@ async def test_an_event_with_an_older_proof_of_other_files_is_not_deleted(tmp_pa
 
     assert state(event) == (Phase.CLEANING, "CopiesPending")
     assert scene.deleted == []
+
+
+async def test_a_status_keeps_only_the_entries_of_the_copies_that_are_wanted(tmp_path: Path) -> None:
+    """The resource takes as many entries as an Organization has copies, and the Archives of copies change."""
+    scene = CopiedScene(tmp_path)
+    await scene.reconcile()
+    for number in range(MAX_COPIES):
+        name = f"worm-{number}"
+        scene.add_archive(name)
+        scene.change({"archiveRef": {"name": name}})
+        status = scene.newest().status
+        scene.store(status_for_copying(status, reason="Copy", message="", now=scene.clock.now()))
+        event = await scene.reconcile()
+
+        assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+        assert [each.ref.name for each in event.status.copies] == [name]
+        assert scene.files(name) == COPY
