@@ -396,6 +396,13 @@ def stored_copy(status: EnvelopeEventStatus, archive: str) -> EventCopy:
     return next(found, EventCopy(ref=LocalObjectReference(name=archive)))
 
 
+def wanted_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[EventCopy, ...]:
+    """Return the entries of those copies that the spec names. With former ones as well, there could be more
+    than a status takes."""
+    names = copy_names(spec)
+    return tuple(each for each in status.copies if each.ref.name in names)
+
+
 def with_copy(copies: Sequence[EventCopy], copy: EventCopy) -> tuple[EventCopy, ...]:
     """Return the entries with this one in the place of that of the same Archive, or at their end."""
     if all(each.ref != copy.ref for each in copies):

@@ -44,14 +44,14 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.envelopeevent import MAX_COPY_MESSAGE, OPTIONAL_COPY_MISSING
-from counterfoil.resources.routes import failed_copy, stored_copy, with_copy
+from counterfoil.resources.routes import failed_copy, stored_copy, wanted_copies, with_copy
 
 _log = logging.getLogger(__name__)
 
 
 async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
     """Make each copy that is missing and due; wait for the required ones."""
-    run = _CopyRun(event, context, event.status.copies)
+    run = _CopyRun(event, context, wanted_copies(event.status, context.organization.spec))
     try:
         await run.make_due_copies()
     except OriginalDiffers as differs:
@@ -207,7 +207,7 @@ class _CopyRun:
         """Return the outcome of the attempt: what is still missing decides, not what failed in it."""
         copies = self.context.organization.spec.copies
         status = msgspec.structs.replace(self.event.status, copies=self.entries)
-        missing, left = missing_copies(status, copies), without_copies(status, self.context)
+        missing, left = missing_copies(status, copies), without_copies(self.event.status, self.context)
         facts = PhaseFacts(copies=self.entries, side_conditions=() if left is None else (left,))
         if required := missing_required_copies(status, copies):
             return dataclasses.replace(self._missing(required), facts=facts)
