@@ -23,6 +23,23 @@ def wide_manifest(size: int) -> bytes:
     return MANIFEST + b'"files":[' + file.replace(b"%d", b"1") + b"]}"
 
 
+def filed_manifest(*, files: bytes, before: bytes = b"") -> bytes:
+    """Return a manifest of the envelope with these files, and with the one that its event archived."""
+    one = b'{"name":"1","kind":"Document","fileID":"1","fileName":"1","contentType":"","size":1,'
+    return (
+        MANIFEST.replace(b'"archived":""', b'"archived":""' + before)
+        + b'"files":['
+        + files
+        + one
+        + b'"sha256":"%b","location":"1"}]}' % (b"0" * 64)
+    )
+
+
+def wide_names() -> bytes:
+    """Return files whose names have four bytes for each character in memory."""
+    return filled(b"", FILE_OF_2_KIB.replace(b'"name":"', b'"name":"' + EMOJI), b",", 4 * MIB)
+
+
 ACCEPTED: dict[str, Callable[[], bytes]] = {
     "metadata": lambda: b'{"MetaData":"' + b"a" * (8 * MIB - 1024) + EMOJI + b'"}',
     "envelope": lambda: filled(
@@ -42,6 +59,12 @@ ACCEPTED: dict[str, Callable[[], bytes]] = {
         + b'"files":[]}'
     ),
     "verified": lambda: MANIFEST + filled(b'"files":[', FILE_OF_2_KIB, b"]}", 4 * MIB),
+    "planned copy": lambda: filed_manifest(files=wide_names()),
+    "verified copy": lambda: filed_manifest(files=wide_names()),
+    "original of a copy without a key": lambda: filed_manifest(files=wide_names()),
+    "callbacks of an original without a key": lambda: filed_manifest(
+        files=b"", before=filled(b',"actions":[', CALLBACK, b"]", 900 * 1024)
+    ),
 }
 
 

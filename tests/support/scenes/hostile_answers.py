@@ -8,31 +8,36 @@ as long as a run keeps them, and a run that finds a manifest waits for its seal.
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from functools import partial
 from itertools import cycle, product
 
 from aiohttp import ClientSession
+from msgspec.structs import replace
 
 from counterfoil._upstream.malloc import keep_large_blocks
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend, StoredEntry
+from counterfoil.archives.copies.copy import plan_copy
+from counterfoil.archives.copies.original import FileKey, Original, read_original
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.filing import conclude, find_concluded
-from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
+from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.readback import reading_small
 from counterfoil.archives.streams import single_chunk
-from counterfoil.archives.verify import verify_documents
+from counterfoil.archives.verify import verify_copy, verify_documents
 from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, EsawClient, EsawError, EsawUserClient, new_http_client
 from counterfoil.esaw_check.probes import Questions, check_esaw
 from counterfoil.process_exit import exit_process
+from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
 from tests.support.archive_servers import KINDS as ARCHIVE_KINDS
 from tests.support.archive_servers import open_at
-from tests.support.fakes.archives import MemoryBackend
+from tests.support.fakes.archives import MemoryBackend, a_spec
 from tests.support.scenes.esaw_check import a_subject_of
 from tests.support.servers.scripted_esaw import ENVELOPE
 from tests.support.signing_keys import a_signer
@@ -129,6 +134,77 @@ async def verified(url: str) -> AsyncIterator[Ask]:
     await backend.close()
 
 
+FACTS = EnvelopeFacts("o", ENVELOPE, "", "Completed", namespace="n", origin="https://esaw")
+CONTRACT: FileKey = ("1", FileKind.DOCUMENT)
+FILED = FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name="1", size=1, sha256="0" * 64)
+
+
+class ManifestOnly(MemoryBackend):
+    """An archive that returns its manifest and the seal, and never ends another answer."""
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Wait without an end."""
+        await asyncio.Event().wait()
+        return []
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Return a manifest or seal, or wait without an end."""
+        if not name.endswith((MANIFEST_NAME, SIGNATURE_NAME)):
+            await asyncio.Event().wait()
+        async for chunk in super().read(name):
+            yield chunk
+
+
+async def _manifest_only(url: str, folder: str) -> ManifestOnly:
+    async with ClientSession() as http, http.get(url) as response:
+        return ManifestOnly(files={f"{folder}/{MANIFEST_NAME}": await response.read()})
+
+
+@asynccontextmanager
+async def copy_planned(url: str) -> AsyncIterator[Ask]:
+    """A copy, in whose place is a manifest of the envelope, and a list that never comes."""
+    backend, spec = await _manifest_only(url, ENVELOPE), a_spec(path="{{envelope.id}}/{{file.name}}")
+    original = Original(
+        envelope=FACTS,
+        files=(FileFacts("1", FileKind.DOCUMENT, "1.pdf", 1),),
+        checksums={CONTRACT: (1, "0" * 64)},
+        names={CONTRACT: "1.pdf"},
+        manifest="memory://dms/1/counterfoil.json",
+        manifest_sha256="",
+        is_believed=True,
+    )
+    key = a_signer().public
+    yield lambda: _stalled(plan_copy(backend, spec, original, claimed_manifest=None, key=key))
+
+
+@asynccontextmanager
+async def copy_verified(url: str) -> AsyncIterator[Ask]:
+    """A copy that is read again, whose hash file never comes."""
+    backend = await _manifest_only(url, FOLDER)
+
+    async def verify() -> None:
+        location = backend.location(f"{FOLDER}/{MANIFEST_NAME}")
+        async for _ in verify_copy(backend, location, [FILED], key=None):
+            pass
+
+    yield lambda: _stalled(verify())
+
+
+@asynccontextmanager
+async def copy_original(url: str) -> AsyncIterator[Ask]:
+    """The original of a copy, read without a key, and a run that keeps it."""
+    backend = await _manifest_only(url, FOLDER)
+    filed = replace(FILED, location=backend.location(f"{FOLDER}/1"))
+
+    async def read() -> None:
+        location = backend.location(f"{FOLDER}/{MANIFEST_NAME}")
+        original = await read_original(backend, location, [filed], FACTS, key=None)
+        await asyncio.Event().wait()
+        del original
+
+    yield lambda: _stalled(read())
+
+
 @asynccontextmanager
 async def listing(url: str) -> AsyncIterator[Ask]:
     """A list of an object store."""
@@ -200,6 +276,10 @@ KINDS: dict[str, Callable[[str], AbstractAsyncContextManager[Ask]]] = {
     "concluded without a key": partial(concluded, has_key=False),
     "callbacks without a key": partial(concluded, has_key=False),
     "verified": verified,
+    "planned copy": copy_planned,
+    "verified copy": copy_verified,
+    "original of a copy without a key": copy_original,
+    "callbacks of an original without a key": copy_original,
     "list": listing,
     "check": checked,
     **{each: partial(operations, kind=each) for each in ARCHIVE_KINDS},
