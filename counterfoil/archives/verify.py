@@ -28,12 +28,20 @@ from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.proof import MAX_NAME, Checksum
 from counterfoil.archives.readback import checksum, read_checksum, read_seal, reading_small
-from counterfoil.resources.envelopeevent import ESAW_SIGNED_KINDS, FiledDocument
+from counterfoil.resources.envelopeevent import (
+    ESAW_SIGNED_KINDS,
+    MAX_DOCUMENTS_BYTES,
+    FiledDocument,
+    FileKind,
+)
 from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
 
 MAX_ABSENT_NAMED = 3
 """Maximum number of absent pieces of evidence that a message names."""
+
+MAX_COPY_NAMES = MAX_DOCUMENTS_BYTES
+"""Maximum bytes of all names of a copy in its folder, as those of the original in a status."""
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_.:/+-]{1,300}")
 
@@ -208,7 +216,7 @@ async def verify_copy(
     except ManifestDamaged as damage:
         yield f"{MANIFEST_NAME} can't be read: {damage}."
         return
-    names = {(each.file_id, each.kind): each.name for each in found.files}
+    names = _names_in_copy(found, documents)
     hashes = _hashes(found)
     # Others choose its size, and the archive may be slow.
     del found
@@ -218,16 +226,33 @@ async def verify_copy(
     if status is CheckStatus.WRONG:
         yield f"{HASHES_NAME} {says}."
     for each in documents:
-        file = names.get((each.file_id, each.kind))
-        if file is None:
-            yield f"{MANIFEST_NAME} does not list the file {each.file_id}."
+        encoded = names.get((each.file_id, each.kind))
+        if encoded is None:
+            yield f"{MANIFEST_NAME} does not list the file {each.file_id}, or its names are too long."
             continue
+        file = encoded.decode(errors="surrogatepass")
         try:
             error = await _content_error(backend, f"{folder}/{file}", each.size, each.sha256)
         except ValueError:
             error = "leads out of the folder"
         if error is not None:
-            yield f"{file!r} {error}."
+            yield f"{file[:MAX_NAME]!r} {error}."
+
+
+def _names_in_copy(found: Manifest, documents: Sequence[FiledDocument]) -> dict[tuple[str, FileKind], bytes]:
+    """
+    Return the names of the documents in the manifest of a copy, by id and kind; none if they are longer than
+    a copy has.
+
+    A run keeps them while it reads the files, and others choose the manifest. As bytes, since one emoji makes
+    each character of a text four bytes.
+    """
+    wanted = {(each.file_id, each.kind) for each in documents}
+    listed = {key: each.name for each in found.files if (key := (each.file_id, each.kind)) in wanted}
+    if sum(map(len, listed.values())) > MAX_COPY_NAMES:
+        return {}
+    names = {key: each.encode(errors="surrogatepass") for key, each in listed.items()}
+    return names if sum(map(len, names.values())) <= MAX_COPY_NAMES else {}
 
 
 async def _read_manifest(

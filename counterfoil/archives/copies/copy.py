@@ -8,7 +8,7 @@ running it once does. A name that is taken by another system's file is never rep
 This module does not decide whether a copy is wanted or proved, and deletes nothing in the first archive.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,13 +17,14 @@ from typing import Any
 from counterfoil.archives import filing
 from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
 from counterfoil.archives.copies.original import FileKey, Original, copy_tags, opened
-from counterfoil.archives.errors import ArchiveError, NameTaken
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
 from counterfoil.archives.manifest import ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
-from counterfoil.archives.proof import FoundManifest
 from counterfoil.archives.readback import checksum, read_back, reading_small
+from counterfoil.archives.verify import MAX_COPY_NAMES
 from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
 
 
 class CopyIsOriginal(ArchiveError):
@@ -64,6 +65,7 @@ async def plan_copy(
     tags = copy_tags(spec.tags, original)
     named = partial(make_layout_aside, spec, original.envelope, original.files, found=tags)
     layout = await named(claimed=no_claims)
+    _check_lengths(target, layout)
     if target.location(layout.manifest_name) == original.manifest or await _is_original(
         target, layout, original
     ):
@@ -71,13 +73,10 @@ async def plan_copy(
     claimed = tuple(target.location(each.name) for each in layout.files)
     if claimed_manifest != target.location(layout.manifest_name):
         claimed = ()
-    found = await filing.find_concluded(
-        target, layout, original.envelope.envelope_id, claimed=claimed, key=key
-    )
-    if found is not None and found.manifest is not None:
+    if names := await _earlier_names(target, layout, original, claimed, key):
         # Names of an earlier copy stay: another file under one of them would replace it.
-        names = _earlier_names(found, layout)
         layout = await named(claimed=lambda _: names)
+        _check_lengths(target, layout)
     try:
         await filing.claim_names(target, layout, claimed=claimed, key=key)
     except NameTaken:
@@ -142,6 +141,19 @@ def _reference(original: Original) -> dict[str, object]:
     }
 
 
+def _check_lengths(target: ArchiveBackend, layout: ArchiveLayout) -> None:
+    names = [each.name.removeprefix(f"{layout.folder}/") for each in layout.files]
+    longest = max(
+        len(target.location(each)) for each in (layout.manifest_name, *(file.name for file in layout.files))
+    )
+    if longest > MAX_LOCATION_LENGTH or sum(len(each.encode()) for each in names) > MAX_COPY_NAMES:
+        raise ArchiveRefused(
+            "PathTooLong",
+            f"The places of the copy's files are too long: that of one has {longest} characters. Shorten "
+            "spec.path of the Archive of the copy.",
+        )
+
+
 async def _is_original(target: ArchiveBackend, layout: ArchiveLayout, original: Original) -> bool:
     """Whether the place of the copy has the very manifest of the original: one place can have two addresses.
     An archive that returns no files can't be compared."""
@@ -152,8 +164,19 @@ async def _is_original(target: ArchiveBackend, layout: ArchiveLayout, original: 
         return False
 
 
-def _earlier_names(found: FoundManifest, layout: ArchiveLayout) -> ClaimedNames:
-    files = found.manifest.files if found.manifest is not None else ()
+async def _earlier_names(
+    target: ArchiveBackend,
+    layout: ArchiveLayout,
+    original: Original,
+    claimed: Collection[str],
+    key: PublicKey | None,
+) -> ClaimedNames:
+    """Return the names in a manifest with our seal. Nothing else of a manifest is kept: others choose its
+    size, and the archive may be slow from now on."""
+    found = await filing.find_concluded(
+        target, layout, original.envelope.envelope_id, claimed=claimed, key=key
+    )
+    files = found.manifest.files if found is not None and found.manifest is not None else ()
     return {(each.file_id, each.kind): f"{layout.folder}/{each.name}" for each in files}
 
 

@@ -18,7 +18,13 @@ from counterfoil.archives import tags as tagging
 from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.layout import ActionFacts, ArchiveLayout, EnvelopeFacts, FileFacts, envelope_fields
-from counterfoil.archives.manifest import Manifest, ManifestDamaged, ManifestEvidence, ManifestFile
+from counterfoil.archives.manifest import (
+    MAX_UNPROVEN_CALLBACKS,
+    Manifest,
+    ManifestDamaged,
+    ManifestEvidence,
+    ManifestFile,
+)
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.proof import Checksum, has_own_seal, names_source
@@ -28,9 +34,18 @@ from counterfoil.archives.verify import name_at
 from counterfoil.resources.archive import TagRule
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.signatures.results import Signatures
+from counterfoil.untrusted.json_bounds import text_memory
 
 FileKey = tuple[str, FileKind]
 """Id and kind of a file."""
+
+
+MAX_UNPROVEN_MEMORY = 512 * 1024
+"""Bytes of memory of what is believed without a seal, beside the callbacks and the files of the status: many
+runs may keep it at once, for hours."""
+
+MEMORY_OF_FILE = 1024
+"""Bytes of memory of a file in an original, about."""
 
 
 class OriginalDiffers(ArchiveError):
@@ -147,11 +162,25 @@ async def read_original(
     )
     if not original.is_believed:
         return original
-    described = _described(original, found, folder)
     if is_sealed:
-        return described
+        return _described(original, found, folder)
     # What nobody sealed says nothing about signatures, and others choose its size.
-    return replace(described, signatures={}, evidence=())
+    found = found.with_first_callbacks(MAX_UNPROVEN_CALLBACKS)
+    if _kept_memory(found) > MAX_UNPROVEN_MEMORY + len(documents) * MEMORY_OF_FILE:
+        return replace(original, is_believed=False)
+    return replace(_described(original, found, folder), signatures={}, evidence=())
+
+
+def _kept_memory(manifest: Manifest) -> int:
+    """Return about how many bytes of memory an original has of what a manifest says, without callbacks."""
+    times, files = manifest.times, manifest.files
+    texts = text_memory(
+        manifest.envelope,
+        manifest.sender,
+        (times.sent, times.finished, tuple(manifest.tags.items())),
+        [(each.file_id, each.file_name, each.email, each.activity_id, each.name) for each in files],
+    )
+    return texts + len(files) * MEMORY_OF_FILE
 
 
 def _described(original: Original, manifest: Manifest, folder: str) -> Original:
@@ -225,7 +254,7 @@ def copy_tags(rules: Mapping[str, TagRule], original: Original) -> dict[str, str
     for name, rule in rules.items():
         if name in others:
             continue
-        value = original.tags.get(name)
+        value = tagging.normalize(original.tags.get(name, ""))
         if value:
             found[name] = value
         elif rule.required:

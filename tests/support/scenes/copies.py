@@ -1,5 +1,6 @@
 """An archived envelope, and a second archive that gets a copy of it."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from counterfoil.archives.copies.copy import plan_copy, write_copy
 from counterfoil.archives.copies.original import read_original
 from counterfoil.archives.layout import EnvelopeFacts, FileFacts
 from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.envelopeevent import FiledDocument
 from tests.support.fakes.archives import (
@@ -126,6 +128,12 @@ class CopyScene:
     def data(self, number: int, seed: int = 0) -> bytes:
         """Bytes of the file with this number."""
         return content(1000 * number, seed=number + seed)
+
+    def change_original(self, **parts: Any) -> None:
+        """Let another program change parts of the original's manifest."""
+        (name,) = (each for each in self.source.files if each.endswith(MANIFEST_NAME))
+        changed = {**json.loads(self.source.files[name]), **parts}
+        self.source.files[name] = json.dumps(changed, ensure_ascii=False).encode()
 
     async def copy(
         self,

@@ -8,7 +8,7 @@ import pytest
 
 from counterfoil.archives.copies.copy import CopyIsOriginal
 from counterfoil.archives.copies.original import CopyTagMissing, OriginalDiffers
-from counterfoil.archives.errors import ArchiveUnavailable, NameTaken, VerificationFailed
+from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, VerificationFailed
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.archive import TagRule
@@ -213,3 +213,32 @@ async def test_a_manifest_without_our_seal_describes_nothing_that_we_seal() -> N
     assert found["sealedBy"] == a_signer().public.id
     sealed = Manifest.decode(scene.target.files[f"{FOLDER}/counterfoil.json"])
     assert {each.sha256 for each in sealed.files} == {each.sha256 for each in scene.documents}
+
+
+async def test_a_tag_of_a_manifest_that_nobody_sealed_is_made_safe_as_each_other_value() -> None:
+    rule = {"area": TagRule(json_path="$.area")}
+    scene = CopyScene(target_spec=a_spec(path=PATH, tags=rule))
+    await scene.archive()
+    scene.change_original(tags={"area": f"A\r\nX-Header: 1{'z' * 2000}"})
+
+    await scene.copy()
+
+    assert manifest_of(scene)["tags"]["area"] == f"A X-Header: 1{'z' * 2000}"[:1024]
+
+
+async def test_a_large_manifest_that_nobody_sealed_describes_nothing(scene: CopyScene) -> None:
+    """Many runs may keep it at once."""
+    scene.change_original(tags={"other": "a" * 400_000 + "\U0001f600"})
+
+    await scene.copy()
+
+    assert manifest_of(scene)["extra"]["original"]["described"] is False
+    assert manifest_of(scene)["sender"]["email"] == ""
+    assert names(scene.target) == FILES
+
+
+async def test_places_that_no_status_takes_are_refused_before_the_first_file(scene: CopyScene) -> None:
+    scene.target_spec = a_spec(path="/".join(["{{envelope.id}}"] * 300) + "/{{file.name}}")
+    with pytest.raises(ArchiveRefused, match=r"Shorten spec\.path"):
+        await scene.copy()
+    assert scene.target.files == {}
