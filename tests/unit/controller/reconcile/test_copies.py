@@ -1,5 +1,7 @@
 """An archived envelope gets its copies before it is deleted."""
 
+import asyncio
+import dataclasses
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -387,3 +389,50 @@ async def test_a_status_keeps_only_the_entries_of_the_copies_that_are_wanted(tmp
         assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
         assert [each.ref.name for each in event.status.copies] == [name]
         assert scene.files(name) == COPY
+
+
+class BusyScene(CopiedScene):
+    """The limit of the Archive ``worm`` has no room: others copy there, slowly."""
+
+    def __init__(self, folder: Path, *copies: dict[str, Any], **spec: Any) -> None:
+        super().__init__(folder, *copies, **spec)
+        self.change_archives(take_slot=self.take_slot)
+        self.reconciler = dataclasses.replace(self.reconciler, attempt_timeout=timedelta(seconds=1))
+
+    async def take_slot(self, _: str, archive: str, before_wait: Any) -> None:
+        if archive == "worm":
+            await asyncio.sleep(3600)
+
+
+async def test_an_optional_copy_that_does_not_end_in_time_holds_no_delete(tmp_path: Path) -> None:
+    scene = BusyScene(tmp_path, OPTIONAL)
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert copied(event) == ("False", "OptionalCopyMissing")
+    assert stored_copy(event.status, "worm").reason == "AttemptOverdue"
+
+
+async def test_a_copy_that_does_not_end_in_time_stops_no_other_one_and_is_named(tmp_path: Path) -> None:
+    scene = BusyScene(tmp_path, WORM, MIRROR)
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.COPYING, "AttemptOverdue")
+    assert "Archive/worm" in (event.status.message or "")
+    assert stored_copy(event.status, "mirror").verified_time == scene.clock.now()
+    assert scene.files("mirror") == COPY
+    assert scene.deleted == []
+
+
+async def test_copies_are_stored_although_the_first_archive_has_no_room_then(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+
+    async def take_slot(_: str, archive: str, before_wait: Any) -> None:
+        if archive == "dms":
+            await asyncio.sleep(3600)
+
+    scene.change_archives(take_slot=take_slot)
+    scene.reconciler = dataclasses.replace(scene.reconciler, attempt_timeout=timedelta(seconds=1))
+    event = await scene.reconcile()
+
+    assert stored_copy(event.status, "worm").verified_time == scene.clock.now()

@@ -1,6 +1,7 @@
 """A copy has each file of its original once, and proves itself by its own manifest."""
 
 import json
+from collections.abc import AsyncGenerator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -242,3 +243,32 @@ async def test_places_that_no_status_takes_are_refused_before_the_first_file(sce
     with pytest.raises(ArchiveRefused, match=r"Shorten spec\.path"):
         await scene.copy()
     assert scene.target.files == {}
+
+
+class EndlessFiles(PlacedBackend):
+    """Returns bytes without an end for each file that it has under the name of a document."""
+
+    sent = 0
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        async for chunk in super().read(name):
+            while name.endswith(".pdf"):
+                self.sent += 1000
+                assert self.sent < 1_000_000, "nobody reads so much"
+                yield b"x" * 1000
+            yield chunk
+
+
+async def test_an_answer_without_an_end_is_not_read_beyond_the_size_of_the_file() -> None:
+    scene = CopyScene(target=EndlessFiles(place="worm"))
+    await scene.archive()
+    scene.target.files[f"{FOLDER}/contract.pdf"] = b"of another system"
+    with pytest.raises(NameTaken):
+        await scene.copy()
+
+
+async def test_neither_is_that_of_an_earlier_copy(scene: CopyScene) -> None:
+    location = await scene.copy()
+    scene.target = EndlessFiles(place="worm", files=scene.target.files)
+    with pytest.raises(VerificationFailed):
+        await scene.copy(claimed_manifest=location)
