@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -118,6 +118,8 @@ class RunContext:
     find_archive: Callable[[str], Archive | None]
     """Returns an Archive by its name; None: there is none."""
     copies: "CopyAccess"
+    copy_limit: timedelta = field(default=timedelta(0), init=False)
+    """Maximum duration of the phase Copying in this attempt."""
     verified_copies: dict[str, str] = field(default_factory=dict, init=False)
     """By Archive of a copy: the digest of the files that this run read there (``proof.documents_digest``)."""
 

@@ -157,6 +157,7 @@ class PhaseRunner:
         """Run the phase Copying for at most this time. It needs no key, and shows nothing about one. Raises
         as ``run``."""
         phase, attempt, started = Phase.COPYING, event.status.attempts + 1, self.clock.monotonic()
+        context.copy_limit = limit
         with (
             log_context(phase=phase.value, attempt=attempt),
             tracing.span(phase.value, attempt=attempt) as step,

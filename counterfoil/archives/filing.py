@@ -311,18 +311,20 @@ async def store(
     *,
     tags: Mapping[str, str],
     proven: Collection[Checksum] = (),
+    expected: int | None = None,
 ) -> StoredFile:
     """
     Store one file in the archive under its claimed name, or recognise that it is stored.
 
-    A stored file is recognised by a ``proven`` size and hash, else by those of the source's bytes.
+    A stored file is recognised by a ``proven`` size and hash, else by those of the source's bytes. One of
+    more than ``expected`` bytes is another, and not read to its end; None: the size is not known.
 
     Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes twice. Raises
     ``SourceBroken``, and all errors of the source unchanged. Neither a corrupted file nor a part of a file is
     left under the name.
     """
     kept = BoundedBuffer(MAX_BUFFERED_BYTES)
-    there = await read_back(backend, file_layout.name, kept)
+    there = await read_back(backend, file_layout.name, kept, expected=expected)
     if there is not None and (there in proven or await _hash_source(source) == there):
         await _retain(backend, file_layout.name)
         return StoredFile(*there, written=False, content=kept.content)

@@ -8,10 +8,12 @@ copy that was added later is made of what was archived long ago.
 This module deletes nothing, and does not decide what proves a copy (``counterfoil.archives.proof``).
 """
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import msgspec
 
@@ -93,17 +95,48 @@ class _CopyRun:
                 open_names.append(name)
         # A run before any of these times has another cause, such as an Archive that works again.
         due = [each for each in open_names if self._is_due(entries[each])] or open_names
+        # Equal shares, and one for what is left: what an attempt did is lost if it does not end in time.
+        share = self.context.copy_limit / (len(due) + 1)
         for name in due:
             try:
-                problem = await self._make(name)
+                problem = await self._make_within(share, name)
             except (OriginalDiffers, Superseded, LeaseLost):
                 raise
             except Exception as error:
                 problem = self._classified(error)
             if problem is not None:
                 self._failed(name, problem)
-        if due:
-            await self.context.copies.leave(self.context)
+        if due and isinstance(self.outcome(), Done):
+            # Only the next phase needs the limit of the first Archive.
+            await self._leave_within(share / 2)
+
+    async def _make_within(self, limit: timedelta, name: str) -> Outcome | None:
+        """Make a copy, and return why it failed; None: it did not. It may wait for its Archive, or be sent
+        slowly, for this time."""
+        timeout = asyncio.timeout(limit.total_seconds())
+        try:
+            async with timeout:
+                return await self._make(name)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            _log.warning("a copy was ended: it was overdue")
+            source = self.context.archive_name
+            return Wait(
+                "AttemptOverdue",
+                f"It was not complete in time. All that it waited for is Archive/{name} and {source}; one of "
+                "them is slow or busy. The files that arrived stay in the archive.",
+            )
+
+    async def _leave_within(self, limit: timedelta) -> None:
+        timeout = asyncio.timeout(limit.total_seconds())
+        try:
+            async with timeout:
+                await self.context.copies.leave(self.context)
+        except TimeoutError:
+            # The copies are stored first. The next phase has a limit as well.
+            if not timeout.expired():
+                raise
 
     def _is_due(self, entry: EventCopy) -> bool:
         now, retry = self.context.clock.now(), self.context.organization.spec.retry

@@ -84,7 +84,8 @@ async def plan_copy(
         equal = [
             target.location(each.name)
             for each in layout.files
-            if await read_back(target, each.name) == original.checksums[_key(each)]
+            for expected in [original.checksums[_key(each)]]
+            if await read_back(target, each.name, expected=expected[0]) == expected
         ]
         claimed = tuple({*claimed, *equal})
         await filing.claim_names(target, layout, claimed=claimed, key=key)
@@ -113,7 +114,12 @@ async def write_copy(
         expected = original.checksums[_key(each)]
         name = original.names[_key(each)]
         stored = await filing.store(
-            target, each, partial(opened, source, name, expected), tags=layout.tags, proven=(expected,)
+            target,
+            each,
+            partial(opened, source, name, expected),
+            tags=layout.tags,
+            proven=(expected,),
+            expected=expected[0],
         )
         if (stored.size, stored.sha256) != expected:
             raise AssertionError(f"{name} was stored with another content than was read")
