@@ -12,7 +12,14 @@ from msgspec.structs import replace
 
 from controller.mails.problem_tracking import failure_observation
 from controller.scheduling.due import due_time
-from counterfoil.resources import EnvelopeEvent, Phase, Sender, find_condition
+from counterfoil.resources import (
+    SENDER_LABEL,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Phase,
+    Sender,
+    find_condition,
+)
 from counterfoil.resources.envelopeevent import MAX_COPIES
 from counterfoil.resources.reopening import status_for_copying
 from counterfoil.resources.routes import possible_archives, stored_copy
@@ -436,3 +443,44 @@ async def test_copies_are_stored_although_the_first_archive_has_no_room_then(tmp
     event = await scene.reconcile()
 
     assert stored_copy(event.status, "worm").verified_time == scene.clock.now()
+
+
+async def test_a_place_that_moves_to_another_copy_is_proved_again_for_both(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, names=("worm",), cleanup={"policy": "Delete", "after": "1h"})
+    await scene.reconcile_until_quiet()
+    scene.folders["worm"], scene.folders["mirror"] = scene.folders["mirror"], scene.folders["worm"]
+    scene.change_archive("worm")
+    scene.change_archive("mirror")
+    scene.change(WORM, MIRROR)
+
+    for _ in range(4):
+        event = await scene.retried()
+        if event.status.phase.is_final:
+            break
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert (scene.files("worm"), scene.files("mirror")) == (COPY, COPY)
+
+
+async def test_a_later_event_of_the_envelope_replaces_the_copy_of_an_earlier_one(tmp_path: Path) -> None:
+    """Without a signing key, only the statuses tell that the copy is ours."""
+    actions = [{"action": each, "handling": "Archive"} for each in ("envelopeExpired", "envelopeFinished")]
+    scene = CopiedScene(tmp_path, actions=actions, statuses=["Completed", "Expired"])
+    signed = scene.event
+    expired = an_event().for_action("envelopeExpired").labelled(SENDER_LABEL, "anna").build()
+    scene.kube.put(expired)
+    scene.cache.update(expired)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.event = expired
+    scene.change(WORM, cleanup={"policy": "Keep"})
+    await scene.reconcile()
+    assert "file-1.pdf" in scene.files("worm")
+
+    scene.event = signed
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    scene.envelope.contents["file-1"] = b"%PDF-contract-signed"
+    event = await scene.reconcile()
+
+    assert stored_copy(event.status, "worm").verified_time is not None
+    (document,) = scene.folders["worm"].rglob("file-1.pdf")
+    assert document.read_bytes() == b"%PDF-contract-signed"

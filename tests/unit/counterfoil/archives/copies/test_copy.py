@@ -181,6 +181,37 @@ async def test_what_was_archived_again_replaces_the_earlier_copy(signer: Any) ->
     assert "annex.pdf" in names(scene.target)
 
 
+@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+async def test_a_file_of_another_system_beside_an_earlier_copy_is_not_replaced(signer: Any) -> None:
+    scene = CopyScene(signer=signer)
+    await scene.archive()
+    copied = await scene.copy()
+    before = {**scene.target.files, f"{FOLDER}/annex.pdf": b"of another system"}
+    scene.target.files.update(before)
+    await scene.archive("small.pdf", "contract.pdf", "annex.pdf", seed=5)
+
+    with pytest.raises(NameTaken, match=r"annex\.pdf"):
+        await scene.copy(claimed_manifest=copied)
+
+    assert scene.target.files == before
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+async def test_a_copy_without_its_manifest_is_made_again_of_what_is_equal(
+    scene: CopyScene, damage: str
+) -> None:
+    copied = await scene.copy()
+    manifest = f"{FOLDER}/counterfoil.json"
+    if damage == "missing":
+        del scene.target.files[manifest]
+    else:
+        scene.target.files[manifest] = b"{"
+
+    assert await scene.copy(claimed_manifest=copied) == copied
+
+    assert await verify_folder(scene.target, FOLDER) == []
+
+
 async def test_a_tag_of_the_metadata_is_taken_from_the_original() -> None:
     rule = TagRule(json_path="$.area", required=True)
     scene = CopyScene(
