@@ -118,10 +118,13 @@ class RunContext:
     find_archive: Callable[[str], Archive | None]
     """Returns an Archive by its name; None: there is none."""
     copies: "CopyAccess"
+    sibling_events: Callable[[], Awaitable[SiblingEvents]]
+    """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
     copy_limit: timedelta = field(default=timedelta(0), init=False)
     """Maximum duration of the phase Copying in this attempt."""
     verified_copies: dict[str, str] = field(default_factory=dict, init=False)
     """By Archive of a copy: the digest of the files that this run read there (``proof.documents_digest``)."""
+    _siblings: SiblingEvents | None = field(default=None, init=False)
 
     @property
     def chosen(self) -> Destination:
@@ -150,6 +153,21 @@ class RunContext:
         """The check of signatures by the rules of the Archive. Raises ``LookupError`` before it is known."""
         return self.chosen.signature_checker
 
+    async def siblings(self) -> tuple[EnvelopeEvent, ...]:
+        """
+        Return the other events of this envelope, oldest first, as they were when this run last listed them.
+
+        None of them runs at the same time (rule 5). One that can't be read is left out. Raises ``ApiError``.
+        """
+        return (await self._sibling_events()).events
+
+    async def _sibling_events(self) -> SiblingEvents:
+        if self._siblings is None:
+            found, own = await self.sibling_events(), self.event.spec
+            same = (each for each in found.events if each.spec.envelope_id == own.envelope_id)
+            self._siblings = found._replace(events=tuple(sorted(same, key=_creation)))
+        return self._siblings
+
 
 @dataclass(frozen=True)
 class CopyAccess:
@@ -173,8 +191,6 @@ class ReconcileContext(RunContext):
     """Lets the routes and the Import decide. Raises ``EsawError``, ``ApiError``, ``ArchiveError``."""
     esaw: EsawUserClient
     tag_workers: TagWorkers
-    sibling_events: Callable[[], Awaitable[SiblingEvents]]
-    """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
     find_changed: Callable[[Archive], Awaitable[str | None]]
     """Returns which of Organization, Sender and this Archive has another spec in the API server than in this
     run, as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
@@ -195,7 +211,6 @@ class ReconcileContext(RunContext):
     _listed: tuple[EnvelopeFile, ...] | None = field(default=None, init=False)
     _layout: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
-    _siblings: SiblingEvents | None = field(default=None, init=False)
 
     async def choose_archive(self) -> Outcome | None:
         """
@@ -320,14 +335,6 @@ class ReconcileContext(RunContext):
         counts the runs that wait for their archive."""
         self._facts = None
 
-    async def siblings(self) -> tuple[EnvelopeEvent, ...]:
-        """
-        Return the other events of this envelope, oldest first, as they were when this run last listed them.
-
-        None of them runs at the same time (rule 5). One that can't be read is left out. Raises ``ApiError``.
-        """
-        return (await self._sibling_events()).events
-
     async def possible_siblings(self) -> tuple[EnvelopeEvent, ...]:
         """Return the other events of this envelope; none, and without a request, if the Organization's
         actions make one event of an envelope. Raises ``ApiError``."""
@@ -355,13 +362,6 @@ class ReconcileContext(RunContext):
         if found.unreadable:
             raise NotProven(found.unreadable)
         return found.events
-
-    async def _sibling_events(self) -> SiblingEvents:
-        if self._siblings is None:
-            found, own = await self.sibling_events(), self.event.spec
-            same = (each for each in found.events if each.spec.envelope_id == own.envelope_id)
-            self._siblings = found._replace(events=tuple(sorted(same, key=_creation)))
-        return self._siblings
 
     async def _actions(self) -> tuple[ActionFacts, ...]:
         """

@@ -255,6 +255,7 @@ class Preconditions:
                 clock=self.clock,
                 find_archive=self.cache.archives.get,
                 copies=self.archives.copies,
+                sibling_events=partial(self._sibling_events, event),
             )
         )
 

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 
@@ -27,10 +28,10 @@ from controller.scheduling.retry_policy import longest_backoff
 from controller.sharding import LeaseLost
 from counterfoil.archives.copies.copy import plan_copy, write_copy
 from counterfoil.archives.copies.original import Original, OriginalDiffers, read_original
+from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.archives.proof import (
     documents_digest,
-    is_copy_proved,
     missing_copies,
     missing_required_copies,
 )
@@ -83,12 +84,10 @@ class _CopyRun:
 
     async def make_due_copies(self) -> None:
         """Make the copies one after the other. Raises ``OriginalDiffers``, ``LeaseLost``, ``Superseded``."""
-        names = [each.archive_ref.name for each in self.context.organization.spec.copies]
-        entries = {each: stored_copy(self.event.status, each) for each in names}
+        missing = missing_copies(self.event.status, self.context.organization.spec.copies)
+        entries = {each: stored_copy(self.event.status, each) for each in missing}
         open_names = []
-        for name, entry in entries.items():
-            if is_copy_proved(entry, self.event.status):
-                continue
+        for name in missing:
             if (hold := self.context.copies.hold(name)) is not None:
                 self._held(name, hold)
             else:
@@ -164,9 +163,17 @@ class _CopyRun:
         source, signer = self.context.chosen, self.context.signature_checker.signer
         key = signer.public if signer is not None else None
         original = await self._read_original()
-        plan = await plan_copy(
-            target.backend, target.archive.spec, original, claimed_manifest=entry.manifest, key=key
-        )
+        plan_with = partial(plan_copy, target.backend, target.archive.spec, original, key=key)
+        own = {entry.manifest} if entry.manifest is not None else set()
+        try:
+            plan = await plan_with(claimed_manifests=own)
+        except NameTaken:
+            # Perhaps by the copy of another event of this envelope.
+            others = [stored_copy(each.status, target.archive.name) for each in await self.context.siblings()]
+            claimed = own | {each.manifest for each in others if each.manifest is not None}
+            if claimed == own:
+                raise
+            plan = await plan_with(claimed_manifests=claimed)
         location = await write_copy(
             source.backend,
             target.backend,

@@ -8,7 +8,7 @@ running it once does. A name that is taken by another system's file is never rep
 This module does not decide whether a copy is wanted or proved, and deletes nothing in the first archive.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,7 +19,7 @@ from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNo
 from counterfoil.archives.copies.original import FileKey, Original, copy_tags, opened
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
-from counterfoil.archives.manifest import ManifestDamaged
+from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.readback import checksum, read_back, reading_small
 from counterfoil.archives.verify import MAX_COPY_NAMES
@@ -52,15 +52,15 @@ async def plan_copy(
     spec: ArchiveSpec,
     original: Original,
     *,
-    claimed_manifest: str | None,
+    claimed_manifests: Collection[str],
     key: PublicKey | None,
 ) -> CopyPlan:
     """
     Return the layout of a copy, and which of its names it may replace. Nothing is written.
 
-    ``claimed_manifest`` is where the event's status has the manifest of an earlier copy: the files of its
-    folder may be replaced. So may those that have the original's content. Raises ``CopyIsOriginal``,
-    ``CopyTagMissing``, ``NameTaken`` and ``ArchiveError``.
+    ``claimed_manifests`` is where the statuses of the envelope's events have the manifests of earlier copies:
+    the files that one lists may be replaced. So may those that have the original's content. Raises
+    ``CopyIsOriginal``, ``CopyTagMissing``, ``NameTaken`` and ``ArchiveError``.
     """
     tags = copy_tags(spec.tags, original)
     named = partial(make_layout_aside, spec, original.envelope, original.files, found=tags)
@@ -70,13 +70,13 @@ async def plan_copy(
         target, layout, original
     ):
         raise CopyIsOriginal(target.location(layout.manifest_name))
-    claimed = tuple(target.location(each.name) for each in layout.files)
-    if claimed_manifest != target.location(layout.manifest_name):
-        claimed = ()
-    if names := await _earlier_names(target, layout, original, claimed, key):
+    place = target.location(layout.manifest_name)
+    earlier = await _earlier_copy(target, layout, [each for each in claimed_manifests if each == place], key)
+    if earlier.names:
         # Names of an earlier copy stay: another file under one of them would replace it.
-        layout = await named(claimed=lambda _: names)
+        layout = await named(claimed=lambda _: earlier.names)
         _check_lengths(target, layout)
+    claimed = earlier.claimed
     try:
         await filing.claim_names(target, layout, claimed=claimed, key=key)
     except NameTaken:
@@ -170,20 +170,35 @@ async def _is_original(target: ArchiveBackend, layout: ArchiveLayout, original: 
         return False
 
 
-async def _earlier_names(
-    target: ArchiveBackend,
-    layout: ArchiveLayout,
-    original: Original,
-    claimed: Collection[str],
-    key: PublicKey | None,
-) -> ClaimedNames:
-    """Return the names in a manifest with our seal. Nothing else of a manifest is kept: others choose its
-    size, and the archive may be slow from now on."""
-    found = await filing.find_concluded(
-        target, layout, original.envelope.envelope_id, claimed=claimed, key=key
-    )
-    files = found.manifest.files if found is not None and found.manifest is not None else ()
-    return {(each.file_id, each.kind): f"{layout.folder}/{each.name}" for each in files}
+@dataclass(frozen=True)
+class _EarlierCopy:
+    """The part of a manifest in the place of a copy that a run keeps. Others choose its size, and the archive may be
+    slow from now on."""
+
+    names: ClaimedNames
+    """Names in a manifest with our seal."""
+    claimed: tuple[str, ...]
+    """Locations that may be replaced."""
+
+
+async def _earlier_copy(
+    target: ArchiveBackend, layout: ArchiveLayout, claimed: Sequence[str], key: PublicKey | None
+) -> _EarlierCopy:
+    """Read the manifest of an earlier copy. It is ours if it has our seal, or if a status names it, which
+    ``claimed`` then has."""
+    found = await filing.find_concluded(target, layout, layout.envelope_id, claimed=claimed, key=key)
+    names: ClaimedNames = {}
+    listed: set[str] = set()
+    if found is not None and found.manifest is not None:
+        names = _full_names(found.manifest, layout)
+    elif claimed and found is not None and found.claim is not None:
+        listed = set(_full_names(found.claim, layout).values())
+    own = [each.name for each in layout.files if each.name in listed]
+    return _EarlierCopy(names, (*claimed, *map(target.location, own)))
+
+
+def _full_names(manifest: Manifest, layout: ArchiveLayout) -> ClaimedNames:
+    return {(each.file_id, each.kind): f"{layout.folder}/{each.name}" for each in manifest.files}
 
 
 def _key(each: FileLayout) -> FileKey:

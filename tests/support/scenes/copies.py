@@ -155,7 +155,13 @@ class CopyScene:
         )
         manifest = changes.get("manifest", self.manifest)
         original = await read_original(source, manifest, self.documents, known, key=key)
-        plan = await plan_copy(target, self.target_spec, original, claimed_manifest=claimed_manifest, key=key)
+        plan = await plan_copy(
+            target,
+            self.target_spec,
+            original,
+            claimed_manifests=[claimed_manifest] if claimed_manifest else [],
+            key=key,
+        )
         return await write_copy(
             source, target, original, plan, archived_at=LATER, extra={"archive": "worm"}, signer=self.signer
         )
