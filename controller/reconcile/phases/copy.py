@@ -46,6 +46,7 @@ from counterfoil.resources import (
     Phase,
     is_condition_true,
 )
+from counterfoil.resources.archive import has_other_root
 from counterfoil.resources.envelopeevent import MAX_COPY_MESSAGE, OPTIONAL_COPY_MISSING
 from counterfoil.resources.routes import failed_copy, stored_copy, wanted_copies, with_copy
 
@@ -163,7 +164,10 @@ class _CopyRun:
         source, signer = self.context.chosen, self.context.signature_checker.signer
         key = signer.public if signer is not None else None
         original = await self._read_original()
-        plan_with = partial(plan_copy, target.backend, target.archive.spec, original, key=key)
+        is_elsewhere = has_other_root(target.archive, source.archive)
+        plan_with = partial(
+            plan_copy, target.backend, target.archive.spec, original, is_elsewhere=is_elsewhere, key=key
+        )
         own = {entry.manifest} if entry.manifest is not None else set()
         try:
             plan = await plan_with(claimed_manifests=own)
@@ -273,7 +277,11 @@ class _CopyRun:
         if problem is not None:
             return Wait(problem.reason, problem.message)
         entry = stored_copy(self.event.status, name)
-        return Wait(entry.reason or COPY_INVALID, entry.message or "Another copy has the same place.")
+        return Wait(
+            entry.reason or COPY_INVALID,
+            entry.message
+            or "Another copy has the same address. Give one of the two Archives another spec.path.",
+        )
 
     def _verified_message(self) -> str:
         names = [f"Archive/{each.archive_ref.name}" for each in self.context.organization.spec.copies]

@@ -34,7 +34,19 @@ class CopyIsOriginal(ArchiveError):
         super().__init__(
             "CopyInvalid",
             f"{location} is the manifest of the original itself: the Archive of the copy leads to the same "
-            "place. Let spec.copies of the Organization name an Archive elsewhere.",
+            "place, or another program mirrors it there. Let spec.copies of the Organization name an Archive "
+            "elsewhere, or give that Archive another spec.path.",
+        )
+
+
+class SameAddress(ArchiveError):
+    """The copy would have the address of its original, on another server: no status could tell them apart."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(
+            "CopyInvalid",
+            f"{location} would be the address of the copy and of its original, on two servers. No address "
+            "names its server. Give the Archive of the copy another spec.path.",
         )
 
 
@@ -53,24 +65,27 @@ async def plan_copy(
     original: Original,
     *,
     claimed_manifests: Collection[str],
+    is_elsewhere: bool,
     key: PublicKey | None,
 ) -> CopyPlan:
     """
     Return the layout of a copy, and which of its names it may replace. Nothing is written.
 
     ``claimed_manifests`` is where the statuses of the envelope's events have the manifests of earlier copies:
-    the files that one lists may be replaced. So may those that have the original's content. Raises
-    ``CopyIsOriginal``, ``CopyTagMissing``, ``NameTaken`` and ``ArchiveError``.
+    the files that one lists may be replaced. So may those that have the original's content.
+    ``is_elsewhere`` is whether the root certainly is another one than that of the original. Raises
+    ``CopyIsOriginal``, ``SameAddress``, ``CopyTagMissing``, ``NameTaken`` and ``ArchiveError``.
     """
     tags = copy_tags(spec.tags, original)
     named = partial(make_layout_aside, spec, original.envelope, original.files, found=tags)
     layout = await named(claimed=no_claims)
     _check_lengths(target, layout)
-    if target.location(layout.manifest_name) == original.manifest or await _is_original(
-        target, layout, original
-    ):
-        raise CopyIsOriginal(target.location(layout.manifest_name))
     place = target.location(layout.manifest_name)
+    if place == original.manifest:
+        raise SameAddress(place) if is_elsewhere else CopyIsOriginal(place)
+    # Also with another marker: one root may be a folder of the other one.
+    if await _is_original(target, layout, original):
+        raise CopyIsOriginal(place)
     earlier = await _earlier_copy(target, layout, [each for each in claimed_manifests if each == place], key)
     if earlier.names:
         # Names of an earlier copy stay: another file under one of them would replace it.
@@ -172,8 +187,8 @@ async def _is_original(target: ArchiveBackend, layout: ArchiveLayout, original: 
 
 @dataclass(frozen=True)
 class _EarlierCopy:
-    """The part of a manifest in the place of a copy that a run keeps. Others choose its size, and the archive may be
-    slow from now on."""
+    """The part of a manifest in the place of a copy that a run keeps. Others choose its size, and the archive
+    may be slow from now on."""
 
     names: ClaimedNames
     """Names in a manifest with our seal."""

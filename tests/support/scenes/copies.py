@@ -139,6 +139,7 @@ class CopyScene:
         self,
         *,
         claimed_manifest: str | None = None,
+        is_elsewhere: bool = False,
         step: Callable[[], None] = lambda: None,
         **changes: Any,
     ) -> str:
@@ -160,6 +161,7 @@ class CopyScene:
             self.target_spec,
             original,
             claimed_manifests=[claimed_manifest] if claimed_manifest else [],
+            is_elsewhere=is_elsewhere,
             key=key,
         )
         return await write_copy(

@@ -174,7 +174,9 @@ async def copy_planned(url: str) -> AsyncIterator[Ask]:
         is_believed=True,
     )
     key = a_signer().public
-    yield lambda: _stalled(plan_copy(backend, spec, original, claimed_manifests=(), key=key))
+    yield lambda: _stalled(
+        plan_copy(backend, spec, original, claimed_manifests=(), is_elsewhere=True, key=key)
+    )
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from counterfoil.archives.copies.copy import CopyIsOriginal
+from counterfoil.archives.copies.copy import CopyIsOriginal, SameAddress
 from counterfoil.archives.copies.original import CopyTagMissing, OriginalDiffers
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, VerificationFailed
 from counterfoil.archives.manifest import Manifest
@@ -165,6 +165,25 @@ async def test_neither_is_the_same_place_by_another_name(scene: CopyScene) -> No
     with pytest.raises(CopyIsOriginal):
         await scene.copy()
     assert scene.source.files == before
+
+
+async def test_a_mirror_of_the_original_by_another_program_is_named_as_such(scene: CopyScene) -> None:
+    """It looks like the place of the original: one root may be a folder of the other one."""
+    scene.target_spec = scene.source_spec
+    scene.target.files.update(scene.source.files)
+    with pytest.raises(CopyIsOriginal, match="another program mirrors it"):
+        await scene.copy(is_elsewhere=True)
+
+
+async def test_a_bucket_of_the_same_name_at_another_server_is_not_called_the_original() -> None:
+    """Its address does not name the server, and the proof of a copy compares addresses."""
+    scene = CopyScene(target=PlacedBackend(place="dms"), target_spec=a_spec())
+    await scene.archive()
+
+    with pytest.raises(SameAddress, match=r"spec\.path"):
+        await scene.copy(is_elsewhere=True)
+
+    assert scene.target.files == {}
 
 
 @pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
