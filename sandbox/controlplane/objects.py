@@ -31,6 +31,7 @@ RESOURCE_PATHS: Final[Mapping[str, ResourcePath]] = {
     "Archive": ResourcePath(COUNTERFOIL, "archives"),
     "Envelope": ResourcePath(COUNTERFOIL, "envelopes"),
     "EnvelopeEvent": ResourcePath(COUNTERFOIL, "envelopeevents"),
+    "Import": ResourcePath(COUNTERFOIL, "imports"),
     "Organization": ResourcePath(COUNTERFOIL, "organizations"),
     "Sender": ResourcePath(COUNTERFOIL, "senders"),
     "ConfigMap": ResourcePath("api/v1", "configmaps"),

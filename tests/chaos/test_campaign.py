@@ -7,12 +7,13 @@ from pathlib import Path
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.s3_rclone import S3Server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
+from verification.chaos.places import Servers
 from verification.chaos.plan import plan
 from verification.chaos.rounds import SENT_DRAFTS, run_round
-from verification.chaos.stage import Servers
 
-SEED, ROUND = 5, 391
-"""A round with a real archive server, several controllers and shards, drafts, bulks, and kills."""
+SEED, ROUND = 5, 226
+"""A round with real archive servers, copies, routes, several controllers and shards, drafts, bulks, and
+kills."""
 
 
 async def test_a_round_of_the_campaign_has_faults_and_no_violation(

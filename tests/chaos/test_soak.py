@@ -8,8 +8,8 @@ from pathlib import Path
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.s3_rclone import S3Server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
+from verification.chaos.places import Servers
 from verification.chaos.soak.run import Course, run_soak
-from verification.chaos.stage import Servers
 
 COURSE = Course(seed=2, seconds=8, ttl="72h", sample_seconds=0.5)
 """With the time to live that the CRDs of the tests allow."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sandbox.cache import cache_folder
 from verification.chaos import protections, report
+from verification.chaos.places import Servers
 from verification.chaos.plan import DEFAULT_FAULTS, plan
 from verification.chaos.records import Record, Rounds, append, missing_rounds, read
 from verification.chaos.rounds import run_round, servers
@@ -24,7 +25,6 @@ from verification.chaos.soak import records as soak_records
 from verification.chaos.soak.run import Course, run_soak
 from verification.chaos.soak.run import servers as soak_servers
 from verification.chaos.soak.section import section
-from verification.chaos.stage import Servers
 
 
 def main() -> int:

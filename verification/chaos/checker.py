@@ -7,8 +7,9 @@ which mails arrived. It believes no status that it can check against those.
 
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -18,6 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from verification.chaos.mails import Mail, MailFacts, untrue_place, wrong_mails
 
+ALL: Final = "*"
+"""Each copy."""
+FIRST: Final = "dms"
+"""Name of the first Archive."""
 MANIFEST: Final = "counterfoil.json"
 HASHES: Final = "counterfoil.sha256"
 SEAL: Final = "counterfoil.json.sig"
@@ -45,7 +50,7 @@ NEIGHBOUR_SECONDS: Final = 60.0
 has faults. A busy machine needs a part of it."""
 
 Files = Mapping[str, bytes]
-"""Content of the archive's files by their path in it."""
+"""Content of archived files by their path: in the first Archive; in others, after the name of the Archive."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,22 @@ class Delete:
     """When it arrived, as a count of everything that passed a proxy."""
     listed: int = 0
     """When eSAW last answered another request about the envelope before it; it lists the files."""
+    copies: Files = field(default_factory=dict)
+    """The files of this envelope in the Archives of copies."""
+    claimed: frozenset[str] = frozenset()
+    """The Archives of copies that were proved according to the status of an event; ``ALL``: each of them."""
+
+
+@dataclass(frozen=True)
+class CopiesInForce:
+    """The value that a person gave ``spec.copies``."""
+
+    began: int
+    """When the person began to change it, by the count of ``Delete``."""
+    stored: int
+    """When the API server had stored it."""
+    required: frozenset[str]
+    """The Archives of the required copies."""
 
 
 @dataclass
@@ -85,6 +106,8 @@ class Decision:
     """When the API server had stored it, by the count of ``Delete``."""
     ended: int | None = None
     """When the person began to take it back; None: never."""
+    archive: str = ""
+    """The Archive that it concerns; empty: any."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +151,21 @@ class Evidence:
     followed: tuple[str, ...] = ()
     """Paths of requests that followed a redirect to another host."""
     planted: Mapping[str, bytes] = field(default_factory=dict)
-    """Files that another program wrote into the archive, by their path."""
+    """Files that another program wrote into an archive, by their path."""
+    copies: Files = field(default_factory=dict)
+    """The Archives of copies at the end."""
+    copying: str = ""
+    """The Organization that has copies and routes; empty: none has."""
+    planned_copies: Mapping[str, bool] = field(default_factory=dict)
+    """Whether each copy is required at the end, by the name of its Archive."""
+    copies_in_force: tuple[CopiesInForce, ...] = ()
+    """The values of ``spec.copies``, in order."""
+    archives: tuple[str, ...] = ()
+    """The names of the Archives of originals after the first one."""
+    areas: Mapping[str, str] = field(default_factory=dict)
+    """The Archive to which the routes lead, by envelope; empty: there are none, or they changed."""
+    is_copy_corrupted: bool = False
+    """Whether the server of the copies stored other bytes than it was sent."""
     public_key: bytes = b""
     """The Ed25519 key of the seals, as 32 bytes; empty: there are no seals."""
     decisions: tuple[Decision, ...] = ()
@@ -194,6 +231,8 @@ def violations(evidence: Evidence) -> list[str]:
     return [
         *_deletes(evidence),
         *_contents(evidence),
+        *_splits(evidence),
+        *_copies(evidence),
         *_events(evidence),
         *_statuses(evidence),
         *_mails(evidence),
@@ -216,7 +255,8 @@ def _deletes(evidence: Evidence) -> Iterator[str]:
             yield f"{name}: the organization keeps its envelopes"
         if delete.archived is False and not evidence.restores:
             yield f"{name}: the API server had no Archived=True"
-        for fault in _incomplete(evidence.envelopes.get(delete.envelope, {}), delete.archive):
+        archive = _without_planted_aside(delete.archive, evidence)
+        for fault in _incomplete(evidence.envelopes.get(delete.envelope, {}), archive):
             yield f"{name}: {fault}"
         # A request that does not reach eSAW, or that it refuses, deletes nothing: files may change after it.
         had_no_effect = any(
@@ -277,10 +317,10 @@ def _contents(evidence: Evidence) -> Iterator[str]:
         accepted[envelope].update(*(each.accepted for each in files.values()))
     succeeded = {each["spec"]["envelopeID"] for each in evidence.events if _phase(each) == "Succeeded"}
     for path in evidence.archive:
-        if not any(envelope in path for envelope in evidence.envelopes) and not path.startswith(PROBE):
+        if not any(envelope in path for envelope in evidence.envelopes) and not _is_of_probe(path):
             yield f"archive: {path} belongs to no envelope"
     for envelope in sorted(succeeded & evidence.envelopes.keys()):
-        mine = of_envelope(evidence.archive, envelope)
+        mine = _without_planted_aside(of_envelope(evidence.archive, envelope), evidence)
         yield from (
             f"archive of {envelope}: {fault}" for fault in _incomplete(evidence.envelopes[envelope], mine)
         )
@@ -290,6 +330,178 @@ def _contents(evidence: Evidence) -> Iterator[str]:
         for path, content in mine.items():
             if PurePosixPath(path).name == HASHES:
                 yield from _hash_file(mine, path, content)
+
+
+def _is_of_probe(path: str) -> bool:
+    return PurePosixPath(path).name.startswith(PROBE)
+
+
+def _splits(evidence: Evidence) -> Iterator[str]:
+    """The files of an envelope are in one Archive, and in the one to which its tag leads."""
+    if evidence.restores:  # the choice itself can be lost
+        return
+    started_again = {
+        *evidence.called_again,
+        *(each.envelope for each in evidence.decisions if each.what == "skip"),
+    }
+    for event in evidence.events:
+        envelope = event["spec"]["envelopeID"]
+        mine = of_envelope(evidence.archive, envelope)
+        places = {archive_of(path, evidence.archives) for path in mine.keys() - evidence.planted.keys()}
+        # An event that starts again chooses again, unless it has a manifest. Two manifests are never right.
+        if len(places) > 1 and envelope not in started_again:
+            yield f"split: {envelope} has files in {' and '.join(sorted(places))}"
+        wanted = evidence.areas.get(envelope)
+        if wanted is not None and _phase(event) == "Succeeded" and wanted not in places:
+            yield f"route: {envelope} is not in {wanted}, to which its tag leads"
+
+
+def _without_planted_aside(archive: Files, evidence: Evidence) -> Files:
+    """Return the files of an envelope without those that were planted in an Archive to which it did not
+    go."""
+    places = {
+        archive_of(path, evidence.archives)
+        for path, content in archive.items()
+        if evidence.planted.get(path) != content
+    }
+    return {
+        path: content
+        for path, content in archive.items()
+        if evidence.planted.get(path) != content or archive_of(path, evidence.archives) in places
+    }
+
+
+def archive_of(path: str, archives: Collection[str]) -> str:
+    """Return the Archive of a path: one of these, or the first one."""
+    name = PurePosixPath(path).parts[0]
+    return name if name in archives else FIRST
+
+
+def _copies(evidence: Evidence) -> Iterator[str]:
+    """Each copy has the bytes of its original: a required one at the delete, each one in the end."""
+    if not evidence.copying:
+        return
+    mine = {
+        each["spec"]["envelopeID"]: each
+        for each in evidence.events
+        if each["spec"]["organizationRef"]["name"] == evidence.copying
+    }
+    for delete in evidence.deletes:
+        required = _required_at(delete, evidence) if delete.envelope in mine else frozenset()
+        for name in sorted(required):
+            faults = _faults_of_copy(name, delete.envelope, delete.copies, delete.archive, evidence)
+            yield from (f"delete of {delete.envelope}: required copy in {name}: {each}" for each in faults)
+        claimed = _claimed(delete.claimed, evidence, delete.arrived) if not evidence.restores else ()
+        for name in claimed:
+            faults = _faults_of_copy(name, delete.envelope, delete.copies, delete.archive, evidence)
+            yield from (f"delete of {delete.envelope}: proved copy in {name}: {each}" for each in faults)
+    for path in evidence.copies:
+        if not any(envelope in path for envelope in mine) and not _is_of_probe(path):
+            yield f"copy: {path} belongs to no envelope"
+    for envelope, event in sorted(mine.items()):
+        yield from (f"copy of {envelope}: {each}" for each in _copies_of(envelope, event, evidence))
+
+
+def _required_at(delete: Delete, evidence: Evidence) -> frozenset[str]:
+    """Return the copies that were required by each spec that may have been in force when a controller read it
+    for the last time: after eSAW listed the files, and before the request."""
+    orders = evidence.copies_in_force
+    possible = [
+        order
+        for order, following in zip(orders, [*orders[1:], None], strict=True)
+        if order.began < delete.arrived and (following is None or following.stored >= delete.listed)
+    ]
+    # An older state of the API server may have any of them.
+    sets = [each.required for each in (orders if evidence.restores else possible)]
+    return frozenset.intersection(*sets) if sets else frozenset()
+
+
+def _copies_of(envelope: str, event: Mapping[str, Any], evidence: Evidence) -> Iterator[str]:
+    """Everything that is wrong with the copies of an envelope, and with what is said about them."""
+    copied = _condition_of_copies(event)
+    claimed = _claimed(claimed_copies(event), evidence)
+    for name, is_required in evidence.planned_copies.items():
+        faults = list(_faults_of_copy(name, envelope, evidence.copies, evidence.archive, evidence))
+        if not faults:
+            yield from _additional_files(name, envelope, evidence)
+            continue
+        if evidence.restores:  # it can be the status of before
+            continue
+        if name in claimed:
+            yield f"its status says that {name} has it: {faults[0]}"
+        is_reported = copied.get("status") == "False" and name in str(copied.get("message"))
+        if _phase(event) == "Succeeded" and (is_required or not is_reported):
+            yield f"it is missing in {name}, and no person learns of it ({faults[0]})"
+
+
+def claimed_copies(event: Mapping[str, Any]) -> frozenset[str]:
+    """Return the Archives of copies that are proved by the status of an event, and ``ALL`` if it names
+    each."""
+    entries = event.get("status", {}).get("copies", ())
+    proved = {each["ref"]["name"] for each in entries if each.get("verifiedTime")}
+    return frozenset(proved | ({ALL} if _condition_of_copies(event).get("status") == "True" else set()))
+
+
+def _claimed(claimed: Set[str], evidence: Evidence, now: float = math.inf) -> list[str]:
+    """Return the planned copies that are claimed. ``ALL`` may be about other copies, if a person changed
+    them before now."""
+    is_changed = sum(each.began < now for each in evidence.copies_in_force) > 1
+    every = evidence.planned_copies if ALL in claimed and not is_changed else ()
+    return sorted((claimed | set(every)) & evidence.planned_copies.keys())
+
+
+def _condition_of_copies(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    conditions = event.get("status", {}).get("conditions", ())
+    return next((each for each in conditions if each["type"] == "Copied"), {})
+
+
+def _additional_files(name: str, envelope: str, evidence: Evidence) -> Iterator[str]:
+    """Files beside a whole copy that are neither eSAW's nor Counterfoil's, and a seal that is not valid."""
+    copy = of_archive(name, envelope, evidence.copies)
+    accepted = {sha256 for each in evidence.envelopes[envelope].values() for sha256 in each.accepted}
+    yield from _other_files(copy, evidence.planted, accepted)
+    contents = Counter(digest(each) for path, each in copy.items() if PurePosixPath(path).name not in OWN)
+    files = manifest_entries(
+        next(each for path, each in copy.items() if PurePosixPath(path).name == MANIFEST)
+    )
+    if contents.total() > len(files) and not any(path in evidence.planted for path in copy):
+        yield f"{name} has {contents.total()} files, and its manifest lists {len(files)}"
+    if evidence.public_key:
+        yield from _seal(copy, evidence.public_key)
+    for path, content in copy.items():
+        if PurePosixPath(path).name == HASHES:
+            yield from _hash_file(copy, path, content)
+
+
+def _faults_of_copy(
+    name: str, envelope: str, copies: Files, archive: Files, evidence: Evidence
+) -> Iterator[str]:
+    """Everything that a copy lacks of what eSAW served, and of its original."""
+    copy = of_archive(name, envelope, copies)
+    original = _without_planted_aside(of_envelope(archive, envelope), evidence)
+    yield from _incomplete(evidence.envelopes.get(envelope, {}), copy)
+    originals = digests_by_id(original)
+    for file_id, sha256 in digests_by_id(copy).items():
+        if file_id in originals and originals[file_id] != sha256:
+            yield f"the file {file_id} has other bytes than its original"
+
+
+def digests_by_id(archive: Files) -> dict[str, str]:
+    """Return the SHA-256 of the files that the manifests of an envelope list, by the id of the file."""
+    found = {}
+    for path, content in archive.items():
+        if PurePosixPath(path).name == MANIFEST:
+            for file_id, (name, _) in manifest_entries(content).items():
+                file = archive.get(str(PurePosixPath(path).parent / name))
+                if file is not None:
+                    found[file_id] = digest(file)
+    return found
+
+
+def of_archive(name: str, envelope: str, archive: Files) -> dict[str, bytes]:
+    """Return the files of one envelope in one Archive."""
+    mine = of_envelope(archive, envelope)
+    return {path: content for path, content in mine.items() if PurePosixPath(path).parts[0] == name}
 
 
 def _hash_file(archive: Files, path: str, content: bytes) -> Iterator[str]:
@@ -331,11 +543,17 @@ def _decisions(evidence: Evidence) -> Iterator[str]:
         ):
             continue
         for delete in evidence.deletes:
-            is_meant = decision.envelope in ("", delete.envelope)
+            is_meant = decision.envelope in ("", delete.envelope) and _concerns(decision, delete, evidence)
             is_in_force = decision.ended is None or delete.arrived < decision.ended
             if is_meant and is_in_force and decision.stored < delete.listed:
                 times = f"stored at {decision.stored}, files listed at {delete.listed}"
                 yield f"delete of {delete.envelope}: a person had decided to {decision.what} ({times})"
+
+
+def _concerns(decision: Decision, delete: Delete, evidence: Evidence) -> bool:
+    """Whether a decision is about the Archive of an envelope."""
+    found = {archive_of(path, evidence.archives) for path in delete.archive}
+    return not decision.archive or decision.archive in found
 
 
 def _is_last_skip(decision: Decision, evidence: Evidence) -> bool:
@@ -433,7 +651,7 @@ def _events(evidence: Evidence) -> Iterator[str]:
         if needs_person and not is_told and not _is_of_restore(event, evidence):
             yield f"event {name}: {phase} with {reason}, for which nobody is responsible"
         envelope = event["spec"]["envelopeID"]
-        is_planted = any(envelope in path for path in evidence.planted)
+        is_planted = any(envelope in path for path in evidence.planted) or evidence.is_copy_corrupted
         if phase == "Failed" and reason == OCCUPIED and not is_planted and not evidence.restores:
             yield f"event {name}: {reason}, but no other program's file is in its folder"
         # What changed after a skip is archived, and deleted only after a retry.
@@ -465,6 +683,8 @@ def _mails(evidence: Evidence) -> Iterator[str]:
         usable=evidence.usable,
         interruptions=evidence.interruptions,
         restores=evidence.restores,
+        archives=1 + len(evidence.archives),
+        has_copies=bool(evidence.copying),
     )
     yield from (f"mail: {each}" for each in wrong_mails(evidence.mails, facts))
     others = evidence.neighbour.evidence.envelopes if evidence.neighbour is not None else {}

@@ -8,7 +8,7 @@ import asyncio
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Final
 from sandbox.environment.local import LocalEnvironment
 from sandbox.esaw import StandIn
 from sandbox.servers.proxies import Passage, Proxy, TrapPoint, asks
+from verification.chaos import copies as copying
 from verification.chaos import neighbour, senders
 from verification.chaos.checker import (
     Delete,
@@ -25,8 +26,10 @@ from verification.chaos.checker import (
     NeighbourEvidence,
     PageAnswer,
     ServedFile,
+    claimed_copies,
 )
 from verification.chaos.mails import Mail
+from verification.chaos.places import read_archive
 from verification.chaos.plan import KINDS, REDIRECTED
 from verification.chaos.stage import Stage, persist
 
@@ -50,12 +53,21 @@ INTERRUPTIONS: Final = (
 class DeleteWatch:
     """Records the state of the archive and the API server at each request to delete."""
 
-    def __init__(self, environment: LocalEnvironment, esaw: StandIn, way: Proxy, archive: Path) -> None:
-        """``way`` is the proxy before ``esaw``; ``archive`` is the folder of the archive's files."""
+    def __init__(
+        self,
+        environment: LocalEnvironment,
+        esaw: StandIn,
+        way: Proxy,
+        originals: Callable[[str], dict[str, bytes]],
+        copies: Callable[[str], dict[str, bytes]] = lambda _: {},
+    ) -> None:
+        """``way`` is the proxy before ``esaw``; ``originals`` and ``copies`` return the archived files of an
+        envelope."""
         self._environment = environment
         self._esaw = esaw
         self._way = way
-        self._archive = archive
+        self._originals = originals
+        self._copies = copies
         self._passage: Passage | None = None
         self.deletes: list[Delete] = []
 
@@ -73,35 +85,27 @@ class DeleteWatch:
         assert self._passage is not None  # noqa: S101 - a trap springs only after it matched
         envelope, arrived = str(self._passage.json["EnvelopeId"]), self._passage.arrived
         listed = last_answer(self._way.passages, envelope)
-        files = read_archive(self._archive, envelope)
+        files = self._originals(envelope)
         was_there = not any(call.outcome == 200 for call in self._esaw.delete_calls(envelope))
         try:
             fields = f"spec.envelopeID={envelope}"
             events = await self._environment.listed("envelopeevents", fields=fields)
         except Exception:  # the API server is down
-            self.deletes.append(Delete(envelope, files, None, was_there, arrived, listed))
+            copies = self._copies(envelope)
+            self.deletes.append(Delete(envelope, files, None, was_there, arrived, listed, copies))
             return
         conditions = [each for event in events for each in event.get("status", {}).get("conditions", [])]
         archived = any(each["type"] == "Archived" and each["status"] == "True" for each in conditions)
-        self.deletes.append(Delete(envelope, files, archived, was_there, arrived, listed))
+        claimed = frozenset(name for event in events for name in claimed_copies(event))
+        # Only now, since a claim that is older must be true.
+        copies = self._copies(envelope)
+        self.deletes.append(Delete(envelope, files, archived, was_there, arrived, listed, copies, claimed))
 
 
 def last_answer(passages: Iterable[Passage], envelope: str) -> int:
     """Return when eSAW last answered a request about this envelope; a delete and a download do not name it
     in their path."""
     return max((each.answered for each in passages if envelope in each.path), default=0)
-
-
-def read_archive(root: Path, envelope: str | None = None) -> dict[str, bytes]:
-    """Return all files of an archive, or those of an envelope. One that is renamed meanwhile is left out."""
-    found = {}
-    for path in sorted(root.glob("**/*" if envelope is None else f"*/{envelope}/**/*")):
-        try:
-            if path.is_file():
-                found[str(path.relative_to(root))] = path.read_bytes()
-        except FileNotFoundError:
-            continue
-    return found
 
 
 async def collect(
@@ -113,7 +117,7 @@ async def collect(
 ) -> Evidence:
     """Return the evidence as it is now."""
     environment, esaw = stage.environment, stage.esaw
-    kinds = "envelopeevents,organizations,senders,archives,envelopes,events,leases,configmaps"
+    kinds = "envelopeevents,organizations,senders,archives,envelopes,imports,events,leases,configmaps"
     listed = json.loads(await persist(lambda: environment.kubectl("get", kinds, "-o", "json")))["items"]
     logs = {path.name: path.read_text(errors="replace") for path in environment.folder.glob("*.log")}
     await stage.record_mail()
@@ -126,7 +130,14 @@ async def collect(
         removed=frozenset(stage.removed),
         deletes=tuple(deletes.deletes),
         **_of_organization(esaw, stage.ways["esaw"], stage.envelopes),
-        archive=await asyncio.to_thread(read_archive, stage.archive),
+        archive=await asyncio.to_thread(stage.read_originals),
+        copies=await asyncio.to_thread(stage.read_copies),
+        copying=copying.ORGANIZATION if stage.copies else "",
+        copies_in_force=tuple(stage.copies_in_force),
+        planned_copies=dict(copying.PLANNED) if stage.copies else {},
+        archives=(*stage.other_roots,),
+        areas=dict(stage.areas) if not stage.changed_routes else {},
+        is_copy_corrupted=bool(struck["copy-write-corrupted"]),
         events=_events_of(listed, "acme", senders.NAME),
         mails=tuple(each for each in mails if neighbour.ADMINISTRATOR not in each.to),
         texts={**logs, "objects": json.dumps(listed)},

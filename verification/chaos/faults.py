@@ -18,6 +18,7 @@ from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Behaviour, User
 from sandbox.servers.hostile import doubled
 from sandbox.servers.proxies import Cut, Instead, Passage, Proxy, Trap, TrapPoint
+from verification.chaos import copies as copying
 from verification.chaos.plan import REDIRECTED, Fault
 from verification.chaos.stage import REQUEST, Stage, operation
 
@@ -150,6 +151,7 @@ class Injector:
         self.stage.correct_clocks()
         if self.stage.restores:
             await self.stage.resume_suspended()
+        await self.stage.restore_settings()
         await self.stage.move_planted_away()
 
     # Effects that take a while
@@ -180,11 +182,11 @@ class Injector:
             await asyncio.sleep(seconds)
             self.stage.free_disk()
 
-    async def archive_down(self, seconds: float) -> None:
-        """Kill the server of the archive and start it again."""
+    async def archive_down(self, kind: str, seconds: float) -> None:
+        """Kill the server of this kind of archive and start it again."""
         servers = self.stage.servers
-        server = servers.s3 if self.stage.plan.archive == "s3" else servers.webdav.rclone
-        async with self._locks["archive"]:
+        server = servers.s3 if kind == "s3" else servers.webdav.rclone
+        async with self._locks[kind]:
             server.kill()
             await asyncio.sleep(seconds)
             await server.start()
@@ -247,6 +249,35 @@ class Injector:
             await asyncio.sleep(seconds)
             decision.ended = self.stage.ticks.next()
             await self.stage.set_suspend(kind, name, is_suspended=False)
+
+    async def suspend_archive(self, name: str, seconds: float, stored: asyncio.Event) -> None:
+        """Suspend an Archive for some time, as a person does."""
+        async with self._locks[f"archive {name}"]:
+            await self.stage.set_suspend("archive", name, is_suspended=True)
+            # A copy that is made is not read again because its Archive is suspended.
+            decision = self.stage.decide("suspend", archive=name) if name in self.stage.archives else None
+            stored.set()
+            await asyncio.sleep(seconds)
+            if decision is not None:
+                decision.ended = self.stage.ticks.next()
+            await self.stage.set_suspend("archive", name, is_suspended=False)
+
+    async def change_copies(self, fault: Fault, stored: asyncio.Event) -> None:
+        """Change `spec.copies` for some time, as a person does."""
+        async with self._locks["copies"]:
+            changes = copying.COPY_CHANGES
+            await self.stage.set_copies(changes[fault.subject % len(changes)])
+            stored.set()
+            await asyncio.sleep(fault.seconds)
+            await self.stage.set_copies(copying.PLANNED)
+
+    async def change_routes(self, fault: Fault) -> None:
+        """Change `spec.routes` for some time, as a person does."""
+        async with self._locks["routes"]:
+            changes = copying.ROUTE_CHANGES
+            await self.stage.set_routes(changes[fault.subject % len(changes)])
+            await asyncio.sleep(fault.seconds)
+            await self.stage.set_routes(copying.PLANNED_ROUTES)
 
     async def skip(self, name: str, envelope: str, seconds: float, stored: asyncio.Event) -> None:
         """Skip an event, and retry it later unless ``seconds`` is 0, as persons do."""
@@ -317,7 +348,7 @@ async def _endless(injector: Injector, fault: Fault, passage: Passage) -> bool:
 
 async def _redirect(injector: Injector, fault: Fault, passage: Passage) -> bool:
     ways = injector.stage.ways
-    other = ways["esaw" if fault.way == "archive" else "api"].url
+    other = ways["esaw" if fault.way in ("archive", "copy") else "api"].url
     raise Instead(
         (301, 302, 307, 308)[fault.subject % 4], headers={"Location": f"{other}{REDIRECTED}{passage.path}"}
     )
@@ -463,6 +494,33 @@ async def _skipped(injector: Injector, fault: Fault, passage: Passage) -> bool:
     return True
 
 
+async def _archive_suspended(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    names = (*injector.stage.archives, *injector.stage.copies)
+    name = names[fault.subject % len(names)]
+    await injector.start_until_stored(lambda stored: injector.suspend_archive(name, fault.seconds, stored))
+    return True
+
+
+async def _copies_changed(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    await injector.start_until_stored(lambda stored: injector.change_copies(fault, stored))
+    return True
+
+
+async def _copy_requested(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    # Of any event, also of one that has ended.
+    envelopes = injector.stage.envelopes
+    event = await injector.stage.event_of(envelopes[fault.subject % len(envelopes)]) if envelopes else None
+    if event is None:
+        return False
+    injector.start(injector.stage.label_event(event["metadata"]["name"], f"{REQUEST}=copy"))
+    return True
+
+
+async def _import_created(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    await injector.stage.create_import()
+    return True
+
+
 async def _relabelled(injector: Injector, fault: Fault, passage: Passage) -> bool:
     if (event := await _event_of(injector.stage, fault, passage)) is None:
         return False
@@ -507,7 +565,7 @@ async def _restarted(injector: Injector, fault: Fault, passage: Passage) -> bool
     return True
 
 
-EFFECTS: Final[dict[str, Effect]] = {
+_EFFECTS: Final[dict[str, Effect]] = {
     "api-cut": _cut,
     "api-answer-lost": _cut,
     "api-slow": _slow,
@@ -553,7 +611,9 @@ EFFECTS: Final[dict[str, Effect]] = {
     "archive-hangs-all": _hang,
     "archive-redirect": _redirect,
     "archive-names-doubled": _names_doubled,
-    "archive-down": _beside(lambda injector, fault: injector.archive_down(fault.seconds)),
+    "archive-down": _beside(
+        lambda injector, fault: injector.archive_down(injector.stage.plan.archive, fault.seconds)
+    ),
     "archive-disk-full": _disk_full,
     "controller-killed": _killed,
     "controller-stopped": _stopped,
@@ -567,6 +627,11 @@ EFFECTS: Final[dict[str, Effect]] = {
     "person-suspends-event": _event_suspended,
     "person-skips": _skipped,
     "person-relabels": _relabelled,
+    "person-suspends-archive": _archive_suspended,
+    "person-changes-routes": _beside(lambda injector, fault: injector.change_routes(fault)),
+    "person-changes-copies": _copies_changed,
+    "person-requests-copy": _copy_requested,
+    "import-makes-copies": _import_created,
     "pages-killed": _pages_killed,
     "draft-answer-lost": _cut,
     "draft-5xx": _status(*_FAILURES),
@@ -576,3 +641,13 @@ EFFECTS: Final[dict[str, Effect]] = {
     "sealing-key-rotated": _beside(lambda injector, fault: injector.rotate_sealing_key(fault)),
     "mail-down": _beside(lambda injector, fault: injector.mail_down(fault.seconds)),
 }
+
+EFFECTS: Final = _EFFECTS | {
+    name.replace("archive-", "copy-"): effect
+    for name, effect in _EFFECTS.items()
+    if name.startswith("archive-") and name != "archive-disk-full"
+}
+"""The effects by kind of fault. The server of the copies has those of the archive."""
+EFFECTS["copy-down"] = _beside(
+    lambda injector, fault: injector.archive_down(injector.stage.copy_server, fault.seconds)
+)

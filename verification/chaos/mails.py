@@ -30,8 +30,10 @@ GONE: Final = re.compile(r"(?<!If the envelope )(?:is|are) no longer in eSignAny
 """Sentences of mails and of statuses about envelopes."""
 CLOCK_STEP: Final = timedelta(seconds=5)
 """Maximum difference between the clock of the API server, which a controller uses, and this one."""
+NOT_USED: Final = "The Organization no longer uses the archive"
+"""A claim that the removal of a copy makes true."""
 NEVER_TRUE: Final = (
-    "The Organization no longer uses the archive",
+    NOT_USED,
     "spec.webhook was removed",
     "its sender is suspended",
     "A sender was deleted",
@@ -73,6 +75,10 @@ class MailFacts:
     """Whether what a mail says can't be used is Ready in the end, by the words of its subject."""
     interruptions: int = 0
     restores: int = 0
+    archives: int = 1
+    """Number of the Archives in which originals are: failures for one reason are one problem in each."""
+    has_copies: bool = False
+    """Whether persons add and remove copies."""
 
 
 def wrong_mails(mails: Sequence[Mail], facts: MailFacts) -> Iterator[str]:
@@ -123,7 +129,8 @@ def _number_of_problems(mails: Iterable[Mail], facts: MailFacts) -> Iterator[str
     for topic, identities in sent.items():
         # An outage has a further mail for each reason for which a person must do something else.
         problem = OUTAGE.sub(r"\1", topic)
-        if len(identities) - 1 - solved[problem] > facts.interruptions:
+        problems = facts.archives if topic.partition("failed: ")[1] else 1
+        if len(identities) - problems - solved[problem] > facts.interruptions:
             yield f"{len(identities)} mails about one problem ({topic})"
 
 
@@ -211,7 +218,8 @@ def _failure_ends(events: Iterable[Mapping[str, Any]]) -> dict[str, list[datetim
 
 def _claims(mail: Mail, facts: MailFacts) -> Iterator[str]:
     for claim in NEVER_TRUE:
-        if claim in mail.subject or claim in mail.text:
+        is_possible = claim == NOT_USED and facts.has_copies
+        if not is_possible and (claim in mail.subject or claim in mail.text):
             yield f"“{mail.subject}” says “{claim}”, which nobody did"
     # An event that a callback or a person opened again has an end that the mail could not know.
     opened = {each["spec"]["envelopeID"] for each in facts.events if not _is_failed(each)}

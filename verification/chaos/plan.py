@@ -23,13 +23,17 @@ PLANTED: Final = ("forged", "sealed", "other-source", "garbage", "extra")
 """Kinds of files that another program writes into the folder of an envelope (``planted.py``)."""
 ARCHIVES: Final = ("webdav", "webdav", "s3", "s3", FOLDER)
 """Archive kinds, each with its share of the rounds."""
+SERVERS: Final = ("s3", "webdav")
+"""Archive kinds with a server. Copies are at another one than their originals."""
+AREAS: Final = ("HR", "Sales")
+"""Values of the tag that decides where an envelope goes; the first one has a route."""
 
 
 class FaultKind(NamedTuple):
     """One kind of fault: where it strikes, and its share."""
 
     way: str
-    """The connection whose requests trigger it: ``api``, ``esaw`` or ``archive``."""
+    """The connection whose requests trigger it: ``api``, ``esaw``, ``archive`` or ``copy``."""
     operations: tuple[str, ...]
     """The requests that trigger it; one is drawn. ``*`` is any request."""
     weight: int
@@ -50,7 +54,7 @@ class FaultKind(NamedTuple):
     @property
     def is_of_first_organization(self) -> bool:
         """Whether it strikes nothing that both Organizations share."""
-        return self.way in ("esaw", "archive") and not self.is_shared
+        return self.way in ("esaw", "archive", "copy") and not self.is_shared
 
 
 API: Final = ("create", "status", "other", "lease", "secret", "watch", "list")
@@ -65,11 +69,13 @@ RECORD: Final = ("record",)
 DECIDED: Final = ("envelope", "files", "files")
 """Requests at which a person decides about an envelope. ``files`` is the last one before its delete."""
 ARCHIVE: Final = ("write", "read", "stat", "change")
+COPY: Final = tuple(f"copy-{each}" for each in ARCHIVE)
+"""Requests to the server of the copies."""
 WRITES: Final = ("create", "status", "other", "lease")
-STEPS: Final = ("status", "other", "lease", "secret", *ESAW, *ARCHIVE)
+STEPS: Final = ("status", "other", "lease", "secret", *ESAW, *ARCHIVE, *COPY)
 """Requests of a controller. A kill or a pause can be before and after each of them."""
 
-KINDS: Final = {
+_KINDS: Final = {
     # The API server, as its clients see it through a proxy; "down" ends the real one.
     "api-cut": FaultKind("api", API + DISCOVERY, 8),
     "api-answer-lost": FaultKind("api", WRITES, 8, points=("DONE",)),
@@ -137,6 +143,11 @@ KINDS: Final = {
     ),
     "person-skips": FaultKind("esaw", DECIDED, 4, at_most=5, rounds=0.6, times=(1, 3), seconds=(0.5, 5.0)),
     "person-relabels": FaultKind("esaw", ESAW, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
+    "person-suspends-archive": FaultKind("esaw", DECIDED, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
+    "person-changes-routes": FaultKind("esaw", ESAW, 3, at_most=3, rounds=0.7, seconds=(0.5, 8.0)),
+    "person-changes-copies": FaultKind("esaw", DECIDED, 5, at_most=6, rounds=0.7, seconds=(0.5, 8.0)),
+    "person-requests-copy": FaultKind("esaw", (*ESAW, "delete"), 4, at_most=5, rounds=0.7),
+    "import-makes-copies": FaultKind("esaw", ("*",), 1, at_most=0.5, rounds=0.5),
     # The pages and the people who send drafts with them
     "pages-killed": FaultKind("*", (*DRAFT, *RECORD), 4, at_most=6, points=("ARRIVED", "DONE")),
     "draft-answer-lost": FaultKind("esaw", DRAFT, 4, at_most=6, points=("DONE",)),
@@ -148,6 +159,26 @@ KINDS: Final = {
     "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0), is_shared=True),
 }
 
+KINDS: Final = _KINDS | {
+    # The server of the copies, as that of the archive
+    name.replace("archive-", "copy-"): kind._replace(
+        way="copy", operations=tuple(each if each == "*" else f"copy-{each}" for each in kind.operations)
+    )
+    for name, kind in _KINDS.items()
+    if kind.way == "archive"
+}
+
+OF_COPIES: Final = frozenset(
+    {
+        *(name for name, kind in KINDS.items() if kind.way == "copy"),
+        "person-changes-copies",
+        "person-requests-copy",
+        "import-makes-copies",
+    }
+)
+"""Kinds that need copies."""
+OF_ROUTES: Final = frozenset({"person-changes-routes"})
+"""Kinds that need routes."""
 OF_DRAFTS: Final = frozenset(
     {
         "pages-killed",
@@ -168,6 +199,7 @@ WAYS: Final = {
     **dict.fromkeys(RECORD, "api"),
     **dict.fromkeys((*ESAW, *DRAFT), "esaw"),
     **dict.fromkeys(ARCHIVE, "archive"),
+    **dict.fromkeys(COPY, "copy"),
 }
 """The way of each operation."""
 
@@ -176,6 +208,7 @@ USUAL: Final = {
     "watch": 0.6, "list": 0.4, "discovery": 0.1,
     "envelope": 2.0, "files": 4.0, "configuration": 1.0, "file": 5.0, "delete": 1.0,
     "write": 6.0, "read": 5.0, "stat": 6.0, "change": 4.0,
+    "copy-write": 10.0, "copy-read": 10.0, "copy-stat": 10.0, "copy-change": 6.0,
     "Retrieve": 0.3, "send": 0.3, "record": 0.5,
     "*": 10.0,
 }  # fmt: skip
@@ -210,6 +243,19 @@ class EnvelopeOrder(NamedTuple):
     """Number of its legal documents."""
     planted: str = ""
     """One of ``PLANTED``, written into its folder before it ends; empty: nothing."""
+    area: str = ""
+    """Its tag, one of ``AREAS``; empty: there are no routes."""
+    planted_copy: str = ""
+    """One of ``PLANTED``, written into its folder in the Archive of a copy; empty: nothing."""
+
+
+class CopiesOrder(NamedTuple):
+    """The copies of the first Organization: a required one and an optional one."""
+
+    server: str
+    """The kind of their Archives, one of ``SERVERS``."""
+    by_import: bool
+    """Whether an Import makes the missing copies after the faults, or a request for each event."""
 
 
 class DraftOrder(NamedTuple):
@@ -249,6 +295,10 @@ class Round(NamedTuple):
     """Whether only the first Organization has faults, so that the second one must not become slower."""
     drafts: tuple[DraftOrder, ...] = ()
     """Drafts that people send with the page before sending; empty: there are no pages."""
+    has_routes: bool = False
+    """Whether a tag decides about the Archive of an envelope."""
+    copies: CopiesOrder | None = None
+    """None: there are no copies."""
 
 
 def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
@@ -256,14 +306,24 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
     chance = random.Random(f"{seed}/{number}")
     spares_shared = random.Random(f"{seed}/{number}/shared").random() < 0.15
     drafts = _drafts(random.Random(f"{seed}/{number}/drafts"), faults)
+    archive = chance.choice(ARCHIVES)
+    kept = random.Random(f"{seed}/{number}/copies")
+    has_routes, copies = kept.random() < 0.5, _copies(kept, archive)
+    missing = {
+        *(OF_DRAFTS if not drafts else ()),
+        *(OF_COPIES if copies is None else ()),
+        *(OF_ROUTES if not has_routes else ()),
+    }
     without = {
         name
         for name, kind in KINDS.items()
-        if (spares_shared and not kind.is_of_first_organization) or (name in OF_DRAFTS and not drafts)
+        if (spares_shared and not kind.is_of_first_organization) or name in missing
     }
-    archive = chance.choice(ARCHIVES)
     controllers = chance.randint(1, 3)
-    envelopes = tuple(_envelope(chance) for _ in range(max(2, faults // FAULTS_PER_ENVELOPE)))
+    envelopes = tuple(
+        _placed(kept, _envelope(chance), has_routes=has_routes, has_copies=copies is not None)
+        for _ in range(max(2, faults // FAULTS_PER_ENVELOPE))
+    )
     drawn = _faults(chance, faults, len(envelopes), archive, without=without)
     return Round(
         seed=seed,
@@ -281,6 +341,25 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
         is_sealed=chance.random() < 0.7,
         spares_shared=spares_shared,
         drafts=drafts,
+        has_routes=has_routes,
+        copies=copies,
+    )
+
+
+def _copies(chance: random.Random, archive: str) -> CopiesOrder | None:
+    order = CopiesOrder(
+        chance.choice([each for each in SERVERS if each != archive]), by_import=chance.random() < 0.5
+    )
+    return order if chance.random() < 0.6 else None
+
+
+def _placed(
+    chance: random.Random, order: EnvelopeOrder, *, has_routes: bool, has_copies: bool
+) -> EnvelopeOrder:
+    """Return an envelope with its tag, and with what another program writes where its copy comes."""
+    area, kind, is_planted = chance.choice(AREAS), chance.choice(PLANTED), chance.random() < 0.1
+    return order._replace(
+        area=area if has_routes else "", planted_copy=kind if has_copies and is_planted else ""
     )
 
 
@@ -321,7 +400,7 @@ def _faults(
     chance: random.Random, count: int, envelopes: int, archive: str, *, without: Collection[str]
 ) -> tuple[Fault, ...]:
     drawn: list[Fault] = []
-    has_way = archive != FOLDER
+    has_way, has_copies = archive != FOLDER, OF_COPIES.isdisjoint(without)
     left = {
         name: math.ceil(kind.at_most * count / 100)
         for name, kind in KINDS.items()
@@ -335,7 +414,7 @@ def _faults(
         name = chance.choices(names, [KINDS[each].weight for each in names])[0]
         left[name] -= 1
         fault = draw(chance, name, envelopes)
-        if has_way or fault.way != "archive":
+        if (has_way or fault.way != "archive") and (has_copies or fault.way != "copy"):
             drawn.append(fault)
     return tuple(drawn)
 

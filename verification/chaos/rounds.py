@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,8 +18,9 @@ from verification.chaos.checker import FINAL, violations
 from verification.chaos.evidence import DeleteWatch, collect
 from verification.chaos.faults import Injector
 from verification.chaos.neighbour import SHARE
+from verification.chaos.places import BUCKET, Servers, read_archive
 from verification.chaos.plan import Round
-from verification.chaos.stage import BUCKET, REQUEST, Servers, Stage, opened
+from verification.chaos.stage import REQUEST, Stage, opened
 
 FAULT_SECONDS: Final = 120.0
 """Timeout for the part of a round in which faults strike."""
@@ -59,8 +61,10 @@ async def run_round(servers: Servers, plan: Round, folder: Path) -> Outcome:
     async with opened(servers, plan, namespace, folder) as stage:
         injector, second = Injector(stage), stage.neighbour
         deletes = (
-            DeleteWatch(stage.environment, stage.esaw, stage.ways["esaw"], stage.archive),
-            DeleteWatch(stage.environment, second.esaw, second.way, second.archive),
+            DeleteWatch(
+                stage.environment, stage.esaw, stage.ways["esaw"], stage.read_originals, stage.read_copies
+            ),
+            DeleteWatch(stage.environment, second.esaw, second.way, partial(read_archive, second.archive)),
         )
         for each in deletes:
             each.watch()
@@ -79,12 +83,19 @@ async def run_round(servers: Servers, plan: Round, folder: Path) -> Outcome:
             await injector.end()
             problems = await stage.return_senders()
             unsettled = (*problems, *await _rest(stage))
+            if stage.copies and not unsettled:
+                unsettled = (*await stage.complete_copies(), *await _rest(stage))
             found = await _judge(stage, deletes, injector.struck, unsettled)
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-        planted = Counter({"archive-planted": sum(bool(order.planted) for order in plan.envelopes)})
+        planted = Counter(
+            {
+                "archive-planted": sum(bool(order.planted) for order in plan.envelopes),
+                "copy-planted": sum(bool(order.planted_copy) for order in plan.envelopes),
+            }
+        )
         return Outcome(injector.struck + planted, found, time.monotonic() - began, await _phases(stage))
 
 

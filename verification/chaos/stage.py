@@ -11,23 +11,19 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
-import obstore
 import psutil
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from obstore.store import S3Store
 
 from sandbox.controlplane import rbac
-from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
 from sandbox.environment.local import LocalEnvironment, local_environment
@@ -35,19 +31,18 @@ from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
 from sandbox.esaw import Behaviour, CallbackUrls, DocumentSpec, StandIn, User
 from sandbox.servers.plain_http import plain_http
 from sandbox.servers.proxies import Passage, Proxy, Ticks, operation_of
-from sandbox.servers.s3_rclone import S3Server
 from sandbox.servers.smtp import SmtpServer
-from sandbox.servers.webdav_rclone import RcloneWebdavServer
+from verification.chaos import copies as copying
 from verification.chaos import neighbour as neighbours
 from verification.chaos import senders as people
-from verification.chaos.checker import FINAL, OCCUPIED, Decision
+from verification.chaos.checker import FINAL, FIRST, OCCUPIED, CopiesInForce, Decision
 from verification.chaos.neighbour import Neighbour
-from verification.chaos.plan import FOLDER, EnvelopeOrder, Round
+from verification.chaos.places import Place, Servers, folder_place, read_archive, read_named, server_place
+from verification.chaos.plan import AREAS, FOLDER, EnvelopeOrder, Round
 from verification.chaos.planted import Source, planted_files
 from verification.chaos.rotation import Rotation
 from verification.chaos.senders import Senders
 
-BUCKET = "contracts"
 ADMINISTRATOR = "ops@acme.example"
 LEASES = {"lease_duration": "10s", "renew_deadline": "8s", "retry_period": "1s"}
 """Short, so that a stopped controller outlives them, and long enough for a busy machine."""
@@ -75,18 +70,11 @@ RESTART_SECONDS = 0.2
 """Interval between checks for processes that must be started again."""
 KEY_SECONDS = 60.0
 """Timeout for the events of the envelopes that drafts became, to show whether the keys of senders work."""
+IMPORT_SECONDS = 180.0
+"""Timeout for an Import that makes the missing copies."""
 PAUSE_SECONDS = 1.0
 MEMORY_SECONDS = 1.0
 """Interval between samples of the memory."""
-
-
-@dataclass(frozen=True)
-class Servers:
-    """The servers that stay over all rounds of a campaign."""
-
-    plane: ControlPlane
-    s3: S3Server
-    webdav: RcloneWebdavServer
 
 
 @dataclass(eq=False)
@@ -98,9 +86,11 @@ class Stage:
     environment: LocalEnvironment
     smtp: SmtpServer
     ways: dict[str, Proxy]
-    """The proxies before the API server, eSAW and the archive."""
-    archive: Path
-    """The folder in which the archive keeps its files."""
+    """The proxies before the API server, eSAW, the archive and the server of the copies."""
+    archives: dict[str, Place]
+    """The Archives of the originals, ``dms`` first."""
+    copies: dict[str, Place]
+    """The Archives of the copies, by name; empty: there are no copies."""
     anna: User
     tokens: list[str]
     """All keys of the sender that there ever were."""
@@ -126,7 +116,16 @@ class Stage:
     removed: set[str] = field(default_factory=set)
     """Envelopes that a person deleted in eSAW."""
     planted: dict[str, bytes] = field(default_factory=dict)
-    """Files that another program wrote into the archive, by their path."""
+    """Files that another program wrote into an archive, by their path as in ``read_originals`` and
+    ``read_copies``."""
+    copies_in_force: list[CopiesInForce] = field(default_factory=list)
+    """The values of ``spec.copies`` of the first Organization, in order."""
+    changed_routes: int = 0
+    """Number of times that a person changed the routes."""
+    areas: dict[str, str] = field(default_factory=dict)
+    """The Archive to which the tag of an envelope leads, by envelope; empty without routes."""
+    imports: int = 0
+    """Number of Imports that a person created."""
     decisions: list[Decision] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
     """Maximum memory of each process with its workers, in bytes."""
@@ -142,6 +141,28 @@ class Stage:
     def esaw(self) -> StandIn:
         """ESAW itself."""
         return self.environment.esaw
+
+    @property
+    def archive(self) -> Path:
+        """The folder in which the first Archive keeps its files."""
+        return self.archives[FIRST].root
+
+    @property
+    def copy_server(self) -> str:
+        """The kind of the Archives of copies. Raises ``LookupError`` without copies."""
+        if self.plan.copies is None:
+            raise LookupError("the round has no copies")
+        return self.plan.copies.server
+
+    @property
+    def other_roots(self) -> dict[str, Path]:
+        """The folders of the other Archives of originals, by name."""
+        return {name: place.root for name, place in self.archives.items() if name != FIRST}
+
+    @property
+    def copy_roots(self) -> dict[str, Path]:
+        """The folders of the Archives of copies, by name."""
+        return {name: place.root for name, place in self.copies.items()}
 
     # Processes
 
@@ -210,7 +231,7 @@ class Stage:
         await self.environment.apply(*rbac.service_account_with_rules("reseal", rbac.RESEAL))
         self.rotation = Rotation(self.environment, await self._kubeconfig("reseal"))
         await self.environment.organization(
-            people.NAME, archive="dms", **self.common, **people.spec_of(self.senders)
+            people.NAME, archive=FIRST, **self.common, **people.spec_of(self.senders)
         )
         self.senders.esaw.set_default_callbacks(
             completed=self.environment.callback_url(people.NAME, self.receivers[0]), status_change=None
@@ -402,17 +423,25 @@ class Stage:
                 DocumentSpec(name=f"terms-{each}.pdf", size=1000) for each in range(order.legal)
             ],
             audit_trail_differs=order.trail_differs,
+            metadata=copying.metadata_of(order.area) if order.area else None,
             callbacks=CallbackUrls(envelope=self.environment.callback_url("acme", receiver)),
         )
         if order.planted:
-            await self._plant(envelope, order.planted)
+            # Where it comes without a change of the routes.
+            is_routed = order.area == AREAS[0]
+            await self._plant(envelope, order.planted, copying.ROUTED if is_routed else FIRST)
+        if order.planted_copy:
+            await self._plant(envelope, order.planted_copy, list(self.copies)[len(self.envelopes) % 2])
+        if order.area:
+            self.areas[envelope] = copying.ROUTED if order.area == AREAS[0] else FIRST
         # Only now, since a fault deletes any of them, and an envelope that is gone cannot end.
         self.envelopes.append(envelope)
         await (self.esaw.expire(envelope) if order.expired else self.esaw.complete(envelope))
         return envelope
 
-    async def _plant(self, envelope: str, kind: str) -> None:
-        """Write files into the folder of an envelope before it ends, as another program does."""
+    async def _plant(self, envelope: str, kind: str, archive: str) -> None:
+        """Write files into the folder of an envelope in an Archive before it ends, as another program
+        does."""
         source = Source(
             envelope=envelope,
             organization="acme",
@@ -423,60 +452,119 @@ class Stage:
         documents = {each.file_id: each.name for each in self.esaw.files(envelope) if each.kind == "Document"}
         files = planted_files(kind, source, documents, self.forged)
         for path, content in files.items():
-            await persist(partial(self._write, path, content))
-        self.planted |= files
+            await persist(partial(self._place(archive).write, path, content))
+        self.planted |= {path if archive == FIRST else f"{archive}/{path}": files[path] for path in files}
+
+    def _place(self, archive: str) -> Place:
+        return self.archives.get(archive) or self.copies[archive]
+
+    async def _remove(self, path: str) -> None:
+        """Remove a file, named as in ``planted``."""
+        archive, _, rest = path.partition("/")
+        is_named = archive in self.copies or archive in self.other_roots
+        place, name = (self._place(archive), rest) if is_named else (self.archives[FIRST], path)
+        await persist(partial(place.write, name, None))
+        self.planted.pop(path, None)
+
+    def read_originals(self, envelope: str | None = None) -> dict[str, bytes]:
+        """Return the files of all Archives of originals, or those of an envelope: of the first Archive by
+        their path, of others after the name of the Archive."""
+        return {**read_archive(self.archive, envelope), **read_named(self.other_roots, envelope)}
+
+    def read_copies(self, envelope: str | None = None) -> dict[str, bytes]:
+        """Return the files of all Archives of copies, or those of an envelope, after the name of the
+        Archive."""
+        return read_named(self.copy_roots, envelope)
 
     async def move_planted_away(self) -> None:
         """Remove planted files because of which an event failed, and retry it, as a person does."""
         for envelope in self.envelopes:
             mine = [path for path in self.planted if envelope in path]
-            event = await self.event_of(envelope) if mine else None
-            if event is not None and event.get("status", {}).get("reason") == OCCUPIED:
-                for path in mine:
-                    await persist(partial(self._write, path, None))
-                    del self.planted[path]
+            event = await self.event_of(envelope) if mine or self.copies else None
+            if event is None:
+                continue
+            await self._clear_copies(event)
+            if event.get("status", {}).get("reason") == OCCUPIED:
+                for path in [each for each in mine if each in self.planted and not self._is_of_copy(each)]:
+                    await self._remove(path)
                 await self.label_event(event["metadata"]["name"], f"{REQUEST}=retry")
 
-    async def _write(self, path: str, content: bytes | None) -> None:
-        """Write one file of the archive, or remove it, through its server, which remembers its lists."""
-        if self.plan.archive == FOLDER:
-            file = self.archive / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if content is None:
-                file.unlink(missing_ok=True)
-            else:
-                file.write_bytes(content)
-        elif self.plan.archive == "s3":
-            await self._write_to_s3(path, content)
-        else:
-            await self._write_to_webdav(f"{self.archive.name}/{path}", content)
+    def _is_of_copy(self, path: str) -> bool:
+        return path.partition("/")[0] in self.copies
 
-    async def _write_to_s3(self, path: str, content: bytes | None) -> None:
-        s3 = self.servers.s3
-        store = S3Store(
-            BUCKET,
-            prefix=self.archive.name,
-            endpoint=s3.url,
-            region="eu-central-1",
-            access_key_id=s3.access_key,
-            secret_access_key=s3.secret_key,
-            client_options={"allow_http": True},
-        )
-        if content is None:
-            await obstore.delete_async(store, path)
-        else:
-            await obstore.put_async(store, path, content)
-
-    async def _write_to_webdav(self, path: str, content: bytes | None) -> None:
-        webdav = self.servers.webdav
-        if content is None:
-            with suppress(httpx.HTTPStatusError):  # it is not there
-                await webdav.ask("DELETE", path)
+    async def _clear_copies(self, event: Mapping[str, Any]) -> None:
+        """Remove what keeps the copies of an event from their names, as a person does after a comparison."""
+        entries = event.get("status", {}).get("copies", ())
+        occupied = {each["ref"]["name"] for each in entries if each.get("reason") == OCCUPIED}
+        if not occupied:
             return
-        for folder in list(reversed(PurePosixPath(path).parents))[2:]:
-            with suppress(httpx.HTTPStatusError):  # it is there
-                await webdav.ask("MKCOL", str(folder))
-        await webdav.ask("PUT", path, content)
+        envelope = event["spec"]["envelopeID"]
+        copy, original = self.read_copies(envelope), self.read_originals(envelope)
+        for path in copying.wrong_files(copy, original, self.planted):
+            if path.partition("/")[0] in occupied:
+                await self._remove(path)
+
+    # Copies and routes
+
+    async def set_copies(self, copies: Mapping[str, bool]) -> None:
+        """Let a person set ``spec.copies`` of the first Organization."""
+        began = self.ticks.next()
+        await self._patch_organization({"copies": copying.copies_of(copies) or None})
+        required = frozenset(name for name, is_required in copies.items() if is_required)
+        self.copies_in_force.append(CopiesInForce(began, self.ticks.next(), required))
+
+    async def set_routes(self, routes: Sequence[Mapping[str, Any]]) -> None:
+        """Let a person set ``spec.routes`` of the first Organization."""
+        self.changed_routes += 1
+        await self._patch_organization({"routes": list(routes) or None})
+
+    async def _patch_organization(self, spec: Mapping[str, Any]) -> None:
+        patch = json.dumps({"spec": spec})
+        name = copying.ORGANIZATION
+        await persist(
+            lambda: self.environment.kubectl("patch", "organization", name, "--type=merge", "-p", patch)
+        )
+
+    async def restore_settings(self) -> None:
+        """Let a person set copies and routes as they were planned."""
+        if self.copies:
+            await self.set_copies(copying.PLANNED)
+        if self.changed_routes or (self.restores and self.plan.has_routes):
+            await self.set_routes(copying.PLANNED_ROUTES)
+
+    async def create_import(self) -> str:
+        """Let a person create an Import that makes the missing copies; return its name."""
+        self.imports += 1
+        made = copying.import_of(self.imports)
+        await persist(lambda: self.environment.apply(made))
+        return str(made["metadata"]["name"])
+
+    async def complete_copies(self) -> tuple[str, ...]:
+        """Let people ask for the copies that are missing; return what did not end."""
+        if self.plan.copies is None:
+            return ()
+        events = await persist(lambda: self.environment.listed("envelopeevents"))
+        mine = [each for each in events if each["spec"]["organizationRef"]["name"] == copying.ORGANIZATION]
+        for each in mine:
+            await self._clear_copies(each)
+            if each.get("status", {}).get("reason") in (OCCUPIED, "OriginalDiffers"):
+                await self.label_event(each["metadata"]["name"], f"{REQUEST}=retry")
+        if self.plan.copies.by_import:
+            return await self._import_ended(await self.create_import())
+        for each in mine:
+            if each.get("status", {}).get("phase") == "Succeeded":
+                await self.label_event(each["metadata"]["name"], f"{REQUEST}=copy")
+        return ()
+
+    async def _import_ended(self, name: str) -> tuple[str, ...]:
+        deadline = time.monotonic() + IMPORT_SECONDS
+        while time.monotonic() < deadline:
+            found = await persist(lambda: self.environment.read("import", name))
+            conditions = found.get("status", {}).get("conditions", ())
+            if any(each["type"] == "Complete" and each["status"] == "True" for each in conditions):
+                return ()
+            await asyncio.sleep(PAUSE_SECONDS)
+        return (f"Import {name} is not complete",)
 
     async def renew_key(self) -> None:
         """Give the sender's Secret a new key, as an administrator does, and revoke the old ones."""
@@ -505,9 +593,9 @@ class Stage:
         events = await persist(lambda: self.environment.listed("envelopeevents", fields=fields))
         return events[0] if events else None
 
-    def decide(self, what: str, envelope: str = "") -> Decision:
+    def decide(self, what: str, envelope: str = "", archive: str = "") -> Decision:
         """Record a decision that the API server has stored."""
-        decision = Decision(what, envelope, self.ticks.next())
+        decision = Decision(what, envelope, self.ticks.next(), archive=archive)
         self.decisions.append(decision)
         return decision
 
@@ -525,7 +613,7 @@ class Stage:
 
     async def resume_suspended(self) -> None:
         """Resume what is suspended, as a person does if a restore lost the end of a suspension."""
-        for kind in ("organizations", "envelopeevents"):
+        for kind in ("organizations", "envelopeevents", "archives"):
             for each in await persist(partial(self.environment.listed, kind)):
                 if each["spec"].get("suspend"):
                     await self.set_suspend(kind, each["metadata"]["name"], is_suspended=False)
@@ -602,6 +690,8 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
         if plan.archive != FOLDER:
             server = servers.s3 if plan.archive == "s3" else servers.webdav
             ways["archive"] = Proxy(server.url, ticks=ticks)
+        if plan.copies is not None:
+            ways["copy"] = Proxy(servers.of_kind(plan.copies.server).url, ticks=ticks)
         for way in ways.values():
             await exits.enter_async_context(way)
         if plan.archive == FOLDER:
@@ -614,7 +704,8 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             environment=environment,
             smtp=smtp,
             ways=ways,
-            archive=await _archive(servers, plan, environment, ways),
+            archives=await _archives(servers, plan, environment, ways),
+            copies=await _copies(servers, plan, environment, ways),
             anna=anna,
             tokens=[anna.token],
             behaviour=behaviour,
@@ -636,15 +727,26 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
         )
         smtp.behaviour.answers = stage.record_mail
         await environment.organization(
-            "acme", archive="dms", sender="anna", baseURL=ways["esaw"].url, **stage.common
+            copying.ORGANIZATION,
+            archive=FIRST,
+            sender="anna",
+            baseURL=ways["esaw"].url,
+            **stage.common,
+            **({"routes": list(copying.PLANNED_ROUTES)} if plan.has_routes else {}),
+            **({"copies": copying.copies_of(copying.PLANNED)} if stage.copies else {}),
         )
+        if stage.copies:
+            required = frozenset(name for name, is_required in copying.PLANNED.items() if is_required)
+            stage.copies_in_force.append(CopiesInForce(0, 0, required))
         await environment.sender("anna", anna, organization="acme", origin=ways["esaw"].url)
         await stage.start_controllers(plan.controllers, plan.shards)
         await stage.start_receivers()
         await stage.start_senders()
         try:
             await asyncio.gather(*(_ready(each) for each in environment.processes))
-            await persist(lambda: environment.ready(*READY))
+            others = (f"archive/{name}" for name in (*stage.other_roots, *stage.copies))
+            ready = (*READY, *others)
+            await persist(lambda: environment.ready(*ready))
             yield stage
         finally:
             for process in environment.processes:
@@ -676,41 +778,38 @@ async def _disk(folder: Path) -> AsyncIterator[None]:
         await run(["umount", "--lazy", folder])
 
 
-async def _archive(
+async def _archives(
     servers: Servers, plan: Round, environment: LocalEnvironment, ways: dict[str, Proxy]
-) -> Path:
-    """Make the Archive; return the folder of its files."""
-    namespace = environment.namespace
-    if plan.archive == FOLDER:
-        root = environment.folder / DISK / "archive"
-        root.mkdir()
-        await environment.archive("dms", filesystem={"root": str(root)})
-        return root
-    if plan.archive == "s3":
-        root = servers.s3.folder / BUCKET / namespace
-        root.mkdir()
-        secret = {"accessKeyId": servers.s3.access_key, "secretAccessKey": servers.s3.secret_key}
-        spec: dict[str, Any] = {
-            "bucket": BUCKET,
-            "prefix": namespace,
-            "region": "eu-central-1",
-            "endpoint": ways["archive"].url,
-            "forcePathStyle": True,
-        }
-    else:
-        root = servers.webdav.rclone.folder / namespace
-        await servers.webdav.ask("MKCOL", namespace)
-        secret = {"username": servers.webdav.username, "password": servers.webdav.password}
-        spec = {"url": f"{ways['archive'].url}/{namespace}"}
-    await environment.secret("dms-key", "archive", **secret)
-    await environment.archive("dms", **{plan.archive: {**spec, "credentialsSecretRef": {"name": "dms-key"}}})
-    return root
+) -> dict[str, Place]:
+    """Make the Archives of the originals."""
+    made: dict[str, Place] = {}
+    routed = {copying.ROUTED: {"tags": copying.TAGS}} if plan.has_routes else {}
+    for name, spec in {FIRST: dict[str, Any](), **routed}.items():
+        if plan.archive == FOLDER:
+            root = environment.folder / DISK / f"archive-{name}"
+            made[name] = await folder_place(environment, servers, name, root, **spec)
+        else:
+            url = ways["archive"].url
+            made[name] = await server_place(environment, servers, plan.archive, name, url=url, **spec)
+    return made
+
+
+async def _copies(
+    servers: Servers, plan: Round, environment: LocalEnvironment, ways: dict[str, Proxy]
+) -> dict[str, Place]:
+    """Make the Archives of the copies."""
+    if plan.copies is None:
+        return {}
+    kind, url = plan.copies.server, ways["copy"].url
+    return {name: await server_place(environment, servers, kind, name, url=url) for name in copying.PLANNED}
 
 
 def operation(way: str, passage: Passage) -> str:
     """Return the operation of a request, as ``verification.chaos.plan`` names it."""
     if way == "esaw":
         return operation_of(passage)
+    if way == "copy":
+        return f"copy-{operation('archive', passage)}"
     if way == "archive":
         names = {"PUT": "write", "POST": "write", "HEAD": "stat", "PROPFIND": "stat", "GET": "read"}
         is_list = passage.method == "GET" and "list-type" in passage.query

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from verification.chaos.checker import (
     NO_DRAFT,
     NOT_SENT,
     SENT,
+    CopiesInForce,
     Decision,
     Delete,
     DraftEvidence,
@@ -33,7 +35,12 @@ ENVELOPE = "0f9c1c2e-0000-4000-8000-000000000001"
 OTHER = "0f9c1c2e-0000-4000-8000-000000000002"
 FOLDER = f"acme/{ENVELOPE}"
 CONTRACT, TRAIL = b"%PDF contract", b"<trail/>"
-NAMES = {"contract": "contract.pdf", "json": "counterfoil.json", "hashes": "counterfoil.sha256"}
+NAMES = {
+    "contract": "contract.pdf",
+    "trail": "trail.xml",
+    "json": "counterfoil.json",
+    "hashes": "counterfoil.sha256",
+}
 FULL = "An event failed: Full"
 ASKED = "Please allow us"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -141,6 +148,64 @@ def sealed(seal: bytes) -> Evidence:
     )
 
 
+COPIES = {"worm": True, "mirror": False}
+
+
+def placed(name: str, **changed: bytes | None) -> dict[str, bytes]:
+    """The files of the envelope in another Archive."""
+    return {f"{name}/{path}": content for path, content in archive(**changed).items()}
+
+
+def copied(
+    *names: str,
+    condition: str = "True",
+    at_delete: Mapping[str, bytes] | None = None,
+    **changed: bytes | None,
+) -> Evidence:
+    """A round with a required copy and an optional one, of which these are whole, and those in ``worm`` are
+    changed so. At the delete, the Archives of copies had the same unless it is given."""
+    files = {path: content for name in names for path, content in placed(name).items()}
+    files |= placed("worm", **changed) if "worm" in names else {}
+    for name, content in changed.items():
+        if content is None:
+            files.pop(f"worm/{FOLDER}/{NAMES.get(name, name)}", None)
+    message = "The copy in Archive/mirror is missing"
+    made = event()
+    made["spec"]["organizationRef"] = {"name": "acme"}
+    made["status"]["conditions"] = [{"type": "Copied", "status": condition, "message": message}]
+    delete = Delete(
+        ENVELOPE, archive(), True, arrived=12, listed=10, copies=files if at_delete is None else at_delete
+    )
+    return replace(
+        GOOD,
+        deletes=(delete,),
+        copies=files,
+        copying="acme",
+        planned_copies=COPIES,
+        copies_in_force=(CopiesInForce(0, 0, frozenset({"worm"})),),
+        events=(made,),
+    )
+
+
+def changed_copies(*orders: CopiesInForce) -> Evidence:
+    """A round in which the required copy was not there at the delete."""
+    return replace(copied("worm", "mirror", at_delete={}), copies_in_force=orders)
+
+
+REQUIRED = CopiesInForce(0, 0, frozenset({"worm"}))
+"""The first value of ``spec.copies``."""
+
+
+def routed(*places: dict[str, bytes], **changed: Any) -> Evidence:
+    """A round with a second Archive of originals, in which the envelope has these files."""
+    files = {path: content for each in places for path, content in each.items()}
+    return replace(
+        GOOD, deletes=(replace(GOOD.deletes[0], archive=files),), archive=files, archives=("hr",), **changed
+    )
+
+
+HALF = {f"hr/{FOLDER}/trail.xml": TRAIL}
+
 INBOX = PageAnswer(is_inbox=True, text="", sent_before=0, sent=1)
 FAILED = PageAnswer(False, "This attempt did not send your envelope.", sent_before=0, sent=0)
 UNCERTAIN = PageAnswer(False, "It is not certain that your envelope was sent", sent_before=0, sent=1)
@@ -184,6 +249,8 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         replace(GOOD, events=(), restores=1),
         mails(("<1@x>", FULL), ("<2@x>", "Solved: 2 events failed: Full"), ("<3@x>", FULL)),
         mails(("<1@x>", FULL), ("<1@x>", FULL), interruptions=1),
+        # Failures in two Archives are two problems.
+        mails(("<1@x>", FULL), ("<2@x>", FULL), archives=("hr",)),
         mails(("<1@x>", ASKED), ("<2@x>", ASKED), to="a@x", dead_keys={"a@x": 2}, interruptions=1),
         # Left by a controller that was killed while it probed the archive
         replace(GOOD, archive={**archive(), ".counterfoil-0123.tmp": b""}),
@@ -199,6 +266,7 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         decided(Decision("suspend", ENVELOPE, stored=5, ended=7)),
         decided(Decision("suspend", ENVELOPE, stored=11)),
         decided(Decision("suspend", OTHER, stored=5)),
+        decided(Decision("suspend", "", stored=5, archive="hr"), archives=("hr",)),
         decided(Decision("suspend", "", stored=5), restores=1),
         # A repeated callback opened the event again: it had ended as Skipped before the skip.
         decided(Decision("skip", ENVELOPE, stored=5), called_again=frozenset({ENVELOPE})),
@@ -222,6 +290,23 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         replace(drafted(INBOX, recorded=""), restores=1),
         replace(GOOD, drafts=(replace(UNSENT, answers=(FAILED,)),)),
         beside(GOOD, seconds={ENVELOPE: NEIGHBOUR_SECONDS}),
+        copied("worm", "mirror"),
+        # An optional copy is missing, and its event reports it.
+        copied("worm", condition="False"),
+        # A person no longer required the copy, or required it too late for the delete.
+        changed_copies(REQUIRED, CopiesInForce(4, 6, frozenset())),
+        changed_copies(CopiesInForce(0, 0, frozenset()), CopiesInForce(9, 13, frozenset({"worm"}))),
+        # The planted file stays in the Archive of a copy.
+        replace(copied("worm", "mirror", extra=b"planted"), planted={f"worm/{FOLDER}/extra": b"planted"}),
+        routed(placed("hr"), areas={ENVELOPE: "hr"}),
+        # Another program wrote into the Archive to which a changed route no longer led.
+        routed(
+            archive(),
+            {f"hr/{FOLDER}/counterfoil.json": b"planted"},
+            planted={f"hr/{FOLDER}/counterfoil.json": b"planted"},
+        ),
+        # A person skipped the event, and retried it when the routes had changed.
+        routed(archive(), HALF, decisions=(Decision("skip", ENVELOPE, stored=1, ended=2),)),
         # Half of an upload of an event that did not succeed, under a temporary name
         replace(failed(), archive={f"{FOLDER}/.half": b"x"}),
     ],
@@ -336,6 +421,42 @@ WRONG = {
     "a page says that there is no such draft, and it was not sent": replace(
         GOOD, drafts=(replace(UNSENT, answers=(replace(FAILED, text=f"{NO_DRAFT}. It was sent"),)),)
     ),
+    "required copy in worm: the archive has 0 manifests": copied("worm", "mirror", at_delete={}),
+    "required copy in worm: the archive does not have": copied("worm", "mirror", contract=None),
+    "required copy in worm: worm/acme": copied("worm", "mirror", contract=b"garbage"),
+    "the file f2 has other bytes than its original": copied(
+        "worm", "mirror", trail=b"earlier", json=manifest(f2=digest(b"earlier"))
+    ),
+    f"delete of {ENVELOPE}: required copy in worm": changed_copies(
+        REQUIRED, CopiesInForce(13, 14, frozenset())
+    ),
+    f"{ENVELOPE}: required copy in worm": changed_copies(
+        CopiesInForce(0, 0, frozenset()), CopiesInForce(4, 6, frozenset({"worm"}))
+    ),
+    "its status says that mirror has it": copied("worm"),
+    "proved copy in mirror: the archive has 0 manifests": replace(
+        copied("worm", "mirror"),
+        deletes=(replace(copied("worm").deletes[0], claimed=frozenset({"*"})),),
+        copies_in_force=(REQUIRED, CopiesInForce(13, 14, frozenset())),
+    ),
+    "proved copy in worm: the archive has 0 manifests": replace(
+        changed_copies(CopiesInForce(0, 0, frozenset())),
+        deletes=(replace(copied("mirror").deletes[0], claimed=frozenset({"worm"})),),
+    ),
+    "it is missing in mirror, and no person learns of it": copied("worm", condition="Unknown"),
+    "it is missing in worm, and no person learns of it": copied("mirror", condition="False"),
+    "worm/acme/other/contract.pdf belongs to no envelope": replace(
+        copied("worm", "mirror"),
+        copies={**placed("worm"), **placed("mirror"), "worm/acme/other/contract.pdf": CONTRACT},
+    ),
+    "copy of 0f9c1c2e-0000-4000-8000-000000000001: worm has 3 files": replace(
+        copied("worm", "mirror"),
+        copies={**placed("worm"), **placed("mirror"), f"worm/{FOLDER}/contract (2).pdf": CONTRACT},
+    ),
+    f"split: {ENVELOPE} has files in dms and hr": routed(archive(), HALF),
+    "the archive has 2 manifests of it": routed(archive(), placed("hr")),
+    f"route: {ENVELOPE} is not in hr": routed(archive(), areas={ENVELOPE: "hr"}),
+    "a person had decided to suspend (stored at 5": decided(Decision("suspend", "", stored=5, archive="dms")),
     "no rest: ": replace(GOOD, unsettled=(f"{OTHER}: Pending",)),
 }
 

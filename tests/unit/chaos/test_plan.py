@@ -12,7 +12,21 @@ import pytest
 from counterfoil.resources.organization import OAuth
 from sandbox.servers.proxies import Passage, TrapPoint
 from verification.chaos import faults
-from verification.chaos.plan import CLOCKS, DRAFT, KINDS, OF_DRAFTS, PLANTED, RECORD, USUAL, WAYS, Round, plan
+from verification.chaos.plan import (
+    AREAS,
+    CLOCKS,
+    DRAFT,
+    KINDS,
+    OF_COPIES,
+    OF_DRAFTS,
+    OF_ROUTES,
+    PLANTED,
+    RECORD,
+    USUAL,
+    WAYS,
+    Round,
+    plan,
+)
 from verification.chaos.stage import Stage, operation
 
 
@@ -41,7 +55,14 @@ def test_every_kind_of_fault_is_planned_and_has_an_effect() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["esaw-envelope-deleted", "esaw-envelope-restarted", "person-skips", "person-relabels"]
+    "kind",
+    [
+        "esaw-envelope-deleted",
+        "esaw-envelope-restarted",
+        "person-skips",
+        "person-relabels",
+        "person-requests-copy",
+    ],
 )
 async def test_a_fault_of_an_envelope_finds_nothing_to_strike_before_there_is_one(kind: str) -> None:
     stage = SimpleNamespace(envelopes=[], esaw=None)
@@ -93,6 +114,32 @@ def test_drafts_and_bulks_are_sent_in_half_of_the_rounds_and_only_these_have_fau
     assert {bool(order.bulk) for each in having for order in each.drafts} == {True, False}
     others = [fault.kind for each in rounds() if not each.drafts for fault in each.faults]
     assert OF_DRAFTS.isdisjoint(others)
+
+
+def test_copies_are_at_another_server_and_only_rounds_with_copies_have_their_faults() -> None:
+    having = [each for each in rounds() if each.copies is not None]
+    assert len(rounds()) / 3 < len(having) < len(rounds()) * 4 / 5
+    assert all(each.copies is not None and each.copies.server != each.archive for each in having)
+    assert {each.copies.by_import for each in having if each.copies is not None} == {True, False}
+    others = [each for each in rounds() if each.copies is None]
+    assert OF_COPIES.isdisjoint(fault.kind for each in others for fault in each.faults)
+    assert not any(fault.way == "copy" for each in others for fault in each.faults)
+    assert not any(order.planted_copy for each in others for order in each.envelopes)
+    assert {order.planted_copy for each in having for order in each.envelopes} == {"", *PLANTED}
+
+
+def test_a_tag_leads_some_envelopes_of_half_of_the_rounds_elsewhere() -> None:
+    having = [each for each in rounds() if each.has_routes]
+    assert len(rounds()) / 3 < len(having) < len(rounds()) * 2 / 3
+    assert {order.area for each in having for order in each.envelopes} == set(AREAS)
+    others = [each for each in rounds() if not each.has_routes]
+    assert not any(order.area for each in others for order in each.envelopes)
+    assert OF_ROUTES.isdisjoint(fault.kind for each in others for fault in each.faults)
+
+
+def test_each_fault_of_an_archive_also_strikes_the_server_of_the_copies() -> None:
+    of_archives = {name.removeprefix("archive-") for name, kind in KINDS.items() if kind.way == "archive"}
+    assert {name.removeprefix("copy-") for name, kind in KINDS.items() if kind.way == "copy"} == of_archives
 
 
 def test_in_some_rounds_only_the_first_organization_has_faults() -> None:

@@ -14,11 +14,11 @@ from verification.chaos.checker import Evidence, violations
 from verification.chaos.evidence import (
     DeleteWatch,
     known_secrets,
-    read_archive,
     responsible,
     served_bodies,
     served_files,
 )
+from verification.chaos.places import read_archive
 from verification.chaos.soak.ledger import Event, Ledger, envelope_of
 from verification.chaos.stage import Stage, persist
 

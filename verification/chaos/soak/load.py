@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from verification.chaos.plan import KINDS, EnvelopeOrder, Fault, draw
+from verification.chaos.plan import KINDS, OF_COPIES, OF_ROUTES, EnvelopeOrder, Fault, draw
 
 ENVELOPES_PER_SECOND: Final = 2.0
 FAULTS_PER_SECOND: Final = 0.5
@@ -35,6 +35,10 @@ LEFT_OUT: Final = frozenset(
         "person-relabels",
         # Only a folder as the archive has a disk that can be filled.
         "archive-disk-full",
+        # There are neither copies nor routes.
+        "person-suspends-archive",
+        *OF_COPIES,
+        *OF_ROUTES,
     }
 )
 """Kinds of faults of the campaign that a soak test does not have."""

@@ -20,6 +20,7 @@ from sandbox.servers.s3_rclone import s3_server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
 from verification.chaos.evidence import DeleteWatch
 from verification.chaos.faults import Injector
+from verification.chaos.places import BUCKET, Servers
 from verification.chaos.plan import plan
 from verification.chaos.soak import load
 from verification.chaos.soak.accounts import Accounts
@@ -27,7 +28,7 @@ from verification.chaos.soak.flatness import growths, unproven
 from verification.chaos.soak.records import SoakRecord
 from verification.chaos.soak.samples import Sampler
 from verification.chaos.soak.traffic import Traffic
-from verification.chaos.stage import BUCKET, Servers, Stage, opened
+from verification.chaos.stage import Stage, opened
 
 WAVE_SECONDS: Final = 20.0
 """Duration of one wave of faults; its traps are removed before the next one."""
@@ -89,11 +90,13 @@ async def run_soak(servers: Servers, course: Course, folder: Path) -> SoakRecord
         documents_lag=0.0,
         envelopes=(),
         drafts=(),
+        has_routes=False,
+        copies=None,
     )
     namespace = f"soak-{course.seed}-{time.time_ns() % 1_000_000}"
     async with opened(servers, shape, namespace, folder) as stage:
         await _set_ttl(stage, course.ttl)
-        deletes = DeleteWatch(stage.environment, stage.esaw, stage.ways["esaw"], stage.archive)
+        deletes = DeleteWatch(stage.environment, stage.esaw, stage.ways["esaw"], stage.read_originals)
         deletes.watch()
         accounts = Accounts(stage, deletes)
         sampler = Sampler(stage.environment.processes, course.sample_seconds)
