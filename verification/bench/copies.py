@@ -5,7 +5,7 @@ In each round, the same controller archives as many envelopes without and with a
 The work is the CPU time of controller, API server and etcd. The peak memory of the controller is compared
 too.
 
-    .venv/bin/python -m verification.bench.copies [--envelopes 60] [--rounds 3] [--document-size 256]
+    .venv/bin/python -m verification.bench.copies [--envelopes 60] [--rounds 8] [--document-size 256]
 """
 
 import argparse
@@ -114,7 +114,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--envelopes", type=int, default=60, help="number in each turn")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--document-size", type=int, default=256, help="KiB")
     flags = parser.parse_args()
     print(asyncio.run(run(flags.envelopes, flags.rounds, flags.document_size * 1024)))
