@@ -251,6 +251,21 @@ async def test_a_required_tag_that_the_original_lacks_stops_the_copy_before_its_
     assert scene.target.puts == []
 
 
+async def test_after_a_change_of_the_signing_key_the_missing_seal_is_the_reason_and_not_the_tag() -> None:
+    rule = TagRule(json_path="$.area", required=True)
+    scene = CopyScene(
+        signer=a_signer(1),
+        envelope=an_envelope(metadata='{"area": "HR"}'),
+        source_spec=a_spec(tags={"area": rule}),
+        target_spec=a_spec(path=PATH, tags={"area": rule}),
+    )
+    await scene.archive()
+    scene.signer = a_signer(2)
+    with pytest.raises(CopyTagMissing, match="has no seal of the present signing key"):
+        await scene.copy()
+    assert scene.target.puts == []
+
+
 async def test_a_manifest_without_our_seal_describes_nothing_that_we_seal() -> None:
     scene = CopyScene()
     await scene.archive()
