@@ -69,12 +69,15 @@ class OriginalNotReturned(ArchiveError):
 class CopyTagMissing(ArchiveError):
     """The Archive of a copy requires a tag that the original does not have."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            "CopyTagMissing",
-            f"The tag `{name}` is required for the copy, and the original does not have it. Let the Archive "
-            f"of the original define it, or make spec.tags.{name} of the copy's Archive not required.",
-        )
+    def __init__(self, name: str, *, is_believed: bool) -> None:
+        why = "the original does not have it. Let the Archive of the original define it, or make"
+        if not is_believed:
+            why = (
+                "the manifest of the original has no seal of the present signing key, or is too large "
+                "without one: its tags prove nothing. Make"
+            )
+        advice = f"{why} spec.tags.{name} of the copy's Archive not required."
+        super().__init__("CopyTagMissing", f"The tag `{name}` is required for the copy, and {advice}")
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,7 @@ def copy_tags(rules: Mapping[str, TagRule], original: Original) -> dict[str, str
         if value:
             found[name] = value
         elif rule.required:
-            raise CopyTagMissing(name)
+            raise CopyTagMissing(name, is_believed=original.is_believed)
     return dict(sorted(found.items()))
 
 
