@@ -304,7 +304,7 @@ def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: Damage
 
 async def _keep(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Outcome:
     """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
-    if _is_expired(event) and (restarted := await _restarted(context)) is not None:
+    if (restarted := await _restarted(event, context)) is not None:
         return restarted
     listed = await context.files_now()
     if lists_additional_files(event.status, listed):
@@ -422,20 +422,25 @@ async def _archived_again(event: EnvelopeEvent, context: ReconcileContext) -> Do
 
 
 async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None) -> Outcome:
+    copies = context.organization.spec.copies
+    # The delete needs a fresh proof of each copy as well. Before the questions to eSAW that decide, because
+    # these reads may take hours.
+    if unread := unread_required_copies(event.status, copies, context.verified_copies):
+        # Asked first: if the envelope is gone or restarted, no copy holds the event.
+        await context.files_now()
+        if (restarted := await _restarted(event, context)) is not None:
+            return restarted
+        if (unproved := await _unproved_copies(unread, event, context)) is not None:
+            return unproved
     if _is_expired(event):
         # Twice, because the download between them may take an hour.
         changed = (
-            await _restarted(context) or await _changed_documents(event, context) or await _restarted(context)
+            await _restarted(event, context)
+            or await _changed_documents(event, context)
+            or await _restarted(event, context)
         )
         if changed is not None:
             return changed
-    copies = context.organization.spec.copies
-    # The delete needs a fresh proof of each copy as well.
-    if unread := unread_required_copies(event.status, copies, context.verified_copies):
-        # Asked first: if the envelope is gone, no copy holds the event.
-        await context.files_now()
-        if (unproved := await _unproved_copies(unread, event, context)) is not None:
-            return unproved
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await context.files_now()
     if damage is not None:
@@ -537,6 +542,9 @@ async def _delete_on(
     await context.chosen.check_root()
     if _is_expired(event) or not await proves_deletion(event, context):
         await _record_delete(context)
+    # The last question to eSAW: a person may restart the envelope at any time.
+    if (restarted := await _restarted(event, context)) is not None:
+        return restarted
     if (decision := await _decision(context)) is not None:
         return decision
     try:
@@ -729,8 +737,11 @@ def _is_expired(event: EnvelopeEvent) -> bool:
     return event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED
 
 
-async def _restarted(context: ReconcileContext) -> Outcome | None:
-    """Return the outcome for an envelope that was archived as Expired and is not any more; None if it is."""
+async def _restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:
+    """Return the outcome for an envelope that was archived as Expired and is not any more; None: it is, or
+    was archived in a status that can't change."""
+    if not _is_expired(event):
+        return None
     # Read again, because archiving may have taken an hour.
     envelope = await context.envelope_now()
     if envelope.status is EnvelopeStatus.EXPIRED:
@@ -756,7 +767,7 @@ async def _unless_restarted(event: EnvelopeEvent, context: ReconcileContext, del
 
     Raises ``EsawError``, also if eSAW does not show the envelope.
     """
-    restarted = await _restarted(context)
+    restarted = await _restarted(event, context)
     if restarted is not None:
         return restarted
     # Those that are counted later are not considered: the answer may be older than they are.
