@@ -1,10 +1,14 @@
 """The time between the last reads of copies and the delete of their envelope."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from counterfoil.resources import EnvelopeStatus
-from tests.support.scenes.copied_events import CopiedScene
+import pytest
+
+from counterfoil.resources import Archive, EnvelopeStatus, Phase
+from tests.support.scenes.copied_events import OPTIONAL, CopiedScene
 
 SIGNED = b"%PDF-contract, signed by all"
 DELAYED: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "1h"}}
@@ -47,3 +51,63 @@ async def test_the_last_question_before_the_delete_of_an_expired_envelope_is_its
     await scene.retried()
     asked = scene.envelope.asked
     assert asked[asked.index("delete") - 1] == "envelope"
+
+
+def suspend(scene: CopiedScene) -> None:
+    scene.kube.edit(Archive, "worm", {"spec": {"suspend": True}})
+
+
+def move(scene: CopiedScene) -> None:
+    scene.kube.edit(Archive, "worm", {"spec": {"filesystem": {"root": "/elsewhere"}}})
+
+
+def replace(scene: CopiedScene) -> None:
+    """Let a person delete the Archive, and create another one with its spec."""
+    scene.kube.edit(Archive, "worm", {"metadata": {"uid": "uid-of-another"}})
+
+
+def remove(scene: CopiedScene) -> None:
+    del scene.kube.objects[Archive.PLURAL, "worm"]
+
+
+CHANGES = [suspend, move, replace, remove]
+
+
+def before_the_last_list(scene: CopiedScene, act: Callable[[], None]) -> None:
+    """Act when eSAW is asked for the files a second time from now on: each copy is read or made by then."""
+    first = partial(scene.envelope.meanwhile.update, files=act)
+    scene.envelope.meanwhile["files"] = first
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_copy_whose_archive_is_changed_after_it_was_read_allows_no_delete(
+    tmp_path: Path, change: Callable[[CopiedScene], None]
+) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    await scene.reconcile_until_quiet()
+    before_the_last_list(scene, partial(change, scene))
+
+    event = await scene.retried()
+
+    assert (event.status.phase, event.status.reason) == (Phase.CLEANING, "SettingsChanged")
+    assert "Archive/worm" in (event.status.message or "")
+    assert scene.deleted == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_copy_whose_archive_is_changed_after_it_was_made_allows_no_delete_in_the_same_run(
+    tmp_path: Path, change: Callable[[CopiedScene], None]
+) -> None:
+    scene = CopiedScene(tmp_path)
+    before_the_last_list(scene, partial(change, scene))
+
+    event = await scene.reconcile()
+
+    assert (event.status.phase, event.status.reason) == (Phase.CLEANING, "SettingsChanged")
+    assert scene.deleted == []
+
+
+async def test_a_change_of_the_archive_of_an_optional_copy_stops_no_delete(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, OPTIONAL)
+    before_the_last_list(scene, partial(suspend, scene))
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
