@@ -8,7 +8,7 @@ nothing.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -124,6 +124,8 @@ class RunContext:
     """Maximum duration of the phase Copying in this attempt."""
     verified_copies: dict[str, str] = field(default_factory=dict, init=False)
     """By Archive of a copy: the digest of the files that this run read there (``proof.documents_digest``)."""
+    copy_archives: dict[str, Archive] = field(default_factory=dict, init=False)
+    """By name: the Archives of copies, as this run opened them last."""
     _siblings: SiblingEvents | None = field(default=None, init=False)
 
     @property
@@ -168,6 +170,14 @@ class RunContext:
             self._siblings = found._replace(events=tuple(sorted(same, key=_creation)))
         return self._siblings
 
+    async def open_copy(self, archive: str) -> Destination | Outcome:
+        """Open the Archive of a copy, and let the run continue under its limit; or return why it can't be
+        used now. Raises ``ApiError``."""
+        opened = await self.copies.open(self, archive)
+        if isinstance(opened, Destination):
+            self.copy_archives[archive] = opened.archive
+        return opened
+
 
 @dataclass(frozen=True)
 class CopyAccess:
@@ -191,9 +201,10 @@ class ReconcileContext(RunContext):
     """Lets the routes and the Import decide. Raises ``EsawError``, ``ApiError``, ``ArchiveError``."""
     esaw: EsawUserClient
     tag_workers: TagWorkers
-    find_changed: Callable[[Archive], Awaitable[str | None]]
-    """Returns which of Organization, Sender and this Archive has another spec in the API server than in this
-    run, as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
+    find_changed: Callable[[Sequence[Archive]], Awaitable[str | None]]
+    """Returns which of Organization, Sender and these Archives is another one in the API server than in this
+    run, or has another spec, as in ``Sender/anna``; None: none. A run may last hours. Raises
+    ``ApiError``."""
     history_access: HistoryAccess
     file_lists: FileListCeiling
     choice: Choice | None = field(default=None, init=False)
@@ -211,6 +222,13 @@ class ReconcileContext(RunContext):
     _listed: tuple[EnvelopeFile, ...] | None = field(default=None, init=False)
     _layout: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
+
+    async def changed_object(self) -> str | None:
+        """Return which of Organization, Sender, Archive and Archives of required copies is not as this run
+        found it any more; None: each is. Raises ``ApiError``."""
+        required = (each.archive_ref.name for each in self.organization.spec.copies if each.required)
+        copies = (self.copy_archives.get(each) for each in required)
+        return await self.find_changed([self.archive, *(each for each in copies if each is not None)])
 
     async def choose_archive(self) -> Outcome | None:
         """

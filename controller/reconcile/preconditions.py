@@ -8,6 +8,7 @@ routes have to ask eSAW, the run begins without an Archive (``archive_choice``).
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -327,14 +328,17 @@ class Preconditions:
             _log.info("the sender's label could not be set: %s", problem)
             return None
 
-    async def _changed_object(self, *known: Organization | Sender | Archive) -> str | None:
+    async def _changed_object(
+        self, organization: Organization, sender: Sender, archives: Sequence[Archive]
+    ) -> str | None:
+        known: tuple[Organization | Sender | Archive, ...] = (organization, sender, *archives)
         # Not from the cache, which may lag behind by minutes after a watch broke.
         for each in known:
             try:
                 newest = type(each).parse(await self.kube.get(type(each), each.name))
             except (NotFound, ResourceInvalid):
                 newest = None
-            if newest is None or newest.spec != each.spec or _has_more_events(newest, each):
+            if newest is None or _is_another(newest, each) or _has_more_events(newest, each):
                 return f"{each.KIND}/{each.name}"
         return None
 
@@ -477,6 +481,11 @@ def _why_held(event: EnvelopeEvent, organization: Organization, *, is_listed: bo
             "envelope."
         )
     return f"{actions} does not list the action {event.spec.action}. List it there, or skip this event."
+
+
+def _is_another(newest: Organization | Sender | Archive, known: Organization | Sender | Archive) -> bool:
+    """Whether a person changed the object, or replaced it by another one of its name."""
+    return (newest.uid, newest.spec) != (known.uid, known.spec)
 
 
 def _has_more_events(newest: Organization | Sender | Archive, known: Organization | Sender | Archive) -> bool:

@@ -220,7 +220,7 @@ def _end_of_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime
 async def _decision(context: ReconcileContext) -> Wait | None:
     """Return the outcome if a person said something during this run: to suspend, to skip, or to keep. The
     other events are listed again, since reads and a write came after their last list."""
-    changed = await context.find_changed(context.archive)
+    changed = await context.changed_object()
     for each in await context.siblings_before_delete():
         if has_request(each) or each.is_kept_by_person:
             changed = f"{each.KIND}/{each.name}"
@@ -485,7 +485,7 @@ async def _unproved_copies(
             until = context.clock.now() + SUSPENDED_COPY_PAUSE
             message = f"The copy is read again before the delete, and that is not possible: {hold.message}"
             return Pause("CopySuspended", message, until=until)
-        opened = await context.copies.open(context, name)
+        opened = await context.open_copy(name)
         if not isinstance(opened, Destination):
             return opened
         fault = await _copy_fault(event, context, opened)

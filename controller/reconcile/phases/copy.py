@@ -144,7 +144,7 @@ class _CopyRun:
         return planned is None or planned <= now
 
     async def _make(self, name: str) -> Outcome | None:
-        opened = await self.context.copies.open(self.context, name)
+        opened = await self.context.open_copy(name)
         if not isinstance(opened, Destination):
             return opened
         location = await self._written(opened, stored_copy(self.event.status, name))

@@ -2,7 +2,7 @@
 A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -335,7 +335,7 @@ async def _left(_: RunContext) -> None:
     return None
 
 
-async def _no_change(_: Archive) -> None:
+async def _no_change(_: Sequence[Archive]) -> None:
     return None
 
 
