@@ -1,6 +1,7 @@
 """The time between the last reads of copies and the delete of their envelope."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 
 from counterfoil.resources import Archive, EnvelopeStatus, Phase
-from tests.support.scenes.copied_events import OPTIONAL, CopiedScene
+from sandbox.servers.http_document_system import DocumentSystem, document_system
+from tests.support.fakes.reconcile_context import a_probed_archive
+from tests.support.scenes.copied_events import OPTIONAL, PATH, CopiedScene
 
 SIGNED = b"%PDF-contract, signed by all"
 DELAYED: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "1h"}}
@@ -111,3 +114,43 @@ async def test_a_change_of_the_archive_of_an_optional_copy_stops_no_delete(tmp_p
     scene = CopiedScene(tmp_path, OPTIONAL)
     before_the_last_list(scene, partial(suspend, scene))
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@asynccontextmanager
+async def a_checksum_copy(scene: CopiedScene) -> AsyncIterator[DocumentSystem]:
+    """Let the copies go to a system that reports checksums and returns no files."""
+    async with document_system(serves_downloads=False) as system:
+        settings: dict[str, Any] = {"url": system.url, "credentialsSecretRef": {"name": "worm"}}
+        keys = {"signingSecret": system.signing_secret.encode(), "bearerToken": system.token.encode()}
+        scene.kube.put_secret("worm", "archive", keys)
+        spec: dict[str, Any] = {"http": settings, "verify": "Checksum", "signatures": "Ignore", "path": PATH}
+        scene.observe(a_probed_archive("worm", version=2, filesystem=None, **spec))
+        yield system
+
+
+async def test_a_copy_whose_checksums_are_known_is_believed_at_a_later_delete(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    async with a_checksum_copy(scene) as system:
+        assert (await scene.reconcile_until_quiet()).status.reason == "CleanupDelayed"
+        system.filed.clear()
+        event = await scene.retried()
+    assert event.status.reason == "ArchivedAndDeleted"
+    assert event.status.mismatches == 0
+    assert not system.filed, "nothing was sent again"
+
+
+async def test_a_copy_whose_checksums_a_restart_forgot_is_sent_again_before_the_delete(
+    tmp_path: Path,
+) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    async with a_checksum_copy(scene) as system:
+        await scene.reconcile_until_quiet()
+        sent = set(system.filed)
+        system.filed.clear()
+        scene.restarted()
+        event = await scene.retried()
+        assert (event.status.phase, event.status.reason) == (Phase.CLEANING, "CopyChanged")
+        assert scene.deleted == []
+        event = await scene.retried()
+    assert event.status.reason == "ArchivedAndDeleted"
+    assert set(system.filed) == sent
