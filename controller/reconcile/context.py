@@ -170,6 +170,18 @@ class RunContext:
             self._siblings = found._replace(events=tuple(sorted(same, key=_creation)))
         return self._siblings
 
+    def known_facts(self, event: EnvelopeEvent) -> EnvelopeFacts:
+        """Return the facts of an archived envelope that are known without eSAW and without an archive."""
+        envelope, organization = event.status.envelope, self.organization
+        return EnvelopeFacts(
+            organization=organization.name,
+            envelope_id=event.spec.envelope_id,
+            name=envelope.name if envelope is not None else "",
+            status=envelope.status if envelope is not None else "",
+            namespace=event.metadata.namespace or "",
+            origin=origin_of(organization.spec.base_url),
+        )
+
     async def open_copy(self, archive: str) -> Destination | Outcome:
         """Open the Archive of a copy, and let the run continue under its limit; or return why it can't be
         used now. Raises ``ApiError``."""

@@ -201,7 +201,8 @@ async def verify_copy(
     location, hash file and seal beside it, and every file. All bytes are read again.
 
     Where each file lies is what the manifest says; size and SHA-256 are those of ``documents``. Raises
-    ``FileNotReturned`` if the archive returns no files, and ``ArchiveError`` when it does not work.
+    ``FileNotReturned`` if the archive returns no files (``ChecksumReported`` if it reports the checksum of
+    the manifest), and ``ArchiveError`` when it does not work.
     """
     name = name_at(backend, manifest)
     if name is None or not name.endswith(f"/{MANIFEST_NAME}"):

@@ -49,7 +49,9 @@ from controller.reconcile.phases.repeated_archiving import (
 )
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import delete_delay, has_request
-from counterfoil.archives.backend import FileNotReturned
+from counterfoil.archives.backend import ChecksumReported, FileNotReturned
+from counterfoil.archives.copies.original import read_original
+from counterfoil.archives.copies.reported import reported_fault
 from counterfoil.archives.proof import (
     documents_digest,
     doubt,
@@ -500,15 +502,29 @@ async def _unproved_copies(
 
 async def _copy_fault(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> str | None:
     """Return the first difference between a copy and the status; None: it has each file."""
-    archive, key = f"Archive/{opened.archive.name}", context.signature_checker.public_key
-    manifest = stored_copy(event.status, opened.archive.name).manifest or ""
+    archive = f"Archive/{opened.archive.name}"
     try:
-        async with aclosing(verify_copy(opened.backend, manifest, event.status.documents, key=key)) as faults:
-            async for fault in faults:
-                return f"{archive} does not have the copy as it was made: {fault}"
+        fault = await _first_copy_fault(event, context, opened)
     except FileNotReturned:
         return f"{archive} returns no files, and the checksums of the copy are not known any more."
-    return None
+    return f"{archive} does not have the copy as it was made: {fault}" if fault is not None else None
+
+
+async def _first_copy_fault(
+    event: EnvelopeEvent, context: ReconcileContext, opened: Destination
+) -> str | None:
+    """Return the first difference as a sentence. Raises ``FileNotReturned`` if a checksum is not known any
+    more, and ``ArchiveError``."""
+    status, backend, key = event.status, opened.backend, context.signature_checker.public_key
+    manifest = stored_copy(status, opened.archive.name).manifest or ""
+    try:
+        async with aclosing(verify_copy(backend, manifest, status.documents, key=key)) as faults:
+            return await anext(faults, None)
+    except ChecksumReported:
+        place = (status.archive.manifest if status.archive is not None else None) or ""
+        facts = context.known_facts(event)
+        original = await read_original(context.backend, place, status.documents, facts, key=key)
+        return await reported_fault(backend, opened.archive.spec, original, manifest)
 
 
 def _difference(

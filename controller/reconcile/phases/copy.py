@@ -29,7 +29,6 @@ from controller.sharding import LeaseLost
 from counterfoil.archives.copies.copy import plan_copy, write_copy
 from counterfoil.archives.copies.original import Original, OriginalDiffers, read_original
 from counterfoil.archives.errors import NameTaken
-from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.archives.proof import (
     documents_digest,
     missing_copies,
@@ -37,7 +36,6 @@ from counterfoil.archives.proof import (
 )
 from counterfoil.clock import believed_time
 from counterfoil.kube.status import Superseded
-from counterfoil.origin import origin_of
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
     PHASE_CONDITIONS,
@@ -198,21 +196,10 @@ class _CopyRun:
                 self.context.backend,
                 (archive.manifest if archive is not None else None) or "",
                 status.documents,
-                self._known_facts(),
+                self.context.known_facts(self.event),
                 key=self.context.signature_checker.public_key,
             )
         return self._original
-
-    def _known_facts(self) -> EnvelopeFacts:
-        envelope, organization = self.event.status.envelope, self.context.organization
-        return EnvelopeFacts(
-            organization=organization.name,
-            envelope_id=self.event.spec.envelope_id,
-            name=envelope.name if envelope is not None else "",
-            status=envelope.status if envelope is not None else "",
-            namespace=self.event.metadata.namespace or "",
-            origin=origin_of(organization.spec.base_url),
-        )
 
     def _classified(self, error: Exception) -> Outcome:
         found = error_policy.classify(error, self.context.clock.now())
