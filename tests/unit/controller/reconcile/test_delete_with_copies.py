@@ -2,25 +2,34 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replaced
 
+from controller.scheduling.due import due_time
 from counterfoil.resources import Archive, EnvelopeStatus, Phase
+from counterfoil.retention import last_question
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.fakes.reconcile_context import a_probed_archive
-from tests.support.scenes.copied_events import OPTIONAL, PATH, CopiedScene
+from tests.support.scenes.copied_events import OPTIONAL, PATH, WORM, CopiedScene
 
 SIGNED = b"%PDF-contract, signed by all"
 DELAYED: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "1h"}}
 BOTH = ["Completed", "Expired"]
 
 
-async def an_expired_scene(folder: Path) -> CopiedScene:
+def restart_and_sign(scene: CopiedScene) -> None:
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    scene.envelope.contents["file-1"] = SIGNED
+
+
+async def an_expired_scene(folder: Path, **spec: Any) -> CopiedScene:
     """Return the scene of an envelope that was archived as Expired, and copied, by an earlier process."""
-    scene = CopiedScene(folder, statuses=BOTH, **DELAYED)
+    scene = CopiedScene(folder, statuses=BOTH, **DELAYED, **spec)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     await scene.reconcile_until_quiet()
     scene.restarted()
@@ -31,12 +40,7 @@ async def test_an_expired_envelope_that_is_restarted_and_signed_while_its_copy_i
     tmp_path: Path,
 ) -> None:
     scene = await an_expired_scene(tmp_path)
-
-    def restart_and_sign() -> None:
-        scene.envelope.status = EnvelopeStatus.COMPLETED
-        scene.envelope.contents["file-1"] = SIGNED
-
-    scene.is_archive_busy, scene.while_waiting = True, restart_and_sign
+    scene.is_archive_busy, scene.while_waiting = True, partial(restart_and_sign, scene)
     event = await scene.retried()
 
     assert event.status.reason == "FilesChanged"
@@ -154,3 +158,79 @@ async def test_a_copy_whose_checksums_a_restart_forgot_is_sent_again_before_the_
         event = await scene.retried()
     assert event.status.reason == "ArchivedAndDeleted"
     assert set(system.filed) == sent
+
+
+def suspend_the_copy(scene: CopiedScene) -> None:
+    """Let a person suspend the Archive of the copy, and let nobody read the first archive."""
+    scene.change_archive("worm", suspend=True)
+    scene.break_archive("dms")
+    scene.envelope.asked.clear()
+
+
+def resume_the_copy(scene: CopiedScene) -> None:
+    scene.mend_archive("dms")
+    scene.change_archive("worm")
+
+
+async def test_a_suspended_copy_holds_the_delete_without_a_read_or_a_question(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    await scene.reconcile_until_quiet()
+    scene.restarted()
+    suspend_the_copy(scene)
+
+    for _ in range(2):
+        event = await scene.retried()
+        assert (event.status.phase, event.status.reason) == (Phase.CLEANING, "CopySuspended")
+        assert due_time(event, scene.cache, scene.clock.now()) == scene.clock.now() + timedelta(days=1)
+    assert scene.envelope.asked == []
+
+    resume_the_copy(scene)
+    assert (await scene.reconcile_until_quiet()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_suspended_copy_holds_the_delete_of_the_run_that_made_it(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    before_the_last_list(scene, partial(scene.change_archive, "worm", suspend=True))
+    assert (await scene.reconcile()).status.reason == "SettingsChanged"
+    assert (await scene.retried()).status.reason == "CopySuspended"
+    assert scene.deleted == []
+
+
+async def test_a_choice_of_keep_ends_an_event_that_waits_for_a_suspended_copy(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    await scene.reconcile_until_quiet()
+    scene.change_archive("worm", suspend=True)
+    assert (await scene.retried()).status.reason == "CopySuspended"
+    scene.change(WORM, cleanup={"policy": "Keep"})
+    assert (await scene.reconcile_until_quiet()).status.reason == "ArchivedAndKept"
+
+
+async def test_an_expired_envelope_whose_copy_is_suspended_is_asked_for_and_not_downloaded(
+    tmp_path: Path,
+) -> None:
+    scene = await an_expired_scene(tmp_path)
+    suspend_the_copy(scene)
+
+    for _ in range(2):
+        assert (await scene.retried()).status.reason == "CopySuspended"
+    assert scene.envelope.asked == ["envelope", "envelope"]
+
+    scene.mend_archive("dms")
+    restart_and_sign(scene)
+    status = scene.newest().status
+    now, deliveries = scene.clock.now(), (status.deliveries or 1) + 1
+    scene.store(replaced(status, deliveries=deliveries, last_delivery_time=now))
+    await scene.reconcile_until_quiet()
+    (document,) = scene.folders["dms"].rglob("file-1.pdf")
+    assert document.read_bytes() == SIGNED
+
+
+async def test_an_expired_envelope_whose_copy_is_suspended_is_asked_for_before_esaw_deletes_it(
+    tmp_path: Path,
+) -> None:
+    scene = await an_expired_scene(tmp_path, retention="30h")
+    suspend_the_copy(scene)
+    event = await scene.retried()
+    last = last_question(event, timedelta(hours=30))
+    assert event.status.reason == "CopySuspended"
+    assert event.status.next_attempt_time == last
