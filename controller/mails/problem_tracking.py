@@ -42,7 +42,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
-from counterfoil.resources.reopening import DELETE_DELAYED_REASONS
+from counterfoil.resources.reopening import COPY_SUSPENDED, DELETE_DELAYED_REASONS
 from counterfoil.resources.routes import is_copying_next, last_choice
 
 Problems = tuple[ReportedProblem, ...]
@@ -66,7 +66,7 @@ MAX_MESSAGE_LENGTH = 1000
 MAX_REMEMBERED_EVENTS = 10_000
 """Maximum number of remembered names of failed events; a remembered event is not counted twice."""
 
-_ASKS_NOTHING = SUSPENDED_REASONS | DELETE_DELAYED_REASONS | {ACTION_NOT_CONFIGURED}
+_ASKS_NOTHING = SUSPENDED_REASONS | DELETE_DELAYED_REASONS | {ACTION_NOT_CONFIGURED, COPY_SUSPENDED}
 """Reasons of unfinished events that need no answer of eSAW for a long time. Their last attempt tells nothing
 about it."""
 

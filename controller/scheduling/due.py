@@ -18,6 +18,7 @@ from counterfoil.esaw.evidence import may_list_more
 from counterfoil.resources import (
     REQUEST_LABEL,
     ActionHandling,
+    CleanupPolicy,
     EnvelopeEvent,
     EnvelopeEventStatus,
     Organization,
@@ -26,8 +27,13 @@ from counterfoil.resources import (
     RetrySpec,
     is_condition_true,
 )
-from counterfoil.resources.reopening import CLEANUP_DELAYED, has_new_delivery, may_be_restarted
-from counterfoil.resources.routes import open_copies
+from counterfoil.resources.reopening import (
+    CLEANUP_DELAYED,
+    COPY_SUSPENDED,
+    has_new_delivery,
+    may_be_restarted,
+)
+from counterfoil.resources.routes import open_copies, used_copies
 from counterfoil.retention import last_question
 
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -45,6 +51,10 @@ ARCHIVE_PROBE_OVERDUE = "ArchiveProbeOverdue"
 
 FIRST_PROBE_PAUSE = timedelta(minutes=1)
 """Longest pause of such an event. The probe's result makes it due at once."""
+
+SUSPENDED_COPY_PAUSE = timedelta(days=1)
+"""Longest pause of an event whose delete a suspended Archive of a required copy holds. The end of the
+suspension makes it due at once."""
 
 
 def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | None:
@@ -73,6 +83,12 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
         return EPOCH
     if owner is not None and _lacks_last_question(event, owner.spec, now):
         return EPOCH
+    if (
+        status.reason == COPY_SUSPENDED
+        and owner is not None
+        and not _is_copy_suspended(event, owner.spec, cache)
+    ):
+        return EPOCH
     longest = longest_pause(event, owner)
     planned = believed_time(status.next_attempt_time, now, ahead=longest)
     return planned or event.metadata.creation_timestamp or EPOCH
@@ -87,6 +103,7 @@ def longest_pause(event: EnvelopeEvent, organization: Organization | None) -> ti
         CLEANUP_DELAYED: spec.cleanup.after,
         ARCHIVE_NOT_PROBED: FIRST_PROBE_PAUSE,
         FILE_LIST_CEILING: CEILING_PAUSE,
+        COPY_SUSPENDED: SUSPENDED_COPY_PAUSE,
     }
     delay = delays.get(event.status.reason or "", timedelta(0))
     return max(longest_backoff(spec.retry), spec.evidence.wait, delay)
@@ -153,6 +170,13 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     archive = cache.archives.get(cache.archive_name(event))
     copies = (cache.archives.get(each) for each in open_copies(event.status, organization.spec))
     return any(each is not None and each.spec.suspend for each in (archive, *copies))
+
+
+def _is_copy_suspended(event: EnvelopeEvent, spec: OrganizationSpec, cache: Cache) -> bool:
+    """Whether a suspended Archive of a required copy still holds the delete."""
+    archives = (cache.archives.get(each) for each in used_copies(event.status, spec))
+    is_suspended_now = any(each is not None and each.spec.suspend for each in archives)
+    return is_suspended_now and spec.cleanup.policy is CleanupPolicy.DELETE
 
 
 def is_held_by_action(event: EnvelopeEvent, spec: OrganizationSpec) -> bool:

@@ -69,6 +69,9 @@ REDELIVERED = "Redelivered"
 UNFINISHED_REASONS = frozenset({STILL_ACTIVE, ENVELOPE_UNFINISHED})
 """Reasons of events that wait until eSAW has finished the envelope."""
 
+COPY_SUSPENDED: Final = "CopySuspended"
+"""Reason of an archived event whose delete a suspended Archive of a required copy holds."""
+
 DELETE_DELAYED_REASONS = frozenset({CLEANUP_DELAYED, LATE_FILES_PENDING})
 """Reasons of archived events that wait for the time of the delete."""
 
@@ -356,10 +359,10 @@ def is_started_by_callback(status: KnownStatus, *, received: datetime, now: date
 
 
 def may_be_restarted(status: UnfinishedStatus) -> bool:
-    """Whether the event waits for the time of the delete, and its envelope can still be restarted and signed.
-    A callback may tell of that."""
-    envelope = status.envelope
-    is_delayed = status.phase == Phase.CLEANING and status.reason in DELETE_DELAYED_REASONS
+    """Whether the event waits for the time of the delete, or for a suspended copy, and its envelope can still
+    be restarted and signed. A callback may tell of that."""
+    envelope, reasons = status.envelope, {*DELETE_DELAYED_REASONS, COPY_SUSPENDED}
+    is_delayed = status.phase == Phase.CLEANING and status.reason in reasons
     return is_delayed and envelope is not None and envelope.status in CHANGEABLE_STATUSES
 
 

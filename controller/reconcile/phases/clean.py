@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, auto
 from functools import partial
 from typing import Final
@@ -48,7 +48,7 @@ from controller.reconcile.phases.repeated_archiving import (
     mismatch,
 )
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
-from controller.scheduling.due import delete_delay, has_request
+from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_request
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.copies.original import read_original
 from counterfoil.archives.copies.reported import reported_fault
@@ -88,6 +88,7 @@ from counterfoil.resources.envelopeevent import (
 from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     CLEANUP_DELAYED,
+    COPY_SUSPENDED,
     DELETION_ASSUMED,
     KEPT_FOR_SKIP,
     LATE_FILES_PENDING,
@@ -114,9 +115,6 @@ _CONFIRMED: Final = PhaseFacts(
     side_conditions=(SideCondition(DELETE_REQUESTED_CONDITION, "True", "ArchivedAndDeleted", _DELETED),)
 )
 """The condition of an envelope that a request of this event deleted."""
-
-SUSPENDED_COPY_PAUSE: Final = timedelta(minutes=10)
-"""Pause of an event whose envelope can be deleted while a person suspends the Archive of a copy."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
     if (pending := _pending_copies(event, context)) is not None:
         return pending
-    if (delay := _delay(event, context)) is not None:
+    # Before any read: a suspension may last for months.
+    if (delay := _delay(event, context) or _suspended_copy(context)) is not None:
         if not _is_expired(event):
             return delay
         # An answer that does not show the envelope says nothing about its state.
@@ -173,6 +172,17 @@ def _pending_copies(event: EnvelopeEvent, context: ReconcileContext) -> Wait | N
     message = f"The required copy in {archives} is not made yet."
     facts = PhaseFacts(side_conditions=(copies_pending(message),))
     return Wait(COPIES_PENDING, message, restart_from=Phase.COPYING, facts=facts)
+
+
+def _suspended_copy(context: ReconcileContext) -> Pause | None:
+    """Return the pause while a person suspends the Archive of a required copy, which can't be read then;
+    None: nobody does."""
+    required = (each.archive_ref.name for each in context.organization.spec.copies if each.required)
+    hold = next((found for each in required if (found := context.copies.hold(each)) is not None), None)
+    if hold is None:
+        return None
+    message = f"The copy is read again before the delete, and that is not possible: {hold.message}"
+    return Pause(COPY_SUSPENDED, message, until=context.clock.now() + SUSPENDED_COPY_PAUSE)
 
 
 def _reason_to_keep(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
@@ -483,10 +493,6 @@ async def _unproved_copies(
     """
     digest = documents_digest(event.status.documents)
     for name in names:
-        if (hold := context.copies.hold(name)) is not None:
-            until = context.clock.now() + SUSPENDED_COPY_PAUSE
-            message = f"The copy is read again before the delete, and that is not possible: {hold.message}"
-            return Pause("CopySuspended", message, until=until)
         opened = await context.open_copy(name)
         if not isinstance(opened, Destination):
             return opened

@@ -27,6 +27,7 @@ from tests.support.servers.scripted_esaw import answering, running
 PAGE = Path(__file__).parents[3] / "docs" / "contributing" / "waiting.md"
 CONTEXTS = {
     "archive": ReasonContext.WAITING,
+    "copy": ReasonContext.WAITING,
     "organization": ReasonContext.WAITING,
     "sender": ReasonContext.WAITING,
     "room": ReasonContext.WAITING,

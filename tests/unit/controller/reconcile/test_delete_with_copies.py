@@ -220,7 +220,8 @@ async def test_an_expired_envelope_whose_copy_is_suspended_is_asked_for_and_not_
     status = scene.newest().status
     now, deliveries = scene.clock.now(), (status.deliveries or 1) + 1
     scene.store(replaced(status, deliveries=deliveries, last_delivery_time=now))
-    await scene.reconcile_until_quiet()
+    assert (await scene.reconcile_until_quiet()).status.reason == "FilesChanged"
+    await scene.retried()
     (document,) = scene.folders["dms"].rglob("file-1.pdf")
     assert document.read_bytes() == SIGNED
 
