@@ -198,7 +198,8 @@ async def verify_copy(
 ) -> AsyncGenerator[str, None]:
     """
     Yield what a copy no longer has of these archived documents, one sentence each: its manifest at this
-    location, hash file and seal beside it, and every file. All bytes are read again.
+    location, hash file and seal beside it, and every file. All bytes are read again. With a ``key`` the
+    manifest needs a seal, also if it was made before there was a key: a copy can be made again.
 
     Where each file lies is what the manifest says; size and SHA-256 are those of ``documents``. Raises
     ``FileNotReturned`` if the archive returns no files (``ChecksumReported`` if it reports the checksum of
@@ -217,6 +218,9 @@ async def verify_copy(
     except ManifestDamaged as damage:
         yield f"{MANIFEST_NAME} can't be read: {damage}."
         return
+    if found.sealed_by is None and key is not None:
+        # Who removes a seal can write what he likes.
+        faults = [f"{SIGNATURE_NAME} is missing."]
     names = _names_in_copy(found, documents)
     hashes = _hashes(found)
     # Others choose its size, and the archive may be slow.
