@@ -6,6 +6,7 @@ import pytest
 
 from controller.reopening.failed_events import FailedEventRetrier
 from controller.reopening.reopener import Reopener
+from counterfoil.i18n.reasons import CATALOGUE, ReasonContext
 from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
@@ -255,28 +256,68 @@ async def test_an_esaw_that_was_down_for_longer_than_the_deadline_has_them_tried
     assert await retry_scene.reopened_after(away, an_organization_that_works(3)) == [event.name]
 
 
-OF_ARCHIVES = ("ArchiveMissing", "ArchiveSuspended", "ArchiveShared", "ArchiveNotReady", "RouteInvalid")
+STOPPING = (
+    *("Pending", "OrganizationSuspended", "NoUsableSender", "SenderMissing", "SenderOfOtherOrganization"),
+    *("EsawUnreachable", "EsawAddressForbidden", "EsawAnswerUnreadable", "EsawRedirects", "EsawNotFound"),
+)
+"""With such a reason, no event of the Organization is archived, or none that lacks another Sender."""
+
+WORKING = (
+    # Archives and routes: other envelopes may go elsewhere.
+    *(
+        "ArchiveMissing",
+        "ArchiveSuspended",
+        "ArchiveShared",
+        "ArchiveNotReady",
+        "RouteInvalid",
+        "CopyInvalid",
+    ),
+    # Callbacks, pages, mails and notices: what is known is archived.
+    *("CallbackTokenMissing", "CallbackTokenRefused", "BasicAuthMissing", "BasicAuthRefused"),
+    *("CallbackURLUnusable", "ClientSecretMissing", "SecretNotLabelled", "OriginChanged", "OriginUnknown"),
+    *("FieldPatternInvalid", "WebhookSecretMissing", "WebhookSecretInvalid"),
+    *("MailServerAnswers", "MailServerUnreachable", "MailServerNotTrusted", "MailServerLacksTls"),
+    *("MailLoginRefused", "MailRefused", "MailSettingsInvalid"),
+    # Many events, or some that fail.
+    *("TooManyUnfinishedEvents", "TooManyUnknownEnvelopes", "NearSenderCeiling", "EsawCallsFailing"),
+    *("RetentionEnding", "EventUnreadable"),
+    # Of a condition that is true, or unknown. ``Reachable`` decides about eSAW.
+    *("Ready", "NotStalled", "EsawAnswers", "EsawUnconfirmed"),
+)
+"""With such a reason, the Organization archives."""
 
 
-@pytest.mark.parametrize("reason", OF_ARCHIVES)
-async def test_an_archive_that_does_not_work_delays_no_retry_of_what_it_does_not_correct(reason: str) -> None:
-    """A route leads to it, and other envelopes are archived elsewhere."""
+def test_each_reason_of_an_organization_is_known_to_stop_archiving_or_not_to() -> None:
+    of_organizations = {
+        name for name, each in CATALOGUE.items() if ReasonContext.ORGANIZATION in each.contexts
+    }
+    assert of_organizations == {*STOPPING, *WORKING}
+    assert not {*STOPPING} & {*WORKING}
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_retried"),
+    [*((each, False) for each in STOPPING), *((each, True) for each in WORKING)],
+)
+async def test_only_an_organization_that_can_not_archive_delays_the_retry_of_what_a_new_spec_corrects(
+    reason: str, *, is_retried: bool
+) -> None:
     event = event_failed("SenderUnknown").build()
     corrected = an_organization_that_works(2, generation=2).to_dict()
     corrected["status"]["conditions"][0] |= {"status": "False", "reason": reason}
     states = (an_organization_that_works(1), Organization.parse(corrected))
-    assert await RetryScene(event).reopened_after(*states) == [event.name]
+    assert await RetryScene(event).reopened_after(*states) == ([event.name] if is_retried else [])
 
 
-@pytest.mark.parametrize(
-    "ceiling", ["TooManyUnfinishedEvents", "TooManyUnknownEnvelopes", "NearSenderCeiling", *OF_ARCHIVES]
-)
-async def test_an_organization_that_leaves_a_ceiling_solved_no_cause(ceiling: str) -> None:
+@pytest.mark.parametrize("reason", WORKING)
+async def test_the_end_of_a_problem_with_which_an_organization_archives_corrected_no_failure(
+    reason: str,
+) -> None:
     # Else events that can't succeed would start again each time, and fill the organization up again.
     retry_scene = RetryScene(event_failed("EsawRefused").build())
     at = "2026-07-01T12:01:00Z"
     full = settled(an_organization(version=2), "Ready", "Reachable").to_dict()
-    full["status"]["conditions"][0] |= {"status": "False", "reason": ceiling, "lastTransitionTime": at}
+    full["status"]["conditions"][0] |= {"status": "False", "reason": reason, "lastTransitionTime": at}
     again = settled(an_organization(version=3), "Ready", "Reachable").to_dict()
     again["status"]["conditions"][0]["lastTransitionTime"] = at
     states = (an_organization_that_works(1), *map(Organization.parse, (full, again)))

@@ -870,6 +870,27 @@ async def test_an_archive_that_does_not_work_leaves_what_the_organization_correc
     assert (ready_state(settled), settled.status.settled_time) == (ready_state(after), now)
 
 
+async def test_what_concerns_callbacks_pages_or_notices_leaves_what_the_organization_corrects() -> None:
+    scene = Scene()
+    before = await scene.look()
+    scene.kube.edit(
+        Organization,
+        "acme",
+        {"spec": {"webhook": WEBHOOK}, "metadata": {"generation": 2, "resourceVersion": "7"}},
+    )
+    now = scene.clock.now()
+    after = await scene.look()
+    assert [each.reason for each in after.status.conditions if each.type == "Ready"] == [
+        "WebhookSecretMissing"
+    ]
+    assert ready_state(after) not in (None, ready_state(before))
+    assert fixed_at(after, scene.clock.now()) == now
+    # The Secret corrects no failure.
+    scene.kube.secrets["hook"] = {"secret": b"whsec_" + b"QUFB" * 8 + b"\n"}
+    settled = await scene.look()
+    assert (ready_state(settled), settled.status.settled_time) == (ready_state(after), now)
+
+
 async def test_an_organization_with_the_folders_of_an_older_one_of_another_esaw_is_not_ready() -> None:
     scene = Scene()
     scene.cache.archives.put(ready(an_archive(version=2, path="{{envelope.id}}/{{file.name}}")))
