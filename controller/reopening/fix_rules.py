@@ -39,29 +39,30 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.routes import possible_archives
 
-_OF_ARCHIVES = frozenset(
-    {"ArchiveMissing", "ArchiveNotReady", "ArchiveShared", "ArchiveSuspended", "RouteInvalid"}
+_STOPS_ARCHIVING = frozenset(
+    {
+        "Pending",
+        "OrganizationSuspended",
+        "NoUsableSender",
+        "SenderMissing",
+        "SenderOfOtherOrganization",
+        "EsawUnreachable",
+        "EsawAddressForbidden",
+        "EsawAnswerUnreadable",
+        "EsawRedirects",
+        "EsawNotFound",
+    }
 )
 """
-Reasons of an Organization that is not ready because of an Archive or a route.
+Reasons of an Organization with which it archives nothing, or nothing that lacks another Sender.
 
-Other envelopes may go elsewhere. What is retried meanwhile, and needs this Archive, waits for it, and the
-recovery of an Archive counts for itself.
-"""
+With each other one it works. Callbacks, pages, mails and notices may fail: the events that exist are
+archived. An Archive or a route may fail: other envelopes may go elsewhere. What is retried meanwhile, and
+needs this Archive, waits for it, and the recovery of an Archive counts for itself. The number of events or
+Senders goes up and down while they are handled, which solves nothing.
 
-_WORKS_ON = _OF_ARCHIVES | {
-    "EsawCallsFailing",
-    "NearSenderCeiling",
-    "TooManyUnfinishedEvents",
-    "TooManyUnknownEnvelopes",
-}
-"""
-Reasons of an Organization that is not ready, but works: those of Archives, or it has many events or Senders,
-or eSAW refuses calls of some.
-
-The number of these goes up and down while they are handled, which solves nothing. Events that were retried
-for it would only raise it again. A problem that such a reason hides in the summary corrects no failure: a
-Sender counts for itself too, and all others are about pages and notices.
+The reason of another problem may hide such a one in the summary. ``Reachable`` tells about eSAW all the same,
+a Sender counts for itself too, and nothing fails while the Organization is suspended.
 """
 
 
@@ -286,8 +287,7 @@ def _status_ready_state(status: SharedStatus) -> ReadyState | None:
 
 
 def _organization_works(status: OrganizationStatus) -> bool:
-    """Whether all is as configured, also if the Organization is not ready because of its events or of an
-    Archive."""
+    """Whether it archives what it knows, also if it is not ready for another reason."""
     ready = find_condition(status.conditions, "Ready")
-    is_ready = ready is not None and (ready.status == "True" or ready.reason in _WORKS_ON)
-    return is_ready and is_condition_true(status.conditions, "Reachable")
+    is_stopped = ready is None or (ready.status != "True" and ready.reason in _STOPS_ARCHIVING)
+    return not is_stopped and is_condition_true(status.conditions, "Reachable")

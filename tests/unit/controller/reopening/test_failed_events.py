@@ -272,7 +272,7 @@ WORKING = (
         "RouteInvalid",
         "CopyInvalid",
     ),
-    # Callbacks, pages, mails and notices: what is known is archived.
+    # Callbacks, pages, mails and notices: the events that exist are archived.
     *("CallbackTokenMissing", "CallbackTokenRefused", "BasicAuthMissing", "BasicAuthRefused"),
     *("CallbackURLUnusable", "ClientSecretMissing", "SecretNotLabelled", "OriginChanged", "OriginUnknown"),
     *("FieldPatternInvalid", "WebhookSecretMissing", "WebhookSecretInvalid"),
