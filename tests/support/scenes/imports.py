@@ -157,6 +157,12 @@ class ImportScene(ControllerParts):
         assert found is not None
         return found.status, found.reason
 
+    def message(self, type_: str) -> str:
+        """Message of a condition."""
+        found = find_condition(self.status_now.conditions, type_)
+        assert found is not None
+        return found.message
+
     def events(self) -> list[EnvelopeEvent]:
         """All events."""
         return [

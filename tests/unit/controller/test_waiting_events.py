@@ -1,5 +1,6 @@
 """Watch events, and the EnvelopeEvents that continue because of them."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -342,6 +343,38 @@ async def test_an_archive_that_works_again_resumes_what_waited_for_it() -> None:
         await turns()
         assert scene.reconciled == []
         scene.observe(ready(an_archive(version=3)))
+        await turns()
+    assert scene.reconciled == [each.name for each in mine]
+
+
+OLDER, TWIN = {"baseURL": "https://other.example.com"}, {"archiveRef": {"name": "twin"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scene: scene.observe(
+            an_organization("a-globex", version=3, generation=3, archiveRef=None, **OLDER)
+        ),
+        lambda scene: scene.see_deleted(an_organization("a-globex")),
+        lambda scene: scene.observe(an_archive("twin", version=2, generation=2, path="elsewhere")),
+        lambda scene: scene.see_deleted(an_archive("twin")),
+    ],
+    ids=["its spec", "its end", "the other archive", "the end of the other archive"],
+)
+async def test_what_waited_for_the_folders_of_an_older_organization_continues_when_it_leaves_them(
+    change: Callable[[HandlersScene], None],
+) -> None:
+    scene = a_scene()
+    scene.observe(an_organization("a-globex", **TWIN, **OLDER), an_archive("twin"))
+    scene.answers(finishes)
+    mine, other = waiting("ArchiveShared"), waiting("EsawFailing", 2)[1:]
+    async with scene.running():
+        scene.observe(*mine, *other)
+        scene.observe(an_organization("a-globex", version=2, generation=2, suspend=True, **TWIN, **OLDER))
+        await turns()
+        assert scene.reconciled == []
+        change(scene)
         await turns()
     assert scene.reconciled == [each.name for each in mine]
 

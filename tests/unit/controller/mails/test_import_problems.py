@@ -60,6 +60,12 @@ async def reported(reason: str = "SendersNotSearched") -> Scene:
     return scene
 
 
+async def test_an_import_with_the_folders_of_another_esaw_is_a_problem_although_its_archive_is_ready() -> (
+    None
+):
+    await reported("ArchiveShared")
+
+
 async def test_an_archive_that_only_an_import_names_is_one_mail_and_its_end_another() -> None:
     scene = Scene()
     vault: dict[str, Any] = {"archiveRef": {"name": "vault"}}

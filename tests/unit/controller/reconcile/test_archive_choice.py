@@ -8,16 +8,23 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controller.reconcile.outcomes import Wait
 from controller.reconcile.phases.left_behind import left_behind_message, listed_places
 from controller.scheduling.due import due_time
 from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Archive,
+    EnvelopeEvent,
+    LocalObjectReference,
+    Phase,
+    find_condition,
+)
 from counterfoil.resources.reopening import reopened_status, status_for_copying
 from counterfoil.resources.routes import Choice, stored_choice, stored_copy
-from tests.support.builders import an_event, an_organization
+from tests.support.builders import a_sender, an_event, an_organization, known_to_work
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
+from tests.support.scenes.imports import an_import
 from tests.support.scenes.reconciler import ReconcilerScene
 from tests.support.scenes.routed import AREA, FILES, HR, RetriedScene, RoutedScene, documents, observed
 
@@ -524,28 +531,49 @@ async def test_a_later_event_of_the_envelope_follows_the_one_that_has_files_some
     assert documents(scene.dms) == []
 
 
-async def test_an_archive_is_shared_with_an_organization_whose_events_still_have_files_there(
-    scene: RoutedScene,
+@pytest.mark.parametrize(
+    "path", ["{{envelope.id}}/{{file.name}}", "{{organization}}/{{envelope.id}}/{{file.name}}"]
+)
+async def test_neither_events_nor_imports_of_an_organization_hold_one_of_another_esaw_in_an_archive(
+    scene: RoutedScene, path: str
 ) -> None:
-    """Also if a person took the Archive out of its routes."""
+    """Only some processes know them. What the specs of the Organizations say is the same everywhere."""
     scene.with_area("HR").envelope.but("download trail-1", EsawUnreachable("cut"))
-    running = await scene.reconcile()
-    scene.cache.update(running)
+    scene.cache.update(await scene.reconcile())
     scene.change_routes()
+    imported = an_import(archiveRef={"name": "vault"})
+    scene.cache.imports = {imported.name: imported}
     younger = an_organization("zeta", baseURL="https://other.example.com", archiveRef={"name": "vault"})
     scene.observe(younger)
-    scene.change_vault(path="{{envelope.id}}/{{file.name}}")
-    vault, chooser = scene.cache.archives.get("vault"), scene.new_preconditions().archives
-    assert vault is not None
-    found = chooser.find(Choice("vault", None), an_event().build(), younger)
-    assert isinstance(found, Wait)
-    assert found.reason == "ArchiveShared"
-
-    scene.envelope.problems.clear()
-    scene.change_vault()
-    scene.cache.update(await scene.reconcile())
-    scene.change_vault(path="{{envelope.id}}/{{file.name}}")
+    scene.change_vault(path=path)
+    chooser = scene.new_preconditions().archives
     assert isinstance(chooser.find(Choice("vault", None), an_event().build(), younger), Archive)
+
+
+async def test_an_envelope_of_another_esaw_with_the_same_id_takes_no_file_of_an_unfinished_event(
+    scene: RoutedScene,
+) -> None:
+    """So its Organization need not wait for the events of the other one."""
+    other = "https://other.example.com"
+    scene.change_vault(path="{{envelope.id}}/{{file.name}}")
+    scene.with_area("HR").envelope.but("download trail-1", EsawUnreachable("cut"))
+    first = await scene.reconcile()
+    assert (first.status.phase, documents(scene.vault)) == (Phase.ARCHIVING, ["file-1.pdf"])
+    (stored,) = scene.vault.rglob("*.pdf")
+
+    scene.change_routes()
+    vault = {"archiveRef": {"name": "vault"}, "defaultSenderRef": {"name": "zora"}}
+    scene.observe(an_organization("zeta", baseURL=other, **vault))
+    scene.observe(known_to_work(a_sender("zora", organization="zeta")))
+    scene.put_key("zora")
+    scene.envelope.problems.clear()
+    scene.envelope.contents["file-1"] = b"%PDF-another"
+    event = an_event().named("of-zeta").labelled(SENDER_LABEL, "zora").build()
+    scene.event = replace(event, spec=replace(event.spec, organization_ref=LocalObjectReference(name="zeta")))
+    scene.kube.put(scene.event)
+    second = await scene.reconcile()
+    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert stored.read_bytes() == b"%PDF-contract"
 
 
 # -- Archives and routes that can't be used ------------------------------------------------------------------

@@ -463,11 +463,13 @@ async def test_an_organization_waits_while_an_older_one_of_another_esaw_has_the_
     scene: PreconditionsScene, shared: str
 ) -> None:
     outcome = await prepared_beside(scene, *SHARED[shared])
+    is_by_twin = shared == "by two Archives of one place"
+    twin = "It names Archive/twin, which is at the same place. " if is_by_twin else ""
     assert outcome == Wait(
         "ArchiveShared",
         "Archive/dms has the same folders for Organization/globex, which is of another eSignAnyWhere. "
-        "Organization/acme waits, so that neither replaces files of the other. Put {{organization}} before "
-        "the file's part of spec.path, or let the Organization name another Archive.",
+        f"{twin}Organization/acme waits, so that neither replaces files of the other. Put "
+        "{{organization}} before the file's part of spec.path, or let the Organization name another Archive.",
     )
 
 

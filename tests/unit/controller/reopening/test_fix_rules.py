@@ -29,6 +29,7 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     EnvelopeSummary,
     LastError,
+    LocalObjectReference,
     Organization,
     OrganizationStatus,
     Phase,
@@ -36,6 +37,7 @@ from counterfoil.resources import (
     SenderKey,
     SenderReference,
 )
+from counterfoil.resources.routes import Choice
 from tests.support.builders import ANNA, NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 
@@ -238,6 +240,43 @@ def test_only_what_was_fixed_after_the_event_failed_counts(
     settled: datetime | None, found: str | None
 ) -> None:
     assert fixed(failed("TagMissing").build(), a_cache(an_archive_settled(settled))) == found
+
+
+OLDER = an_organization("a-globex", baseURL="https://other.example.com")
+ONE_FOLDER = "{{envelope.id}}/{{file.name}}"
+
+
+@pytest.mark.parametrize(
+    ("others", "path", "found"),
+    [
+        ((OLDER,), ONE_FOLDER, None),
+        ((), ONE_FOLDER, "Organization/acme"),
+        ((replace(OLDER, spec=replace(OLDER.spec, archive_ref=None)),), ONE_FOLDER, "Organization/acme"),
+        ((OLDER,), "{{organization}}/{{envelope.id}}/{{file.name}}", "Organization/acme"),
+    ],
+)
+def test_an_event_that_failed_for_shared_folders_starts_when_no_older_organization_has_them(
+    others: tuple[Organization, ...], path: str, found: str | None
+) -> None:
+    """The older one may have left them, or be gone: nothing of the own objects shows when."""
+    error = LastError(reason="ArchiveShared", message="", time=NOON)
+    event = failed("DeadlineExceeded").status(last_error=error).build()
+    cache = a_cache(replace(an_archive(path=path), status=an_archive_settled(LONG_AGO).status))
+    for each in others:
+        cache.organizations.put(each)
+    assert fixed(event, cache) == found
+
+
+def test_an_event_that_failed_in_an_archive_outside_of_the_spec_waits_for_that_archive() -> None:
+    """It followed another event of its envelope, so it would fail there again."""
+    older = replace(OLDER, spec=replace(OLDER.spec, archive_ref=LocalObjectReference(name="vault")))
+    chosen = failed("ArchiveShared").status(archive=Choice("vault", "gone").location).build()
+    vault = an_archive("vault", path=ONE_FOLDER)
+    cache = a_cache(replace(vault, status=an_archive_settled(LONG_AGO).status))
+    cache.organizations.put(older)
+    assert fixed(chosen, cache) is None
+    cache.organizations.remove(older.name)
+    assert fixed(chosen, cache) == "Organization/acme"
 
 
 def test_what_fails_again_after_that_is_not_tried_again_for_the_same() -> None:

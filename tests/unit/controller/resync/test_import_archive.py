@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.resync.import_runner import FAILURE_SECONDS
 from counterfoil.resources import (
@@ -11,6 +12,8 @@ from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
     Import,
+    LocalObjectReference,
+    OrganizationSpec,
     Phase,
 )
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
@@ -111,6 +114,62 @@ async def test_a_missing_archive_is_named_as_that_of_the_import() -> None:
     stored = Import.parse(scene.kube.objects[Import.PLURAL, NAME])
     said = [each.message for each in stored.status.conditions if each.type == "Ready"]
     assert said == ["Archive/vault of Import/old-stock does not exist."]
+
+
+ONE_FOLDER = "{{envelope.id}}/{{file.name}}"
+OF_ANOTHER_ESAW = an_organization(
+    "zeta", baseURL="https://other.example.com", archiveRef={"name": "vault"}, version=3
+)
+
+
+@pytest.mark.parametrize("vault", ["vault", "twin"])
+async def test_an_import_waits_while_its_archive_has_the_folders_of_an_organization_of_another_esaw(
+    vault: str,
+) -> None:
+    """The other one was there before the Import, also if it is younger than the Organization."""
+    scene = VaultScene()
+    scene.cache.organizations.put(replace(OF_ANOTHER_ESAW, spec=naming(vault)))
+    for name in ("vault", "twin"):
+        scene.cache.archives.put(ready(an_archive(name, version=2, path=ONE_FOLDER)))
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert (scene.condition("Ready"), scene.condition("Stalled")[0]) == (("False", "ArchiveShared"), "True")
+    assert scene.events() == []
+    message = scene.message("Ready")
+    assert "Organization/zeta, which is of another eSignAnyWhere" in message
+    assert ("Archive/twin" in message) is (vault == "twin")
+
+    for name in ("vault", "twin"):
+        path = f"{{{{organization}}}}/{ONE_FOLDER}"
+        scene.cache.archives.put(ready(an_archive(name, version=3, path=path)))
+    await scene.advance()
+    assert len(scene.events()) == 1
+
+
+def naming(archive: str) -> OrganizationSpec:
+    return replace(OF_ANOTHER_ESAW.spec, archive_ref=LocalObjectReference(name=archive))
+
+
+async def test_an_import_into_the_archive_of_its_older_organization_does_not_wait() -> None:
+    """The younger one of another eSAW waits."""
+    scene = VaultScene()
+    scene.cache.archives.put(ready(an_archive("vault", version=2, path=ONE_FOLDER)))
+    older = an_organization(archiveRef={"name": "vault"}, version=2)
+    scene.cache.organizations.put(older)
+    scene.cache.organizations.put(OF_ANOTHER_ESAW)
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert len(scene.events()) == 1
+
+
+async def test_an_import_waits_while_its_organization_waits_for_an_older_one_of_another_esaw() -> None:
+    """Its events would wait for the same."""
+    scene = ImportScene()
+    scene.cache.archives.put(ready(an_archive(version=2, path=ONE_FOLDER)))
+    scene.cache.organizations.put(an_organization("a-globex", baseURL="https://other.example.com"))
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert (scene.condition("Ready"), scene.events()) == (("False", "ArchiveShared"), [])
 
 
 async def test_an_organization_without_an_archive_holds_the_import_too() -> None:
