@@ -8,7 +8,7 @@ not kept (rule 9).
 """
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -34,11 +34,9 @@ from counterfoil.resources.routes import (
     archive_names,
     awaited_archive,
     is_copying_next,
-    keeps_choice,
     needed_choice,
     open_copies,
     possible_archives,
-    stored_choice,
 )
 
 _log = logging.getLogger(__name__)
@@ -111,7 +109,6 @@ class EventStore(Store[EnvelopeEvent]):
         super().__init__()
         self.file_lists = FileListCeiling(self.get)
         self._by_organization: defaultdict[str, dict[str, EnvelopeEvent]] = defaultdict(dict)
-        self._kept_archives: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def put(self, resource: EnvelopeEvent) -> bool:
         """Store this state if it is newer; return whether it was."""
@@ -123,10 +120,7 @@ class EventStore(Store[EnvelopeEvent]):
             return False
         if before is not None and before.organization != resource.organization:
             self._leave_out(before)
-        elif before is not None:
-            self._count_archive(before, -1)
         self._by_organization[resource.organization][resource.name] = stored
-        self._count_archive(stored, 1)
         self.file_lists.observe(resource)
         return True
 
@@ -144,25 +138,8 @@ class EventStore(Store[EnvelopeEvent]):
         """Return the events of an Organization."""
         return list(self._by_organization.get(organization, {}).values())
 
-    def archives_of(self, organization: str) -> frozenset[str]:
-        """Return the names of the Archives that events of an Organization keep, also those that its spec
-        does not name."""
-        return frozenset(self._kept_archives.get(organization, {}))
-
-    def _count_archive(self, event: EnvelopeEvent, step: int) -> None:
-        choice = stored_choice(event.status)
-        if choice is None or not keeps_choice(event.status):
-            return
-        kept = self._kept_archives[event.organization]
-        kept[choice.archive] += step
-        if not kept[choice.archive]:
-            del kept[choice.archive]
-        if not kept:
-            del self._kept_archives[event.organization]
-
     def _leave_out(self, event: EnvelopeEvent) -> None:
         self.file_lists.forget(event)
-        self._count_archive(event, -1)
         events = self._by_organization[event.organization]
         del events[event.name]
         if not events:
@@ -206,15 +183,10 @@ class Cache:
         of_imports = (each.name for each in refs if each is not None)
         return tuple(dict.fromkeys([*archive_names(organization.spec), *of_imports]))
 
-    def archives_in_use(self, organization: Organization) -> frozenset[str]:
-        """Return the names of the Archives to which envelopes of an Organization go: those that it and its
-        Imports name, and those that its unfinished events keep."""
-        return frozenset({*self.archives_of(organization), *self.events.archives_of(organization.name)})
-
     @property
     def archive_use(self) -> ArchiveUse:
-        """The Organizations, and the Archives that each of them uses."""
-        return ArchiveUse(self.organizations, self.archives_in_use, self.archives.get)
+        """The Organizations and the Archives."""
+        return ArchiveUse(self.organizations, self.archives.get)
 
     def add_handler(self, kind: type[R], handler: ChangeHandler[R]) -> None:
         """Call ``handler`` after each change of an object of this kind."""

@@ -32,6 +32,8 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.envelopeevent import TriedKey
+from counterfoil.resources.organization import ARCHIVE_SHARED
+from counterfoil.resources.routes import archive_names
 from counterfoil.resources.sender import SenderSpec
 
 
@@ -62,7 +64,10 @@ class WakeUps:
                     self.event_queue.enqueue(waiting)
 
     def organization_changed(self, before: Organization | None, after: Organization | None) -> None:
-        """Events that wait because of the Organization are due at once if its spec was changed."""
+        """Events that wait because of the Organization are due at once if its spec was changed, and those of
+        others if it left the Archives that it shared with them."""
+        if before is not None and (after is None or _folders(before) != _folders(after)):
+            self._let_sharing_continue()
         if after is None:
             if before is not None:
                 self.organizations.forget(before.name)
@@ -119,8 +124,12 @@ class WakeUps:
                 self.resync.trigger()
                 # Events that its suspension held say now that it is missing.
                 self.event_queue.enqueue_all(self._events_of_archive(before.name))
+                self._let_sharing_continue()
             return
         is_spec_changed = before is None or before.metadata.generation != after.metadata.generation
+        if before is not None and before.spec.path != after.spec.path:
+            # An older Organization may have shared them by this one, a second Archive of the same place.
+            self._let_sharing_continue()
         was_ready = before is not None and is_condition_true(before.status.conditions, "Ready")
         is_ready = is_condition_true(after.status.conditions, "Ready")
         has_new_anchors = before is not None and before.status.trust_anchors != after.status.trust_anchors
@@ -143,6 +152,12 @@ class WakeUps:
             self.event_queue.mark_due_now(events, _archive_may_fix if may_be_fixed else _awaits_probe)
             self.event_queue.enqueue_all(events)
 
+    def _let_sharing_continue(self) -> None:
+        """Let the events of all Organizations be due that waited for an older one with the same folders."""
+        events = list(self.cache.events)
+        self.event_queue.mark_due_now(events, _is_sharing)
+        self.event_queue.enqueue_all(filter(_is_sharing, events))
+
     def _events_of_archive(self, name: str) -> list[EnvelopeEvent]:
         return [event for event in self.cache.events if self.cache.may_use(event, name)]
 
@@ -162,6 +177,15 @@ def _decisive_state(sender: Sender) -> tuple[SenderSpec, TriedKey, str | None]:
 
 def _awaits_consent(event: EnvelopeEvent) -> bool:
     return event.status.phase is Phase.AWAITING_CONSENT
+
+
+def _folders(organization: Organization) -> tuple[str, tuple[str, ...]]:
+    """Return all of an Organization that decides which folders it shares with others."""
+    return organization.spec.base_url, archive_names(organization.spec)
+
+
+def _is_sharing(event: EnvelopeEvent) -> bool:
+    return event.status.reason == ARCHIVE_SHARED
 
 
 def _misses_sender(event: EnvelopeEvent) -> bool:

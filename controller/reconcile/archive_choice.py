@@ -61,7 +61,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.organization import shared_archive_conflict
+from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
 from counterfoil.resources.routes import (
     ArchiveRoute,
     Choice,
@@ -270,7 +270,7 @@ class ArchiveChooser:
         if archive.spec.suspend:
             return suspended(archive)
         if (reason := shared_archive_conflict(organization, archive, self.cache.archive_use)) is not None:
-            return Wait("ArchiveShared", reason)
+            return Wait(ARCHIVE_SHARED, reason)
         return archive
 
     @property

@@ -37,7 +37,8 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.routes import possible_archives
+from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
+from counterfoil.resources.routes import possible_archives, stored_choice
 
 _STOPS_ARCHIVING = frozenset(
     {
@@ -223,6 +224,9 @@ def find_fix(event: EnvelopeEvent, cache: Cache, now: datetime) -> SharedResourc
     ended = believed_time(event.status.completion_time, now) or event.metadata.creation_timestamp
     if ended is None:
         return None
+    organization = cache.organizations.get(event.organization)
+    if organization is not None and _has_own_folders(event, organization, cache):
+        return organization
     for resource in _possible_fixes(event, cache):
         at = fixed_at(resource, now)
         if at is not None and isinstance(resource, Organization):
@@ -230,6 +234,23 @@ def find_fix(event: EnvelopeEvent, cache: Cache, now: datetime) -> SharedResourc
         if at is not None and at >= ended.replace(microsecond=0):
             return resource
     return None
+
+
+def _has_own_folders(event: EnvelopeEvent, organization: Organization, cache: Cache) -> bool:
+    """
+    Whether an event failed because an older Organization of another eSAW had the same folders, and none has
+    them now.
+
+    That one may have left them or be gone, so no time of an object shows it. The event starts again only if
+    it would not wait for the same.
+    """
+    if event.status.cause != ARCHIVE_SHARED:
+        return False
+    stored = stored_choice(event.status)
+    names = {*possible_archives(event, organization.spec), *([stored.archive] if stored is not None else [])}
+    archives = [archive for each in names if (archive := cache.archives.get(each)) is not None]
+    conflicts = (shared_archive_conflict(organization, each, cache.archive_use) for each in archives)
+    return bool(archives) and not any(conflicts)
 
 
 def _changed_at(organization: Organization, settled: datetime, cause: str, now: datetime) -> datetime | None:

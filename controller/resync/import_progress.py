@@ -55,6 +55,13 @@ from counterfoil.resources.imports import (
     span_of,
     window_label,
 )
+from counterfoil.resources.organization import (
+    ARCHIVE_SHARED,
+    ArchiveUse,
+    import_archive_conflict,
+    shared_archive_conflict,
+)
+from counterfoil.resources.routes import original_names
 
 WINDOW = timedelta(days=7)
 """Maximum length of a window. eSAW's search halves a window whose answer may be cut off."""
@@ -191,12 +198,14 @@ def hold(
     imported: Import,
     organization: Organization | None,
     archives: Mapping[str, Archive | None],
+    use: ArchiveUse,
     now: datetime,
 ) -> ImportHold | None:
     """
     Return why the Import must not create events now; None if it may.
 
-    ``archives`` are those in which its envelopes may be archived, by name; None for a missing one.
+    ``archives`` are those in which its envelopes may be archived, by name; None for a missing one. ``use`` is
+    for the Organizations that have the same folders there.
     """
     works = _working_organization(imported, organization)
     if isinstance(works, ImportHold):
@@ -205,6 +214,7 @@ def hold(
         _contradiction(imported, works)
         or _outside_hours(imported.spec.hours, now)
         or _outage(imported, works, archives)
+        or _shared(imported, works, archives, use)
     )
 
 
@@ -262,6 +272,24 @@ def _outage(
         return None
     held = (archive_hold(imported, name, archive) for name, archive in archives.items())
     return next(filter(None, held), None)
+
+
+def _shared(
+    imported: Import, organization: Organization, archives: Mapping[str, Archive | None], use: ArchiveUse
+) -> ImportHold | None:
+    """Return that an Organization of another eSAW has the same folders in an Archive where the events would
+    be archived."""
+    if imported.spec.dry_run:
+        return None
+    usual = original_names(organization.spec)
+    found = list[str | None]()
+    for name, archive in archives.items():
+        if archive is not None and name in usual:
+            found.append(shared_archive_conflict(organization, archive, use))
+        elif archive is not None and imported.spec.archive_ref == LocalObjectReference(name=name):
+            found.append(import_archive_conflict(organization, archive, use))
+    message = next(filter(None, found), None)
+    return ImportHold(ARCHIVE_SHARED, message) if message is not None else None
 
 
 def report_archive(imported: Import, organization: Organization) -> LocalObjectReference | None:

@@ -407,7 +407,8 @@ class ImportRunner:
     def held(self, imported: Import) -> ImportHold | None:
         """Return why the Import must not create events now; None if it may."""
         organization = self.cache.organizations.get(imported.organization)
-        held = hold(imported, organization, self._archives(imported), self.clock.now())
+        archives, use = self._archives(imported), self.cache.archive_use
+        held = hold(imported, organization, archives, use, self.clock.now())
         return held or (None if self._is_due(imported, _CEILING) else self._ceiling(imported))
 
     def _archives(self, imported: Import) -> dict[str, Archive | None]:

@@ -70,7 +70,7 @@ from counterfoil.resources import (
 from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.naming import envelope_of
-from counterfoil.resources.organization import shared_archive_conflict
+from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
 from counterfoil.resources.routes import ArchiveRoute, original_names
 from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import FORM_PATTERNS
@@ -412,7 +412,7 @@ class OrganizationStatusUpdater:
             message = f"spec.suspend of Archive/{name} is true: callbacks are recorded, and envelopes wait."
             return CheckResult("False", "ArchiveSuspended", message)
         if (reason := shared_archive_conflict(organization, archive, self.cache.archive_use)) is not None:
-            return CheckResult("False", "ArchiveShared", reason)
+            return CheckResult("False", ARCHIVE_SHARED, reason)
         if not is_condition_true(archive.status.conditions, "Ready"):
             message = f"Archive/{name} is not ready; its condition Ready says why and what to do."
             is_fixable = is_condition_true(archive.status.conditions, "Stalled")

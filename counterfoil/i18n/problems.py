@@ -34,6 +34,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.organization import ARCHIVE_SHARED
 
 
 class ProblemKind(StrEnum):
@@ -313,7 +314,9 @@ def import_failure(imported: Import) -> Condition | None:
     if stalled is None or stalled.status != "True" or imported.spec.suspend:
         return None
     reason = stalled.reason
-    is_of_server = server_of(reason) is not None or reason == "EsawAddressForbidden"
+    # An Archive with shared folders is ready, so it has no problem.
+    is_of_archive = server_of(reason) is Server.ARCHIVE and reason != ARCHIVE_SHARED
+    is_of_server = is_of_archive or server_of(reason) is Server.ESAW or reason == "EsawAddressForbidden"
     return (
         None
         if is_of_server or is_about_archive(reason) or reason in ("ImportSuspended", "OrganizationSuspended")

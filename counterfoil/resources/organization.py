@@ -44,7 +44,13 @@ from counterfoil.resources.naming import (
     is_envelope_action,
 )
 from counterfoil.resources.request import LastRequest, request_values
-from counterfoil.resources.routes import MAX_ROUTES, PATTERN_COUNT_RULE, ArchiveRoute, CopySpec
+from counterfoil.resources.routes import (
+    MAX_ROUTES,
+    PATTERN_COUNT_RULE,
+    ArchiveRoute,
+    CopySpec,
+    archive_names,
+)
 
 MAX_VERSION_LENGTH = 64
 """Maximum characters of eSAW's version; a longer text is something else."""
@@ -1412,12 +1418,20 @@ class Organization(Resource, frozen=True):
         return _make_several_events({*self.spec.actions_with_events, *earlier})
 
 
+ARCHIVE_SHARED: Final = "ArchiveShared"
+"""Reason of what waits because an Organization of another eSAW has the same folders. The Archive is ready."""
+
+
 class ArchiveUse(NamedTuple):
-    """The Organizations of a namespace, and the Archives that each of them uses."""
+    """
+    The Organizations of a namespace, and its Archives.
+
+    An Organization uses the Archives that its spec names: that is the same in each process. Its events may
+    keep others, and its Imports name others. No envelope of another eSAW takes a place there that has a file
+    or a manifest already (``claim_names``), so nobody waits for these.
+    """
 
     organizations: Iterable[Organization]
-    names_of: Callable[[Organization], Iterable[str]]
-    """Names of the Archives to which its envelopes go, also those of unfinished events."""
     archive_of: Callable[[str], Archive | None]
 
 
@@ -1428,35 +1442,61 @@ def shared_folders(archive: Archive, use: ArchiveUse) -> tuple[Organization, ...
 
     The ids of envelopes are unique in one eSAW only. Another one, by chance or by intent, lists the same id.
     """
-    users = _users(archive, use)
+    users = tuple(each for each, _ in _users(archive, use))
     return users if len({_esaw(each) for each in users}) > 1 else ()
 
 
 def shared_archive_conflict(organization: Organization, archive: Archive, use: ArchiveUse) -> str | None:
     """Return why this Organization can't use the Archive: an older one of another eSAW has the same
     folders."""
-    for each in _users(archive, use):
-        if _age(each) < _age(organization) and _esaw(each) != _esaw(organization):
+    for other, named in _users(archive, use):
+        if _age(other) < _age(organization) and _esaw(other) != _esaw(organization):
             return (
-                f"Archive/{archive.name} has the same folders for Organization/{each.name}, which is of "
-                f"another eSignAnyWhere. Organization/{organization.name} waits, so that neither replaces "
-                "files of the other. Put {{organization}} before the file's part of spec.path, or let "
-                "the Organization name another Archive."
+                f"{_has_the_folders(archive, other, named)} Organization/{organization.name} waits, so that "
+                "neither replaces files of the other. Put {{organization}} before the file's part of "
+                "spec.path, or let the Organization name another Archive."
             )
     return None
 
 
-def _users(archive: Archive, use: ArchiveUse) -> tuple[Organization, ...]:
-    """Return the Organizations whose envelopes have their folders here, oldest first; none if the path keeps
-    them apart."""
+def import_archive_conflict(organization: Organization, archive: Archive, use: ArchiveUse) -> str | None:
+    """
+    Return why an Import of this Organization can't use the Archive: an Organization of another eSAW has the
+    same folders.
+
+    Also a younger one: its spec names them, and the spec of the Import's Organization does not.
+    """
+    for other, named in _users(archive, use):
+        if _esaw(other) != _esaw(organization):
+            return (
+                f"{_has_the_folders(archive, other, named)} The Import waits, so that neither replaces files "
+                "of the other. Put {{organization}} before the file's part of spec.path, or create an Import "
+                "with another spec.archiveRef."
+            )
+    return None
+
+
+def _has_the_folders(archive: Archive, other: Organization, named: str) -> str:
+    # By a second Archive of the same place, the names alone do not show it.
+    place = f" It names Archive/{named}, which is at the same place." if named != archive.name else ""
+    return (
+        f"Archive/{archive.name} has the same folders for Organization/{other.name}, which is of another "
+        f"eSignAnyWhere.{place}"
+    )
+
+
+def _users(archive: Archive, use: ArchiveUse) -> tuple[tuple[Organization, str], ...]:
+    """Return the Organizations whose envelopes have their folders here, oldest first, each with the Archive
+    that it names; none if the path keeps them apart."""
     if archive.spec.separates_organizations:
         return ()
     users = []
     for each in use.organizations:
-        used = map(use.archive_of, use.names_of(each))
-        if any(one is not None and has_same_folders(one, archive) for one in used):
-            users.append(each)
-    return tuple(sorted(users, key=_age))
+        used = filter(None, map(use.archive_of, archive_names(each.spec)))
+        named = next((one.name for one in used if has_same_folders(one, archive)), None)
+        if named is not None:
+            users.append((each, named))
+    return tuple(sorted(users, key=lambda user: _age(user[0])))
 
 
 def _esaw(organization: Organization) -> str:

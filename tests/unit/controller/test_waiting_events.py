@@ -347,7 +347,8 @@ async def test_an_archive_that_works_again_resumes_what_waited_for_it() -> None:
     assert scene.reconciled == [each.name for each in mine]
 
 
-OLDER, TWIN = {"baseURL": "https://other.example.com"}, {"archiveRef": {"name": "twin"}}
+OLDER: dict[str, Any] = {"baseURL": "https://other.example.com"}
+TWIN: dict[str, Any] = {"archiveRef": {"name": "twin"}}
 
 
 @pytest.mark.parametrize(

@@ -562,8 +562,8 @@ async def test_an_envelope_of_another_esaw_with_the_same_id_takes_no_file_of_an_
     (stored,) = scene.vault.rglob("*.pdf")
 
     scene.change_routes()
-    vault = {"archiveRef": {"name": "vault"}, "defaultSenderRef": {"name": "zora"}}
-    scene.observe(an_organization("zeta", baseURL=other, **vault))
+    refs: dict[str, Any] = {"archiveRef": {"name": "vault"}, "defaultSenderRef": {"name": "zora"}}
+    scene.observe(an_organization("zeta", baseURL=other, **refs))
     scene.observe(known_to_work(a_sender("zora", organization="zeta")))
     scene.put_key("zora")
     scene.envelope.problems.clear()

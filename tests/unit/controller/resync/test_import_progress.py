@@ -31,8 +31,12 @@ from counterfoil.resources.imports import (
     read_window_label,
     window_label,
 )
+from counterfoil.resources.organization import ArchiveUse
 from tests.support.builders import NOON, an_organization, ready
 from tests.support.fakes.reconcile_context import an_archive
+
+ALONE = ArchiveUse((), lambda _: None)
+"""No other Organization."""
 
 UID = "uid-old-stock"
 
@@ -160,6 +164,7 @@ def test_an_import_runs_only_in_its_hours(
         an_import(**spec),
         an_organization(),
         {"dms": ready(an_archive())},
+        ALONE,
         NOON.replace(hour=hour, minute=minute),
     )
     assert (found.reason if found else None) == reason
@@ -177,14 +182,16 @@ def test_an_import_runs_only_in_its_hours(
 def test_what_contradicts_the_organization_is_named(
     spec: dict[str, Any], organization: dict[str, Any], reason: str
 ) -> None:
-    found = hold(an_import(**spec), an_organization(**organization), {"dms": ready(an_archive())}, NOON)
+    found = hold(
+        an_import(**spec), an_organization(**organization), {"dms": ready(an_archive())}, ALONE, NOON
+    )
     assert found is not None
     assert found.reason == reason
 
 
 @pytest.mark.parametrize("is_dry_run", [True, False])
 def test_a_missing_archive_holds_an_import_and_no_dry_run(*, is_dry_run: bool) -> None:
-    found = hold(an_import(dryRun=is_dry_run), an_organization(), {"dms": None}, NOON)
+    found = hold(an_import(dryRun=is_dry_run), an_organization(), {"dms": None}, ALONE, NOON)
     assert (found is None) == is_dry_run
 
 

@@ -31,7 +31,9 @@ SPEAKERS = ("controller", "counterfoil/archives", "webhook")
 ATTENTION = Path("counterfoil/i18n/attention.py")
 """The module outside them that gives one: no controller is there to write it."""
 
-CONSTANTS = ("counterfoil/resources/envelopeevent.py", "counterfoil/resources/reopening.py")
+CONSTANTS = tuple(
+    f"counterfoil/resources/{name}.py" for name in ("envelopeevent", "organization", "reopening")
+)
 """Modules with reasons as constants, beside names of conditions."""
 
 READERS_OF_ESAW = tuple(
