@@ -51,6 +51,7 @@ from counterfoil.resources import (
 from counterfoil.resources.archive_kinds import SETTINGS
 from counterfoil.untrusted.transfer_rate import MinimumRate
 from tests.support.builders import ENVELOPE, NOON, an_event, an_organization
+from tests.support.event_loop import MAX_BLOCK_SECONDS, longest_block, slow_tag_rules
 from tests.support.fakes.archives import MemoryBackend, once
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.pauses import eventually
@@ -157,6 +158,13 @@ async def test_an_open_archive_whose_secret_loses_its_label_is_not_used(scene: S
     scene.clock.advance(seconds=FRESH_SECONDS + 1)
     with pytest.raises(SettingsInvalid):
         await scene.archive_pool.backend(an_s3())
+
+
+async def test_a_probe_of_rules_that_are_slow_to_check_does_not_hold_the_event_loop(scene: Scene) -> None:
+    tags = {name: {"jsonPath": each.json_path} for name, each in slow_tag_rules("probe").items()}
+    scene.kube.put(an_archive(tags=tags))
+    probe = scene.archive_pool.update_status(scene.newest())
+    assert await longest_block(probe) < MAX_BLOCK_SECONDS
 
 
 async def test_trust_anchors_have_a_separate_use(scene: Scene) -> None:

@@ -55,6 +55,7 @@ from tests.support.builders import (
     known_to_work,
     ready,
 )
+from tests.support.event_loop import MAX_BLOCK_SECONDS, longest_block, slow_tag_rules
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.controller_parts import ControllerParts
 
@@ -868,6 +869,23 @@ async def test_an_archive_that_does_not_work_leaves_what_the_organization_correc
     scene.cache.archives.put(ready(an_archive("vault", version=9, tags={"area": {"xpath": "/a"}})))
     settled = await scene.look()
     assert (ready_state(settled), settled.status.settled_time) == (ready_state(after), now)
+
+
+async def test_routes_with_rules_that_are_slow_to_check_do_not_hold_the_event_loop() -> None:
+    tags = {name: {"jsonPath": each.json_path} for name, each in slow_tag_rules("status").items()}
+    names = [*tags]
+    (route,) = a_route()["routes"]
+    routes = [
+        {
+            **route,
+            "name": f"r{at}",
+            "when": {"tags": {name: {"values": ["x"]} for name in names[at : at + 8]}},
+        }
+        for at in range(0, len(names), 8)
+    ]
+    scene = Scene(routes=routes)
+    scene.cache.archives.put(ready(an_archive("vault", tags=tags)))
+    assert await longest_block(scene.look()) < MAX_BLOCK_SECONDS
 
 
 async def test_what_concerns_callbacks_pages_or_notices_leaves_what_the_organization_corrects() -> None:

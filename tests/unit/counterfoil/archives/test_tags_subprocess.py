@@ -23,6 +23,7 @@ from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.esaw.limits import MAX_METADATA_BYTES
 from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
 from counterfoil.worker_processes.pool import WorkerPool, WorkerStopped
+from tests.support.event_loop import MAX_BLOCK_SECONDS, longest_block, slow_tag_rules
 from tests.support.fakes.archives import a_spec, an_envelope
 from webhook.pages.limits import PageLimits
 
@@ -44,6 +45,11 @@ async def found(workers: TagWorkers, metadata: str, **rules: TagRule) -> dict[st
     spec = ArchiveSpec(filesystem=Filesystem(root="/archive"), tags=rules)
     envelope = replace(an_envelope(metadata=metadata), actions=(ActionFacts("a", "", {"orderNo": "4711"}),))
     return await workers.collect(spec, envelope)
+
+
+async def test_rules_that_are_slow_to_check_do_not_hold_the_event_loop(workers: TagWorkers) -> None:
+    """The first event after a restart or a change of the Archive checks them."""
+    assert await longest_block(found(workers, "", **slow_tag_rules("event"))) < MAX_BLOCK_SECONDS
 
 
 @pytest.fixture
