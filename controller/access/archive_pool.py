@@ -44,7 +44,7 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, InstrumentedBackend, server_of
 from counterfoil.archives.bounded import BoundedBackend, TransferEnd
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
-from counterfoil.archives.layout import problems
+from counterfoil.archives.layout import problems_aside
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -352,7 +352,7 @@ class ArchivePool:
                 "spec.suspend is true: nothing is archived and the archive is not probed until it is false."
             )
             return _ProbeResult("False", "ArchiveSuspended", message)
-        if wrong := problems(archive.spec):
+        if wrong := await problems_aside(archive.spec):
             return _ProbeResult("False", "SettingsInvalid", f"{'; '.join(wrong)}. Correct the Archive.")
         known = self.cache.archives.get(archive.name)
         try:

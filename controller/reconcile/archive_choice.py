@@ -96,7 +96,7 @@ class ArchiveChooser:
     """Lets the run of this event wait until the limit of this Archive has room for it. The last argument is
     called before it waits."""
     _patterns: FairSlots = field(default_factory=lambda: FairSlots(1))
-    """The turn to compare patterns, of one Organization at a time."""
+    """The turn to compile rules and to compare patterns, of one Organization at a time."""
 
     async def choose(self, context: ReconcileContext) -> Destination | Outcome:
         """
@@ -243,9 +243,9 @@ class ArchiveChooser:
         return tags.values(found)
 
     async def judged(self, organization: Organization, routes: Sequence[ArchiveRoute]) -> RouteTags:
-        """Return those of the routes that can be judged, with the rules of their tags. Patterns are compiled
-        beside the event loop, those of one Organization at a time."""
-        if not any(each.has_pattern for each in routes):
+        """Return those of the routes that can be judged, with the rules of their tags. Rules and patterns are
+        compiled beside the event loop, those of one Organization at a time."""
+        if not any(each.when.tags for each in routes):
             return RouteTags.of(routes, self.cache.archives.get)
         async with self._patterns.slot(organization.name):
             return await asyncio.to_thread(RouteTags.of, routes, self.cache.archives.get)

@@ -383,8 +383,8 @@ class OrganizationStatusUpdater:
             self._archive(organization, each.archive_ref.name, f"the route `{each.name}` in spec.routes")
             for each in routes
         )
-        # Beside the event loop if patterns are compiled.
-        is_costly = any(each.has_pattern for each in routes)
+        # Beside the event loop if rules or patterns are compiled.
+        is_costly = any(each.when.tags for each in routes)
         faults = (
             await asyncio.to_thread(_faults, routes, archives) if is_costly else _faults(routes, archives)
         )

@@ -165,6 +165,24 @@ def check(spec: ArchiveSpec) -> None:
         raise SettingsInvalid(f"{'; '.join(faults)}. Correct the Archive.")
 
 
+async def problems_aside(spec: ArchiveSpec) -> list[str]:
+    """Return ``problems`` without holding the event loop."""
+    return await asyncio.to_thread(problems, spec) if _is_slow_to_check(spec) else problems(spec)
+
+
+async def check_aside(spec: ArchiveSpec) -> None:
+    """``check`` without holding the event loop."""
+    if _is_slow_to_check(spec):
+        await asyncio.to_thread(check, spec)
+    else:
+        check(spec)
+
+
+def _is_slow_to_check(spec: ArchiveSpec) -> bool:
+    """Whether a rule has to be compiled, which takes up to 10 ms for each."""
+    return any(map(tagging.reads_metadata, spec.tags.values()))
+
+
 ClaimedNames = Mapping[tuple[str, FileKind], str]
 """Full names of files by id and kind."""
 
@@ -182,9 +200,11 @@ async def make_layout_aside(
     found: Mapping[str, str],
     claimed: Callable[[str], ClaimedNames],
 ) -> ArchiveLayout:
-    """Return ``make_layout`` without holding the event loop: in a thread if there are many files."""
+    """Return ``make_layout`` without holding the event loop: in a thread if there are many files, or rules to
+    compile."""
     make = partial(make_layout, spec, envelope, files, found=found, claimed=claimed)
-    return make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
+    is_quick = len(files) <= FILES_NAMED_IN_LOOP and not _is_slow_to_check(spec)
+    return make() if is_quick else await asyncio.to_thread(make)
 
 
 def make_layout(

@@ -30,6 +30,9 @@ METADATA_LIMIT = 1024 * 1024
 VALUE_LIMIT = 1024
 """Characters; longer values are cut."""
 
+MAX_KNOWN_RULES = 8 * 1024
+"""Rules whose check is remembered: those of 128 Archives with the most rules, in 9 MiB at most."""
+
 _NOT_TEXT = re.compile(f"[{NOT_TEXT}]+")
 _JSONPATH = jsonpath.JSONPathEnvironment(strict=True)
 
@@ -284,7 +287,7 @@ def _scalar(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int | float) else None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=MAX_KNOWN_RULES)
 def _rule_error(rule: TagRule) -> str | None:
     given = [name for name, value in _expressions(rule).items() if value is not None]
     if len(given) != 1:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from counterfoil.archives.layout import EnvelopeFacts, check, envelope_fields
+from counterfoil.archives.layout import EnvelopeFacts, check_aside, envelope_fields
 from counterfoil.archives.tags import (
     METADATA_LIMIT,
     FoundTags,
@@ -86,7 +86,7 @@ class TagWorkers:
         Raises ``MetadataTooHeavy``, what ``layout.make_layout`` raises, and what ``WorkerPool.request``
         raises if the process failed before the first rule, or not because of the metadata.
         """
-        check(spec)
+        await check_aside(spec)
         try:
             return (await self.evaluate(spec.tags, envelope)).values
         except MetadataTooHeavy as heavy:
