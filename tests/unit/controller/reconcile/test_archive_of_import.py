@@ -421,3 +421,13 @@ async def test_the_imports_of_an_organization_are_read_once_a_minute(scene: Impo
     assert await archives.of("acme") == (OF_IMPORT,)
     scene.clock.advance(seconds=REMEMBERED_SECONDS)
     assert await archives.of("acme") == ()
+
+
+async def test_the_imports_of_a_deleted_organization_do_not_stay_in_memory(scene: ImportedScene) -> None:
+    archives = ImportArchives(scene.kube, scene.clock)
+    scene.kube.put(an_import(archiveRef={"name": "vault"}))
+    await archives.of("gone")
+    await archives.of("acme")
+    scene.clock.advance(seconds=REMEMBERED_SECONDS)
+    await archives.of("acme")
+    assert archives.remembered == {"acme"}
