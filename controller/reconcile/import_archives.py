@@ -37,5 +37,14 @@ class ImportArchives:
             if each.spec.archive_ref is not None and not each.spec.dry_run:
                 choice = Choice(each.spec.archive_ref.name, None, each.name)
                 found.setdefault(choice.archive, choice)
-        self._known[organization] = self.clock.monotonic(), tuple(found.values())
-        return self._known[organization][1]
+        now = self.clock.monotonic()
+        for name in [each for each, (at, _) in self._known.items() if now - at >= REMEMBERED_SECONDS]:
+            # Those of a deleted Organization are never read again.
+            del self._known[name]
+        self._known[organization] = now, tuple(found.values())
+        return tuple(found.values())
+
+    @property
+    def remembered(self) -> set[str]:
+        """The Organizations whose Imports are in memory."""
+        return {*self._known}
