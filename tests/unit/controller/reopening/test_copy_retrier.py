@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from controller.reopening.reopener import CopyRetrier, Reopener
 from controller.requests.copy_requests import CopyRequests
 from counterfoil.i18n.commands import copy_commands
-from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.resources import EnvelopeEvent, Phase, find_condition
+from counterfoil.resources.reopening import reopened_status, status_for_copying
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
+from tests.support.builders import a_sender, known_to_work
 from tests.support.scenes.copied_events import OPTIONAL, CopiedScene
 
 
@@ -27,14 +31,14 @@ class OptionalScene(CopiedScene):
         return await self.reconcile_until_quiet()
 
     async def given_up(self) -> EnvelopeEvent:
-        """Let the time of all retries pass."""
+        """Let the copy be tried until it is given up."""
         event = await self.reconcile_until_quiet()
         for _ in range(100):
             if stored_copy(event.status, "worm").next_attempt_time is None:
-                break
+                return event
             self.clock.advance(hours=1)
             event = await self.passed()
-        return event
+        raise AssertionError("it is not given up")
 
     def commands(self) -> list[str]:
         """Return what `why` says to type about the event."""
@@ -59,6 +63,7 @@ async def test_it_is_tried_again_once_its_time_has_come(tmp_path: Path) -> None:
 async def test_it_is_given_up_after_the_time_of_all_retries(tmp_path: Path) -> None:
     scene = OptionalScene(tmp_path)
     event = await scene.given_up()
+
     copy = stored_copy(event.status, "worm")
     assert copy.next_attempt_time is None
     assert copy.attempts <= 40
@@ -84,6 +89,90 @@ async def test_a_copy_with_optional_copy_missing_is_made_by_the_command_of_its_a
     assert stored_copy(after.status, "worm").verified_time is not None
     assert await scene.faults("worm") == []
     assert scene.commands() == []
+
+
+async def test_what_was_given_up_is_reported_and_a_person_asks_for_it(tmp_path: Path) -> None:
+    scene = OptionalScene(tmp_path)
+    event = await scene.given_up()
+
+    condition = find_condition(event.status.conditions, "Copied")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("False", "CopyGivenUp")
+    assert "Archive/worm" in condition.message
+    assert "tried again" not in condition.message
+    told = [each for each in await scene.recorded() if each[1] == "CopyGivenUp"]
+    assert told == [("Warning", "CopyGivenUp")]
+
+    scene.mend_archive("worm")
+    scene.store(status_for_copying(event.status, reason="CopyRequested", message="", now=scene.clock.now()))
+    event = await scene.reconcile_until_quiet()
+    assert stored_copy(event.status, "worm").verified_time is not None
+
+
+async def test_a_copy_is_made_once_its_archive_is_not_suspended_any_more(tmp_path: Path) -> None:
+    scene = OptionalScene(tmp_path)
+    scene.mend_archive("worm")
+    scene.change_archive("worm", suspend=True)
+    event = await scene.reconcile_until_quiet()
+    assert event.status.reason == "ArchivedAndDeleted"
+    for _ in range(5):
+        scene.clock.advance(days=1)
+        assert await scene.passed() == event, "a suspended Archive costs no write"
+
+    scene.change_archive("worm")
+    event = await scene.passed()
+
+    assert stored_copy(event.status, "worm").verified_time is not None
+
+
+async def test_time_in_which_an_archive_is_suspended_is_no_try(tmp_path: Path) -> None:
+    scene = OptionalScene(tmp_path)
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.change_archive("worm", suspend=True)
+    scene.clock.advance(days=9)
+    await scene.passed()
+    scene.change_archive("worm")
+    scene.break_archive("worm")
+
+    event = await scene.passed()
+    assert stored_copy(event.status, "worm").attempts == 2
+    scene.mend_archive("worm")
+    scene.clock.advance(hours=1)
+    event = await scene.passed()
+    assert stored_copy(event.status, "worm").verified_time is not None
+
+
+async def test_a_copy_is_tried_again_after_its_event_was_started_again(tmp_path: Path) -> None:
+    scene = OptionalScene(tmp_path, cleanup={"policy": "Keep"})
+    event = await scene.given_up()
+    scene.store(reopened_status(event.status, reason="RetryRequested", message="", now=scene.clock.now()))
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+
+    event = await scene.passed()
+
+    assert event.status.reason == "ArchivedAndKept"
+    assert stored_copy(event.status, "worm").verified_time is not None
+
+
+@pytest.mark.parametrize("held", ["Organization", "Sender", "event"])
+async def test_what_a_person_suspended_tries_no_copy(tmp_path: Path, held: str) -> None:
+    scene = OptionalScene(tmp_path)
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.clock.advance(hours=1)
+    match held:
+        case "Organization":
+            scene.change(OPTIONAL, suspend=True)
+        case "Sender":
+            scene.observe(known_to_work(a_sender(version=60, suspend=True)))
+        case _:
+            scene.kube.edit(EnvelopeEvent, scene.event.name, {"spec": {"suspend": True}})
+            scene.cache.update(scene.newest())
+    before = scene.newest()
+
+    assert await scene.passed() == before
 
 
 async def test_one_cause_is_one_kubernetes_event(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ async def test_a_copy_that_fails_is_counted_and_not_started_without_end(tmp_path
     document.unlink()
     await scene.passed()
     imported = await scene.passed()
-    assert scene.newest().status.reason == "OriginalDiffers"
+    assert stored_copy(scene.newest().status, "mirror").reason == "OriginalDiffers"
     assert (imported.status.failed, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
 
 
@@ -128,10 +128,10 @@ async def test_an_import_waits_until_its_organization_has_copies(tmp_path: Path)
 
 async def test_no_more_events_copy_at_once_than_the_import_allows(tmp_path: Path) -> None:
     scene = await ImportScene(tmp_path, maxUnfinished=1).with_further_copy()
-    scene.break_archive("mirror")
-    await scene.passed()
+    await scene.copies_import.advance(scene.imported)
     assert scene.newest().status.phase is Phase.COPYING
-    await scene.passed()
+    scene.clock.advance(minutes=10)
+    await scene.copies_import.advance(scene.imported)
     assert scene.reason() == ("False", "ImportRunning")
 
 

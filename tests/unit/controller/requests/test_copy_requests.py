@@ -8,7 +8,6 @@ import pytest
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.request_table import RequestResult
 from counterfoil.resources import EnvelopeEvent, Phase
-from counterfoil.resources.reopening import reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
 from counterfoil.resources.routes import stored_copy
 from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
@@ -91,24 +90,26 @@ async def test_a_lost_original_is_said_and_copied_once_it_is_restored(tmp_path: 
     await scene.ask()
     event = await scene.reconcile_until_quiet()
 
-    assert (event.status.phase, event.status.reason) == (Phase.FAILED, "OriginalDiffers")
+    assert stored_copy(event.status, "mirror").reason == "OriginalDiffers"
     assert "file-1.pdf" not in scene.files("mirror")
     document.write_bytes(whole)
-    scene.store(reopened_status(event.status, reason="RetryRequested", message="", now=scene.clock.now()))
+    await scene.ask()
     event = await scene.reconcile_until_quiet()
     assert (event.status.phase, event.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
     assert await scene.faults("mirror") == []
 
 
-async def test_a_copy_that_is_down_is_tried_again(tmp_path: Path) -> None:
+async def test_a_copy_that_is_down_is_made_once_it_is_asked_for_again(tmp_path: Path) -> None:
     scene = Archived(tmp_path)
     await scene.reconcile_until_quiet()
     scene.break_archive("mirror")
     scene.change(WORM, MIRROR)
     await scene.ask()
     event = await scene.reconcile_until_quiet()
-    assert event.status.phase is Phase.COPYING
+    assert stored_copy(event.status, "mirror").next_attempt_time is not None
 
     scene.mend_archive("mirror")
-    event = await scene.retried()
+    await scene.ask()
+    event = await scene.reconcile_until_quiet()
+    assert stored_copy(event.status, "mirror").verified_time is not None
     assert (event.status.phase, event.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
