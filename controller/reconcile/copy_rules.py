@@ -1,16 +1,42 @@
 """
-The decision whether a copy can be made at all, by the spec of its Organization and Archives. Pure.
+The decisions about copies: can one be made at all, and what does one change for which nothing waits? Pure.
 
-What is wrong here can't be solved by a retry, so a new event waits before its first document moves. An
-Archive that is down, suspended or not created yet is no fault of this kind: it delays no archiving.
+What is wrong in the specs of the Organization and its Archives can't be solved by a retry, so a new event
+waits before its first document moves. An Archive that is down, suspended or not created yet is no fault of
+this kind: it delays no archiving.
+
+Nothing waits for a copy that is not required, and for none of an event that had succeeded. Such a copy holds
+no phase and changes no end (docs/decisions/0074). It is tried as often as fits into ``spec.retry.deadline``.
+Tries count, because the Archive may be suspended meanwhile. Then the condition ``Copied`` says that a person
+has to act.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
+
+from controller.reconcile.outcomes import Done, Hold, Outcome, Pause, PhaseFacts
+from controller.scheduling import retry_policy
+from counterfoil.archives.proof import missing_copies
 from counterfoil.archives.tags import reads_metadata
+from counterfoil.resources import (
+    MAX_MESSAGE_LENGTH,
+    EnvelopeEventStatus,
+    EventCopy,
+    Organization,
+    RetrySpec,
+)
 from counterfoil.resources.archive import Archive, VerifyMode, has_same_folders
-from counterfoil.resources.routes import CopySpec
+from counterfoil.resources.envelopeevent import (
+    COPY_GIVEN_UP,
+    COPY_MISSING,
+    MAX_COPY_MESSAGE,
+    MISSING_COPY_REASONS,
+)
+from counterfoil.resources.routes import CopySpec, copy_names, failed_copy, stored_copy
 
 COPY_INVALID = "CopyInvalid"
 """Reason of an event whose copy can't be made as its Organization and Archives are written."""
@@ -84,3 +110,65 @@ def _missing_tags(archive: Archive, original: Archive) -> Iterator[str]:
         is_needed = rule.required or f"{{{{tags.{name}}}}}" in archive.spec.path
         if is_needed and reads_metadata(rule) and name not in original.spec.tags:
             yield name
+
+
+def end_of_copies(
+    status: EnvelopeEventStatus, outcome: Outcome, organization: Organization | None, *, now: datetime
+) -> Done:
+    """Return the outcome of the one run in which an event that had succeeded makes its copies: it ends as
+    before, and the condition ``Copied`` has the problem."""
+    if isinstance(outcome, Done):
+        return outcome
+    facts = outcome.facts
+    if facts.copies is None and organization is not None:
+        # The run ended before its copies.
+        facts = replace(facts, copies=_failed_copies(status, outcome, organization, now=now))
+    message = f"{outcome.message} It is tried again, and nothing else waits for it."
+    return Done(COPY_MISSING, message[:MAX_MESSAGE_LENGTH], facts=PhaseFacts(copies=facts.copies))
+
+
+def _failed_copies(
+    status: EnvelopeEventStatus, outcome: Outcome, organization: Organization, *, now: datetime
+) -> tuple[EventCopy, ...]:
+    missing = missing_copies(status, organization.spec.copies)
+    return tuple(
+        _failed(entry, outcome, now) if name in missing else entry
+        for name in copy_names(organization.spec)
+        if (entry := stored_copy(status, name)).verified_time is not None or name in missing
+    )
+
+
+def _failed(entry: EventCopy, outcome: Outcome, now: datetime) -> EventCopy:
+    reason, message = outcome.reason, outcome.message[:MAX_COPY_MESSAGE]
+    if isinstance(outcome, Hold | Pause):
+        # No attempt. Without a time it is due once nothing holds it.
+        until = outcome.until if isinstance(outcome, Pause) else None
+        return msgspec.structs.replace(entry, reason=reason, message=message, next_attempt_time=until)
+    failed = failed_copy(entry, reason, message)
+    return msgspec.structs.replace(failed, start_time=entry.start_time or now, next_attempt_time=None)
+
+
+def is_given_up(copy: EventCopy, retry: RetrySpec) -> bool:
+    """Whether a copy for which nothing waits was tried as often as fits into the deadline."""
+    return copy.verified_time is None and retry_policy.are_tries_spent(copy.attempts, retry)
+
+
+def given_up(
+    outcome: Done, status: EnvelopeEventStatus, organization: Organization | None, retry: RetrySpec
+) -> Done:
+    """Return the outcome of the phase Copying, which reports it if each missing copy was given up."""
+    if outcome.reason not in MISSING_COPY_REASONS or organization is None:
+        return outcome
+    missing = [stored_copy(status, each) for each in missing_copies(status, organization.spec.copies)]
+    if not missing or not all(is_given_up(each, retry) for each in missing):
+        return outcome
+    return Done(COPY_GIVEN_UP, _given_up_message(missing)[:MAX_MESSAGE_LENGTH], facts=outcome.facts)
+
+
+def _given_up_message(missing: Collection[EventCopy]) -> str:
+    names = ", ".join(f"Archive/{each.ref.name}" for each in missing)
+    causes = " ".join(f"Archive/{each.ref.name}: {each.reason}: {each.message}" for each in missing)
+    return (
+        f"The copy in {names} is missing, and is not tried any more. Solve the cause, and ask for the copy. "
+        f"{causes}"
+    )

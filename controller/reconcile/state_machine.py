@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from controller.outgoing_webhook.policy import with_notice
+from controller.reconcile.copy_rules import end_of_copies, given_up, is_given_up
 from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
     Done,
@@ -60,9 +61,9 @@ from counterfoil.resources.conditions import (
 from counterfoil.resources.envelopeevent import (
     ENVELOPE_NOT_FOUND,
     EVIDENCE_CONDITION,
-    OPTIONAL_COPY_MISSING,
+    MISSING_COPY_REASONS,
 )
-from counterfoil.resources.reopening import with_short_list
+from counterfoil.resources.reopening import copies_after_end, with_short_list
 from counterfoil.resources.routes import (
     has_earlier_places,
     is_copying_done,
@@ -162,9 +163,8 @@ def next_phase(phase: Phase, status: EnvelopeEventStatus) -> Phase:
     is not asked again for copies that were added later.
     """
     following = PHASE_ORDER[PHASE_ORDER.index(phase) + 1 :]
-    if phase is Phase.COPYING:
-        is_cleaned = is_condition_true(status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
-        following = () if is_cleaned else following
+    if copies_after_end(status):
+        following = ()
     elif following[:1] == (Phase.COPYING,) and is_copying_done(status):
         following = following[1:]
     return next(iter(following), Phase.SUCCEEDED)
@@ -182,10 +182,11 @@ def next_status(
     # An equal outcome without a change must not cost a write.
     if after == status:
         return after
-    after = _with_attempt(after, phase, outcome, inputs)
-    # The notice of an event that only got a further copy was given when it succeeded.
-    is_told = phase is Phase.COPYING and after.phase is Phase.SUCCEEDED
-    return after if is_told else _noticed(after, inputs)
+    if copies_after_end(status):
+        # The notice of an event that only got a further copy was given when it succeeded, and its history is
+        # that of its envelope.
+        return after
+    return _noticed(_with_attempt(after, phase, outcome, inputs), inputs)
 
 
 def _noticed(status: EnvelopeEventStatus, inputs: TransitionInput) -> EnvelopeEventStatus:
@@ -217,6 +218,8 @@ def _status_after(
     status: EnvelopeEventStatus, phase: Phase, outcome: Outcome, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
     outcome = dataclasses.replace(outcome, message=outcome.message[:MAX_MESSAGE_LENGTH])
+    if copies_after_end(status):
+        outcome = end_of_copies(status, outcome, inputs.organization, now=inputs.now)
     draft = _Draft(without_old_choice(with_short_list(status, now=inputs.now)), inputs)
     draft.add_facts(outcome.facts)
     if outcome.reason == KEY_DOUBTED:
@@ -383,15 +386,13 @@ class _Draft:
         if phase is Phase.COPYING:
             # Its condition is False while a copy is missing, too.
             is_repeated = self._was_archived_again()
-        is_complete = outcome.reason != OPTIONAL_COPY_MISSING
+            outcome = given_up(outcome, self.status, self.inputs.organization, self.inputs.retry)
+        is_complete = outcome.reason not in MISSING_COPY_REASONS
         self.set_condition(PHASE_CONDITIONS[phase], "True" if is_complete else "False", outcome)
-        upcoming_phase = next_phase(phase, self.status)
-        cleaned = find_condition(self.status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
-        if phase is Phase.COPYING and cleaned is not None and upcoming_phase is Phase.SUCCEEDED:
-            completed = self.status.completion_time
-            self.finish(Phase.SUCCEEDED, phase, Done(cleaned.reason, cleaned.message))
-            self.change(completion_time=completed or self.status.completion_time)
+        if copies_after_end(self.status):
+            self.end_as_before()
             return
+        upcoming_phase = next_phase(phase, self.status)
         if upcoming_phase is Phase.SUCCEEDED:
             self.finish(Phase.SUCCEEDED, phase, outcome)
             return
@@ -400,6 +401,14 @@ class _Draft:
         started = _stored_start(self.status, self.inputs) if is_repeated else self.inputs.now
         counters = {"attempts": attempts, "next_attempt_time": None, "phase_start_time": started}
         self.enter(upcoming_phase, None, None, **counters)
+
+    def end_as_before(self) -> None:
+        """End an event that had succeeded and makes further copies, with its time and its late list."""
+        ended, listing = self.status.completion_time, self.status.next_attempt_time
+        cleaned = find_condition(self.status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
+        end = Done(cleaned.reason, cleaned.message) if cleaned is not None else Done("CopiesVerified", "")
+        self.finish(Phase.SUCCEEDED, Phase.COPYING, end)
+        self.change(completion_time=ended, next_attempt_time=listing)
 
     def _was_archived_again(self) -> bool:
         """Whether the deadline began before the envelope was archived last: it was archived again since."""
@@ -441,8 +450,8 @@ class _Draft:
         """
         Plan the next attempt of each copy that failed now: each has its own backoff.
 
-        An optional copy is given up after the time in ``spec.retry.deadline``, until a person asks for it.
-        The deadline of the phase counts for a required one.
+        A copy for which nothing waits is given up in the end (``copy_rules``), until a person asks for
+        it. The deadline of the phase counts for a required one.
         """
         self.change(copies=tuple(map(self._planned_copy, self.status.copies)))
 
@@ -450,9 +459,8 @@ class _Draft:
         now, retry = self.inputs.now, self.inputs.retry
         if copy.verified_time is not None or copy.start_time is None or copy.next_attempt_time is not None:
             return copy
-        started = min(copy.start_time, now)
         is_required = copy.ref.name in self._required_copies()
-        if not is_required and retry_policy.is_deadline_exceeded(started, retry, now=now):
+        if not is_required and is_given_up(copy, retry):
             return msgspec.structs.replace(copy, start_time=None)
         due = retry_policy.next_attempt(copy.attempts, retry, now=now, random=self.inputs.random)
         return msgspec.structs.replace(copy, next_attempt_time=due)
@@ -466,6 +474,8 @@ class _Draft:
     def _required_copies(self) -> frozenset[str]:
         organization = self.inputs.organization
         copies = organization.spec.copies if organization is not None else ()
+        if copies_after_end(self.status):
+            return frozenset()
         return frozenset(each.archive_ref.name for each in copies if each.required)
 
     def end_row_of_not_found(self) -> None:

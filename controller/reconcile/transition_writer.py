@@ -26,8 +26,13 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.envelopeevent import OPTIONAL_COPY_MISSING
-from counterfoil.resources.reopening import REDELIVERED, is_open_to_callbacks, reopened_status
+from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, MISSING_COPY_REASONS
+from counterfoil.resources.reopening import (
+    REDELIVERED,
+    copies_after_end,
+    is_open_to_callbacks,
+    reopened_status,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +69,9 @@ class TransitionWriter:
                 failed = state_machine.next_status(event.status, phase, outcome, inputs)
                 stored = await self._store(event, failed, known_deliveries)
             except Rejected:
+                if copies_after_end(event.status):
+                    # Nothing of its end is given up for a copy.
+                    raise
                 # Names and places of the files take most of the size limit. A retry collects them again.
                 bare = state_machine.with_bare_documents(event.status, outcome, inputs)
                 failed = state_machine.next_status(bare, phase, outcome, inputs)
@@ -111,8 +119,10 @@ class TransitionWriter:
             self._observe_archived(stored)
         for side_condition in outcome.facts.side_conditions:
             self._announce_side_condition(before, stored, side_condition)
-        if outcome.reason == OPTIONAL_COPY_MISSING:
-            self._announce_missing_copies(before, stored, outcome.message)
+        self._announce_missing_copies(before, stored)
+        if copies_after_end(before):
+            # Its end was announced when it succeeded.
+            return
         is_same = (before.phase, before.reason) == (status.phase, status.reason)
         person_acts = find_reason(outcome.reason).responsible is not Responsible.NOBODY
         if is_same or isinstance(outcome, Pause) or (isinstance(outcome, Done) and not person_acts):
@@ -135,16 +145,18 @@ class TransitionWriter:
         if known is None or known.reason != condition.reason:
             self.event_recorder.record(stored, condition.reason, condition.message, type_="Warning")
 
-    def _announce_missing_copies(
-        self, before: EnvelopeEventStatus, stored: EnvelopeEvent, message: str
-    ) -> None:
-        """Announce an optional copy that fails for another reason than before: nothing waits for it, so
-        nothing else tells."""
+    def _announce_missing_copies(self, before: EnvelopeEventStatus, stored: EnvelopeEvent) -> None:
+        """Announce a copy that fails for another reason than before, or is not tried any more: nothing waits
+        for it, so nothing else tells."""
+        copied, earlier = (find_condition(each.conditions, "Copied") for each in (stored.status, before))
+        if copied is None or copied == earlier or copied.reason not in MISSING_COPY_REASONS:
+            return
         known = {each.ref: each.reason for each in before.copies}
-        if any(
+        is_new = any(
             each.reason is not None and each.reason != known.get(each.ref) for each in stored.status.copies
-        ):
-            self.event_recorder.record(stored, OPTIONAL_COPY_MISSING, message, type_="Warning")
+        )
+        if is_new or copied.reason == COPY_GIVEN_UP:
+            self.event_recorder.record(stored, copied.reason, copied.message, type_="Warning")
 
     def _observe_duration(self, stored: EnvelopeEvent) -> None:
         created, completed = stored.metadata.creation_timestamp, stored.status.completion_time

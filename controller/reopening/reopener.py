@@ -11,6 +11,7 @@ to wait for a Sender that is suspended, or whose key is refused: then this one h
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from msgspec.structs import replace
@@ -19,7 +20,10 @@ from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.event_recorder import EventRecorder
 from controller.reader import claims_of, is_next_by_envelope, to_try_again
-from counterfoil.clock import Clock
+from controller.scheduling.due import is_held_by_action, is_suspended
+from controller.scheduling.retry_policy import are_tries_spent, longest_backoff
+from counterfoil.archives.proof import missing_copies
+from counterfoil.clock import Clock, believed_time
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded
@@ -31,12 +35,12 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import SENDER_PENDING
 from counterfoil.resources.reopening import (
-    is_copy_retry_due,
     is_refused_to_key,
     reopened_status,
+    retries_copies,
     status_for_copy_retry,
 )
-from counterfoil.resources.routes import copy_names
+from counterfoil.resources.routes import stored_copy
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +94,7 @@ class Reopener:
 
 @dataclass(frozen=True)
 class CopyRetrier:
-    """Lets events that hold nothing for an optional copy try it again."""
+    """Lets events that lack a copy for which nothing waits try it again."""
 
     reopener: Reopener
     cache: Cache
@@ -98,11 +102,34 @@ class CopyRetrier:
 
     async def retry_if_due(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """Start the copies of an event of which one is due; return its newest state. Raises ``ApiError``."""
-        organization, now = self.cache.organizations.get(event.organization), self.clock.now()
-        names = copy_names(organization.spec) if organization is not None else ()
-        if not is_copy_retry_due(event.status, names, now=now):
+        now = self.clock.now()
+        if not retries_copies(event.status) or not self._has_due_copy(event, now):
             return event
         return await self.reopener.store(event, status_for_copy_retry(event.status, now=now))
+
+    def _has_due_copy(self, event: EnvelopeEvent, now: datetime) -> bool:
+        organization = self.cache.organizations.get(event.organization)
+        if organization is None or is_suspended(event, self.cache) or self._is_sender_suspended(event):
+            return False
+        if is_held_by_action(event, organization.spec):
+            return False
+        retry = organization.spec.retry
+        return any(
+            not are_tries_spent(copy.attempts, retry)
+            and not self._is_archive_suspended(name)
+            and (believed_time(copy.next_attempt_time, now, ahead=longest_backoff(retry)) or now) <= now
+            for name in missing_copies(event.status, organization.spec.copies)
+            if (copy := stored_copy(event.status, name))
+        )
+
+    def _is_sender_suspended(self, event: EnvelopeEvent) -> bool:
+        sender = self.cache.senders.get(event.metadata.labels.get(SENDER_LABEL, ""))
+        return sender is not None and sender.spec.suspend
+
+    def _is_archive_suspended(self, name: str) -> bool:
+        # It is tried once nobody suspends it, and no attempt counts until then.
+        archive = self.cache.archives.get(name)
+        return archive is not None and archive.spec.suspend
 
 
 @dataclass(frozen=True)

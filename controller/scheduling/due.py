@@ -30,6 +30,7 @@ from counterfoil.resources import (
 from counterfoil.resources.reopening import (
     CLEANUP_DELAYED,
     COPY_SUSPENDED,
+    copies_after_end,
     has_new_delivery,
     may_be_restarted,
 )
@@ -79,7 +80,8 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
         return EPOCH if _key_works(event, cache) else None
     if has_new_delivery(event):
         return EPOCH
-    if cache.events.file_lists.may_continue(event):
+    # The time of an event that makes copies after its end is that of its late list.
+    if cache.events.file_lists.may_continue(event) or copies_after_end(status):
         return EPOCH
     if owner is not None and _lacks_last_question(event, owner.spec, now):
         return EPOCH

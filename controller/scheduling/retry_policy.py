@@ -104,6 +104,19 @@ def pause_ceiling(attempts: int, policy: RetrySpec) -> float:
     return min(policy.max.total_seconds(), policy.initial.total_seconds() * 2.0 ** min(attempts - 1, 32))
 
 
+def are_tries_spent(attempts: int, policy: RetrySpec) -> bool:
+    """Whether the longest pauses after this number of failed attempts fill the deadline. Time in which
+    nothing is tried, as while an Archive is suspended, does not count."""
+    filled = 0.0
+    for number in range(1, attempts + 1):
+        pause = pause_ceiling(number, policy)
+        if pause >= policy.max.total_seconds():
+            filled += pause * (attempts - number + 1)
+            break
+        filled += pause
+    return attempts > 0 and filled >= policy.deadline.total_seconds()
+
+
 def longest_backoff(policy: RetrySpec) -> timedelta:
     """Return the longest pause between two attempts: the backoff is added to a server's Retry-After."""
     return MAX_RETRY_AFTER + policy.max

@@ -180,6 +180,16 @@ OPTIONAL_COPY_MISSING: Final = "OptionalCopyMissing"
 """Reason of the condition ``Copied`` if each required copy is proved and another one is missing. It holds
 nothing."""
 
+COPY_MISSING: Final = "CopyMissing"
+"""Reason of the condition ``Copied`` if a copy is missing of an event that had succeeded before. It changes
+nothing else."""
+
+COPY_GIVEN_UP: Final = "CopyGivenUp"
+"""Reason of the condition ``Copied`` if copies for which nothing waits are missing and not tried any more."""
+
+MISSING_COPY_REASONS: Final = frozenset({OPTIONAL_COPY_MISSING, COPY_MISSING, COPY_GIVEN_UP})
+"""Reasons of the condition ``Copied`` if a copy is missing for which nothing waits."""
+
 DELETE_REQUESTED_CONDITION = "DeleteRequested"
 """Condition: True while it is not known whether a request deleted the envelope."""
 

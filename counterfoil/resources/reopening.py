@@ -9,7 +9,7 @@ Claimed names and filed documents stay in the status, so that nothing is filed t
 are archived continues after that step: its proof is the condition ``Archived``.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Final, Protocol
@@ -26,8 +26,8 @@ from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
     FINAL_PHASES,
     MAX_NOT_SHOWN_TO,
+    MISSING_COPY_REASONS,
     NOT_PERMITTED,
-    OPTIONAL_COPY_MISSING,
     SHORT_LIST_REASONS,
     AttemptOutcome,
     EnvelopeEvent,
@@ -447,11 +447,23 @@ def status_for_copying(
     """
     Return the status of an archived event that makes its copies now, with this ``reason`` and ``message``.
 
-    All other results stay, so that an event which had succeeded ends again after its copies. Each copy is
-    tried at once. A copy that is proved stays so: ``proof`` decides whether its files are still those of the
-    event.
+    All other results stay, so that an event which had succeeded ends again as before (``copies_after_end``).
+    Each copy is tried at once. A copy that is proved stays so: ``proof`` decides whether its files are still
+    those of the event.
     """
     conditions, generation = status.conditions, status.observed_generation or 0
+    has_ended = status.phase is Phase.SUCCEEDED or copies_after_end(status)
+    if status.phase is Phase.SUCCEEDED:
+        # The end is kept here, also what a person's skip added to its message.
+        conditions = with_condition(
+            conditions,
+            "Cleaned",
+            "True",
+            status.reason or "",
+            status.message or "",
+            now=now,
+            generation=generation,
+        )
     conditions = with_condition(
         conditions, "Copied", "Unknown", COPIES_PENDING, message, now=now, generation=generation
     )
@@ -466,15 +478,24 @@ def status_for_copying(
         conditions=conditions,
         copies=_due_copies(status),
         attempts=0,
-        next_attempt_time=None,
+        # The late list of an ended event stays planned: its copies are due at once, and end in one run.
+        next_attempt_time=status.next_attempt_time if has_ended else None,
         phase_start_time=None,
     )
 
 
+def copies_after_end(status: EnvelopeEventStatus) -> bool:
+    """
+    Whether an event that had succeeded makes further copies. One run ends it as before: nothing about its
+    envelope, its notice or its end depends on them.
+    """
+    return status.phase is Phase.COPYING and status.completion_time is not None
+
+
 def status_for_copy_retry(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:
-    """Return the status of an archived event that tries its missing optional copies again. Their attempts
-    stay counted, so that they are given up in the end."""
-    message = "An optional copy is missing. It is tried again."
+    """Return the status of an archived event that tries its missing copies again. Their attempts stay
+    counted, so that they are given up in the end."""
+    message = "A copy is missing. It is tried again."
     again = status_for_copying(status, reason=COPIES_PENDING, message=message, now=now)
     return replace(again, copies=status.copies)
 
@@ -502,20 +523,16 @@ def lacks_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> bool:
     return takes_copies(status) and bool(unverified_copies(status, spec))
 
 
-def is_copy_retry_due(status: EnvelopeEventStatus, names: Collection[str], *, now: datetime) -> bool:
+def retries_copies(status: EnvelopeEventStatus) -> bool:
     """
-    Whether the time has come to try a missing optional copy of an event again; ``names`` are the Archives of
-    the copies that are wanted.
-
-    Of an event that has succeeded, or waits for the time of its delete: else its run tries them.
+    Whether an event lacks a copy for which nothing waits, and no run tries it: the event has succeeded, or
+    waits for the time of its delete.
     """
     is_delayed = status.phase is Phase.CLEANING and status.reason in DELETE_DELAYED_REASONS
     copied = find_condition(status.conditions, "Copied")
     if not (is_delayed or status.phase is Phase.SUCCEEDED) or copied is None:
         return False
-    planned = [each.next_attempt_time for each in status.copies if each.ref.name in names]
-    is_due = any(each is not None and each <= now for each in planned)
-    return copied.reason == OPTIONAL_COPY_MISSING and is_due
+    return copied.status == "False" and copied.reason in MISSING_COPY_REASONS
 
 
 def status_for_first_attempt(

@@ -32,7 +32,7 @@ from counterfoil.resources.base import (
 )
 from counterfoil.resources.conditions import find_condition, is_condition_true
 from counterfoil.resources.envelopeevent import (
-    OPTIONAL_COPY_MISSING,
+    MISSING_COPY_REASONS,
     PHASE_CONDITIONS,
     ArchiveLocation,
     AwaitedArchive,
@@ -424,7 +424,7 @@ def is_copying_done(status: EnvelopeEventStatus) -> bool:
     It says which phase is next, and is no proof: the delete asks ``proof`` about each copy.
     """
     copied = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COPYING])
-    return copied is None or copied.status == "True" or copied.reason == OPTIONAL_COPY_MISSING
+    return copied is None or copied.status == "True" or copied.reason in MISSING_COPY_REASONS
 
 
 def is_copying_next(status: EnvelopeEventStatus) -> bool:
