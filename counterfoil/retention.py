@@ -28,7 +28,7 @@ from counterfoil.resources.organization import (
     EnvelopeStatus,
     OrganizationSpec,
 )
-from counterfoil.resources.reopening import end_of, may_be_restarted, may_change
+from counterfoil.resources.reopening import end_of, has_new_delivery, may_be_restarted, may_change
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -64,6 +64,22 @@ def last_question(event: EnvelopeEvent, retention: timedelta | None) -> datetime
     """
     end = _retention_end(event, retention) if retention is not None else None
     return end - MIN_NOTICE if end is not None else None
+
+
+def asks_before_copies(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> bool:
+    """
+    Whether eSAW is asked for an archived envelope before its copies are made: it may have been restarted and
+    signed. A callback or a search may tell of that, or eSAW's own retention ends soon.
+
+    Else a copy that is down or suspended would delay what was signed since.
+    """
+    status = event.status
+    if status.phase is Phase.PENDING:
+        # A callback, a search or a person started it again.
+        return status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES
+    last = last_question(event, retention)
+    is_last = last is not None and now >= last
+    return has_new_delivery(event) or (may_be_restarted(status) and is_last)
 
 
 def imminent_deletion(event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> datetime | None:

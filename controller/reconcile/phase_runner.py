@@ -44,9 +44,10 @@ from controller.reconcile.outcomes import (
     Wait,
     outcome_label,
 )
-from controller.reconcile.phases import PHASE_FUNCTIONS
+from controller.reconcile.phases import PHASE_FUNCTIONS, PhaseFunction
 from controller.reconcile.phases.collect import wait_for_room
 from controller.reconcile.phases.copy import copy
+from controller.reconcile.phases.restarted_envelope import copy_unless_restarted
 from controller.reconcile.preconditions import (
     Admitted,
     AdmittedCopies,
@@ -71,6 +72,7 @@ from counterfoil.resources.envelopeevent import (
     TriedKey,
 )
 from counterfoil.resources.routes import has_earlier_places, stored_choice, stored_copy
+from counterfoil.retention import asks_before_copies
 
 _log = logging.getLogger(__name__)
 
@@ -121,15 +123,19 @@ class PhaseRunner:
 
     async def run(self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, limit: timedelta) -> Outcome:
         """Run a phase for at most this time. Raises ``Superseded`` and ``LeaseLost``, and nothing else."""
+        run_phase: PhaseFunction = PHASE_FUNCTIONS[phase]
         if phase is Phase.COPYING:
-            return await self.copy(event, admitted.context, limit)
+            retention, now = admitted.context.organization.spec.retention, self.clock.now()
+            if not asks_before_copies(event, retention, now):
+                return await self.copy(event, admitted.context, limit)
+            run_phase = copy_unless_restarted
         attempt, sender = event.status.attempts + 1, admitted.context.sender
         started = self.clock.monotonic()
         with (
             log_context(phase=phase.value, attempt=attempt, sender=sender.name),
             tracing.span(phase.value, attempt=attempt, sender=sender.name) as step,
         ):
-            function = partial(PHASE_FUNCTIONS[phase], event, admitted.context)
+            function = partial(run_phase, event, admitted.context)
             outcome, problem = await self._attempt(phase, function, admitted.context, limit)
             outcome = await self._with_tried_keys(phase, event, admitted, outcome, problem)
             if phase is Phase.COLLECTING:
@@ -151,6 +157,7 @@ class PhaseRunner:
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)
         self._count(phase, outcome)
+        self._count_copies(event, outcome)
         return outcome
 
     async def copy(self, event: EnvelopeEvent, context: RunContext, limit: timedelta) -> Outcome:

@@ -55,6 +55,7 @@ from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, SENDER_GRACE
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import FURTHER_ACTIONS, OrganizationStatus
 from counterfoil.resources.routes import Choice, is_copying_next, known_choice, needed_choice
+from counterfoil.retention import asks_before_copies
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +124,10 @@ class Preconditions:
         if not isinstance(organization, Organization):
             return organization
         if is_copying_next(event.status):
-            return await self._copies(event, organization)
+            if (suspended_sender := self.cache.suspended_sender(event)) is not None:
+                return _sender_suspended(suspended_sender)
+            if not asks_before_copies(event, organization.spec.retention, self.clock.now()):
+                return await self._copies(event, organization)
         while True:
             sender = await self.sender(event, organization)
             if not isinstance(sender, Sender):
@@ -235,8 +239,6 @@ class Preconditions:
 
     async def _copies(self, event: EnvelopeEvent, organization: Organization) -> AdmittedCopies | Outcome:
         """Return the context of a run that begins with the copies of an event. Raises ``ApiError``."""
-        if (sender := self.cache.suspended_sender(event)) is not None:
-            return _sender_suspended(sender)
         choice = known_choice(event, organization.spec)
         if choice is None:
             return no_archive(organization)

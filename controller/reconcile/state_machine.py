@@ -420,6 +420,10 @@ class _Draft:
         """Count an attempt and set the time of the next one; fail after the phase's deadline."""
         now, retry = self.inputs.now, self.inputs.retry
         started = phase_start(self.status, self.inputs)
+        if phase is Phase.COPYING and outcome.restart_from is Phase.VALIDATING:
+            # The wait for copies is no part of the time for an envelope that was restarted.
+            started = now
+            self.change(attempts=0)
         self.set_last_error(outcome)
         if retry_policy.is_deadline_exceeded(started, retry, now=now):
             if outcome.given_up is not None:

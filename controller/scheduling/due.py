@@ -141,9 +141,9 @@ def _lacks_last_question(event: EnvelopeEvent, spec: OrganizationSpec, now: date
     """Whether eSAW would not be asked for a restarted envelope before its own retention deletes it, because
     ``spec.retention`` was changed after the next attempt was planned."""
     planned, last = event.status.next_attempt_time, last_question(event, spec.retention)
-    return (
-        may_be_restarted(event.status) and planned is not None and last is not None and now < last < planned
-    )
+    # The attempts of copies follow each other in shorter times, and each asks.
+    is_delayed = event.status.phase is Phase.CLEANING and may_be_restarted(event.status)
+    return is_delayed and planned is not None and last is not None and now < last < planned
 
 
 def has_request(event: EnvelopeEvent) -> bool:
@@ -170,7 +170,9 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     if cache.suspended_sender(event) is not None:
         return True
     archive = cache.archives.get(cache.archive_name(event))
-    copies = (cache.archives.get(each) for each in open_copies(event.status, organization.spec))
+    # A callback may tell that the envelope was restarted and signed, which no copy delays.
+    names = () if has_new_delivery(event) else open_copies(event.status, organization.spec)
+    copies = map(cache.archives.get, names)
     return any(each is not None and each.spec.suspend for each in (archive, *copies))
 
 

@@ -358,12 +358,14 @@ def is_started_by_callback(status: KnownStatus, *, received: datetime, now: date
     return is_open_to_callbacks(status) and (considered is None or received > considered)
 
 
-def may_be_restarted(status: UnfinishedStatus) -> bool:
-    """Whether the event waits for the time of the delete, or for a suspended copy, and its envelope can still
-    be restarted and signed. A callback may tell of that."""
+def may_be_restarted(status: KnownStatus) -> bool:
+    """Whether the event waits for its copies or for the time of the delete, and its envelope can still be
+    restarted and signed. A callback may tell of that."""
     envelope, reasons = status.envelope, {*DELETE_DELAYED_REASONS, COPY_SUSPENDED}
     is_delayed = status.phase == Phase.CLEANING and status.reason in reasons
-    return is_delayed and envelope is not None and envelope.status in CHANGEABLE_STATUSES
+    is_copying = status.phase == Phase.COPYING and status.completion_time is None
+    is_waiting = is_delayed or is_copying
+    return is_waiting and envelope is not None and envelope.status in CHANGEABLE_STATUSES
 
 
 def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) -> bool:
@@ -382,8 +384,8 @@ def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) ->
 
 def has_new_delivery(event: EnvelopeEvent) -> bool:
     """
-    Whether a callback came since eSAW was last asked for the envelope of an event that waits for the time of
-    the delete, or for the end of a restarted envelope. Counters decide, not clocks.
+    Whether a callback came since eSAW was last asked for the envelope of an event that waits for its copies,
+    for the time of the delete, or for the end of a restarted envelope. Counters decide, not clocks.
 
     A status of an earlier version does not tell which callbacks were considered: eSAW is asked once.
     """

@@ -47,6 +47,7 @@ from controller.reconcile.phases.repeated_archiving import (
     keeps_changing,
     mismatch,
 )
+from controller.reconcile.phases.restarted_envelope import outcome_if_restarted
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_request
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
@@ -92,7 +93,6 @@ from counterfoil.resources.reopening import (
     DELETION_ASSUMED,
     KEPT_FOR_SKIP,
     LATE_FILES_PENDING,
-    STILL_ACTIVE,
 )
 from counterfoil.resources.routes import stored_copy
 from counterfoil.retention import last_question, may_have_been_archived_before
@@ -316,7 +316,7 @@ def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: Damage
 
 async def _keep(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Outcome:
     """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
-    if (restarted := await _restarted(event, context)) is not None:
+    if (restarted := await outcome_if_restarted(event, context)) is not None:
         return restarted
     listed = await context.files_now()
     if lists_additional_files(event.status, listed):
@@ -440,16 +440,16 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
     if unread := unread_required_copies(event.status, copies, context.verified_copies):
         # Asked first: if the envelope is gone or restarted, no copy holds the event.
         await context.files_now()
-        if (restarted := await _restarted(event, context)) is not None:
+        if (restarted := await outcome_if_restarted(event, context)) is not None:
             return restarted
         if (unproved := await _unproved_copies(unread, event, context)) is not None:
             return unproved
     if _is_expired(event):
         # Twice, because the download between them may take an hour.
         changed = (
-            await _restarted(event, context)
+            await outcome_if_restarted(event, context)
             or await _changed_documents(event, context)
-            or await _restarted(event, context)
+            or await outcome_if_restarted(event, context)
         )
         if changed is not None:
             return changed
@@ -565,7 +565,7 @@ async def _delete_on(
     if _is_expired(event) or not await proves_deletion(event, context):
         await _record_delete(context)
     # The last question to eSAW: a person may restart the envelope at any time.
-    if (restarted := await _restarted(event, context)) is not None:
+    if (restarted := await outcome_if_restarted(event, context)) is not None:
         return restarted
     if (decision := await _decision(context)) is not None:
         return decision
@@ -759,37 +759,13 @@ def _is_expired(event: EnvelopeEvent) -> bool:
     return event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED
 
 
-async def _restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:
-    """Return the outcome for an envelope that was archived as Expired and is not any more; None: it is, or
-    was archived in a status that can't change."""
-    if not _is_expired(event):
-        return None
-    # Read again, because archiving may have taken an hour.
-    envelope = await context.envelope_now()
-    if envelope.status is EnvelopeStatus.EXPIRED:
-        return None
-    if envelope.status is EnvelopeStatus.ACTIVE:
-        # It may be signed already: eSAW calls before it finishes the envelope, and once.
-        return Wait(
-            STILL_ACTIVE,
-            "The envelope was archived as Expired, and is Active again. eSignAnyWhere has not finished it.",
-            restart_from=Phase.VALIDATING,
-        )
-    # Its callback may have come already: one for an unfinished event only counts.
-    return Wait(
-        "FilesChanged",
-        f"The envelope was archived as Expired, and is {envelope.status} now; it is archived again.",
-        restart_from=Phase.VALIDATING,
-    )
-
-
 async def _unless_restarted(event: EnvelopeEvent, context: ReconcileContext, delay: Pause) -> Outcome:
     """
     Return the delay of the delete, unless the expired envelope was restarted: it may be signed by now.
 
     Raises ``EsawError``, also if eSAW does not show the envelope.
     """
-    restarted = await _restarted(event, context)
+    restarted = await outcome_if_restarted(event, context)
     if restarted is not None:
         return restarted
     # Those that are counted later are not considered: the answer may be older than they are.
