@@ -1,7 +1,7 @@
 """Support for the tests of Imports: an Import, and a runner over an API server and an eSAW in memory."""
 
 import asyncio
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Collection, Mapping
 from typing import Any
 
 from controller.resync.event_starter import EventStarter
@@ -60,6 +60,16 @@ class RefusingReports(MemoryBackend):
         raise ArchiveRefused(self.reason, "Archive/dms: 403: no right")
 
 
+class NoCopies:
+    """The work on Imports with ``copiesOnly``, of which there is none."""
+
+    async def advance(self, imported: Import) -> None:
+        raise AssertionError(f"Import/{imported.name} does not only copy")
+
+    def forget_others(self, uids: Collection[str]) -> None:
+        return
+
+
 class ImportScene(ControllerParts):
     """An Import of one Organization, and a process that works on it."""
 
@@ -102,12 +112,9 @@ class ImportScene(ControllerParts):
             ),
             clock=self.clock,
             metrics=self.metrics,
-            advance_copies=self._advance_copies,
+            copies=NoCopies(),
             bounds=self.bounds,
         )
-
-    async def _advance_copies(self, imported: Import) -> None:
-        raise AssertionError(f"Import/{imported.name} does not only copy")
 
     async def open_archive(self, archive: Archive) -> ArchiveBackend:
         """Return the archive of the Organization, or another one."""

@@ -8,7 +8,17 @@ from msgspec.structs import replace
 
 from controller.reopening.reopener import Reopener
 from controller.requests.copies_import import CopiesImport, is_of_span
-from counterfoil.resources import ORGANIZATION_LABEL, Import, Phase, find_condition
+from counterfoil.kube.errors import Expired
+from counterfoil.resources import (
+    ORGANIZATION_LABEL,
+    Archive,
+    Condition,
+    Import,
+    Organization,
+    Phase,
+    Sender,
+    find_condition,
+)
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import NOON, an_event
 from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
@@ -45,6 +55,13 @@ class ImportScene(CopiedScene):
         self.kube.put(an_import(**spec))
         labels = {**self.event.metadata.labels, ORGANIZATION_LABEL: "acme"}
         self.kube.put(replace(self.event, metadata=replace(self.event.metadata, labels=labels)))
+
+    def observe(self, resource: Organization | Sender | Archive) -> None:
+        """Store an object, and let a probe find that its Archive works."""
+        if isinstance(resource, Archive):
+            ready = Condition("Ready", "True", "ArchiveReachable", "", NOON)
+            resource = replace(resource, status=replace(resource.status, conditions=(ready,)))
+        super().observe(resource)
 
     async def with_further_copy(self) -> "ImportScene":
         await self.reconcile_until_quiet()
@@ -133,6 +150,41 @@ async def test_no_more_events_copy_at_once_than_the_import_allows(tmp_path: Path
     scene.clock.advance(minutes=10)
     await scene.copies_import.advance(scene.imported)
     assert scene.reason() == ("False", "ImportRunning")
+
+
+@pytest.mark.parametrize("name", ["mirror", "dms"])
+async def test_no_copy_starts_while_an_archive_of_the_organization_can_not_be_used(
+    tmp_path: Path, name: str
+) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    scene.change_archive(name, suspend=True)
+    await scene.passed()
+    assert scene.reason() == ("False", "ArchiveSuspended")
+    assert scene.newest().status.phase is Phase.SUCCEEDED
+
+    scene.change_archive(name)
+    await scene.passed()
+    assert stored_copy(scene.newest().status, "mirror").verified_time is not None
+
+
+async def test_the_pages_of_deleted_imports_do_not_stay_in_memory(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path, maxUnfinished=1).with_further_copy()
+    await scene.copies_import.advance(scene.imported)
+    assert scene.copies_import.remembered == 1
+
+    scene.copies_import.forget_others([])
+
+    assert scene.copies_import.remembered == 0
+
+
+async def test_a_pass_whose_token_expired_without_another_one_begins_again(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    scene.kube.fail("page", Expired(410, "Expired", "the provided continue parameter is too old"))
+    await scene.copies_import.advance(scene.imported)
+
+    await scene.passed()
+
+    assert stored_copy(scene.newest().status, "mirror").verified_time is not None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from controller.cache import Cache
 from controller.scheduling.event_queue import CALLBACK_PAUSE, EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, EnvelopeSummary, Phase
-from counterfoil.resources.reopening import CLEANUP_DELAYED, REDELIVERED
+from counterfoil.resources.reopening import CLEANUP_DELAYED, COPY_REQUESTED, REDELIVERED
 from tests.support.builders import NOON, AClock, an_event, an_organization
 
 
@@ -57,6 +57,16 @@ class Scene:
 
 
 CALLED = NOON + timedelta(hours=1)
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_an_old_event_that_gets_further_copies_comes_after_newer_callbacks(*, has_ended: bool) -> None:
+    scene = Scene()
+    old = an_event("e-1").created(NOON - timedelta(days=20)).in_phase(Phase.COPYING, COPY_REQUESTED)
+    again = old.status(completion_time=NOON - timedelta(days=19) if has_ended else None).build()
+    newer = an_event("e-2").created(NOON).build()
+    scene.enqueue(again, newer)
+    assert await scene.order(2) == [newer.name, again.name]
 
 
 def woken(deliveries: int, *, considered: int, called: datetime = CALLED) -> EnvelopeEvent:
