@@ -384,7 +384,7 @@ def build(
                 ),
                 clock,
                 metrics,
-                CopiesImport(kube, cache, reopener, clock).advance,
+                CopiesImport(kube, cache, reopener, clock),
                 ImportBounds(quota=settings.event_quota),
             ).run
         )

@@ -9,6 +9,7 @@ copied shows in the events. A copy that fails in this Import is not started agai
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
@@ -22,7 +23,7 @@ from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Conflict
+from counterfoil.kube.errors import Conflict, Expired
 from counterfoil.kube.status import write_status
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
@@ -37,7 +38,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.imports import span_of
 from counterfoil.resources.reopening import COPY_REQUESTED, status_for_copying, takes_copies
-from counterfoil.resources.routes import stored_copy
+from counterfoil.resources.routes import archive_names, stored_copy
 
 _log = logging.getLogger(__name__)
 
@@ -89,10 +90,23 @@ class CopiesImport:
     _due: dict[str, float] = field(default_factory=dict)
     """By uid of the Import: when its next pass begins, by the clock that is never set."""
 
+    @property
+    def remembered(self) -> int:
+        """Number of Imports of which something is kept in memory."""
+        return len(self._passes.keys() | self._due.keys())
+
+    def forget_others(self, uids: Collection[str]) -> None:
+        """Drop the passes of all Imports but these: those are complete or deleted."""
+        for memory in (self._passes, self._due):
+            for uid in [each for each in memory if each not in uids]:
+                del memory[uid]
+
     async def advance(self, imported: Import) -> None:
         """Continue the pass of an Import as far as there is room. Raises ``ApiError``."""
         organization, now = self.cache.organizations.get(imported.organization), self.clock.now()
-        held = copies_hold(imported, organization, now)
+        names = archive_names(organization.spec) if organization is not None else ()
+        archives = {each: self.cache.archives.get(each) for each in names}
+        held = copies_hold(imported, organization, archives, now)
         if held is not None or organization is None:
             await self._store(imported, Counter(), held, is_complete=False)
             return
@@ -108,7 +122,12 @@ class CopiesImport:
                 await self._end_pass(imported, current)
                 return
             if not current.waiting:
-                await self._read_page(imported, current)
+                try:
+                    await self._read_page(imported, current)
+                except Expired:
+                    # Another pass begins with the first page. What is copied shows in the events.
+                    del self._passes[imported.uid]
+                    return
                 continue
             event = parse_readable(EnvelopeEvent, current.waiting[0])
             state = self._state(event, imported, organization)

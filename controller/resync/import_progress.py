@@ -218,8 +218,17 @@ def hold(
     )
 
 
-def copies_hold(imported: Import, organization: Organization | None, now: datetime) -> ImportHold | None:
-    """Return why an Import with ``copiesOnly`` must not start copies now; None if it may."""
+def copies_hold(
+    imported: Import,
+    organization: Organization | None,
+    archives: Mapping[str, Archive | None],
+    now: datetime,
+) -> ImportHold | None:
+    """
+    Return why an Import with ``copiesOnly`` must not start copies now; None if it may.
+
+    ``archives`` are those of the Organization, first ones and of copies, by name; None for a missing one.
+    """
     works = _working_organization(imported, organization)
     if isinstance(works, ImportHold):
         return works
@@ -228,7 +237,7 @@ def copies_hold(imported: Import, organization: Organization | None, now: dateti
             f"Organization/{works.name} has no spec.copies, so there is nothing to copy. Set them there."
         )
         return ImportHold("ImportWithoutCopies", message)
-    return _outside_hours(imported.spec.hours, now)
+    return _outside_hours(imported.spec.hours, now) or _archives_hold(imported, archives)
 
 
 def _working_organization(imported: Import, organization: Organization | None) -> Organization | ImportHold:
@@ -268,6 +277,10 @@ def _outage(
     reachable = find_condition(organization.status.conditions, "Reachable")
     if reachable is not None and reachable.status == "False":
         return ImportHold(reachable.reason, reachable.message)
+    return _archives_hold(imported, archives)
+
+
+def _archives_hold(imported: Import, archives: Mapping[str, Archive | None]) -> ImportHold | None:
     if imported.spec.dry_run:
         return None
     held = (archive_hold(imported, name, archive) for name, archive in archives.items())

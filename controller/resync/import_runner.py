@@ -12,10 +12,10 @@ What the events do is not decided here; they are processed as any other, after a
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -204,6 +204,16 @@ class _Recount(NamedTuple):
     """Number of successive counts without a result before this one."""
 
 
+class CopiesWork(Protocol):
+    """The work on Imports with ``copiesOnly``."""
+
+    async def advance(self, imported: Import) -> None:
+        """Work until the Import has to wait. Raises ``ApiError``."""
+
+    def forget_others(self, uids: Collection[str]) -> None:
+        """Drop the state of all Imports but these."""
+
+
 @dataclass
 class ImportRunner:
     """Works on all Imports."""
@@ -216,8 +226,7 @@ class ImportRunner:
     report_writer: ImportReportWriter
     clock: Clock
     metrics: Metrics
-    advance_copies: Callable[[Import], Awaitable[None]]
-    """Works on an Import with ``copiesOnly`` until it has to wait. Raises ``ApiError``."""
+    copies: CopiesWork
     bounds: ImportBounds = ImportBounds()
     _running: set[str] = field(default_factory=set)
     _problems: dict[tuple[str, str], _Problem] = field(default_factory=dict)
@@ -290,6 +299,7 @@ class ImportRunner:
     def _forget_others(self, unfinished: Iterable[Import]) -> None:
         """Drop the state of Imports that are complete or deleted."""
         by_uid, names = {each.uid: each for each in unfinished}, {each.name for each in unfinished}
+        self.copies.forget_others(by_uid.keys())
         for memory in (self._problems, self._memories, self._recounts):
             for key in [each for each in memory if each[0] not in by_uid]:
                 del memory[key]
@@ -324,7 +334,7 @@ class ImportRunner:
         """Work on one Import until it has to wait. Raises ``ApiError``."""
         while (imported := await self.newest(name)) is not None:
             if imported.spec.copies_only:
-                await self.advance_copies(imported)
+                await self.copies.advance(imported)
                 return
             imported, search = await self._observe(imported)
             if search is None:

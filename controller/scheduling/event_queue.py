@@ -15,8 +15,13 @@ from controller.scheduling.due import EPOCH, due_time, has_request, is_suspended
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
-from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin
-from counterfoil.resources.reopening import REDELIVERED, has_new_delivery
+from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin, Phase
+from counterfoil.resources.reopening import (
+    COPY_REQUESTED,
+    REDELIVERED,
+    copies_after_end,
+    has_new_delivery,
+)
 
 CALLBACK_PAUSE = timedelta(minutes=1)
 """Pause between two runs of an event that callbacks start: each asks eSAW, and callbacks can be repeated."""
@@ -153,7 +158,7 @@ class EventQueue:
         begin = self._begin(event)
         # An Import marks the events that it creates and those that it starts again.
         is_started_by_import = IMPORT_LABEL in event.metadata.labels and not _is_started_by_callback(event)
-        is_import = event.spec.origin is Origin.IMPORT or is_started_by_import
+        is_import = event.spec.origin is Origin.IMPORT or is_started_by_import or _is_copied_later(event)
         return QueueItem(
             sort_key=f"{int(is_import)} {begin.isoformat() if begin else ''} {event.name}",
             event=event.name,
@@ -163,6 +168,13 @@ class EventQueue:
             archive=self.cache.archive_name(event),
             is_import=is_import,
         )
+
+
+def _is_copied_later(event: EnvelopeEvent) -> bool:
+    """Whether an Import or a person asked for copies of what was archived before: thousands of old events may
+    be due at once, and each callback comes before them."""
+    is_asked_for = event.status.phase is Phase.COPYING and event.status.reason == COPY_REQUESTED
+    return is_asked_for or copies_after_end(event.status)
 
 
 def _is_started_by_callback(event: EnvelopeEvent) -> bool:

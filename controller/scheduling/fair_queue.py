@@ -30,7 +30,8 @@ class QueueItem(NamedTuple):
     archive: str
     """Empty: no limit of an archive counts, as before routes have decided."""
     is_import: bool = False
-    """Whether an Import created the event: any other event comes first."""
+    """Whether an Import created the event, or it gets copies long after its archiving: any other event comes
+    first."""
 
 
 @dataclass(frozen=True)
