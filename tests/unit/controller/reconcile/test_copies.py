@@ -14,6 +14,7 @@ from controller.mails.problem_tracking import failure_observation
 from controller.scheduling.due import due_time
 from counterfoil.resources import (
     SENDER_LABEL,
+    Archive,
     EnvelopeEvent,
     EnvelopeStatus,
     Phase,
@@ -336,6 +337,61 @@ async def test_what_can_never_work_is_said_before_the_first_document_moves(
     scene.observe(a_probed_archive("worm", root=scene.folders["worm"], path=PATH, version=10, generation=10))
     event = await scene.retried()
     assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_what_can_never_work_stops_no_archiving_if_the_copy_is_not_required(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, OPTIONAL)
+    scene.change_archive("worm", tags={"area": {"xpath": "//area", "required": True}})
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert copied(event) == ("False", "OptionalCopyMissing")
+    assert stored_copy(event.status, "worm").reason == "CopyInvalid"
+
+
+async def test_the_archive_of_a_copy_may_be_what_a_person_corrects_before_the_archiving(
+    tmp_path: Path,
+) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.change_archive("worm", tags={"area": {"xpath": "//area", "required": True}})
+    event = await scene.reconcile_until_quiet()
+    assert event.status.reason == "CopyInvalid"
+    assert scene.cache.may_use(event, "worm")
+
+    for _ in range(60):
+        if event.status.phase.is_final:
+            break
+        event = await scene.retried()
+
+    assert state(event) == (Phase.FAILED, "DeadlineExceeded")
+    assert possible_archives(event, scene.organization.spec) == {"dms", "worm"}
+
+
+async def test_a_mail_names_the_archive_of_the_copy_that_fails(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    event = await scene.reconcile_until_quiet()
+    for _ in range(60):
+        if event.status.phase.is_final:
+            break
+        event = await scene.retried()
+
+    assert (event.status.phase, event.status.cause) == (Phase.FAILED, "ArchiveRootMissing")
+    found = failure_observation(event, scene.cache.problem_archive(event))
+    assert found.cause == "failed/ArchiveRootMissing/worm"
+
+
+async def test_the_first_archive_is_named_if_the_run_ends_before_its_copies(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.cache.delete(Archive, "dms", 99)
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.COPYING, "ArchiveMissing")
+    assert scene.cache.problem_archive(event) == "dms"
 
 
 async def test_a_tag_that_the_original_lacks_is_made_not_required(tmp_path: Path) -> None:
