@@ -151,7 +151,8 @@ def _causes_at_risk(status: EnvelopeEventStatus, archive: str) -> set[str]:
     """Return the causes with which an unfinished event may still fail, in its Archive and in that of an
     earlier start: until it ends otherwise, it has not solved what failed there."""
     stored = (status.archive, status.awaited_archive)
-    archives = {archive, *(each.ref.name for each in stored if each is not None)}
+    copies = (each.ref.name for each in status.copies)
+    archives = {archive, *(each.ref.name for each in stored if each is not None), *copies}
     return {_failed(reason, each) for reason in _risks(status) for each in archives}
 
 

@@ -23,7 +23,7 @@ from controller.access.archive_pool import ArchivePool
 from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
 from controller.cache import Cache
 from controller.reconcile.context import CopyAccess, Destination, ReconcileContext, RunContext
-from controller.reconcile.copy_rules import COPY_INVALID, copy_faults
+from controller.reconcile.copy_rules import copy_faults
 from controller.reconcile.fence import Fence, FencedBackend
 from controller.reconcile.import_archives import ImportArchives
 from controller.reconcile.outcomes import Hold, Outcome, Pause, Wait
@@ -61,6 +61,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.envelopeevent import COPY_INVALID
 from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
 from counterfoil.resources.routes import (
     ArchiveRoute,
@@ -258,8 +259,12 @@ class ArchiveChooser:
         archive = self._usable(choice.archive, organization, f"{route} does not exist{kept}")
         if not isinstance(archive, Archive) or is_condition_true(event.status.conditions, "Archived"):
             return archive
-        faults = copy_faults(organization.spec.copies, (choice.archive,), self.cache.archives.get)
-        return Wait(COPY_INVALID, faults[0].message) if faults else archive
+        copies = organization.spec.copies
+        # Nothing waits for a copy that is not required.
+        required = {each.archive_ref.name for each in copies if each.required}
+        faults = copy_faults(copies, (choice.archive,), self.cache.archives.get)
+        fault = next((each for each in faults if each.archive in required), None)
+        return Wait(COPY_INVALID, fault.message) if fault is not None else archive
 
     def _usable(self, name: str, organization: Organization, missing: str) -> Archive | Wait | Hold:
         """Return an Archive if it is there and may be used by the Organization. ``missing`` continues the

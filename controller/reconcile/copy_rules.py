@@ -38,9 +38,6 @@ from counterfoil.resources.envelopeevent import (
 )
 from counterfoil.resources.routes import CopySpec, copy_names, failed_copy, stored_copy
 
-COPY_INVALID = "CopyInvalid"
-"""Reason of an event whose copy can't be made as its Organization and Archives are written."""
-
 
 class CopyFault(NamedTuple):
     """Why the copy in an Archive can't be made."""

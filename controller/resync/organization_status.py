@@ -27,7 +27,7 @@ from controller.access.secret_cache import (
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
-from controller.reconcile.copy_rules import COPY_INVALID, copy_faults
+from controller.reconcile.copy_rules import copy_faults
 from controller.reconcile.routing import RouteFault, route_fault
 from controller.reopening.fix_rules import envelope_access, settled_time, spec_observed_time
 from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
@@ -69,6 +69,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus, with_summary
+from counterfoil.resources.envelopeevent import COPY_INVALID
 from counterfoil.resources.naming import envelope_of
 from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
 from counterfoil.resources.routes import ArchiveRoute, original_names

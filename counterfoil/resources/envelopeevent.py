@@ -180,6 +180,9 @@ OPTIONAL_COPY_MISSING: Final = "OptionalCopyMissing"
 """Reason of the condition ``Copied`` if each required copy is proved and another one is missing. It holds
 nothing."""
 
+COPY_INVALID: Final = "CopyInvalid"
+"""Reason of an event whose copy can't be made as its Organization and Archives are written."""
+
 COPY_MISSING: Final = "CopyMissing"
 """Reason of the condition ``Copied`` if a copy is missing of an event that had succeeded before. It changes
 nothing else."""

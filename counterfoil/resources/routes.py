@@ -32,6 +32,7 @@ from counterfoil.resources.base import (
 )
 from counterfoil.resources.conditions import find_condition, is_condition_true
 from counterfoil.resources.envelopeevent import (
+    COPY_INVALID,
     MISSING_COPY_REASONS,
     PHASE_CONDITIONS,
     ArchiveLocation,
@@ -300,6 +301,9 @@ def possible_archives(event: EnvelopeEvent, spec: RoutedSpec) -> frozenset[str]:
     """Return the names of the Archives that an event waits for, or may choose."""
     needed, of_import = needed_choice(event, spec), import_choice(event)
     copies = used_copies(event.status, spec)
+    if event.status.cause == COPY_INVALID:
+        # The Archive of a copy may be what a person corrects, also before the archiving.
+        copies = copy_names(spec)
     if needed is not None:
         return frozenset({needed.archive, *copies})
     imported = {of_import.archive} if of_import is not None else ()
@@ -479,11 +483,13 @@ def _unverified(status: EnvelopeEventStatus, names: Iterable[str]) -> tuple[str,
 
 
 def awaited_archive(event: EnvelopeEvent, spec: RoutedSpec) -> str | None:
-    """Return the Archive that an event waits for: that of a copy, once it is archived; else its own. None: it
-    is not known."""
-    copies, choice = open_copies(event.status, spec), needed_choice(event, spec)
-    if copies:
-        return copies[0]
+    """Return the Archive that an event waits for, or failed for: that of a copy which has the same reason;
+    else its own. None: it is not known."""
+    copies, choice, cause = open_copies(event.status, spec), needed_choice(event, spec), event.status.cause
+    # A run may end before its copies, because of the first archive.
+    named = [each for each in copies if not cause or stored_copy(event.status, each).reason == cause]
+    if named:
+        return named[0]
     return choice.archive if choice is not None else None
 
 

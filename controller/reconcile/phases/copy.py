@@ -20,7 +20,6 @@ import msgspec
 
 from controller.reconcile import error_policy
 from controller.reconcile.context import Destination, RunContext, manifest_extra_in
-from controller.reconcile.copy_rules import COPY_INVALID
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, PhaseFacts, Wait, counted
 from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.repeated_archiving import archive_again
@@ -45,7 +44,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.archive import has_other_root
-from counterfoil.resources.envelopeevent import MAX_COPY_MESSAGE, OPTIONAL_COPY_MISSING
+from counterfoil.resources.envelopeevent import COPY_INVALID, MAX_COPY_MESSAGE, OPTIONAL_COPY_MISSING
 from counterfoil.resources.routes import failed_copy, stored_copy, wanted_copies, with_copy
 
 _log = logging.getLogger(__name__)
