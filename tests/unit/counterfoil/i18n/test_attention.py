@@ -15,6 +15,7 @@ from counterfoil.resources import (
     Attempt,
     AttemptOutcome,
     EnvelopeEvent,
+    EventCopy,
     LastError,
     LocalObjectReference,
     Organization,
@@ -411,8 +412,8 @@ def test_a_broken_archive_is_a_task_while_events_wait_for_it_although_no_organiz
     ]
 
 
-def a_copying_event(reason: str) -> EnvelopeEvent:
-    """An archived event whose required copy in ``worm`` fails for this reason."""
+def a_copying_event(reason: str, of_copy: str | None) -> EnvelopeEvent:
+    """An archived event that waits for this reason, and whose required copy in ``worm`` has that one."""
     copied = with_condition(
         (), "Archived", "True", reason="FilesVerified", message="", now=NOON, generation=1
     )
@@ -420,12 +421,26 @@ def a_copying_event(reason: str) -> EnvelopeEvent:
         copied, "Copied", "Unknown", reason="CopiesPending", message="", now=NOON, generation=1
     )
     place = structs.replace(Choice("dms", None).location, manifest="file:///srv/counterfoil.json")
-    return a_retrying_event(1, reason, phase=Phase.COPYING, conditions=copied, archive=place)
+    copies = (EventCopy(ref=LocalObjectReference(name="worm"), reason=of_copy),)
+    return a_retrying_event(
+        1, reason, phase=Phase.COPYING, conditions=copied, archive=place, copies=copies if of_copy else ()
+    )
 
 
-@pytest.mark.parametrize(("broken", "is_hidden"), [("worm", True), ("dms", False)])
-def test_an_event_that_waits_for_the_archive_of_a_copy_is_reported_by_the_entry_of_that_archive(
-    broken: str, *, is_hidden: bool
+@pytest.mark.parametrize(
+    ("of_copy", "broken", "is_hidden"),
+    [
+        ("ArchiveFull", "worm", True),
+        ("ArchiveFull", "dms", False),
+        # The run ended before the copy, because of the first archive.
+        (None, "dms", True),
+        (None, "worm", False),
+        ("ArchiveLocked", "dms", True),
+        ("ArchiveLocked", "worm", False),
+    ],
+)
+def test_an_archived_event_that_waits_is_reported_by_the_entry_of_the_archive_that_is_the_cause(
+    of_copy: str | None, broken: str, *, is_hidden: bool
 ) -> None:
     archives = tuple(
         an_archive_that(*(("False", "ArchiveFull") if each == broken else ("True", "Probed")), name=each)
@@ -435,11 +450,11 @@ def test_an_event_that_waits_for_the_archive_of_a_copy_is_reported_by_the_entry_
     snapshot = ClusterSnapshot(
         organizations=(an_organization_that(copies=copies),),
         archives=archives,
-        retrying=(a_copying_event("ArchiveFull"),),
+        retrying=(a_copying_event("ArchiveFull", of_copy),),
     )
-    kinds = {each.kind for each in attention_items(snapshot)}
+    kinds = [each.kind for each in attention_items(snapshot)]
     assert kinds == (
-        {AttentionKind.ARCHIVE} if is_hidden else {AttentionKind.ARCHIVE, AttentionKind.RETRYING}
+        [AttentionKind.ARCHIVE] if is_hidden else [AttentionKind.ARCHIVE, AttentionKind.RETRYING]
     )
 
 
