@@ -8,7 +8,7 @@ import pytest
 from counterfoil.resources import Language
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import Kubectl
-from sandbox.controlplane.processes import command_environment, run
+from sandbox.controlplane.processes import CommandResult, command_environment, run
 from tests.support.advice import (
     ARCHIVE,
     EVENT,
@@ -40,6 +40,8 @@ OF_PLUGIN = [
 """The commands about failed events differ in the reason only."""
 EXAMPLES = {"archive": ARCHIVE, "envelopeevent": EVENT, "secret": SECRET, "sender": SENDER}
 """Objects that stand for NAME."""
+COPIED = f"{ENVELOPE}-fedcba9876543210"
+"""An event whose copy is missing."""
 
 
 def owned(kind: str, name: str, **spec: object) -> dict[str, object]:
@@ -55,26 +57,46 @@ OAUTH = {
 }
 OBJECTS = [
     owned("Archive", ARCHIVE, filesystem={"root": "/archive"}),
+    owned("Archive", "worm", filesystem={"root": "/worm"}),
     owned(
         "Organization",
         ORGANIZATION,
         baseURL="https://esaw.acme.example",
         archiveRef={"name": ARCHIVE},
+        copies=[{"archiveRef": {"name": "worm"}, "required": False}],
         callback=CALLBACK,
         oauth=OAUTH,
     ),
     owned("Sender", SENDER, **ORGANIZATION_REF, userID="5a1ee9a5-0000-4000-8000-000000000001"),
     owned("Import", IMPORT, **ORGANIZATION_REF, **{"from": "2020-01-01"}),
-    owned(
-        "EnvelopeEvent",
-        EVENT,
-        **ORGANIZATION_REF,
-        envelopeID=ENVELOPE,
-        action="envelopeFinished",
-        origin="Manual",
+    *(
+        owned(
+            "EnvelopeEvent",
+            name,
+            **ORGANIZATION_REF,
+            envelopeID=ENVELOPE,
+            action="envelopeFinished",
+            origin="Manual",
+        )
+        for name in (EVENT, COPIED)
     ),
     {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}},
 ]
+ARCHIVED = {
+    "phase": "Succeeded",
+    "archive": {"ref": {"name": ARCHIVE}, "manifest": "file:///archive/counterfoil.json"},
+    "conditions": [
+        {
+            "type": each,
+            "status": "True",
+            "reason": "Done",
+            "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        for each in ("Archived", "Cleaned")
+    ],
+}
+"""Status of that event."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,6 +104,13 @@ async def objects(plane: ControlPlane) -> None:
     await plane.namespace(NAMESPACE)
     for each in OBJECTS:
         await plane.kubectl("create", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(each))
+    where = ["-n", NAMESPACE, "ee", COPIED, "--subresource=status", "--type=merge"]
+    await plane.kubectl("patch", *where, "-p", json.dumps({"status": ARCHIVED}))
+
+
+async def typed_of_plugin(plane: ControlPlane, words: list[str]) -> CommandResult:
+    environment = {**command_environment(), "KUBECONFIG": str(plane.kubectl.kubeconfig)}
+    return await run([BIN / "kubectl-counterfoil", *words], environment=environment)
 
 
 async def typed(kubectl: Kubectl, words: list[str]) -> str:
@@ -104,12 +133,15 @@ async def test_the_api_server_accepts_each_command_of_kubectl(kubectl: Kubectl, 
 
 @pytest.mark.parametrize(("reason", "line"), sorted(set(catalogue_commands(Language.ENGLISH))))
 async def test_the_api_server_accepts_each_command_in_a_text_about_a_reason(
-    kubectl: Kubectl, reason: str, line: str
+    plane: ControlPlane, kubectl: Kubectl, reason: str, line: str
 ) -> None:
     _, verb, *words = shlex.split(line)
     if verb == "counterfoil":
-        # The text names the command of the plugin, which has its own tests.
-        assert words == ["why"], reason
+        # The text only names `why`, which has its own tests.
+        if words != ["why"]:
+            assert words == ["copy", "NAME"], reason
+            ended = await typed_of_plugin(plane, ["-n", NAMESPACE, "copy", COPIED])
+            assert (ended.code, ended.err) == (0, ""), ended.out
         return
     name = EXAMPLES.get(words[0], IMPORT)
     text = " ".join(words).replace("NAME", name).replace("=USE", "=token")
@@ -119,6 +151,5 @@ async def test_the_api_server_accepts_each_command_in_a_text_about_a_reason(
 @pytest.mark.parametrize("line", OF_PLUGIN)
 async def test_the_plugin_carries_out_each_of_its_commands(plane: ControlPlane, line: str) -> None:
     _, _, *words = shlex.split(line)
-    environment = {**command_environment(), "KUBECONFIG": str(plane.kubectl.kubeconfig)}
-    ended = await run([BIN / "kubectl-counterfoil", *words], environment=environment)
+    ended = await typed_of_plugin(plane, words)
     assert (ended.code, ended.err) == (0, "")
