@@ -964,7 +964,7 @@ async def test_a_second_release_elsewhere_does_without_the_definitions(installed
     values = with_image({"crds": {"enabled": False}})
     await installed.helm("install", RELEASE, CHART, "-n", "invoices", values=values)
     assert (
-        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 26
+        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 28
     )
 
 
