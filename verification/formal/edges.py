@@ -1,13 +1,14 @@
 """
 ``python -m verification.formal.edges``: the transitions of the model, made from the code's state machine.
 
-``verification/formal/edges.pml`` has the phases, the limits of ``clean.py``, and one ``inline`` per outcome
-of a phase. So the model can't have another transition than the code: each is a result of
+``verification/formal/edges.pml`` has the phases, ``MAX_MISMATCHES``, and one ``inline`` per outcome of a
+phase. So the model can't have another transition than the code: each is a result of
 ``state_machine.next_status``. A test compares the file with the code.
 """
 
 import ast
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,8 +25,8 @@ from controller.reconcile.outcomes import (
     Skip,
     Wait,
 )
-from controller.reconcile.phases import repeated_archiving
 from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES, copies_pending
+from controller.reconcile.phases.restarted_envelope import copy_unless_restarted
 from controller.reconcile.state_machine import (
     PHASE_ORDER,
     TransitionInput,
@@ -50,6 +51,12 @@ OUTCOMES: Final[dict[str, Outcome]] = {
 }
 """The outcomes by their name in the model."""
 
+ENTRIES: Final[dict[Phase, tuple[phases.PhaseFunction, ...]]] = {
+    phase: (function, copy_unless_restarted) if phase is Phase.COPYING else (function,)
+    for phase, function in phases.PHASE_FUNCTIONS.items()
+}
+"""The functions of each phase. The one of Copying that asks eSAW first is chosen by ``phase_runner``."""
+
 
 class Edge(NamedTuple):
     """One transition: a phase ends with an outcome; the next run begins with the phase ``resume``."""
@@ -67,7 +74,7 @@ def edges(outcome: str) -> tuple[Edge, ...]:
 
 
 def restarts() -> tuple[Edge, ...]:
-    """Return the transitions to an earlier phase: those that a module of a phase asks for."""
+    """Return the transitions to an earlier phase: those that a phase asks for."""
     return tuple(
         _edge(phase, Wait("Tested", "", restart_from=target), NOW)
         for phase in PHASE_ORDER
@@ -78,7 +85,7 @@ def restarts() -> tuple[Edge, ...]:
 def render() -> str:
     """Return the content of ``verification/formal/edges.pml``."""
     lines = [
-        "/* Written by `python -m verification.formal.edges` from the state machine and `phases/clean.py`; "
+        "/* Written by `python -m verification.formal.edges` from the state machine and the phases; "
         "edit those. */"
     ]
     lines += [f"#define {_name(phase)} {number}" for number, phase in enumerate(Phase)]
@@ -114,26 +121,34 @@ def _edge(phase: Phase, outcome: Outcome, started: datetime) -> Edge:
 
 
 def _restart_targets(phase: Phase) -> set[Phase]:
-    """Return the phases with which the module of a phase starts again, and what it imports of
-    ``repeated_archiving``."""
-    function = phases.PHASE_FUNCTIONS[phase]
-    tree = ast.parse(Path(function.__code__.co_filename).read_text(encoding="utf-8"))
-    shared = ast.parse(Path(repeated_archiving.__file__).read_text(encoding="utf-8"))
-    imported = {
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == repeated_archiving.__name__
-        for alias in node.names
-    }
-    used = [node for node in shared.body if isinstance(node, ast.FunctionDef) and node.name in imported]
+    """Return the phases with which a phase starts again: those in its functions, and in all that they use of
+    the package of the phases."""
     return {
         Phase[keyword.value.attr]
-        for each in (tree, *used)
-        for keyword in ast.walk(each)
+        for tree in _used_code(ENTRIES[phase])
+        for keyword in ast.walk(tree)
         if isinstance(keyword, ast.keyword)
         and keyword.arg == "restart_from"
         and isinstance(keyword.value, ast.Attribute)
     }
+
+
+def _used_code(entries: Iterable[object]) -> Iterator[ast.AST]:
+    """Yield the code of functions, and of each function and class of the phases that they name."""
+    known = list(entries)
+    # The list grows while it is read.
+    for each in known:
+        module = inspect.getmodule(each)
+        tree = ast.parse(inspect.getsource(inspect.unwrap(each)))  # type: ignore[arg-type]
+        yield tree
+        names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        used = (vars(module).get(name) for name in names)
+        known += [other for other in dict.fromkeys(filter(_is_of_a_phase, used)) if other not in known]
+
+
+def _is_of_a_phase(value: object) -> bool:
+    is_code = inspect.isfunction(value) or inspect.isclass(value)
+    return is_code and value.__module__.startswith(f"{phases.__name__}.")
 
 
 def _name(phase: Phase) -> str:

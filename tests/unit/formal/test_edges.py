@@ -21,6 +21,7 @@ def test_the_transitions_to_an_earlier_phase_are_those_that_a_phase_asks_for() -
     assert found == {
         (Phase.ARCHIVING, Phase.COLLECTING),
         (Phase.COPYING, Phase.COLLECTING),
+        (Phase.COPYING, Phase.VALIDATING),
         (Phase.CLEANING, Phase.COPYING),
         (Phase.CLEANING, Phase.COLLECTING),
         (Phase.CLEANING, Phase.VALIDATING),
