@@ -23,7 +23,13 @@ from counterfoil.resources import (
     Phase,
     find_condition,
 )
-from counterfoil.resources.envelopeevent import OPTIONAL_COPY_MISSING
+from counterfoil.resources.envelopeevent import (
+    COPY_GIVEN_UP,
+    COPY_MISSING,
+    OPTIONAL_COPY_MISSING,
+    EventNotice,
+    NoticeState,
+)
 from counterfoil.resources.reopening import status_for_copying
 from tests.support.builders import NOON, an_event, an_organization
 
@@ -139,11 +145,22 @@ def test_an_optional_copy_holds_nothing_and_is_planned() -> None:
     assert status.copies[1].next_attempt_time == NOON + timedelta(seconds=10)
 
 
-def test_an_optional_copy_is_given_up_after_the_deadline() -> None:
-    outcome = Done(OPTIONAL_COPY_MISSING, "It is missing.")
-    status = copying(outcome, 24 * 60, proved("worm"), failed("mirror", 30))
-    assert status.copies[1].next_attempt_time is None
-    assert status.copies[1].reason == "ArchiveUnreachable"
+@pytest.mark.parametrize("minutes", [0, 48 * 60])
+def test_an_optional_copy_is_given_up_after_the_tries_that_fill_the_deadline(minutes: int) -> None:
+    def after(tries: int) -> EnvelopeEventStatus:
+        facts = PhaseFacts(copies=(failed("mirror", tries),))
+        outcome = Done(OPTIONAL_COPY_MISSING, "It is missing.", facts=facts)
+        return next_status(archived(), Phase.COPYING, outcome, at(minutes, OPTIONAL))
+
+    # 9 pauses that double take 5,110 s. 23 pauses of an hour fill the rest of 24 hours, and 22 do not.
+    tried, given_up = after(9 + 22), after(9 + 23)
+
+    assert tried.copies[0].next_attempt_time == NOON + timedelta(minutes=minutes + 60)
+    assert condition(tried) == ("False", OPTIONAL_COPY_MISSING)
+    assert given_up.copies[0].next_attempt_time is None
+    assert given_up.copies[0].reason == "ArchiveUnreachable"
+    assert condition(given_up) == ("False", COPY_GIVEN_UP)
+    assert phase_to_resume(given_up) is Phase.CLEANING
 
 
 def test_the_attempts_of_copies_leave_the_time_of_the_delete_alone() -> None:
@@ -194,10 +211,17 @@ def test_a_copy_that_was_asked_for_later_asks_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("end", [Wait("ArchiveUnreachable", "It is down."), Fail("NameOccupied", "Taken.")])
-def test_a_later_copy_that_can_not_be_made_is_shown(end: Outcome) -> None:
-    again = status_for_copying(succeeded(), reason="CopyRequested", message="A person asked.", now=NOON)
+def test_a_later_copy_that_can_not_be_made_changes_only_the_condition_of_copies(end: Outcome) -> None:
+    notice = EventNotice(id="told", state=NoticeState.DELIVERED)
+    before = replace(succeeded(), next_attempt_time=NOON + timedelta(days=3), notice=notice)
+    again = status_for_copying(before, reason="CopyRequested", message="A person asked.", now=NOON)
     outcome = dataclasses.replace(end, facts=PhaseFacts(copies=(failed("worm"),)))
+
     after = next_status(again, Phase.COPYING, outcome, at(99))
-    assert after.phase is (Phase.COPYING if isinstance(end, Wait) else Phase.FAILED)
-    assert condition(after, "Ready")[0] == "False"
-    assert phase_to_resume(after) is Phase.COPYING
+
+    assert condition(after) == ("False", COPY_MISSING)
+    assert after.copies[0].next_attempt_time == NOON + timedelta(minutes=99, seconds=10)
+    for type_ in ("Archived", "Cleaned", "Ready", "Stalled"):
+        assert condition(after, type_) == condition(before, type_)
+    changed = {name: getattr(before, name) for name in ("copies", "conditions", "phase_start_time")}
+    assert replace(after, **changed) == before
