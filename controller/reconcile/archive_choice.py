@@ -133,7 +133,8 @@ class ArchiveChooser:
         """
         Return the Archive in which another event of the envelope has files. Raises ``ApiError``.
 
-        One that does not exist any more is not followed: nothing else would let the event continue. Where
+        One that does not exist any more, or is another one of that name, is not followed: nothing else would
+        let the event continue. Where
         neither routes nor an Import ever decide, only events of present actions are looked for: the phase
         Archiving asks for these anyway.
         """
@@ -144,7 +145,11 @@ class ArchiveChooser:
             kept = kept_choices(await context.siblings())
         else:
             kept = kept_choices(await context.possible_siblings())
-        return next((each for each in kept if each.choice.archive in self.cache.archives), None)
+        return next((each for each in kept if self._may_be_in(each)), None)
+
+    def _may_be_in(self, kept: KeptChoice) -> bool:
+        archive = self.cache.archives.get(kept.choice.archive)
+        return archive is not None and kept.may_be_in(archive.metadata.creation_timestamp)
 
     async def _of_event(self, context: ReconcileContext) -> Choice | Outcome:
         """Return the Archive of an event for which no other event of the envelope decides. Raises as

@@ -120,8 +120,8 @@ class RunContext:
     copies: "CopyAccess"
     sibling_events: Callable[[], Awaitable[SiblingEvents]]
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
-    copy_limit: timedelta = field(default=timedelta(0), init=False)
-    """Maximum duration of the phase Copying in this attempt."""
+    attempt_limit: timedelta = field(init=False)
+    """Maximum duration of the phase in this attempt. ``PhaseRunner`` sets it for each one."""
     verified_copies: dict[str, str] = field(default_factory=dict, init=False)
     """By Archive of a copy: the digest of the files that this run read there (``proof.documents_digest``)."""
     copy_archives: dict[str, Archive] = field(default_factory=dict, init=False)

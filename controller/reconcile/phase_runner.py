@@ -164,7 +164,6 @@ class PhaseRunner:
         """Run the phase Copying for at most this time. It needs no key, and shows nothing about one. Raises
         as ``run``."""
         phase, attempt, started = Phase.COPYING, event.status.attempts + 1, self.clock.monotonic()
-        context.copy_limit = limit
         with (
             log_context(phase=phase.value, attempt=attempt),
             tracing.span(phase.value, attempt=attempt) as step,
@@ -180,6 +179,7 @@ class PhaseRunner:
         self, phase: Phase, function: Callable[[], Awaitable[Outcome]], context: RunContext, limit: timedelta
     ) -> tuple[Outcome, BaseException | None]:
         """Return the outcome, and the exception from which it follows, if any."""
+        context.attempt_limit = limit
         timeout = asyncio.timeout(limit.total_seconds())
         try:
             async with timeout:

@@ -112,7 +112,7 @@ class Reconciler:
     ) -> EnvelopeEvent:
         """Run phase after phase until the outcome is not ``Done``, or the event is finished."""
         fence, sender = admitted.context.fence, admitted.context.sender
-        if phase is Phase.ARCHIVING and not is_ours:
+        if phase in (Phase.ARCHIVING, Phase.COPYING) and not is_ours:
             # Another process may be in the middle of it, without a Lease.
             event = await fence.claim()
         known_deliveries, inputs = event.deliveries, self._inputs(event)

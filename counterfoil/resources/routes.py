@@ -195,6 +195,17 @@ class KeptChoice(NamedTuple):
 
     choice: Choice
     event: str
+    since: datetime | None
+    """When the event had listed its files there."""
+
+    def may_be_in(self, created: datetime | None) -> bool:
+        """
+        Whether an Archive of this name that was ``created`` then can have the files.
+
+        One that was created later is another one: who may create Archives must not get documents by the name
+        of one that was deleted.
+        """
+        return created is None or self.since is None or created <= self.since
 
     @property
     def awaited(self) -> AwaitedArchive:
@@ -385,8 +396,17 @@ def kept_choices(events: Sequence[EnvelopeEvent]) -> tuple[KeptChoice, ...]:
     archived = [each for each in events if has_manifest(each.status)]
     others = [each for each in events if each not in archived and not each.status.phase.is_final]
     running = [each for each in others if keeps_choice(each.status)]
-    found = ((stored_choice(each.status), each.name) for each in (*archived, *running))
-    return tuple(KeptChoice(choice, name) for choice, name in found if choice is not None)
+    found = ((stored_choice(each.status), each) for each in (*archived, *running))
+    return tuple(
+        KeptChoice(choice, each.name, _collected_time(each.status))
+        for choice, each in found
+        if choice is not None
+    )
+
+
+def _collected_time(status: EnvelopeEventStatus) -> datetime | None:
+    collected = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COLLECTING])
+    return collected.last_transition_time if collected is not None else None
 
 
 def copy_names(spec: CopiedSpec) -> tuple[str, ...]:

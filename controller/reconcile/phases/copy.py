@@ -93,7 +93,7 @@ class _CopyRun:
         # A run before any of these times has another cause, such as an Archive that works again.
         due = [each for each in open_names if self._is_due(entries[each])] or open_names
         # Equal shares, and one for what is left: what an attempt did is lost if it does not end in time.
-        share = self.context.copy_limit / (len(due) + 1)
+        share = self.context.attempt_limit / (len(due) + 1)
         for name in due:
             try:
                 problem = await self._make_within(share, name)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.mails.problem_tracking import failure_observation
 from controller.scheduling.due import due_time
@@ -192,3 +193,23 @@ async def test_a_suspension_of_the_archive_that_is_not_needed_holds_no_event_tha
     scene.change_vault()
     after = await scene.run(scene.second)
     assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, VAULT)
+
+
+async def test_documents_do_not_follow_the_name_of_an_archive_that_was_created_again(tmp_path: Path) -> None:
+    scene = SiblingScene(tmp_path)
+    scene.person_changes(archiveRef={"name": "vault"})
+    await scene.run(scene.first)
+    scene.person_changes(cleanup={"policy": "Delete"})
+    other = tmp_path / "other"
+    other.mkdir()
+    scene.clock.advance(minutes=30)
+    created_again = observed(
+        a_probed_archive("vault", root=other, marker_id="3" * 32, tags=AREA, version=90, generation=90)
+    )
+    metadata = replace(created_again.metadata, creation_timestamp=scene.clock.now())
+    scene.observe(replace(created_again, metadata=metadata))
+
+    after = await scene.run(scene.second, 4)
+
+    assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, DMS)
+    assert (documents(other), documents(scene.dms)) == ([], FILES)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from counterfoil.resources import Phase
+from controller.reconcile.fence import Fence
+from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import is_started_by_search, reopened_status
 from counterfoil.resources.routes import stored_copy
@@ -121,3 +122,26 @@ async def test_the_wait_for_a_copy_takes_no_time_from_the_restarted_envelope(tmp
     event = scene.newest()
     assert (event.status.phase, event.status.reason) == (Phase.VALIDATING, "StillActive")
     assert stored_copy(event.status, "worm").verified_time is None
+
+
+async def test_an_attempt_that_asks_first_has_time_for_the_copy_and_claims_the_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = ExpiredScene(tmp_path, "down")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.call()
+    scene.clock.advance(hours=1)
+    claims = list[str]()
+    claim = Fence.claim
+
+    async def counted(fence: Fence) -> EnvelopeEvent:
+        claims.append(fence.event.name)
+        return await claim(fence)
+
+    monkeypatch.setattr(Fence, "claim", counted)
+    event = await scene.reconcile()
+
+    assert (event.status.phase, event.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert stored_copy(event.status, "worm").verified_time is not None
+    assert claims == [event.name]

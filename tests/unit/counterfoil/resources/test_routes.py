@@ -1,6 +1,6 @@
 """The choice of an event counts, until it is void."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -135,8 +135,17 @@ def test_a_further_event_of_the_envelope_follows_the_one_that_has_files() -> Non
     ended = named("two", chosen("ended", documents=(PLACE,), phase=Phase.FAILED))
     archived = named("three", chosen("archived", manifest="file:///x", phase=Phase.SUCCEEDED))
     assert kept_choices([named("new", NEW), named("four", chosen("vault", "hr")), ended]) == ()
-    assert kept_choices([ended, running]) == (KeptChoice(Choice("running", None), "one"),)
+    assert [(each.choice, each.event) for each in kept_choices([ended, running])] == [
+        (Choice("running", None), "one")
+    ]
     assert [each.event for each in kept_choices([running, archived])] == ["three", "one"]
+
+
+def test_an_archive_that_was_created_after_the_files_is_another_one_of_this_name() -> None:
+    listed = datetime(2026, 11, 1, tzinfo=UTC)
+    kept = KeptChoice(Choice("vault", None), "one", listed)
+    assert kept.may_be_in(listed)
+    assert not kept.may_be_in(listed + timedelta(seconds=1))
 
 
 def test_what_is_stored_is_read_again() -> None:
