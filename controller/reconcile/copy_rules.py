@@ -121,7 +121,8 @@ def end_of_copies(
         # The run ended before its copies.
         facts = replace(facts, copies=_failed_copies(status, outcome, organization, now=now))
     message = f"{outcome.message} It is tried again, and nothing else waits for it."
-    return Done(COPY_MISSING, message[:MAX_MESSAGE_LENGTH], facts=PhaseFacts(copies=facts.copies))
+    kept = PhaseFacts(copies=facts.copies, side_conditions=facts.side_conditions)
+    return Done(COPY_MISSING, message[:MAX_MESSAGE_LENGTH], facts=kept)
 
 
 def _failed_copies(

@@ -8,7 +8,7 @@ import dataclasses
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Outcome, Wait
 from controller.reconcile.phases.copy import copy
-from controller.reconcile.phases.missing_envelope import unless_missing
+from counterfoil.esaw import HttpStatusError
 from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import STILL_ACTIVE
@@ -45,8 +45,13 @@ async def outcome_if_restarted(event: EnvelopeEvent, context: ReconcileContext) 
 
 async def copy_unless_restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Make the copies of an archived envelope, unless it was restarted. Raises ``EsawError``."""
-    # An answer that does not show the envelope says nothing about its state.
-    restarted = await unless_missing(outcome_if_restarted(event, context))
+    try:
+        restarted = await outcome_if_restarted(event, context)
+    except HttpStatusError as answer:
+        if not answer.is_missing_envelope:
+            raise
+        # It says nothing about the state of the envelope, so the callbacks are not considered.
+        return await copy(event, context)
     if restarted is not None:
         return restarted
     outcome = await copy(event, context)

@@ -488,14 +488,17 @@ async def test_what_is_in_the_archive_of_a_copy_is_not_left_behind(
     assert left_behind(after) == ""
 
 
-async def test_a_copy_that_is_added_later_is_not_left_behind_any_more(retried: RetriedScene) -> None:
+@pytest.mark.parametrize("others", [[], [{"archiveRef": {"name": "missing"}}]])
+async def test_a_copy_that_is_added_later_is_not_left_behind_any_more(
+    retried: RetriedScene, others: list[dict[str, Any]]
+) -> None:
     failed = await retried.failed()
     retried.change_routes(**retried.SPEC)
     retried.receives_its_callback_again(failed)
     after = await retried.reconcile(2)
     assert "file-1.pdf` in Archive/vault" in left_behind(after)
 
-    retried.change_routes(**retried.SPEC, copies=[{"archiveRef": {"name": "vault"}}])
+    retried.change_routes(**retried.SPEC, copies=[{"archiveRef": {"name": "vault"}}, *others])
     status = status_for_copying(after.status, reason="CopyRequested", message="", now=retried.clock.now())
     retried.kube.put(replace(after, status=status))
     after = await retried.reconcile()

@@ -11,6 +11,7 @@ from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import is_started_by_search, reopened_status
 from counterfoil.resources.routes import stored_copy
+from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.copied_events import WORM, CopiedScene
 
 STATES = ("down", "suspended")
@@ -145,3 +146,21 @@ async def test_an_attempt_that_asks_first_has_time_for_the_copy_and_claims_the_e
     assert (event.status.phase, event.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
     assert stored_copy(event.status, "worm").verified_time is not None
     assert claims == [event.name]
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_late_answer_that_does_not_show_the_envelope_uses_up_no_callback(
+    tmp_path: Path, state: str
+) -> None:
+    scene = ExpiredScene(tmp_path, state)
+    await scene.reconcile_until_quiet()
+    scene.sign()
+    scene.clock.advance(minutes=5)
+    scene.call()
+    scene.envelope.problems["envelope"] = missing()
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+
+    await scene.pass_hours(20)
+
+    assert scene.archived == [b"%PDF-contract SIGNED"]
