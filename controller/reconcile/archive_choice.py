@@ -70,6 +70,7 @@ from counterfoil.resources.routes import (
     import_choice,
     keeps_choice,
     kept_choices,
+    required_copy_names,
     stored_choice,
     stored_copy,
 )
@@ -134,9 +135,8 @@ class ArchiveChooser:
         Return the Archive in which another event of the envelope has files. Raises ``ApiError``.
 
         One that does not exist any more, or is another one of that name, is not followed: nothing else would
-        let the event continue. Where
-        neither routes nor an Import ever decide, only events of present actions are looked for: the phase
-        Archiving asks for these anyway.
+        let the event continue. Where neither routes nor an Import ever decide, only events of present actions
+        are looked for: the phase Archiving asks for these anyway.
         """
         may_be_anywhere = context.destination is None or await self.import_archives.of(
             context.organization.name
@@ -145,9 +145,10 @@ class ArchiveChooser:
             kept = kept_choices(await context.siblings())
         else:
             kept = kept_choices(await context.possible_siblings())
-        return next((each for each in kept if self._may_be_in(each)), None)
+        return next((each for each in kept if self.is_still_there(each)), None)
 
-    def _may_be_in(self, kept: KeptChoice) -> bool:
+    def is_still_there(self, kept: KeptChoice) -> bool:
+        """Whether the Archive exists in which another event of the envelope has files."""
         archive = self.cache.archives.get(kept.choice.archive)
         return archive is not None and kept.may_be_in(archive.metadata.creation_timestamp)
 
@@ -266,7 +267,7 @@ class ArchiveChooser:
             return archive
         copies = organization.spec.copies
         # Nothing waits for a copy that is not required.
-        required = {each.archive_ref.name for each in copies if each.required}
+        required = required_copy_names(copies)
         faults = copy_faults(copies, (choice.archive,), self.cache.archives.get)
         fault = next((each for each in faults if each.archive in required), None)
         return Wait(COPY_INVALID, fault.message) if fault is not None else archive

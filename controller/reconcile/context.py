@@ -55,7 +55,14 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import transition_time
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED, AwaitedArchive
 from counterfoil.resources.naming import EnvelopeId, event_name
-from counterfoil.resources.routes import Choice, documents_in, has_places, keeps_choice, stored_choice
+from counterfoil.resources.routes import (
+    Choice,
+    documents_in,
+    has_places,
+    keeps_choice,
+    required_copy_names,
+    stored_choice,
+)
 
 
 class PartialArchive(Exception):
@@ -238,7 +245,7 @@ class ReconcileContext(RunContext):
     async def changed_object(self) -> str | None:
         """Return which of Organization, Sender, Archive and Archives of required copies is not as this run
         found it any more; None: each is. Raises ``ApiError``."""
-        required = (each.archive_ref.name for each in self.organization.spec.copies if each.required)
+        required = required_copy_names(self.organization.spec.copies)
         copies = (self.copy_archives.get(each) for each in required)
         return await self.find_changed([self.archive, *(each for each in copies if each is not None)])
 

@@ -68,6 +68,7 @@ from counterfoil.resources.routes import (
     has_earlier_places,
     is_copying_done,
     is_copying_next,
+    required_copy_names,
     without_old_choice,
 )
 
@@ -475,12 +476,11 @@ class _Draft:
         times = (each.next_attempt_time for each in self.status.copies if each.ref.name in required)
         return min((each for each in times if each is not None), default=None)
 
-    def _required_copies(self) -> frozenset[str]:
+    def _required_copies(self) -> tuple[str, ...]:
         organization = self.inputs.organization
-        copies = organization.spec.copies if organization is not None else ()
-        if copies_after_end(self.status):
-            return frozenset()
-        return frozenset(each.archive_ref.name for each in copies if each.required)
+        if organization is None or copies_after_end(self.status):
+            return ()
+        return required_copy_names(organization.spec.copies)
 
     def end_row_of_not_found(self) -> None:
         """Begin to count attempts again if eSAW did not show the envelope in the last one. Other attempts

@@ -131,9 +131,7 @@ class RouteRequests:
         asked = _asked(organization, given, events)
         for kept in kept_choices(events):
             is_own = asked is not None and kept.event == asked.name
-            archive = self.preconditions.cache.archives.get(kept.choice.archive)
-            created = archive.metadata.creation_timestamp if archive is not None else None
-            if is_own or (archive is not None and kept.may_be_in(created)):
+            if is_own or self.preconditions.archives.is_still_there(kept):
                 why = f"EnvelopeEvent/{kept.event} has chosen it, and files of the envelope may be there."
                 return _text(f"{kept.choice}: {why}")
         # One that has ended chooses again when it is started.

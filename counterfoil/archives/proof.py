@@ -33,7 +33,7 @@ from counterfoil.resources.envelopeevent import (
     FileKind,
 )
 from counterfoil.resources.organization import EnvelopeStatus
-from counterfoil.resources.routes import CopySpec, stored_copy
+from counterfoil.resources.routes import CopySpec, required_copy_names, stored_copy
 
 MAX_NAME = 300
 """Characters of a name in a manifest that a message repeats."""
@@ -208,9 +208,7 @@ def missing_copies(status: EnvelopeEventStatus, copies: Collection[CopySpec]) ->
 def missing_required_copies(status: EnvelopeEventStatus, copies: Collection[CopySpec]) -> tuple[str, ...]:
     """Return the Archives of the required copies that the status does not prove: the envelope stays."""
     missing = missing_copies(status, copies)
-    return tuple(
-        each.archive_ref.name for each in copies if each.required and each.archive_ref.name in missing
-    )
+    return tuple(each for each in required_copy_names(copies) if each in missing)
 
 
 def unread_required_copies(
@@ -222,7 +220,7 @@ def unread_required_copies(
     ``verified`` has the digests of what it read (``documents_digest``), by the name of the Archive.
     """
     digest = documents_digest(status.documents)
-    required = (each.archive_ref.name for each in copies if each.required)
+    required = required_copy_names(copies)
     return tuple(each for each in required if digest is None or verified.get(each) != digest)
 
 

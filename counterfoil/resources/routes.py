@@ -414,6 +414,11 @@ def copy_names(spec: CopiedSpec) -> tuple[str, ...]:
     return tuple(each.archive_ref.name for each in spec.copies)
 
 
+def required_copy_names(copies: Iterable[CopySpec]) -> tuple[str, ...]:
+    """Return the names of the Archives of the required copies."""
+    return tuple(each.archive_ref.name for each in copies if each.required)
+
+
 def stored_copy(status: EnvelopeEventStatus, archive: str) -> EventCopy:
     """Return what a status says about the copy in an Archive; an empty entry if it says nothing."""
     found = (each for each in status.copies if each.ref.name == archive)
@@ -484,7 +489,7 @@ def used_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...
     archived = find_condition(status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
     if archived is None or archived.status != "True":
         return ()
-    return tuple(each.archive_ref.name for each in spec.copies if each.required)
+    return required_copy_names(spec.copies)
 
 
 def open_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:

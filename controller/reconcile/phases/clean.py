@@ -94,7 +94,7 @@ from counterfoil.resources.reopening import (
     KEPT_FOR_SKIP,
     LATE_FILES_PENDING,
 )
-from counterfoil.resources.routes import stored_copy
+from counterfoil.resources.routes import required_copy_names, stored_copy
 from counterfoil.retention import last_question, may_have_been_archived_before
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
@@ -177,7 +177,7 @@ def _pending_copies(event: EnvelopeEvent, context: ReconcileContext) -> Wait | N
 def _suspended_copy(context: ReconcileContext) -> Pause | None:
     """Return the pause while a person suspends the Archive of a required copy, which can't be read then;
     None: nobody does."""
-    required = (each.archive_ref.name for each in context.organization.spec.copies if each.required)
+    required = required_copy_names(context.organization.spec.copies)
     hold = next((found for each in required if (found := context.copies.hold(each)) is not None), None)
     if hold is None:
         return None
