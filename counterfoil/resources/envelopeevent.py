@@ -547,6 +547,12 @@ def kept_without_success(documents: tuple[FiledDocument, ...]) -> tuple[FiledDoc
     return tuple(each for number, each in enumerate(documents) if each.sha256 is not None or number in kept)
 
 
+_ImportName = Annotated[
+    str | None,
+    schema("Import whose `spec.archiveRef` led there, in place of the Organization's.", maxLength=63),
+]
+
+
 class ArchiveLocation(ResourcePart, frozen=True):
     """The Archive that the event has chosen, and the location of the documents there."""
 
@@ -568,10 +574,7 @@ class ArchiveLocation(ResourcePart, frozen=True):
             maxLength=63,
         ),
     ] = None
-    import_: Annotated[
-        str | None,
-        schema("Import whose `spec.archiveRef` led there, in place of the Organization's.", maxLength=63),
-    ] = None
+    import_: _ImportName = None
     tags: Annotated[
         Mapping[
             str,
@@ -601,10 +604,7 @@ class AwaitedArchive(ResourcePart, frozen=True):
             maxLength=63,
         ),
     ] = None
-    import_: Annotated[
-        str | None,
-        schema("Import whose `spec.archiveRef` led there, in place of the Organization's.", maxLength=63),
-    ] = None
+    import_: _ImportName = None
     event: Annotated[
         str | None,
         schema("Other EnvelopeEvent of this envelope that has files there.", maxLength=253),
