@@ -5,7 +5,7 @@ Reconcile one event: admit it, run its phases, store the results.
 stores that status where the order of the phases requires it.
 
 Other writers of an event's status each write their own part: the receiver (deliveries), ``requests``
-(``lastRequest`` and what a request changes), ``outgoing_webhook`` (``notice``) and ``retry`` (a new start).
+(``lastRequest`` and what a request changes), ``outgoing_webhook`` (``notice``), ``reopening`` (a new start).
 """
 
 from dataclasses import dataclass, field

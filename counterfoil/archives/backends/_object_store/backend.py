@@ -6,7 +6,7 @@ completed at the end and ended on any error. A run that is killed outright leave
 each store has its way to clear those away, see docs/archives.md.
 
 Memory per transfer is three parts and a block. No conditional requests: not every server supports them, and
-``claim`` reserves the names.
+``claim_names`` reserves the names.
 """
 
 import asyncio
