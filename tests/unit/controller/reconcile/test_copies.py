@@ -128,6 +128,49 @@ async def test_a_copy_that_is_down_does_not_stop_another_one(tmp_path: Path) -> 
     assert scene.cache.problem_archive(event) == "worm"
 
 
+async def test_a_copy_whose_archive_is_suspended_does_not_stop_another_one(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, WORM, MIRROR)
+    scene.change_archive("worm", suspend=True)
+    scene.break_archive("mirror")
+    event = await scene.reconcile_until_quiet()
+    assert state(event) == (Phase.COPYING, "ArchiveRootMissing")
+    assert stored_copy(event.status, "worm").reason == "ArchiveSuspended"
+    scene.mend_archive("mirror")
+
+    event = await scene.retried()
+
+    assert scene.files("mirror") == COPY
+    assert state(event) == (Phase.COPYING, "ArchiveSuspended")
+    assert due_time(event, scene.cache, scene.clock.now()) is None
+    scene.change_archive("worm")
+    assert state(await scene.reconcile_until_quiet()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_a_copy_that_can_not_be_made_is_reported_beside_one_that_is_suspended(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, WORM, MIRROR)
+    scene.change_archive("worm", suspend=True)
+    taken = scene.folders["mirror"] / "acme" / ENVELOPE / "counterfoil.json"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("of another program")
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.FAILED, "NameOccupied")
+
+
+async def test_a_suspended_copy_of_a_removed_archive_does_not_run_without_end(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.change_archive("worm", suspend=True)
+    scene.cache.delete(Archive, "dms", 99)
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.COPYING, "ArchiveSuspended")
+
+
 async def test_what_fails_in_a_copy_names_the_archive_of_the_copy(tmp_path: Path) -> None:
     scene = CopiedScene(tmp_path, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
     scene.break_archive("worm")

@@ -8,10 +8,17 @@ import pytest
 from msgspec.structs import replace
 
 from controller.requests.copy_requests import CopyRequests
+from controller.requests.event_requests import EventRequests
 from counterfoil.kube.errors import Rejected
-from counterfoil.resources import Archive, EnvelopeEvent, find_condition
-from counterfoil.resources.reopening import KEPT_FOR_SKIP
-from counterfoil.resources.request import Request
+from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
+from counterfoil.resources.reopening import (
+    DELETION_ASSUMED,
+    KEPT_FOR_SKIP,
+    is_reopened_by_retry,
+    must_be_stored,
+    takes_skip,
+)
+from counterfoil.resources.request import Request, RequestOutcome
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import NOON
 from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
@@ -27,11 +34,23 @@ class FurtherScene(CopiedScene):
 
     async def ask(self) -> EnvelopeEvent:
         """Let a person ask for the copies, and a run follow."""
+        await self.ask_only()
+        return await self.reconcile_until_quiet()
+
+    async def ask_only(self) -> None:
+        """Let a person ask for the copies; the event waits for a place."""
         event = self.newest()
         result = await CopyRequests(self.cache, self.clock).copy(event, Request("copy"))
         assert result.change is not None, result.message
         self.store(result.change(event.status))
-        return await self.reconcile_until_quiet()
+
+    async def request(self, name: str) -> RequestOutcome:
+        """Let a person ask for a retry or a skip."""
+        event = self.newest()
+        result = await EventRequests(self.clock).types[name].handler(event, Request(name))
+        if result.change is not None:
+            self.store(result.change(event.status))
+        return result.outcome
 
 
 def copied(event: EnvelopeEvent) -> tuple[str, str]:
@@ -158,3 +177,103 @@ async def test_a_status_that_the_api_server_refuses_leaves_the_end(tmp_path: Pat
     assert end(after) == end(before)
     assert copied(after) == ("False", "CopyMissing")
     assert after.status.documents == before.status.documents
+
+
+@pytest.mark.parametrize("name", ["retry", "skip"])
+async def test_a_request_for_a_deleted_envelope_changes_nothing_while_its_copy_waits(
+    tmp_path: Path, name: str
+) -> None:
+    scene = FurtherScene(tmp_path, webhook=HOOK)
+    before = await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR, webhook=HOOK)
+    scene.break_archive("mirror")
+    await scene.ask_only()
+
+    outcome = await scene.request(name)
+
+    assert outcome is RequestOutcome.NOTHING_TO_DO
+    assert not is_reopened_by_retry(scene.newest().status)
+    assert not takes_skip(scene.newest().status)
+    assert end(await scene.reconcile_until_quiet()) == end(before)
+
+
+async def test_a_skip_of_a_kept_envelope_while_its_copy_waits_is_a_skip_of_its_end(tmp_path: Path) -> None:
+    keep = {"cleanup": {"policy": "Keep"}, "evidence": {"wait": "1h"}}
+    scene = FurtherScene(tmp_path, webhook=HOOK, **keep)
+    before = await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR, webhook=HOOK, **keep)
+    await scene.ask_only()
+
+    assert await scene.request("skip") is RequestOutcome.DONE
+
+    after = await scene.reconcile_until_quiet()
+    phase, reason, message, *others = end(before)
+    assert end(after) == (phase, reason, f"{message} {KEPT_FOR_SKIP}", *others)
+    assert after.status.is_skipped_by_person
+    assert copied(after) == ("True", "CopiesVerified")
+
+
+async def test_a_retry_of_a_kept_envelope_while_its_copy_waits_does_not_wait_for_the_copy(
+    tmp_path: Path,
+) -> None:
+    keep = {"cleanup": {"policy": "Keep"}}
+    scene = FurtherScene(tmp_path, **keep)
+    before = await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR, **keep)
+    scene.break_archive("mirror")
+    await scene.ask_only()
+
+    assert await scene.request("retry") is RequestOutcome.DONE
+
+    assert scene.newest().status.phase is Phase.PENDING
+    after = await scene.reconcile_until_quiet()
+    assert (after.status.phase, after.status.reason) == (before.status.phase, before.status.reason)
+    assert copied(after) == ("False", "CopyMissing")
+
+
+async def test_a_callback_about_an_assumed_deletion_while_its_copy_waits_starts_the_event(
+    tmp_path: Path,
+) -> None:
+    scene = FurtherScene(tmp_path)
+    event = await scene.reconcile_until_quiet()
+    scene.clock.advance(hours=5)
+    scene.store(replace(event.status, reason=DELETION_ASSUMED, message="It is not shown any more."))
+    scene.change(WORM, MIRROR)
+    await scene.ask_only()
+    status, now = scene.newest().status, scene.clock.now()
+    assert must_be_stored(status, received=now, now=now)
+    scene.store(replace(status, deliveries=(status.deliveries or 0) + 1, last_delivery_time=now))
+
+    after = await scene.reconcile()
+
+    assert (after.status.phase, after.status.reason) == (Phase.PENDING, "Redelivered")
+    assert stored_copy(after.status, "mirror").verified_time is not None
+
+
+async def test_a_callback_before_an_assumed_deletion_starts_nothing_after_a_copy(tmp_path: Path) -> None:
+    scene = FurtherScene(tmp_path)
+    event = await scene.reconcile_until_quiet()
+    status = replace(event.status, reason=DELETION_ASSUMED, last_delivery_time=scene.clock.now())
+    scene.clock.advance(hours=5)
+    scene.store(replace(status, attempt_history=(), completion_time=scene.clock.now()))
+    scene.change(WORM, MIRROR)
+
+    after = await scene.ask()
+
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, DELETION_ASSUMED)
+
+
+async def test_a_copy_without_room_for_its_list_leaves_the_other_copies_as_they_are(tmp_path: Path) -> None:
+    scene = FurtherScene(tmp_path)
+    before = await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR)
+    await scene.ask_only()
+    event = scene.newest()
+
+    after = await scene.reconciler.wait_for_room(
+        replace(event, status=replace(event.status, documents=event.status.documents[:1]))
+    )
+
+    assert stored_copy(after.status, "worm") == stored_copy(before.status, "worm")
+    assert stored_copy(after.status, "mirror").reason == "FileListCeiling"
+    assert scene.newest().status.documents == before.status.documents

@@ -13,14 +13,14 @@ from counterfoil.resources.reopening import reopened_status, status_for_copying
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import a_sender, known_to_work
-from tests.support.scenes.copied_events import OPTIONAL, CopiedScene
+from tests.support.scenes.copied_events import MIRROR, OPTIONAL, CopiedScene
 
 
-class OptionalScene(CopiedScene):
-    """An event that succeeded without its optional copy."""
+class CopiesScene(CopiedScene):
+    """An event whose copy in ``worm`` is down, and the retries of missing copies."""
 
-    def __init__(self, folder: Path, **spec: Any) -> None:
-        super().__init__(folder, OPTIONAL, **spec)
+    def __init__(self, folder: Path, *copies: dict[str, Any], **spec: Any) -> None:
+        super().__init__(folder, *copies, **spec)
         self.break_archive("worm")
         reopener = Reopener(self.status_writer, self.event_recorder, self.clock)
         self.retrier = CopyRetrier(reopener, self.cache, self.clock)
@@ -29,6 +29,13 @@ class OptionalScene(CopiedScene):
         """Let the garbage collector read the event, and a run follow."""
         self.cache.update(await self.retrier.retry_if_due(self.newest()))
         return await self.reconcile_until_quiet()
+
+
+class OptionalScene(CopiesScene):
+    """An event that succeeded without its optional copy."""
+
+    def __init__(self, folder: Path, **spec: Any) -> None:
+        super().__init__(folder, OPTIONAL, **spec)
 
     async def given_up(self) -> EnvelopeEvent:
         """Let the copy be tried until it is given up."""
@@ -199,3 +206,19 @@ async def test_it_is_also_tried_while_the_event_waits_for_its_delete(tmp_path: P
     assert event.status.reason == "CleanupDelayed"
     assert event.status.next_attempt_time == due
     assert stored_copy(event.status, "worm").verified_time is not None
+
+
+async def test_it_is_also_tried_while_another_suspended_copy_holds_the_delete(tmp_path: Path) -> None:
+    delayed = {"policy": "Delete", "after": "1h"}
+    scene = CopiesScene(tmp_path, OPTIONAL, MIRROR, cleanup=delayed)
+    await scene.reconcile_until_quiet()
+    scene.change_archive("mirror", suspend=True)
+    assert (await scene.retried()).status.reason == "CopySuspended"
+    scene.mend_archive("worm")
+    scene.clock.advance(hours=1)
+
+    event = await scene.passed()
+
+    assert stored_copy(event.status, "worm").verified_time is not None
+    assert event.status.reason == "CopySuspended"
+    assert scene.deleted == []
