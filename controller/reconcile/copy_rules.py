@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from controller.file_list_ceiling import FILE_LIST_CEILING
 from controller.reconcile.outcomes import Done, Hold, Outcome, Pause, PhaseFacts
 from controller.scheduling import retry_policy
 from counterfoil.archives.proof import missing_copies
@@ -36,7 +37,7 @@ from counterfoil.resources.envelopeevent import (
     MAX_COPY_MESSAGE,
     MISSING_COPY_REASONS,
 )
-from counterfoil.resources.routes import CopySpec, copy_names, failed_copy, stored_copy
+from counterfoil.resources.routes import CopySpec, copy_names, failed_copy, stored_copy, unverified_copies
 
 
 class CopyFault(NamedTuple):
@@ -129,6 +130,9 @@ def _failed_copies(
     status: EnvelopeEventStatus, outcome: Outcome, organization: Organization, *, now: datetime
 ) -> tuple[EventCopy, ...]:
     missing = missing_copies(status, organization.spec.copies)
+    if outcome.reason == FILE_LIST_CEILING:
+        # The run did not read the list, without which nothing is known about a proof.
+        missing = unverified_copies(status, organization.spec)
     return tuple(
         _failed(entry, outcome, now) if name in missing else entry
         for name in copy_names(organization.spec)

@@ -32,7 +32,7 @@ from controller.reconcile.context import (
 )
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
-from controller.scheduling.due import ACTION_NOT_CONFIGURED, is_held_by_action
+from controller.scheduling.due import ACTION_NOT_CONFIGURED, are_copies_suspended, is_held_by_action
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients
@@ -54,7 +54,7 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, SENDER_GRACE, SENDER_PENDING, SUSPENDED
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import FURTHER_ACTIONS, OrganizationStatus
-from counterfoil.resources.routes import Choice, is_copying_next, known_choice, needed_choice
+from counterfoil.resources.routes import Choice, is_copying_next, known_choice, needed_choice, open_copies
 from counterfoil.retention import asks_before_copies
 
 _log = logging.getLogger(__name__)
@@ -239,16 +239,11 @@ class Preconditions:
 
     async def _copies(self, event: EnvelopeEvent, organization: Organization) -> AdmittedCopies | Outcome:
         """Return the context of a run that begins with the copies of an event. Raises ``ApiError``."""
-        choice = known_choice(event, organization.spec)
-        if choice is None:
-            return no_archive(organization)
-        archive = self.archives.find(choice, event, organization)
-        if not isinstance(archive, Archive):
-            return archive
         fence = Fence(self.kube, self.held, self.clock, event)
-        opened = await self.archives.open(archive, choice, event, fence)
+        opened = await self._first_archive(event, organization, fence)
         if not isinstance(opened, Destination):
-            return opened
+            # Who suspends each copy holds the event, with any problem of the first archive.
+            return self._suspended_copy(event, organization) or opened
         return AdmittedCopies(
             RunContext(
                 event=event,
@@ -261,6 +256,23 @@ class Preconditions:
                 sibling_events=partial(self._sibling_events, event),
             )
         )
+
+    async def _first_archive(
+        self, event: EnvelopeEvent, organization: Organization, fence: Fence
+    ) -> Destination | Outcome:
+        choice = known_choice(event, organization.spec)
+        if choice is None:
+            return no_archive(organization)
+        archive = self.archives.find(choice, event, organization)
+        if not isinstance(archive, Archive):
+            return archive
+        return await self.archives.open(archive, choice, event, fence)
+
+    def _suspended_copy(self, event: EnvelopeEvent, organization: Organization) -> Hold | None:
+        if not are_copies_suspended(event, organization.spec, self.cache):
+            return None
+        holds = map(self.archives.copies.hold, open_copies(event.status, organization.spec))
+        return next((each for each in holds if each is not None), None)
 
     async def unrouted(self, event: EnvelopeEvent, organization: Organization) -> ReconcileContext | Outcome:
         """

@@ -31,6 +31,7 @@ from counterfoil.resources.reopening import (
     REDELIVERED,
     copies_after_end,
     is_open_to_callbacks,
+    is_started_by_callback,
     reopened_status,
 )
 
@@ -86,14 +87,19 @@ class TransitionWriter:
         Store a status.
 
         A callback during the run may tell of a change after eSAW's answer, and was only counted. So an end
-        that a later callback would re-open is re-opened at once. Counters decide, not clocks.
+        that a later callback would re-open is re-opened at once. Counters decide, not clocks. Of an event
+        that had ended before, and waited for its copies since, the time of the last callback decides.
         """
 
         def revise(newest: EnvelopeEventStatus) -> EnvelopeEventStatus:
-            if not is_open_to_callbacks(newest) or (newest.deliveries or 0) <= known_deliveries:
+            is_called = (newest.deliveries or 0) > known_deliveries
+            called, now = newest.last_delivery_time, self.clock.now()
+            if copies_after_end(event.status) and called is not None:
+                is_called = is_called or is_started_by_callback(newest, received=called, now=now)
+            if not is_open_to_callbacks(newest) or not is_called:
                 return newest
             message = f"eSignAnyWhere called again during the attempt that ended as {newest.phase}."
-            return reopened_status(newest, reason=REDELIVERED, message=message, now=self.clock.now())
+            return reopened_status(newest, reason=REDELIVERED, message=message, now=now)
 
         return await self.status_writer.store(event, status, revise=revise)
 

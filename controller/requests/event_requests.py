@@ -29,6 +29,7 @@ from counterfoil.resources.reopening import (
     KEPT_FOR_SKIP,
     SKIPPED_BY_REQUEST,
     SKIPPED_UNTIL_A_CHANGE,
+    copies_after_end,
     end_of,
     is_reopened_by_retry,
     may_change,
@@ -36,6 +37,7 @@ from counterfoil.resources.reopening import (
     reopened_status,
     takes_back_skip,
     takes_skip,
+    with_kept_end,
 )
 from counterfoil.resources.request import EXPECTED_PARAMETER, Request, RequestOutcome
 
@@ -59,7 +61,7 @@ class EventRequests:
         was given up."""
         notice = event.status.notice
         has_failed_notice = notice is not None and notice.state is NoticeState.FAILED
-        if event.status.phase is Phase.SUCCEEDED and has_failed_notice:
+        if with_kept_end(event.status).phase is Phase.SUCCEEDED and has_failed_notice:
             message = "The notice to the webhook was given up; it is sent again."
             return RequestResult(RequestOutcome.DONE, message, _with_resent_notice)
         if not is_reopened_by_retry(event.status):
@@ -87,7 +89,8 @@ class EventRequests:
                 "nothing was changed. Look at the event, and repeat the skip if it is still right."
             )
             return RequestResult(RequestOutcome.REFUSED, message)
-        if event.status.phase.is_final and end_of(event.status).keeps_result:
+        kept = with_kept_end(event.status)
+        if kept.phase.is_final and end_of(kept).keeps_result:
             message = f"The event was {event.status.phase}. {KEPT_FOR_SKIP}"
             return RequestResult(RequestOutcome.DONE, message, self._kept_status)
         change = partial(self._skipped_status, generation=event.metadata.generation)
@@ -96,9 +99,19 @@ class EventRequests:
         )
 
     def _kept_status(self, status: EnvelopeEventStatus) -> EnvelopeEventStatus:
-        message = f"{status.message} {KEPT_FOR_SKIP}" if status.message else KEPT_FOR_SKIP
+        known = with_kept_end(status).message
+        message = (f"{known} {KEPT_FOR_SKIP}" if known else KEPT_FOR_SKIP)[:MAX_MESSAGE_LENGTH]
         now = self.clock.now().replace(microsecond=0)
-        return msgspec.structs.replace(status, message=message[:MAX_MESSAGE_LENGTH], skipped_time=now)
+        skipped = msgspec.structs.replace(status, skipped_time=now)
+        if not copies_after_end(status):
+            return msgspec.structs.replace(skipped, message=message)
+        # Its copies are made all the same, and the condition has the end meanwhile.
+        cleaned = PHASE_CONDITIONS[Phase.CLEANING]
+        conditions = tuple(
+            msgspec.structs.replace(each, message=message) if each.type == cleaned else each
+            for each in status.conditions
+        )
+        return msgspec.structs.replace(skipped, conditions=conditions)
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
         now, message = self.clock.now(), SKIPPED_UNTIL_A_CHANGE if may_change(status) else GIVEN_UP
@@ -138,7 +151,7 @@ class EventRequests:
 def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:
     """Return the status of an event that starts again. A skip of before is undone if the event shows it."""
     message = "A person asked to try again."
-    again = reopened_status(status, reason="RetryRequested", message=message, now=now)
+    again = reopened_status(with_kept_end(status), reason="RetryRequested", message=message, now=now)
     skipped = status.skipped_time
     if skipped is None and status.is_skipped_by_person and status.last_request is not None:
         # Earlier versions stored it only there, and this request takes its place.

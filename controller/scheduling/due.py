@@ -154,7 +154,7 @@ def has_request(event: EnvelopeEvent) -> bool:
 def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     """
     Whether a person suspended the event, its organization, the sender that reads next, its archive, or the
-    archive of a required copy that it waits for.
+    archive of each required copy that it waits for.
 
     A run must end with one of ``SUSPENDED_REASONS`` then, or the event is due without end. So sender and
     archive count only where the preconditions come to them.
@@ -169,17 +169,26 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
         return False
     if cache.suspended_sender(event) is not None:
         return True
-    archive = cache.archives.get(cache.archive_name(event))
+    if _is_archive_suspended(cache.archive_name(event), cache):
+        return True
     # A callback may tell that the envelope was restarted and signed, which no copy delays.
-    names = () if has_new_delivery(event) else open_copies(event.status, organization.spec)
-    copies = map(cache.archives.get, names)
-    return any(each is not None and each.spec.suspend for each in (archive, *copies))
+    return not has_new_delivery(event) and are_copies_suspended(event, organization.spec, cache)
+
+
+def are_copies_suspended(event: EnvelopeEvent, spec: OrganizationSpec, cache: Cache) -> bool:
+    """Whether an event waits for required copies, and a person suspended the Archive of each."""
+    names = open_copies(event.status, spec)
+    return bool(names) and all(_is_archive_suspended(each, cache) for each in names)
+
+
+def _is_archive_suspended(name: str, cache: Cache) -> bool:
+    archive = cache.archives.get(name)
+    return archive is not None and archive.spec.suspend
 
 
 def _is_copy_suspended(event: EnvelopeEvent, spec: OrganizationSpec, cache: Cache) -> bool:
     """Whether a suspended Archive of a required copy still holds the delete."""
-    archives = (cache.archives.get(each) for each in used_copies(event.status, spec))
-    is_suspended_now = any(each is not None and each.spec.suspend for each in archives)
+    is_suspended_now = any(_is_archive_suspended(each, cache) for each in used_copies(event.status, spec))
     return is_suspended_now and spec.cleanup.policy is CleanupPolicy.DELETE
 
 

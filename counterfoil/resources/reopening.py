@@ -22,6 +22,7 @@ from counterfoil.resources.conditions import find_condition, is_condition_true, 
 from counterfoil.resources.envelopeevent import (
     ARCHIVED_PHASES,
     COPIES_PENDING,
+    COPY_MISSING,
     ENVELOPE_NOT_FOUND,
     EVIDENCE_CONDITION,
     FINAL_PHASES,
@@ -288,7 +289,8 @@ def _search_of(status: EnvelopeEventStatus) -> SearchStart:
 
 def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
     """Whether a person's retry starts the event again."""
-    return not status.phase.is_final or end_of(status).retry
+    kept = with_kept_end(status)
+    return not kept.phase.is_final or end_of(kept).retry
 
 
 def remaining_delay(status: EnvelopeEventStatus) -> str:
@@ -308,10 +310,11 @@ def takes_skip(status: EnvelopeEventStatus) -> bool:
     Whether a person's skip does something: the event has not ended, or it is started again by a callback, a
     search or another event, so that the envelope may be deleted after all.
     """
-    if status.phase not in (Phase.SUCCEEDED, Phase.SKIPPED):
+    kept = with_kept_end(status)
+    if kept.phase not in (Phase.SUCCEEDED, Phase.SKIPPED):
         return True
-    end = end_of(status)
-    return end.retry and end.has_envelope and not status.is_skipped_by_person
+    end = end_of(kept)
+    return end.retry and end.has_envelope and not kept.is_skipped_by_person
 
 
 def takes_back_skip(status: EnvelopeEventStatus) -> bool:
@@ -321,8 +324,31 @@ def takes_back_skip(status: EnvelopeEventStatus) -> bool:
     Only of an event that has ended because of the skip, and shows it. A person who retries all that failed
     for one reason does not see that one of them was skipped before: it is archived, and its envelope is kept.
     """
-    shows_skip = status.reason == SKIPPED_BY_REQUEST or end_of(status).keeps_result
-    return status.phase.is_final and status.is_skipped_by_person and shows_skip
+    kept = with_kept_end(status)
+    shows_skip = kept.reason == SKIPPED_BY_REQUEST or end_of(kept).keeps_result
+    return kept.phase.is_final and kept.is_skipped_by_person and shows_skip
+
+
+def with_kept_end(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    """
+    Return the status that an event had when it succeeded, if it makes further copies now; else the status.
+
+    The copies that were asked for are then missing, and nothing waits for them.
+    """
+    cleaned = find_condition(status.conditions, "Cleaned")
+    if not copies_after_end(status) or cleaned is None:
+        return status
+    conditions = tuple(
+        replace(each, status="False", reason=COPY_MISSING) if each.type == "Copied" else each
+        for each in status.conditions
+    )
+    return replace(
+        status,
+        phase=Phase.SUCCEEDED,
+        reason=cleaned.reason,
+        message=cleaned.message,
+        conditions=conditions,
+    )
 
 
 def may_change(status: KnownStatus) -> bool:
@@ -374,9 +400,12 @@ def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) ->
     tell that an expired envelope was restarted, or that a restarted one was signed.
 
     An attempt that has asked eSAW already may begin the wait for the delete after the callback, or end the
-    event of a restarted envelope.
+    event of a restarted envelope. An event that makes further copies ends as before, perhaps as one that a
+    callback re-opens.
     """
     envelope = status.envelope
+    if status.phase == Phase.COPYING and status.completion_time is not None:
+        return True
     if status.phase in FINAL_PHASES or envelope is None:
         return is_started_by_callback(status, received=received, now=now)
     return envelope.status == EnvelopeStatus.EXPIRED or envelope.restarted_time is not None
@@ -528,9 +557,10 @@ def lacks_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> bool:
 def retries_copies(status: EnvelopeEventStatus) -> bool:
     """
     Whether an event lacks a copy for which nothing waits, and no run tries it: the event has succeeded, or
-    waits for the time of its delete.
+    waits for the time of its delete, or for another copy before that.
     """
-    is_delayed = status.phase is Phase.CLEANING and status.reason in DELETE_DELAYED_REASONS
+    reasons = {*DELETE_DELAYED_REASONS, COPY_SUSPENDED}
+    is_delayed = status.phase is Phase.CLEANING and status.reason in reasons
     copied = find_condition(status.conditions, "Copied")
     if not (is_delayed or status.phase is Phase.SUCCEEDED) or copied is None:
         return False

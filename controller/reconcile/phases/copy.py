@@ -246,10 +246,11 @@ class _CopyRun:
         return Done("CopiesVerified", self._verified_message(), facts=facts)
 
     def _missing(self, required: Collection[str]) -> Outcome:
-        """Return the outcome while required copies are missing. A suspended Archive holds the event until a
-        person ends that; an error that a retry can't solve counts only if no other copy may still succeed."""
+        """Return the outcome while required copies are missing. An error that a retry can't solve counts only
+        if a retry makes no other copy. Suspended Archives hold the event if each copy waits for one: only
+        then does nothing make it due (``due.is_suspended``)."""
         found = [(name, self._problem(name)) for name in required]
-        for kind in (Hold, Wait, Fail):
+        for kind in (Wait, Fail, Hold):
             for name, problem in found:
                 if isinstance(problem, kind):
                     message = f"The copy in Archive/{name} is missing: {problem.message}"
