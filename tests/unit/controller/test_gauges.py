@@ -60,6 +60,38 @@ def test_the_oldest_unfinished_event_is_one_that_is_not_archived() -> None:
     assert scrape.shows("oldest_unfinished_seconds", organization="acme") == 120
 
 
+WORM_COPY = [{"archiveRef": {"name": "worm"}}]
+
+
+@pytest.mark.parametrize("reason", ["ArchiveUnreachable", "ArchiveSuspended"])
+def test_an_archived_event_that_waits_for_a_required_copy_is_as_old_as_its_wait(reason: str) -> None:
+    scene = HandlersScene()
+    scene.observe(an_organization(copies=WORM_COPY))
+    waiting = an_event().archived().in_phase(Phase.COPYING, reason).with_condition("Copied", "False", reason)
+    scene.observe(waiting.created(NOON - timedelta(days=20)).build())
+    scene.clock.advance(hours=7)
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("oldest_unfinished_seconds", organization="acme") == 0
+    assert scrape.shows("oldest_open_copy_seconds", organization="acme") == 7 * 3600
+
+
+@pytest.mark.parametrize("required", [True, False], ids=["after the end", "optional"])
+def test_a_copy_for_which_nothing_waits_is_no_open_copy(required: bool) -> None:
+    scene = HandlersScene()
+    scene.observe(an_organization(copies=[{**WORM_COPY[0], "required": required}]))
+    copying = (
+        an_event().archived().in_phase(Phase.COPYING).with_condition("Copied", "Unknown", "CopiesPending")
+    )
+    if required:
+        copying.status(completion_time=NOON - timedelta(days=20))
+    scene.observe(copying.build())
+    scene.clock.advance(hours=7)
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("oldest_open_copy_seconds", organization="acme") == 0
+
+
 def test_an_organization_without_events_shows_zeros() -> None:
     scene = HandlersScene()
     scene.observe(an_organization())

@@ -842,6 +842,38 @@ async def test_the_problem_of_an_archive_does_not_end_while_events_that_have_cho
     assert scene.mailer.subjects[1:] == ["Ended: [acme] Archive vault can't be used: ArchiveUnreachable"]
 
 
+WORM_COPY = [{"archiveRef": {"name": "worm"}}]
+
+
+def a_copying_event(number: int = 1, reason: str = "ArchiveUnreachable") -> EnvelopeEvent:
+    event = an_event().named(f"copying-{number}").archived().in_phase(Phase.COPYING, reason)
+    return event.with_condition("Copied", "False", reason).build()
+
+
+async def test_an_archive_of_a_required_copy_that_does_not_work_is_one_mail_while_events_wait_for_it() -> (
+    None
+):
+    scene = Scene(an_archive_that_is("False", name="worm"), copies=WORM_COPY)
+    await scene.look_for(DAY)
+    assert scene.mailer.sent_mails == []
+    for number in range(100):
+        scene.cache.events.put(a_copying_event(number))
+    await scene.look_for(3 * DAY)
+    assert scene.mailer.subjects == ["[acme] Archive worm can't be used: ArchiveUnreachable"]
+    assert scene.problems()["archive/worm"].count == 100
+    scene.set(an_archive_that_is("True", name="worm", since=scene.clock.now()))
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive worm can't be used: ArchiveUnreachable"]
+
+
+async def test_an_archive_of_an_optional_copy_is_no_mail_since_nothing_waits_for_it() -> None:
+    optional = [{**WORM_COPY[0], "required": False}]
+    scene = Scene(an_archive_that_is("False", name="worm"), copies=optional)
+    scene.cache.events.put(a_copying_event())
+    await scene.look_for(DAY)
+    assert scene.mailer.sent_mails == []
+
+
 async def test_a_new_archive_whose_first_probe_is_slow_is_no_mail() -> None:
     scene = Scene()
     scene.cache.events.put(an_event().in_phase(Phase.ARCHIVING, "ArchiveNotProbed").build())
