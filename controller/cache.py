@@ -318,10 +318,15 @@ class Cache:
         return choice.archive if choice is not None else ""
 
     def used_archives(self, event: EnvelopeEvent) -> list[str]:
-        """Return the names of the Archives that an error of the event may be about."""
+        """Return the Archives that the event needs, and that its errors may be about: its own, and those of
+        open copies."""
+        names = (self.archive_name(event), *self.open_copies(event))
+        return list(dict.fromkeys(filter(None, names)))
+
+    def open_copies(self, event: EnvelopeEvent) -> tuple[str, ...]:
+        """Return the Archives of the required copies that the event waits for."""
         organization = self.organizations.get(event.organization)
-        copies = open_copies(event.status, organization.spec) if organization is not None else ()
-        return [each for each in (self.archive_name(event), *copies) if each]
+        return open_copies(event.status, organization.spec) if organization is not None else ()
 
     def problem_archive(self, event: EnvelopeEvent) -> str:
         """Return the Archive that a problem of the event is about; empty if it is not known."""

@@ -1,6 +1,6 @@
 """
-Update the gauges: events by phase, the oldest event that is not archived, senders by whether their key works,
-archives, mail servers, eSAW, Imports.
+Update the gauges: events by phase, the oldest event that is not archived, the longest wait for a required
+copy, senders by whether their key works, archives, mail servers, eSAW, Imports.
 
 Each resync computes them from the cache, which has no finished events. The garbage collector's last pass
 supplies the number of those. The sum over all controllers counts each event and sender once.
@@ -22,7 +22,17 @@ from controller.scheduling.due import SUSPENDED_REASONS
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.metrics import Metrics
-from counterfoil.resources import FINAL_PHASES, Condition, Import, Phase, find_condition, is_condition_true
+from counterfoil.resources import (
+    FINAL_PHASES,
+    PHASE_CONDITIONS,
+    Condition,
+    EnvelopeEvent,
+    Import,
+    Phase,
+    find_condition,
+    is_condition_true,
+)
+from counterfoil.resources.reopening import copies_after_end
 
 _PAUSED = SUSPENDED_REASONS | {"ImportOutsideHours", "ImportSuspended"}
 """Reasons of conditions of which nobody has to be alarmed."""
@@ -45,6 +55,9 @@ class Gauges:
     owns: Callable[[str, str], bool]
     _known_organizations: set[str] = field(default_factory=set)
     _known_archives: set[str] = field(default_factory=set)
+    """Archives that exist, or that an Organization names."""
+    _shown_archives: set[str] = field(default_factory=set)
+    """Those of which the readiness is shown."""
 
     def __post_init__(self) -> None:
         # Counters of all error reasons at zero, so that the first error already shows as a rate.
@@ -71,20 +84,31 @@ class Gauges:
     def _count_events(self, organizations: set[str]) -> None:
         counts: Counter[tuple[str, Phase]] = Counter()
         oldest: dict[str, datetime] = {}
+        uncopied: dict[str, datetime] = {}
         for event in self.cache.events:
             counts[event.organization, event.status.phase] += 1
             created = event.metadata.creation_timestamp
             if created and not is_condition_true(event.status.conditions, "Archived"):
                 oldest[event.organization] = min(created, oldest.get(event.organization, created))
+            elif (since := self._uncopied_since(event)) is not None:
+                uncopied[event.organization] = min(since, uncopied.get(event.organization, since))
         now = self.clock.now()
         for name in organizations:
             finished = self.statistics.counts(name) or {}
             for phase in Phase:
                 count = finished.get(phase, 0) if phase in FINAL_PHASES else counts[name, phase]
                 self.metrics.events.labels(name, phase).set(count)
-            age = (now - oldest[name]).total_seconds() if name in oldest else 0.0
-            self.metrics.oldest_unfinished_seconds.labels(name).set(max(0.0, age))
+            self.metrics.oldest_unfinished_seconds.labels(name).set(_seconds(oldest.get(name), now))
+            self.metrics.oldest_open_copy_seconds.labels(name).set(_seconds(uncopied.get(name), now))
             self.metrics.retention_ending.labels(name).set(self.statistics.endangered(name))
+
+    def _uncopied_since(self, event: EnvelopeEvent) -> datetime | None:
+        """Return since when an archived event waits for its required copies; None: it does not. A copy after
+        the end holds nothing."""
+        if copies_after_end(event.status) or not self.cache.open_copies(event):
+            return None
+        copied = find_condition(event.status.conditions, PHASE_CONDITIONS[Phase.COPYING])
+        return copied.last_transition_time if copied is not None else None
 
     def _count_senders(self, organizations: set[str]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
@@ -109,13 +133,17 @@ class Gauges:
             self.metrics.sender_conditions.labels(*labels).set(count)
 
     def _set_archives(self) -> None:
-        named = (name for each in self.cache.organizations for name in self.cache.archives_of(each))
+        named = {name for each in self.cache.organizations for name in self.cache.archives_of(each)}
+        known = named | {each.name for each in self.cache.archives}
+        for gone in self._known_archives - known:
+            self.metrics.remove_archive(gone)
+        self._known_archives = known
         used = {name for name in named if self.owns("archive", name)}
         # A person suspended it, as for a maintenance: nobody has to be alarmed.
         used -= {each.name for each in self.cache.archives if each.spec.suspend}
-        for gone in self._known_archives - used:
-            self.metrics.archive_ready.remove(gone)
-        self._known_archives = used
+        for hidden in self._shown_archives - used:
+            self.metrics.archive_ready.remove_by_labels({"archive": hidden})
+        self._shown_archives = used
         for name in used:
             archive = self.cache.archives.get(name)
             ready = archive is not None and is_condition_true(archive.status.conditions, "Ready")
@@ -130,6 +158,7 @@ class Gauges:
         self.metrics.mail_ready.clear()
         self.metrics.esaw_reachable.clear()
         self.metrics.sweep_envelopes.clear()
+        self.metrics.sweep_complete.clear()
         for organization in self.cache.organizations:
             conditions, settings = organization.status.conditions, organization.spec.notifications
             _set_conditions(self.metrics.organization_condition, (organization.name,), conditions)
@@ -141,6 +170,8 @@ class Gauges:
                 for result in ("found", "known", "reopened", "refused"):
                     shown = self.metrics.sweep_envelopes.labels(organization.name, result)
                     shown.set(getattr(swept, result))
+                if not organization.spec.suspend:
+                    self.metrics.sweep_complete.labels(organization.name).set(1 if swept.complete else 0)
             reachable = find_condition(conditions, "Reachable")
             if reachable is not None and reachable.status != "Unknown":
                 answers = reachable.status == "True"
@@ -169,6 +200,10 @@ class Gauges:
         for state, number in windows.items():
             self.metrics.import_windows.labels(*labels, state).set(number)
         _set_conditions(self.metrics.import_condition, labels, status.conditions)
+
+
+def _seconds(since: datetime | None, now: datetime) -> float:
+    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
 
 
 def _set_conditions(gauge: Gauge, labels: tuple[str, ...], conditions: Iterable[Condition]) -> None:

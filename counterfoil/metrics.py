@@ -149,6 +149,22 @@ class TracedHistogram(Histogram):
         super().observe(amount, exemplar or tracing.exemplar())
 
 
+_OF_WAITING_EVENTS = (
+    (
+        "retention_ending_events",
+        "Events whose envelope eSignAnyWhere's retention deletes soon and that are not safely archived.",
+    ),
+    (
+        "oldest_unfinished_seconds",
+        "Age of the oldest unfinished event that is not archived yet; 0 without such an event.",
+    ),
+    (
+        "oldest_open_copy_seconds",
+        "Longest time for which a required copy of an archived event has been missing; 0 without one.",
+    ),
+)
+"""Name and description of each metric of the events of an Organization that wait."""
+
 _OF_IMPORTS = (
     (
         "envelopes",
@@ -180,7 +196,11 @@ class Metrics:
             dict[tuple[str, str], Counter](),
             dict[tuple[str, str, int], Counter](),
         )
-        self._of_organization, self._of_cluster = list[Metric](), list[Metric]()
+        self._of_organization, self._of_archive, self._of_cluster = (
+            list[Metric](),
+            list[Metric](),
+            list[Metric](),
+        )
         counter, histogram = partial(self._new, Counter), partial(self._new, TracedHistogram)
         gauge, cluster_gauge = partial(self._new, Gauge), partial(self._new, Gauge, is_of_cluster=True)
 
@@ -242,15 +262,9 @@ class Metrics:
             "Events by phase, of the shards that this process watches.",
             ("organization", "phase"),
         )
-        self.retention_ending = cluster_gauge(
-            "counterfoil_retention_ending_events",
-            "Events whose envelope eSignAnyWhere's retention deletes soon and that are not safely archived.",
-            ("organization",),
-        )
-        self.oldest_unfinished_seconds = cluster_gauge(
-            "counterfoil_oldest_unfinished_seconds",
-            "Age of the oldest unfinished event that is not archived yet; 0 without such an event.",
-            ("organization",),
+        self.retention_ending, self.oldest_unfinished_seconds, self.oldest_open_copy_seconds = (
+            cluster_gauge(f"counterfoil_{name}", documentation, ("organization",))
+            for name, documentation in _OF_WAITING_EVENTS
         )
         self.attempts = counter(
             "counterfoil_attempts_total",
@@ -275,6 +289,12 @@ class Metrics:
             "Envelopes that eSignAnyWhere listed to the last sweep, by result. found: an event was created. "
             "known: it had one. reopened: it had one, which starts again. refused: it has none.",
             ("organization", "result"),
+        )
+        self.sweep_complete = cluster_gauge(
+            "counterfoil_sweep_complete",
+            "1 if the last sweep searched all that it should, otherwise 0; none before the first sweep, and "
+            "while a person suspends the organization.",
+            ("organization",),
         )
         self.event_seconds = histogram(
             "counterfoil_event_seconds",
@@ -438,6 +458,8 @@ class Metrics:
         metric = kind(name, documentation, labels, registry=self.registry, **options)
         if "organization" in labels:
             self._of_organization.append(metric)
+        if "archive" in labels:
+            self._of_archive.append(metric)
         if is_of_cluster:
             self._of_cluster.append(metric)
         return metric
@@ -472,6 +494,7 @@ class Metrics:
         for phase in Phase:
             self.events.labels(organization, phase.value)
         self.oldest_unfinished_seconds.labels(organization)
+        self.oldest_open_copy_seconds.labels(organization)
         self.retention_ending.labels(organization)
         for authorized in ("True", "False", "Unknown"):
             self.senders.labels(organization, authorized)
@@ -490,6 +513,11 @@ class Metrics:
             self._callback_counters.pop((organization, str(outcome)), None)
         for metric in self._of_organization:
             metric.remove_by_labels({"organization": organization})
+
+    def remove_archive(self, archive: str) -> None:
+        """Remove all series of a deleted archive."""
+        for metric in self._of_archive:
+            metric.remove_by_labels({"archive": archive})
 
     def forget_cluster(self) -> None:
         """Remove all series that a controller computes from the objects that it watches: it may stop watching

@@ -73,7 +73,7 @@ class Notifier:
     """Times at which failures were counted, by the event's name."""
     _passes: dict[str, tuple[datetime, FailureSummary]] = field(default_factory=dict)
     _of_archives: dict[str, Counter[str]] = field(default_factory=dict)
-    """Number of the unfinished events of each Archive in the last pass, by Organization."""
+    """Number of the unfinished events that need each Archive in the last pass, by Organization."""
     _running_checks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The running check of each Organization, by name."""
     _full_kinds: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -356,9 +356,9 @@ class Notifier:
 
     def _waiting_for_archives(self, organization: Organization, problems: Problems) -> Mapping[str, int]:
         """
-        Return the number of unfinished events of each Archive that they have chosen: those of this process,
-        or of the last pass if that counted more. Empty if each Archive works and none is a problem: then
-        nobody asks, and to count many events takes long.
+        Return the number of unfinished events of each Archive that they have chosen, or that a required copy
+        of them needs: those of this process, or of the last pass if that counted more. Empty if each Archive
+        works and none is a problem: then nobody asks, and to count many events takes long.
 
         Events of other processes that no pass has read wait for the Archive that the Organization names, if
         it is the only one.
@@ -367,7 +367,8 @@ class Notifier:
         archives = [*self.cache.archives, *map(self.cache.archives.get, named)]
         if all(map(_works, archives)) and not any(kind_of(each) == ProblemKind.ARCHIVE for each in problems):
             return {}
-        here = Counter(map(self.cache.archive_name, self.cache.events_of(organization.name)))
+        events = self.cache.events_of(organization.name)
+        here = Counter(name for each in events for name in self.cache.used_archives(each))
         # Of the events of this process, the last pass knows less than its cache.
         in_pass = self._of_archives.get(organization.name) if self._has_others(organization) else None
         found = here | (in_pass or Counter())

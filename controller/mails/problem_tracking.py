@@ -84,6 +84,16 @@ _ESAW_WORKS_ON: Final = frozenset({"EsawErrorState", "EsawThrottling"})
 
 
 @dataclass(frozen=True)
+class EventArchives:
+    """The Archives of one event, by the spec of its Organization."""
+
+    problem: str
+    """The one that its problem is about; empty: it is not known."""
+    used: tuple[str, ...]
+    """Those that it needs while it is unfinished: its own, and those of the required copies that are open."""
+
+
+@dataclass(frozen=True)
 class Observation:
     """One or more occurrences of a problem."""
 
@@ -443,29 +453,29 @@ class FailureSummary:
     first_deletions: tuple[tuple[datetime, str], ...] = ()
     """The first of these deletions, with the names of the events, up to ``MAX_EXAMPLES``."""
     archives: Counter[str] = field(default_factory=Counter)
-    """Number of the unfinished events of each Archive."""
+    """Number of the unfinished events that need each Archive, also for a copy."""
 
     @property
     def is_complete(self) -> bool:
         """Whether each event could be read. One that could not may have any cause, so nothing is solved."""
         return self.unreadable == 0
 
-    def add(self, event: EnvelopeEvent, archive: str) -> None:
+    def add(self, event: EnvelopeEvent, archives: EventArchives) -> None:
         """Count an event."""
-        status = event.status
+        status, archive = event.status, archives.problem
         if status.phase == "Failed" or has_property(status.reason, ReasonProperty.NO_DEADLINE):
             self._add_failure(failure_observation(event, archive))
         elif not status.phase.is_final:
             self.at_risk |= _causes_at_risk(status, archive)
-        if archive and not status.phase.is_final:
-            self.archives[archive] += 1
+        if not status.phase.is_final:
+            self.archives.update(archives.used)
         self.add_refusal(event)
         self._add_notice(event)
 
-    def add_removed(self, event: EnvelopeEvent, archive: str) -> None:
+    def add_removed(self, event: EnvelopeEvent, archives: EventArchives) -> None:
         """Record an event that was removed after its time to live."""
         removed = FailureSummary()
-        removed.add(event, archive)
+        removed.add(event, archives)
         self.removed |= {*removed.failed, *removed.notices}
 
     def add_unreadable(self, name: str) -> None:

@@ -34,7 +34,7 @@ from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.kept_metadata import with_kept_metadata
-from controller.mails.problem_tracking import FailureSummary
+from controller.mails.problem_tracking import EventArchives, FailureSummary
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -198,10 +198,11 @@ class GarbageCollector:
         return not is_removed
 
     def _count(self, event: EnvelopeEvent, found: PassStatistics, *, is_removed: bool) -> None:
+        archives = EventArchives(self.cache.problem_archive(event), tuple(self.cache.used_archives(event)))
         if is_removed:
-            found.add_removed(event, self.cache.problem_archive(event))
+            found.add_removed(event, archives)
             return
-        found.add(event, self.cache.problem_archive(event))
+        found.add(event, archives)
         if self._deleted.get(event.organization) and (why := _why_it_stays(event)) is not None:
             self._of_deleted[event.organization, why] += 1
         organization = self.cache.organizations.get(event.organization)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from controller.mails.problem_tracking import FailureSummary
+from controller.mails.problem_tracking import EventArchives, FailureSummary
 from counterfoil.clock import CLOCK_DIFFERENCE
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase, is_condition_true
@@ -98,18 +98,18 @@ class PassStatistics:
     _counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _activities: dict[str, ActivityCounter] = field(default_factory=dict)
 
-    def add(self, event: EnvelopeEvent, archive: str) -> None:
-        """Count an event whose Organization uses that archive."""
+    def add(self, event: EnvelopeEvent, archives: EventArchives) -> None:
+        """Count an event with these Archives."""
         name = event.organization
         self._counts[name][event.status.phase] += 1
         self._activities.setdefault(name, ActivityCounter(self.began)).add(event)
-        self.failures.setdefault(name, FailureSummary()).add(event, archive)
+        self.failures.setdefault(name, FailureSummary()).add(event, archives)
         if is_archived_finally(event):
             self._envelope_of(event).archived_by.add(name)
 
-    def add_removed(self, event: EnvelopeEvent, archive: str) -> None:
+    def add_removed(self, event: EnvelopeEvent, archives: EventArchives) -> None:
         """Record an event that was removed after its time to live."""
-        self.failures.setdefault(event.organization, FailureSummary()).add_removed(event, archive)
+        self.failures.setdefault(event.organization, FailureSummary()).add_removed(event, archives)
 
     def add_unreadable(self, raw: Raw) -> None:
         """Record an event that can't be read or counted. If its spec names no Organization it may be of

@@ -14,6 +14,7 @@ from controller.cache import Cache
 from controller.mails.delivery import MailDelivery, NotificationStatusWriter
 from controller.mails.notifier import Notifier
 from controller.mails.policy import NotificationTimings
+from controller.mails.problem_tracking import EventArchives
 from controller.mails.render import MailContent
 from controller.mails.smtp import MailError, MailServer, SmtpMailer
 from counterfoil.clock import Clock
@@ -50,6 +51,11 @@ PUBLIC = {
 
 TIMINGS = NotificationTimings(digest=timedelta(days=365))
 """Without reminders, which have separate tests."""
+
+
+def in_archive(name: str) -> EventArchives:
+    """Build the Archives of an event that has no copies."""
+    return EventArchives(name, (name,))
 
 
 def a_mail_content(**changes: Any) -> MailContent:

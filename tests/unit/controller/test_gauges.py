@@ -194,6 +194,23 @@ def test_the_series_of_an_organization_that_is_gone_are_gone() -> None:
     assert scrape.shows("oldest_unfinished_seconds", organization="acme") is None
 
 
+def test_the_series_of_an_archive_that_is_gone_are_gone_once_no_organization_names_it() -> None:
+    scene = HandlersScene()
+    scene.observe(an_organization(copies=WORM_COPY), an_archive("worm"))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    labels = {"archive": "worm", "outcome": "failed", "reason": "ArchiveMissing"}
+    scene.metrics.copies.labels(*labels.values()).inc()
+    scene.metrics.archive_bytes.labels("worm").inc()
+    scene.see_deleted(an_archive("worm"))
+    scrape.gauges.refresh()
+    assert scrape.shows("copies_total", **labels) == 1, "its copies fail"
+    scene.observe(an_organization(version=2, generation=2))
+    scrape.gauges.refresh()
+    assert scrape.shows("copies_total", **labels) is None
+    assert scrape.shows("archive_bytes_total", archive="worm") is None
+
+
 def test_each_failure_that_an_attempt_can_meet_starts_at_zero() -> None:
     scrape = Scrape(HandlersScene())
     for phase in ("Validating", "Archiving", "Cleaning"):
@@ -354,6 +371,21 @@ def test_the_last_sweep_shows_what_it_found_knew_started_again_and_refused() -> 
     scrape.gauges.refresh()
     shown = [scrape.shows("sweep_envelopes", organization="acme", result=each) for each in RESULTS]
     assert shown == [2, 7, 3, 1]
+
+
+def test_a_sweep_that_is_not_complete_is_shown_unless_its_organization_is_suspended() -> None:
+    scene = HandlersScene()
+    scrape = Scrape(scene)
+    shown = []
+    for version, (complete, suspend) in enumerate(
+        ((None, False), (False, False), (True, False), (False, True)), 1
+    ):
+        swept = None if complete is None else SweepResult(completion_time=NOON, found=0, complete=complete)
+        organization = an_organization(version=version, generation=version, suspend=suspend)
+        scene.observe(replace(organization, status=replace(organization.status, sweep=swept)))
+        scrape.gauges.refresh()
+        shown.append(scrape.shows("sweep_complete", organization="acme"))
+    assert shown == [None, 0, 1, None]
 
 
 RESULTS = ("found", "known", "reopened", "refused")

@@ -15,6 +15,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_page_seconds": {"page"},
     "counterfoil_events": {"organization", "phase"},
     "counterfoil_oldest_unfinished_seconds": {"organization"},
+    "counterfoil_oldest_open_copy_seconds": {"organization"},
     "counterfoil_retention_ending_events": {"organization"},
     "counterfoil_copies_total": {"archive", "outcome", "reason"},
     "counterfoil_attempts_total": {"phase", "outcome", "reason"},
@@ -42,6 +43,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_esaw_reachable": {"organization"},
     "counterfoil_sweep_found_total": {"organization"},
     "counterfoil_sweep_envelopes": {"organization", "result"},
+    "counterfoil_sweep_complete": {"organization"},
     "counterfoil_sealing_key_faults": set(),
     "counterfoil_shards": set(),
     "counterfoil_shards_held": set(),
@@ -112,6 +114,17 @@ def test_each_metric_of_a_deleted_organization_is_removed(metrics: Metrics) -> N
     metrics.remove_organization("acme")
 
     assert "acme" not in generate_latest(metrics.registry).decode()
+
+
+def test_each_metric_of_a_deleted_archive_is_removed(metrics: Metrics) -> None:
+    for metric in vars(metrics).values():
+        labels = metric._labelnames if isinstance(metric, MetricWrapperBase) else ()
+        if "archive" in labels:
+            metric.labels(*("dms" if each == "archive" else "x" for each in labels))
+
+    metrics.remove_archive("dms")
+
+    assert "dms" not in generate_latest(metrics.registry).decode()
 
 
 def test_the_callbacks_of_an_organization_that_was_deleted_and_created_count_from_zero(

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.mails.policy import QUIET_PERIOD, NotificationTimings
-from controller.mails.problem_tracking import FailureSummary
+from controller.mails.problem_tracking import EventArchives, FailureSummary
 from controller.mails.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError, MessageRejected
 from controller.outgoing_webhook.policy import resent
 from controller.resync.garbage_collector import GarbageCollector
@@ -46,6 +46,7 @@ from tests.support.scenes.notifications import (
     a_problem,
     an_archive_that_is,
     an_unauthorized_sender,
+    in_archive,
 )
 
 ANNA = ("anna@acme.example",)
@@ -426,7 +427,7 @@ async def test_each_cause_is_a_separate_mail() -> None:
 def pass_finished(scene: Scene, *events: EnvelopeEvent) -> None:
     summary = FailureSummary()
     for each in events:
-        summary.add(each, "dms")
+        summary.add(each, in_archive("dms"))
     scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
 
 
@@ -632,7 +633,7 @@ async def test_a_notice_whose_event_was_removed_is_not_called_solved() -> None:
     pass_finished(scene, given_up)
     await scene.look_for(HOUR)
     summary = FailureSummary()
-    summary.add_removed(given_up, "dms")
+    summary.add_removed(given_up, in_archive("dms"))
     scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
     await scene.look_for(HOUR)
     assert len(scene.mailer.sent_mails) == 1
@@ -806,7 +807,7 @@ async def test_a_pass_over_all_events_finds_those_of_other_processes_that_wait_f
     scene = Scene(an_archive_that_is("False", name="vault", reason="ArchiveSuspended", suspend=True))
     scene.change(Organization, "acme", events={"Cleaning": 1})
     summary = FailureSummary()
-    summary.add(an_event_in_vault(), "vault")
+    summary.add(an_event_in_vault(), in_archive("vault"))
     scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
     await scene.look_for(DAY)
     assert scene.mailer.subjects == ["[acme] Archive vault can't be used: ArchiveSuspended"]
@@ -821,7 +822,7 @@ async def test_a_pass_over_all_events_finds_those_of_other_processes_that_wait_f
 async def test_an_event_that_ended_after_the_pass_that_counted_it_waits_for_no_archive() -> None:
     scene = Scene(an_archive_that_is("True", name="vault"))
     summary = FailureSummary()
-    summary.add(an_event_in_vault(), "vault")
+    summary.add(an_event_in_vault(), in_archive("vault"))
     scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
     scene.set(an_archive_that_is("False", name="vault", reason="ArchiveSuspended", suspend=True))
     await scene.look_for(DAY)
@@ -872,6 +873,16 @@ async def test_an_archive_of_an_optional_copy_is_no_mail_since_nothing_waits_for
     scene.cache.events.put(a_copying_event())
     await scene.look_for(DAY)
     assert scene.mailer.sent_mails == []
+
+
+async def test_a_pass_finds_events_of_other_processes_that_wait_for_the_archive_of_a_copy() -> None:
+    scene = Scene(an_archive_that_is("False", name="worm"), copies=WORM_COPY)
+    scene.change(Organization, "acme", events={"Copying": 1})
+    summary = FailureSummary()
+    summary.add(a_copying_event(), EventArchives("worm", ("dms", "worm")))
+    scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
+    await scene.look_for(DAY)
+    assert scene.mailer.subjects == ["[acme] Archive worm can't be used: ArchiveUnreachable"]
 
 
 async def test_a_new_archive_whose_first_probe_is_slow_is_no_mail() -> None:

@@ -24,6 +24,7 @@ from tests.support.scenes.notifications import (
     Scene,
     a_failed_event,
     an_unauthorized_sender,
+    in_archive,
 )
 from tests.support.virtual_time import VirtualTimeLoop
 
@@ -118,7 +119,7 @@ class MailModel(RuleBasedStateMachine):
     def time_to_live_passes(self, number: int) -> None:
         """A failed event is removed unsolved."""
         if (event := self.failed.pop(number, None)) is not None:
-            self.removed.add_removed(event, "dms")
+            self.removed.add_removed(event, in_archive("dms"))
             self.silent.add(REASONS[number % 2])
             self.is_something_solved = True
 
@@ -145,7 +146,7 @@ class MailModel(RuleBasedStateMachine):
         """The garbage collector's pass over all events ends."""
         summary = self.removed
         for event in self.failed.values():
-            summary.add(event, "dms")
+            summary.add(event, in_archive("dms"))
         self.removed = FailureSummary()
         self.scene.notifier.pass_finished(self.scene.clock.now(), {"acme": summary})
 

@@ -33,7 +33,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.routes import Choice
 from tests.support.builders import NOON, an_event
-from tests.support.scenes.notifications import a_failed_event, a_problem
+from tests.support.scenes.notifications import a_failed_event, a_problem, in_archive
 
 CAUSE = "failed/NameOccupied/dms"
 LATER = NOON + timedelta(hours=1)
@@ -167,7 +167,7 @@ def test_a_counted_problem_that_did_not_change_is_as_it_was() -> None:
 def summary_of(*events: object) -> FailureSummary:
     summary = FailureSummary()
     for each in events:
-        summary.add(each, "dms")  # type: ignore[arg-type]
+        summary.add(each, in_archive("dms"))  # type: ignore[arg-type]
     return summary
 
 

@@ -60,6 +60,7 @@ from tests.support.scenes.documents import (
     manifests,
     retried_by_a_person,
 )
+from tests.support.scenes.notifications import in_archive
 from tests.support.scenes.reconciler import ReconcilerScene
 from webhook.receiver.delivery_counter import PendingCount, status_with
 
@@ -1514,7 +1515,7 @@ async def test_a_restarted_envelope_that_waits_for_a_reader_is_asked_for_and_is_
     assert "yet to read it" in (after.status.message or "")
     assert not is_condition_true(after.status.conditions, "Stalled")
     summary = FailureSummary()
-    summary.add(after, "dms")
+    summary.add(after, in_archive("dms"))
     assert not summary.failed
     assert after.status.next_attempt_time == scene.clock.now() + timedelta(hours=1)
     scene.envelope.activities = b"[]"
@@ -1557,7 +1558,7 @@ async def test_a_restarted_envelope_that_esaw_does_not_finish_is_a_problem_altho
     count_callback(scene)
     for hours, causes in ((23, set[str]()), (3, {"failed/EnvelopeUnfinished"})):
         summary = FailureSummary()
-        summary.add(await reconcile_for(scene, hours=hours), "dms")
+        summary.add(await reconcile_for(scene, hours=hours), in_archive("dms"))
         assert set(summary.failed) == causes
 
 
