@@ -331,8 +331,8 @@ async def _nothing_to_check() -> None:
     return None
 
 
-async def _left(_: RunContext) -> None:
-    return None
+async def _left(_: RunContext) -> bool:
+    return True
 
 
 async def _no_change(_: Sequence[Archive]) -> None:

@@ -88,11 +88,14 @@ class ControllerParts:
             history_access=HistoryAccess(self.clock),
         )
 
-    async def _take_slot(self, event: str, archive: str, before_wait: Callable[[], None]) -> None:
+    async def _take_slot(
+        self, event: str, archive: str, longest: timedelta, before_wait: Callable[[], None]
+    ) -> bool:
         self.slots.append((event, archive))
         if self.is_archive_busy:
             before_wait()
             self.while_waiting()
+        return True
 
     def reconciler_parts(self) -> dict[str, Any]:
         """Build the arguments of a ``Reconciler``."""

@@ -31,6 +31,7 @@ CONTEXTS = {
     "organization": ReasonContext.WAITING,
     "sender": ReasonContext.WAITING,
     "room": ReasonContext.WAITING,
+    "slot": ReasonContext.WAITING,
     "time": ReasonContext.WAITING,
     "held": ReasonContext.HELD,
     "consent": ReasonContext.CONSENT,

@@ -92,6 +92,25 @@ async def test_a_run_that_waits_for_its_archive_keeps_no_metadata(scene: RoutedS
     assert scene.envelope.asked.count("configuration") == 2
 
 
+async def test_an_event_whose_archive_has_no_room_waits_in_the_queue_with_its_choice(
+    scene: RoutedScene,
+) -> None:
+    """It takes no place of its Organization there, and begins in the limit of that Archive."""
+
+    async def full(*_: object) -> bool:
+        return False
+
+    scene.change_archives(take_slot=full)
+    after = await scene.with_area("HR").reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.COLLECTING, "WaitingForArchive")
+    assert (after.status.attempts, after.status.next_attempt_time) == (0, scene.clock.now())
+    assert scene.cache.archive_name(after) == "vault"
+
+    # No run that begins in that limit takes another place.
+    after = await scene.reconcile()
+    assert (after.status.phase, documents(scene.vault)) == (Phase.SUCCEEDED, FILES)
+
+
 async def test_esaw_is_asked_nothing_more_than_what_is_read_anyway(
     scene: RoutedScene, tmp_path: Path
 ) -> None:

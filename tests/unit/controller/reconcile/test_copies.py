@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -509,9 +510,10 @@ class BusyScene(CopiedScene):
         self.change_archives(take_slot=self.take_slot)
         self.reconciler = dataclasses.replace(self.reconciler, attempt_timeout=ATTEMPT)
 
-    async def take_slot(self, _: str, archive: str, before_wait: Any) -> None:
+    async def take_slot(self, _: str, archive: str, longest: timedelta, before_wait: Any) -> bool:
         if archive == "worm":
             await asyncio.sleep(3600)
+        return True
 
 
 async def test_an_optional_copy_that_does_not_end_in_time_holds_no_delete(tmp_path: Path) -> None:
@@ -534,18 +536,65 @@ async def test_a_copy_that_does_not_end_in_time_stops_no_other_one_and_is_named(
     assert scene.deleted == []
 
 
-async def test_copies_are_stored_although_the_first_archive_has_no_room_then(tmp_path: Path) -> None:
-    scene = CopiedScene(tmp_path)
+class FullScene(CopiedScene):
+    """The limits of some Archives have no room, and enough runs wait for it."""
 
-    async def take_slot(_: str, archive: str, before_wait: Any) -> None:
-        if archive == "dms":
-            await asyncio.sleep(3600)
+    def __init__(self, folder: Path, *copies: dict[str, Any], full: Collection[str], **spec: Any) -> None:
+        super().__init__(folder, *copies, **spec)
+        self.full = set(full)
+        self.change_archives(take_slot=self.take_slot)
 
-    scene.change_archives(take_slot=take_slot)
-    scene.reconciler = dataclasses.replace(scene.reconciler, attempt_timeout=ATTEMPT)
+    async def take_slot(self, _: str, archive: str, longest: timedelta, before_wait: Any) -> bool:
+        return archive not in self.full
+
+
+async def test_no_phase_begins_without_a_place_after_the_copies(tmp_path: Path) -> None:
+    scene = FullScene(tmp_path, WORM, full={"dms"})
     event = await scene.reconcile()
 
     assert stored_copy(event.status, "worm").verified_time == scene.clock.now()
+    assert event.status.phase is Phase.CLEANING
+    assert (scene.deleted, event.status.next_attempt_time) == ([], None)
+
+    scene.full.clear()
+    assert state(await scene.reconcile()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_a_required_copy_without_room_ends_the_run_and_is_no_attempt(tmp_path: Path) -> None:
+    scene = FullScene(tmp_path, WORM, MIRROR, full={"worm"})
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.COPYING, "WaitingForArchive")
+    assert event.status.next_attempt_time == scene.clock.now(), "it is due, and waits in the queue"
+    assert (event.status.attempts, stored_copy(event.status, "worm").attempts) == (0, 0)
+    assert event.status.phase_start_time is None, "no deadline runs"
+    assert stored_copy(event.status, "mirror").verified_time == scene.clock.now()
+    assert scene.deleted == []
+
+    scene.full.clear()
+    event = await scene.reconcile_until_quiet()
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_an_optional_copy_without_room_holds_nothing_and_is_tried_again(tmp_path: Path) -> None:
+    scene = FullScene(tmp_path, OPTIONAL, full={"worm"})
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    entry = stored_copy(event.status, "worm")
+    assert (entry.reason, entry.attempts) == ("WaitingForArchive", 1)
+    assert entry.next_attempt_time is not None
+
+
+async def test_copies_that_can_not_be_read_for_lack_of_room_hold_the_delete(tmp_path: Path) -> None:
+    scene = FullScene(tmp_path, WORM, full=(), cleanup={"policy": "Delete", "after": "1h"})
+    await scene.reconcile()
+    scene.full = {"worm"}
+    scene.clock.advance(hours=2)
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.CLEANING, "WaitingForArchive")
+    assert scene.deleted == []
 
 
 async def test_a_place_that_moves_to_another_copy_is_proved_again_for_both(tmp_path: Path) -> None:

@@ -3,15 +3,28 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from controller.cache import Cache
 from controller.scheduling.event_queue import CALLBACK_PAUSE, EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
-from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, EnvelopeSummary, Phase
+from counterfoil.resources import (
+    IMPORT_LABEL,
+    EnvelopeEvent,
+    EnvelopeSummary,
+    EventCopy,
+    LocalObjectReference,
+    Phase,
+)
 from counterfoil.resources.reopening import CLEANUP_DELAYED, COPY_REQUESTED, REDELIVERED
 from tests.support.builders import NOON, AClock, an_event, an_organization
+
+
+def a_copy(archive: str, *, verified: bool) -> EventCopy:
+    time = NOON if verified else None
+    return EventCopy(ref=LocalObjectReference(name=archive), verified_time=time)
 
 
 class Scene:
@@ -223,3 +236,34 @@ async def test_an_old_event_that_an_import_starts_again_comes_after_newer_callba
     newer = an_event("e-2").created(NOON).build()
     scene.enqueue(again, newer)
     assert await scene.order(2) == [newer.name, again.name]
+
+
+COPIES = [{"archiveRef": {"name": "worm"}}, {"archiveRef": {"name": "mirror"}, "required": False}]
+
+
+@pytest.mark.parametrize(
+    ("phase", "status", "slots"),
+    [
+        (Phase.ARCHIVING, {}, ("dms",)),
+        (Phase.COPYING, {}, ("worm",)),
+        (Phase.COPYING, {"copies": (a_copy("worm", verified=True),)}, ("dms",)),
+        (Phase.COPYING, {"copies": (a_copy("worm", verified=True),), "completion_time": NOON}, ("mirror",)),
+        (Phase.CLEANING, {}, ("worm",)),
+        (Phase.CLEANING, {"deliveries": 2, "considered_deliveries": 1, "reason": CLEANUP_DELAYED}, ("dms",)),
+    ],
+)
+def test_a_run_begins_in_the_limits_of_the_archives_that_it_needs(
+    phase: Phase, status: dict[str, Any], slots: tuple[str, ...]
+) -> None:
+    """One that makes or reads a copy waits for its Archive in the queue, and takes no slot of the first
+    Archive."""
+    scene = Scene()
+    scene.cache.organizations.put(
+        an_organization(version=2, archiveRef={"name": "dms"}, copies=COPIES, cleanup={"policy": "Delete"})
+    )
+    envelope = EnvelopeSummary(status="Expired")
+    counted = {"deliveries": 1, "considered_deliveries": 1}
+    event = an_event().in_phase(phase, "").status(envelope=envelope, **{**counted, **status}).build()
+    scene.enqueue(event)
+    _, item = scene.work._scheduled[event.name]
+    assert (item.archive, *item.copies) == slots

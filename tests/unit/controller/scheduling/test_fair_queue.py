@@ -77,9 +77,7 @@ def test_a_callback_finds_a_free_place_in_an_archive_that_events_of_an_import_ch
     fair_queue = queue_with(*(item(number, archive="", is_import=True) for number in range(12)), item(99))
 
     def entered(event: str) -> bool:
-        fair_queue.pause(event)
-        fair_queue.move(event, "vault")
-        return fair_queue.resume(event, limits)
+        return fair_queue.move(event, "vault", limits)
 
     started = [each for each in taken(fair_queue, limits) if each != "event-99"]
     inside = [each for each in started if entered(each)]
@@ -215,6 +213,37 @@ def test_an_event_without_an_archive_waits_for_the_limit_of_none() -> None:
     fair_queue = queue_with(*(item(number)._replace(archive="") for number in range(20)))
     limits = ConcurrencyLimits(process=12, organization={"acme": 19}, sender={"acme": 19}, archive={})
     assert len(taken(fair_queue, limits)) == 12
+
+
+def test_an_archive_without_room_delays_no_event_of_the_same_sender_for_another_one() -> None:
+    limits = ConcurrencyLimits(process=9, organization={}, sender={"acme": 9}, archive={"mirror": 1})
+    fair_queue = queue_with(*(item(number, archive="mirror") for number in range(3)), item(9))
+    assert taken(fair_queue, limits) == ["event-0", "event-9"]
+
+
+def test_a_run_that_reads_copies_has_a_slot_of_each_from_its_beginning() -> None:
+    limits = ConcurrencyLimits(process=9, organization={}, sender={}, archive={"worm": 2, "mirror": 1})
+    both = item(1, archive="worm")._replace(copies=("mirror",))
+    fair_queue = queue_with(both, item(2, archive="mirror"), item(3, archive="worm"))
+    assert taken(fair_queue, limits) == ["event-1", "event-3"]
+    assert fair_queue.move("event-1", "mirror", limits), "it has this slot"
+    fair_queue.done("event-1")
+    assert taken(fair_queue, limits) == ["event-2"]
+
+
+def test_an_event_of_an_import_that_waited_leaves_a_part_of_each_limit_free() -> None:
+    limits = ConcurrencyLimits(process=9, organization={"acme": 2}, sender={}, archive={"vault": 1})
+    fair_queue = queue_with(item(1, archive="", is_import=True))
+    assert taken(fair_queue, limits) == ["event-1"]
+    fair_queue.add(item(2, archive="vault"))
+    assert taken(fair_queue, limits) == ["event-2"]
+    assert fair_queue.wait("event-1", "vault", limits)
+    fair_queue.done("event-2")
+    fair_queue.add(item(3))
+    assert taken(fair_queue, limits) == ["event-3"]
+    assert not fair_queue.resume("event-1", limits), "one of two places is for callbacks"
+    fair_queue.done("event-3")
+    assert fair_queue.resume("event-1", limits)
 
 
 def test_two_events_of_one_envelope_are_never_out_at_once() -> None:

@@ -1,6 +1,8 @@
 """When and by whom events are worked on."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -352,34 +354,133 @@ async def test_a_run_that_waits_for_the_rate_of_its_esaw_gives_its_slots_back() 
     assert workqueue.running_count == 0
 
 
+LONG = timedelta(hours=1)
+
+
+class Movers:
+    """Runs that come to the Archive that their event names (``vault-1``), and stay there until they may
+    end."""
+
+    def __init__(self, limits: ConcurrencyLimits, longest: timedelta = LONG) -> None:
+        self.workqueue, self.longest = WorkQueue(AClock(), lambda: limits), longest
+        self.came: dict[str, bool] = {}
+        self.waited: list[str] = []
+        self.ends: dict[str, asyncio.Event] = {}
+        self.ended = asyncio.Event()
+        """A run that came to no Archive has ended its wait."""
+
+    def enqueue(self, *names: str, archive: str = "") -> None:
+        for name in names:
+            self.ends[name] = asyncio.Event()
+            self.workqueue.enqueue_at(a_queue_item(name)._replace(archive=archive), NOON)
+
+    async def reconcile(self, event: str) -> None:
+        archive = event.split("-", maxsplit=1)[0]
+        is_there = await self.workqueue.move(event, archive, self.longest, lambda: self.waited.append(event))
+        self.came[event] = is_there
+        if not is_there:
+            self.ended.set()
+        await self.ends[event].wait()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.workqueue.run(self.reconcile))
+        try:
+            await turns()
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert self.workqueue.running_count == 0
+            assert not self.workqueue._fair_queue._running_counts
+
+
 async def test_a_run_that_chose_its_archive_waits_for_the_limit_of_that_archive() -> None:
-    limits = ConcurrencyLimits(process=9, organization={}, sender={}, archive={"dms": 9, "vault": 1})
-    workqueue = WorkQueue(AClock(), lambda: limits)
-    ends = {name: asyncio.Event() for name in ("1", "2", "3")}
-    chosen: list[str] = []
-    waited: list[str] = []
+    movers = Movers(ConcurrencyLimits(process=9, organization={}, sender={}, archive={"vault": 1}))
+    movers.enqueue("vault-1", "vault-2", "dms-3")
+    async with movers.running():
+        assert (list(movers.came), movers.waited) == (["dms-3", "vault-1"], ["vault-2"])
+        movers.ends["vault-1"].set()
+        await turns()
+        assert list(movers.came) == ["dms-3", "vault-1", "vault-2"]
 
-    async def reconcile(event: str) -> None:
-        await workqueue.move(event, "vault" if event != "3" else "dms", lambda: waited.append(event))
-        chosen.append(event)
-        await ends[event].wait()
 
-    for name in ends:
-        workqueue.enqueue_at(a_queue_item(name)._replace(archive=""), NOON)
-    running = asyncio.create_task(workqueue.run(reconcile))
-    await turns()
-    assert (chosen, waited) == (["1", "3"], ["2"])
-    ends["1"].set()
-    await turns()
-    assert chosen == ["1", "3", "2"]
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert workqueue.running_count == 0
+async def test_runs_that_wait_for_an_archive_take_no_place_of_their_organization() -> None:
+    limits = ConcurrencyLimits(process=9, organization={"acme": 3}, sender={"acme": 3}, archive={"vault": 2})
+    movers = Movers(limits)
+    movers.enqueue("vault-1", "vault-2", "vault-3", "vault-4")
+    async with movers.running():
+        assert movers.waited == ["vault-3", "vault-4"]
+        movers.enqueue("dms-5")
+        await turns()
+        assert movers.came["dms-5"], "the third place of the Organization is free"
+        # It is full now, and what waits takes all of its places again or none.
+        movers.ends["vault-1"].set()
+        await turns()
+        assert movers.came["vault-3"]
+        assert (
+            movers.workqueue._fair_queue._running_counts["organization", "acme"]
+            == limits.organization["acme"]
+        )
+
+
+async def test_only_as_many_runs_wait_as_may_run_in_the_archive_and_the_others_end() -> None:
+    """Each that waits is in memory."""
+    limits = ConcurrencyLimits(
+        process=99, organization={"acme": 99}, sender={"acme": 99}, archive={"vault": 2}
+    )
+    movers = Movers(limits)
+    movers.enqueue(*(f"vault-{number}" for number in range(9)))
+    async with movers.running():
+        assert movers.waited == ["vault-2", "vault-3"]
+        assert [each for each, is_there in movers.came.items() if not is_there] == [
+            f"vault-{number}" for number in range(4, 9)
+        ]
+
+
+async def test_only_as_many_runs_wait_as_may_run_in_the_process() -> None:
+    archives = {f"archive{number}": 1 for number in range(9)}
+    limits = ConcurrencyLimits(process=10, organization={"acme": 99}, sender={"acme": 99}, archive=archives)
+    movers = Movers(limits)
+    movers.enqueue(*(f"archive{number}-first" for number in range(9)))
+    async with movers.running():
+        movers.enqueue(*(f"archive{number}-second" for number in range(9)))
+        await turns(60)
+        assert len(movers.waited) == len(archives)
+        movers.enqueue(*(f"archive{number}-third" for number in range(9)))
+        await turns(60)
+        assert len(movers.waited) == len(archives), "as many as may run in each Archive"
+        assert movers.workqueue.running_count <= 2 * limits.process
+
+
+async def test_a_wait_for_an_archive_that_lasts_too_long_leaves_no_place_taken() -> None:
+    limits = ConcurrencyLimits(process=2, organization={"acme": 2}, sender={"acme": 2}, archive={"vault": 1})
+    movers = Movers(limits, longest=timedelta(milliseconds=5))
+    movers.enqueue("vault-1", "vault-2")
+    async with movers.running(), asyncio.timeout(60):
+        await movers.ended.wait()
+        assert not movers.came["vault-2"]
+        movers.enqueue("dms-3")
+        await turns()
+        assert movers.came["dms-3"]
+        movers.ends["vault-1"].set()
+        await turns()
+        assert movers.workqueue.running_count == 2, "the one whose wait is over, and another one"
+
+
+async def test_an_event_for_a_full_archive_runs_when_another_run_ends_there() -> None:
+    movers = Movers(ConcurrencyLimits(process=9, organization={}, sender={}, archive={"vault": 1}))
+    movers.enqueue("vault-1", "vault-2", archive="vault")
+    async with movers.running():
+        assert list(movers.came) == ["vault-1"]
+        movers.ends["vault-1"].set()
+        await turns()
+        assert movers.came == {"vault-1": True, "vault-2": True}
 
 
 async def test_a_run_that_is_not_running_takes_no_slot() -> None:
     workqueue = a_workqueue(AClock())
-    await workqueue.move("unknown", "vault", lambda: None)
+    assert await workqueue.move("unknown", "vault", LONG, lambda: None)
     assert workqueue.running_count == 0
 
 
