@@ -41,7 +41,12 @@ from controller.reconcile.routing import (
 )
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.reopening.fix_rules import archive_may_fix
-from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE, FIRST_PROBE_PAUSE
+from controller.scheduling.due import (
+    ARCHIVE_NOT_PROBED,
+    ARCHIVE_PROBE_OVERDUE,
+    FIRST_PROBE_PAUSE,
+    WAITING_FOR_ARCHIVE,
+)
 from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
 from counterfoil.archives.backend import NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveError, NameTaken
@@ -61,7 +66,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.envelopeevent import COPY_INVALID
+from counterfoil.resources.envelopeevent import COPY_INVALID, MAX_COPIES
 from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
 from counterfoil.resources.routes import (
     ArchiveRoute,
@@ -94,9 +99,9 @@ class ArchiveChooser:
     signature_checker: SignatureChecker
     clock: Clock
     import_archives: ImportArchives
-    take_slot: Callable[[str, str, Callable[[], None]], Awaitable[None]]
-    """Lets the run of this event wait until the limit of this Archive has room for it. The last argument is
-    called before it waits."""
+    take_slot: Callable[[str, str, timedelta, Callable[[], None]], Awaitable[bool]]
+    """Lets the run of this event wait until the limit of this Archive has room for it, and returns whether it
+    has. It waits this time at most; the last argument is called before."""
     _patterns: FairSlots = field(default_factory=lambda: FairSlots(1))
     """The turn to compile rules and to compare patterns, of one Organization at a time."""
 
@@ -127,7 +132,8 @@ class ArchiveChooser:
         archive = self.find(choice, event, context.organization)
         if not isinstance(archive, Archive):
             return archive
-        await self.take_slot(event.name, archive.name, context.forget_metadata)
+        if not await self.take_slot(event.name, archive.name, longest_wait(context), context.forget_metadata):
+            return self._busy(archive.name)
         return await self.open(archive, choice, event, context.fence)
 
     async def _of_sibling(self, context: ReconcileContext) -> KeptChoice | None:
@@ -307,11 +313,20 @@ class ArchiveChooser:
         copy = stored_copy(event.status, name)
         if (unready := _unready(archive, organization, copy.reason, copy.attempts)) is not None:
             return unready
-        await self.take_slot(event.name, name, _keep_all)
+        if not await self.take_slot(event.name, name, longest_wait(context), _keep_all):
+            return self._busy(name)
         return await self.open(archive, Choice(name, None), event, context.fence)
 
-    async def _leave_copies(self, context: RunContext) -> None:
-        await self.take_slot(context.event.name, context.archive.name, _keep_all)
+    async def _leave_copies(self, context: RunContext) -> bool:
+        return await self.take_slot(
+            context.event.name, context.archive.name, longest_wait(context), _keep_all
+        )
+
+    def _busy(self, name: str) -> Pause:
+        """Return the outcome of a run that ends to give its places back. The event is due, and waits in the
+        queue under the limit of this Archive."""
+        message = f"Archive/{name} works on as many events as spec.maxConcurrency allows."
+        return Pause(WAITING_FOR_ARCHIVE, message, until=self.clock.now())
 
     async def open(
         self, archive: Archive, choice: Choice, event: EnvelopeEvent, fence: Fence
@@ -353,6 +368,12 @@ class ArchiveChooser:
             advice = "A probe ends within a minute, so probably no controller probes the Archive."
             return Wait(ARCHIVE_PROBE_OVERDUE, f"{message} {advice}")
         return Wait(ARCHIVE_NOT_PROBED, message)
+
+
+def longest_wait(context: RunContext) -> timedelta:
+    """Return how long a run waits for an Archive, without any place: shorter than the share of one copy in
+    the time of its attempt."""
+    return context.attempt_limit / (2 * MAX_COPIES)
 
 
 def _keep_all() -> None:

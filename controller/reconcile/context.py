@@ -207,8 +207,9 @@ class CopyAccess:
     open: Callable[[RunContext, str], Awaitable[Destination | Outcome]]
     """Opens the Archive of a copy, and lets the run continue under its limit; or returns why it can't be used
     now. Raises ``ApiError``."""
-    leave: Callable[[RunContext], Awaitable[None]]
-    """Lets the run continue under the limit of its first Archive."""
+    leave: Callable[[RunContext], Awaitable[bool]]
+    """Lets the run continue under the limit of its first Archive. False: there is no room, and the run has to
+    end."""
 
 
 @dataclass

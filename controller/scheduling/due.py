@@ -50,6 +50,9 @@ ARCHIVE_NOT_PROBED = "ArchiveNotProbed"
 ARCHIVE_PROBE_OVERDUE = "ArchiveProbeOverdue"
 """Reason of an event that waits until a probe has stored the root of its Archive."""
 
+WAITING_FOR_ARCHIVE = "WaitingForArchive"
+"""Reason of an event that is due, and whose Archive has no room for it."""
+
 FIRST_PROBE_PAUSE = timedelta(minutes=1)
 """Longest pause of such an event. The probe's result makes it due at once."""
 

@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from controller.cache import Cache
-from controller.scheduling.due import EPOCH, due_time, has_request, is_suspended
+from controller.scheduling.due import EPOCH, WAITING_FOR_ARCHIVE, due_time, has_request, is_suspended
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
-from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin, Phase
+from counterfoil.resources import IMPORT_LABEL, CleanupPolicy, EnvelopeEvent, Origin, Phase
 from counterfoil.resources.reopening import (
     COPY_REQUESTED,
     REDELIVERED,
     copies_after_end,
     has_new_delivery,
 )
+from counterfoil.resources.routes import first_slots
 
 CALLBACK_PAUSE = timedelta(minutes=1)
 """Pause between two runs of an event that callbacks start: each asks eSAW, and callbacks can be repeated."""
@@ -111,10 +112,12 @@ class EventQueue:
         if is_due_now and event.name in self.cache.events:
             self._due_now.add(event.name)
 
-    async def chosen(self, name: str, archive: str, before_wait: Callable[[], None]) -> None:
-        """Let a running event continue under the limit of the Archive that it has chosen; ``before_wait`` is
-        called if it has to wait for that."""
-        await self.workqueue.move(name, archive, before_wait)
+    async def chosen(
+        self, name: str, archive: str, longest: timedelta, before_wait: Callable[[], None]
+    ) -> bool:
+        """Let a running event continue under the limit of the Archive that it has chosen, and wait for that
+        at most this time; ``before_wait`` is called before. False: the run has to end."""
+        return await self.workqueue.move(name, archive, longest, before_wait)
 
     def paused(self, name: str) -> AbstractAsyncContextManager[None]:
         """Release the slots of a running event while it waits for its eSAW."""
@@ -159,15 +162,34 @@ class EventQueue:
         # An Import marks the events that it creates and those that it starts again.
         is_started_by_import = IMPORT_LABEL in event.metadata.labels and not _is_started_by_callback(event)
         is_import = event.spec.origin is Origin.IMPORT or is_started_by_import or _is_copied_later(event)
+        archive, *copies = self._first_slots(event) or ("",)
         return QueueItem(
             sort_key=f"{int(is_import)} {begin.isoformat() if begin else ''} {event.name}",
             event=event.name,
             envelope=event.spec.envelope_id,
             organization=event.organization,
             sender=self.cache.sender_name(event),
-            archive=self.cache.archive_name(event),
+            archive=archive,
             is_import=is_import,
+            copies=tuple(copies),
         )
+
+    def _first_slots(self, event: EnvelopeEvent) -> tuple[str, ...]:
+        """Return the Archives whose limits count for the next run; empty: none is known."""
+        organization = self.cache.organizations.get(event.organization)
+        if organization is None:
+            return ()
+        is_asked_first = has_new_delivery(event) and event.status.reason != WAITING_FOR_ARCHIVE
+        if not organization.spec.copies or is_asked_first:
+            # No copy delays the question whether the envelope was restarted.
+            name = self.cache.archive_name(event)
+            return (name,) if name else ()
+        may_delete = organization.spec.cleanup.policy is CleanupPolicy.DELETE
+        return first_slots(event, organization.spec, self._is_suspended, may_delete=may_delete)
+
+    def _is_suspended(self, archive: str) -> bool:
+        found = self.cache.archives.get(archive)
+        return found is not None and found.spec.suspend
 
 
 def _is_copied_later(event: EnvelopeEvent) -> bool:

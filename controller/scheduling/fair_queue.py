@@ -1,21 +1,26 @@
 """
 The next event to run: pure bookkeeping over the due events, without a clock, a task or I/O.
 
-Events wait in one queue per (organization, sender), the oldest event first. Of the queues whose limits are
-not reached, one of the organization with the fewest running events is served, and of its senders one with the
-fewest. Equal ones take turns. So a sender with a thousand events fills its own queue and its own limit, and
-delays no other sender or organization, also on the same archive or in a full process. Two events of
-one envelope never run at the same time (rule 5).
+Events wait in one queue per organization, sender and Archives, the oldest event first. Of the queues whose
+limits are not reached, one of the organization with the fewest running events is served, and of its senders
+one with the fewest. Equal ones take turns. So a sender with a thousand events fills its own queue and its own
+limit, and delays no other sender or organization, also on the same archive or in a full process. Two events
+of one envelope never run at the same time (rule 5).
 
 Events of Imports have the lowest class: each other event that may run is served before them, and they leave a
 quarter of each limit free for it.
+
+A run that comes to another Archive changes its slot at once if there is room. Else it releases all of its
+places, those of its organization and its sender as well, and takes all of them again or none. So a run that
+waits for an Archive holds nothing that others need. The number of such runs is bounded, since each of them is
+in memory.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class QueueItem(NamedTuple):
@@ -32,6 +37,8 @@ class QueueItem(NamedTuple):
     is_import: bool = False
     """Whether an Import created the event, or it gets copies long after its archiving: any other event comes
     first."""
+    copies: tuple[str, ...] = ()
+    """Archives of copies that the run reads as well. It has a slot of each of them from its beginning."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,14 @@ class ConcurrencyLimits:
     archive: Mapping[str, int]
 
 
+_Key = tuple[str, str]
+"""One limit: its kind, and the name of what it belongs to."""
+
+_QueueKey = tuple[str, str, tuple[str, ...]]
+"""Organization, sender and Archives: an Archive without room delays no event for another one."""
+
+_PROCESS: Final[_Key] = ("process", "")
+
 DEFAULT_ORGANIZATION_LIMIT = 16
 DEFAULT_SENDER_LIMIT = 4
 DEFAULT_ARCHIVE_LIMIT = 8
@@ -54,17 +69,17 @@ DEFAULT_ARCHIVE_LIMIT = 8
 class FairQueue:
     """The events that are due and those that run."""
 
-    _queues: dict[tuple[str, str], list[QueueItem]] = field(default_factory=dict)
+    _queues: dict[_QueueKey, list[QueueItem]] = field(default_factory=dict)
     _queued_items: dict[str, QueueItem] = field(default_factory=dict)
     _running: dict[str, QueueItem] = field(default_factory=dict)
-    _paused: set[str] = field(default_factory=set)
-    """Running events that take no slot of the process and of their archive now."""
-    _entering: set[str] = field(default_factory=set)
-    """Paused events that have had no slot of their archive yet."""
+    _held: dict[str, tuple[_Key, ...]] = field(default_factory=dict)
+    """By running event: the limits in which it has a place now."""
+    _waiting: set[str] = field(default_factory=set)
+    """Running events that gave all of their places back, until there is room in an Archive."""
     _blocked_by_envelope: dict[str, list[QueueItem]] = field(default_factory=dict)
     """The other events of each running or locked envelope, which wait outside the queues."""
-    _running_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _turns: dict[tuple[str, str], int] = field(default_factory=dict)
+    _running_counts: Counter[_Key] = field(default_factory=Counter)
+    _turns: dict[_Key, int] = field(default_factory=dict)
     """Order of the organizations and senders that wait: a lower number was served earlier or waits longer."""
     _last_turn: int = 0
 
@@ -100,7 +115,7 @@ class FairQueue:
 
     def take(self, concurrency_limits: ConcurrencyLimits) -> Iterator[QueueItem]:
         """Yield events while the limits allow, in a fair order."""
-        while len(self._running) - len(self._paused) < concurrency_limits.process:
+        while self._running_counts[_PROCESS] < concurrency_limits.process:
             queue = self._next_queue(concurrency_limits)
             if queue is None:
                 return
@@ -109,60 +124,83 @@ class FairQueue:
             del self._queued_items[item.event]
             self._running[item.event] = item
             self._blocked_by_envelope[item.envelope] = []
-            for key in _limit_keys(item):
-                self._running_counts[key] += 1
+            self._hold(item, _limit_keys(item))
             yield item
 
     def pause(self, event: str) -> None:
         """Release the slots of a running event that its organization and sender do not share with
         others."""
-        if event not in self._paused:
-            self._paused.add(event)
-            self._count_down(_archive_key(self._running[event]))
-
-    def move(self, event: str, archive: str) -> None:
-        """Let a paused event resume in the slots of this archive."""
-        self._running[event] = self._running[event]._replace(archive=archive)
-        self._entering.add(event)
-
-    def has_room(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
-        """
-        Whether there are slots in which a paused event can resume.
-
-        One of an Import that comes to its archive leaves a part free there, as where the archive was known.
-        """
         item = self._running[event]
-        limit = _archive_limit(item, concurrency_limits)
-        if item.is_import and event in self._entering:
-            limit = share_of_imports(limit)
-        is_process_full = len(self._running) - len(self._paused) >= concurrency_limits.process
-        return not is_process_full and self._running_counts[_archive_key(item)] < limit
+        own = _turn_keys(item)
+        self._hold(item, tuple(key for key in self._held[event] if key in own))
+
+    def move(self, event: str, archive: str, concurrency_limits: ConcurrencyLimits) -> bool:
+        """
+        Let a running event have a slot of this Archive in place of those that it has, if there is room.
+
+        One of an Import leaves a part free there, as where the Archive was known.
+        """
+        if self._has_slot(event, archive):
+            return True
+        moved = self._running[event]._replace(archive=archive, copies=())
+        missing = [key for key in _limit_keys(moved) if key not in self._held[event]]
+        if not self._has_room(missing, moved, concurrency_limits, is_new=True):
+            return False
+        self._running[event] = moved
+        self._hold(moved, _limit_keys(moved))
+        return True
+
+    def wait(self, event: str, archive: str, concurrency_limits: ConcurrencyLimits) -> bool:
+        """
+        Let a running event give all of its places back and wait for this Archive; ``resume`` ends that.
+
+        False, and nothing changes, if enough runs wait: as many as may run in the Archive, or in the process.
+        """
+        item = self._running[event]._replace(archive=archive, copies=())
+        beside = sum(self._running[each].archive == archive for each in self._waiting)
+        if beside >= _archive_limit(archive, concurrency_limits):
+            return False
+        if len(self._waiting) >= concurrency_limits.process:
+            return False
+        self._running[event] = item
+        self._waiting.add(event)
+        self._hold(item, ())
+        return True
+
+    def give_up(self, event: str) -> None:
+        """End the wait of an event for its Archive: it has no place until it moves, and should end."""
+        self._waiting.discard(event)
 
     def resume(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
-        """Take the slots of a paused event again; False while there are none."""
-        if not self.has_room(event, concurrency_limits):
+        """Take all places again that a running event released; False while one is missing."""
+        item, is_new = self._running[event], event in self._waiting
+        missing = [key for key in _limit_keys(item) if key not in self._held[event]]
+        if not self._has_room(missing, item, concurrency_limits, is_new=is_new):
             return False
-        self._paused.remove(event)
-        self._entering.discard(event)
-        self._running_counts[_archive_key(self._running[event])] += 1
+        self._waiting.discard(event)
+        self._hold(item, _limit_keys(item))
         return True
 
     def done(self, event: str) -> None:
         """The run of an event has ended."""
-        item = self._running.pop(event)
-        self._entering.discard(event)
-        for key in _turn_keys(item):
-            self._count_down(key)
-        if event in self._paused:
-            self._paused.remove(event)
-        else:
-            self._count_down(_archive_key(item))
+        item = self._running[event]
+        self._hold(item, ())
+        del self._running[event], self._held[event]
+        self._waiting.discard(event)
         self.release(item.envelope)
 
-    def _count_down(self, key: tuple[str, str]) -> None:
-        self._running_counts[key] -= 1
-        if not self._running_counts[key]:
-            del self._running_counts[key]
+    def _hold(self, item: QueueItem, keys: tuple[_Key, ...]) -> None:
+        """Let a running event have a place in these limits, and in no others."""
+        self._running_counts.update(keys)
+        for key in self._held.get(item.event, ()):
+            self._running_counts[key] -= 1
+            if not self._running_counts[key]:
+                del self._running_counts[key]
+        self._held[item.event] = keys
+
+    def _has_slot(self, event: str, archive: str) -> bool:
+        held = self._held[event]
+        return _PROCESS in held and ("archive", archive) in held
 
     def acquire(self, envelope: str) -> bool:
         """Lock an envelope; False while one of its events runs. Undone by ``release``."""
@@ -180,7 +218,7 @@ class FairQueue:
         if item.envelope in self._blocked_by_envelope:
             self._blocked_by_envelope[item.envelope].append(item)
         else:
-            heapq.heappush(self._queues.setdefault((item.organization, item.sender), []), item)
+            heapq.heappush(self._queues.setdefault(_queue_key(item), []), item)
             for key in _turn_keys(item):
                 if key not in self._turns:
                     self._turns[key] = self._next_turn()
@@ -196,7 +234,7 @@ class FairQueue:
 
     def _next_queue(self, concurrency_limits: ConcurrencyLimits) -> list[QueueItem] | None:
         best: list[QueueItem] | None = None
-        best_rank: tuple[bool, int, int, int, int] | None = None
+        best_rank: tuple[bool, int, int, int, int, str] | None = None
         for key in list(self._queues):
             queue = self._queues[key]
             self._drop_stale_heads(queue)
@@ -204,24 +242,27 @@ class FairQueue:
                 self._forget_queue(key)
                 continue
             rank = self._rank(queue[0])
-            if (best_rank is None or rank < best_rank) and self._is_below_limits(
-                queue[0], concurrency_limits
+            keys = _limit_keys(queue[0])
+            if (best_rank is None or rank < best_rank) and self._has_room(
+                keys, queue[0], concurrency_limits, is_new=True
             ):
                 best, best_rank = queue, rank
         return best
 
-    def _forget_queue(self, key: tuple[str, str]) -> None:
-        organization, sender = key
+    def _forget_queue(self, key: _QueueKey) -> None:
+        organization, sender, _ = key
         del self._queues[key]
-        self._turns.pop(("sender", f"{organization}/{sender}"), None)
-        if all(each != organization for each, _ in self._queues):
+        if all(each[:2] != (organization, sender) for each in self._queues):
+            self._turns.pop(("sender", f"{organization}/{sender}"), None)
+        if all(each[0] != organization for each in self._queues):
             self._turns.pop(("organization", organization), None)
 
-    def _rank(self, item: QueueItem) -> tuple[bool, int, int, int, int]:
+    def _rank(self, item: QueueItem) -> tuple[bool, int, int, int, int, str]:
         """Return what decides between two queues; the lower one is served."""
         organization, sender = _turn_keys(item)
         running, turns = self._running_counts, self._turns
-        return item.is_import, running[organization], turns[organization], running[sender], turns[sender]
+        of_sender = (running[sender], turns[sender], item.sort_key)
+        return item.is_import, running[organization], turns[organization], *of_sender
 
     def _drop_stale_heads(self, queue: list[QueueItem]) -> None:
         """Remove dropped events from the head, and events that wait for another of their envelope."""
@@ -234,17 +275,15 @@ class FairQueue:
             else:
                 return
 
-    def _is_below_limits(self, item: QueueItem, concurrency_limits: ConcurrencyLimits) -> bool:
-        limits: tuple[int, ...] = (
-            concurrency_limits.organization.get(item.organization, DEFAULT_ORGANIZATION_LIMIT),
-            concurrency_limits.sender.get(item.organization, DEFAULT_SENDER_LIMIT),
-            _archive_limit(item, concurrency_limits),
-        )
-        counts = [self._running_counts[key] for key in _limit_keys(item)]
-        if item.is_import:
-            counts.append(len(self._running) - len(self._paused))
-            limits = tuple(map(share_of_imports, (*limits, concurrency_limits.process)))
-        return all(count < limit for count, limit in zip(counts, limits, strict=True))
+    def _has_room(
+        self, keys: Iterable[_Key], item: QueueItem, concurrency_limits: ConcurrencyLimits, *, is_new: bool
+    ) -> bool:
+        """Whether there is a place in each of these limits. ``is_new``: the event comes to them now, so one
+        of an Import leaves a part free."""
+        limits = {key: _limit(key, item, concurrency_limits) for key in keys}
+        if item.is_import and is_new:
+            limits = {key: share_of_imports(limit) for key, limit in limits.items()}
+        return all(self._running_counts[key] < limit for key, limit in limits.items())
 
 
 def share_of_imports(limit: int) -> int:
@@ -252,17 +291,30 @@ def share_of_imports(limit: int) -> int:
     return max(1, limit - max(1, limit // 4))
 
 
-def _archive_limit(item: QueueItem, limits: ConcurrencyLimits) -> int:
-    return limits.archive.get(item.archive, DEFAULT_ARCHIVE_LIMIT) if item.archive else limits.process
+def _limit(key: _Key, item: QueueItem, limits: ConcurrencyLimits) -> int:
+    kind, name = key
+    match kind:
+        case "organization":
+            return limits.organization.get(item.organization, DEFAULT_ORGANIZATION_LIMIT)
+        case "sender":
+            return limits.sender.get(item.organization, DEFAULT_SENDER_LIMIT)
+        case "archive":
+            return _archive_limit(name, limits)
+    return limits.process
 
 
-def _turn_keys(item: QueueItem) -> tuple[tuple[str, str], tuple[str, str]]:
+def _archive_limit(archive: str, limits: ConcurrencyLimits) -> int:
+    return limits.archive.get(archive, DEFAULT_ARCHIVE_LIMIT) if archive else limits.process
+
+
+def _queue_key(item: QueueItem) -> _QueueKey:
+    return item.organization, item.sender, (item.archive, *item.copies)
+
+
+def _turn_keys(item: QueueItem) -> tuple[_Key, _Key]:
     return ("organization", item.organization), ("sender", f"{item.organization}/{item.sender}")
 
 
-def _limit_keys(item: QueueItem) -> tuple[tuple[str, str], ...]:
-    return (*_turn_keys(item), _archive_key(item))
-
-
-def _archive_key(item: QueueItem) -> tuple[str, str]:
-    return ("archive", item.archive)
+def _limit_keys(item: QueueItem) -> tuple[_Key, ...]:
+    archives = dict.fromkeys((item.archive, *item.copies))
+    return (*_turn_keys(item), *(("archive", each) for each in archives), _PROCESS)

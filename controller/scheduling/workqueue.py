@@ -123,20 +123,47 @@ class WorkQueue:
         # After an error the run ends soon, perhaps because the queue has ended: it waits for no slot.
         yield
         if not self._fair_queue.resume(event, self.concurrency_limits()):
-            self._resuming[event] = free = asyncio.get_running_loop().create_future()
-            try:
-                await free
-            finally:
-                del self._resuming[event]
+            await self._resumed(event)
 
-    async def move(self, event: str, archive: str, before_wait: Callable[[], None]) -> None:
-        """Let a running event take a slot of this archive in place of the one that it has, and wait until
-        there is one. ``before_wait`` is called if it waits: no limit counts such runs."""
-        if self._fair_queue.is_running(event):
-            async with self.paused(event):
-                self._fair_queue.move(event, archive)
-                if not self._fair_queue.has_room(event, self.concurrency_limits()):
-                    before_wait()
+    async def move(
+        self, event: str, archive: str, longest: timedelta, before_wait: Callable[[], None]
+    ) -> bool:
+        """
+        Let a running event take a slot of this archive in place of those that it has.
+
+        Without room there, it waits without any place, for this time at most; ``before_wait`` is called
+        before. False if too many events wait, or the time has ended: the run has to end, and the event is
+        queued under the limit of that archive. It may have no place any more then.
+        """
+        limits = self.concurrency_limits()
+        if not self._fair_queue.is_running(event):
+            return True
+        if self._fair_queue.move(event, archive, limits):
+            self._wakeup.set()
+            return True
+        if not self._fair_queue.wait(event, archive, limits):
+            return False
+        before_wait()
+        self._wakeup.set()
+        timeout = asyncio.timeout(longest.total_seconds())
+        try:
+            async with timeout:
+                await self._resumed(event)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            return False
+        finally:
+            self._fair_queue.give_up(event)
+        return True
+
+    async def _resumed(self, event: str) -> None:
+        """Wait until a paused event has its places again."""
+        self._resuming[event] = free = asyncio.get_running_loop().create_future()
+        try:
+            await free
+        finally:
+            del self._resuming[event]
 
     async def drain(self) -> None:
         """Start no more runs, and return when the last run has ended."""

@@ -12,8 +12,9 @@ A copy is made from that first archive after its proof, in the phase Copying (do
 what an event has open. Whether a copy is proved is decided in ``counterfoil.archives.proof`` only. Pure.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -417,6 +418,38 @@ def copy_names(spec: CopiedSpec) -> tuple[str, ...]:
 def required_copy_names(copies: Iterable[CopySpec]) -> tuple[str, ...]:
     """Return the names of the Archives of the required copies."""
     return tuple(each.archive_ref.name for each in copies if each.required)
+
+
+def turn_of_copy(status: EnvelopeEventStatus, spec: CopiedSpec, archive: str) -> tuple[bool, bool, float]:
+    """Return what decides when a run makes a copy; the lower one is made first. It is what the event waits
+    for: required, and due first."""
+    planned = stored_copy(status, archive).next_attempt_time
+    is_required = archive in required_copy_names(spec.copies)
+    return not is_required, planned is not None, planned.timestamp() if planned is not None else 0.0
+
+
+def first_slots(
+    event: EnvelopeEvent, spec: RoutedSpec, is_held: Callable[[str], bool], *, may_delete: bool
+) -> tuple[str, ...]:
+    """
+    Return the Archives in whose limits a run begins; empty: its Archive is not known yet.
+
+    One that makes or reads copies begins in those of the copies: a slow one must take no slot of the first
+    Archive. ``is_held``: no copy is made in this Archive now. ``may_delete``: the Organization deletes
+    archived envelopes, which reads each required copy.
+    """
+    status = event.status
+    names: Iterable[str] = ()
+    if status.phase is Phase.COPYING:
+        is_ended = status.completion_time is not None
+        wanted = copy_names(spec) if is_ended else required_copy_names(spec.copies)
+        turn = partial(turn_of_copy, status, spec)
+        open_names = [each for each in _unverified(status, wanted) if not is_held(each)]
+        names = sorted(open_names, key=turn)[:1]
+    elif status.phase is Phase.CLEANING and may_delete:
+        names = required_copy_names(spec.copies)
+    needed = needed_choice(event, spec)
+    return tuple(names) or ((needed.archive,) if needed is not None else ())
 
 
 def stored_copy(status: EnvelopeEventStatus, archive: str) -> EventCopy:

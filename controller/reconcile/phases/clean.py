@@ -498,7 +498,6 @@ async def _unproved_copies(
             return opened
         fault = await _copy_fault(event, context, opened)
         await opened.check_root()
-        await context.copies.leave(context)
         if fault is not None:
             return copy_again(event, name, fault)
         if digest is not None:

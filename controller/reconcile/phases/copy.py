@@ -13,16 +13,18 @@ import dataclasses
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeGuard
 
 import msgspec
 
 from controller.reconcile import error_policy
 from controller.reconcile.context import Destination, RunContext, manifest_extra_in
-from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, PhaseFacts, Wait, counted
+from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, Pause, PhaseFacts, Wait, counted
 from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.repeated_archiving import archive_again
+from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.retry_policy import longest_backoff
 from controller.sharding import LeaseLost
 from counterfoil.archives.copies.copy import plan_copy, write_copy
@@ -45,7 +47,15 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive import has_other_root
 from counterfoil.resources.envelopeevent import COPY_INVALID, MAX_COPY_MESSAGE, OPTIONAL_COPY_MISSING
-from counterfoil.resources.routes import failed_copy, stored_copy, wanted_copies, with_copy
+from counterfoil.resources.reopening import copies_after_end
+from counterfoil.resources.routes import (
+    failed_copy,
+    required_copy_names,
+    stored_copy,
+    turn_of_copy,
+    wanted_copies,
+    with_copy,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +102,7 @@ class _CopyRun:
                 open_names.append(name)
         # A run before any of these times has another cause, such as an Archive that works again.
         due = [each for each in open_names if self._is_due(entries[each])] or open_names
+        due.sort(key=partial(turn_of_copy, self.event.status, self.context.organization.spec))
         # Equal shares, and one for what is left: what an attempt did is lost if it does not end in time.
         share = self.context.attempt_limit / (len(due) + 1)
         for name in due:
@@ -101,11 +112,10 @@ class _CopyRun:
                 raise
             except Exception as error:
                 problem = self._classified(error)
-            if problem is not None:
+            if is_busy(problem) and self._is_awaited(name):
+                self._put_off(name, problem)
+            elif problem is not None:
                 self._failed(name, problem)
-        if due and isinstance(self.outcome(), Done):
-            # Only the next phase needs the limit of the first Archive.
-            await self._leave_within(share / 2)
 
     async def _make_within(self, limit: timedelta, name: str) -> Outcome | None:
         """Make a copy, and return why it failed; None: it did not. It may wait for its Archive, or be sent
@@ -124,16 +134,6 @@ class _CopyRun:
                 f"It was not complete in time. All that it waited for is Archive/{name} and {source}; one of "
                 "them is slow or busy. The files that arrived stay in the archive.",
             )
-
-    async def _leave_within(self, limit: timedelta) -> None:
-        timeout = asyncio.timeout(limit.total_seconds())
-        try:
-            async with timeout:
-                await self.context.copies.leave(self.context)
-        except TimeoutError:
-            # The copies are stored first. The next phase has a limit as well.
-            if not timeout.expired():
-                raise
 
     def _is_due(self, entry: EventCopy) -> bool:
         now, retry = self.context.clock.now(), self.context.organization.spec.retry
@@ -210,18 +210,30 @@ class _CopyRun:
 
     def _held(self, name: str, hold: Hold) -> None:
         """Record why a copy is not tried. That is no attempt, and it is due once nobody holds it."""
-        self._problems[name] = hold
-        entry = stored_copy(self.event.status, name)
-        held = msgspec.structs.replace(
-            entry,
+        self._not_tried(name, hold, start_time=None, next_attempt_time=None)
+
+    def _put_off(self, name: str, busy: Pause) -> None:
+        """Record that there was no room for a copy that the event waits for. That is no attempt."""
+        started = stored_copy(self.event.status, name).start_time
+        self._not_tried(name, busy, start_time=started, next_attempt_time=busy.until)
+
+    def _not_tried(self, name: str, why: Hold | Pause, **times: datetime | None) -> None:
+        self._problems[name] = why
+        message = why.message[:MAX_COPY_MESSAGE]
+        entry = msgspec.structs.replace(
+            stored_copy(self.event.status, name),
             verified_time=None,
             documents=None,
-            reason=hold.reason,
-            message=hold.message[:MAX_COPY_MESSAGE],
-            start_time=None,
-            next_attempt_time=None,
+            reason=why.reason,
+            message=message,
+            **times,
         )
-        self.entries = with_copy(self.entries, held)
+        self.entries = with_copy(self.entries, entry)
+
+    def _is_awaited(self, name: str) -> bool:
+        """Whether the event waits for this copy: it is required, and the event has not ended before."""
+        required = required_copy_names(self.context.organization.spec.copies)
+        return name in required and not copies_after_end(self.event.status)
 
     def _failed(self, name: str, problem: Outcome) -> None:
         self._problems[name] = problem
@@ -250,16 +262,18 @@ class _CopyRun:
         if a retry makes no other copy. Suspended Archives hold the event if each copy waits for one: only
         then does nothing make it due (``due.is_suspended``)."""
         found = [(name, self._problem(name)) for name in required]
-        for kind in (Wait, Fail, Hold):
+        for kind in (Wait, Pause, Fail, Hold):
             for name, problem in found:
                 if isinstance(problem, kind):
-                    message = f"The copy in Archive/{name} is missing: {problem.message}"
-                    return kind(problem.reason, message[:MAX_MESSAGE_LENGTH])
+                    message = f"The copy in Archive/{name} is missing: {problem.message}"[:MAX_MESSAGE_LENGTH]
+                    if isinstance(problem, Pause):
+                        return Pause(problem.reason, message, problem.until)
+                    return type(problem)(problem.reason, message)
         raise AssertionError(f"no outcome for {required}")
 
-    def _problem(self, name: str) -> Hold | Wait | Fail:
+    def _problem(self, name: str) -> Hold | Wait | Pause | Fail:
         problem = self._problems.get(name)
-        if isinstance(problem, Hold | Wait | Fail):
+        if isinstance(problem, Hold | Wait | Fail) or is_busy(problem):
             return problem
         if problem is not None:
             return Wait(problem.reason, problem.message)
@@ -276,6 +290,11 @@ class _CopyRun:
         if not names:
             return "spec.copies of the Organization names no copy any more."
         return f"{', '.join(names)}: each has a verified copy of {files}."
+
+
+def is_busy(problem: Outcome | None) -> TypeGuard[Pause]:
+    """Whether there was no room in the Archive of a copy."""
+    return isinstance(problem, Pause) and problem.reason == WAITING_FOR_ARCHIVE
 
 
 def _missing_message(names: Collection[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controller.cache import Cache
+from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.event_queue import CALLBACK_PAUSE, EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.resources import (
@@ -20,6 +21,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.reopening import CLEANUP_DELAYED, COPY_REQUESTED, REDELIVERED
 from tests.support.builders import NOON, AClock, an_event, an_organization
+from tests.support.fakes.reconcile_context import an_archive
 
 
 def a_copy(archive: str, *, verified: bool) -> EventCopy:
@@ -267,3 +269,15 @@ def test_a_run_begins_in_the_limits_of_the_archives_that_it_needs(
     scene.enqueue(event)
     _, item = scene.work._scheduled[event.name]
     assert (item.archive, *item.copies) == slots
+
+
+def test_a_run_begins_in_no_limit_of_a_suspended_copy() -> None:
+    """It would find no room for the other copy, and be due again at once."""
+    scene = Scene()
+    copies = [{"archiveRef": {"name": each}} for each in ("worm", "mirror")]
+    scene.cache.organizations.put(an_organization(version=2, archiveRef={"name": "dms"}, copies=copies))
+    scene.cache.archives.put(an_archive("worm", suspend=True))
+    event = an_event().in_phase(Phase.COPYING, WAITING_FOR_ARCHIVE).build()
+    scene.enqueue(event)
+    _, item = scene.work._scheduled[event.name]
+    assert item.archive == "mirror"

@@ -465,7 +465,7 @@ async def test_a_wait_for_an_archive_that_lasts_too_long_leaves_no_place_taken()
         assert movers.came["dms-3"]
         movers.ends["vault-1"].set()
         await turns()
-        assert movers.workqueue.running_count == 2, "the one whose wait is over, and another one"
+        assert movers.workqueue.running_count == 2, "the one whose wait has ended, and another one"
 
 
 async def test_an_event_for_a_full_archive_runs_when_another_run_ends_there() -> None:
