@@ -70,6 +70,8 @@ class MailKind(StrEnum):
     """Notices to the webhook were given up."""
     IMPORT = "import"
     """An Import can't continue."""
+    COPY = "copy"
+    """Copies are not tried any more."""
     DIGEST = "digest"
     """Some reported problems are still not solved."""
 

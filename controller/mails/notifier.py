@@ -51,6 +51,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.routes import copy_names
 
 _log = logging.getLogger(__name__)
 
@@ -280,6 +281,8 @@ class Notifier:
                 return import_ending(problem, {each.name: each for each in mine})
             case ProblemKind.WEBHOOK if organization.spec.webhook is None:
                 return Ending.WEBHOOK_REMOVED
+            case ProblemKind.COPY if archive_of(problem) not in copy_names(organization.spec):
+                return Ending.ARCHIVE_UNUSED
             case ProblemKind.DIGEST:
                 return Ending.SOLVED
         return None

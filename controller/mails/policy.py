@@ -182,7 +182,7 @@ def _is_covered_by_archive(problem: ReportedProblem, problems: Problems) -> bool
     """Whether the mail about an archive that does not work covers this problem."""
     place = archive_of(problem)
     return (
-        kind_of(problem) == ProblemKind.FAILED
+        kind_of(problem) in (ProblemKind.FAILED, ProblemKind.COPY)
         and place != ""
         and is_open(problems, f"{ProblemKind.ARCHIVE}/{place}")
     )

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from controller.outgoing_webhook.policy import WEBHOOK_REMOVED
 from controller.reopening.fix_rules import archive_may_fix
 from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS
+from controller.scheduling.retry_policy import are_tries_spent
 from counterfoil.clock import age, believed_time
 from counterfoil.i18n.problems import (
     ARCHIVE_MISSING,
@@ -25,6 +26,7 @@ from counterfoil.i18n.problems import (
     UNREADABLE_CAUSE,
     Ending,
     ProblemKind,
+    copy_cause,
     is_same_action,
     is_solved,
     kind_of,
@@ -40,10 +42,10 @@ from counterfoil.resources import (
     ReportedProblem,
     find_condition,
 )
-from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
+from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
-from counterfoil.resources.reopening import COPY_SUSPENDED, DELETE_DELAYED_REASONS
-from counterfoil.resources.routes import is_copying_next, last_choice
+from counterfoil.resources.reopening import COPY_SUSPENDED, DELETE_DELAYED_REASONS, retries_copies
+from counterfoil.resources.routes import is_copying_next, last_choice, stored_copy, unverified_copies
 
 Problems = tuple[ReportedProblem, ...]
 
@@ -51,11 +53,12 @@ MAX_PROBLEMS = 100
 """Maximum number of problems in the CustomResourceDefinition."""
 
 _MAX_OF_KIND: Final[Mapping[str, int]] = {
-    ProblemKind.FAILED: 40,
+    ProblemKind.FAILED: 36,
     ProblemKind.KEY: 20,
     ProblemKind.ARCHIVE: 10,
     ProblemKind.WEBHOOK: 10,
     ProblemKind.IMPORT: 10,
+    ProblemKind.COPY: 6,
 }
 """Maximum number of problems of a kind; one for the others. All together are fewer than ``MAX_PROBLEMS``, so
 no kind takes the place of another one. A cause is a reason and perhaps an archive: far fewer."""
@@ -79,6 +82,11 @@ OUTAGE = timedelta(seconds=55)
 _OUTAGES: Final = frozenset({ProblemKind.ARCHIVE, ProblemKind.ESAW, ProblemKind.CALLBACK})
 """Kinds of problems whose cause is the same for several reasons."""
 
+_COUNTED_BY_PASSES: Final = frozenset(
+    {ProblemKind.FAILED, ProblemKind.WEBHOOK, ProblemKind.ESAW, ProblemKind.COPY}
+)
+"""Kinds of problems that end when a pass over all events finds none of their causes."""
+
 _ESAW_WORKS_ON: Final = frozenset({"EsawErrorState", "EsawThrottling"})
 """Reasons with which an event waits although calls of eSAW succeed: a step of one envelope, or a pause."""
 
@@ -91,6 +99,10 @@ class EventArchives:
     """The one that its problem is about; empty: it is not known."""
     used: tuple[str, ...]
     """Those that it needs while it is unfinished: its own, and those of the required copies that are open."""
+    given_up: tuple[str, ...] = ()
+    """Those of its copies that are not tried any more, and for which nothing waits."""
+    failing: tuple[str, ...] = ()
+    """Those of its other copies that failed last, and that an attempt may still make."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,30 @@ def notice_observation(event: EnvelopeEvent, reason: str, message: str, at: date
     """Return the problem of a notice to the webhook that was given up."""
     cause = f"{ProblemKind.WEBHOOK}/{reason}"
     return Observation(cause, reason, message=message[:MAX_MESSAGE_LENGTH], examples=(event.name,), at=at)
+
+
+def given_up_copies(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
+    """Return the Archives of the copies of an event that are not tried any more before a person asks."""
+    if not retries_copies(status):
+        return ()
+    retry = organization.spec.retry
+    missing = unverified_copies(status, organization.spec)
+    return tuple(each for each in missing if are_tries_spent(stored_copy(status, each).attempts, retry))
+
+
+def failing_copies(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
+    """Return the Archives of the copies of an event whose last attempt failed. They are not made yet, also
+    after a person asked for them."""
+    if status.phase in (Phase.FAILED, Phase.SKIPPED):
+        return ()
+    missing = unverified_copies(status, organization.spec)
+    return tuple(each for each in missing if stored_copy(status, each).reason is not None)
+
+
+def _copy_observation(event: EnvelopeEvent, archive: str) -> Observation:
+    copy = stored_copy(event.status, archive)
+    message = f"{copy.reason}: {copy.message}"[:MAX_MESSAGE_LENGTH]
+    return Observation(copy_cause(archive), COPY_GIVEN_UP, message=message, examples=(event.name,))
 
 
 def failure_cause(status: EnvelopeEventStatus, archive: str) -> str:
@@ -436,6 +472,8 @@ class FailureSummary:
     """Causes with which unfinished events may still fail (``_risks``); these are not solved either."""
     names: set[str] = field(default_factory=set)
     """Names of failed events, up to ``MAX_REMEMBERED_EVENTS``."""
+    copies: dict[str, Observation] = field(default_factory=dict)
+    """Copies that are not tried any more, by cause."""
     removed: set[str] = field(default_factory=set)
     """Causes of failed events that were removed after their time to live, unsolved."""
     notices: dict[str, Observation] = field(default_factory=dict)
@@ -469,6 +507,11 @@ class FailureSummary:
             self.at_risk |= _causes_at_risk(status, archive)
         if not status.phase.is_final:
             self.archives.update(archives.used)
+        self.at_risk.update(map(copy_cause, archives.failing))
+        for each in archives.given_up:
+            observation = _copy_observation(event, each)
+            known = self.copies.get(observation.cause)
+            self.copies[observation.cause] = observation if known is None else merge(known, observation)
         self.add_refusal(event)
         self._add_notice(event)
 
@@ -476,7 +519,7 @@ class FailureSummary:
         """Record an event that was removed after its time to live."""
         removed = FailureSummary()
         removed.add(event, archives)
-        self.removed |= {*removed.failed, *removed.notices}
+        self.removed |= {*removed.failed, *removed.notices, *removed.copies}
 
     def add_unreadable(self, name: str) -> None:
         """Record an event of this Organization that can't be read or counted."""
@@ -571,12 +614,12 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     last event was removed unsolved ends without a mail.
     """
     since = began - CLOCK_SKEW
-    found = {**summary.failed, **summary.notices}
+    found = {**summary.failed, **summary.notices, **summary.copies}
     last_seen = {each.cause: believed_time(each.last_seen_time, now) for each in problems}
     recent = {cause for cause, seen in last_seen.items() if seen is not None and seen >= since}
     for each in problems:
         is_gone = summary.is_complete and each.cause not in found and each.cause not in summary.at_risk
-        is_counted = kind_of(each) in (ProblemKind.FAILED, ProblemKind.WEBHOOK, ProblemKind.ESAW)
+        is_counted = kind_of(each) in _COUNTED_BY_PASSES
         if is_counted and is_gone and each.cause not in recent:
             if each.cause in summary.removed and each.solved_time is None:
                 problems = tuple(other for other in problems if other.cause != each.cause)

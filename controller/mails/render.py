@@ -57,6 +57,9 @@ _DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Z
 
 MAX_HEADER_LENGTH = 200
 
+_OF_ARCHIVES = (ProblemKind.ARCHIVE, ProblemKind.COPY)
+"""Kinds of problems that are about one Archive."""
+
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_FOLDER),
     autoescape=jinja2.select_autoescape(("html",)),
@@ -329,7 +332,7 @@ class MailRenderer:
         is_wide = kind in (ProblemKind.ESAW, ProblemKind.CALLBACK)
         item = AttentionItem(
             kind=AttentionKind.ORGANIZATION if is_wide else AttentionKind(kind),
-            name=archive_of(problem) if kind == ProblemKind.ARCHIVE else problem.reason,
+            name=archive_of(problem) if kind in _OF_ARCHIVES else problem.reason,
             organization=self.organization.name,
             reason=problem.reason,
             message=problem.message or "",
@@ -359,7 +362,8 @@ class MailRenderer:
             return task_anchor("organization", self.organization.name, f"{self.organization.name}-Reachable")
         if kind == ProblemKind.CALLBACK:
             return task_anchor("organization", self.organization.name, self.organization.name)
-        return task_anchor(kind, self.organization.name, problem.reason)
+        name = archive_of(problem) if kind == ProblemKind.COPY else problem.reason
+        return task_anchor(kind, self.organization.name, name)
 
     def _footer(self) -> str:
         return self._text("footer", organization=self.organization.name)

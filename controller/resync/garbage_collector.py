@@ -34,7 +34,12 @@ from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.kept_metadata import with_kept_metadata
-from controller.mails.problem_tracking import EventArchives, FailureSummary
+from controller.mails.problem_tracking import (
+    EventArchives,
+    FailureSummary,
+    failing_copies,
+    given_up_copies,
+)
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -198,7 +203,7 @@ class GarbageCollector:
         return not is_removed
 
     def _count(self, event: EnvelopeEvent, found: PassStatistics, *, is_removed: bool) -> None:
-        archives = EventArchives(self.cache.problem_archive(event), tuple(self.cache.used_archives(event)))
+        archives = self._archives(event)
         if is_removed:
             found.add_removed(event, archives)
             return
@@ -210,6 +215,14 @@ class GarbageCollector:
             deletion = imminent_deletion(event, organization.spec, found.began)
             if deletion is not None:
                 found.add_endangered(event, deletion)
+
+    def _archives(self, event: EnvelopeEvent) -> EventArchives:
+        organization = self.cache.organizations.get(event.organization)
+        problem, used = self.cache.problem_archive(event), tuple(self.cache.used_archives(event))
+        if organization is None:
+            return EventArchives(problem, used)
+        given_up = given_up_copies(event.status, organization)
+        return EventArchives(problem, used, given_up, failing_copies(event.status, organization))
 
     async def _maintain(self, event: EnvelopeEvent) -> tuple[EnvelopeEvent, bool]:
         """Re-open, label or remove an event; return its newest state, and whether it is removed. Raises

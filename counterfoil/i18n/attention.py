@@ -70,6 +70,7 @@ class AttentionKind(StrEnum):
     CONTROLLER = "controller"
     WEBHOOK = "webhook"
     IMPORT = "import"
+    COPY = "copy"
 
 
 _WIDE: Final = frozenset({AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION, AttentionKind.RETENTION})
@@ -81,7 +82,7 @@ class AttentionItem:
 
     kind: AttentionKind
     name: str
-    """Of the Sender, Archive or Organization; for failures and Imports the reason."""
+    """Of the Sender, Archive (also that of copies) or Organization; for failures and Imports the reason."""
     organization: str
     reason: str
     title: str = ""
@@ -208,6 +209,7 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_retries(snapshot),
         *_reported(snapshot, ProblemKind.WEBHOOK),
         *_reported(snapshot, ProblemKind.IMPORT),
+        *_reported(snapshot, ProblemKind.COPY),
     ]
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
     return tuple(sorted(_shared_by_address(mine), key=_rank))
@@ -546,7 +548,7 @@ def _reported(snapshot: ClusterSnapshot, kind: ProblemKind) -> Iterable[Attentio
     for organization, problem in _open_problems(snapshot, kind):
         yield AttentionItem(
             kind=AttentionKind(kind),
-            name=problem.reason,
+            name=archive_of(problem) if kind is ProblemKind.COPY else problem.reason,
             organization=organization,
             reason=problem.reason,
             message=problem.message or "",

@@ -225,6 +225,9 @@ def _about_events(item: AttentionItem, namespace: str) -> Iterator[Command]:
             failed = f"--field-selector status.notice.state=Failed {mine}"
             yield Command(f"{kubectl} get envelopeevents {failed}")
             yield Command(f"{kubectl} label envelopeevents {failed} {REQUEST_LABEL}=retry")
+        case AttentionKind.COPY:
+            yield from (Command(f"{plugin} why {each}") for each in item.examples[:1])
+            yield Command(f"{plugin} copy {mine}", "copy")
         case AttentionKind.ORGANIZATION | AttentionKind.RETRYING:
             yield from (Command(f"{plugin} why {each}") for each in item.examples[:1])
 

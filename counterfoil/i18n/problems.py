@@ -61,6 +61,9 @@ class ProblemKind(StrEnum):
     """Notices were given up. A pass over all events finds none, given up or in retry."""
     IMPORT = "import"
     """Imports can't continue for one reason. They do, or they are complete."""
+    COPY = "copy"
+    """Copies in one Archive are not tried any more, and nothing waits for them. A pass over all events finds
+    none that is missing there after it failed."""
     DIGEST = "digest"
     """The daily mail about open problems: no problem, but tracked like one."""
 
@@ -122,8 +125,13 @@ def kind_of(problem: ReportedProblem) -> str:
 def archive_of(problem: ReportedProblem) -> str:
     """Return the name of the Archive that a problem concerns; empty if it concerns none."""
     parts = problem.cause.split("/")
-    place = 1 if parts[0] == ProblemKind.ARCHIVE else 2
+    place = 1 if parts[0] in (ProblemKind.ARCHIVE, ProblemKind.COPY) else 2
     return parts[place] if len(parts) > place else ""
+
+
+def copy_cause(archive: str) -> str:
+    """Return the cause of the problem with the copies in an Archive that are not tried any more."""
+    return f"{ProblemKind.COPY}/{archive}"
 
 
 def import_of(problem: ReportedProblem) -> str:

@@ -125,7 +125,7 @@ async def test_a_copy_whose_event_was_removed_is_not_called_solved() -> None:
     assert scene.problems() == {}
 
 
-async def test_an_archive_that_is_down_is_told_first_and_the_copies_after_it_works() -> None:
+async def test_the_mail_about_an_archive_that_is_down_comes_before_that_about_its_copies() -> None:
     worm = {"archiveRef": {"name": "mirror"}}
     scene = Scene(an_archive_that_is("False", name="mirror"), copies=[worm])
     waiting = an_event().named("waiting").archived().in_phase(Phase.COPYING, "ArchiveUnreachable")

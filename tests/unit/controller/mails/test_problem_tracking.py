@@ -152,7 +152,7 @@ def test_the_places_of_all_kinds_are_not_more_than_the_list_has() -> None:
     assert len(problems) < MAX_PROBLEMS
     most = {each.value for each in ProblemKind}
     older = tuple(a_problem(f"unreadable/{number}") for number in range(MAX_PROBLEMS))
-    assert full_kinds(older) == {"failed", "key", "archive", "webhook", "import"} <= most
+    assert full_kinds(older) == {"failed", "key", "archive", "webhook", "import", "copy"} <= most
     assert with_count(older, Observation("esaw", "EsawFailing"), NOON) == older
 
 

@@ -109,6 +109,7 @@ NOTICES = {
     "imports": about(
         "import/SendersNotSearched", MailKind.IMPORT, count=9, message="See.", examples=("first", "second")
     ),
+    "copy": about("copy/mirror", MailKind.COPY, reason="CopyGivenUp", count=2, examples=("event-1",)),
     "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
     "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_time=NOON, solved_time=NOON),
 }
@@ -439,6 +440,7 @@ def test_a_console_is_linked_when_there_is_one() -> None:
         ("retention", AttentionKind.RETENTION, "acme", "RetentionEnding"),
         ("unreadable", AttentionKind.UNREADABLE, "acme", "EventUnreadable"),
         ("import", AttentionKind.IMPORT, "acme", "SendersNotSearched"),
+        ("copy", AttentionKind.COPY, "acme", "mirror"),
     ],
 )
 def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(

@@ -51,6 +51,9 @@ def test_the_plugin_reads_each_of_its_commands_and_the_command_is_about_this_rea
             assert found["reason"] == reason, each
             assert found["selector"] == "counterfoil.dev/organization=acme", each
             assert found["dry_run"] or found["command"] == "retry", each
+        elif found["command"] == "copy":
+            # It changes no event that lacks no copy.
+            assert found["selector"] == "counterfoil.dev/organization=acme" or found["events"], each
         else:
             named = {found.get(key) for key in ("event", "sender", "organization", "name")} - {None}
             assert {*named, *found.get("objects", ())} & OBJECTS, each
