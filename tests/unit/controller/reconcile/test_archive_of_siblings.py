@@ -133,7 +133,9 @@ async def test_a_suspended_archive_holds_an_event_that_follows_another_one(
     assert (held.status.phase, held.status.reason) == (Phase.COLLECTING, "ArchiveSuspended")
     assert held.status.message == (
         "spec.suspend of Archive/vault is true. "
-        f"EnvelopeEvent/{scene.first.name} has files of the envelope there."
+        f"EnvelopeEvent/{scene.first.name} has files of the envelope there. "
+        "The Organization does not name Archive/vault any more. Once nothing else needs it, delete it: the "
+        "next attempt then goes where the Organization says."
     )
     assert due_time(held, scene.cache, scene.clock.now()) is None
     assert scene.cache.archive_name(held) == "vault"

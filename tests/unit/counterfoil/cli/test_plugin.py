@@ -59,6 +59,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import parse_part
+from counterfoil.resources.envelopeevent import AwaitedArchive
 from counterfoil.resources.lease import Lease, UnheldShard
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -87,6 +88,12 @@ def test_what_waits_for_its_next_attempt_says_when_that_is_and_when_it_is_given_
     assert "attempt 3 in 1m30s (2026-" in said
     assert "given up in 24h" in said
     assert "an administrator" in said
+
+
+def test_an_event_that_follows_another_one_to_a_former_archive_names_the_way_elsewhere() -> None:
+    follows = AwaitedArchive(ref=LocalObjectReference(name="vault"), event="first")
+    event = an_event().in_phase(Phase.COLLECTING, "ArchiveReadOnly").status(awaited_archive=follows)
+    assert "does not name Archive/vault any more. Once nothing else needs it, delete it" in told(event)
 
 
 def test_a_key_that_fails_for_another_reason_since_is_explained_by_its_sender() -> None:

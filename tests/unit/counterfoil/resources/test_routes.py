@@ -29,8 +29,9 @@ from counterfoil.resources.routes import (
     known_choice,
     possible_archives,
     stored_choice,
+    way_elsewhere,
 )
-from tests.support.builders import an_event, an_organization
+from tests.support.builders import NOON, an_event, an_organization
 
 ROUTE = {"name": "hr", "archiveRef": {"name": "vault"}, "when": {"senders": ["anna"]}}
 PLAIN, ROUTED = an_organization(), an_organization(routes=[ROUTE])
@@ -146,6 +147,23 @@ def test_an_archive_that_was_created_after_the_files_is_another_one_of_this_name
     kept = KeptChoice(Choice("vault", None), "one", listed)
     assert kept.may_be_in(listed)
     assert not kept.may_be_in(listed + timedelta(seconds=1))
+
+
+def test_without_the_time_of_its_list_the_files_of_an_event_are_as_old_as_the_event() -> None:
+    status = chosen("vault", manifest="file:///x", phase=Phase.PENDING)
+    (kept,) = kept_choices([replace(an_event().build(), status=status)])
+    assert kept.may_be_in(NOON)
+    assert not kept.may_be_in(NOON + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("names", ["vault", "dms"])
+def test_an_event_that_follows_another_one_can_go_elsewhere_once_that_archive_is_deleted(names: str) -> None:
+    status = replace(NEW, awaited_archive=replace(Choice("vault", None).awaited, event="first"))
+    way = way_elsewhere(
+        replace(an_event().build(), status=replace(status, phase=Phase.COLLECTING)),
+        an_organization(archiveRef={"name": names}).spec,
+    )
+    assert (way is None) is (names == "vault")
 
 
 def test_what_is_stored_is_read_again() -> None:

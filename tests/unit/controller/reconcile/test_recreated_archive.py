@@ -1,0 +1,223 @@
+"""
+An Archive that somebody created after an event had its files in one of this name gets no documents, unless
+the Organization names it now.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.resources import IMPORT_ARCHIVE_LABEL, EnvelopeEvent, Phase
+from counterfoil.resources.organization import EnvelopeStatus
+from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.routes import stored_choice
+from tests.support.fakes.reconcile_context import a_probed_archive
+from tests.support.scenes.routed import AREA, FILES, RoutedScene, documents, observed
+
+DELETE: dict[str, Any] = {"policy": "Delete", "after": "24h"}
+TO_VAULT = {"name": "vault"}
+BEN = {"name": "ben", "archiveRef": TO_VAULT, "when": {"senders": ["ben"]}}
+OF_BEN = {"name": "other", "archiveRef": {"name": "dms"}, "when": {"senders": ["ben"]}}
+
+
+class RecreatedScene(RoutedScene):
+    """An event with files in ``vault``, which ``spec.archiveRef`` named before, and a further folder."""
+
+    def __init__(self, folder: Path, **spec: Any) -> None:
+        self.spec = {"cleanup": DELETE, **spec}
+        super().__init__(folder, OF_BEN, **self.spec, archiveRef=TO_VAULT)
+        self.other = folder / "other"
+        self.other.mkdir()
+
+    def name(self, *routes: dict[str, Any], **spec: Any) -> None:
+        """Let a person change what the Organization names."""
+        self.change_routes(*(routes or (OF_BEN,)), **{**self.spec, **spec})
+
+    def recreate(self, root: Path | None = None) -> None:
+        """Let somebody delete the Archive ``vault``, and create one of this name with another root."""
+        self.generation += 1
+        self.clock.advance(minutes=30)
+        root, marker = (root, "2" * 32) if root is not None else (self.other, "3" * 32)
+        archive = observed(
+            a_probed_archive(
+                "vault",
+                root=root,
+                marker_id=marker,
+                tags=AREA,
+                version=self.generation + 100,
+                generation=self.generation,
+            )
+        )
+        metadata = replace(archive.metadata, uid="another", creation_timestamp=self.clock.now())
+        self.cache.archives.remove("vault")
+        self.observe(replace(archive, metadata=metadata))
+
+    async def run_late(self, times: int = 3) -> EnvelopeEvent:
+        """Let the time of the delete pass, and reconcile."""
+        event = self.newest()
+        for _ in range(times):
+            self.clock.advance(hours=1)
+            event = await self.reconcile()
+        return event
+
+    def start_again(self) -> None:
+        """Let a person retry the event."""
+        event = self.newest()
+        status = reopened_status(event.status, reason="RetryRequested", message="", now=self.clock.now())
+        self.event = replace(event, status=status)
+        self.kube.put(self.event)
+        self.cache.update(self.event)
+
+    @property
+    def deleted(self) -> list[str]:
+        return self.envelope.transport.deleted
+
+
+async def archived(folder: Path, **spec: Any) -> RecreatedScene:
+    """Let the event wait for its delete. Its Archive was created again, and nothing names that."""
+    scene = RecreatedScene(folder, **spec)
+    waiting = await scene.reconcile(2)
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "CleanupDelayed")
+    scene.name()
+    scene.recreate()
+    scene.clock.advance(hours=24)
+    return scene
+
+
+async def test_an_archived_event_sends_nothing_to_another_archive_of_the_name(tmp_path: Path) -> None:
+    scene = await archived(tmp_path)
+    first = scene.newest().status
+    after = await scene.run_late()
+
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "ArchiveReplaced")
+    assert (documents(scene.other), documents(scene.vault), scene.deleted) == ([], FILES, [])
+    # Where the files are stays known.
+    assert (after.status.archive, after.status.documents) == (first.archive, first.documents)
+    assert after.status.message is not None
+    assert (
+        "Archive/vault was created after this event had its files in one of this name" in after.status.message
+    )
+    assert "Organization/acme does not name it" in after.status.message
+    assert after.status.mismatches == 0
+
+
+@pytest.mark.parametrize("how", ["archiveRef", "a route", "the label of its Import"])
+async def test_an_archive_replaced_gets_the_documents_once_the_organization_names_it(
+    tmp_path: Path, how: str
+) -> None:
+    scene = await archived(tmp_path)
+    await scene.run_late()
+    if how == "the label of its Import":
+        event = scene.newest()
+        labels = {**event.metadata.labels, IMPORT_ARCHIVE_LABEL: "vault"}
+        scene.kube.put(replace(event, metadata=replace(event.metadata, labels=labels)))
+    else:
+        scene.name(
+            *((BEN,) if how == "a route" else ()), **({"archiveRef": TO_VAULT} if how == "archiveRef" else {})
+        )
+    after = await scene.run_late()
+
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert documents(scene.other) == FILES
+
+
+async def test_it_proves_the_files_if_it_leads_to_where_they_are(tmp_path: Path) -> None:
+    scene = await archived(tmp_path)
+    await scene.run_late()
+    scene.recreate(scene.vault)
+    after = await scene.run_late()
+
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert (documents(scene.vault), documents(scene.other)) == (FILES, [])
+
+
+async def test_after_its_deadline_the_cause_is_known_and_a_retry_proves_the_files(tmp_path: Path) -> None:
+    scene = await archived(tmp_path, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
+    failed = await scene.run_late()
+    assert (failed.status.phase, failed.status.cause) == (Phase.FAILED, "ArchiveReplaced")
+
+    scene.recreate(scene.vault)
+    scene.start_again()
+    after = await scene.run_late()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_what_esaw_lists_late_is_not_sent_to_another_archive(tmp_path: Path) -> None:
+    scene = RecreatedScene(tmp_path, cleanup={"policy": "Keep"})
+    await scene.reconcile(2)
+    scene.name()
+    scene.recreate()
+    scene.envelope.contents["file-2"] = b"%PDF-2"
+    scene.start_again()
+    after = await scene.run_late(1)
+
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "ArchiveReplaced")
+    assert documents(scene.other) == []
+
+
+async def test_a_restarted_envelope_is_not_sent_to_another_archive(tmp_path: Path) -> None:
+    statuses = ["Completed", "Expired"]
+    scene = RecreatedScene(tmp_path, statuses=statuses, cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    ended = await scene.reconcile(2)
+    assert ended.status.reason == "ArchivedAsExpired"
+    scene.name()
+    scene.recreate()
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    scene.start_again()
+    after = await scene.run_late(1)
+
+    assert after.status.reason == "ArchiveReplaced"
+    assert documents(scene.other) == []
+
+
+async def interrupted(folder: Path, **spec: Any) -> RecreatedScene:
+    """Let the event have claimed its places in ``vault``, while nothing names its Archive any more, which was
+    created again."""
+    scene = RecreatedScene(folder, **spec)
+    scene.envelope.but("download trail-1", EsawUnreachable("cut"))
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, documents(scene.vault)) == (Phase.ARCHIVING, ["file-1.pdf"])
+    scene.envelope.problems.clear()
+    scene.name()
+    scene.recreate()
+    return scene
+
+
+async def test_an_event_with_claimed_places_sends_nothing_there_and_chooses_again_after_a_retry(
+    tmp_path: Path,
+) -> None:
+    scene = await interrupted(tmp_path)
+    waiting = await scene.run_late()
+    assert waiting.status.reason == "ArchiveReplaced"
+    assert "Retry the event" in (waiting.status.message or "")
+    assert documents(scene.other) == []
+
+    scene.start_again()
+    after = await scene.run_late(1)
+    assert stored_choice(after.status) is not None
+    assert (documents(scene.dms), documents(scene.other)) == (FILES, [])
+
+
+async def test_a_copy_lets_nothing_be_archived_in_another_archive(tmp_path: Path) -> None:
+    scene = RecreatedScene(tmp_path)
+    await scene.reconcile(2)
+    scene.observe(
+        a_probed_archive("worm", root=folder_of(tmp_path, "worm"), marker_id="4" * 32, path="w/{{file.name}}")
+    )
+    scene.name(copies=[{"archiveRef": {"name": "worm"}}])
+    scene.recreate()
+    scene.clock.advance(hours=24)
+    after = await scene.run_late()
+
+    assert (after.status.phase, after.status.reason) == (Phase.COPYING, "ArchiveReplaced")
+    assert (documents(scene.other), scene.deleted) == ([], [])
+
+
+def folder_of(parent: Path, name: str) -> Path:
+    """Create a folder for an Archive."""
+    (parent / name).mkdir()
+    return parent / name
