@@ -72,14 +72,21 @@ from counterfoil.resources.routes import (
     ArchiveRoute,
     Choice,
     KeptChoice,
+    has_manifest,
     import_choice,
+    is_named,
     keeps_choice,
     kept_choices,
+    own_kept_choice,
     required_copy_names,
     stored_choice,
     stored_copy,
+    way_from,
 )
 from counterfoil.untrusted.fair_slots import FairSlots
+
+ARCHIVE_REPLACED: Final = "ArchiveReplaced"
+"""Reason of an event whose Archive is another one of this name by now, and may not get the documents."""
 
 TRIED_BY_EVENTS: Final = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
 """Reasons of an Archive whose end only the transfers of events show."""
@@ -118,7 +125,8 @@ class ArchiveChooser:
             if isinstance(found, Destination):
                 return found
             there = f"EnvelopeEvent/{kept.event} has files of the envelope there."
-            return replace(found, message=f"{found.message} {there}")
+            way = way_from(kept.choice.archive, context.event, context.organization.spec)
+            return replace(found, message=" ".join(filter(None, (found.message, there, way))))
         choice = await self._of_event(context)
         if not isinstance(choice, Choice):
             return choice
@@ -277,6 +285,27 @@ class ArchiveChooser:
         faults = copy_faults(copies, (choice.archive,), self.cache.archives.get)
         fault = next((each for each in faults if each.archive in required), None)
         return Wait(COPY_INVALID, fault.message) if fault is not None else archive
+
+    def replaced(self, event: EnvelopeEvent, organization: Organization) -> str | None:
+        """
+        Return why no document may be sent to the Archive in which the event has files: it was deleted, and
+        somebody created another one of this name, which the Organization does not name. None: it may.
+
+        What is there may be read: the files prove themselves.
+        """
+        kept = own_kept_choice(event)
+        if kept is None or self.is_still_there(kept):
+            return None
+        name = kept.choice.archive
+        if name not in self.cache.archives or is_named(name, event, organization.spec):
+            return None
+        then = "Retry the event: it chooses its Archive again."
+        if has_manifest(event.status):
+            then = "If it may get the documents, name it in spec.archiveRef or in a route."
+        return (
+            f"Archive/{name} was created after this event had its files in one of this name, and "
+            f"Organization/{organization.name} does not name it. No document is sent there. {then}"
+        )
 
     def _usable(self, name: str, organization: Organization, missing: str) -> Archive | Wait | Hold:
         """Return an Archive if it is there and may be used by the Organization. ``missing`` continues the

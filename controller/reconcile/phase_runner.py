@@ -31,6 +31,7 @@ from controller.reader import (
     without,
 )
 from controller.reconcile import error_policy
+from controller.reconcile.archive_choice import ARCHIVE_REPLACED
 from controller.reconcile.context import PartialArchive, ReconcileContext, RunContext
 from controller.reconcile.outcomes import (
     Done,
@@ -65,6 +66,7 @@ from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Phase, Sender
 from counterfoil.resources.envelopeevent import (
+    ARCHIVED_PHASES,
     DELETE_REQUESTED_CONDITION,
     ENVELOPE_NOT_FOUND,
     NOT_PERMITTED,
@@ -137,6 +139,7 @@ class PhaseRunner:
         ):
             function = partial(run_phase, event, admitted.context)
             outcome, problem = await self._attempt(phase, function, admitted.context, limit)
+            outcome = self._unless_replaced(outcome, event, admitted.context)
             outcome = await self._with_tried_keys(phase, event, admitted, outcome, problem)
             if phase is Phase.COLLECTING:
                 outcome = _with_choice(outcome, event, admitted.context)
@@ -169,6 +172,7 @@ class PhaseRunner:
             tracing.span(phase.value, attempt=attempt) as step,
         ):
             outcome, _ = await self._attempt(phase, partial(copy, event, context), context, limit)
+            outcome = self._unless_replaced(outcome, event, context)
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)
         self._count(phase, outcome)
@@ -195,6 +199,20 @@ class PhaseRunner:
             return dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents)), cause
         except Exception as problem:
             return self._classify(problem, phase), problem
+
+    def _unless_replaced(self, outcome: Outcome, event: EnvelopeEvent, context: RunContext) -> Outcome:
+        """
+        Return the outcome, and in place of a new start of the archiving that the event waits, if its Archive
+        is another one by now.
+
+        So its status keeps where the files are, and they can still be proved there.
+        """
+        if not isinstance(outcome, Wait) or outcome.restart_from in (None, *ARCHIVED_PHASES):
+            return outcome
+        why = self.preconditions.archives.replaced(event, context.organization)
+        if why is None:
+            return outcome
+        return Wait(ARCHIVE_REPLACED, f"The envelope has to be archived again ({outcome.reason}). {why}")
 
     async def _with_tried_keys(
         self,

@@ -22,7 +22,13 @@ from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.reader import KeyState, Reader, is_of_other_user, proved_by
 from controller.reconcile import error_policy
-from controller.reconcile.archive_choice import ArchiveChooser, no_archive, suspended, unready_archive
+from controller.reconcile.archive_choice import (
+    ARCHIVE_REPLACED,
+    ArchiveChooser,
+    no_archive,
+    suspended,
+    unready_archive,
+)
 from controller.reconcile.context import (
     Destination,
     ReconcileContext,
@@ -32,6 +38,7 @@ from controller.reconcile.context import (
 )
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
+from controller.reconcile.state_machine import phase_to_resume
 from controller.scheduling.due import ACTION_NOT_CONFIGURED, are_copies_suspended, is_held_by_action
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
@@ -51,7 +58,13 @@ from counterfoil.resources import (
     ResourceInvalid,
     Sender,
 )
-from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND, SENDER_GRACE, SENDER_PENDING, SUSPENDED
+from counterfoil.resources.envelopeevent import (
+    ARCHIVED_PHASES,
+    ENVELOPE_NOT_FOUND,
+    SENDER_GRACE,
+    SENDER_PENDING,
+    SUSPENDED,
+)
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import FURTHER_ACTIONS, OrganizationStatus
 from counterfoil.resources.routes import Choice, is_copying_next, known_choice, needed_choice, open_copies
@@ -215,6 +228,9 @@ class Preconditions:
             found = self.archives.find(choice, event, organization)
             if not isinstance(found, Archive):
                 return found
+            is_archived = phase_to_resume(event.status) in ARCHIVED_PHASES
+            if not is_archived and (why := self.archives.replaced(event, organization)) is not None:
+                return Wait(ARCHIVE_REPLACED, why)
             archive = found
         needed = archive or self.cache.archives.get(self.cache.archive_name(event))
         if needed is not None and (unready := unready_archive(event, organization, needed)) is not None:

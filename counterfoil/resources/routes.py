@@ -197,7 +197,7 @@ class KeptChoice(NamedTuple):
     choice: Choice
     event: str
     since: datetime | None
-    """When the event had listed its files there."""
+    """When the event had listed its files there; its creation if that is not known any more."""
 
     def may_be_in(self, created: datetime | None) -> bool:
         """
@@ -309,6 +309,26 @@ def needed_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:
     return awaited if is_followed or _leads_to(awaited, spec) else known_choice(event, spec)
 
 
+def way_elsewhere(event: EnvelopeEvent, spec: RoutedSpec) -> str | None:
+    """Return what a person can do about the Archive to which an event follows another one; None: it follows
+    none, or the Organization names this Archive."""
+    awaited = event.status.awaited_archive
+    if awaited is None or awaited.event is None or event.status.phase is Phase.PENDING:
+        return None
+    return way_from(awaited.ref.name, event, spec)
+
+
+def way_from(archive: str, event: EnvelopeEvent, spec: RoutedSpec) -> str | None:
+    """Return what lets an event go elsewhere than to this Archive, in which another one has files; None: the
+    Organization names it."""
+    if is_named(archive, event, spec):
+        return None
+    return (
+        f"The Organization does not name Archive/{archive} any more. Once nothing else needs it, delete it: "
+        "the next attempt then goes where the Organization says."
+    )
+
+
 def possible_archives(event: EnvelopeEvent, spec: RoutedSpec) -> frozenset[str]:
     """Return the names of the Archives that an event waits for, or may choose."""
     needed, of_import = needed_choice(event, spec), import_choice(event)
@@ -325,6 +345,12 @@ def possible_archives(event: EnvelopeEvent, spec: RoutedSpec) -> frozenset[str]:
 def archive_names(spec: RoutedSpec) -> tuple[str, ...]:
     """Return the names of all Archives of an Organization, those of copies last, each once."""
     return tuple(dict.fromkeys((*original_names(spec), *copy_names(spec))))
+
+
+def is_named(archive: str, event: EnvelopeEvent, spec: RoutedSpec) -> bool:
+    """Whether the Organization names this Archive now, or the Import of the event does."""
+    of_import = import_choice(event)
+    return archive in archive_names(spec) or (of_import is not None and of_import.archive == archive)
 
 
 def original_names(spec: RoutedSpec) -> tuple[str, ...]:
@@ -399,15 +425,24 @@ def kept_choices(events: Sequence[EnvelopeEvent]) -> tuple[KeptChoice, ...]:
     running = [each for each in others if keeps_choice(each.status)]
     found = ((stored_choice(each.status), each) for each in (*archived, *running))
     return tuple(
-        KeptChoice(choice, each.name, _collected_time(each.status))
-        for choice, each in found
-        if choice is not None
+        KeptChoice(choice, each.name, _files_since(each)) for choice, each in found if choice is not None
     )
 
 
-def _collected_time(status: EnvelopeEventStatus) -> datetime | None:
-    collected = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COLLECTING])
-    return collected.last_transition_time if collected is not None else None
+def own_kept_choice(event: EnvelopeEvent) -> KeptChoice | None:
+    """Return the Archive in which the event itself has files; None: in none, or it will choose again."""
+    choice = stored_choice(event.status)
+    if choice is None or not keeps_choice(event.status):
+        return None
+    return KeptChoice(choice, event.name, _files_since(event))
+
+
+def _files_since(event: EnvelopeEvent) -> datetime | None:
+    # The condition that is not True any more has the time of that, or is gone.
+    collected = find_condition(event.status.conditions, PHASE_CONDITIONS[Phase.COLLECTING])
+    if collected is None or collected.status != "True":
+        return event.metadata.creation_timestamp
+    return collected.last_transition_time
 
 
 def copy_names(spec: CopiedSpec) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from counterfoil.i18n.commands import (
 )
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
-from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
+from counterfoil.i18n.reasons import Correction, ReasonContext, Responsible, corrections_of, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.watch import Raw
@@ -42,7 +42,13 @@ from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard, unheld_shard
 from counterfoil.resources.reopening import is_open_to_callbacks, takes_copies
 from counterfoil.resources.request import attribution
-from counterfoil.resources.routes import awaited_archive, last_choice, listed_copies, next_copy_time
+from counterfoil.resources.routes import (
+    awaited_archive,
+    last_choice,
+    listed_copies,
+    next_copy_time,
+    way_elsewhere,
+)
 from counterfoil.retention import deletion_time, forbids_delete, removal_time
 
 T = TypeVar("T")
@@ -258,6 +264,8 @@ def explain(
         if typed := advice.command_line(event.metadata.namespace or "default"):
             commands = (typed,)
         consent_url = advice.link or None
+    if organization is not None and Correction.ARCHIVE in corrections_of(cause) and not is_abandoned:
+        do = " ".join(filter(None, (do, way_elsewhere(event, organization.spec))))
     suspended = _suspended_object(cause, event, organization, sender, archive)
     if suspended is not None:
         commands += (resume_command(suspended, event.metadata.namespace or "default"),)
