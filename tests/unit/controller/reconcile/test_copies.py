@@ -18,13 +18,14 @@ from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
     EnvelopeStatus,
+    OrganizationSpec,
     Phase,
     Sender,
     find_condition,
 )
 from counterfoil.resources.envelopeevent import MAX_COPIES
-from counterfoil.resources.reopening import status_for_copying
-from counterfoil.resources.routes import possible_archives, stored_copy
+from counterfoil.resources.reopening import reopened_status, status_for_copying
+from counterfoil.resources.routes import listed_copies, possible_archives, stored_copy
 from tests.support.builders import ENVELOPE, a_sender, an_event, known_to_work
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene
@@ -481,21 +482,59 @@ async def test_an_event_with_an_older_proof_of_other_files_is_not_deleted(tmp_pa
     assert scene.deleted == []
 
 
-async def test_a_status_keeps_only_the_entries_of_the_copies_that_are_wanted(tmp_path: Path) -> None:
+async def test_a_status_has_room_for_the_entries_of_the_copies_that_are_wanted(tmp_path: Path) -> None:
     """The resource takes as many entries as an Organization has copies, and the Archives of copies change."""
     scene = CopiedScene(tmp_path)
     await scene.reconcile()
+    names = ["worm"]
     for number in range(MAX_COPIES):
         name = f"worm-{number}"
+        names.append(name)
         scene.add_archive(name)
-        scene.change({"archiveRef": {"name": name}})
-        status = scene.newest().status
-        scene.store(status_for_copying(status, reason="Copy", message="", now=scene.clock.now()))
-        event = await scene.reconcile()
+        event = await copied_to(scene, name)
 
         assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
-        assert [each.ref.name for each in event.status.copies] == [name]
+        assert [each.ref.name for each in event.status.copies] == names[-MAX_COPIES:]
+        assert [each.ref.name for each in event.status.copies if each.verified_time is not None] == [name]
+        assert [each.ref.name for each in listed_copies(event.status, spec_of(scene))] == [name]
         assert scene.files(name) == COPY
+    scene.add_archive("other")
+    event = await copied_to(scene, *names[-3:], "other")
+    assert sorted(each.ref.name for each in event.status.copies) == sorted([*names[-3:], "other"])
+
+
+async def copied_to(scene: CopiedScene, *names: str) -> EnvelopeEvent:
+    """Let a person change the Archives of the copies, and ask for them."""
+    scene.change(*({"archiveRef": {"name": each}} for each in names))
+    status = scene.newest().status
+    scene.store(status_for_copying(status, reason="Copy", message="", now=scene.clock.now()))
+    return await scene.reconcile()
+
+
+def spec_of(scene: CopiedScene) -> OrganizationSpec:
+    organization = scene.cache.organizations.get("acme")
+    assert organization is not None
+    return organization.spec
+
+
+async def test_a_copy_that_is_wanted_again_is_replaced_after_its_envelope_changed(tmp_path: Path) -> None:
+    """There is no signing key here, so only the status shows whose files these are."""
+    spec: dict[str, Any] = {"statuses": ["Completed", "Expired"], "cleanup": {"policy": "Keep"}}
+    scene = CopiedScene(tmp_path, names=("worm", "mirror"), **spec)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile_until_quiet()
+    scene.change(MIRROR, **spec)
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    scene.envelope.contents["file-1"] = b"%PDF-contract SIGNED"
+    again = reopened_status(
+        scene.newest().status, reason="EnvelopeRestarted", message="", now=scene.clock.now()
+    )
+    scene.store(again)
+    await scene.reconcile_until_quiet()
+    event = await copied_to(scene, "worm", "mirror")
+
+    assert copied(event) == ("True", "CopiesVerified")
+    assert b"SIGNED" in b"".join(each.read_bytes() for each in scene.folders["worm"].rglob("file-1*"))
 
 
 ATTEMPT = timedelta(seconds=8)
