@@ -37,7 +37,14 @@ from counterfoil.resources.envelopeevent import (
     MAX_COPY_MESSAGE,
     MISSING_COPY_REASONS,
 )
-from counterfoil.resources.routes import CopySpec, copy_names, failed_copy, stored_copy, unverified_copies
+from counterfoil.resources.routes import (
+    CopySpec,
+    copy_names,
+    failed_copy,
+    former_copies,
+    stored_copy,
+    unverified_copies,
+)
 
 
 class CopyFault(NamedTuple):
@@ -133,11 +140,12 @@ def _failed_copies(
     if outcome.reason == FILE_LIST_CEILING:
         # The run did not read the list, without which nothing is known about a proof.
         missing = unverified_copies(status, organization.spec)
-    return tuple(
+    wanted = (
         _failed(entry, outcome, now) if name in missing else entry
         for name in copy_names(organization.spec)
         if (entry := stored_copy(status, name)).verified_time is not None or name in missing
     )
+    return (*former_copies(status, organization.spec), *wanted)
 
 
 def _failed(entry: EventCopy, outcome: Outcome, now: datetime) -> EventCopy:

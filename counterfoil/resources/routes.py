@@ -34,6 +34,7 @@ from counterfoil.resources.base import (
 from counterfoil.resources.conditions import find_condition, is_condition_true
 from counterfoil.resources.envelopeevent import (
     COPY_INVALID,
+    MAX_COPIES,
     MISSING_COPY_REASONS,
     PHASE_CONDITIONS,
     ArchiveLocation,
@@ -494,10 +495,28 @@ def stored_copy(status: EnvelopeEventStatus, archive: str) -> EventCopy:
 
 
 def wanted_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[EventCopy, ...]:
-    """Return the entries of those copies that the spec names. With former ones as well, there could be more
-    than a status takes."""
+    """
+    Return the entries of the copies that the spec names, and of former ones as many as a status has room for.
+
+    A former one says where its files are, so that they may be replaced once the copy is wanted again. It
+    proves nothing then: its files may be removed meanwhile.
+    """
     names = copy_names(spec)
-    return tuple(each for each in status.copies if each.ref.name in names)
+    wanted = tuple(each for each in status.copies if each.ref.name in names)
+    return (*former_copies(status, spec), *wanted)
+
+
+def former_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[EventCopy, ...]:
+    """Return the entries of copies that the spec does not name any more, the last ones for which there is
+    room."""
+    names = copy_names(spec)
+    former = [
+        EventCopy(ref=each.ref, manifest=each.manifest)
+        for each in status.copies
+        if each.ref.name not in names and each.manifest is not None
+    ]
+    room = MAX_COPIES - len(names)
+    return tuple(former[-room:]) if room > 0 else ()
 
 
 def with_copy(copies: Sequence[EventCopy], copy: EventCopy) -> tuple[EventCopy, ...]:
@@ -541,7 +560,17 @@ def listed_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[EventC
     """Return what a status says about each copy, with an empty entry for a copy that it does not name."""
     stored = {each.ref.name for each in status.copies}
     others = (stored_copy(status, each) for each in copy_names(spec) if each not in stored)
-    return (*status.copies, *others)
+    return (*shown_copies(status, spec), *others)
+
+
+def shown_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[EventCopy, ...]:
+    """Return the entries without those of former copies, which only keep a place (``former_copies``)."""
+    names = copy_names(spec)
+    return tuple(
+        each
+        for each in status.copies
+        if each.ref.name in names or each.verified_time is not None or each.reason is not None
+    )
 
 
 def next_copy_time(status: EnvelopeEventStatus, spec: CopiedSpec) -> datetime | None:

@@ -47,6 +47,7 @@ from counterfoil.resources.routes import (
     last_choice,
     listed_copies,
     next_copy_time,
+    shown_copies,
     way_elsewhere,
 )
 from counterfoil.retention import deletion_time, forbids_delete, removal_time
@@ -372,8 +373,10 @@ def _line(title: str, text: str) -> str:
 
 def _copies(event: EnvelopeEvent, organization: Organization | None) -> tuple[EventCopy, ...]:
     """Return the entry of each copy; of an archived event also of those that its status does not name."""
-    if organization is None or not takes_copies(event.status):
+    if organization is None:
         return event.status.copies
+    if not takes_copies(event.status):
+        return shown_copies(event.status, organization.spec)
     return listed_copies(event.status, organization.spec)
 
 
