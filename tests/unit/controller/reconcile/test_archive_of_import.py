@@ -189,6 +189,31 @@ async def test_files_that_differ_beside_an_earlier_manifest_are_not_believed(sce
     assert documents(scene.vault) == []
 
 
+async def test_a_manifest_that_nobody_sealed_says_where_the_event_goes_once_it_is_moved(
+    tmp_path: Path,
+) -> None:
+    """It may be an earlier state of the envelope from before there was a key, or planted."""
+    scene = ImportedScene(tmp_path)
+    await scene.was_archived()
+    for each in scene.dms.rglob("*.pdf"):
+        each.write_bytes(b"%PDF-another")
+    failed = await scene.reconcile()
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert failed.status.message is not None
+    assert failed.status.message.endswith(
+        "That manifest led the event of this Import to Archive/dms. Once it is moved, a retry archives in "
+        "Archive/vault."
+    )
+
+    (manifest,) = scene.dms.rglob("counterfoil.json")
+    manifest.parent.rename(tmp_path / "moved")
+    status = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(failed, status=status))
+    after = await scene.reconcile()
+    assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, OF_IMPORT)
+    assert documents(scene.vault) == FILES
+
+
 async def test_an_earlier_archive_that_requires_a_tag_of_new_envelopes_holds_no_old_one(
     scene: ImportedScene,
 ) -> None:
