@@ -48,6 +48,7 @@ from counterfoil.esaw.evidence import (
 )
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
+    IMPORT_LABEL,
     MAX_DOCUMENTS,
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
@@ -65,7 +66,7 @@ from counterfoil.resources.envelopeevent import (
     state_of,
 )
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
-from counterfoil.resources.routes import documents_in
+from counterfoil.resources.routes import documents_in, import_choice
 
 _DOCUMENT_REASONS: Final = frozenset(
     {
@@ -307,7 +308,22 @@ async def _claim_names(
     except NameTaken:
         # Perhaps by one that was deleted in the middle.
         claimed += await filing.find_stored(context.backend, layout, context.download)
-    return await attempt()
+    try:
+        return await attempt()
+    except NameTaken as taken:
+        raise NameTaken(" ".join(filter(None, (str(taken), _why_here(event, context))))) from taken
+
+
+def _why_here(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
+    """Return where an event of an Import is meant to go, if a manifest of its envelope led it here; None:
+    here, or another event led it."""
+    choice, own = context.chosen.choice, import_choice(event)
+    is_own = choice.archive == own.archive if own is not None else choice.import_ is None
+    if IMPORT_LABEL not in event.metadata.labels or context.awaited is not None or is_own:
+        return None
+    aim = f"in Archive/{own.archive}" if own is not None else "where the Organization says"
+    led = f"That manifest led the event of this Import to Archive/{choice.archive}."
+    return f"{led} Once it is moved, a retry archives {aim}."
 
 
 def _locations(event: EnvelopeEvent, archive: str) -> list[str]:
