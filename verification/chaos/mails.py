@@ -40,6 +40,7 @@ NEVER_TRUE: Final = (
     "SealKeyUnknown",
     "SealBroken",
     "ArchiveMissing",
+    "ArchiveReplaced",
 )
 """Claims that no fault and no person of a round makes true; an older state of etcd may."""
 
