@@ -427,6 +427,45 @@ async def test_a_mail_names_the_archive_of_the_copy_that_fails(tmp_path: Path) -
     assert found.cause == "failed/ArchiveRootMissing/worm"
 
 
+async def test_the_first_archive_is_named_if_it_fails_while_a_copy_is_made(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.break_archive("dms")
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.COPYING, "ArchiveRootMissing")
+    assert "It is made from Archive/dms, which can't be read: " in (event.status.message or "")
+    assert scene.cache.problem_archive(event) == "dms"
+    assert stored_copy(event.status, "worm").attempts == 1
+    labels = {"archive": "worm", "outcome": "failed", "reason": "ArchiveRootMissing"}
+    assert scene.metric("copies_total", **labels) == 1, "of the first attempt"
+    assert event.status.next_attempt_time is not None
+    assert event.status.next_attempt_time > scene.clock.now()
+
+    scene.mend_archive("dms")
+    assert state(await scene.retried()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_an_optional_copy_names_the_first_archive_that_fails(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, OPTIONAL, cleanup={"policy": "Delete", "after": "720h"})
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.break_archive("dms")
+    again = status_for_copying(
+        scene.newest().status, reason="CopyRequested", message="", now=scene.clock.now()
+    )
+    scene.store(again)
+
+    event = await scene.reconcile()
+
+    assert copied(event) == ("False", "OptionalCopyMissing")
+    assert "made from Archive/dms" in (stored_copy(event.status, "worm").message or "")
+
+
 async def test_the_first_archive_is_named_if_the_run_ends_before_its_copies(tmp_path: Path) -> None:
     scene = CopiedScene(tmp_path)
     scene.break_archive("worm")
