@@ -11,7 +11,7 @@ This module deletes nothing, and does not decide what proves a copy (``counterfo
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -28,7 +28,13 @@ from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.retry_policy import longest_backoff
 from controller.sharding import LeaseLost
 from counterfoil.archives.copies.copy import plan_copy, write_copy
-from counterfoil.archives.copies.original import Original, OriginalDiffers, read_original
+from counterfoil.archives.copies.original import (
+    Original,
+    OriginalDiffers,
+    OriginalNotReturned,
+    OriginalUnread,
+    read_original,
+)
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.proof import (
     documents_digest,
@@ -105,11 +111,14 @@ class _CopyRun:
         due.sort(key=partial(turn_of_copy, self.event.status, self.context.organization.spec))
         # Equal shares, and one for what is left: what an attempt did is lost if it does not end in time.
         share = self.context.attempt_limit / (len(due) + 1)
-        for name in due:
+        for position, name in enumerate(due):
             try:
                 problem = await self._make_within(share, name)
             except (OriginalDiffers, Superseded, LeaseLost):
                 raise
+            except OriginalUnread as unread:
+                self._original_unread(due[position:], self._classified(unread.problem))
+                return
             except Exception as error:
                 problem = self._classified(error)
             if is_busy(problem) and self._is_awaited(name):
@@ -191,13 +200,18 @@ class _CopyRun:
     async def _read_original(self) -> Original:
         if self._original is None:
             status, archive = self.event.status, self.event.status.archive
-            self._original = await read_original(
-                self.context.backend,
-                (archive.manifest if archive is not None else None) or "",
-                status.documents,
-                self.context.known_facts(self.event),
-                key=self.context.signature_checker.public_key,
-            )
+            try:
+                self._original = await read_original(
+                    self.context.backend,
+                    (archive.manifest if archive is not None else None) or "",
+                    status.documents,
+                    self.context.known_facts(self.event),
+                    key=self.context.signature_checker.public_key,
+                )
+            except (OriginalDiffers, OriginalNotReturned):
+                raise
+            except Exception as problem:
+                raise OriginalUnread(problem) from problem
         return self._original
 
     def _classified(self, error: Exception) -> Outcome:
@@ -234,6 +248,28 @@ class _CopyRun:
         """Whether the event waits for this copy: it is required, and the event has not ended before."""
         required = required_copy_names(self.context.organization.spec.copies)
         return name in required and not copies_after_end(self.event.status)
+
+    def _original_unread(self, names: Sequence[str], problem: Outcome) -> None:
+        """Record that the first archive does not work, so that none of these copies can be made. A copy that
+        the event waits for has not failed: the event has the error."""
+        message = f"It is made from {self.context.archive_name}, which can't be read: {problem.message}"
+        unread = dataclasses.replace(problem, message=message[:MAX_MESSAGE_LENGTH])
+        for name in names:
+            if not self._is_awaited(name):
+                self._failed(name, unread)
+                continue
+            self._problems[name] = unread
+            # Without a time, it is due with the event.
+            entry = msgspec.structs.replace(
+                stored_copy(self.event.status, name),
+                verified_time=None,
+                documents=None,
+                reason=None,
+                message=None,
+                start_time=None,
+                next_attempt_time=None,
+            )
+            self.entries = with_copy(self.entries, entry)
 
     def _failed(self, name: str, problem: Outcome) -> None:
         self._problems[name] = problem

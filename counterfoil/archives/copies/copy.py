@@ -121,7 +121,7 @@ async def write_copy(
     Write and verify each file and, last, the manifest of the copy; return its location.
 
     Each file is protected (Object Lock) after its verification. Raises ``OriginalDiffers``,
-    ``OriginalNotReturned`` and ``ArchiveError``.
+    ``OriginalNotReturned``, ``OriginalUnread`` and ``ArchiveError``.
     """
     layout = plan.layout
     await target.remove_leftovers(layout.folder)

@@ -80,6 +80,14 @@ class CopyTagMissing(ArchiveError):
         super().__init__("CopyTagMissing", f"The tag `{name}` is required for the copy, and {advice}")
 
 
+class OriginalUnread(Exception):
+    """The first archive does not work, so nothing can be read there. ``problem`` is its error."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
 @dataclass(frozen=True)
 class Original:
     """An archived envelope, as its first archive has it."""
@@ -276,7 +284,8 @@ class OpenedOriginal:
 @asynccontextmanager
 async def opened(backend: ArchiveBackend, name: str, expected: Checksum) -> AsyncIterator[OpenedOriginal]:
     """Open a file of the first archive. Its chunks raise ``OriginalDiffers`` before they end if they are not
-    the archived file, so that no wrong bytes get a name in a copy."""
+    the archived file, so that no wrong bytes get a name in a copy, and ``OriginalUnread`` if they can't be
+    read."""
     async with aclosing(_checked(backend, name, expected)) as chunks:
         yield OpenedOriginal(None, chunks)
 
@@ -294,5 +303,8 @@ async def _checked(backend: ArchiveBackend, name: str, expected: Checksum) -> As
         raise OriginalDiffers(f"{location} is missing.") from None
     except FileNotReturned:
         raise OriginalNotReturned(location) from None
+    except Exception as problem:
+        # So that it is not treated as an error of the copy's archive, which is written meanwhile.
+        raise OriginalUnread(problem) from problem
     if (counter.size, counter.sha256) != expected:
         raise OriginalDiffers(f"{location} has other content than was archived.")
