@@ -1,5 +1,6 @@
 """An Expired envelope that is restarted and signed is archived, also while a copy is down or suspended."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from controller.reconcile.fence import Fence
-from counterfoil.resources import EnvelopeEvent, Phase
+from controller.scheduling.due import due_time
+from counterfoil.esaw import HttpStatusError
+from counterfoil.resources import EnvelopeEvent, Phase, Sender
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import is_started_by_search, reopened_status
 from counterfoil.resources.routes import stored_copy
+from counterfoil.retention import last_question
+from tests.support.builders import a_sender, known_to_work
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.copied_events import WORM, CopiedScene
 
@@ -163,4 +168,127 @@ async def test_a_late_answer_that_does_not_show_the_envelope_uses_up_no_callback
 
     await scene.pass_hours(20)
 
+    assert scene.archived == [b"%PDF-contract SIGNED"]
+
+
+async def test_esaw_is_asked_before_the_end_of_its_retention_while_each_copy_is_suspended(
+    tmp_path: Path,
+) -> None:
+    scene = ExpiredScene(tmp_path, "suspended", retention="48h")
+    event = await scene.reconcile_until_quiet()
+    assert event.status.next_attempt_time == last_question(event, timedelta(hours=48))
+    await scene.pass_hours(12)
+    scene.sign()
+
+    await scene.pass_hours(18)
+
+    assert scene.archived == [b"%PDF-contract SIGNED"]
+    assert scene.newest().status.phase is Phase.COPYING
+
+
+async def test_an_envelope_that_is_still_expired_is_asked_for_once_while_its_copy_is_suspended(
+    tmp_path: Path,
+) -> None:
+    scene = ExpiredScene(tmp_path, "suspended", retention="48h")
+    await scene.reconcile_until_quiet()
+    asked = scene.questions
+
+    await scene.pass_hours(60)
+
+    event = scene.newest()
+    assert (event.status.phase, event.status.reason) == (Phase.COPYING, "ArchiveSuspended")
+    assert scene.questions - asked == 1
+    assert due_time(event, scene.cache, scene.clock.now()) is None
+
+
+async def test_a_retention_that_is_set_later_plans_the_last_question(tmp_path: Path) -> None:
+    scene = ExpiredScene(tmp_path, "suspended")
+    event = await scene.reconcile_until_quiet()
+    assert due_time(event, scene.cache, scene.clock.now()) is None
+    scene.change(WORM, retention="48h")
+
+    event = await scene.reconcile_until_quiet()
+
+    last = last_question(event, timedelta(hours=48))
+    assert due_time(event, scene.cache, scene.clock.now()) == last
+    scene.change(WORM)
+    assert due_time(event, scene.cache, scene.clock.now()) is None
+
+
+async def test_a_last_question_that_esaw_does_not_answer_is_repeated(tmp_path: Path) -> None:
+    scene = ExpiredScene(tmp_path, "suspended", retention="48h")
+    await scene.pass_hours(12)
+    scene.sign()
+    await scene.pass_hours(12)
+    scene.envelope.problems["envelope"] = HttpStatusError(503)
+    await scene.pass_hours(3)
+    assert scene.newest().status.reason == "ArchiveSuspended"
+    scene.envelope.problems.clear()
+
+    await scene.pass_hours(4)
+
+    assert scene.archived == [b"%PDF-contract SIGNED"]
+
+
+FAILURES = {
+    "it fails": HttpStatusError(503),
+    "it permits nothing": HttpStatusError(403, "ERR0010"),
+    "it refuses the key": HttpStatusError(401, "ERR0001"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_copy_is_made_while_esaw_can_not_answer(tmp_path: Path, failure: str) -> None:
+    scene = ExpiredScene(tmp_path, "down")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.clock.advance(hours=1)
+    scene.envelope.problems["envelope"] = FAILURES[failure]
+    scene.call()
+
+    event = await scene.reconcile()
+
+    assert stored_copy(event.status, "worm").verified_time is not None
+    assert event.status.phase is not Phase.COPYING
+    assert scene.deleted == []
+
+
+async def test_a_copy_is_made_while_no_key_can_ask_esaw(tmp_path: Path) -> None:
+    scene = ExpiredScene(tmp_path, "down")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.cache.delete(Sender, "anna", 10**9)
+    scene.call()
+
+    event = await scene.reconcile()
+
+    assert stored_copy(event.status, "worm").verified_time is not None
+    assert scene.deleted == []
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_question_that_esaw_does_not_answer_is_repeated_with_the_backoff(
+    tmp_path: Path, state: str, failure: str
+) -> None:
+    scene = ExpiredScene(tmp_path, state)
+    await scene.reconcile_until_quiet()
+    scene.sign()
+    scene.clock.advance(hours=1)
+    scene.call()
+    scene.envelope.problems["envelope"] = FAILURES[failure]
+    scene.clock.advance(seconds=2)
+
+    event = await scene.reconcile()
+
+    due = due_time(event, scene.cache, scene.clock.now())
+    assert event.status.phase is Phase.COPYING
+    assert due is not None
+    assert due > scene.clock.now()
+    await scene.pass_hours(3)
+    assert scene.newest().status.phase is Phase.COPYING
+    scene.envelope.problems.clear()
+    if failure == "it refuses the key":
+        scene.observe(known_to_work(a_sender(version=90)))
+    await scene.pass_hours(3)
     assert scene.archived == [b"%PDF-contract SIGNED"]
