@@ -78,8 +78,19 @@ def asks_before_copies(event: EnvelopeEvent, retention: timedelta | None, now: d
         # A callback, a search or a person started it again.
         return status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES
     last = last_question(event, retention)
-    is_last = last is not None and now >= last
+    is_last = last is not None and last <= now < last + MIN_NOTICE
     return has_new_delivery(event) or (may_be_restarted(status) and is_last)
+
+
+def question_time(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> datetime | None:
+    """
+    Return when the event of an Expired envelope is due although a person holds its copies: for the last
+    question to eSAW, or at the end of eSAW's retention. None: it is not.
+    """
+    last = last_question(event, retention) if may_be_restarted(event.status) else None
+    if last is None or now >= last + MIN_NOTICE:
+        return None
+    return last if now < last else last + MIN_NOTICE
 
 
 def imminent_deletion(event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> datetime | None:

@@ -326,7 +326,9 @@ class ArchiveChooser:
 
     def _copy_hold(self, name: str) -> Hold | None:
         archive = self.cache.archives.get(name)
-        return suspended(archive) if archive is not None and archive.spec.suspend else None
+        if archive is None or not archive.spec.suspend:
+            return None
+        return replace(suspended(archive), of_copies=True)
 
     async def _open_copy(self, context: RunContext, name: str) -> Destination | Outcome:
         """Open the Archive of a copy. The run continues under its limit, so a slow one takes no slot of the

@@ -88,6 +88,9 @@ class Pause(BaseOutcome):
 class Hold(BaseOutcome):
     """Do nothing until a person changes an object (a suspended one). Not an attempt."""
 
+    of_copies: bool = field(default=False, kw_only=True)
+    """Whether only copies are held: eSAW is asked meanwhile for an envelope that may be restarted."""
+
 
 @dataclass(frozen=True)
 class NeedConsent(BaseOutcome):

@@ -48,7 +48,7 @@ from controller.reconcile.outcomes import (
 from controller.reconcile.phases import PHASE_FUNCTIONS, PhaseFunction
 from controller.reconcile.phases.collect import wait_for_room
 from controller.reconcile.phases.copy import copy
-from controller.reconcile.phases.restarted_envelope import copy_unless_restarted
+from controller.reconcile.phases.restarted_envelope import ask_before_copies, with_answer
 from controller.reconcile.preconditions import (
     Admitted,
     AdmittedCopies,
@@ -79,6 +79,10 @@ from counterfoil.retention import asks_before_copies
 _log = logging.getLogger(__name__)
 
 _NOT_PERMITTED: Final = "eSignAnyWhere does not permit this to the sender's key (403)"
+
+QUESTION_SHARE = 4
+"""Part of an attempt at copies, as its denominator, in which eSAW must answer whether the envelope was
+restarted."""
 
 FILES_NOT_SHOWN = "FilesNotShown"
 """Reason of an attempt in which eSAW showed the envelope, and answered afterwards as if there were none."""
@@ -130,7 +134,7 @@ class PhaseRunner:
             retention, now = admitted.context.organization.spec.retention, self.clock.now()
             if not asks_before_copies(event, retention, now):
                 return await self.copy(event, admitted.context, limit)
-            run_phase = copy_unless_restarted
+            run_phase, limit = ask_before_copies, limit / QUESTION_SHARE
         attempt, sender = event.status.attempts + 1, admitted.context.sender
         started = self.clock.monotonic()
         with (
@@ -157,6 +161,12 @@ class PhaseRunner:
                 outcome = dataclasses.replace(outcome, message=str(doubt), not_before=doubt.until)
             elif isinstance(outcome, Done) and phase is Phase.VALIDATING:
                 self.sender_keys.accepted(sender)
+            if phase is Phase.COPYING and not _is_restart(outcome):
+                rest = limit * (QUESTION_SHARE - 1)
+                made, _ = await self._attempt(
+                    phase, partial(copy, event, admitted.context), admitted.context, rest
+                )
+                outcome = with_answer(made, outcome)
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)
         self._count(phase, outcome)
@@ -369,6 +379,11 @@ class PhaseRunner:
 
     def _count(self, phase: Phase, outcome: Outcome) -> None:
         self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
+
+
+def _is_restart(outcome: Outcome) -> bool:
+    """Whether an earlier phase comes next."""
+    return isinstance(outcome, Wait) and outcome.restart_from is not None
 
 
 def _may_have_deleted(outcome: Outcome, context: ReconcileContext) -> bool:

@@ -43,6 +43,7 @@ from controller.scheduling.due import ACTION_NOT_CONFIGURED, are_copies_suspende
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients
+from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
@@ -141,6 +142,27 @@ class Preconditions:
                 return _sender_suspended(suspended_sender)
             if not asks_before_copies(event, organization.spec.retention, self.clock.now()):
                 return await self._copies(event, organization)
+            return await self._copies_after_question(event, organization)
+        return await self._with_reader(event, organization)
+
+    async def _copies_after_question(
+        self, event: EnvelopeEvent, organization: Organization
+    ) -> Admitted | AdmittedCopies | Relabelled | Outcome:
+        """Return the context of a run that asks eSAW before it makes copies; without a key that can ask, of
+        one that only makes them. Raises ``ApiError``."""
+        try:
+            admitted = await self._with_reader(event, organization)
+        except EsawError as problem:
+            _log.info("eSAW is not asked before the copies are made: %s", problem)
+            return await self._copies(event, organization)
+        if isinstance(admitted, Admitted | Relabelled | Hold):
+            return admitted
+        return await self._copies(event, organization)
+
+    async def _with_reader(
+        self, event: EnvelopeEvent, organization: Organization
+    ) -> Admitted | Relabelled | Outcome:
+        """Return the context of a run with a key. Raises as ``check``."""
         while True:
             sender = await self.sender(event, organization)
             if not isinstance(sender, Sender):

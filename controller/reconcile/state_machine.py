@@ -71,6 +71,7 @@ from counterfoil.resources.routes import (
     required_copy_names,
     without_old_choice,
 )
+from counterfoil.retention import asks_before_copies, question_time
 
 PHASE_ORDER = tuple(PHASE_CONDITIONS)
 
@@ -239,6 +240,8 @@ def _status_after(
         case Hold():
             draft.not_ready(phase, outcome, next_attempt_time=None)
             draft.change(phase_start_time=None)
+            if outcome.of_copies:
+                draft.plan_question(outcome)
         case NeedConsent():
             draft.not_ready(Phase.AWAITING_CONSENT, outcome, next_attempt_time=None)
             draft.set_condition("Authorized", "False", outcome)
@@ -459,6 +462,20 @@ class _Draft:
         it. The deadline of the phase counts for a required one.
         """
         self.change(copies=tuple(map(self._planned_copy, self.status.copies)))
+
+    def plan_question(self, outcome: Hold) -> None:
+        """Plan when eSAW is asked for an Expired envelope whose copies a person holds. A question without an
+        answer has the backoff of an attempt."""
+        event, organization, now = self.inputs.event, self.inputs.organization, self.inputs.now
+        if event is None or organization is None:
+            return
+        known, retention = msgspec.structs.replace(event, status=self.status), organization.spec.retention
+        due, attempts = question_time(known, retention, now), self.status.attempts
+        is_answered = outcome.facts.considered_deliveries is not None
+        if asks_before_copies(known, retention, now) and not is_answered:
+            attempts += 1
+            due = retry_policy.next_attempt(attempts, self.inputs.retry, now=now, random=self.inputs.random)
+        self.change(next_attempt_time=due, attempts=attempts)
 
     def _planned_copy(self, copy: EventCopy) -> EventCopy:
         now, retry = self.inputs.now, self.inputs.retry

@@ -35,7 +35,7 @@ from counterfoil.resources.reopening import (
     may_be_restarted,
 )
 from counterfoil.resources.routes import open_copies, used_copies
-from counterfoil.retention import last_question
+from counterfoil.retention import last_question, question_time
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -75,13 +75,15 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
     if status.reason == ACTION_NOT_CONFIGURED and owner is not None and is_held_by_action(event, owner.spec):
         return None
     if is_suspended(event, cache):
-        # One run, so that the status shows the suspension; then none until the suspension ends.
-        return None if status.reason in SUSPENDED_REASONS else EPOCH
-    if status.reason in {*SUSPENDED_REASONS, ACTION_NOT_CONFIGURED}:
+        # One run, so that the status shows the suspension; then none until it ends, except to ask eSAW.
+        return _question_time(event, cache, now) if status.reason in SUSPENDED_REASONS else EPOCH
+    is_question_planned = _is_question_planned(event, cache)
+    is_held_no_longer = status.reason in SUSPENDED_REASONS and not is_question_planned
+    if is_held_no_longer or status.reason == ACTION_NOT_CONFIGURED:
         return EPOCH
     if status.phase is Phase.AWAITING_CONSENT:
         return EPOCH if _key_works(event, cache) else None
-    if has_new_delivery(event):
+    if has_new_delivery(event) and not is_question_planned:
         return EPOCH
     # The time of an event that makes copies after its end is that of its late list.
     if cache.events.file_lists.may_continue(event) or copies_after_end(status):
@@ -140,11 +142,40 @@ def delete_delay(
     return DeleteDelay(cleanup, listing)
 
 
+def _is_question_planned(event: EnvelopeEvent, cache: Cache) -> bool:
+    """
+    Whether an event that waits for copies was due for its last callback before, and eSAW did not answer: each
+    attempt asks, with the backoff. An event whose copies a person holds makes no other attempt.
+
+    The times come from two clocks, so the question may come at the next attempt and not at once.
+    """
+    status, owner = event.status, cache.organizations.get(event.organization)
+    if status.phase is not Phase.COPYING or owner is None:
+        return False
+    if status.reason in SUSPENDED_REASONS:
+        return status.next_attempt_time is not None and are_copies_suspended(event, owner.spec, cache)
+    called, attempts = status.last_delivery_time, status.attempt_history
+    is_tried = bool(attempts) and attempts[-1].phase == Phase.COPYING
+    return is_tried and (called is None or called < attempts[-1].start_time)
+
+
+def _question_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | None:
+    """Return when eSAW is asked for the envelope of an event that a person holds; None: not before an object
+    changes, as for each event of which more than the copies is held."""
+    owner = cache.organizations.get(event.organization)
+    due = question_time(event, owner.spec.retention, now) if owner is not None else None
+    if owner is None or due is None or _is_suspended_itself(event, cache):
+        return None
+    ahead = max(due - now, longest_backoff(owner.spec.retry))
+    return believed_time(event.status.next_attempt_time, now, ahead=ahead) or EPOCH
+
+
 def _lacks_last_question(event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> bool:
     """Whether eSAW would not be asked for a restarted envelope before its own retention deletes it, because
     ``spec.retention`` was changed after the next attempt was planned."""
     planned, last = event.status.next_attempt_time, last_question(event, spec.retention)
-    # The attempts of copies follow each other in shorter times, and each asks.
+    # The attempts of copies follow each other in shorter times, and each asks. ``_question_time`` has those
+    # that a person holds.
     is_delayed = event.status.phase is Phase.CLEANING and may_be_restarted(event.status)
     return is_delayed and planned is not None and last is not None and now < last < planned
 
@@ -162,6 +193,17 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     A run must end with one of ``SUSPENDED_REASONS`` then, or the event is due without end. So sender and
     archive count only where the preconditions come to them.
     """
+    if _is_suspended_itself(event, cache):
+        return True
+    organization = cache.organizations.get(event.organization)
+    # A callback may tell that the envelope was restarted and signed, which no copy delays.
+    if organization is None or has_new_delivery(event):
+        return False
+    return are_copies_suspended(event, organization.spec, cache)
+
+
+def _is_suspended_itself(event: EnvelopeEvent, cache: Cache) -> bool:
+    """Whether a person suspended what each run of the event needs."""
     organization = cache.organizations.get(event.organization)
     if event.spec.suspend or organization is None:
         return event.spec.suspend
@@ -172,10 +214,7 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
         return False
     if cache.suspended_sender(event) is not None:
         return True
-    if _is_archive_suspended(cache.archive_name(event), cache):
-        return True
-    # A callback may tell that the envelope was restarted and signed, which no copy delays.
-    return not has_new_delivery(event) and are_copies_suspended(event, organization.spec, cache)
+    return _is_archive_suspended(cache.archive_name(event), cache)
 
 
 def are_copies_suspended(event: EnvelopeEvent, spec: OrganizationSpec, cache: Cache) -> bool:

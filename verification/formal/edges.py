@@ -26,7 +26,7 @@ from controller.reconcile.outcomes import (
     Wait,
 )
 from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES, copies_pending
-from controller.reconcile.phases.restarted_envelope import copy_unless_restarted
+from controller.reconcile.phases.restarted_envelope import ask_before_copies
 from controller.reconcile.state_machine import (
     PHASE_ORDER,
     TransitionInput,
@@ -52,10 +52,10 @@ OUTCOMES: Final[dict[str, Outcome]] = {
 """The outcomes by their name in the model."""
 
 ENTRIES: Final[dict[Phase, tuple[phases.PhaseFunction, ...]]] = {
-    phase: (function, copy_unless_restarted) if phase is Phase.COPYING else (function,)
+    phase: (function, ask_before_copies) if phase is Phase.COPYING else (function,)
     for phase, function in phases.PHASE_FUNCTIONS.items()
 }
-"""The functions of each phase. The one of Copying that asks eSAW first is chosen by ``phase_runner``."""
+"""The functions of each phase. The question to eSAW before Copying is chosen by ``phase_runner``."""
 
 
 class Edge(NamedTuple):

@@ -302,8 +302,8 @@ class _CopyRun:
             for name, problem in found:
                 if isinstance(problem, kind):
                     message = f"The copy in Archive/{name} is missing: {problem.message}"[:MAX_MESSAGE_LENGTH]
-                    if isinstance(problem, Pause):
-                        return Pause(problem.reason, message, problem.until)
+                    if isinstance(problem, Hold | Pause):
+                        return dataclasses.replace(problem, message=message)
                     return type(problem)(problem.reason, message)
         raise AssertionError(f"no outcome for {required}")
 

@@ -1,15 +1,17 @@
 """
 An envelope that was archived as Expired can be restarted and signed. Its event asks eSAW before it deletes
 the envelope, and before it waits for copies: neither may outlive what was archived.
+
+A copy waits for no answer: the question before the delete is another one (docs/decisions/0075).
 """
 
 import dataclasses
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Outcome, Wait
-from controller.reconcile.phases.copy import copy
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Wait
 from counterfoil.esaw import HttpStatusError
 from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.resources.envelopeevent import COPIES_PENDING
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import STILL_ACTIVE
 
@@ -43,18 +45,35 @@ async def outcome_if_restarted(event: EnvelopeEvent, context: ReconcileContext) 
     )
 
 
-async def copy_unless_restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """Make the copies of an archived envelope, unless it was restarted. Raises ``EsawError``."""
+async def ask_before_copies(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """Return ``Done`` unless the envelope was restarted. Raises ``EsawError``: the copies are made then, too
+    (``with_answer``)."""
     try:
         restarted = await outcome_if_restarted(event, context)
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
-        # It says nothing about the state of the envelope, so the callbacks are not considered.
-        return await copy(event, context)
+        return Done(COPIES_PENDING, "eSignAnyWhere does not show the envelope, which says nothing about it.")
     if restarted is not None:
         return restarted
-    outcome = await copy(event, context)
     # Those that are counted later are not considered: the answer may be older than they are.
-    facts = dataclasses.replace(outcome.facts, considered_deliveries=event.deliveries)
-    return dataclasses.replace(outcome, facts=facts)
+    facts = PhaseFacts(considered_deliveries=event.deliveries)
+    return Done(COPIES_PENDING, "The envelope is Expired, as it was archived.", facts=facts)
+
+
+def with_answer(made: Outcome, asked: Outcome) -> Outcome:
+    """
+    Return the outcome of an attempt at copies with what the question before it showed.
+
+    An event whose copies can't be made does not fail while eSAW may still tell of a signature.
+    """
+    facts = dataclasses.replace(
+        made.facts,
+        envelope=asked.facts.envelope,
+        considered_deliveries=asked.facts.considered_deliveries,
+        not_shown_to=asked.facts.not_shown_to,
+        side_conditions=(*asked.facts.side_conditions, *made.facts.side_conditions),
+    )
+    if isinstance(made, Fail) and isinstance(asked, Wait | Pause):
+        return dataclasses.replace(asked, facts=facts)
+    return dataclasses.replace(made, facts=facts)
