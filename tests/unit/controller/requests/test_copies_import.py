@@ -177,6 +177,44 @@ async def test_the_pages_of_deleted_imports_do_not_stay_in_memory(tmp_path: Path
     assert scene.copies_import.remembered == 0
 
 
+async def test_an_import_that_waits_for_room_keeps_no_event_in_memory(tmp_path: Path) -> None:
+    """The number of unfinished Imports has no bound, and an event can have thousands of files."""
+    scene = await ImportScene(tmp_path, maxUnfinished=1).with_further_copy()
+    event = scene.newest()
+    other = replace(event.metadata, name="other", uid="uid-other")
+    scene.kube.put(replace(event, metadata=other))
+
+    await scene.copies_import.advance(scene.imported)
+
+    (current,) = scene.copies_import._passes.values()
+    (waiting,) = current.waiting
+    assert {event.name, "other"} >= {waiting}
+    started = ({event.name, "other"} - {waiting}).pop()
+    assert scene.kube.objects["envelopeevents", started]["status"]["phase"] == Phase.COPYING
+
+
+async def test_an_event_that_was_deleted_while_it_waited_for_room_is_left_out(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path, maxUnfinished=1).with_further_copy()
+    event = scene.newest()
+    scene.kube.put(replace(event, metadata=replace(event.metadata, name="another", uid="uid-another")))
+    await scene.copies_import.advance(scene.imported)
+    (current,) = scene.copies_import._passes.values()
+    (waiting,) = current.waiting
+    del scene.kube.objects["envelopeevents", waiting]
+    copying = next(name for kind, name in scene.kube.objects if kind == "envelopeevents")
+    raw = scene.kube.objects["envelopeevents", copying]
+    scene.kube.objects["envelopeevents", copying] = {
+        **raw,
+        "status": {**raw["status"], "phase": "Succeeded"},
+    }
+    scene.clock.advance(minutes=10)
+
+    await scene.copies_import.advance(scene.imported)
+
+    assert scene.reason() == ("False", "ImportRunning")
+    assert scene.copies_import._passes == {}, "the pass ended"
+
+
 async def test_a_pass_whose_token_expired_without_another_one_begins_again(tmp_path: Path) -> None:
     scene = await ImportScene(tmp_path).with_further_copy()
     scene.kube.fail("page", Expired(410, "Expired", "the provided continue parameter is too old"))
