@@ -8,7 +8,7 @@ copied shows in the events. A copy that fails in this Import is not started agai
 """
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,9 +23,8 @@ from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Conflict, Expired
+from counterfoil.kube.errors import Conflict, Expired, NotFound
 from counterfoil.kube.status import write_status
-from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     SENDER_LABEL,
@@ -72,8 +71,8 @@ class _Pass:
     """By the clock that is never set."""
     token: str = ""
     states: Counter[CopyState] = field(default_factory=Counter)
-    waiting: list[Raw] = field(default_factory=list)
-    """The rest of the last page, for which there was no room yet."""
+    waiting: deque[str] = field(default_factory=deque)
+    """Names of the events of the last page that lack a copy, and for which there was no room yet."""
     is_last_page: bool = False
 
 
@@ -117,43 +116,63 @@ class CopiesImport:
             return
         current = self._passes.setdefault(imported.uid, _Pass(self.clock.monotonic()))
         room = await self._room(imported)
-        while room >= 0:
-            if not current.waiting and current.is_last_page:
+        while not (current.waiting and room == 0):
+            if current.waiting:
+                room -= await self._advance_event(current.waiting[0], imported, current, organization)
+                current.waiting.popleft()
+            elif current.is_last_page:
                 await self._end_pass(imported, current)
                 return
-            if not current.waiting:
+            else:
                 try:
-                    await self._read_page(imported, current)
+                    await self._read_page(imported, current, organization)
                 except Expired:
                     # Another pass begins with the first page. What is copied shows in the events.
                     del self._passes[imported.uid]
                     return
-                continue
-            event = parse_readable(EnvelopeEvent, current.waiting[0])
-            state = self._state(event, imported, organization)
-            if room == 0 and state is CopyState.MISSING:
-                break
-            del current.waiting[0]
-            current.states[state] += 1
-            if event is not None and state is CopyState.MISSING and not imported.spec.dry_run:
-                room -= await self._start(event, imported)
         await self._store(imported, Counter(), None, is_complete=False)
 
-    async def _read_page(self, imported: Import, current: _Pass) -> None:
-        # The copies of a page may take hours.
+    async def _read_page(self, imported: Import, current: _Pass, organization: Organization) -> None:
+        """
+        Count the events of the next page, and keep the names of those that lack a copy.
+
+        Their copies may take hours, and the number of Imports has no bound: no page stays in memory.
+        """
         page, token = await self.kube.continued_page(
             EnvelopeEvent,
             limit=PAGE_SIZE,
             token=current.token,
             labels=f"{ORGANIZATION_LABEL}={imported.organization}",
         )
-        current.waiting, current.token, current.is_last_page = list(page), token, not token
+        current.token, current.is_last_page = token, not token
+        for each in page:
+            event = parse_readable(EnvelopeEvent, each)
+            state = self._state(event, imported, organization)
+            if event is not None and state is CopyState.MISSING and not imported.spec.dry_run:
+                current.waiting.append(event.name)
+            else:
+                current.states[state] += 1
+
+    async def _advance_event(
+        self, name: str, imported: Import, current: _Pass, organization: Organization
+    ) -> int:
+        """Start the copies of an event that lacked one in its page; return how much room that takes. Raises
+        ``ApiError``."""
+        try:
+            event = parse_readable(EnvelopeEvent, await self.kube.get(EnvelopeEvent, name))
+        except NotFound:
+            event = None
+        state = self._state(event, imported, organization)
+        is_open = state is CopyState.MISSING
+        taken = await self._start(event, imported) if event is not None and is_open else 0
+        current.states[state] += 1
+        return taken
 
     async def _start(self, event: EnvelopeEvent, imported: Import) -> int:
         """Start the copies of an event; return how much room that takes."""
         message = f"Import/{imported.name} asks for the copies."
         again = status_for_copying(event.status, reason=COPY_REQUESTED, message=message, now=self.clock.now())
-        # An event that was changed since the page was read is found in the next pass.
+        # An event that was changed since it was read is found in the next pass.
         return int(await self.reopener.store(event, again) is not event)
 
     def _state(self, event: EnvelopeEvent | None, imported: Import, organization: Organization) -> CopyState:
