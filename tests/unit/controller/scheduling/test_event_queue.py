@@ -9,7 +9,12 @@ import pytest
 
 from controller.cache import Cache
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
-from controller.scheduling.event_queue import CALLBACK_PAUSE, EventQueue, concurrency_limits
+from controller.scheduling.event_queue import (
+    CALLBACK_PAUSE,
+    ENQUEUED_AT_ONCE,
+    EventQueue,
+    concurrency_limits,
+)
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.resources import (
     IMPORT_LABEL,
@@ -281,3 +286,21 @@ def test_a_run_begins_in_no_limit_of_a_suspended_copy() -> None:
     scene.enqueue(event)
     _, item = scene.work._scheduled[event.name]
     assert item.archive == "mirror"
+
+
+async def test_many_events_are_enqueued_in_several_turns_of_the_event_loop() -> None:
+    """A change of an Archive concerns each event that needs it. Other work continues between them."""
+    scene, count = Scene(), 2 * ENQUEUED_AT_ONCE + 10
+    many = [an_event().named(f"event-{number}").build() for number in range(count)]
+    for each in many:
+        scene.cache.events.put(each)
+    scene.events.enqueue_known()
+    scene.events.enqueue_known()
+    assert len(scene.work._scheduled) == ENQUEUED_AT_ONCE
+
+    scene.cache.events.remove(many[-1].name)
+    scene.events.forget(many[-1].name)
+    await asyncio.sleep(0)
+    assert len(scene.work._scheduled) == 2 * ENQUEUED_AT_ONCE
+    await asyncio.sleep(0)
+    assert len(scene.work._scheduled) == count - 1
