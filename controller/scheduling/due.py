@@ -61,6 +61,14 @@ SUSPENDED_COPY_PAUSE = timedelta(days=1)
 suspension makes it due at once."""
 
 
+_PAUSES = {
+    ARCHIVE_NOT_PROBED: FIRST_PROBE_PAUSE,
+    FILE_LIST_CEILING: CEILING_PAUSE,
+    COPY_SUSPENDED: SUSPENDED_COPY_PAUSE,
+}
+"""Longest pause of an event with one of these reasons."""
+
+
 def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | None:
     """
     Return when the event is due; in the past: now; None: not before an object changes.
@@ -106,13 +114,8 @@ def longest_pause(event: EnvelopeEvent, organization: Organization | None) -> ti
     if organization is None:
         return longest_backoff(RetrySpec())
     spec: OrganizationSpec = organization.spec
-    delays = {
-        CLEANUP_DELAYED: spec.cleanup.after,
-        ARCHIVE_NOT_PROBED: FIRST_PROBE_PAUSE,
-        FILE_LIST_CEILING: CEILING_PAUSE,
-        COPY_SUSPENDED: SUSPENDED_COPY_PAUSE,
-    }
-    delay = delays.get(event.status.reason or "", timedelta(0))
+    reason = event.status.reason or ""
+    delay = spec.cleanup.after if reason == CLEANUP_DELAYED else _PAUSES.get(reason, timedelta(0))
     return max(longest_backoff(spec.retry), spec.evidence.wait, delay)
 
 

@@ -5,10 +5,13 @@ Handlers and the worker enqueue events here; ``due`` decides when, ``WorkQueue``
 nothing.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final
 
 from controller.cache import Cache
 from controller.scheduling.due import EPOCH, WAITING_FOR_ARCHIVE, due_time, has_request, is_suspended
@@ -26,6 +29,9 @@ from counterfoil.resources.routes import first_slots
 
 CALLBACK_PAUSE = timedelta(minutes=1)
 """Pause between two runs of an event that callbacks start: each asks eSAW, and callbacks can be repeated."""
+
+ENQUEUED_AT_ONCE: Final = 500
+"""Events that are enqueued in one turn of the event loop: some 10 ms. Their number has no bound."""
 
 IsFixed = Callable[[EnvelopeEvent], bool]
 """Whether the change of an object may have fixed what an event in this state waits for."""
@@ -47,6 +53,8 @@ class EventQueue:
     _called: dict[str, datetime] = field(default_factory=dict)
     """The callback that starts an event again, until its next run: a repeated one does not change its
     place."""
+    _rest: dict[str, None] = field(default_factory=dict)
+    """Names of the events that are enqueued in later turns of the event loop, in order."""
     _began: dict[str, datetime] = field(default_factory=dict)
     """When the last run of an event began that a callback started, the oldest first; also of events that
     ended in it."""
@@ -56,10 +64,26 @@ class EventQueue:
         self.workqueue.enqueue_at(self._queue_item(event), self._due_time(event))
 
     def enqueue_all(self, events: Iterable[EnvelopeEvent]) -> None:
-        """Enqueue events at their due times, and apply changed limits."""
-        for event in events:
+        """Enqueue events at their due times, and apply changed limits. Of many events, the rest follows in
+        later turns of the event loop."""
+        found = iter(events)
+        for event in islice(found, ENQUEUED_AT_ONCE):
             self.enqueue(event)
         self.workqueue.wake()
+        if rest := dict.fromkeys(event.name for event in found):
+            if not self._rest:
+                asyncio.get_running_loop().call_soon(self._enqueue_rest)
+            self._rest.update(rest)
+
+    def _enqueue_rest(self) -> None:
+        names = list(islice(self._rest, ENQUEUED_AT_ONCE))
+        for name in names:
+            del self._rest[name]
+            if (event := self.cache.events.get(name)) is not None:
+                self.enqueue(event)
+        self.workqueue.wake()
+        if self._rest:
+            asyncio.get_running_loop().call_soon(self._enqueue_rest)
 
     def enqueue_known(self) -> None:
         """Enqueue all known events again: the clock was set."""

@@ -76,6 +76,9 @@ COPY_SUSPENDED: Final = "CopySuspended"
 DELETE_DELAYED_REASONS = frozenset({CLEANUP_DELAYED, LATE_FILES_PENDING})
 """Reasons of archived events that wait for the time of the delete."""
 
+_DELETE_WAITS = DELETE_DELAYED_REASONS | {COPY_SUSPENDED}
+"""Reasons of archived events whose delete waits."""
+
 SKIPPED_BY_REQUEST = "SkippedByRequest"
 """Reason of an event that a person skipped."""
 
@@ -387,11 +390,11 @@ def is_started_by_callback(status: KnownStatus, *, received: datetime, now: date
 def may_be_restarted(status: KnownStatus) -> bool:
     """Whether the event waits for its copies or for the time of the delete, and its envelope can still be
     restarted and signed. A callback may tell of that."""
-    envelope, reasons = status.envelope, {*DELETE_DELAYED_REASONS, COPY_SUSPENDED}
-    is_delayed = status.phase == Phase.CLEANING and status.reason in reasons
-    is_copying = status.phase == Phase.COPYING and status.completion_time is None
-    is_waiting = is_delayed or is_copying
-    return is_waiting and envelope is not None and envelope.status in CHANGEABLE_STATUSES
+    # First what is rare: each event of the queue is asked.
+    if status.envelope is None or status.envelope.status not in CHANGEABLE_STATUSES:
+        return False
+    is_delayed = status.phase == Phase.CLEANING and status.reason in _DELETE_WAITS
+    return is_delayed or (status.phase == Phase.COPYING and status.completion_time is None)
 
 
 def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) -> bool:
@@ -419,8 +422,9 @@ def has_new_delivery(event: EnvelopeEvent) -> bool:
     A status of an earlier version does not tell which callbacks were considered: eSAW is asked once.
     """
     considered = event.status.considered_deliveries
-    is_watched = may_be_restarted(event.status) or is_restarted(event.status)
-    return is_watched and (considered is None or event.deliveries > considered)
+    if considered is not None and event.deliveries <= considered:
+        return False
+    return may_be_restarted(event.status) or is_restarted(event.status)
 
 
 def is_restarted(status: EnvelopeEventStatus) -> bool:

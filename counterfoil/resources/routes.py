@@ -545,9 +545,11 @@ def is_copying_done(status: EnvelopeEventStatus) -> bool:
 
 def is_copying_next(status: EnvelopeEventStatus) -> bool:
     """Whether the next run of an archived event begins with its copies."""
+    # First what is rare: each event of the queue is asked.
+    if is_copying_done(status):
+        return False
     before = (Phase.VALIDATING, Phase.COLLECTING, Phase.ARCHIVING)
-    is_archived = all(is_condition_true(status.conditions, PHASE_CONDITIONS[each]) for each in before)
-    return is_archived and not is_copying_done(status)
+    return all(is_condition_true(status.conditions, PHASE_CONDITIONS[each]) for each in before)
 
 
 def unverified_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:
