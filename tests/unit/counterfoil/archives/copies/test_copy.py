@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 
 from counterfoil.archives.copies.copy import CopyIsOriginal, SameAddress
-from counterfoil.archives.copies.original import CopyTagMissing, OriginalDiffers
+from counterfoil.archives.copies.original import (
+    CopyTagMissing,
+    OriginalChanged,
+    OriginalDiffers,
+    read_original,
+)
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, VerificationFailed
+from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.archive import TagRule
@@ -337,3 +343,52 @@ async def test_neither_is_that_of_an_earlier_copy(scene: CopyScene) -> None:
     scene.target = EndlessFiles(place="worm", files=scene.target.files)
     with pytest.raises(VerificationFailed):
         await scene.copy(claimed_manifest=location)
+
+
+CHECKED: dict[str, Any] = {"state": "Intact", "detail": "", "found": [], "anchors": None, "leftOut": 0}
+
+
+async def a_checked_original() -> CopyScene:
+    """Return the scene of a sealed original whose first file has signatures that were checked."""
+    scene = CopyScene(signer=a_signer())
+    await scene.archive()
+    (manifest,) = (each for each in scene.source.files if each.endswith("counterfoil.json"))
+    files = json.loads(scene.source.files[manifest])["files"]
+    scene.change_original(files=[{**files[0], "signatures": CHECKED}, *files[1:]])
+    scene.source.files[f"{manifest}.sig"] = a_signer().sign(scene.source.files[manifest])
+    return scene
+
+
+async def test_the_signatures_of_an_original_are_in_the_manifest_of_its_copy() -> None:
+    scene = await a_checked_original()
+    await scene.copy()
+    assert [each.get("signatures") for each in manifest_of(scene)["files"]] == [CHECKED, None]
+
+
+async def test_no_run_keeps_the_signatures_while_it_sends_the_files() -> None:
+    """There may be 60,000 in each of many runs, and a slow archive takes hours."""
+    scene = await a_checked_original()
+    known = EnvelopeFacts(
+        organization=scene.envelope.organization,
+        envelope_id=scene.envelope.envelope_id,
+        name="",
+        status="",
+        namespace=scene.envelope.namespace,
+        origin=scene.envelope.origin,
+    )
+    key = a_signer().public
+    original = await read_original(scene.source, scene.manifest, scene.documents, known, key=key)
+    assert original.is_believed
+    assert "Intact" not in repr(original)
+
+
+async def test_a_manifest_that_changes_during_the_copy_ends_the_attempt() -> None:
+    scene = await a_checked_original()
+
+    def change() -> None:
+        if scene.target.files:
+            scene.change_original(tags={"area": "HR"})
+
+    with pytest.raises(OriginalChanged):
+        await scene.copy(step=change)
+    assert not any(each.endswith("counterfoil.json") for each in scene.target.files)
