@@ -16,7 +16,7 @@ from typing import Any
 
 from counterfoil.archives import filing
 from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
-from counterfoil.archives.copies.original import FileKey, Original, copy_tags, opened
+from counterfoil.archives.copies.original import FileKey, Original, copy_tags, opened, read_findings
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
@@ -138,6 +138,7 @@ async def write_copy(
         )
         if (stored.size, stored.sha256) != expected:
             raise AssertionError(f"{name} was stored with another content than was read")
+    findings = await read_findings(source, original)
     return await filing.conclude(
         target,
         layout,
@@ -145,8 +146,8 @@ async def write_copy(
         original.documents,
         archived_at=archived_at,
         extra={**extra, "original": _reference(original)},
-        signatures=original.signatures,
-        evidence=original.evidence,
+        signatures=findings.signatures,
+        evidence=findings.evidence,
         esaw_version=original.esaw_version,
         signer=signer,
     )

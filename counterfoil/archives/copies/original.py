@@ -55,6 +55,14 @@ class OriginalDiffers(ArchiveError):
         super().__init__("OriginalDiffers", message)
 
 
+class OriginalChanged(ArchiveError):
+    """The manifest of the original is another one than at the beginning of the copy. The next attempt reads
+    it again."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__("ArchivedFilesChanged", f"{location} was changed while it was copied.")
+
+
 class OriginalNotReturned(ArchiveError):
     """The first archive returns no files, so nothing can be copied from it."""
 
@@ -103,10 +111,9 @@ class Original:
     manifest_sha256: str
     is_believed: bool
     """Whether facts and tags are those of the manifest."""
+    is_sealed: bool = False
+    """Whether the manifest has our seal, so that its ``Findings`` are believed."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    signatures: Mapping[str, Signatures] = field(default_factory=dict)
-    """By file id, as they were checked when the original was archived."""
-    evidence: tuple[ManifestEvidence, ...] = ()
     esaw_version: str | None = None
 
     @property
@@ -119,6 +126,42 @@ class Original:
             for each in self.files
             for size, sha256 in [self.checksums[each.file_id, each.kind]]
         )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Results of the checks when the original was archived. There may be 60,000 signatures."""
+
+    signatures: Mapping[str, Signatures] = field(default_factory=dict)
+    """By file id."""
+    evidence: tuple[ManifestEvidence, ...] = ()
+
+
+async def read_findings(backend: ArchiveBackend, original: Original) -> Findings:
+    """
+    Read the findings in the manifest of an original; none if nobody sealed it.
+
+    They are read last: many runs may send files for hours, and none of them keeps the findings. Raises
+    ``OriginalUnread``, also if it is not the manifest any more that was read first (``OriginalChanged``).
+    """
+    if not original.is_sealed:
+        return Findings()
+    name = name_at(backend, original.manifest)
+    changed = OriginalChanged(original.manifest)
+    if name is None:
+        raise OriginalUnread(changed)
+    try:
+        async with reading_small(backend, name) as content:
+            is_same = checksum(content)[1] == original.manifest_sha256
+            found = Manifest.decode(content) if is_same else None
+    except (FileNotStored, FileNotReturned, ManifestDamaged) as missing:
+        raise OriginalUnread(changed) from missing
+    except Exception as problem:
+        raise OriginalUnread(problem) from problem
+    if found is None:
+        raise OriginalUnread(changed)
+    signatures = {each.file_id: each.signatures for each in found.files if each.signatures is not None}
+    return Findings(signatures, found.evidence)
 
 
 async def read_original(
@@ -174,12 +217,12 @@ async def read_original(
     if not original.is_believed:
         return original
     if is_sealed:
-        return _described(original, found, folder)
+        return replace(_described(original, found, folder), is_sealed=True)
     # What nobody sealed says nothing about signatures, and others choose its size.
     found = found.with_first_callbacks(MAX_UNPROVEN_CALLBACKS)
     if _kept_memory(found) > MAX_UNPROVEN_MEMORY + len(documents) * MEMORY_OF_FILE:
         return replace(original, is_believed=False)
-    return replace(_described(original, found, folder), signatures={}, evidence=())
+    return _described(original, found, folder)
 
 
 def _kept_memory(manifest: Manifest) -> int:
@@ -204,8 +247,6 @@ def _described(original: Original, manifest: Manifest, folder: str) -> Original:
         checksums={(each.file_id, each.kind): (each.size, each.sha256) for each in files},
         names={**{(each.file_id, each.kind): f"{folder}/{each.name}" for each in files}, **original.names},
         tags=manifest.tags,
-        signatures={each.file_id: each.signatures for each in files if each.signatures is not None},
-        evidence=manifest.evidence,
         esaw_version=versions.esaw if versions is not None else None,
     )
 

@@ -12,6 +12,7 @@ from counterfoil.archives.copies.original import (
     CopyTagMissing,
     OriginalChanged,
     OriginalDiffers,
+    OriginalUnread,
     read_original,
 )
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, VerificationFailed
@@ -389,6 +390,7 @@ async def test_a_manifest_that_changes_during_the_copy_ends_the_attempt() -> Non
         if scene.target.files:
             scene.change_original(tags={"area": "HR"})
 
-    with pytest.raises(OriginalChanged):
+    with pytest.raises(OriginalUnread) as unread:
         await scene.copy(step=change)
+    assert isinstance(unread.value.problem, OriginalChanged)
     assert not any(each.endswith("counterfoil.json") for each in scene.target.files)
