@@ -5,7 +5,8 @@ last").
 The proof is created from an event's status that the API server stores, never from a worker's memory: the
 caller passes the resourceVersion under which ``Archived=True`` was persisted. The caller also passes the
 files that eSAW lists at this moment, and the files that its run read in the archive: what the status does not
-name, or the run did not verify, is not deleted. Only the clean phase may import this module.
+name, or the run did not verify, is not deleted. Only the phase Cleaning may import
+this module.
 """
 
 import re

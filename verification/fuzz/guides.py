@@ -8,7 +8,11 @@ GUIDES: Final[Mapping[str, tuple[str, ...]]] = {
         "counterfoil.kube.answers",
         "counterfoil.kube.errors",
     ),
-    "callback_line": ("webhook.receiver.callback", "webhook.receiver.handler", "counterfoil.resources"),
+    "callback_line": (
+        "webhook.receiver.callback",
+        "webhook.receiver.callback_handler",
+        "counterfoil.resources",
+    ),
     "downloads": ("counterfoil.esaw.downloads", "counterfoil.esaw.models"),
     "draft_metadata": ("webhook.pages.metadata",),
     "esaw_answers": ("counterfoil.esaw",),

@@ -18,9 +18,9 @@ from counterfoil.settings import ReceiverSettings, load
 from counterfoil.untrusted.fair_slots import FairSlots
 from webhook.http_server.process import HttpProcess, run_process
 from webhook.http_server.rate_limit import TokenBucket
+from webhook.receiver.callback_handler import CallbackHandler
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter
-from webhook.receiver.handler import CallbackHandler
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache
 from webhook.receiver.readiness import WriteProbe

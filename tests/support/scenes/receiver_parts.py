@@ -25,9 +25,9 @@ from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient, copied
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
+from webhook.receiver.callback_handler import CallbackHandler
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter
-from webhook.receiver.handler import CallbackHandler
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache
 from webhook.receiver.readiness import WriteProbe
