@@ -20,9 +20,9 @@ from counterfoil.resources.envelopeevent import EventCopy
 from counterfoil.resources.reopening import status_for_copying
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import NOON, an_event
+from tests.support.scenes.missing_copies import OptionalScene
 from tests.support.scenes.notifications import Scene, an_archive_that_is
 from tests.support.scenes.waiting_events import HandlersScene
-from tests.unit.controller.reopening.test_copy_retrier import OptionalScene
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MIRROR = [{"archiveRef": {"name": "mirror"}, "required": False}]

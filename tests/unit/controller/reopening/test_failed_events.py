@@ -271,6 +271,7 @@ WORKING = (
         "ArchiveNotReady",
         "RouteInvalid",
         "CopyInvalid",
+        "CopyGivenUp",
     ),
     # Callbacks, pages, mails and notices: the events that exist are archived.
     *("CallbackTokenMissing", "CallbackTokenRefused", "BasicAuthMissing", "BasicAuthRefused"),
