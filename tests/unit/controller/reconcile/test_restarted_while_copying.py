@@ -230,6 +230,49 @@ async def test_a_last_question_that_esaw_does_not_answer_is_repeated(tmp_path: P
     assert scene.archived == [b"%PDF-contract SIGNED"]
 
 
+@pytest.mark.parametrize(("hours", "longest"), [(46, "1h"), (30, "24h")])
+async def test_a_callback_after_the_last_question_is_asked_about_at_once(
+    tmp_path: Path, hours: int, longest: str
+) -> None:
+    """The next question is planned for the end of the retention, when eSAW deletes the envelope."""
+    scene = ExpiredScene(tmp_path, "suspended", retention="48h", retry={"max": longest})
+    await scene.pass_hours(hours)
+    event, asked = scene.newest(), scene.questions
+    last = last_question(event, timedelta(hours=48))
+    assert last is not None
+    assert event.status.next_attempt_time == last + timedelta(days=1)
+    scene.sign()
+    scene.call()
+
+    await scene.reconcile_until_quiet()
+
+    assert scene.questions > asked
+    assert scene.archived == [b"%PDF-contract SIGNED"]
+
+
+async def test_a_question_after_a_late_callback_that_esaw_does_not_answer_is_repeated_in_time(
+    tmp_path: Path,
+) -> None:
+    scene = ExpiredScene(tmp_path, "suspended", retention="48h", retry={"max": "24h"})
+    await scene.pass_hours(47)
+    scene.sign()
+    scene.call()
+    scene.envelope.problems["envelope"] = HttpStatusError(503)
+    for _ in range(5):
+        await scene.reconcile_until_quiet()
+        scene.clock.advance(minutes=8)
+        due = due_time(scene.newest(), scene.cache, scene.clock.now())
+        last = last_question(scene.newest(), timedelta(hours=48))
+        assert due is not None
+        assert last is not None
+        assert due <= last + timedelta(days=1)
+    scene.envelope.problems.clear()
+
+    await scene.pass_hours(2)
+
+    assert scene.archived == [b"%PDF-contract SIGNED"]
+
+
 FAILURES = {
     "it fails": HttpStatusError(503),
     "it permits nothing": HttpStatusError(403, "ERR0010"),
