@@ -3,12 +3,14 @@ An Archive that somebody created after an event had its files in one of this nam
 the Organization names it now.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from controller.scheduling.due import due_time
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import IMPORT_ARCHIVE_LABEL, EnvelopeEvent, Phase
 from counterfoil.resources.organization import EnvelopeStatus
@@ -215,6 +217,96 @@ async def test_a_copy_lets_nothing_be_archived_in_another_archive(tmp_path: Path
 
     assert (after.status.phase, after.status.reason) == (Phase.COPYING, "ArchiveReplaced")
     assert (documents(scene.other), scene.deleted) == ([], [])
+
+
+class RestartedScene(RecreatedScene):
+    """An envelope that was archived as Expired, restarted and signed. Its event waits for the copy in
+    ``worm``, and its Archive was created again."""
+
+    def __init__(self, folder: Path) -> None:
+        statuses, copies = ["Completed", "Expired"], [{"archiveRef": {"name": "worm"}}]
+        super().__init__(folder, statuses=statuses, copies=copies, retention="48h")
+        self.envelope.status = EnvelopeStatus.EXPIRED
+        self.worm = folder_of(folder, "worm")
+        self.change_worm(suspend=True)
+
+    def change_worm(self, **spec: Any) -> None:
+        self.generation += 1
+        number, path = self.generation, "w/{{envelope.id}}/{{file.name}}"
+        self.observe(
+            a_probed_archive(
+                "worm",
+                root=self.worm,
+                marker_id="4" * 32,
+                path=path,
+                version=number,
+                generation=number,
+                **spec,
+            )
+        )
+
+    async def restarted_and_signed(self) -> None:
+        await self.reconcile()
+        self.name()
+        self.recreate(self.vault)
+        self.clock.advance(hours=2)
+        self.envelope.status = EnvelopeStatus.COMPLETED
+        self.envelope.contents["file-1"] = b"%PDF SIGNED"
+
+    def call(self) -> None:
+        """Let eSAW call about the envelope."""
+        event = self.newest()
+        received = {"deliveries": event.deliveries + 1, "last_delivery_time": self.clock.now()}
+        self.event = replace(event, status=replace(event.status, **received))
+        self.kube.put(self.event)
+        self.cache.update(self.event)
+
+    @property
+    def due(self) -> timedelta | None:
+        """The time until the event is due."""
+        due = due_time(self.newest(), self.cache, self.clock.now())
+        return due - self.clock.now() if due is not None else None
+
+
+@pytest.mark.parametrize("copy", ["is suspended", "works"])
+async def test_a_restarted_envelope_that_may_not_be_archived_is_shown_in_place_of_its_copies(
+    tmp_path: Path, copy: str
+) -> None:
+    scene = RestartedScene(tmp_path)
+    await scene.restarted_and_signed()
+    if copy == "works":
+        scene.change_worm()
+    scene.call()
+    waiting = await scene.run_late(2)
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COPYING, "ArchiveReplaced")
+    assert waiting.status.attempts == 2
+    assert scene.due is not None
+    assert scene.due > timedelta(0)
+    assert (documents(scene.worm), scene.deleted) == ([], [])
+
+    scene.name(archiveRef=TO_VAULT)
+    await scene.run_late()
+    assert [each.read_bytes() for each in scene.vault.rglob("file-1.pdf")] == [b"%PDF SIGNED"]
+
+
+async def test_a_last_question_about_an_envelope_that_may_not_be_archived_is_repeated_with_the_backoff(
+    tmp_path: Path,
+) -> None:
+    scene = RestartedScene(tmp_path)
+    await scene.restarted_and_signed()
+    scene.clock.advance(hours=24)
+    waiting = await scene.reconcile()
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COPYING, "ArchiveReplaced")
+    assert scene.due is not None
+    assert scene.due > timedelta(0)
+    scene.clock.advance(hours=24)
+    assert scene.due is not None
+    assert scene.due < timedelta(0)
+    held = await scene.reconcile()
+    assert held.status.reason == "ArchiveSuspended"
+    assert scene.due is None
 
 
 def folder_of(parent: Path, name: str) -> Path:
