@@ -1,5 +1,6 @@
 """The Archive of an Import: its events go there, unless the envelope was archived elsewhere before."""
 
+import dataclasses
 import json
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.support.builders import EventBuilder, an_event, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
 from tests.support.scenes.imports import an_import
 from tests.support.scenes.reconciler import ReconcilerScene
+from tests.support.signing_keys import a_signer
 
 OF_IMPORT = Choice("vault", None, "old-stock")
 USUAL = Choice("dms", None)
@@ -212,6 +214,22 @@ async def test_a_manifest_that_nobody_sealed_says_where_the_event_goes_once_it_i
     after = await scene.reconcile()
     assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, OF_IMPORT)
     assert documents(scene.vault) == FILES
+
+
+async def test_a_foreign_file_beside_a_sealed_archive_lets_nobody_move_that(tmp_path: Path) -> None:
+    scene = ImportedScene(tmp_path)
+    checker = scene.preconditions.archives.signature_checker
+    scene.change_archives(signature_checker=dataclasses.replace(checker, signer=a_signer()))
+    await scene.was_archived()
+    (document,) = scene.dms.rglob("file-1.pdf")
+    document.with_name("file-2.pdf").write_bytes(b"%PDF of another program")
+    scene.envelope.contents["file-2"] = b"%PDF-2"
+    failed = await scene.reconcile()
+
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert failed.status.message is not None
+    assert "manifest" not in failed.status.message
+    assert failed.status.message.endswith("Move it away, or change spec.path of the Archive.")
 
 
 async def test_an_earlier_archive_that_requires_a_tag_of_new_envelopes_holds_no_old_one(
