@@ -92,6 +92,19 @@ async def test_a_run_that_waits_for_its_archive_keeps_no_metadata(scene: RoutedS
     assert scene.envelope.asked.count("configuration") == 2
 
 
+async def test_a_person_who_suspends_the_archive_during_the_wait_for_it_holds_the_event(
+    scene: RoutedScene,
+) -> None:
+    def suspend() -> None:
+        scene.observe(a_probed_archive("vault", root=scene.vault, suspend=True, version=50, generation=50))
+
+    scene.is_archive_busy, scene.while_waiting = True, suspend
+    held = await scene.with_area("HR").reconcile()
+
+    assert (held.status.phase, held.status.reason) == (Phase.COLLECTING, "ArchiveSuspended")
+    assert documents(scene.vault) == []
+
+
 async def test_an_event_whose_archive_has_no_room_waits_in_the_queue_with_its_choice(
     scene: RoutedScene,
 ) -> None:

@@ -654,6 +654,38 @@ async def test_a_required_copy_without_room_ends_the_run_and_is_no_attempt(tmp_p
     assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
+WAITED: list[tuple[dict[str, Any], bool, str]] = [
+    (WORM, True, "ArchiveSuspended"),
+    (OPTIONAL, True, "ArchiveSuspended"),
+    (WORM, False, "ArchiveMissing"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "is_suspended", "reason"), WAITED)
+async def test_no_copy_is_written_into_an_archive_that_a_person_suspended_or_deleted_during_the_wait(
+    tmp_path: Path, wanted: dict[str, Any], reason: str, *, is_suspended: bool
+) -> None:
+    scene = CopiedScene(tmp_path, wanted)
+
+    def change() -> None:
+        if is_suspended:
+            scene.change_archive("worm", suspend=True)
+        else:
+            scene.cache.archives.remove("worm")
+
+    scene.is_archive_busy, scene.while_waiting = True, change
+    event = await scene.reconcile()
+
+    assert scene.files("worm") == []
+    copy = stored_copy(event.status, "worm")
+    assert (copy.reason, copy.attempts) == (reason, 0 if is_suspended else 1)
+    if wanted is OPTIONAL:
+        assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+        return
+    assert state(event) == (Phase.COPYING, reason)
+    assert scene.deleted == []
+
+
 async def test_an_optional_copy_without_room_holds_nothing_and_is_tried_again(tmp_path: Path) -> None:
     scene = FullScene(tmp_path, OPTIONAL, full={"worm"})
     event = await scene.reconcile()

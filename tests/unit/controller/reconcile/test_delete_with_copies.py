@@ -114,6 +114,21 @@ async def test_a_copy_whose_archive_is_changed_after_it_was_made_allows_no_delet
     assert scene.deleted == []
 
 
+async def test_a_copy_whose_archive_is_suspended_during_the_wait_for_it_holds_the_delete(
+    tmp_path: Path,
+) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    await scene.reconcile_until_quiet()
+    scene.restarted()
+    scene.is_archive_busy = True
+    scene.while_waiting = partial(scene.change_archive, "worm", suspend=True)
+
+    event = await scene.retried()
+
+    assert (event.status.phase, event.status.reason) == (Phase.CLEANING, "CopySuspended")
+    assert scene.deleted == []
+
+
 async def test_a_change_of_the_archive_of_an_optional_copy_stops_no_delete(tmp_path: Path) -> None:
     scene = CopiedScene(tmp_path, OPTIONAL)
     before_the_last_list(scene, partial(suspend, scene))
