@@ -22,6 +22,7 @@ from counterfoil.resources import (
     EnvelopeSummary,
     EventCopy,
     LocalObjectReference,
+    Origin,
     Phase,
 )
 from counterfoil.resources.reopening import CLEANUP_DELAYED, COPY_REQUESTED, REDELIVERED
@@ -87,6 +88,20 @@ async def test_an_old_event_that_gets_further_copies_comes_after_newer_callbacks
     newer = an_event("e-2").created(NOON).build()
     scene.enqueue(again, newer)
     assert await scene.order(2) == [newer.name, again.name]
+
+
+async def test_a_callback_starts_an_event_with_a_request_for_copies_before_those_of_imports() -> None:
+    scene = Scene()
+    asked = an_event().named("asked").in_phase(Phase.COPYING, COPY_REQUESTED)
+    called = asked.status(
+        envelope=EnvelopeSummary(status="Expired"),
+        deliveries=2,
+        considered_deliveries=1,
+        last_delivery_time=CALLED,
+    ).build()
+    imported = an_event("0f9c1c2e-0000-4000-8000-000000000002").named("imported").by(Origin.IMPORT)
+    scene.enqueue(imported.created(NOON).build(), called)
+    assert await scene.order(2) == ["asked", "imported"]
 
 
 def woken(deliveries: int, *, considered: int, called: datetime = CALLED) -> EnvelopeEvent:
