@@ -184,8 +184,8 @@ class EventQueue:
     def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
         begin = self._begin(event)
         # An Import marks the events that it creates and those that it starts again.
-        is_started_by_import = IMPORT_LABEL in event.metadata.labels and not _is_started_by_callback(event)
-        is_import = event.spec.origin is Origin.IMPORT or is_started_by_import or _is_copied_later(event)
+        may_wait = IMPORT_LABEL in event.metadata.labels or _is_copied_later(event)
+        is_import = event.spec.origin is Origin.IMPORT or (may_wait and not _is_started_by_callback(event))
         archive, *copies = self._first_slots(event) or ("",)
         return QueueItem(
             sort_key=f"{int(is_import)} {begin.isoformat() if begin else ''} {event.name}",
