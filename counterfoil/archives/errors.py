@@ -56,6 +56,10 @@ class NameTaken(ArchiveError):
         super().__init__("NameOccupied", message)
 
 
+class UnsealedNameTaken(NameTaken):
+    """Beside such a file, a manifest without our seal names the envelope. The message speaks of it."""
+
+
 class VerificationFailed(ArchiveError):
     """The archive accepted a file and returned other bytes."""
 

@@ -35,7 +35,7 @@ from counterfoil.archives.backend import (
     RetainingBackend,
     StoredEntry,
 )
-from counterfoil.archives.errors import ListingDiffers, NameTaken, VerificationFailed
+from counterfoil.archives.errors import ListingDiffers, NameTaken, UnsealedNameTaken, VerificationFailed
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, FileLayout
 from counterfoil.archives.manifest import (
     MAX_UNPROVEN_CALLBACKS,
@@ -213,10 +213,12 @@ async def claim_names(
 
     async def check(name: str) -> None:
         if taken.has(name) or (backend.lists_files and await is_stored(backend, name)):
-            raise NameTaken(
+            there = (
                 f"{backend.location(name)} is there already, and nothing shows that Counterfoil put it there"
-                + (_OF_THE_ENVELOPE if is_of_source else _OF_ANOTHER_PROGRAM)
             )
+            if is_of_source:
+                raise UnsealedNameTaken(there + _OF_THE_ENVELOPE)
+            raise NameTaken(there + _OF_ANOTHER_PROGRAM)
 
     await _some_at_once([partial(check, name) for name in names if name not in own])
     return tuple(backend.location(file.name) for file in layout.files)

@@ -34,7 +34,7 @@ from controller.reconcile.phases.left_behind import files_left_behind
 from controller.reconcile.phases.missing_envelope import explain_404, is_missing
 from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_known_files
 from counterfoil.archives import filing
-from counterfoil.archives.errors import ArchiveRefused, NameTaken
+from counterfoil.archives.errors import ArchiveRefused, NameTaken, UnsealedNameTaken
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.esaw.errors import HttpStatusError
@@ -310,7 +310,7 @@ async def _claim_names(
         claimed += await filing.find_stored(context.backend, layout, context.download)
     try:
         return await attempt()
-    except NameTaken as taken:
+    except UnsealedNameTaken as taken:
         raise NameTaken(" ".join(filter(None, (str(taken), _why_here(event, context))))) from taken
 
 
