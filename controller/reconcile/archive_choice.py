@@ -142,6 +142,10 @@ class ArchiveChooser:
             return archive
         if not await self.take_slot(event.name, archive.name, longest_wait(context), context.forget_metadata):
             return self._busy(archive.name)
+        # A person may have suspended or changed it during the wait.
+        archive = self.find(choice, event, context.organization)
+        if not isinstance(archive, Archive):
+            return archive
         return await self.open(archive, choice, event, context.fence)
 
     async def _of_sibling(self, context: ReconcileContext) -> KeptChoice | None:
@@ -333,20 +337,31 @@ class ArchiveChooser:
     async def _open_copy(self, context: RunContext, name: str) -> Destination | Outcome:
         """Open the Archive of a copy. The run continues under its limit, so a slow one takes no slot of the
         first Archive."""
-        event, organization = context.event, context.organization
-        originals = (context.archive.name,)
-        archive = self._usable(name, organization, " of a copy does not exist")
+        event, copy = context.event, stored_copy(context.event.status, name)
+        archive = self._find_copy(context, name)
         if not isinstance(archive, Archive):
             return archive
-        faults = copy_faults(organization.spec.copies, originals, self.cache.archives.get)
-        if (fault := next((each for each in faults if each.archive == name), None)) is not None:
-            return Wait(COPY_INVALID, fault.message)
-        copy = stored_copy(event.status, name)
-        if (unready := _unready(archive, organization, copy.reason, copy.attempts)) is not None:
+        if (unready := _unready(archive, context.organization, copy.reason, copy.attempts)) is not None:
             return unready
         if not await self.take_slot(event.name, name, longest_wait(context), _keep_all):
             return self._busy(name)
+        # A person may have suspended or changed it during the wait.
+        archive = self._find_copy(context, name)
+        if not isinstance(archive, Archive):
+            return archive
         return await self.open(archive, Choice(name, None), event, context.fence)
+
+    def _find_copy(self, context: RunContext, name: str) -> Archive | Wait | Hold:
+        """Return the Archive of a copy if it is there and may be used for it."""
+        organization = context.organization
+        if (hold := self._copy_hold(name)) is not None:
+            return hold
+        archive = self._usable(name, organization, " of a copy does not exist")
+        if not isinstance(archive, Archive):
+            return archive
+        faults = copy_faults(organization.spec.copies, (context.archive.name,), self.cache.archives.get)
+        fault = next((each for each in faults if each.archive == name), None)
+        return Wait(COPY_INVALID, fault.message) if fault is not None else archive
 
     async def _leave_copies(self, context: RunContext) -> bool:
         return await self.take_slot(

@@ -121,7 +121,9 @@ class _CopyRun:
                 return
             except Exception as error:
                 problem = self._classified(error)
-            if is_busy(problem) and self._is_awaited(name):
+            if isinstance(problem, Hold):
+                self._held(name, problem)
+            elif is_busy(problem) and self._is_awaited(name):
                 self._put_off(name, problem)
             elif problem is not None:
                 self._failed(name, problem)

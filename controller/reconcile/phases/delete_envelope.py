@@ -495,7 +495,8 @@ async def _unproved_copies(
     for name in names:
         opened = await context.open_copy(name)
         if not isinstance(opened, Destination):
-            return opened
+            # A person may have suspended it while the run waited for it.
+            return _suspended_copy(context) or opened
         fault = await _copy_fault(event, context, opened)
         await opened.check_root()
         if fault is not None:
