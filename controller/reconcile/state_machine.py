@@ -465,16 +465,18 @@ class _Draft:
 
     def plan_question(self, outcome: Hold) -> None:
         """Plan when eSAW is asked for an Expired envelope whose copies a person holds. A question without an
-        answer has the backoff of an attempt."""
+        answer has the backoff of an attempt, up to the end of eSAW's retention. Only such an event has
+        attempts: a callback waits for no other question."""
         event, organization, now = self.inputs.event, self.inputs.organization, self.inputs.now
         if event is None or organization is None:
             return
         known, retention = msgspec.structs.replace(event, status=self.status), organization.spec.retention
-        due, attempts = question_time(known, retention, now), self.status.attempts
+        due, attempts = question_time(known, retention, now), 0
         is_answered = outcome.facts.considered_deliveries is not None
         if asks_before_copies(known, retention, now) and not is_answered:
-            attempts += 1
-            due = retry_policy.next_attempt(attempts, self.inputs.retry, now=now, random=self.inputs.random)
+            attempts = self.status.attempts + 1
+            again = retry_policy.next_attempt(attempts, self.inputs.retry, now=now, random=self.inputs.random)
+            due = min(again, due or again)
         self.change(next_attempt_time=due, attempts=attempts)
 
     def _planned_copy(self, copy: EventCopy) -> EventCopy:

@@ -148,7 +148,8 @@ def delete_delay(
 def _is_question_planned(event: EnvelopeEvent, cache: Cache) -> bool:
     """
     Whether an event that waits for copies was due for its last callback before, and eSAW did not answer: each
-    attempt asks, with the backoff. An event whose copies a person holds makes no other attempt.
+    attempt asks, with the backoff. An event whose copies a person holds makes no other attempt, and the time
+    of one without attempts is no repeated question: it may be the end of eSAW's retention.
 
     The times come from two clocks, so the question may come at the next attempt and not at once.
     """
@@ -156,7 +157,8 @@ def _is_question_planned(event: EnvelopeEvent, cache: Cache) -> bool:
     if status.phase is not Phase.COPYING or owner is None:
         return False
     if status.reason in SUSPENDED_REASONS:
-        return status.next_attempt_time is not None and are_copies_suspended(event, owner.spec, cache)
+        is_repeated = status.attempts > 0 and status.next_attempt_time is not None
+        return is_repeated and are_copies_suspended(event, owner.spec, cache)
     called, attempts = status.last_delivery_time, status.attempt_history
     is_tried = bool(attempts) and attempts[-1].phase == Phase.COPYING
     return is_tried and (called is None or called < attempts[-1].start_time)

@@ -247,6 +247,7 @@ async def test_a_callback_after_the_last_question_is_asked_about_at_once(
     await scene.reconcile_until_quiet()
 
     assert scene.questions > asked
+    await scene.retried()
     assert scene.archived == [b"%PDF-contract SIGNED"]
 
 
