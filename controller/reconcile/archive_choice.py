@@ -85,9 +85,6 @@ from counterfoil.resources.routes import (
 )
 from counterfoil.untrusted.fair_slots import FairSlots
 
-ARCHIVE_REPLACED: Final = "ArchiveReplaced"
-"""Reason of an event whose Archive is another one of this name by now, and may not get the documents."""
-
 TRIED_BY_EVENTS: Final = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
 """Reasons of an Archive whose end only the transfers of events show."""
 

@@ -31,7 +31,6 @@ from controller.reader import (
     without,
 )
 from controller.reconcile import error_policy
-from controller.reconcile.archive_choice import ARCHIVE_REPLACED
 from controller.reconcile.context import PartialArchive, ReconcileContext, RunContext
 from controller.reconcile.outcomes import (
     Done,
@@ -56,6 +55,7 @@ from controller.reconcile.preconditions import (
     RecordOnly,
     Relabelled,
 )
+from controller.scheduling.due import ARCHIVE_REPLACED
 from controller.sharding import LeaseLost
 from counterfoil import tracing
 from counterfoil.clock import Clock
@@ -161,7 +161,7 @@ class PhaseRunner:
                 outcome = dataclasses.replace(outcome, message=str(doubt), not_before=doubt.until)
             elif isinstance(outcome, Done) and phase is Phase.VALIDATING:
                 self.sender_keys.accepted(sender)
-            if phase is Phase.COPYING and not _is_restart(outcome):
+            if phase is Phase.COPYING and not _is_about_restart(outcome):
                 rest = limit * (QUESTION_SHARE - 1)
                 made, _ = await self._attempt(
                     phase, partial(copy, event, admitted.context), admitted.context, rest
@@ -381,9 +381,12 @@ class PhaseRunner:
         self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
 
 
-def _is_restart(outcome: Outcome) -> bool:
-    """Whether an earlier phase comes next."""
-    return isinstance(outcome, Wait) and outcome.restart_from is not None
+def _is_about_restart(outcome: Outcome) -> bool:
+    """Whether the envelope was restarted, so that an earlier phase comes next, or must not begin in the
+    Archive of now. Copies of what was archived before would hide that."""
+    if not isinstance(outcome, Wait):
+        return False
+    return outcome.restart_from is not None or outcome.reason == ARCHIVE_REPLACED
 
 
 def _may_have_deleted(outcome: Outcome, context: ReconcileContext) -> bool:

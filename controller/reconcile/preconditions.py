@@ -23,7 +23,6 @@ from controller.envelopes import read_envelope, recorded_sender
 from controller.reader import KeyState, Reader, is_of_other_user, proved_by
 from controller.reconcile import error_policy
 from controller.reconcile.archive_choice import (
-    ARCHIVE_REPLACED,
     ArchiveChooser,
     no_archive,
     suspended,
@@ -39,7 +38,12 @@ from controller.reconcile.context import (
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.state_machine import phase_to_resume
-from controller.scheduling.due import ACTION_NOT_CONFIGURED, are_copies_suspended, is_held_by_action
+from controller.scheduling.due import (
+    ACTION_NOT_CONFIGURED,
+    ARCHIVE_REPLACED,
+    are_copies_suspended,
+    is_held_by_action,
+)
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients

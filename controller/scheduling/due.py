@@ -8,7 +8,7 @@ action.
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from controller.cache import Cache
 from controller.file_list_ceiling import CEILING_PAUSE, FILE_LIST_CEILING
@@ -50,6 +50,9 @@ ARCHIVE_NOT_PROBED = "ArchiveNotProbed"
 ARCHIVE_PROBE_OVERDUE = "ArchiveProbeOverdue"
 """Reason of an event that waits until a probe has stored the root of its Archive."""
 
+ARCHIVE_REPLACED: Final = "ArchiveReplaced"
+"""Reason of an event whose Archive is another one of this name by now, and may not get the documents."""
+
 WAITING_FOR_ARCHIVE = "WaitingForArchive"
 """Reason of an event that is due, and whose Archive has no room for it."""
 
@@ -84,7 +87,9 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
         return None
     if is_suspended(event, cache):
         # One run, so that the status shows the suspension; then none until it ends, except to ask eSAW.
-        return _question_time(event, cache, now) if status.reason in SUSPENDED_REASONS else EPOCH
+        question = _question_time(event, cache, now)
+        has_answer = status.reason == ARCHIVE_REPLACED and question is not None
+        return question if status.reason in SUSPENDED_REASONS or has_answer else EPOCH
     is_question_planned = _is_question_planned(event, cache)
     is_held_no_longer = status.reason in SUSPENDED_REASONS and not is_question_planned
     if is_held_no_longer or status.reason == ACTION_NOT_CONFIGURED:

@@ -246,12 +246,12 @@ class RestartedScene(RecreatedScene):
         )
 
     async def restarted_and_signed(self) -> None:
-        await self.reconcile()
+        await self.reconcile(2)
         self.name()
         self.recreate(self.vault)
         self.clock.advance(hours=2)
         self.envelope.status = EnvelopeStatus.COMPLETED
-        self.envelope.contents["file-1"] = b"%PDF SIGNED"
+        self.envelope.contents["file-1"] = b"%PDF-contract SIGNED"
 
     def call(self) -> None:
         """Let eSAW call about the envelope."""
@@ -287,7 +287,7 @@ async def test_a_restarted_envelope_that_may_not_be_archived_is_shown_in_place_o
 
     scene.name(archiveRef=TO_VAULT)
     await scene.run_late()
-    assert [each.read_bytes() for each in scene.vault.rglob("file-1.pdf")] == [b"%PDF SIGNED"]
+    assert [each.read_bytes() for each in scene.vault.rglob("file-1.pdf")] == [b"%PDF-contract SIGNED"]
 
 
 async def test_a_last_question_about_an_envelope_that_may_not_be_archived_is_repeated_with_the_backoff(
