@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
+from counterfoil.esaw import HttpStatusError
+from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.kube.errors import Rejected
 from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.reopening import (
@@ -261,6 +263,54 @@ async def test_a_callback_before_an_assumed_deletion_starts_nothing_after_a_copy
     after = await scene.ask()
 
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, DELETION_ASSUMED)
+
+
+async def end_as_deletion_assumed(scene: FurtherScene) -> None:
+    """Let one callback lead to a delete without an answer, whose effect no key may read."""
+    called = scene.clock.now()
+    received = {"deliveries": 1, "first_delivery_time": called, "last_delivery_time": called}
+    scene.store(replace(scene.newest().status, **received))
+    scene.envelope.but("delete", EsawUnreachable("timeout"))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    scene.envelope.deleted = True
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+    while not scene.newest().status.phase.is_final:
+        await scene.retried()
+    assert scene.newest().status.reason == DELETION_ASSUMED
+
+
+async def test_the_callback_that_an_assumed_deletion_considered_starts_nothing_after_a_copy(
+    tmp_path: Path,
+) -> None:
+    scene = FurtherScene(tmp_path, webhook=HOOK)
+    await end_as_deletion_assumed(scene)
+    before = scene.newest()
+    scene.clock.advance(days=20)
+    scene.change(WORM, MIRROR, webhook=HOOK)
+
+    after = await scene.ask()
+
+    assert end(after) == end(before)
+    assert copied(after) == ("True", "CopiesVerified")
+
+
+@pytest.mark.parametrize("is_asked_again", [False, True])
+async def test_a_callback_that_comes_while_a_copy_of_an_assumed_deletion_waits_starts_the_event(
+    tmp_path: Path, *, is_asked_again: bool
+) -> None:
+    scene = FurtherScene(tmp_path)
+    await end_as_deletion_assumed(scene)
+    scene.clock.advance(days=20)
+    scene.change(WORM, MIRROR)
+    await scene.ask_only()
+    scene.store(replace(scene.newest().status, deliveries=2, last_delivery_time=scene.clock.now()))
+    if is_asked_again:
+        await scene.ask_only()
+
+    after = await scene.reconcile()
+
+    assert (after.status.phase, after.status.reason) == (Phase.PENDING, "Redelivered")
 
 
 async def test_a_copy_without_room_for_its_list_leaves_the_other_copies_as_they_are(tmp_path: Path) -> None:
