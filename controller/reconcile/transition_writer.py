@@ -87,21 +87,31 @@ class TransitionWriter:
         Store a status.
 
         A callback during the run may tell of a change after eSAW's answer, and was only counted. So an end
-        that a later callback would re-open is re-opened at once. Counters decide, not clocks. Of an event
-        that had ended before, and waited for its copies since, the time of the last callback decides.
+        that a later callback would re-open is re-opened at once.
         """
 
         def revise(newest: EnvelopeEventStatus) -> EnvelopeEventStatus:
-            is_called = (newest.deliveries or 0) > known_deliveries
-            called, now = newest.last_delivery_time, self.clock.now()
-            if copies_after_end(event.status) and called is not None:
-                is_called = is_called or is_started_by_callback(newest, received=called, now=now)
-            if not is_open_to_callbacks(newest) or not is_called:
+            if not self._is_called_since(event, newest, known_deliveries):
                 return newest
             message = f"eSignAnyWhere called again during the attempt that ended as {newest.phase}."
-            return reopened_status(newest, reason=REDELIVERED, message=message, now=now)
+            return reopened_status(newest, reason=REDELIVERED, message=message, now=self.clock.now())
 
         return await self.status_writer.store(event, status, revise=revise)
+
+    def _is_called_since(
+        self, event: EnvelopeEvent, newest: EnvelopeEventStatus, known_deliveries: int
+    ) -> bool:
+        """
+        Whether a callback came that the end of the event did not consider, and re-opens it.
+
+        Counters decide, not clocks. An event that had ended before, and waited for its copies since, knows
+        the count of that time. A callback from before that end may be counted later: its time tells.
+        """
+        called = newest.last_delivery_time
+        if not copies_after_end(event.status) or called is None:
+            return is_open_to_callbacks(newest) and (newest.deliveries or 0) > known_deliveries
+        is_counted = (newest.deliveries or 0) > (event.status.considered_deliveries or 0)
+        return is_counted and is_started_by_callback(newest, received=called, now=self.clock.now())
 
     def _announce(self, before: EnvelopeEventStatus, stored: EnvelopeEvent, outcome: Outcome) -> None:
         """

@@ -767,7 +767,8 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         int | None,
         schema(
             "Number of callbacks that were known when eSAW last showed the envelope Expired, or Active "
-            "after that. A later callback may tell of its restart, or of its end.",
+            "after that, or when copies were asked for after the end. A later callback may tell of a "
+            "restart, or that the envelope still exists.",
             minimum=0,
         ),
     ] = None

@@ -484,11 +484,13 @@ def status_for_copying(
 
     All other results stay, so that an event which had succeeded ends again as before (``copies_after_end``).
     Each copy is tried at once. A copy that is proved stays so: ``proof`` decides whether its files are still
-    those of the event.
+    those of the event. The callbacks until an end are considered: only a later one can start the event again.
     """
     conditions, generation = status.conditions, status.observed_generation or 0
+    considered = status.considered_deliveries
     has_ended = status.phase is Phase.SUCCEEDED or copies_after_end(status)
     if status.phase is Phase.SUCCEEDED:
+        considered = status.deliveries or 0
         # The end is kept here, also what a person's skip added to its message.
         conditions = with_condition(
             conditions,
@@ -512,6 +514,7 @@ def status_for_copying(
         message=message,
         conditions=conditions,
         copies=_due_copies(status),
+        considered_deliveries=considered,
         attempts=0,
         # The late list of an ended event stays planned: its copies are due at once, and end in one run.
         next_attempt_time=status.next_attempt_time if has_ended else None,

@@ -223,5 +223,6 @@ def test_a_later_copy_that_can_not_be_made_changes_only_the_condition_of_copies(
     assert after.copies[0].next_attempt_time == NOON + timedelta(minutes=99, seconds=10)
     for type_ in ("Archived", "Cleaned", "Ready", "Stalled"):
         assert condition(after, type_) == condition(before, type_)
-    changed = {name: getattr(before, name) for name in ("copies", "conditions", "phase_start_time")}
+    fields = ("copies", "conditions", "phase_start_time", "considered_deliveries")
+    changed = {name: getattr(before, name) for name in fields}
     assert replace(after, **changed) == before
