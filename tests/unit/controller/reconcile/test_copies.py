@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import importlib
 import json
 from collections.abc import Collection
 from datetime import timedelta
@@ -12,7 +13,11 @@ import pytest
 from msgspec.structs import replace
 
 from controller.mails.problem_tracking import failure_observation
+from controller.reopening.fix_rules import archive_may_fix
 from controller.scheduling.due import due_time
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.copies.original import OriginalUnread
+from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -464,6 +469,58 @@ async def test_an_optional_copy_names_the_first_archive_that_fails(tmp_path: Pat
 
     assert copied(event) == ("False", "OptionalCopyMissing")
     assert "made from Archive/dms" in (stored_copy(event.status, "worm").message or "")
+
+
+def break_original_while_written(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the server of the first archive close its connection while this copy is written."""
+    module = importlib.import_module("controller.reconcile.phases.copy")
+    write_copy = module.write_copy
+
+    async def written(source: ArchiveBackend, target: ArchiveBackend, *others: Any, **named: Any) -> str:
+        if f"/{name}/" not in target.location("x"):
+            location: str = await write_copy(source, target, *others, **named)
+            return location
+        raise OriginalUnread(
+            ArchiveUnavailable("ArchiveUnreachable", "Archive/dms: the WebDAV server could not be reached.")
+        )
+
+    monkeypatch.setattr(module, "write_copy", written)
+
+
+@pytest.mark.parametrize("is_required", [True, False])
+async def test_a_copy_during_which_the_first_archive_breaks_off_stops_no_other_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_required: bool
+) -> None:
+    scene = CopiedScene(tmp_path, {**MIRROR, "required": is_required}, WORM)
+    break_original_while_written(monkeypatch, "mirror")
+
+    event = await scene.reconcile_until_quiet()
+
+    assert stored_copy(event.status, "worm").verified_time is not None
+    failed = stored_copy(event.status, "mirror")
+    assert (failed.reason, failed.attempts) == ("ArchiveUnreachable", 1)
+    for each in ("Archive/dms could not be read", "while the copy in Archive/mirror was written"):
+        assert each in (failed.message or "")
+    assert (event.status.phase is Phase.COPYING) is is_required
+
+
+async def test_the_recovery_of_either_archive_starts_an_event_whose_copy_broke_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = CopiedScene(tmp_path, MIRROR, WORM)
+    break_original_while_written(monkeypatch, "mirror")
+    while not scene.newest().status.phase.is_final:
+        await scene.reconcile_until_quiet()
+        scene.clock.advance(hours=2)
+
+    event = scene.newest()
+
+    assert (event.status.reason, event.status.cause) == ("DeadlineExceeded", "ArchiveUnreachable")
+    assert scene.files("worm") == COPY
+    for name in ("dms", "mirror"):
+        assert name in possible_archives(event, scene.organization.spec)
+        assert f"Archive/{name}" in (event.status.message or "")
+    assert archive_may_fix(event.status.cause)
 
 
 async def test_the_first_archive_is_named_if_the_run_ends_before_its_copies(tmp_path: Path) -> None:

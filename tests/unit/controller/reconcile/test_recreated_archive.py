@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from controller.scheduling.due import due_time
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.resources import IMPORT_ARCHIVE_LABEL, EnvelopeEvent, Phase
+from counterfoil.resources import IMPORT_ARCHIVE_LABEL, EnvelopeEvent, EnvelopeEventStatus, Phase
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import reopened_status
 from counterfoil.resources.routes import stored_choice
@@ -68,8 +68,16 @@ class RecreatedScene(RoutedScene):
     def start_again(self) -> None:
         """Let a person retry the event."""
         event = self.newest()
-        status = reopened_status(event.status, reason="RetryRequested", message="", now=self.clock.now())
-        self.event = replace(event, status=status)
+        self._store(reopened_status(event.status, reason="RetryRequested", message="", now=self.clock.now()))
+
+    def call(self) -> None:
+        """Let eSAW call about the envelope."""
+        event = self.newest()
+        received = {"deliveries": event.deliveries + 1, "last_delivery_time": self.clock.now()}
+        self._store(replace(event.status, **received))
+
+    def _store(self, status: EnvelopeEventStatus) -> None:
+        self.event = replace(self.newest(), status=status)
         self.kube.put(self.event)
         self.cache.update(self.event)
 
@@ -253,14 +261,6 @@ class RestartedScene(RecreatedScene):
         self.envelope.status = EnvelopeStatus.COMPLETED
         self.envelope.contents["file-1"] = b"%PDF-contract SIGNED"
 
-    def call(self) -> None:
-        """Let eSAW call about the envelope."""
-        event = self.newest()
-        received = {"deliveries": event.deliveries + 1, "last_delivery_time": self.clock.now()}
-        self.event = replace(event, status=replace(event.status, **received))
-        self.kube.put(self.event)
-        self.cache.update(self.event)
-
     @property
     def due(self) -> timedelta | None:
         """The time until the event is due."""
@@ -307,6 +307,34 @@ async def test_a_last_question_about_an_envelope_that_may_not_be_archived_is_rep
     held = await scene.reconcile()
     assert held.status.reason == "ArchiveSuspended"
     assert scene.due is None
+
+
+async def test_a_question_before_the_copies_lets_nothing_be_archived_in_another_archive(
+    tmp_path: Path,
+) -> None:
+    scene = RecreatedScene(tmp_path, statuses=["Completed", "Expired"])
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile(2)
+    scene.observe(
+        a_probed_archive("worm", root=folder_of(tmp_path, "worm"), marker_id="4" * 32, path="w/{{file.name}}")
+    )
+    scene.name(copies=[{"archiveRef": {"name": "worm"}}])
+    scene.recreate()
+    first = (await scene.run_late()).status
+    assert (first.phase, first.reason) == (Phase.COPYING, "ArchiveReplaced")
+    scene.call()
+    asked = len(scene.envelope.asked)
+
+    after = await scene.run_late(1)
+
+    assert len(scene.envelope.asked) > asked
+    assert (after.status.phase, after.status.reason) == (Phase.COPYING, "ArchiveReplaced")
+    assert (after.status.archive, after.status.documents) == (first.archive, first.documents)
+    assert after.status.considered_deliveries == after.deliveries
+    scene.recreate(scene.vault)
+    proved = await scene.run_late()
+    assert (proved.status.phase, proved.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert (documents(scene.other), documents(scene.vault)) == ([], FILES)
 
 
 def folder_of(parent: Path, name: str) -> Path:
