@@ -166,6 +166,7 @@ class PhaseRunner:
                 made, _ = await self._attempt(
                     phase, partial(copy, event, admitted.context), admitted.context, rest
                 )
+                made = self._unless_replaced(made, event, admitted.context)
                 outcome = with_answer(made, outcome)
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)

@@ -117,8 +117,11 @@ class _CopyRun:
             except (OriginalDiffers, Superseded, LeaseLost):
                 raise
             except OriginalUnread as unread:
-                self._original_unread(due[position:], self._classified(unread.problem))
-                return
+                problem = self._classified(unread.problem)
+                if self._original is None:
+                    self._original_unread(due[position:], problem)
+                    return
+                problem = self._broken_off(name, problem)
             except Exception as error:
                 problem = self._classified(error)
             if isinstance(problem, Hold):
@@ -186,15 +189,21 @@ class _CopyRun:
             if claimed == own:
                 raise
             plan = await plan_with(claimed_manifests=claimed)
-        location = await write_copy(
-            source.backend,
-            target.backend,
-            original,
-            plan,
-            archived_at=self.context.clock.now(),
-            extra=manifest_extra_in(self.event, target.archive.name),
-            signer=signer,
-        )
+        try:
+            location = await write_copy(
+                source.backend,
+                target.backend,
+                original,
+                plan,
+                archived_at=self.context.clock.now(),
+                extra=manifest_extra_in(self.event, target.archive.name),
+                signer=signer,
+            )
+        except OriginalUnread:
+            # A file is read as fast as the copy takes it, so only this copy may be affected.
+            self._original = None
+            await self._read_original()
+            raise
         target.on_file_archived(sum(size for size, _ in original.checksums.values()))
         await target.check_root()
         return location
@@ -272,6 +281,14 @@ class _CopyRun:
                 next_attempt_time=None,
             )
             self.entries = with_copy(self.entries, entry)
+
+    def _broken_off(self, name: str, problem: Outcome) -> Outcome:
+        """Return the problem of a copy during which the first archive, which works, could not be read."""
+        message = (
+            f"{self.context.archive_name} could not be read while the copy in Archive/{name} was written, "
+            f"and works otherwise; perhaps one of the two is slow. {problem.message}"
+        )
+        return dataclasses.replace(problem, message=message[:MAX_MESSAGE_LENGTH])
 
     def _failed(self, name: str, problem: Outcome) -> None:
         self._problems[name] = problem
