@@ -216,7 +216,12 @@ async def test_a_copy_lets_nothing_be_archived_in_another_archive(tmp_path: Path
     scene = RecreatedScene(tmp_path)
     await scene.reconcile(2)
     scene.observe(
-        a_probed_archive("worm", root=folder_of(tmp_path, "worm"), marker_id="4" * 32, path="w/{{file.name}}")
+        a_probed_archive(
+            "worm",
+            root=folder_of(tmp_path, "worm"),
+            marker_id="4" * 32,
+            path="w/{{envelope.id}}/{{file.name}}",
+        )
     )
     scene.name(copies=[{"archiveRef": {"name": "worm"}}])
     scene.recreate()
@@ -316,7 +321,12 @@ async def test_a_question_before_the_copies_lets_nothing_be_archived_in_another_
     scene.envelope.status = EnvelopeStatus.EXPIRED
     await scene.reconcile(2)
     scene.observe(
-        a_probed_archive("worm", root=folder_of(tmp_path, "worm"), marker_id="4" * 32, path="w/{{file.name}}")
+        a_probed_archive(
+            "worm",
+            root=folder_of(tmp_path, "worm"),
+            marker_id="4" * 32,
+            path="w/{{envelope.id}}/{{file.name}}",
+        )
     )
     scene.name(copies=[{"archiveRef": {"name": "worm"}}])
     scene.recreate()
@@ -332,6 +342,7 @@ async def test_a_question_before_the_copies_lets_nothing_be_archived_in_another_
     assert (after.status.archive, after.status.documents) == (first.archive, first.documents)
     assert after.status.considered_deliveries == after.deliveries
     scene.recreate(scene.vault)
+    scene.clock.advance(hours=24)
     proved = await scene.run_late()
     assert (proved.status.phase, proved.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
     assert (documents(scene.other), documents(scene.vault)) == ([], FILES)
