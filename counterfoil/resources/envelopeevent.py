@@ -767,8 +767,8 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         int | None,
         schema(
             "Number of callbacks that were known when eSAW last showed the envelope Expired, or Active "
-            "after that, or when copies were asked for after the end. A later callback may tell of a "
-            "restart, or that the envelope still exists.",
+            "after that. Of an event that had ended: when its copies were asked for. A later callback may "
+            "tell of a restart, or that the envelope exists.",
             minimum=0,
         ),
     ] = None

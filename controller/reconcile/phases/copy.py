@@ -121,7 +121,7 @@ class _CopyRun:
                 if self._original is None:
                     self._original_unread(due[position:], problem)
                     return
-                problem = self._broken_off(name, problem)
+                problem = self._failed_source(name, problem)
             except Exception as error:
                 problem = self._classified(error)
             if isinstance(problem, Hold):
@@ -282,7 +282,7 @@ class _CopyRun:
             )
             self.entries = with_copy(self.entries, entry)
 
-    def _broken_off(self, name: str, problem: Outcome) -> Outcome:
+    def _failed_source(self, name: str, problem: Outcome) -> Outcome:
         """Return the problem of a copy during which the first archive, which works, could not be read."""
         message = (
             f"{self.context.archive_name} could not be read while the copy in Archive/{name} was written, "

@@ -471,7 +471,7 @@ async def test_an_optional_copy_names_the_first_archive_that_fails(tmp_path: Pat
     assert "made from Archive/dms" in (stored_copy(event.status, "worm").message or "")
 
 
-def break_original_while_written(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def fail_original_while_written(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Let the server of the first archive close its connection while this copy is written."""
     module = importlib.import_module("controller.reconcile.phases.copy")
     write_copy = module.write_copy
@@ -488,11 +488,11 @@ def break_original_while_written(monkeypatch: pytest.MonkeyPatch, name: str) -> 
 
 
 @pytest.mark.parametrize("is_required", [True, False])
-async def test_a_copy_during_which_the_first_archive_breaks_off_stops_no_other_copy(
+async def test_a_copy_during_which_the_first_archive_fails_stops_no_other_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_required: bool
 ) -> None:
     scene = CopiedScene(tmp_path, {**MIRROR, "required": is_required}, WORM)
-    break_original_while_written(monkeypatch, "mirror")
+    fail_original_while_written(monkeypatch, "mirror")
 
     event = await scene.reconcile_until_quiet()
 
@@ -504,11 +504,11 @@ async def test_a_copy_during_which_the_first_archive_breaks_off_stops_no_other_c
     assert (event.status.phase is Phase.COPYING) is is_required
 
 
-async def test_the_recovery_of_either_archive_starts_an_event_whose_copy_broke_off(
+async def test_the_recovery_of_either_archive_starts_an_event_whose_copy_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = CopiedScene(tmp_path, MIRROR, WORM)
-    break_original_while_written(monkeypatch, "mirror")
+    fail_original_while_written(monkeypatch, "mirror")
     while not scene.newest().status.phase.is_final:
         await scene.reconcile_until_quiet()
         scene.clock.advance(hours=2)
