@@ -153,6 +153,21 @@ async def test_a_copy_whose_archive_is_suspended_does_not_stop_another_one(tmp_p
     assert state(await scene.reconcile_until_quiet()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
+async def test_the_condition_of_the_copies_names_no_copy_that_was_made_since(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, WORM, MIRROR)
+    scene.change_archive("worm", suspend=True)
+    scene.break_archive("mirror")
+    before = await scene.reconcile_until_quiet()
+    assert copied(before) == ("False", "ArchiveRootMissing")
+    scene.mend_archive("mirror")
+
+    event = await scene.retried()
+
+    assert stored_copy(event.status, "mirror").verified_time is not None
+    assert state(event) == (Phase.COPYING, "ArchiveSuspended")
+    assert copied(event) == ("False", "ArchiveSuspended")
+
+
 async def test_a_copy_that_can_not_be_made_is_reported_beside_one_that_is_suspended(tmp_path: Path) -> None:
     scene = CopiedScene(tmp_path, WORM, MIRROR)
     scene.change_archive("worm", suspend=True)

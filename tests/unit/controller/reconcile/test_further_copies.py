@@ -215,6 +215,21 @@ async def test_a_skip_of_a_kept_envelope_while_its_copy_waits_is_a_skip_of_its_e
     assert copied(after) == ("True", "CopiesVerified")
 
 
+@pytest.mark.parametrize("name", ["retry", "skip"])
+async def test_the_answer_to_a_request_while_a_further_copy_waits_tells_of_the_end(
+    tmp_path: Path, name: str
+) -> None:
+    keep = {"cleanup": {"policy": "Keep"}}
+    scene = FurtherScene(tmp_path, **keep)
+    await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR, **keep)
+    await scene.ask_only()
+
+    result = await EventRequests(scene.clock).types[name].handler(scene.newest(), Request(name))
+
+    assert result.message.startswith("The event was Succeeded")
+
+
 async def test_a_retry_of_a_kept_envelope_while_its_copy_waits_does_not_wait_for_the_copy(
     tmp_path: Path,
 ) -> None:

@@ -8,14 +8,16 @@ import pytest
 from msgspec.structs import replace
 
 from controller.reconcile.fence import Fence
+from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Pause, Wait
+from controller.reconcile.phases.restarted_envelope import with_answer
 from controller.scheduling.due import due_time
 from counterfoil.esaw import HttpStatusError
-from counterfoil.resources import EnvelopeEvent, Phase, Sender
+from counterfoil.resources import EnvelopeEvent, Phase, Sender, find_condition
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import is_started_by_search, reopened_status
 from counterfoil.resources.routes import stored_copy
 from counterfoil.retention import last_question
-from tests.support.builders import a_sender, known_to_work
+from tests.support.builders import NOON, a_sender, known_to_work
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.copied_events import WORM, CopiedScene
 
@@ -295,6 +297,41 @@ async def test_a_copy_is_made_while_esaw_can_not_answer(tmp_path: Path, failure:
     assert stored_copy(event.status, "worm").verified_time is not None
     assert event.status.phase is not Phase.COPYING
     assert scene.deleted == []
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_key_that_is_refused_before_the_copies_is_shown_and_the_delete_waits_for_it(
+    tmp_path: Path, state: str
+) -> None:
+    scene = ExpiredScene(tmp_path, state)
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(hours=1)
+    scene.envelope.problems["envelope"] = FAILURES["it refuses the key"]
+    scene.call()
+
+    event = await scene.reconcile()
+
+    authorized = find_condition(event.status.conditions, "Authorized")
+    assert authorized is not None
+    assert (authorized.status, authorized.reason) == ("False", "TokenRejected")
+    assert event.status.phase is Phase.COPYING
+    if state == "down":
+        scene.mend_archive("worm")
+    else:
+        scene.change_archive("worm")
+    await scene.pass_hours(3)
+    event = scene.newest()
+    assert stored_copy(event.status, "worm").verified_time is not None
+    assert event.status.phase is Phase.AWAITING_CONSENT
+    assert scene.deleted == []
+
+
+@pytest.mark.parametrize(
+    "asked", [Wait("EsawFailing", "503"), Pause("Busy", "", NOON), NeedConsent("TokenRejected", "401")]
+)
+def test_a_copy_that_can_not_be_made_fails_no_event_whose_question_is_open(asked: Outcome) -> None:
+    made = Fail("CopyInvalid", "Its place is that of its original.")
+    assert type(with_answer(made, asked)) is type(asked)
 
 
 async def test_a_copy_is_made_while_no_key_can_ask_esaw(tmp_path: Path) -> None:
