@@ -226,6 +226,9 @@ def _status_after(
     draft.add_facts(outcome.facts)
     if outcome.reason == KEY_DOUBTED:
         draft.set_condition("Authorized", "Unknown", outcome)
+    if phase is Phase.COPYING and isinstance(outcome, Pause | Hold) and outcome.facts.copies is not None:
+        # The copy that the condition named before may be made by now.
+        draft.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
     match outcome:
         case Done():
             draft.complete_phase(phase, outcome)

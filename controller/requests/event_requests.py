@@ -67,7 +67,7 @@ class EventRequests:
         if not is_reopened_by_retry(event.status):
             return _nothing_to_do(event)
         change = partial(_retried_status, now=self.clock.now())
-        message = f"The event was {event.status.phase}; it is tried again."
+        message = f"The event was {with_kept_end(event.status).phase}; it is tried again."
         message = f"{message} {remaining_delay(event.status)}".rstrip()
         if event.status.is_skipped_by_person and not takes_back_skip(event.status):
             message = f"{message} A person skipped it before, so its envelope is archived and not deleted."
@@ -91,7 +91,7 @@ class EventRequests:
             return RequestResult(RequestOutcome.REFUSED, message)
         kept = with_kept_end(event.status)
         if kept.phase.is_final and end_of(kept).keeps_result:
-            message = f"The event was {event.status.phase}. {KEPT_FOR_SKIP}"
+            message = f"The event was {kept.phase}. {KEPT_FOR_SKIP}"
             return RequestResult(RequestOutcome.DONE, message, self._kept_status)
         change = partial(self._skipped_status, generation=event.metadata.generation)
         return RequestResult(

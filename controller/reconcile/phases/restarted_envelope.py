@@ -8,7 +8,7 @@ A copy waits for no answer: the question before the delete is another one (docs/
 import dataclasses
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Wait
+from controller.reconcile.outcomes import Done, Fail, NeedConsent, Outcome, Pause, PhaseFacts, SideCondition, Wait
 from counterfoil.esaw import HttpStatusError
 from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.envelopeevent import COPIES_PENDING
@@ -65,15 +65,19 @@ def with_answer(made: Outcome, asked: Outcome) -> Outcome:
     """
     Return the outcome of an attempt at copies with what the question before it showed.
 
-    An event whose copies can't be made does not fail while eSAW may still tell of a signature.
+    An event whose copies can't be made does not fail while eSAW may still tell of a signature. That eSAW
+    refuses the key is shown at once: the delete waits for another one.
     """
+    refused: tuple[SideCondition, ...] = ()
+    if isinstance(asked, NeedConsent):
+        refused = (SideCondition("Authorized", "False", asked.reason, asked.message),)
     facts = dataclasses.replace(
         made.facts,
         envelope=asked.facts.envelope,
         considered_deliveries=asked.facts.considered_deliveries,
         not_shown_to=asked.facts.not_shown_to,
-        side_conditions=(*asked.facts.side_conditions, *made.facts.side_conditions),
+        side_conditions=(*asked.facts.side_conditions, *refused, *made.facts.side_conditions),
     )
-    if isinstance(made, Fail) and isinstance(asked, Wait | Pause):
+    if isinstance(made, Fail) and isinstance(asked, Wait | Pause | NeedConsent):
         return dataclasses.replace(asked, facts=facts)
     return dataclasses.replace(made, facts=facts)
