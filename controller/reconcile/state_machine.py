@@ -226,9 +226,6 @@ def _status_after(
     draft.add_facts(outcome.facts)
     if outcome.reason == KEY_DOUBTED:
         draft.set_condition("Authorized", "Unknown", outcome)
-    if phase is Phase.COPYING and isinstance(outcome, Pause | Hold) and outcome.facts.copies is not None:
-        # The copy that the condition named before may be made by now.
-        draft.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
     match outcome:
         case Done():
             draft.complete_phase(phase, outcome)
@@ -520,6 +517,9 @@ class _Draft:
         self, phase: Phase, outcome: Wait | Pause | Hold | NeedConsent, *, next_attempt_time: datetime | None
     ) -> None:
         """Stay in a phase until that time; None: until an object changes."""
+        if phase is Phase.COPYING and outcome.facts.copies is not None:
+            # The copy that the condition named before may be made by now.
+            self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         self.set_ready("False", outcome)
         self.enter(phase, outcome.reason, outcome.message, next_attempt_time=next_attempt_time)
 

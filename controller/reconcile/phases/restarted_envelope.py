@@ -8,7 +8,16 @@ A copy waits for no answer: the question before the delete is another one (docs/
 import dataclasses
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, NeedConsent, Outcome, Pause, PhaseFacts, SideCondition, Wait
+from controller.reconcile.outcomes import (
+    Done,
+    Fail,
+    NeedConsent,
+    Outcome,
+    Pause,
+    PhaseFacts,
+    SideCondition,
+    Wait,
+)
 from counterfoil.esaw import HttpStatusError
 from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.envelopeevent import COPIES_PENDING

@@ -216,7 +216,7 @@ async def test_a_skip_of_a_kept_envelope_while_its_copy_waits_is_a_skip_of_its_e
 
 
 @pytest.mark.parametrize("name", ["retry", "skip"])
-async def test_the_answer_to_a_request_while_a_further_copy_waits_tells_of_the_end(
+async def test_the_answer_to_a_request_while_a_further_copy_waits_names_the_end(
     tmp_path: Path, name: str
 ) -> None:
     keep = {"cleanup": {"policy": "Keep"}}
