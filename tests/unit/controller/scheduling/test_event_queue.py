@@ -1,7 +1,8 @@
 """Events as items of the work queue: callbacks of old events keep no newer one waiting."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from controller.scheduling.event_queue import (
     EventQueue,
     concurrency_limits,
 )
+from controller.scheduling.fair_queue import QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.resources import (
     IMPORT_LABEL,
@@ -28,6 +30,7 @@ from counterfoil.resources import (
 from counterfoil.resources.reopening import CLEANUP_DELAYED, COPY_REQUESTED, REDELIVERED
 from tests.support.builders import NOON, AClock, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.workqueue import turns
 
 
 def a_copy(archive: str, *, verified: bool) -> EventCopy:
@@ -319,3 +322,79 @@ async def test_many_events_are_enqueued_in_several_turns_of_the_event_loop() -> 
     assert len(scene.work._scheduled) == 2 * ENQUEUED_AT_ONCE
     await asyncio.sleep(0)
     assert len(scene.work._scheduled) == count - 1
+
+
+class CopyingScene(Scene):
+    """An Organization with two required copies that deletes envelopes. The Archive of each copy has room for
+    one run at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        copies = [{"archiveRef": {"name": each}} for each in ("worm", "mirror")]
+        spec: dict[str, Any] = {"archiveRef": {"name": "dms"}, "copies": copies}
+        self.cache.organizations.put(an_organization(version=2, cleanup={"policy": "Delete"}, **spec))
+        for each in ("worm", "mirror"):
+            self.cache.archives.put(an_archive(each, maxConcurrency=1))
+        self.work = WorkQueue(self.clock, lambda: concurrency_limits(self.cache, 9))
+        self.events = EventQueue(self.cache, self.work, self.clock)
+        self.started: list[str] = []
+        self.came: dict[str, bool] = {}
+        """Whether the run found room in the Archive that it moved to."""
+        self.ends: dict[str, asyncio.Event] = {}
+
+    def enqueue_other(self, *names: str, archive: str) -> None:
+        """Enqueue younger events of another Organization, which need one Archive."""
+        for name in names:
+            item = QueueItem(f"0 9 {name}", name, name, "other", "olga", archive)
+            self.work.enqueue_at(item, self.clock.now())
+
+    async def reconcile(self, name: str) -> None:
+        self.started.append(name)
+        self.events.run_began(name)
+        if name.startswith("to-mirror"):
+            self.came[name] = await self.events.chosen(name, "mirror", timedelta(hours=1), lambda: None)
+        if self.came.get(name, True):
+            await self.ends.setdefault(name, asyncio.Event()).wait()
+
+    async def end(self, name: str) -> None:
+        self.ends[name].set()
+        await turns()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.work.run(self.reconcile))
+        try:
+            await turns()
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_delete_that_reads_two_copies_begins_once_one_archive_has_room() -> None:
+    """Two busy Archives never have room in the same moment."""
+    scene = CopyingScene()
+    scene.enqueue_other("worm-1", "worm-2", archive="worm")
+    scene.enqueue_other("mirror-1", "mirror-2", archive="mirror")
+    async with scene.running():
+        scene.enqueue(an_event().named("delete").in_phase(Phase.CLEANING, CLEANUP_DELAYED).build())
+        await scene.end("mirror-1")
+        await scene.end("worm-1")
+        assert scene.started == ["mirror-1", "worm-1", "mirror-2", "delete"]
+
+
+async def test_a_delete_that_found_no_room_for_a_copy_begins_there() -> None:
+    """It would read the other copy in vain again and again."""
+    scene = CopyingScene()
+    scene.enqueue_other("mirror-1", archive="mirror")
+    scene.enqueue_other("to-mirror-2", archive="")
+    async with scene.running():
+        event = an_event().named("to-mirror-delete").in_phase(Phase.CLEANING, CLEANUP_DELAYED)
+        scene.enqueue(event.build())
+        await turns()
+        assert scene.came == {"to-mirror-delete": False}, "one run waits there, as many as may run"
+        scene.enqueue(event.in_phase(Phase.CLEANING, WAITING_FOR_ARCHIVE).build())
+        await scene.end("mirror-1")
+        await scene.end("to-mirror-2")
+        assert scene.started == ["mirror-1", "to-mirror-2", "to-mirror-delete", "to-mirror-delete"]
+        assert scene.came["to-mirror-delete"]

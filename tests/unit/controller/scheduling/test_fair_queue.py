@@ -1,5 +1,9 @@
 """Order of the events in the fair queue."""
 
+import sys
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -229,6 +233,41 @@ def test_a_run_that_reads_copies_has_a_slot_of_each_from_its_beginning() -> None
     assert fair_queue.move("event-1", "mirror", limits), "it has this slot"
     fair_queue.done("event-1")
     assert taken(fair_queue, limits) == ["event-2"]
+
+
+def calls_of(work: Callable[[], Any]) -> int:
+    """Return how many functions and generators of Python this work enters."""
+    calls = 0
+
+    def count(_frame: Any, what: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += what == "call"
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_start_examines_each_waiting_sender_with_few_calls() -> None:
+    """Each end of a run looks at each sender that waits."""
+    senders = 200
+    fair_queue = queue_with(*(item(number, sender=f"sender-{number}") for number in range(senders)))
+    limits = ConcurrencyLimits(process=32, organization={"acme": 16}, sender={"acme": 4}, archive={"dms": 8})
+    assert len(taken(fair_queue, limits)) == limits.archive["dms"]
+    assert calls_of(lambda: taken(fair_queue, limits)) < 4 * senders
+
+
+def test_a_sender_that_waits_no_longer_is_forgotten_without_a_look_at_all_others() -> None:
+    senders = 200
+    items = [item(number, sender=f"sender-{number}") for number in range(senders)]
+    fair_queue = queue_with(*items)
+    for each in items:
+        fair_queue.drop(each.event)
+    assert calls_of(lambda: taken(fair_queue)) < 10 * senders
+    assert not fair_queue._turns
 
 
 def test_an_event_of_an_import_that_waited_leaves_a_part_of_each_limit_free() -> None:

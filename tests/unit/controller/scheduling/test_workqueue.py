@@ -478,6 +478,29 @@ async def test_an_event_for_a_full_archive_runs_when_another_run_ends_there() ->
         assert movers.came == {"vault-1": True, "vault-2": True}
 
 
+async def test_runs_that_wait_for_an_archive_and_queued_events_take_turns_there() -> None:
+    """Without an end of the runs that come there, no queued event would ever start."""
+    movers = Movers(ConcurrencyLimits(process=9, organization={}, sender={"acme": 9}, archive={"vault": 1}))
+    movers.enqueue("vault-1", "vault-5", "vault-6", archive="vault")
+    async with movers.running():
+        movers.enqueue("vault-2")
+        await turns()
+        for ended, waits in (
+            ("vault-1", "vault-3"),
+            ("vault-2", ""),
+            ("vault-5", "vault-4"),
+            ("vault-3", ""),
+        ):
+            movers.ends[ended].set()
+            await turns()
+            if waits:
+                movers.enqueue(waits)
+                await turns()
+        movers.ends["vault-6"].set()
+        await turns()
+        assert list(movers.came) == ["vault-1", "vault-2", "vault-5", "vault-3", "vault-6", "vault-4"]
+
+
 async def test_a_run_that_is_not_running_takes_no_slot() -> None:
     workqueue = a_workqueue(AClock())
     assert await workqueue.move("unknown", "vault", LONG, lambda: None)
