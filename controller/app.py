@@ -261,6 +261,7 @@ def build(
             clock,
             ImportArchives(kube, clock),
             take_slot=event_queue.chosen,
+            has_slot=event_queue.has_slot,
         ),
         esaw_clients,
         clock,

@@ -106,6 +106,8 @@ class ArchiveChooser:
     take_slot: Callable[[str, str, timedelta, Callable[[], None]], Awaitable[bool]]
     """Lets the run of this event wait until the limit of this Archive has room for it, and returns whether it
     has. It waits this time at most; the last argument is called before."""
+    has_slot: Callable[[str, str], bool]
+    """Whether the run of this event has a slot of this Archive now."""
     _patterns: FairSlots = field(default_factory=lambda: FairSlots(1))
     """The turn to compile rules and to compare patterns, of one Organization at a time."""
 
@@ -323,7 +325,12 @@ class ArchiveChooser:
     @property
     def copies(self) -> CopyAccess:
         """The way to the Archives of copies."""
-        return CopyAccess(hold=self._copy_hold, open=self._open_copy, leave=self._leave_copies)
+        return CopyAccess(
+            hold=self._copy_hold,
+            open=self._open_copy,
+            leave=self._leave_copies,
+            has_slot=lambda context, name: self.has_slot(context.event.name, name),
+        )
 
     def _copy_hold(self, name: str) -> Hold | None:
         archive = self.cache.archives.get(name)

@@ -210,6 +210,8 @@ class CopyAccess:
     leave: Callable[[RunContext], Awaitable[bool]]
     """Lets the run continue under the limit of its first Archive. False: there is no room, and the run has to
     end."""
+    has_slot: Callable[[RunContext, str], bool]
+    """Whether the run continues under the limit of this Archive now."""
 
 
 @dataclass

@@ -25,7 +25,7 @@ from counterfoil.resources.reopening import (
     copies_after_end,
     has_new_delivery,
 )
-from counterfoil.resources.routes import first_slots
+from counterfoil.resources.routes import first_slot
 
 CALLBACK_PAUSE = timedelta(minutes=1)
 """Pause between two runs of an event that callbacks start: each asks eSAW, and callbacks can be repeated."""
@@ -58,6 +58,8 @@ class EventQueue:
     _began: dict[str, datetime] = field(default_factory=dict)
     """When the last run of an event began that a callback started, the oldest first; also of events that
     ended in it."""
+    _lacked: dict[str, str] = field(default_factory=dict)
+    """The Archive in which the last run of an event found no room, by the name of the event."""
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Enqueue an event at its due time."""
@@ -115,6 +117,7 @@ class EventQueue:
             self._due_before_run.add(name)
         self._changes_in_run[name] = []
         self._called.pop(name, None)
+        self._lacked.pop(name, None)
         event = self.cache.events.get(name)
         if event is not None and _is_started_by_callback(event):
             now = self.clock.now()
@@ -141,7 +144,14 @@ class EventQueue:
     ) -> bool:
         """Let a running event continue under the limit of the Archive that it has chosen, and wait for that
         at most this time; ``before_wait`` is called before. False: the run has to end."""
-        return await self.workqueue.move(name, archive, longest, before_wait)
+        has_room = await self.workqueue.move(name, archive, longest, before_wait)
+        if not has_room:
+            self._lacked[name] = archive
+        return has_room
+
+    def has_slot(self, name: str, archive: str) -> bool:
+        """Whether a running event has a slot of this Archive now."""
+        return self.workqueue.has_slot(name, archive)
 
     def paused(self, name: str) -> AbstractAsyncContextManager[None]:
         """Release the slots of a running event while it waits for its eSAW."""
@@ -152,6 +162,7 @@ class EventQueue:
         self.workqueue.forget(name)
         self._due_now.discard(name)
         self._called.pop(name, None)
+        self._lacked.pop(name, None)
 
     def _due_time(self, event: EnvelopeEvent) -> datetime | None:
         if event.name in self._due_now and not (is_suspended(event, self.cache) or has_request(event)):
@@ -186,30 +197,28 @@ class EventQueue:
         # An Import marks the events that it creates and those that it starts again.
         may_wait = IMPORT_LABEL in event.metadata.labels or _is_copied_later(event)
         is_import = event.spec.origin is Origin.IMPORT or (may_wait and not _is_started_by_callback(event))
-        archive, *copies = self._first_slots(event) or ("",)
         return QueueItem(
             sort_key=f"{int(is_import)} {begin.isoformat() if begin else ''} {event.name}",
             event=event.name,
             envelope=event.spec.envelope_id,
             organization=event.organization,
             sender=self.cache.sender_name(event),
-            archive=archive,
+            archive=self._first_slot(event) or "",
             is_import=is_import,
-            copies=tuple(copies),
         )
 
-    def _first_slots(self, event: EnvelopeEvent) -> tuple[str, ...]:
-        """Return the Archives whose limits count for the next run; empty: none is known."""
+    def _first_slot(self, event: EnvelopeEvent) -> str | None:
+        """Return the Archive in whose limit the next run begins; None: it is not known."""
         organization = self.cache.organizations.get(event.organization)
         if organization is None:
-            return ()
+            return None
         is_asked_first = has_new_delivery(event) and event.status.reason != WAITING_FOR_ARCHIVE
         if not organization.spec.copies or is_asked_first:
             # No copy delays the question whether the envelope was restarted.
-            name = self.cache.archive_name(event)
-            return (name,) if name else ()
+            return self.cache.archive_name(event)
         may_delete = organization.spec.cleanup.policy is CleanupPolicy.DELETE
-        return first_slots(event, organization.spec, self._is_suspended, may_delete=may_delete)
+        lacked = self._lacked.get(event.name) if event.status.reason == WAITING_FOR_ARCHIVE else None
+        return first_slot(event, organization.spec, self._is_suspended, may_delete=may_delete, lacked=lacked)
 
     def _is_suspended(self, archive: str) -> bool:
         found = self.cache.archives.get(archive)

@@ -1,7 +1,7 @@
 """
 The next event to run: pure bookkeeping over the due events, without a clock, a task or I/O.
 
-Events wait in one queue per organization, sender and Archives, the oldest event first. Of the queues whose
+Events wait in one queue per organization, sender and Archive, the oldest event first. Of the queues whose
 limits are not reached, one of the organization with the fewest running events is served, and of its senders
 one with the fewest. Equal ones take turns. So a sender with a thousand events fills its own queue and its own
 limit, and delays no other sender or organization, also on the same archive or in a full process. Two events
@@ -13,12 +13,12 @@ quarter of each limit free for it.
 A run that comes to another Archive changes its slot at once if there is room. Else it releases all of its
 places, those of its organization and its sender as well, and takes all of them again or none. So a run that
 waits for an Archive holds nothing that others need. The number of such runs is bounded, since each of them is
-in memory.
+in memory. They and the queued events take turns in an Archive, so that neither keep the others waiting.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -37,8 +37,6 @@ class QueueItem(NamedTuple):
     is_import: bool = False
     """Whether an Import created the event, or it gets copies long after its archiving: any other event comes
     first."""
-    copies: tuple[str, ...] = ()
-    """Archives of copies that the run reads as well. It has a slot of each of them from its beginning."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,11 @@ class ConcurrencyLimits:
 _Key = tuple[str, str]
 """One limit: its kind, and the name of what it belongs to."""
 
-_QueueKey = tuple[str, str, tuple[str, ...]]
-"""Organization, sender and Archives: an Archive without room delays no event for another one."""
+_QueueKey = tuple[str, str, str]
+"""Organization, sender and Archive: an Archive without room delays no event for another one."""
+
+_LimitKeys = tuple[_Key, _Key, _Key, _Key]
+"""The limits of an event: of its organization, its sender, its Archive and the process."""
 
 _PROCESS: Final[_Key] = ("process", "")
 
@@ -65,17 +66,30 @@ DEFAULT_SENDER_LIMIT = 4
 DEFAULT_ARCHIVE_LIMIT = 8
 
 
+class _Queue(NamedTuple):
+    """The events of one organization and sender for one Archive."""
+
+    items: list[QueueItem]
+    """A heap: the first one has the lowest sort key."""
+    keys: _LimitKeys
+    """Stored, since each end of a run looks at each queue."""
+
+
 @dataclass
 class FairQueue:
     """The events that are due and those that run."""
 
-    _queues: dict[_QueueKey, list[QueueItem]] = field(default_factory=dict)
+    _queues: dict[_QueueKey, _Queue] = field(default_factory=dict)
+    _queue_counts: Counter[_Key] = field(default_factory=Counter)
+    """Number of the queues of each organization and sender."""
     _queued_items: dict[str, QueueItem] = field(default_factory=dict)
     _running: dict[str, QueueItem] = field(default_factory=dict)
     _held: dict[str, tuple[_Key, ...]] = field(default_factory=dict)
     """By running event: the limits in which it has a place now."""
     _waiting: set[str] = field(default_factory=set)
     """Running events that gave all of their places back, until there is room in an Archive."""
+    _turn_of_queue: set[str] = field(default_factory=set)
+    """Archives in which such an event had the last place, so that a queued event has the next one."""
     _blocked_by_envelope: dict[str, list[QueueItem]] = field(default_factory=dict)
     """The other events of each running or locked envelope, which wait outside the queues."""
     _running_counts: Counter[_Key] = field(default_factory=Counter)
@@ -119,12 +133,13 @@ class FairQueue:
             queue = self._next_queue(concurrency_limits)
             if queue is None:
                 return
-            item = heapq.heappop(queue)
-            self._end_turn(item)
+            item = heapq.heappop(queue.items)
+            self._end_turn(queue.keys)
             del self._queued_items[item.event]
             self._running[item.event] = item
             self._blocked_by_envelope[item.envelope] = []
-            self._hold(item, _limit_keys(item))
+            self._turn_of_queue.discard(item.archive)
+            self._hold(item, queue.keys)
             yield item
 
     def pause(self, event: str) -> None:
@@ -140,14 +155,14 @@ class FairQueue:
 
         One of an Import leaves a part free there, as where the Archive was known.
         """
-        if self._has_slot(event, archive):
+        if self.has_slot(event, archive):
             return True
-        moved = self._running[event]._replace(archive=archive, copies=())
-        missing = [key for key in _limit_keys(moved) if key not in self._held[event]]
-        if not self._has_room(missing, moved, concurrency_limits, is_new=True):
+        moved = self._running[event]._replace(archive=archive)
+        keys = _limit_keys(moved)
+        if not self._has_room(moved, keys, _new_limits(moved, concurrency_limits)):
             return False
         self._running[event] = moved
-        self._hold(moved, _limit_keys(moved))
+        self._hold(moved, keys)
         return True
 
     def wait(self, event: str, archive: str, concurrency_limits: ConcurrencyLimits) -> bool:
@@ -156,7 +171,7 @@ class FairQueue:
 
         False, and nothing changes, if enough runs wait: as many as may run in the Archive, or in the process.
         """
-        item = self._running[event]._replace(archive=archive, copies=())
+        item = self._running[event]._replace(archive=archive)
         beside = sum(self._running[each].archive == archive for each in self._waiting)
         if beside >= _archive_limit(archive, concurrency_limits):
             return False
@@ -171,14 +186,24 @@ class FairQueue:
         """End the wait of an event for its Archive: it has no place until it moves, and should end."""
         self._waiting.discard(event)
 
+    def comes_first(self, event: str) -> bool:
+        """Whether an event that is paused or waits resumes before queued ones start. Of two places in an
+        Archive for which events are queued, they have one."""
+        archive = self._running[event].archive
+        if event not in self._waiting or archive not in self._turn_of_queue:
+            return True
+        return all(each != archive for _, _, each in self._queues)
+
     def resume(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
         """Take all places again that a running event released; False while one is missing."""
-        item, is_new = self._running[event], event in self._waiting
-        missing = [key for key in _limit_keys(item) if key not in self._held[event]]
-        if not self._has_room(missing, item, concurrency_limits, is_new=is_new):
+        item, is_waiting = self._running[event], event in self._waiting
+        keys, limits = _limit_keys(item), _new_limits if is_waiting else _limits
+        if not self._has_room(item, keys, limits(item, concurrency_limits)):
             return False
-        self._waiting.discard(event)
-        self._hold(item, _limit_keys(item))
+        if is_waiting:
+            self._waiting.discard(event)
+            self._turn_of_queue.add(item.archive)
+        self._hold(item, keys)
         return True
 
     def done(self, event: str) -> None:
@@ -198,8 +223,9 @@ class FairQueue:
                 del self._running_counts[key]
         self._held[item.event] = keys
 
-    def _has_slot(self, event: str, archive: str) -> bool:
-        held = self._held[event]
+    def has_slot(self, event: str, archive: str) -> bool:
+        """Whether a running event has a slot of this Archive now."""
+        held = self._held.get(event, ())
         return _PROCESS in held and ("archive", archive) in held
 
     def acquire(self, envelope: str) -> bool:
@@ -218,51 +244,61 @@ class FairQueue:
         if item.envelope in self._blocked_by_envelope:
             self._blocked_by_envelope[item.envelope].append(item)
         else:
-            heapq.heappush(self._queues.setdefault(_queue_key(item), []), item)
-            for key in _turn_keys(item):
-                if key not in self._turns:
-                    self._turns[key] = self._next_turn()
+            heapq.heappush(self._queue_of(item).items, item)
+
+    def _queue_of(self, item: QueueItem) -> _Queue:
+        key = (item.organization, item.sender, item.archive)
+        if (found := self._queues.get(key)) is not None:
+            return found
+        new = self._queues[key] = _Queue([], _limit_keys(item))
+        for each in new.keys[:2]:
+            self._queue_counts[each] += 1
+            if each not in self._turns:
+                self._turns[each] = self._next_turn()
+        return new
 
     def _next_turn(self) -> int:
         self._last_turn += 1
         return self._last_turn
 
-    def _end_turn(self, item: QueueItem) -> None:
+    def _end_turn(self, keys: _LimitKeys) -> None:
         """Let the organization and the sender of a served event wait behind all others."""
-        for key in _turn_keys(item):
+        for key in keys[:2]:
             self._turns[key] = self._next_turn()
 
-    def _next_queue(self, concurrency_limits: ConcurrencyLimits) -> list[QueueItem] | None:
-        best: list[QueueItem] | None = None
+    def _next_queue(self, concurrency_limits: ConcurrencyLimits) -> _Queue | None:
+        best: _Queue | None = None
         best_rank: tuple[bool, int, int, int, int, str] | None = None
-        for key in list(self._queues):
-            queue = self._queues[key]
-            self._drop_stale_heads(queue)
-            if not queue:
-                self._forget_queue(key)
+        counts, turns, empty = self._running_counts, self._turns, []
+        for key, queue in self._queues.items():
+            self._drop_stale_heads(queue.items)
+            if not queue.items:
+                empty.append(key)
                 continue
-            rank = self._rank(queue[0])
-            keys = _limit_keys(queue[0])
-            if (best_rank is None or rank < best_rank) and self._has_room(
-                keys, queue[0], concurrency_limits, is_new=True
-            ):
+            head, (organization, sender, _, _) = queue.items[0], queue.keys
+            rank = (
+                head.is_import,
+                # ``get``, since a missing key of a Counter costs a call.
+                counts.get(organization, 0),
+                turns[organization],
+                counts.get(sender, 0),
+                turns[sender],
+                head.sort_key,
+            )
+            if best_rank is not None and rank > best_rank:
+                continue
+            if self._has_room(head, queue.keys, _new_limits(head, concurrency_limits)):
                 best, best_rank = queue, rank
+        for key in empty:
+            self._forget_queue(key)
         return best
 
     def _forget_queue(self, key: _QueueKey) -> None:
-        organization, sender, _ = key
-        del self._queues[key]
-        if all(each[:2] != (organization, sender) for each in self._queues):
-            self._turns.pop(("sender", f"{organization}/{sender}"), None)
-        if all(each[0] != organization for each in self._queues):
-            self._turns.pop(("organization", organization), None)
-
-    def _rank(self, item: QueueItem) -> tuple[bool, int, int, int, int, str]:
-        """Return what decides between two queues; the lower one is served."""
-        organization, sender = _turn_keys(item)
-        running, turns = self._running_counts, self._turns
-        of_sender = (running[sender], turns[sender], item.sort_key)
-        return item.is_import, running[organization], turns[organization], *of_sender
+        queue = self._queues.pop(key)
+        for each in queue.keys[:2]:
+            self._queue_counts[each] -= 1
+            if not self._queue_counts[each]:
+                del self._queue_counts[each], self._turns[each]
 
     def _drop_stale_heads(self, queue: list[QueueItem]) -> None:
         """Remove dropped events from the head, and events that wait for another of their envelope."""
@@ -275,15 +311,13 @@ class FairQueue:
             else:
                 return
 
-    def _has_room(
-        self, keys: Iterable[_Key], item: QueueItem, concurrency_limits: ConcurrencyLimits, *, is_new: bool
-    ) -> bool:
-        """Whether there is a place in each of these limits. ``is_new``: the event comes to them now, so one
-        of an Import leaves a part free."""
-        limits = {key: _limit(key, item, concurrency_limits) for key in keys}
-        if item.is_import and is_new:
-            limits = {key: share_of_imports(limit) for key, limit in limits.items()}
-        return all(self._running_counts[key] < limit for key, limit in limits.items())
+    def _has_room(self, item: QueueItem, keys: _LimitKeys, limits: tuple[int, int, int, int]) -> bool:
+        """Whether there is a place in each of these limits that the event does not have now."""
+        counts, held = self._running_counts, self._held.get(item.event, ())
+        for key, limit in zip(keys, limits, strict=True):
+            if counts.get(key, 0) >= limit and key not in held:
+                return False
+        return True
 
 
 def share_of_imports(limit: int) -> int:
@@ -291,30 +325,32 @@ def share_of_imports(limit: int) -> int:
     return max(1, limit - max(1, limit // 4))
 
 
-def _limit(key: _Key, item: QueueItem, limits: ConcurrencyLimits) -> int:
-    kind, name = key
-    match kind:
-        case "organization":
-            return limits.organization.get(item.organization, DEFAULT_ORGANIZATION_LIMIT)
-        case "sender":
-            return limits.sender.get(item.organization, DEFAULT_SENDER_LIMIT)
-        case "archive":
-            return _archive_limit(name, limits)
-    return limits.process
+def _limits(item: QueueItem, limits: ConcurrencyLimits) -> tuple[int, int, int, int]:
+    """Return the limits of an event in the order of its keys."""
+    return (
+        limits.organization.get(item.organization, DEFAULT_ORGANIZATION_LIMIT),
+        limits.sender.get(item.organization, DEFAULT_SENDER_LIMIT),
+        _archive_limit(item.archive, limits),
+        limits.process,
+    )
+
+
+def _new_limits(item: QueueItem, limits: ConcurrencyLimits) -> tuple[int, int, int, int]:
+    """Return the limits of an event that comes to them now: one of an Import leaves a part free."""
+    organization, sender, archive, process = _limits(item, limits)
+    if not item.is_import:
+        return organization, sender, archive, process
+    share = share_of_imports
+    return share(organization), share(sender), share(archive), share(process)
 
 
 def _archive_limit(archive: str, limits: ConcurrencyLimits) -> int:
     return limits.archive.get(archive, DEFAULT_ARCHIVE_LIMIT) if archive else limits.process
 
 
-def _queue_key(item: QueueItem) -> _QueueKey:
-    return item.organization, item.sender, (item.archive, *item.copies)
-
-
 def _turn_keys(item: QueueItem) -> tuple[_Key, _Key]:
     return ("organization", item.organization), ("sender", f"{item.organization}/{item.sender}")
 
 
-def _limit_keys(item: QueueItem) -> tuple[_Key, ...]:
-    archives = dict.fromkeys((item.archive, *item.copies))
-    return (*_turn_keys(item), *(("archive", each) for each in archives), _PROCESS)
+def _limit_keys(item: QueueItem) -> _LimitKeys:
+    return (*_turn_keys(item), ("archive", item.archive), _PROCESS)

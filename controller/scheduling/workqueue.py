@@ -9,7 +9,7 @@ This module does not depend on phases and writes nothing.
 import asyncio
 import heapq
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -157,6 +157,10 @@ class WorkQueue:
             self._fair_queue.give_up(event)
         return True
 
+    def has_slot(self, event: str, archive: str) -> bool:
+        """Whether a running event has a slot of this archive now."""
+        return self._fair_queue.has_slot(event, archive)
+
     async def _resumed(self, event: str) -> None:
         """Wait until a paused event has its places again."""
         self._resuming[event] = free = asyncio.get_running_loop().create_future()
@@ -178,10 +182,11 @@ class WorkQueue:
             while True:
                 self._wakeup.clear()
                 self._queue_due_items()
-                self._resume_paused()
+                self._resume([each for each in self._resuming if self._fair_queue.comes_first(each)])
                 for item in () if self._draining else self._fair_queue.take(self.concurrency_limits()):
                     self._scheduled.pop(item.event, None)
                     workers.create_task(self._reconcile_item(item, reconcile), name=f"event {item.event}")
+                self._resume(list(self._resuming))
                 self._update_stalled_since()
                 await self._wait_for_next()
 
@@ -197,9 +202,10 @@ class WorkQueue:
                 self._push_time(scheduled[0], item.event)
             self._signal_unlocked(item.envelope)
 
-    def _resume_paused(self) -> None:
+    def _resume(self, events: Iterable[str]) -> None:
         limits = self.concurrency_limits()
-        for event, free in self._resuming.items():
+        for event in events:
+            free = self._resuming[event]
             if not free.done() and self._fair_queue.resume(event, limits):
                 free.set_result(None)
 

@@ -464,28 +464,38 @@ def turn_of_copy(status: EnvelopeEventStatus, spec: CopiedSpec, archive: str) ->
     return not is_required, planned is not None, planned.timestamp() if planned is not None else 0.0
 
 
-def first_slots(
-    event: EnvelopeEvent, spec: RoutedSpec, is_held: Callable[[str], bool], *, may_delete: bool
-) -> tuple[str, ...]:
+def first_slot(
+    event: EnvelopeEvent,
+    spec: RoutedSpec,
+    is_held: Callable[[str], bool],
+    *,
+    may_delete: bool,
+    lacked: str | None = None,
+) -> str | None:
     """
-    Return the Archives in whose limits a run begins; empty: its Archive is not known yet.
+    Return the Archive in whose limit a run begins; None: it is not known yet.
 
-    One that makes or reads copies begins in those of the copies: a slow one must take no slot of the first
-    Archive. ``is_held``: no copy is made in this Archive now. ``may_delete``: the Organization deletes
-    archived envelopes, which reads each required copy.
+    One that makes or reads copies begins in that of a copy: a slow one must take no slot of the first
+    Archive. It comes to the others one after the other, since several may never have room in the same moment.
+    ``is_held``: no copy is made in this Archive now. ``may_delete``: the Organization deletes archived
+    envelopes, which reads each required copy. ``lacked``: the Archive in which the last run found no room.
     """
     status = event.status
-    names: Iterable[str] = ()
+    names: Sequence[str] = ()
     if status.phase is Phase.COPYING:
         is_ended = status.completion_time is not None
         wanted = copy_names(spec) if is_ended else required_copy_names(spec.copies)
         turn = partial(turn_of_copy, status, spec)
         open_names = [each for each in _unverified(status, wanted) if not is_held(each)]
-        names = sorted(open_names, key=turn)[:1]
+        names = sorted(open_names, key=turn)
     elif status.phase is Phase.CLEANING and may_delete:
         names = required_copy_names(spec.copies)
+        if lacked in names:
+            return lacked
+    if names:
+        return names[0]
     needed = needed_choice(event, spec)
-    return tuple(names) or ((needed.archive,) if needed is not None else ())
+    return needed.archive if needed is not None else None
 
 
 def stored_copy(status: EnvelopeEventStatus, archive: str) -> EventCopy:

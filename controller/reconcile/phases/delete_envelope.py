@@ -489,10 +489,12 @@ async def _unproved_copies(
     """
     Read these copies again. Return the outcome if one can't be used now, or lacks a file; None: each has all.
 
+    The run begins in the limit of one of them. To read another one first gives that slot back.
+
     Raises ``ArchiveError``.
     """
     digest = documents_digest(event.status.documents)
-    for name in names:
+    for name in sorted(names, key=lambda each: not context.copies.has_slot(context, each)):
         opened = await context.open_copy(name)
         if not isinstance(opened, Destination):
             # A person may have suspended it while the run waited for it.

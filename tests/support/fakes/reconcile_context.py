@@ -298,7 +298,12 @@ class Scene:
                 signature_checker=SignatureChecker(self.examiner, self.signer, self.anchors),
                 on_file_archived=self.counted.append,
             ),
-            copies=CopyAccess(hold=self._copy_hold, open=self._open_copy, leave=_left),
+            copies=CopyAccess(
+                hold=self._copy_hold,
+                open=self._open_copy,
+                leave=_left,
+                has_slot=lambda _context, _archive: False,
+            ),
             find_destination=_no_routes,
             fence=OpenFence(InMemoryKubeClient(event), held_shards(), self.clock, event),
             esaw=self.esaw,

@@ -81,6 +81,7 @@ class ControllerParts:
                 self.clock,
                 ImportArchives(self.kube, self.clock),
                 self._take_slot,
+                lambda _event, _archive: False,
             ),
             esaw_clients=self.esaw_clients,
             clock=self.clock,

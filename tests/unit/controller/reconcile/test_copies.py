@@ -694,7 +694,8 @@ class FullScene(CopiedScene):
         self.full = set(full)
         self.change_archives(take_slot=self.take_slot)
 
-    async def take_slot(self, _: str, archive: str, longest: timedelta, before_wait: Any) -> bool:
+    async def take_slot(self, event: str, archive: str, longest: timedelta, before_wait: Any) -> bool:
+        self.slots.append((event, archive))
         return archive not in self.full
 
 
@@ -777,6 +778,20 @@ async def test_copies_that_can_not_be_read_for_lack_of_room_hold_the_delete(tmp_
 
     assert state(event) == (Phase.CLEANING, "WaitingForArchive")
     assert scene.deleted == []
+
+
+async def test_a_delete_reads_the_copy_first_in_whose_archive_it_has_a_slot(tmp_path: Path) -> None:
+    cleanup = {"policy": "Delete", "after": "1h"}
+    scene = FullScene(tmp_path, WORM, MIRROR, full=(), cleanup=cleanup)
+    await scene.reconcile()
+    scene.full = {"worm"}
+    scene.change_archives(has_slot=lambda _, archive: archive == "mirror")
+    scene.clock.advance(hours=2)
+    scene.slots.clear()
+    event = await scene.reconcile()
+
+    assert [archive for _, archive in scene.slots if archive in ("worm", "mirror")] == ["mirror", "worm"]
+    assert state(event) == (Phase.CLEANING, "WaitingForArchive")
 
 
 async def test_a_place_that_moves_to_another_copy_is_proved_again_for_both(tmp_path: Path) -> None:
