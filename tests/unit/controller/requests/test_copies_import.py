@@ -1,14 +1,15 @@
 """An Import that only copies brings the copies of a span up to date, and asks eSAW nothing."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
 from controller.reopening.reopener import Reopener
 from controller.requests.copies_import import CopiesImport, is_of_span
-from counterfoil.kube.errors import Expired
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Expired, Unavailable
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
@@ -237,3 +238,32 @@ async def test_a_pass_whose_token_expired_without_another_one_begins_again(tmp_p
 def test_the_span_and_the_senders_choose_the_events(spec: dict[str, Any], is_of: bool) -> None:
     assert NOON.day == 1
     assert is_of_span(an_event().build(), an_import(**spec)) is is_of
+
+
+async def test_an_event_that_the_api_server_never_returns_stops_no_other_one(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    event = scene.newest()
+    scene.kube.put(replace(event, metadata=replace(event.metadata, name="aaa", uid="uid-aaa")))
+    read = scene.kube.get
+
+    async def get(kind: Any, name: str, *arguments: Any) -> Any:
+        if name == "aaa":
+            raise Unavailable(500, "InternalError", "etcdserver: request is too large")
+        return await read(kind, name, *arguments)
+
+    scene.copies_import.kube = cast("KubeClient", Overridden(scene.kube, get))
+    await scene.copies_import.advance(scene.imported)
+    assert scene.newest().status.phase is Phase.COPYING
+    scene.clock.advance(minutes=10)
+    await scene.copies_import.advance(scene.imported)
+    assert scene.reason() == ("False", "ImportRunning"), "a later pass tries it again"
+
+
+class Overridden:
+    """A client of the API server that answers ``get`` in another way."""
+
+    def __init__(self, kube: Any, get: Any) -> None:
+        self._kube, self.get = kube, get
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kube, name)

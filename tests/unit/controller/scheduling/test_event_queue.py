@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
@@ -398,3 +400,62 @@ async def test_a_delete_that_found_no_room_for_a_copy_begins_there() -> None:
         await scene.end("to-mirror-2")
         assert scene.started == ["mirror-1", "to-mirror-2", "to-mirror-delete", "to-mirror-delete"]
         assert scene.came["to-mirror-delete"]
+
+
+def a_waiting_copy(deliveries: int) -> EnvelopeEvent:
+    """Build the event of an Expired envelope that waits for room for its copy."""
+    event = an_event().named("copy").in_phase(Phase.COPYING, WAITING_FOR_ARCHIVE)
+    envelope = EnvelopeSummary(status="Expired", finished_time=NOON)
+    built = event.status(envelope=envelope, deliveries=deliveries, considered_deliveries=1).build()
+    return replace(built, metadata=replace(built.metadata, resource_version=str(10 + deliveries)))
+
+
+def begins_in(scene: Scene, event: EnvelopeEvent) -> str:
+    scene.enqueue(event)
+    _, item = scene.work._scheduled[event.name]
+    return item.archive
+
+
+def test_a_callback_about_an_event_that_waits_for_a_copy_asks_in_the_first_archive() -> None:
+    """The envelope may be restarted and signed, and the Archive of the copy may be full for days."""
+    scene = CopyingScene()
+    assert begins_in(scene, a_waiting_copy(1)) == "worm"
+    assert begins_in(scene, a_waiting_copy(2)) == "dms"
+
+    scene.events.run_began("copy")
+    assert begins_in(scene, a_waiting_copy(2)) == "worm", "without an answer it would be due without end"
+    assert begins_in(scene, a_waiting_copy(3)) == "dms", "another one came during the run, or since"
+
+
+def test_the_last_question_before_the_retention_ends_waits_for_no_copy() -> None:
+    scene = CopyingScene()
+    organization = scene.cache.organizations.get("acme")
+    assert organization is not None
+    kept = replace(organization.spec, retention=timedelta(days=10))
+    metadata = replace(organization.metadata, resource_version="3")
+    scene.cache.organizations.put(replace(organization, spec=kept, metadata=metadata))
+    assert begins_in(scene, a_waiting_copy(1)) == "worm"
+
+    scene.clock.advance(days=9)
+    assert begins_in(scene, a_waiting_copy(1)) == "dms"
+    scene.events.run_began("copy")
+    assert begins_in(scene, a_waiting_copy(1)) == "worm"
+
+
+async def test_events_are_enqueued_after_one_that_can_not_be() -> None:
+    scene = Scene()
+    for number in range(3 * ENQUEUED_AT_ONCE):
+        scene.cache.events.put(an_event().named(f"event-{number}").build())
+    broken = f"event-{ENQUEUED_AT_ONCE + 5}"
+    enqueue_at = scene.work.enqueue_at
+
+    def break_once(item: QueueItem, due: datetime | None) -> None:
+        if item.event == broken:
+            raise RuntimeError
+        enqueue_at(item, due)
+
+    scene.events.workqueue = cast("WorkQueue", SimpleNamespace(enqueue_at=break_once, wake=scene.work.wake))
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    scene.events.enqueue_known()
+    await turns()
+    assert len(scene.work._scheduled) == 3 * ENQUEUED_AT_ONCE - 1
