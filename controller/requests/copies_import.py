@@ -23,7 +23,7 @@ from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Conflict, Expired, NotFound
+from counterfoil.kube.errors import ApiError, Conflict, Expired, NotFound
 from counterfoil.kube.status import write_status
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
@@ -118,8 +118,13 @@ class CopiesImport:
         room = await self._room(imported)
         while not (current.waiting and room == 0):
             if current.waiting:
-                room -= await self._advance_event(current.waiting[0], imported, current, organization)
-                current.waiting.popleft()
+                name = current.waiting.popleft()
+                try:
+                    room -= await self._advance_event(name, imported, current, organization)
+                except ApiError as problem:
+                    # Perhaps about this event only, and each time. A later pass tries it again.
+                    _log.warning("the copies of EnvelopeEvent/%s were not started: %s", name, problem)
+                    current.states[CopyState.MISSING] += 1
             elif current.is_last_page:
                 await self._end_pass(imported, current)
                 return

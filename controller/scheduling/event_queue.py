@@ -26,12 +26,17 @@ from counterfoil.resources.reopening import (
     has_new_delivery,
 )
 from counterfoil.resources.routes import first_slot
+from counterfoil.retention import asks_before_copies, last_question
 
 CALLBACK_PAUSE = timedelta(minutes=1)
 """Pause between two runs of an event that callbacks start: each asks eSAW, and callbacks can be repeated."""
 
 ENQUEUED_AT_ONCE: Final = 500
 """Events that are enqueued in one turn of the event loop: some 10 ms. Their number has no bound."""
+
+_Question = tuple[int, bool]
+"""Why an event asks eSAW before its copies: the number of its callbacks, and whether the retention of eSAW
+ends soon."""
 
 IsFixed = Callable[[EnvelopeEvent], bool]
 """Whether the change of an object may have fixed what an event in this state waits for."""
@@ -60,6 +65,8 @@ class EventQueue:
     ended in it."""
     _lacked: dict[str, str] = field(default_factory=dict)
     """The Archive in which the last run of an event found no room, by the name of the event."""
+    _asked: dict[str, _Question] = field(default_factory=dict)
+    """The question with which the last run of an event began, by the name of the event."""
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Enqueue an event at its due time."""
@@ -69,23 +76,28 @@ class EventQueue:
         """Enqueue events at their due times, and apply changed limits. Of many events, the rest follows in
         later turns of the event loop."""
         found = iter(events)
-        for event in islice(found, ENQUEUED_AT_ONCE):
-            self.enqueue(event)
-        self.workqueue.wake()
-        if rest := dict.fromkeys(event.name for event in found):
-            if not self._rest:
-                asyncio.get_running_loop().call_soon(self._enqueue_rest)
-            self._rest.update(rest)
+        try:
+            for event in islice(found, ENQUEUED_AT_ONCE):
+                self.enqueue(event)
+        finally:
+            # Also after an error, which concerns one event.
+            self.workqueue.wake()
+            if rest := dict.fromkeys(event.name for event in found):
+                if not self._rest:
+                    asyncio.get_running_loop().call_soon(self._enqueue_rest)
+                self._rest.update(rest)
 
     def _enqueue_rest(self) -> None:
         names = list(islice(self._rest, ENQUEUED_AT_ONCE))
-        for name in names:
-            del self._rest[name]
-            if (event := self.cache.events.get(name)) is not None:
-                self.enqueue(event)
-        self.workqueue.wake()
-        if self._rest:
-            asyncio.get_running_loop().call_soon(self._enqueue_rest)
+        try:
+            for name in names:
+                del self._rest[name]
+                if (event := self.cache.events.get(name)) is not None:
+                    self.enqueue(event)
+        finally:
+            self.workqueue.wake()
+            if self._rest:
+                asyncio.get_running_loop().call_soon(self._enqueue_rest)
 
     def enqueue_known(self) -> None:
         """Enqueue all known events again: the clock was set."""
@@ -118,7 +130,10 @@ class EventQueue:
         self._changes_in_run[name] = []
         self._called.pop(name, None)
         self._lacked.pop(name, None)
+        self._asked.pop(name, None)
         event = self.cache.events.get(name)
+        if event is not None and (question := self._question(event)) is not None:
+            self._asked[name] = question
         if event is not None and _is_started_by_callback(event):
             now = self.clock.now()
             self._forget_pauses(now)
@@ -163,6 +178,7 @@ class EventQueue:
         self._due_now.discard(name)
         self._called.pop(name, None)
         self._lacked.pop(name, None)
+        self._asked.pop(name, None)
 
     def _due_time(self, event: EnvelopeEvent) -> datetime | None:
         if event.name in self._due_now and not (is_suspended(event, self.cache) or has_request(event)):
@@ -212,13 +228,29 @@ class EventQueue:
         organization = self.cache.organizations.get(event.organization)
         if organization is None:
             return None
-        is_asked_first = has_new_delivery(event) and event.status.reason != WAITING_FOR_ARCHIVE
-        if not organization.spec.copies or is_asked_first:
+        if not organization.spec.copies or self._is_asked_first(event):
             # No copy delays the question whether the envelope was restarted.
             return self.cache.archive_name(event)
         may_delete = organization.spec.cleanup.policy is CleanupPolicy.DELETE
         lacked = self._lacked.get(event.name) if event.status.reason == WAITING_FOR_ARCHIVE else None
         return first_slot(event, organization.spec, self._is_suspended, may_delete=may_delete, lacked=lacked)
+
+    def _is_asked_first(self, event: EnvelopeEvent) -> bool:
+        """Whether the next run begins in the first Archive, to ask eSAW. If the last one asked the same and
+        then found no room for a copy, the event waits for that room: it would be due again at once."""
+        question = self._question(event)
+        is_repeated = event.status.reason == WAITING_FOR_ARCHIVE and self._asked.get(event.name) == question
+        return question is not None and not is_repeated
+
+    def _question(self, event: EnvelopeEvent) -> _Question | None:
+        organization = self.cache.organizations.get(event.organization)
+        if organization is None or not organization.spec.copies:
+            return None
+        is_new, now = has_new_delivery(event), self.clock.now()
+        if not is_new and not asks_before_copies(event, organization.spec.retention, now):
+            return None
+        last = last_question(event, organization.spec.retention)
+        return event.deliveries, last is not None and last <= now
 
     def _is_suspended(self, archive: str) -> bool:
         found = self.cache.archives.get(archive)

@@ -66,7 +66,7 @@ DEFAULT_SENDER_LIMIT = 4
 DEFAULT_ARCHIVE_LIMIT = 8
 
 
-class _Queue(NamedTuple):
+class _SenderQueue(NamedTuple):
     """The events of one organization and sender for one Archive."""
 
     items: list[QueueItem]
@@ -79,7 +79,7 @@ class _Queue(NamedTuple):
 class FairQueue:
     """The events that are due and those that run."""
 
-    _queues: dict[_QueueKey, _Queue] = field(default_factory=dict)
+    _queues: dict[_QueueKey, _SenderQueue] = field(default_factory=dict)
     _queue_counts: Counter[_Key] = field(default_factory=Counter)
     """Number of the queues of each organization and sender."""
     _queued_items: dict[str, QueueItem] = field(default_factory=dict)
@@ -246,11 +246,11 @@ class FairQueue:
         else:
             heapq.heappush(self._queue_of(item).items, item)
 
-    def _queue_of(self, item: QueueItem) -> _Queue:
+    def _queue_of(self, item: QueueItem) -> _SenderQueue:
         key = (item.organization, item.sender, item.archive)
         if (found := self._queues.get(key)) is not None:
             return found
-        new = self._queues[key] = _Queue([], _limit_keys(item))
+        new = self._queues[key] = _SenderQueue([], _limit_keys(item))
         for each in new.keys[:2]:
             self._queue_counts[each] += 1
             if each not in self._turns:
@@ -266,8 +266,8 @@ class FairQueue:
         for key in keys[:2]:
             self._turns[key] = self._next_turn()
 
-    def _next_queue(self, concurrency_limits: ConcurrencyLimits) -> _Queue | None:
-        best: _Queue | None = None
+    def _next_queue(self, concurrency_limits: ConcurrencyLimits) -> _SenderQueue | None:
+        best: _SenderQueue | None = None
         best_rank: tuple[bool, int, int, int, int, str] | None = None
         counts, turns, empty = self._running_counts, self._turns, []
         for key, queue in self._queues.items():

@@ -233,7 +233,13 @@ class ArchiveSpec(KindFields, frozen=True):
         ),
     ] = None
     max_concurrency: Annotated[
-        int, schema("Transfers at once. Default 8, 1 to 256.", minimum=1, maximum=256)
+        int,
+        schema(
+            "Runs at once in this Archive. One that makes or reads copies counts in the Archive of the "
+            "copy, and reads the first Archive beside this number. Default 8, 1 to 256.",
+            minimum=1,
+            maximum=256,
+        ),
     ] = 8
     suspend: Annotated[
         bool,

@@ -494,7 +494,8 @@ async def _unproved_copies(
     Raises ``ArchiveError``.
     """
     digest = documents_digest(event.status.documents)
-    for name in sorted(names, key=lambda each: not context.copies.has_slot(context, each)):
+    names = sorted(names, key=lambda each: not context.copies.has_slot(context, each))
+    for name in names:
         opened = await context.open_copy(name)
         if not isinstance(opened, Destination):
             # A person may have suspended it while the run waited for it.
