@@ -5,6 +5,7 @@ A copy that is not tried any more is one mail and one Task for each Archive, unt
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from controller.mails.problem_tracking import (
@@ -48,11 +49,16 @@ def asked_for(event: EnvelopeEvent) -> EnvelopeEvent:
     return replace(event, status=again)
 
 
+def archives_of(event: EnvelopeEvent, organization: Organization) -> EventArchives:
+    finders = (given_up_copies, failing_copies)
+    given_up, failing = (find(event.status, organization) for find in finders)
+    return EventArchives("dms", ("dms",), given_up, failing)
+
+
 def summary_of(scene: Scene, *events: EnvelopeEvent) -> FailureSummary:
     summary, organization = FailureSummary(), scene.organization()
     for each in events:
-        given_up, failing = (find(each.status, organization) for find in (given_up_copies, failing_copies))
-        summary.add(each, EventArchives("dms", ("dms",), given_up, failing))
+        summary.add(each, archives_of(each, organization))
     return summary
 
 
@@ -121,6 +127,43 @@ async def test_a_copy_whose_event_was_removed_is_not_called_solved() -> None:
     summary.removed |= set(removed.copies)
     scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
     await scene.look_for(HOUR)
+    assert scene.mailer.subjects == [MISSING]
+    assert scene.problems() == {}
+
+
+def in_phase(event: EnvelopeEvent, phase: Phase, reason: str) -> EnvelopeEvent:
+    return replace(event, status=replace(event.status, phase=phase, reason=reason))
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason"), [(Phase.FAILED, "DeadlineExceeded"), (Phase.SKIPPED, "ArchivedAsExpired")]
+)
+async def test_a_copy_is_missing_until_a_retry_of_its_event_makes_it(phase: Phase, reason: str) -> None:
+    scene = Scene(copies=MIRROR)
+    await after_pass(scene, in_phase(a_given_up_event(), Phase.CLEANING, "CleanupDelayed"))
+    ended = in_phase(a_given_up_event(), phase, reason)
+    await after_pass(scene, ended)
+    assert scene.problems()["copy/mirror"].solved_time is None
+    await after_pass(scene, copied(ended))
+    assert f"Solved: {MISSING}" in scene.mailer.subjects
+
+
+async def test_a_missing_copy_of_a_failed_event_that_was_removed_is_not_called_solved() -> None:
+    scene = Scene(copies=MIRROR)
+    await after_pass(scene, a_given_up_event())
+    summary, organization = FailureSummary(), scene.organization()
+    failed = in_phase(a_given_up_event(), Phase.FAILED, "DeadlineExceeded")
+    summary.add_removed(failed, archives_of(failed, organization))
+    scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == [MISSING]
+    assert "copy/mirror" not in scene.problems()
+
+
+async def test_a_copy_whose_event_a_person_skips_is_not_called_solved() -> None:
+    scene = Scene(copies=MIRROR)
+    await after_pass(scene, a_given_up_event())
+    await after_pass(scene, in_phase(a_given_up_event(), Phase.SKIPPED, "SkippedByRequest"))
     assert scene.mailer.subjects == [MISSING]
     assert scene.problems() == {}
 
