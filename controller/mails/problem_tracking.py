@@ -44,7 +44,12 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
-from counterfoil.resources.reopening import COPY_SUSPENDED, DELETE_DELAYED_REASONS, retries_copies
+from counterfoil.resources.reopening import (
+    ARCHIVED_AS_EXPIRED,
+    COPY_SUSPENDED,
+    DELETE_DELAYED_REASONS,
+    retries_copies,
+)
 from counterfoil.resources.routes import is_copying_next, last_choice, stored_copy, unverified_copies
 
 Problems = tuple[ReportedProblem, ...]
@@ -102,7 +107,7 @@ class EventArchives:
     given_up: tuple[str, ...] = ()
     """Those of its copies that are not tried any more, and for which nothing waits."""
     failing: tuple[str, ...] = ()
-    """Those of its other copies that failed last, and that an attempt may still make."""
+    """Those of its other copies that failed last, also of an event that has ended."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +170,7 @@ def given_up_copies(status: EnvelopeEventStatus, organization: Organization) -> 
 
 def failing_copies(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
     """Return the Archives of the copies of an event whose last attempt failed. They are not made yet, also
-    after a person asked for them."""
-    if status.phase in (Phase.FAILED, Phase.SKIPPED):
-        return ()
+    after a person asked for them, and after the event has ended without them."""
     missing = unverified_copies(status, organization.spec)
     return tuple(each for each in missing if stored_copy(status, each).reason is not None)
 
@@ -475,7 +478,8 @@ class FailureSummary:
     copies: dict[str, Observation] = field(default_factory=dict)
     """Copies that are not tried any more, by cause."""
     removed: set[str] = field(default_factory=set)
-    """Causes of failed events that were removed after their time to live, unsolved."""
+    """Causes that end unsolved: of events that were removed after their time to live, and of the missing
+    copies of skipped ones."""
     notices: dict[str, Observation] = field(default_factory=dict)
     """Notices to the webhook that were given up, by cause."""
     esaw: Observation | None = None
@@ -507,7 +511,12 @@ class FailureSummary:
             self.at_risk |= _causes_at_risk(status, archive)
         if not status.phase.is_final:
             self.archives.update(archives.used)
-        self.at_risk.update(map(copy_cause, archives.failing))
+        failing = map(copy_cause, archives.failing)
+        if status.phase is Phase.SKIPPED and status.reason != ARCHIVED_AS_EXPIRED:
+            # Nobody makes these copies any more. That of a failed or Expired one is made after a retry.
+            self.removed.update(failing)
+        else:
+            self.at_risk.update(failing)
         for each in archives.given_up:
             observation = _copy_observation(event, each)
             known = self.copies.get(observation.cause)
@@ -519,7 +528,8 @@ class FailureSummary:
         """Record an event that was removed after its time to live."""
         removed = FailureSummary()
         removed.add(event, archives)
-        self.removed |= {*removed.failed, *removed.notices, *removed.copies}
+        missing = {*removed.copies, *map(copy_cause, archives.failing)}
+        self.removed |= {*removed.failed, *removed.notices, *missing}
 
     def add_unreadable(self, name: str) -> None:
         """Record an event of this Organization that can't be read or counted."""
