@@ -76,6 +76,21 @@ def test_an_archived_event_that_waits_for_a_required_copy_is_as_old_as_its_wait(
     assert scrape.shows("oldest_open_copy_seconds", organization="acme") == 7 * 3600
 
 
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [("ArchiveUnreachable", 7 * 3600), ("CleanupDelayed", 0), ("CopySuspended", 0), ("EsawUnreachable", 0)],
+)
+def test_a_delete_that_can_not_read_a_required_copy_is_as_old_as_it_is_due(reason: str, seconds: int) -> None:
+    scene = HandlersScene()
+    scene.observe(an_organization(copies=WORM_COPY, cleanup={"policy": "Delete"}))
+    waiting = an_event().archived().in_phase(Phase.CLEANING, reason).with_condition("Copied")
+    scene.observe(waiting.created(NOON - timedelta(days=20)).status(phase_start_time=NOON).build())
+    scene.clock.advance(hours=7)
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("oldest_open_copy_seconds", organization="acme") == seconds
+
+
 @pytest.mark.parametrize("required", [True, False], ids=["after the end", "optional"])
 def test_a_copy_for_which_nothing_waits_is_no_open_copy(required: bool) -> None:
     scene = HandlersScene()

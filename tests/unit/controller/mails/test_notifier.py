@@ -867,6 +867,30 @@ async def test_an_archive_of_a_required_copy_that_does_not_work_is_one_mail_whil
     assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive worm can't be used: ArchiveUnreachable"]
 
 
+def a_cleaning_event(number: int = 1, reason: str = "ArchiveUnreachable") -> EnvelopeEvent:
+    event = an_event().named(f"cleaning-{number}").archived().in_phase(Phase.CLEANING, reason)
+    return event.with_condition("Copied", "True", "CopiesVerified").build()
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason", "mails"),
+    [
+        ("Delete", "ArchiveUnreachable", ["[acme] Archive worm can't be used: ArchiveUnreachable"]),
+        ("Delete", "CleanupDelayed", []),
+        ("Delete", "CopySuspended", []),
+        ("Keep", "ArchiveUnreachable", []),
+    ],
+)
+async def test_the_archive_of_a_copy_that_a_delete_reads_again_is_a_mail_once_the_delete_is_due(
+    policy: str, reason: str, mails: list[str]
+) -> None:
+    scene = Scene(an_archive_that_is("False", name="worm"), copies=WORM_COPY, cleanup={"policy": policy})
+    for number in range(100):
+        scene.cache.events.put(a_cleaning_event(number, reason))
+    await scene.look_for(3 * DAY)
+    assert scene.mailer.subjects == mails
+
+
 async def test_an_archive_of_an_optional_copy_is_no_mail_since_nothing_waits_for_it() -> None:
     optional = [{**WORM_COPY[0], "required": False}]
     scene = Scene(an_archive_that_is("False", name="worm"), copies=optional)
