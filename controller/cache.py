@@ -30,12 +30,12 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.organization import ArchiveUse
+from counterfoil.resources.reopening import awaited_copies
 from counterfoil.resources.routes import (
     archive_names,
     awaited_archive,
     is_copying_next,
     needed_choice,
-    open_copies,
     possible_archives,
 )
 
@@ -319,14 +319,14 @@ class Cache:
 
     def used_archives(self, event: EnvelopeEvent) -> list[str]:
         """Return the Archives that the event needs, and that its errors may be about: its own, and those of
-        open copies."""
-        names = (self.archive_name(event), *self.open_copies(event))
+        the copies that it waits for."""
+        names = (self.archive_name(event), *self.awaited_copies(event))
         return list(dict.fromkeys(filter(None, names)))
 
-    def open_copies(self, event: EnvelopeEvent) -> tuple[str, ...]:
-        """Return the Archives of the required copies that the event waits for."""
+    def awaited_copies(self, event: EnvelopeEvent) -> tuple[str, ...]:
+        """Return the Archives of the required copies that the event waits for, or that its delete reads."""
         organization = self.organizations.get(event.organization)
-        return open_copies(event.status, organization.spec) if organization is not None else ()
+        return awaited_copies(event.status, organization.spec) if organization is not None else ()
 
     def problem_archive(self, event: EnvelopeEvent) -> str:
         """Return the Archive that a problem of the event is about; empty if it is not known."""

@@ -21,6 +21,7 @@ from controller.resync.statistics import EventStatistics
 from controller.scheduling.due import SUSPENDED_REASONS
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
+from counterfoil.i18n.reasons import Server, server_of
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     FINAL_PHASES,
@@ -103,11 +104,14 @@ class Gauges:
             self.metrics.retention_ending.labels(name).set(self.statistics.endangered(name))
 
     def _uncopied_since(self, event: EnvelopeEvent) -> datetime | None:
-        """Return since when an archived event waits for its required copies; None: it does not. A copy after
-        the end holds nothing."""
-        if copies_after_end(event.status) or not self.cache.open_copies(event):
+        """Return since when an archived event waits for its required copies, or its delete for an archive
+        that is read before it; None: neither does. A copy after the end holds nothing."""
+        status = event.status
+        if copies_after_end(status) or not self.cache.awaited_copies(event):
             return None
-        copied = find_condition(event.status.conditions, PHASE_CONDITIONS[Phase.COPYING])
+        if status.phase is Phase.CLEANING:
+            return status.phase_start_time if server_of(status.reason or "") is Server.ARCHIVE else None
+        copied = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COPYING])
         return copied.last_transition_time if copied is not None else None
 
     def _count_senders(self, organizations: set[str]) -> None:

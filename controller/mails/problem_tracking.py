@@ -103,7 +103,7 @@ class EventArchives:
     problem: str
     """The one that its problem is about; empty: it is not known."""
     used: tuple[str, ...]
-    """Those that it needs while it is unfinished: its own, and those of the required copies that are open."""
+    """Those that it needs while it is unfinished: its own, and those of the copies that it waits for."""
     given_up: tuple[str, ...] = ()
     """Those of its copies that are not tried any more, and for which nothing waits."""
     failing: tuple[str, ...] = ()

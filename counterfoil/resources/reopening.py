@@ -36,8 +36,13 @@ from counterfoil.resources.envelopeevent import (
     EventCopy,
     Phase,
 )
-from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus
-from counterfoil.resources.routes import CopiedSpec, unverified_copies
+from counterfoil.resources.organization import (
+    CHANGEABLE_STATUSES,
+    CleanupPolicy,
+    EnvelopeStatus,
+    OrganizationSpec,
+)
+from counterfoil.resources.routes import CopiedSpec, open_copies, unverified_copies, used_copies
 
 ARCHIVED_AND_KEPT = "ArchivedAndKept"
 """Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""
@@ -559,6 +564,14 @@ def lacks_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> bool:
     By the stored times only. The controller decides what is proved, and answers that nothing is left to do.
     """
     return takes_copies(status) and bool(unverified_copies(status, spec))
+
+
+def awaited_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
+    """Return the Archives of the required copies that an event waits for: those that are not made, and each
+    one once its delete is due, which reads them again."""
+    is_deleted = status.phase is Phase.CLEANING and spec.cleanup.policy is CleanupPolicy.DELETE
+    is_due = is_deleted and status.reason not in _DELETE_WAITS
+    return used_copies(status, spec) if is_due else open_copies(status, spec)
 
 
 def retries_copies(status: EnvelopeEventStatus) -> bool:
