@@ -80,6 +80,11 @@ def test_no_command_is_printed_where_no_request_is_needed(
     assert explained(*copies, names=names, phase=phase).commands == ()
 
 
+def test_a_former_copy_is_not_called_missing_where_the_organization_could_not_be_read() -> None:
+    former = EventCopy(ref=MIRROR.ref, manifest="file:///mirror/counterfoil.json")
+    assert len(explain(an_event().status(copies=(WORM, former)).build(), None, None, (), NOON).copies) == 1
+
+
 def test_a_copy_that_was_added_later_is_listed_as_missing() -> None:
     assert explained(WORM).copies[1:] == ("Archive/mirror, missing: not tried yet, no attempt is planned.",)
 

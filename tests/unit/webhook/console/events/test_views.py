@@ -380,6 +380,21 @@ async def test_the_page_of_an_archived_event_offers_a_copy_that_was_added_later(
     )
 
 
+@pytest.mark.parametrize(
+    ("phase", "reason"),
+    [(Phase.FAILED, "DeadlineExceeded"), (Phase.SKIPPED, "SkippedByRequest"), (Phase.ARCHIVING, "")],
+)
+@pytest.mark.parametrize("rights", [FULL, Rights(FULL.granted - {("list", "organizations")})])
+async def test_a_former_copy_is_not_called_missing(phase: Phase, reason: str, rights: Rights) -> None:
+    former = EventCopy(ref=LocalObjectReference(name="tape"), manifest="file:///tape/counterfoil.json")
+    event = EventBuilder().in_phase(phase, reason).status(copies=(former, VERIFIED)).build()
+    kube = InMemoryKubeClient(COPIED, event)
+
+    page = parsed((await event_views().event(a_console_request(kube, rights), event.name)).html)
+
+    assert copies_of(page) == ["worm · verified 2026-07-01 12:00:00 UTC · s3://worm/counterfoil.json"]
+
+
 async def test_no_copy_is_offered_where_none_is_missing_or_wanted() -> None:
     mirrored = EventCopy(ref=MIRROR, manifest="file:///mirror/counterfoil.json", verified_time=NOON)
     event = ARCHIVED.status(copies=(VERIFIED, mirrored)).build()
