@@ -42,7 +42,14 @@ from counterfoil.resources.organization import (
     EnvelopeStatus,
     OrganizationSpec,
 )
-from counterfoil.resources.routes import CopiedSpec, open_copies, unverified_copies, used_copies
+from counterfoil.resources.routes import (
+    CopiedSpec,
+    listed_copies,
+    open_copies,
+    shown_copies,
+    unverified_copies,
+    used_copies,
+)
 
 ARCHIVED_AND_KEPT = "ArchivedAndKept"
 """Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""
@@ -555,6 +562,14 @@ def takes_copies(status: EnvelopeEventStatus) -> bool:
     return status.phase in ARCHIVED_PHASES or (
         status.phase is Phase.SUCCEEDED and is_condition_true(status.conditions, "Cleaned")
     )
+
+
+def explained_copies(status: EnvelopeEventStatus, spec: CopiedSpec | None) -> tuple[EventCopy, ...]:
+    """Return the copies of which a person is told, of an archived event also those that its status does not
+    name. None: the Organization is not known."""
+    if spec is None or not takes_copies(status):
+        return shown_copies(status, spec)
+    return listed_copies(status, spec)
 
 
 def lacks_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> bool:

@@ -575,9 +575,10 @@ def listed_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[EventC
     return (*shown_copies(status, spec), *others)
 
 
-def shown_copies(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[EventCopy, ...]:
-    """Return the entries without those of former copies, which only keep a place (``former_copies``)."""
-    names = copy_names(spec)
+def shown_copies(status: EnvelopeEventStatus, spec: CopiedSpec | None) -> tuple[EventCopy, ...]:
+    """Return the entries without those of former copies, which only keep a place (``former_copies``). Without
+    a spec, an entry with only a place may be such a one."""
+    names = copy_names(spec) if spec is not None else ()
     return tuple(
         each
         for each in status.copies

@@ -40,14 +40,12 @@ from counterfoil.resources import (
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard, unheld_shard
-from counterfoil.resources.reopening import is_open_to_callbacks, takes_copies
+from counterfoil.resources.reopening import explained_copies, is_open_to_callbacks
 from counterfoil.resources.request import attribution
 from counterfoil.resources.routes import (
     awaited_archive,
     last_choice,
-    listed_copies,
     next_copy_time,
-    shown_copies,
     way_elsewhere,
 )
 from counterfoil.retention import deletion_time, forbids_delete, removal_time
@@ -373,11 +371,7 @@ def _line(title: str, text: str) -> str:
 
 def _copies(event: EnvelopeEvent, organization: Organization | None) -> tuple[EventCopy, ...]:
     """Return the entry of each copy; of an archived event also of those that its status does not name."""
-    if organization is None:
-        return event.status.copies
-    if not takes_copies(event.status):
-        return shown_copies(event.status, organization.spec)
-    return listed_copies(event.status, organization.spec)
+    return explained_copies(event.status, organization.spec if organization is not None else None)
 
 
 def _copy_text(copy: EventCopy, phase: Phase, now: datetime) -> str:

@@ -21,8 +21,8 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.lease import unheld_shard
-from counterfoil.resources.reopening import takes_copies
-from counterfoil.resources.routes import awaited_archive, listed_copies
+from counterfoil.resources.reopening import explained_copies, takes_copies
+from counterfoil.resources.routes import awaited_archive
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
 from webhook.console.events.bulk import BulkService, is_confirmed, parse_bulk
@@ -156,7 +156,7 @@ class EventViews(ViewBase):
             can_retry=can_retry(event),
             can_skip=can_skip(event),
             can_copy=can_copy(event, copied),
-            copies=listed_copies(event.status, copied.spec) if copied else event.status.copies,
+            copies=explained_copies(event.status, copied.spec if copied is not None else None),
             state=state_of(event),
             moments=timeline_entries(event, told, now=self.clock.now(), shown=_messages(event)),
         )
@@ -164,8 +164,9 @@ class EventViews(ViewBase):
     async def _copied_organization(
         self, user: AuthenticatedUser, event: EnvelopeEvent
     ) -> Organization | None:
-        """Return the Organization of an archived event, which names its copies; None for another event."""
-        return await read_organization(user, event.organization) if takes_copies(event.status) else None
+        """Return the Organization, which names the copies; None for an event that has none."""
+        has_some = bool(event.status.copies) or takes_copies(event.status)
+        return await read_organization(user, event.organization) if has_some else None
 
     async def _has_copies(self, user: AuthenticatedUser, events: Iterable[EnvelopeEvent]) -> bool:
         """Whether the Organization of an archived event of a list names copies."""
