@@ -565,7 +565,7 @@ def takes_copies(status: EnvelopeEventStatus) -> bool:
 
 
 def explained_copies(status: EnvelopeEventStatus, spec: CopiedSpec | None) -> tuple[EventCopy, ...]:
-    """Return the copies of which a person is told, of an archived event also those that its status does not
+    """Return the copies that a person is shown, of an archived event also those that its status does not
     name. None: the Organization is not known."""
     if spec is None or not takes_copies(status):
         return shown_copies(status, spec)
