@@ -184,7 +184,7 @@ async def test_a_process_that_does_not_read_its_body_is_killed_in_time(slowly: s
             yield bytes(128 * 1024)
 
     command = [sys.executable, "-c", READS_NOTHING.replace("SLOWLY", slowly)]
-    async with aclosing(WorkerPool(command, count=1, seconds=1)) as pool, asyncio.timeout(20):
+    async with aclosing(WorkerPool(command, count=1, seconds=3)) as pool, asyncio.timeout(60):
         with pytest.raises(WorkerStopped) as stopped:
             await pool.request(Echo, b"hello", body(), 1024 * 1024)
     assert stopped.value.timed_out
