@@ -310,6 +310,11 @@ class Cache:
         found = self.senders.get(reader.name)
         return found if found is not None and found.spec.suspend else None
 
+    def is_archive_suspended(self, name: str) -> bool:
+        """Whether a person suspends the Archive of this name."""
+        archive = self.archives.get(name)
+        return archive is not None and archive.spec.suspend
+
     def archive_name(self, event: EnvelopeEvent) -> str:
         """Return the name of the Archive that the event needs; empty if it has none, or its routes have not
         decided."""

@@ -116,7 +116,8 @@ class CopyRetrier:
         retry = organization.spec.retry
         return any(
             not are_tries_spent(copy.attempts, retry)
-            and not self._is_archive_suspended(name)
+            # It is tried once nobody suspends it, and no attempt counts until then.
+            and not self.cache.is_archive_suspended(name)
             and (believed_time(copy.next_attempt_time, now, ahead=longest_backoff(retry)) or now) <= now
             for name in missing_copies(event.status, organization.spec.copies)
             if (copy := stored_copy(event.status, name))
@@ -125,11 +126,6 @@ class CopyRetrier:
     def _is_sender_suspended(self, event: EnvelopeEvent) -> bool:
         sender = self.cache.senders.get(event.metadata.labels.get(SENDER_LABEL, ""))
         return sender is not None and sender.spec.suspend
-
-    def _is_archive_suspended(self, name: str) -> bool:
-        # It is tried once nobody suspends it, and no attempt counts until then.
-        archive = self.cache.archives.get(name)
-        return archive is not None and archive.spec.suspend
 
 
 @dataclass(frozen=True)

@@ -224,23 +224,18 @@ def _is_suspended_itself(event: EnvelopeEvent, cache: Cache) -> bool:
         return False
     if cache.suspended_sender(event) is not None:
         return True
-    return _is_archive_suspended(cache.archive_name(event), cache)
+    return cache.is_archive_suspended(cache.archive_name(event))
 
 
 def are_copies_suspended(event: EnvelopeEvent, spec: OrganizationSpec, cache: Cache) -> bool:
     """Whether an event waits for required copies, and a person suspended the Archive of each."""
     names = open_copies(event.status, spec)
-    return bool(names) and all(_is_archive_suspended(each, cache) for each in names)
-
-
-def _is_archive_suspended(name: str, cache: Cache) -> bool:
-    archive = cache.archives.get(name)
-    return archive is not None and archive.spec.suspend
+    return bool(names) and all(map(cache.is_archive_suspended, names))
 
 
 def _is_copy_suspended(event: EnvelopeEvent, spec: OrganizationSpec, cache: Cache) -> bool:
     """Whether a suspended Archive of a required copy still holds the delete."""
-    is_suspended_now = any(_is_archive_suspended(each, cache) for each in used_copies(event.status, spec))
+    is_suspended_now = any(map(cache.is_archive_suspended, used_copies(event.status, spec)))
     return is_suspended_now and spec.cleanup.policy is CleanupPolicy.DELETE
 
 

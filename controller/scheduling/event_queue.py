@@ -233,7 +233,8 @@ class EventQueue:
             return self.cache.archive_name(event)
         may_delete = organization.spec.cleanup.policy is CleanupPolicy.DELETE
         lacked = self._lacked.get(event.name) if event.status.reason == WAITING_FOR_ARCHIVE else None
-        return first_slot(event, organization.spec, self._is_suspended, may_delete=may_delete, lacked=lacked)
+        is_held = self.cache.is_archive_suspended
+        return first_slot(event, organization.spec, is_held, may_delete=may_delete, lacked=lacked)
 
     def _is_asked_first(self, event: EnvelopeEvent) -> bool:
         """Whether the next run begins in the first Archive, to ask eSAW. If the last one asked the same and
@@ -251,10 +252,6 @@ class EventQueue:
             return None
         last = last_question(event, organization.spec.retention)
         return event.deliveries, last is not None and last <= now
-
-    def _is_suspended(self, archive: str) -> bool:
-        found = self.cache.archives.get(archive)
-        return found is not None and found.spec.suspend
 
 
 def _is_copied_later(event: EnvelopeEvent) -> bool:
