@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -80,6 +80,8 @@ _log = logging.getLogger(__name__)
 
 _NOT_PERMITTED: Final = "eSignAnyWhere does not permit this to the sender's key (403)"
 
+C = TypeVar("C", bound=RunContext)
+
 QUESTION_SHARE = 4
 """Part of an attempt at copies, as its denominator, in which eSAW must answer whether the envelope was
 restarted."""
@@ -141,9 +143,7 @@ class PhaseRunner:
             log_context(phase=phase.value, attempt=attempt, sender=sender.name),
             tracing.span(phase.value, attempt=attempt, sender=sender.name) as step,
         ):
-            function = partial(run_phase, event, admitted.context)
-            outcome, problem = await self._attempt(phase, function, admitted.context, limit)
-            outcome = self._unless_replaced(outcome, event, admitted.context)
+            outcome, problem = await self._attempt(phase, run_phase, event, admitted.context, limit)
             outcome = await self._with_tried_keys(phase, event, admitted, outcome, problem)
             if phase is Phase.COLLECTING:
                 outcome = _with_choice(outcome, event, admitted.context)
@@ -163,10 +163,7 @@ class PhaseRunner:
                 self.sender_keys.accepted(sender)
             if phase is Phase.COPYING and not _is_about_restart(outcome):
                 rest = limit * (QUESTION_SHARE - 1)
-                made, _ = await self._attempt(
-                    phase, partial(copy, event, admitted.context), admitted.context, rest
-                )
-                made = self._unless_replaced(made, event, admitted.context)
+                made, _ = await self._attempt(phase, copy, event, admitted.context, rest)
                 outcome = with_answer(made, outcome)
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)
@@ -182,8 +179,7 @@ class PhaseRunner:
             log_context(phase=phase.value, attempt=attempt),
             tracing.span(phase.value, attempt=attempt) as step,
         ):
-            outcome, _ = await self._attempt(phase, partial(copy, event, context), context, limit)
-            outcome = self._unless_replaced(outcome, event, context)
+            outcome, _ = await self._attempt(phase, copy, event, context, limit)
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)
         self._count(phase, outcome)
@@ -191,9 +187,22 @@ class PhaseRunner:
         return outcome
 
     async def _attempt(
-        self, phase: Phase, function: Callable[[], Awaitable[Outcome]], context: RunContext, limit: timedelta
+        self,
+        phase: Phase,
+        run_phase: Callable[[EnvelopeEvent, C], Awaitable[Outcome]],
+        event: EnvelopeEvent,
+        context: C,
+        limit: timedelta,
     ) -> tuple[Outcome, BaseException | None]:
-        """Return the outcome, and the exception from which it follows, if any."""
+        """Return the outcome, and the exception from which it follows, if any. No attempt archives into
+        another Archive of the name."""
+        function = partial(run_phase, event, context)
+        outcome, problem = await self._within(limit, phase, function, context)
+        return self._unless_replaced(outcome, event, context), problem
+
+    async def _within(
+        self, limit: timedelta, phase: Phase, function: Callable[[], Awaitable[Outcome]], context: RunContext
+    ) -> tuple[Outcome, BaseException | None]:
         context.attempt_limit = limit
         timeout = asyncio.timeout(limit.total_seconds())
         try:
