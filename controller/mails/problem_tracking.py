@@ -46,8 +46,8 @@ from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
 from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
-    COPY_SUSPENDED,
     DELETE_DELAYED_REASONS,
+    DELETE_WAITS,
     retries_copies,
 )
 from counterfoil.resources.routes import is_copying_next, last_choice, stored_copy, unverified_copies
@@ -74,7 +74,7 @@ MAX_MESSAGE_LENGTH = 1000
 MAX_REMEMBERED_EVENTS = 10_000
 """Maximum number of remembered names of failed events; a remembered event is not counted twice."""
 
-_ASKS_NOTHING = SUSPENDED_REASONS | DELETE_DELAYED_REASONS | {ACTION_NOT_CONFIGURED, COPY_SUSPENDED}
+_ASKS_NOTHING = SUSPENDED_REASONS | DELETE_WAITS | {ACTION_NOT_CONFIGURED}
 """Reasons of unfinished events that need no answer of eSAW for a long time. Their last attempt tells nothing
 about it."""
 

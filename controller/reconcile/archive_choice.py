@@ -358,9 +358,9 @@ class ArchiveChooser:
     def _find_copy(self, context: RunContext, name: str) -> Archive | Wait | Hold:
         """Return the Archive of a copy if it is there and may be used for it."""
         organization = context.organization
-        if (hold := self._copy_hold(name)) is not None:
-            return hold
         archive = self._usable(name, organization, " of a copy does not exist")
+        if isinstance(archive, Hold):
+            return replace(archive, of_copies=True)
         if not isinstance(archive, Archive):
             return archive
         faults = copy_faults(organization.spec.copies, (context.archive.name,), self.cache.archives.get)

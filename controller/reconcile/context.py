@@ -213,6 +213,10 @@ class CopyAccess:
     has_slot: Callable[[RunContext, str], bool]
     """Whether the run continues under the limit of this Archive now."""
 
+    def first_hold(self, names: Iterable[str]) -> Hold | None:
+        """Return why a person holds the first of these copies that is held; None: none is."""
+        return next((hold for each in names if (hold := self.hold(each)) is not None), None)
+
 
 @dataclass
 class ReconcileContext(RunContext):

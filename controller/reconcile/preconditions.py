@@ -22,12 +22,7 @@ from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.reader import KeyState, Reader, is_of_other_user, proved_by
 from controller.reconcile import error_policy
-from controller.reconcile.archive_choice import (
-    ArchiveChooser,
-    no_archive,
-    suspended,
-    unready_archive,
-)
+from controller.reconcile.archive_choice import ArchiveChooser, no_archive, suspended, unready_archive
 from controller.reconcile.context import (
     Destination,
     ReconcileContext,
@@ -313,8 +308,7 @@ class Preconditions:
     def _suspended_copy(self, event: EnvelopeEvent, organization: Organization) -> Hold | None:
         if not are_copies_suspended(event, organization.spec, self.cache):
             return None
-        holds = map(self.archives.copies.hold, open_copies(event.status, organization.spec))
-        return next((each for each in holds if each is not None), None)
+        return self.archives.copies.first_hold(open_copies(event.status, organization.spec))
 
     async def unrouted(self, event: EnvelopeEvent, organization: Organization) -> ReconcileContext | Outcome:
         """

@@ -22,7 +22,7 @@ from counterfoil.resources import (
     is_condition_true,
     with_condition,
 )
-from counterfoil.resources.conditions import with_generation
+from counterfoil.resources.conditions import with_changes, with_generation
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.reopening import (
     GIVEN_UP,
@@ -106,11 +106,7 @@ class EventRequests:
         if not copies_after_end(status):
             return msgspec.structs.replace(skipped, message=message)
         # Its copies are made all the same, and the condition has the end meanwhile.
-        cleaned = PHASE_CONDITIONS[Phase.CLEANING]
-        conditions = tuple(
-            msgspec.structs.replace(each, message=message) if each.type == cleaned else each
-            for each in status.conditions
-        )
+        conditions = with_changes(status.conditions, PHASE_CONDITIONS[Phase.CLEANING], message=message)
         return msgspec.structs.replace(skipped, conditions=conditions)
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:

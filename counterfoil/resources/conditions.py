@@ -113,6 +113,11 @@ def with_condition(
     return tuple(changed if each.type == type_ else each for each in conditions)
 
 
+def with_changes(conditions: tuple[Condition, ...], type_: str, **changes: str) -> tuple[Condition, ...]:
+    """Return the conditions with other fields of this one, if it is there; all of its other fields stay."""
+    return tuple(replace(each, **changes) if each.type == type_ else each for each in conditions)
+
+
 def with_generation(conditions: tuple[Condition, ...], generation: int) -> tuple[Condition, ...]:
     """Return the conditions as those of this generation: a change of the spec left each of them true."""
     return tuple(

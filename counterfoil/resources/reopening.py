@@ -18,7 +18,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from counterfoil.clock import CLOCK_DIFFERENCE, believed_time
-from counterfoil.resources.conditions import find_condition, is_condition_true, with_condition, with_summary
+from counterfoil.resources.conditions import (
+    find_condition,
+    is_condition_true,
+    with_changes,
+    with_condition,
+    with_summary,
+)
 from counterfoil.resources.envelopeevent import (
     ARCHIVED_PHASES,
     COPIES_PENDING,
@@ -88,7 +94,7 @@ COPY_SUSPENDED: Final = "CopySuspended"
 DELETE_DELAYED_REASONS = frozenset({CLEANUP_DELAYED, LATE_FILES_PENDING})
 """Reasons of archived events that wait for the time of the delete."""
 
-_DELETE_WAITS = DELETE_DELAYED_REASONS | {COPY_SUSPENDED}
+DELETE_WAITS = DELETE_DELAYED_REASONS | {COPY_SUSPENDED}
 """Reasons of archived events whose delete waits."""
 
 SKIPPED_BY_REQUEST = "SkippedByRequest"
@@ -353,10 +359,7 @@ def with_kept_end(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
     cleaned = find_condition(status.conditions, "Cleaned")
     if not copies_after_end(status) or cleaned is None:
         return status
-    conditions = tuple(
-        replace(each, status="False", reason=COPY_MISSING) if each.type == "Copied" else each
-        for each in status.conditions
-    )
+    conditions = with_changes(status.conditions, "Copied", status="False", reason=COPY_MISSING)
     return replace(
         status,
         phase=Phase.SUCCEEDED,
@@ -405,7 +408,7 @@ def may_be_restarted(status: KnownStatus) -> bool:
     # First what is rare: each event of the queue is asked.
     if status.envelope is None or status.envelope.status not in CHANGEABLE_STATUSES:
         return False
-    is_delayed = status.phase == Phase.CLEANING and status.reason in _DELETE_WAITS
+    is_delayed = status.phase == Phase.CLEANING and status.reason in DELETE_WAITS
     return is_delayed or (status.phase == Phase.COPYING and status.completion_time is None)
 
 
@@ -585,7 +588,7 @@ def awaited_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple
     """Return the Archives of the required copies that an event waits for: those that are not made, and each
     one once its delete is due, which reads them again."""
     is_deleted = status.phase is Phase.CLEANING and spec.cleanup.policy is CleanupPolicy.DELETE
-    is_due = is_deleted and status.reason not in _DELETE_WAITS
+    is_due = is_deleted and status.reason not in DELETE_WAITS
     return used_copies(status, spec) if is_due else open_copies(status, spec)
 
 
@@ -594,8 +597,7 @@ def retries_copies(status: EnvelopeEventStatus) -> bool:
     Whether an event lacks a copy for which nothing waits, and no run tries it: the event has succeeded, or
     waits for the time of its delete, or for another copy before that.
     """
-    reasons = {*DELETE_DELAYED_REASONS, COPY_SUSPENDED}
-    is_delayed = status.phase is Phase.CLEANING and status.reason in reasons
+    is_delayed = status.phase is Phase.CLEANING and status.reason in DELETE_WAITS
     copied = find_condition(status.conditions, "Copied")
     if not (is_delayed or status.phase is Phase.SUCCEEDED) or copied is None:
         return False

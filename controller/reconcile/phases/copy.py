@@ -244,16 +244,13 @@ class _CopyRun:
 
     def _not_tried(self, name: str, why: Hold | Pause, **times: datetime | None) -> None:
         self._problems[name] = why
-        message = why.message[:MAX_COPY_MESSAGE]
-        entry = msgspec.structs.replace(
-            stored_copy(self.event.status, name),
-            verified_time=None,
-            documents=None,
-            reason=why.reason,
-            message=message,
-            **times,
-        )
-        self.entries = with_copy(self.entries, entry)
+        self._change_entry(name, reason=why.reason, message=why.message[:MAX_COPY_MESSAGE], **times)
+
+    def _change_entry(self, name: str, **changes: str | datetime | None) -> None:
+        """Change the stored entry of a copy that is not proved."""
+        entry = stored_copy(self.event.status, name)
+        changed = msgspec.structs.replace(entry, verified_time=None, documents=None, **changes)
+        self.entries = with_copy(self.entries, changed)
 
     def _is_awaited(self, name: str) -> bool:
         """Whether the event waits for this copy: it is required, and the event has not ended before."""
@@ -271,16 +268,7 @@ class _CopyRun:
                 continue
             self._problems[name] = unread
             # Without a time, it is due with the event.
-            entry = msgspec.structs.replace(
-                stored_copy(self.event.status, name),
-                verified_time=None,
-                documents=None,
-                reason=None,
-                message=None,
-                start_time=None,
-                next_attempt_time=None,
-            )
-            self.entries = with_copy(self.entries, entry)
+            self._change_entry(name, reason=None, message=None, start_time=None, next_attempt_time=None)
 
     def _failed_source(self, name: str, problem: Outcome) -> Outcome:
         """Return the problem of a copy during which the first archive, which works, could not be read."""

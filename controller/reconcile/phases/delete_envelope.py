@@ -177,8 +177,7 @@ def _pending_copies(event: EnvelopeEvent, context: ReconcileContext) -> Wait | N
 def _suspended_copy(context: ReconcileContext) -> Pause | None:
     """Return the pause while a person suspends the Archive of a required copy, which can't be read then;
     None: nobody does."""
-    required = required_copy_names(context.organization.spec.copies)
-    hold = next((found for each in required if (found := context.copies.hold(each)) is not None), None)
+    hold = context.copies.first_hold(required_copy_names(context.organization.spec.copies))
     if hold is None:
         return None
     message = f"The copy is read again before the delete, and that is not possible: {hold.message}"
