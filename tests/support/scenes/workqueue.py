@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
@@ -48,8 +49,15 @@ def a_workqueue(clock: AClock, *, process: int = 100) -> WorkQueue:
     return WorkQueue(clock=clock, concurrency_limits=lambda: concurrency_limits)
 
 
+class Work(Protocol):
+    """Work that a queue starts."""
+
+    async def reconcile(self, event: str, /) -> None:
+        """Work on an event."""
+
+
 @asynccontextmanager
-async def running(workqueue: WorkQueue, work: ReleasedWork) -> AsyncIterator[None]:
+async def running(workqueue: WorkQueue, work: Work) -> AsyncIterator[None]:
     task = asyncio.create_task(workqueue.run(work.reconcile))
     try:
         await turns()

@@ -26,6 +26,7 @@ from counterfoil.resources import (
     ArchiveLocation,
     Attempt,
     AttemptOutcome,
+    EnvelopeEvent,
     LastError,
     LocalObjectReference,
     Phase,
@@ -164,10 +165,10 @@ def test_a_counted_problem_that_did_not_change_is_as_it_was() -> None:
 # -- The pass over all events --------------------------------------------------------------------------------
 
 
-def summary_of(*events: object) -> FailureSummary:
+def summary_of(*events: EnvelopeEvent) -> FailureSummary:
     summary = FailureSummary()
     for each in events:
-        summary.add(each, in_archive("dms"))  # type: ignore[arg-type]
+        summary.add(each, in_archive("dms"))
     return summary
 
 
@@ -202,7 +203,7 @@ def test_what_failed_after_the_pass_began_is_neither_solved_nor_counted_down_by_
     assert after_pass(problems, summary_of(a_failed_event(2))) == problems
 
 
-def retried(reason: str) -> object:
+def retried(reason: str) -> EnvelopeEvent:
     error = LastError(reason=reason, message="", time=NOON)
     return an_event().in_phase(Phase.ARCHIVING, "RetryRequested").status(last_error=error).build()
 

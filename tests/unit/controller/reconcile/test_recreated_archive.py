@@ -38,6 +38,12 @@ class RecreatedScene(RoutedScene):
         """Let a person change what the Organization names."""
         self.change_routes(*(routes or (OF_BEN,)), **{**self.spec, **spec})
 
+    def name_copy(self, root: Path) -> None:
+        """Let a person name a required copy in the Archive ``worm``, which works."""
+        path = "w/{{envelope.id}}/{{file.name}}"
+        self.observe(a_probed_archive("worm", root=root, marker_id="4" * 32, path=path))
+        self.name(copies=[{"archiveRef": {"name": "worm"}}])
+
     def recreate(self, root: Path | None = None) -> None:
         """Let somebody delete the Archive ``vault``, and create one of this name with another root."""
         self.generation += 1
@@ -215,15 +221,7 @@ async def test_an_event_with_claimed_places_sends_nothing_there_and_chooses_agai
 async def test_a_copy_lets_nothing_be_archived_in_another_archive(tmp_path: Path) -> None:
     scene = RecreatedScene(tmp_path)
     await scene.reconcile(2)
-    scene.observe(
-        a_probed_archive(
-            "worm",
-            root=folder_of(tmp_path, "worm"),
-            marker_id="4" * 32,
-            path="w/{{envelope.id}}/{{file.name}}",
-        )
-    )
-    scene.name(copies=[{"archiveRef": {"name": "worm"}}])
+    scene.name_copy(folder_of(tmp_path, "worm"))
     scene.recreate()
     scene.clock.advance(hours=24)
     after = await scene.run_late()
@@ -320,15 +318,7 @@ async def test_a_question_before_the_copies_lets_nothing_be_archived_in_another_
     scene = RecreatedScene(tmp_path, statuses=["Completed", "Expired"])
     scene.envelope.status = EnvelopeStatus.EXPIRED
     await scene.reconcile(2)
-    scene.observe(
-        a_probed_archive(
-            "worm",
-            root=folder_of(tmp_path, "worm"),
-            marker_id="4" * 32,
-            path="w/{{envelope.id}}/{{file.name}}",
-        )
-    )
-    scene.name(copies=[{"archiveRef": {"name": "worm"}}])
+    scene.name_copy(folder_of(tmp_path, "worm"))
     scene.recreate()
     first = (await scene.run_late()).status
     assert (first.phase, first.reason) == (Phase.COPYING, "ArchiveReplaced")

@@ -1,8 +1,7 @@
 """Events as items of the work queue: callbacks of old events keep no newer one waiting."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -32,7 +31,7 @@ from counterfoil.resources import (
 from counterfoil.resources.reopening import CLEANUP_DELAYED, COPY_REQUESTED, REDELIVERED
 from tests.support.builders import NOON, AClock, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.workqueue import turns
+from tests.support.scenes.workqueue import running, turns
 
 
 def a_copy(archive: str, *, verified: bool) -> EventCopy:
@@ -76,9 +75,9 @@ class Scene:
             if len(started) == count:
                 enough.set()
 
-        running = asyncio.create_task(self.work.run(reconcile))
+        task = asyncio.create_task(self.work.run(reconcile))
         await asyncio.wait_for(enough.wait(), timeout=10)
-        running.cancel()
+        task.cancel()
         return started[:count]
 
 
@@ -191,14 +190,14 @@ async def test_repeated_callbacks_leave_one_entry_in_the_queue() -> None:
         began.set()
         await end.wait()
 
-    running = asyncio.create_task(scene.work.run(reconcile))
+    task = asyncio.create_task(scene.work.run(reconcile))
     await asyncio.wait_for(began.wait(), timeout=10)
     for number in range(100):
         scene.clock.advance(seconds=1.01)
         scene.enqueue(woken(3 + number, considered=2, called=scene.clock.now()))
         await asyncio.sleep(0)
     queued = sum(map(len, scene.work._fair_queue._queues.values()))
-    running.cancel()
+    task.cancel()
     assert (len(scene.work._times), queued) == (0, 2)
 
 
@@ -362,23 +361,13 @@ class CopyingScene(Scene):
         self.ends[name].set()
         await turns()
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.work.run(self.reconcile))
-        try:
-            await turns()
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
 
 async def test_a_delete_that_reads_two_copies_begins_once_one_archive_has_room() -> None:
     """Two busy Archives never have room in the same moment."""
     scene = CopyingScene()
     scene.enqueue_other("worm-1", "worm-2", archive="worm")
     scene.enqueue_other("mirror-1", "mirror-2", archive="mirror")
-    async with scene.running():
+    async with running(scene.work, scene):
         scene.enqueue(an_event().named("delete").in_phase(Phase.CLEANING, CLEANUP_DELAYED).build())
         await scene.end("mirror-1")
         await scene.end("worm-1")
@@ -390,7 +379,7 @@ async def test_a_delete_that_found_no_room_for_a_copy_begins_there() -> None:
     scene = CopyingScene()
     scene.enqueue_other("mirror-1", archive="mirror")
     scene.enqueue_other("to-mirror-2", archive="")
-    async with scene.running():
+    async with running(scene.work, scene):
         event = an_event().named("to-mirror-delete").in_phase(Phase.CLEANING, CLEANUP_DELAYED)
         scene.enqueue(event.build())
         await turns()

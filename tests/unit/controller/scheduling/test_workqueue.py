@@ -384,13 +384,10 @@ class Movers:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.workqueue.run(self.reconcile))
         try:
-            await turns()
-            yield
+            async with running(self.workqueue, self):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             assert self.workqueue.running_count == 0
             assert not self.workqueue._fair_queue._running_counts
 
