@@ -20,6 +20,9 @@ from typing import Protocol
 Command = Sequence[object]  # of str and Path
 
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
+SETPRIV = Path("/usr/bin/setpriv")  # BusyBox has one elsewhere, without --pdeathsig
+# The kernel says nothing of a parent that ended before it was asked to.
+UNLESS_ORPHAN = 'test "$PPID" = "$0" && exec "$@"'
 LOG_TAIL_BYTES = 4_000  # bytes of a log that go into an error
 MAX_LINE_BYTES = 1 << 20  # bytes; kubectl prints whole objects on one line
 
@@ -125,9 +128,16 @@ def command_environment() -> dict[str, str]:
     return {**bare_environment(), "GOGC": "off", "GOMEMLIMIT": "512MiB"}
 
 
-def bound_to_parent(argv: Command) -> list[str]:
-    """Return the command that runs ``argv`` as a program that ends when we do."""
-    return [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid()), *map(str, argv)]
+def bound_to_parent(argv: Command, *, setpriv: Path = SETPRIV) -> list[str]:
+    """
+    Return the command that runs ``argv`` as a program that ends when we do.
+
+    Where util-linux has ``setpriv``, no Python starts first: that takes half as much CPU as a kubectl.
+    """
+    program = [str(os.getpid()), *map(str, argv)]
+    if setpriv.exists():
+        return [str(setpriv), "--pdeathsig", "KILL", "--", "/bin/sh", "-c", UNLESS_ORPHAN, *program]
+    return [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), *program]
 
 
 async def run(
