@@ -36,6 +36,7 @@ RESOURCE_PATHS: Final[Mapping[str, ResourcePath]] = {
     "Sender": ResourcePath(COUNTERFOIL, "senders"),
     "ConfigMap": ResourcePath("api/v1", "configmaps"),
     "Event": ResourcePath("apis/events.k8s.io/v1", "events"),
+    "Job": ResourcePath("apis/batch/v1", "jobs"),
     "Lease": ResourcePath("apis/coordination.k8s.io/v1", "leases"),
     "ResourceQuota": ResourcePath("api/v1", "resourcequotas"),
     "Role": ResourcePath(RBAC, "roles"),

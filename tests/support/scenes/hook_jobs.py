@@ -5,7 +5,6 @@ Jobs of Helm hooks where no kubelet is: each runs its command here, with the rig
 """
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from typing import Any
 
 from release.helm import Helm
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.controlplane.kubectl import KubectlError
+from sandbox.controlplane.objects import NamespaceObjects, ObjectError
 from sandbox.controlplane.processes import CommandResult, run
 
 PAUSE = 0.1
@@ -51,13 +50,13 @@ async def hook_jobs(plane: ControlPlane, namespace: str) -> AsyncIterator[dict[s
 
 
 async def _run_all(plane: ControlPlane, namespace: str, results: dict[str, CommandResult]) -> None:
+    objects = plane.objects(namespace)
     while True:
-        jobs = json.loads(await plane.kubectl("-n", namespace, "get", "jobs", "-o", "json"))["items"]
-        for job in jobs:
+        for job in await objects.list("job"):
             is_hook = "helm.sh/hook" in job["metadata"].get("annotations", {})
             if is_hook and job["metadata"]["uid"] not in results:
                 results[job["metadata"]["uid"]] = result = await _run(plane, namespace, job)
-                await _finish(plane, namespace, job, result)
+                await _finish(objects, job, result)
         await asyncio.sleep(PAUSE)
 
 
@@ -72,7 +71,7 @@ async def _run(plane: ControlPlane, namespace: str, job: Mapping[str, Any]) -> C
     return await run([sys.executable, "-m", *container["args"]], environment=variables)
 
 
-async def _finish(plane: ControlPlane, namespace: str, job: Mapping[str, Any], result: CommandResult) -> None:
+async def _finish(objects: NamespaceObjects, job: Mapping[str, Any], result: CommandResult) -> None:
     """Write what the Job controller writes, and the error as the message: Helm reports it."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     is_complete = result.code == 0
@@ -91,11 +90,9 @@ async def _finish(plane: ControlPlane, namespace: str, job: Mapping[str, Any], r
         ],
     }
     status |= {"succeeded": 1, "completionTime": now} if is_complete else {"failed": 1}
-    name = job["metadata"]["name"]
-    patch = ("patch", "job", name, "--subresource=status", "--type=merge", "-p")
     try:
-        await plane.kubectl("-n", namespace, *patch, json.dumps({"status": status}))
-    except KubectlError as refusal:
+        await objects.merge_status("job", job["metadata"]["name"], status)
+    except ObjectError as refusal:
         # Helm gave up waiting and deleted it.
-        if "NotFound" not in str(refusal):
+        if "not found" not in str(refusal):
             raise
