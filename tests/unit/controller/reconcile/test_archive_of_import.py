@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from counterfoil.resources import (
     IMPORT_ARCHIVE_LABEL,
     IMPORT_LABEL,
     SENDER_LABEL,
+    Archive,
     EnvelopeEvent,
     Import,
     Origin,
@@ -280,6 +282,51 @@ class AskedScene(ImportedScene):
         after = await self.reconcile()
         self.cache.update(after)
         return after
+
+
+class _PoolThatOpens:
+    """A pool that acts once after it has opened an Archive."""
+
+    def __init__(self, pool: Any, name: str, act: Callable[[], None]) -> None:
+        self._pool, self._acts = pool, {name: act}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    async def anchors(self, archive: Archive) -> Any:
+        found = await self._pool.anchors(archive)
+        self._acts.pop(archive.name, lambda: None)()
+        return found
+
+
+async def test_an_archive_of_another_import_that_is_created_again_while_it_is_asked_gets_nothing(
+    tmp_path: Path,
+) -> None:
+    """It has the envelope, but that which has its name afterwards is another one."""
+    scene = AskedScene(tmp_path)
+    earlier = of_import(an_event(), "third").labelled(SENDER_LABEL, "anna").build()
+    scene.kube.put(earlier)
+    assert stored_choice((await scene.reconcile()).status) == Choice("third", None, "old-stock")
+    scene.restarted()
+    scene.cache.forget_event(scene.event.name)
+    scene.kube.put(scene.event)
+    other = tmp_path / "other"
+    other.mkdir()
+
+    def recreate() -> None:
+        archive = a_probed_archive("third", root=other, marker_id="3" * 32, version=900, generation=9)
+        scene.cache.archives.remove("third")
+        scene.observe(replace(archive, metadata=replace(archive.metadata, uid="another")))
+
+    pool: Any = scene.preconditions.archives.archive_pool
+    scene.change_archives(archive_pool=_PoolThatOpens(pool, "third", recreate))
+    waiting = await scene.run()
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "WaitingForArchive")
+    assert "Archive/third was deleted and created again" in (waiting.status.message or "")
+    after = await scene.run()
+    assert stored_choice(after.status) == OF_IMPORT
+    assert documents(other) == []
 
 
 async def test_a_suspended_archive_of_another_import_holds_an_event_without_a_deadline(

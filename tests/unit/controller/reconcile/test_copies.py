@@ -759,6 +759,58 @@ async def test_no_copy_is_written_into_an_archive_that_a_person_suspended_or_del
     assert scene.deleted == []
 
 
+def recreate_worm(scene: CopiedScene, root: Path) -> None:
+    """Let somebody delete the Archive of the copy, and create another one of its name."""
+    scene.is_archive_busy = False
+    archive = a_probed_archive("worm", root=root, marker_id="3" * 32, path=PATH, version=900, generation=9)
+    scene.cache.archives.remove("worm")
+    scene.observe(replace(archive, metadata=replace(archive.metadata, uid="another")))
+
+
+@pytest.mark.parametrize("moment", ["the wait for its limit", "the question before it"])
+async def test_a_copy_that_a_person_removes_is_not_written_after_a_wait(tmp_path: Path, moment: str) -> None:
+    scene = CopiedScene(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+
+    def change() -> None:
+        scene.change()
+        recreate_worm(scene, other)
+
+    if moment == "the wait for its limit":
+        scene.is_archive_busy, scene.while_waiting = True, change
+    else:
+        # The question before the last download of the phase Archiving.
+        scene.envelope.meanwhile["files"] = change
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.COPYING, "WaitingForArchive")
+    assert "Organization/acme names other Archives" in (event.status.message or "")
+    assert (event.status.attempts, event.status.next_attempt_time) == (0, scene.clock.now())
+    assert state(await scene.reconcile_until_quiet()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert [each.name for each in other.rglob("*.pdf")] == scene.files("worm") == []
+
+
+async def test_a_copy_whose_archive_is_created_again_during_the_wait_is_made_by_the_next_run(
+    tmp_path: Path,
+) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.folders["other"] = tmp_path / "other"
+    scene.folders["other"].mkdir()
+
+    def change() -> None:
+        recreate_worm(scene, scene.folders["other"])
+
+    scene.is_archive_busy, scene.while_waiting = True, change
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.COPYING, "WaitingForArchive")
+    assert stored_copy(event.status, "worm").attempts == 0
+    assert (scene.files("worm"), scene.files("other")) == ([], [])
+    assert state(await scene.reconcile_until_quiet()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert scene.files("other") == COPY
+
+
 async def test_an_optional_copy_without_room_holds_nothing_and_is_tried_again(tmp_path: Path) -> None:
     scene = FullScene(tmp_path, OPTIONAL, full={"worm"})
     event = await scene.reconcile()

@@ -3,6 +3,7 @@ An Archive that somebody created after an event had its files in one of this nam
 the Organization names it now.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,21 @@ from msgspec.structs import replace
 
 from controller.scheduling.due import due_time
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.resources import IMPORT_ARCHIVE_LABEL, EnvelopeEvent, EnvelopeEventStatus, Phase
+from counterfoil.resources import (
+    IMPORT_ARCHIVE_LABEL,
+    SENDER_LABEL,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Phase,
+)
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import reopened_status
-from counterfoil.resources.routes import stored_choice
+from counterfoil.resources.routes import Choice, stored_choice
+from tests.support.builders import an_event
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.routed import AREA, FILES, RoutedScene, documents, observed
 
+ACTIONS = [{"action": "envelopeFinished"}, {"action": "workstepFinished"}]
 DELETE: dict[str, Any] = {"policy": "Delete", "after": "24h"}
 TO_VAULT = {"name": "vault"}
 BEN = {"name": "ben", "archiveRef": TO_VAULT, "when": {"senders": ["ben"]}}
@@ -62,6 +71,21 @@ class RecreatedScene(RoutedScene):
         metadata = replace(archive.metadata, uid="another", creation_timestamp=self.clock.now())
         self.cache.archives.remove("vault")
         self.observe(replace(archive, metadata=metadata))
+
+    def follow(self) -> None:
+        """Let a further event of the envelope come."""
+        builder = an_event().for_action("workstepFinished").named("second")
+        self.event = builder.labelled(SENDER_LABEL, "anna").build()
+        self.kube.put(self.event)
+
+    def meanwhile(self, act: Callable[[], None]) -> None:
+        """Act once while a run waits for the limit of an Archive."""
+
+        def once() -> None:
+            self.is_archive_busy = False
+            act()
+
+        self.is_archive_busy, self.while_waiting = True, once
 
     async def run_late(self, times: int = 3) -> EnvelopeEvent:
         """Let the time of the delete pass, and reconcile."""
@@ -342,3 +366,60 @@ def folder_of(parent: Path, name: str) -> Path:
     """Create a folder for an Archive."""
     (parent / name).mkdir()
     return parent / name
+
+
+async def test_an_archive_that_is_created_again_during_the_wait_for_its_limit_gets_nothing(
+    tmp_path: Path,
+) -> None:
+    """A further event of the envelope follows the first one there. The next run finds another Archive."""
+    scene = RecreatedScene(tmp_path, actions=ACTIONS)
+    await scene.reconcile(2)
+    scene.name()
+    scene.follow()
+    scene.meanwhile(scene.recreate)
+    waiting = await scene.reconcile()
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "WaitingForArchive")
+    assert "Archive/vault was deleted and created again" in (waiting.status.message or "")
+    assert (waiting.status.attempts, waiting.status.next_attempt_time) == (0, scene.clock.now())
+    after = await scene.reconcile()
+    assert (documents(scene.other), documents(scene.dms)) == ([], FILES)
+    assert stored_choice(after.status) == Choice("dms", None)
+
+
+async def test_an_archive_that_a_route_names_no_longer_after_the_wait_for_its_limit_gets_nothing(
+    tmp_path: Path,
+) -> None:
+    scene = RoutedScene(tmp_path)
+
+    def change() -> None:
+        scene.is_archive_busy = False
+        scene.change_routes(OF_BEN)
+
+    scene.is_archive_busy, scene.while_waiting = True, change
+    waiting = await scene.with_area("HR").reconcile()
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "WaitingForArchive")
+    assert "Organization/acme names other Archives" in (waiting.status.message or "")
+    await scene.reconcile()
+    assert (documents(scene.vault), documents(scene.dms)) == ([], FILES)
+
+
+async def test_what_the_organization_names_after_a_run_decides_whether_the_event_archives_again(
+    tmp_path: Path,
+) -> None:
+    """The run finds a damaged file in the first Archive, which is another one of its name by then."""
+    scene = RecreatedScene(tmp_path)
+    await scene.reconcile(2)
+    (document,) = scene.vault.rglob("file-1.pdf")
+    document.write_bytes(b"damaged")
+    scene.clock.advance(hours=24)
+
+    def change() -> None:
+        scene.name()
+        scene.recreate()
+
+    scene.envelope.meanwhile["files"] = change
+    after = await scene.reconcile()
+
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "ArchiveReplaced")
