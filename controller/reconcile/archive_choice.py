@@ -123,6 +123,10 @@ class ArchiveChooser:
             found = await self._opened(kept.choice, context)
             if isinstance(found, Destination):
                 return found
+            if not self.is_still_there(kept):
+                # The next run follows the other event no more.
+                context.awaited = None
+                return found
             there = f"EnvelopeEvent/{kept.event} has files of the envelope there."
             way = way_from(kept.choice.archive, context.event, context.organization.spec)
             return replace(found, message=" ".join(filter(None, (found.message, there, way))))
@@ -136,16 +140,45 @@ class ArchiveChooser:
         event, known = context.event, context.destination
         if known is not None and known.archive.name == choice.archive:
             return known
-        archive = self.find(choice, event, context.organization)
-        if not isinstance(archive, Archive):
-            return archive
-        if not await self.take_slot(event.name, archive.name, longest_wait(context), context.forget_metadata):
-            return self._busy(archive.name)
-        # A person may have suspended or changed it during the wait.
-        archive = self.find(choice, event, context.organization)
+        find = partial(self.find, choice, event, context.organization)
+        archive = await self._with_room(find, context, context.forget_metadata)
         if not isinstance(archive, Archive):
             return archive
         return await self.open(archive, choice, event, context.fence)
+
+    async def _with_room(
+        self, find: Callable[[], Archive | Wait | Hold], context: RunContext, before_wait: Callable[[], None]
+    ) -> Archive | Wait | Hold | Pause:
+        """
+        Return an Archive under whose limit the run continues from now on; or why it can't be used now.
+        ``find`` looks it up. ``before_wait`` is called before a wait for the limit.
+
+        What the run has decided counts only for the objects of before. It also asked eSAW since then, and may
+        have waited for that. So it ends if the Organization names other Archives by now, or if the Archive is
+        another one of its name: the next run decides again.
+        """
+        known = find()
+        if not isinstance(known, Archive):
+            return known
+        if not await self.take_slot(context.event.name, known.name, longest_wait(context), before_wait):
+            return self._busy(known.name)
+        organization = context.organization
+        if not _names_same_archives(self.cache.organizations.get(organization.name), organization):
+            return self._outdated(f"Organization/{organization.name} names other Archives")
+        # A person may have suspended or changed it during the wait.
+        newest = find()
+        return self._created_again(known, newest) or newest
+
+    def _created_again(self, known: Archive, newest: Archive | Wait | Hold | None) -> Pause | None:
+        """Return why a run ends that has decided about an Archive which is another one of its name by now."""
+        if not isinstance(newest, Archive) or newest.uid == known.uid:
+            return None
+        return self._outdated(f"Archive/{known.name} was deleted and created again")
+
+    def _outdated(self, change: str) -> Pause:
+        """Return the outcome of a run that ends so that the next one decides again. The event is due."""
+        message = f"{change} since the run began. The next one begins with what is there now."
+        return Pause(WAITING_FOR_ARCHIVE, message, until=self.clock.now())
 
     async def _of_sibling(self, context: ReconcileContext) -> KeptChoice | None:
         """
@@ -219,6 +252,8 @@ class ArchiveChooser:
         except (TagMissing, NameTaken):
             # Without the tag it can't have been archived there. The folder is another envelope's.
             return False
+        if (changed := self._created_again(archive, self.cache.archives.get(archive.name))) is not None:
+            return changed
         return found is not None and (found.is_ours or found.claim is not None)
 
     async def _by_routes(self, context: ReconcileContext) -> Choice | Wait:
@@ -289,25 +324,27 @@ class ArchiveChooser:
         fault = next((each for each in faults if each.archive in required), None)
         return Wait(COPY_INVALID, fault.message) if fault is not None else archive
 
-    def replaced(self, event: EnvelopeEvent, organization: Organization) -> str | None:
+    def replaced(self, event: EnvelopeEvent) -> str | None:
         """
         Return why no document may be sent to the Archive in which the event has files: it was deleted, and
-        somebody created another one of this name, which the Organization does not name. None: it may.
+        somebody created another one of this name, which the Organization does not name now. None: it may.
 
         What is there may be read: the files prove themselves.
         """
         kept = own_kept_choice(event)
         if kept is None or self.is_still_there(kept):
             return None
-        name = kept.choice.archive
-        if name not in self.cache.archives or is_named(name, event, organization.spec):
+        name, organization = kept.choice.archive, self.cache.organizations.get(event.organization)
+        if name not in self.cache.archives:
+            return None
+        if organization is not None and is_named(name, event, organization.spec):
             return None
         then = "Retry the event: it chooses its Archive again."
         if has_manifest(event.status):
             then = "If it may get the documents, name it in spec.archiveRef or in a route."
         return (
             f"Archive/{name} was created after this event had its files in one of this name, and "
-            f"Organization/{organization.name} does not name it. No document is sent there. {then}"
+            f"Organization/{event.organization} does not name it. No document is sent there. {then}"
         )
 
     def _usable(self, name: str, organization: Organization, missing: str) -> Archive | Wait | Hold:
@@ -347,13 +384,10 @@ class ArchiveChooser:
             return archive
         if (unready := _unready(archive, context.organization, copy.reason, copy.attempts)) is not None:
             return unready
-        if not await self.take_slot(event.name, name, longest_wait(context), _keep_all):
-            return self._busy(name)
-        # A person may have suspended or changed it during the wait.
-        archive = self._find_copy(context, name)
-        if not isinstance(archive, Archive):
-            return archive
-        return await self.open(archive, Choice(name, None), event, context.fence)
+        found = await self._with_room(partial(self._find_copy, context, name), context, _keep_all)
+        if not isinstance(found, Archive):
+            return found
+        return await self.open(found, Choice(name, None), event, context.fence)
 
     def _find_copy(self, context: RunContext, name: str) -> Archive | Wait | Hold:
         """Return the Archive of a copy if it is there and may be used for it."""
@@ -368,9 +402,8 @@ class ArchiveChooser:
         return Wait(COPY_INVALID, fault.message) if fault is not None else archive
 
     async def _leave_copies(self, context: RunContext) -> bool:
-        return await self.take_slot(
-            context.event.name, context.archive.name, longest_wait(context), _keep_all
-        )
+        left = await self._with_room(lambda: context.archive, context, _keep_all)
+        return isinstance(left, Archive)
 
     def _busy(self, name: str) -> Pause:
         """Return the outcome of a run that ends to give its places back. The event is due, and waits in the
@@ -418,6 +451,15 @@ class ArchiveChooser:
             advice = "A probe ends within a minute, so probably no controller probes the Archive."
             return Wait(ARCHIVE_PROBE_OVERDUE, f"{message} {advice}")
         return Wait(ARCHIVE_NOT_PROBED, message)
+
+
+def _names_same_archives(newest: Organization | None, known: Organization) -> bool:
+    """Whether the Organization still is the same one, with the same Archives, routes and copies."""
+    if newest is None or newest.uid != known.uid:
+        return False
+    specs = newest.spec, known.spec
+    before, now = ((each.archive_ref, each.routes, each.copies) for each in specs)
+    return before == now
 
 
 def longest_wait(context: RunContext) -> timedelta:

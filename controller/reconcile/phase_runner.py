@@ -198,7 +198,7 @@ class PhaseRunner:
         another Archive of the name."""
         function = partial(run_phase, event, context)
         outcome, problem = await self._within(limit, phase, function, context)
-        return self._unless_replaced(outcome, event, context), problem
+        return self._unless_replaced(outcome, event), problem
 
     async def _within(
         self, limit: timedelta, phase: Phase, function: Callable[[], Awaitable[Outcome]], context: RunContext
@@ -220,7 +220,7 @@ class PhaseRunner:
         except Exception as problem:
             return self._classify(problem, phase), problem
 
-    def _unless_replaced(self, outcome: Outcome, event: EnvelopeEvent, context: RunContext) -> Outcome:
+    def _unless_replaced(self, outcome: Outcome, event: EnvelopeEvent) -> Outcome:
         """
         Return the outcome, and in place of a new start of the archiving that the event waits, if its Archive
         is another one by now.
@@ -229,7 +229,7 @@ class PhaseRunner:
         """
         if not isinstance(outcome, Wait) or outcome.restart_from in (None, *ARCHIVED_PHASES):
             return outcome
-        why = self.preconditions.archives.replaced(event, context.organization)
+        why = self.preconditions.archives.replaced(event)
         if why is None:
             return outcome
         return Wait(ARCHIVE_REPLACED, f"The envelope has to be archived again ({outcome.reason}). {why}")

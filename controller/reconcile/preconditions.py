@@ -250,7 +250,7 @@ class Preconditions:
             if not isinstance(found, Archive):
                 return found
             is_archived = phase_to_resume(event.status) in ARCHIVED_PHASES
-            if not is_archived and (why := self.archives.replaced(event, organization)) is not None:
+            if not is_archived and (why := self.archives.replaced(event)) is not None:
                 return Wait(ARCHIVE_REPLACED, why)
             archive = found
         needed = archive or self.cache.archives.get(self.cache.archive_name(event))
