@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import importlib
 import json
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from controller.mails.problem_tracking import failure_observation
 from controller.reopening.fix_rules import archive_may_fix
 from controller.scheduling.due import due_time
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.copies.original import OriginalUnread
+from counterfoil.archives.backends.filesystem import FilesystemBackend
+from counterfoil.archives.copies.original import OriginalChanged, OriginalUnread
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -486,7 +487,12 @@ async def test_an_optional_copy_names_the_first_archive_that_fails(tmp_path: Pat
     assert "made from Archive/dms" in (stored_copy(event.status, "worm").message or "")
 
 
-def fail_original_while_written(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+CLOSED = ArchiveUnavailable("ArchiveUnreachable", "Archive/dms: the WebDAV server could not be reached.")
+
+
+def fail_original_while_written(
+    monkeypatch: pytest.MonkeyPatch, name: str, problem: Exception = CLOSED
+) -> None:
     """Let the server of the first archive close its connection while this copy is written."""
     module = importlib.import_module("controller.reconcile.phases.copy")
     write_copy = module.write_copy
@@ -495,9 +501,7 @@ def fail_original_while_written(monkeypatch: pytest.MonkeyPatch, name: str) -> N
         if f"/{name}/" not in target.location("x"):
             location: str = await write_copy(source, target, *others, **named)
             return location
-        raise OriginalUnread(
-            ArchiveUnavailable("ArchiveUnreachable", "Archive/dms: the WebDAV server could not be reached.")
-        )
+        raise OriginalUnread(problem)
 
     monkeypatch.setattr(module, "write_copy", written)
 
@@ -536,6 +540,79 @@ async def test_the_recovery_of_either_archive_starts_an_event_whose_copy_failed(
         assert name in possible_archives(event, scene.organization.spec)
         assert f"Archive/{name}" in (event.status.message or "")
     assert archive_may_fix(event.status.cause)
+
+
+def fail_reads(monkeypatch: pytest.MonkeyPatch, file_name: str, *, times: int) -> list[str]:
+    """Let the first reads of this file in the first archive fail; return the names that were read."""
+    read, failed = FilesystemBackend.read, list[str]()
+
+    async def broken(backend: FilesystemBackend, name: str) -> AsyncGenerator[bytes, None]:
+        if "/dms/" in backend.location(name) and name.endswith(file_name) and len(failed) < times:
+            failed.append(name)
+            raise ArchiveUnavailable("ArchiveFailing", "Archive/dms: the server answered 500.")
+        async for chunk in read(backend, name):
+            yield chunk
+
+    monkeypatch.setattr(FilesystemBackend, "read", broken)
+    return failed
+
+
+async def with_open_copies(scene: CopiedScene) -> CopiedScene:
+    """Let the first archive have the files, and the Archives of all copies work after the first attempt."""
+    names = [each["archiveRef"]["name"] for each in scene.copies]
+    for each in names:
+        scene.break_archive(each)
+    await scene.reconcile_until_quiet()
+    for each in names:
+        scene.mend_archive(each)
+    return scene
+
+
+async def test_a_first_archive_that_does_not_return_a_file_is_named_and_no_copy_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = await with_open_copies(CopiedScene(tmp_path, WORM, MIRROR))
+    fail_reads(monkeypatch, "file-1.pdf", times=1000)
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.COPYING, "ArchiveFailing")
+    assert "It is made from Archive/dms, which can't be read: " in (event.status.message or "")
+    assert scene.cache.problem_archive(event) == "dms"
+    assert [stored_copy(event.status, each).attempts for each in ("worm", "mirror")] == [1, 1]
+    failed = {"outcome": "failed", "reason": "ArchiveFailing"}
+    assert scene.metric("copies_total", archive="worm", **failed) is None
+    while not event.status.phase.is_final:
+        event = await scene.retried()
+    found = failure_observation(event, scene.cache.problem_archive(event))
+    assert found.cause == "failed/ArchiveFailing/dms"
+
+
+async def test_a_copy_is_named_if_the_first_archive_returns_the_file_to_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = await with_open_copies(CopiedScene(tmp_path))
+    failed = fail_reads(monkeypatch, "file-1.pdf", times=1)
+
+    event = await scene.retried()
+
+    assert len(failed) == 1
+    assert "while the copy in Archive/worm was written" in (event.status.message or "")
+    assert stored_copy(event.status, "worm").attempts == 2
+
+
+async def test_a_manifest_that_changed_during_the_copy_is_the_reason_of_its_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = CopiedScene(tmp_path)
+    changed = OriginalChanged("/dms/counterfoil.json")
+    fail_original_while_written(monkeypatch, "worm", changed)
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.COPYING, "ArchivedFilesChanged")
+    assert "/dms/counterfoil.json was changed while it was copied." in (event.status.message or "")
+    assert "slow" not in (event.status.message or "")
 
 
 async def test_the_first_archive_is_named_if_the_run_ends_before_its_copies(tmp_path: Path) -> None:
