@@ -30,9 +30,11 @@ from controller.sharding import LeaseLost
 from counterfoil.archives.copies.copy import plan_copy, write_copy
 from counterfoil.archives.copies.original import (
     Original,
+    OriginalChanged,
     OriginalDiffers,
     OriginalNotReturned,
     OriginalUnread,
+    read_alone,
     read_original,
 )
 from counterfoil.archives.errors import NameTaken
@@ -121,7 +123,8 @@ class _CopyRun:
                 if self._original is None:
                     self._original_unread(due[position:], problem)
                     return
-                problem = self._failed_source(name, problem)
+                if not isinstance(unread.problem, OriginalChanged):
+                    problem = self._failed_source(name, problem)
             except Exception as error:
                 problem = self._classified(error)
             if isinstance(problem, Hold):
@@ -199,14 +202,22 @@ class _CopyRun:
                 extra=manifest_extra_in(self.event, target.archive.name),
                 signer=signer,
             )
-        except OriginalUnread:
-            # A file is read as fast as the copy takes it, so only this copy may be affected.
-            self._original = None
-            await self._read_original()
+        except OriginalUnread as unread:
+            await self._read_source_alone(unread)
             raise
         target.on_file_archived(sum(size for size, _ in original.checksums.values()))
         await target.check_root()
         return location
+
+    async def _read_source_alone(self, unread: OriginalUnread) -> None:
+        """Read what the first archive did not return while a copy was written: a file is read as fast as the
+        copy takes it, so only this copy may be affected. ``_original`` stays None if that fails too. Raises
+        as ``_read_original``."""
+        self._original = None
+        original = await self._read_original()
+        self._original = None
+        await read_alone(self.context.backend, unread)
+        self._original = original
 
     async def _read_original(self) -> Original:
         if self._original is None:

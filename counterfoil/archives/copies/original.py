@@ -89,11 +89,15 @@ class CopyTagMissing(ArchiveError):
 
 
 class OriginalUnread(Exception):
-    """The first archive does not work, so nothing can be read there. ``problem`` is its error."""
+    """The first archive could not be read. ``problem`` is its error."""
 
-    def __init__(self, problem: Exception) -> None:
+    def __init__(self, problem: Exception, *, name: str | None = None, expected: Checksum = (0, "")) -> None:
         super().__init__(str(problem))
         self.problem = problem
+        self.name = name
+        """Full name of the archived file that could not be read; None: it was the manifest."""
+        self.expected = expected
+        """Size and hash of that file."""
 
 
 @dataclass(frozen=True)
@@ -331,6 +335,20 @@ async def opened(backend: ArchiveBackend, name: str, expected: Checksum) -> Asyn
         yield OpenedOriginal(None, chunks)
 
 
+async def read_alone(backend: ArchiveBackend, unread: OriginalUnread) -> None:
+    """
+    Read the file that could not be read again, and keep nothing of it.
+
+    No copy is written meanwhile, so only the first archive can be why that fails. The backend bounds each
+    wait for its server; the caller bounds the whole. Raises as the chunks of ``opened``.
+    """
+    if unread.name is None:
+        return
+    async with aclosing(_checked(backend, unread.name, unread.expected)) as chunks:
+        async for _ in chunks:
+            pass
+
+
 async def _checked(backend: ArchiveBackend, name: str, expected: Checksum) -> AsyncGenerator[bytes, None]:
     counter, location = HashingCounter(), backend.location(name)
     try:
@@ -346,6 +364,6 @@ async def _checked(backend: ArchiveBackend, name: str, expected: Checksum) -> As
         raise OriginalNotReturned(location) from None
     except Exception as problem:
         # So that it is not treated as an error of the copy's archive, which is written meanwhile.
-        raise OriginalUnread(problem) from problem
+        raise OriginalUnread(problem, name=name, expected=expected) from problem
     if (counter.size, counter.sha256) != expected:
         raise OriginalDiffers(f"{location} has other content than was archived.")
