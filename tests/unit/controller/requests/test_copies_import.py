@@ -1,5 +1,6 @@
 """An Import that only copies brings the copies of a span up to date, and asks eSAW nothing."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,13 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from controller.reopening.reopener import Reopener
-from controller.requests.copies_import import CopiesImport, is_of_span
+from controller.requests.copies_import import PAGE_SIZE, RETRY_SECONDS, CopiesImport, is_of_span
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Expired, Unavailable
+from counterfoil.kube.errors import Conflict, Expired, Unavailable
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
     Condition,
+    EnvelopeEvent,
     Import,
     Organization,
     Phase,
@@ -23,6 +25,9 @@ from counterfoil.resources import (
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import NOON, an_event
 from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
+
+LEADER_CHANGED = Unavailable(500, "InternalError", "etcdserver: leader changed")
+BUSY = "zzz"
 
 
 def an_import(**spec: Any) -> Import:
@@ -82,10 +87,47 @@ class ImportScene(CopiedScene):
         self.clock.advance(minutes=10)
         return self.imported
 
+    def put_copying(self) -> None:
+        """Let an event make copies that no Import asked for."""
+        event = self.newest()
+        other = replace(event.metadata, name=BUSY, uid=f"uid-{BUSY}", labels={ORGANIZATION_LABEL: "acme"})
+        self.kube.put(replace(event, metadata=other, status=replace(event.status, phase=Phase.COPYING)))
+
+    def let_copying_end(self) -> None:
+        """Let nothing be left of that event."""
+        del self.kube.objects["envelopeevents", BUSY]
+
+    async def after_two_days(self) -> "ImportScene":
+        """Let the pass wait for two days for room, which an event of another cause takes."""
+        await self.with_further_copy()
+        self.put_copying()
+        for _ in range(48):
+            await self.copies_import.advance(self.imported)
+            self.clock.advance(hours=1)
+        self.let_copying_end()
+        return self
+
+    def fail_get(self, times: int) -> None:
+        """Let the first reads of an event fail."""
+        read, failed = self.kube.get, list[str]()
+
+        async def get(kind: Any, name: str, *arguments: Any) -> Any:
+            if kind is EnvelopeEvent and len(failed) < times:
+                failed.append(name)
+                raise LEADER_CHANGED
+            return await read(kind, name, *arguments)
+
+        self.copies_import.kube = cast("KubeClient", Overridden(self.kube, get))
+
     def reason(self, type_: str = "Ready") -> tuple[str, str]:
         found = find_condition(self.imported.status.conditions, type_)
         assert found is not None
         return found.status, found.reason
+
+    def message(self) -> str:
+        found = find_condition(self.imported.status.conditions, "Ready")
+        assert found is not None
+        return found.message
 
 
 async def test_each_archived_event_gets_its_missing_copies(tmp_path: Path) -> None:
@@ -257,6 +299,129 @@ async def test_an_event_that_the_api_server_never_returns_stops_no_other_one(tmp
     scene.clock.advance(minutes=10)
     await scene.copies_import.advance(scene.imported)
     assert scene.reason() == ("False", "ImportRunning"), "a later pass tries it again"
+
+
+async def test_an_answer_500_delays_the_copies_of_an_event_by_a_minute(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path, maxUnfinished=1).after_two_days()
+    scene.fail_get(times=1)
+
+    await scene.copies_import.advance(scene.imported)
+
+    assert scene.newest().status.phase is Phase.SUCCEEDED
+    assert scene.reason() == ("False", "ImportRunning")
+    assert f"EnvelopeEvent/{scene.newest().name}: " in scene.message()
+    assert "etcdserver: leader changed" in scene.message()
+    scene.clock.advance(minutes=1)
+    await scene.copies_import.advance(scene.imported)
+    assert scene.newest().status.phase is Phase.COPYING
+    assert "leader changed" not in scene.message()
+
+
+async def test_an_event_that_is_changed_at_that_moment_is_tried_again_in_the_same_pass(
+    tmp_path: Path,
+) -> None:
+    scene = await ImportScene(tmp_path, maxUnfinished=1).after_two_days()
+    event = scene.newest()
+    changed = replace(
+        event,
+        metadata=replace(event.metadata, resource_version="99"),
+        status=replace(event.status, message="Another client wrote this."),
+    )
+    scene.kube.just_before("patch_status", lambda: scene.kube.put(changed))
+    scene.kube.fail("patch_status", Conflict(409, "Conflict", "the object has been modified"))
+
+    await scene.copies_import.advance(scene.imported)
+    assert scene.newest().status.phase is Phase.SUCCEEDED
+    scene.clock.advance(minutes=1)
+    await scene.copies_import.advance(scene.imported)
+
+    assert scene.newest().status.phase is Phase.COPYING
+
+
+async def test_an_event_that_can_not_be_started_is_named_until_the_next_pass_tries_it(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    scene.fail_get(times=10)
+    for _ in range(10):
+        await scene.copies_import.advance(scene.imported)
+        assert scene.newest().status.phase is Phase.SUCCEEDED
+        scene.clock.advance(minutes=1)
+    assert scene.copies_import._passes == {}, "the pass ended"
+    assert "etcdserver: leader changed" in scene.message()
+
+    await scene.copies_import.advance(scene.imported)
+
+    assert scene.newest().status.phase is Phase.COPYING
+
+
+async def test_writes_that_fail_for_some_minutes_skip_no_event(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    imported = scene.imported
+    scene.kube.put(replace(imported, status=replace(imported.status, start_time=scene.clock.now())))
+    event = scene.newest()
+    for number in range(3 * PAGE_SIZE):
+        scene.kube.put(replace(event, metadata=replace(event.metadata, name=f"e{number}", uid=f"u{number}")))
+    scene.kube.fail("patch_status", *[LEADER_CHANGED] * 10_000)
+
+    for _ in range(5):
+        with contextlib.suppress(Unavailable):
+            await scene.copies_import.advance(scene.imported)
+        scene.clock.advance(minutes=1)
+
+    (current,) = scene.copies_import._passes.values()
+    assert len(current.postponed) + len(current.waiting) == PAGE_SIZE
+    assert current.given_up == 0
+    scene.kube.recover()
+    await scene.copies_import.advance(scene.imported)
+    assert current.started == min(scene.imported.spec.max_unfinished, 3 * PAGE_SIZE + 1)
+    assert current.worked < RETRY_SECONDS
+
+
+async def test_an_import_is_complete_once_the_copies_of_a_long_pass_are_made(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path, maxUnfinished=1).after_two_days()
+
+    await scene.passed()
+    assert stored_copy(scene.newest().status, "mirror").verified_time is not None
+    await scene.passed()
+
+    assert scene.reason("Complete") == ("True", "ImportComplete")
+
+
+async def test_an_import_is_complete_at_once_although_its_pass_was_much_work(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    read = scene.kube.get
+
+    async def slow(kind: Any, name: str, *arguments: Any) -> Any:
+        scene.clock.advance(hours=1)
+        return await read(kind, name, *arguments)
+
+    scene.copies_import.kube = cast("KubeClient", Overridden(scene.kube, slow))
+    await scene.copies_import.advance(scene.imported)
+    scene.clock.advance(minutes=2)
+    await scene.copies_import.advance(scene.imported)
+    assert scene.reason("Complete")[0] == "False", "its copies are not made yet"
+
+    await scene.passed()
+    await scene.passed()
+
+    assert scene.reason("Complete") == ("True", "ImportComplete")
+
+
+async def test_a_pass_that_started_nothing_is_not_followed_by_another_one_at_once(tmp_path: Path) -> None:
+    """Else one would follow another while callbacks let events make copies all the time."""
+    scene = ImportScene(tmp_path)
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(hours=1)
+    scene.put_copying()
+    await scene.copies_import.advance(scene.imported)
+    scene.let_copying_end()
+    scene.clock.advance(seconds=10)
+
+    await scene.copies_import.advance(scene.imported)
+
+    assert scene.reason("Complete")[0] == "False"
+    scene.clock.advance(minutes=1)
+    await scene.copies_import.advance(scene.imported)
+    assert scene.reason("Complete") == ("True", "ImportComplete")
 
 
 class Overridden:
