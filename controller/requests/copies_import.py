@@ -4,7 +4,8 @@ Imports with ``copiesOnly``: let each archived event of a span make its missing 
 It reads the events page by page, as the garbage collector does, and starts the phase Copying of those that
 lack a copy: never more than ``spec.maxUnfinished`` at once. eSAW is not asked, and no event is created. When
 a pass finds nothing left to do, the Import is complete. A process that starts begins a new pass: what is
-copied shows in the events. A copy that fails in this Import is not started again by it.
+copied shows in the events. A copy that fails in this Import is not started again by it. An event that could
+not be read or started is tried again in the same pass, and after ``MAX_TRIES`` in the next one.
 """
 
 import logging
@@ -18,7 +19,13 @@ from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.reopening.reopener import Reopener
-from controller.resync.import_progress import ImportHold, copies_concluded, copies_hold
+from controller.resync.import_progress import (
+    MAX_MESSAGE,
+    RUNNING,
+    ImportHold,
+    copies_concluded,
+    copies_hold,
+)
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
@@ -46,7 +53,17 @@ PAUSE_SECONDS = 60.0
 """Minimum pause between two passes."""
 
 PAUSE_FACTOR = 9
-"""Pause between two passes as a multiple of the duration of a pass."""
+"""Pause between two passes as a multiple of the work of a pass, without its waits for room."""
+
+RETRY_SECONDS = 60.0
+"""Pause before the events are tried again that could not be read or started."""
+
+MAX_TRIES = 10
+"""Number of tries to start the copies of an event in one pass."""
+
+MAX_FAILURES = 3
+"""Number of successive events that could not be started after which the others wait: the cause may be the API
+server, which may take minutes for each answer."""
 
 
 class CopyState(Enum):
@@ -63,17 +80,82 @@ class CopyState(Enum):
     MISSING = auto()
 
 
+class _NotStarted(Exception):
+    """The copies of an event were not started: it was changed at that moment, or its status is refused."""
+
+
 @dataclass
 class _Pass:
     """One pass over the events of an Organization."""
 
-    began: float
-    """By the clock that is never set."""
+    worked: float = 0.0
+    """Seconds that it worked, without its waits."""
+    started: int = 0
+    """Number of events whose copies it started."""
     token: str = ""
     states: Counter[CopyState] = field(default_factory=Counter)
     waiting: deque[str] = field(default_factory=deque)
-    """Names of the events of the last page that lack a copy, and for which there was no room yet."""
+    """Names of events that lack a copy, and for which there was no room yet."""
     is_last_page: bool = False
+    tries: Counter[str] = field(default_factory=Counter)
+    """Number of tries for each event that could not be started yet."""
+    postponed: deque[str] = field(default_factory=deque)
+    """Names of those that are tried again at ``retry_at``. No page is read while they are as many as one."""
+    retry_at: float = 0.0
+    """By the clock that is never set."""
+    given_up: int = 0
+    """Number of events that were tried ``MAX_TRIES`` times. The next pass tries them again."""
+    failure: str = ""
+    """The last event that could not be started, and why."""
+
+    @property
+    def may_read(self) -> bool:
+        """Whether the next page has a place."""
+        return not self.is_last_page and len(self.postponed) < PAGE_SIZE
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of the pass is left to do."""
+        return self.is_last_page and not self.waiting and not self.postponed
+
+    def postpone(self, name: str, why: Exception, now: float) -> None:
+        """Try an event again after a pause, unless it was tried too often."""
+        self.failure = f"EnvelopeEvent/{name}: {why}"
+        self.tries[name] += 1
+        if self.tries[name] < MAX_TRIES:
+            self.postponed.append(name)
+            self.retry_at = now + RETRY_SECONDS
+            return
+        del self.tries[name]
+        self.states[CopyState.MISSING] += 1
+        self.given_up += 1
+
+    def take_postponed(self, now: float) -> None:
+        """Let the events be tried whose pause has ended, after those that wait for room."""
+        if now >= self.retry_at:
+            self.waiting.extend(self.postponed)
+            self.postponed.clear()
+
+    def trouble(self) -> ImportHold | None:
+        """Return what the Import says about events that could not be started; None: there are none."""
+        number = len(self.tries) + self.given_up
+        if not number:
+            return None
+        message = (
+            f"The copies of some events ({number}) could not be started yet. They are tried again. The last "
+            f"one is {self.failure}"
+        )
+        return ImportHold(RUNNING.reason, message[:MAX_MESSAGE])
+
+
+@dataclass(frozen=True)
+class _NextPass:
+    """When the next pass of an Import begins."""
+
+    at: float
+    """By the clock that is never set."""
+    awaits_copies: bool
+    """Whether it begins earlier if no event of the Organization makes copies any more."""
 
 
 @dataclass
@@ -86,8 +168,8 @@ class CopiesImport:
     clock: Clock
     _passes: dict[str, _Pass] = field(default_factory=dict)
     """By uid of the Import."""
-    _due: dict[str, float] = field(default_factory=dict)
-    """By uid of the Import: when its next pass begins, by the clock that is never set."""
+    _due: dict[str, _NextPass] = field(default_factory=dict)
+    """By uid of the Import."""
 
     @property
     def remembered(self) -> int:
@@ -112,30 +194,58 @@ class CopiesImport:
         if imported.status.start_time is None:
             started = replace(imported.status, start_time=now.replace(microsecond=0))
             imported = await write_status(self.kube, imported, started)
-        if self.clock.monotonic() < self._due.get(imported.uid, 0.0):
+        planned = self._due.get(imported.uid)
+        if planned is not None and not await self._may_begin(imported, planned):
             return
-        current = self._passes.setdefault(imported.uid, _Pass(self.clock.monotonic()))
-        room = await self._room(imported)
-        while not (current.waiting and room == 0):
-            if current.waiting:
-                name = current.waiting.popleft()
-                try:
-                    room -= await self._advance_event(name, imported, current, organization)
-                except ApiError as problem:
-                    # Perhaps about this event only, and each time. A later pass tries it again.
-                    _log.warning("the copies of EnvelopeEvent/%s were not started: %s", name, problem)
-                    current.states[CopyState.MISSING] += 1
-            elif current.is_last_page:
-                await self._end_pass(imported, current)
+        self._due.pop(imported.uid, None)
+        current = self._passes.setdefault(imported.uid, _Pass())
+        began = self.clock.monotonic()
+        try:
+            await self._continue(imported, current, organization)
+        except Expired:
+            # Another pass begins with the first page. What is copied shows in the events.
+            del self._passes[imported.uid]
+            return
+        finally:
+            current.worked += self.clock.monotonic() - began
+        if current.has_ended:
+            await self._end_pass(imported, current)
+        else:
+            await self._store(imported, Counter(), current.trouble(), is_complete=False)
+
+    async def _may_begin(self, imported: Import, planned: _NextPass) -> bool:
+        """Whether the next pass may begin now. Raises ``ApiError``."""
+        if self.clock.monotonic() >= planned.at:
+            return True
+        return planned.awaits_copies and await self._running(imported) == 0
+
+    async def _continue(self, imported: Import, current: _Pass, organization: Organization) -> None:
+        """Do all of a pass for which there is room now. Raises ``ApiError``, also ``Expired``."""
+        room = max(0, imported.spec.max_unfinished - await self._running(imported))
+        current.take_postponed(self.clock.monotonic())
+        failures = 0
+        while current.waiting or current.may_read:
+            if not current.waiting:
+                await self._read_page(imported, current, organization)
+                continue
+            if room == 0 or failures == MAX_FAILURES:
                 return
-            else:
-                try:
-                    await self._read_page(imported, current, organization)
-                except Expired:
-                    # Another pass begins with the first page. What is copied shows in the events.
-                    del self._passes[imported.uid]
-                    return
-        await self._store(imported, Counter(), None, is_complete=False)
+            name, began = current.waiting.popleft(), self.clock.monotonic()
+            try:
+                is_started = await self._advance_event(name, imported, current, organization)
+            except (ApiError, _NotStarted) as problem:
+                # Perhaps about this event only, and each time.
+                _log.warning("the copies of EnvelopeEvent/%s were not started: %s", name, problem)
+                now = self.clock.monotonic()
+                current.postpone(name, problem, now)
+                # An outage is no work after which the next pass has to wait.
+                current.worked -= now - began
+                failures += 1
+                continue
+            del current.tries[name]
+            current.started += is_started
+            room -= is_started
+            failures = 0
 
     async def _read_page(self, imported: Import, current: _Pass, organization: Organization) -> None:
         """
@@ -160,25 +270,25 @@ class CopiesImport:
 
     async def _advance_event(
         self, name: str, imported: Import, current: _Pass, organization: Organization
-    ) -> int:
-        """Start the copies of an event that lacked one in its page; return how much room that takes. Raises
-        ``ApiError``."""
+    ) -> bool:
+        """Start the copies of an event that lacked one in its page; return whether they had to be. Raises
+        ``ApiError`` and ``_NotStarted``."""
         try:
             event = parse_readable(EnvelopeEvent, await self.kube.get(EnvelopeEvent, name))
         except NotFound:
             event = None
         state = self._state(event, imported, organization)
-        is_open = state is CopyState.MISSING
-        taken = await self._start(event, imported) if event is not None and is_open else 0
-        current.states[state] += 1
-        return taken
+        is_open = event is not None and state is CopyState.MISSING
+        if event is not None and is_open:
+            await self._start(event, imported)
+        current.states[CopyState.RUNNING if is_open else state] += 1
+        return is_open
 
-    async def _start(self, event: EnvelopeEvent, imported: Import) -> int:
-        """Start the copies of an event; return how much room that takes."""
+    async def _start(self, event: EnvelopeEvent, imported: Import) -> None:
         message = f"Import/{imported.name} asks for the copies."
         again = status_for_copying(event.status, reason=COPY_REQUESTED, message=message, now=self.clock.now())
-        # An event that was changed since it was read is found in the next pass.
-        return int(await self.reopener.store(event, again) is not event)
+        if await self.reopener.store(event, again) is event:
+            raise _NotStarted("it was changed at that moment, or the API server refuses its status")
 
     def _state(self, event: EnvelopeEvent | None, imported: Import, organization: Organization) -> CopyState:
         if event is None or not is_of_span(event, imported):
@@ -186,18 +296,21 @@ class CopiesImport:
         began = imported.status.start_time or self.clock.now()
         return copy_state(event.status, organization, began)
 
-    async def _room(self, imported: Import) -> int:
+    async def _running(self, imported: Import) -> int:
+        """Return how many events of the Organization make copies. Raises ``ApiError``."""
         fields = f"status.phase={Phase.COPYING}"
         running = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)
-        return max(0, imported.spec.max_unfinished - running[imported.organization])
+        return running[imported.organization]
 
     async def _end_pass(self, imported: Import, current: _Pass) -> None:
         del self._passes[imported.uid]
-        lasted = self.clock.monotonic() - current.began
-        self._due[imported.uid] = self.clock.monotonic() + max(PAUSE_SECONDS, PAUSE_FACTOR * lasted)
+        pause = max(PAUSE_SECONDS, PAUSE_FACTOR * current.worked)
+        # Only a pass that started copies: else one with other events in Copying would follow another.
+        awaits_copies = current.started > 0
+        self._due[imported.uid] = _NextPass(self.clock.monotonic() + pause, awaits_copies)
         is_open = current.states[CopyState.RUNNING] + current.states[CopyState.MISSING] > 0
         is_complete = imported.spec.dry_run or not is_open
-        await self._store(imported, current.states, None, is_complete=is_complete)
+        await self._store(imported, current.states, current.trouble(), is_complete=is_complete)
         if is_complete:
             self._due.pop(imported.uid, None)
 
