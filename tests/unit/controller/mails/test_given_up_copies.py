@@ -4,6 +4,7 @@ A copy that is not tried any more is one mail and one Task for each Archive, unt
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from controller.mails.problem_tracking import (
     EventArchives,
     FailureSummary,
+    awaited_failures,
     failing_copies,
     given_up_copies,
 )
@@ -50,9 +52,8 @@ def asked_for(event: EnvelopeEvent) -> EnvelopeEvent:
 
 
 def archives_of(event: EnvelopeEvent, organization: Organization) -> EventArchives:
-    finders = (given_up_copies, failing_copies)
-    given_up, failing = (find(event.status, organization) for find in finders)
-    return EventArchives("dms", ("dms",), given_up, failing)
+    finders = (given_up_copies, failing_copies, awaited_failures)
+    return EventArchives("dms", ("dms",), *(find(event.status, organization) for find in finders))
 
 
 def summary_of(scene: Scene, *events: EnvelopeEvent) -> FailureSummary:
@@ -148,6 +149,61 @@ async def test_a_copy_is_missing_until_a_retry_of_its_event_makes_it(phase: Phas
     assert f"Solved: {MISSING}" in scene.mailer.subjects
 
 
+def with_entry(event: EnvelopeEvent, **fields: Any) -> EnvelopeEvent:
+    copies = tuple(replace(each, **fields) for each in event.status.copies)
+    return replace(event, status=replace(event.status, copies=copies))
+
+
+async def test_an_open_problem_names_the_failed_event_whose_copy_is_missing_now() -> None:
+    scene = Scene(copies=MIRROR)
+    failed = with_entry(in_phase(a_given_up_event(2), Phase.FAILED, "NotPermitted"), attempts=1)
+    await after_pass(scene, a_given_up_event(1), failed)
+    assert scene.problems()["copy/mirror"].examples == ("event-1",)
+
+    await after_pass(scene, copied(a_given_up_event(1)), failed)
+
+    problem = scene.problems()["copy/mirror"]
+    assert (problem.solved_time, problem.count, problem.examples) == (None, 1, ("event-2",))
+    await after_pass(scene, copied(a_given_up_event(1)), copied(failed))
+    assert f"Solved: {MISSING}" in scene.mailer.subjects
+
+
+@pytest.mark.parametrize("is_required", [True, False])
+@pytest.mark.parametrize("reason", ["WaitingForArchive", "ArchiveSuspended"])
+async def test_a_copy_that_waits_for_its_archive_keeps_no_problem_open(
+    reason: str, *, is_required: bool
+) -> None:
+    scene = Scene(copies=[{**MIRROR[0], "required": is_required}])
+    await after_pass(scene, a_given_up_event(1))
+    waiting = with_entry(in_phase(a_given_up_event(2), Phase.COPYING, reason), reason=reason, attempts=0)
+
+    await after_pass(scene, copied(a_given_up_event(1)), waiting)
+
+    assert f"Solved: {MISSING}" in scene.mailer.subjects
+
+
+async def test_a_required_copy_that_a_new_event_tries_keeps_no_problem_open() -> None:
+    scene = Scene(copies=[{"archiveRef": {"name": "mirror"}}])
+    await after_pass(scene, a_given_up_event(1))
+    tried = with_entry(in_phase(a_given_up_event(2), Phase.COPYING, "ArchiveUnreachable"), attempts=1)
+
+    await after_pass(scene, copied(a_given_up_event(1)), tried)
+
+    assert f"Solved: {MISSING}" in scene.mailer.subjects
+
+
+async def test_a_given_up_copy_that_is_required_now_is_not_called_solved() -> None:
+    scene = Scene(copies=MIRROR)
+    await after_pass(scene, in_phase(a_given_up_event(), Phase.CLEANING, "CleanupDelayed"))
+    scene.kube.edit(Organization, "acme", {"spec": {"copies": [{"archiveRef": {"name": "mirror"}}]}})
+    scene.watch()
+
+    await after_pass(scene, in_phase(a_given_up_event(), Phase.COPYING, "ArchiveUnreachable"))
+
+    assert scene.mailer.subjects == [MISSING]
+    assert scene.problems() == {}
+
+
 async def test_a_missing_copy_of_a_failed_event_that_was_removed_is_not_called_solved() -> None:
     scene = Scene(copies=MIRROR)
     await after_pass(scene, a_given_up_event())
@@ -213,4 +269,4 @@ async def found_by_pass(scene: OptionalScene, event: EnvelopeEvent) -> set[str]:
     async with pass_scene.running(collector.run()):
         pass
     summary = found["acme"]
-    return {*summary.copies, *(each for each in summary.at_risk if each.startswith("copy/"))}
+    return {*summary.copies, *summary.failing_copies}
