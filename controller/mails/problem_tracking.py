@@ -8,7 +8,7 @@ end is the same problem; one that returns after that mail is a new problem.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from controller.outgoing_webhook.policy import WEBHOOK_REMOVED
 from controller.reopening.fix_rules import archive_may_fix
-from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS
+from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS, WAITING_FOR_ARCHIVE
 from controller.scheduling.retry_policy import are_tries_spent
 from counterfoil.clock import age, believed_time
 from counterfoil.i18n.problems import (
@@ -48,9 +48,16 @@ from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     DELETE_DELAYED_REASONS,
     DELETE_WAITS,
+    copies_after_end,
     retries_copies,
 )
-from counterfoil.resources.routes import is_copying_next, last_choice, stored_copy, unverified_copies
+from counterfoil.resources.routes import (
+    is_copying_next,
+    last_choice,
+    required_copy_names,
+    stored_copy,
+    unverified_copies,
+)
 
 Problems = tuple[ReportedProblem, ...]
 
@@ -107,7 +114,10 @@ class EventArchives:
     given_up: tuple[str, ...] = ()
     """Those of its copies that are not tried any more, and for which nothing waits."""
     failing: tuple[str, ...] = ()
-    """Those of its other copies that failed last, also of an event that has ended."""
+    """Those of its other copies that failed last and for which nothing waits, also of an event that has
+    ended."""
+    awaited: tuple[str, ...] = ()
+    """Those of copies that it waits for, and that may have been given up before (``awaited_failures``)."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +179,36 @@ def given_up_copies(status: EnvelopeEventStatus, organization: Organization) -> 
 
 
 def failing_copies(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
-    """Return the Archives of the copies of an event whose last attempt failed. They are not made yet, also
-    after a person asked for them, and after the event has ended without them."""
+    """
+    Return the Archives of the copies of an event that failed last, and for which nothing waits. They are not
+    made yet, also after a person asked for them, and after the event has ended without them.
+
+    A copy that only waits for its Archive before the event ends has not failed.
+    """
+    if _may_be_awaited(status):
+        required = required_copy_names(organization.spec.copies)
+        held = SUSPENDED_REASONS | {WAITING_FOR_ARCHIVE}
+        missing = [each for each in _copies_with_reason(status, organization) if each not in required]
+        return tuple(each for each in missing if stored_copy(status, each).reason not in held)
+    return _copies_with_reason(status, organization)
+
+
+def awaited_failures(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
+    """Return the Archives of the copies that an event waits for although they were tried as often as one that
+    is given up. They may have been given up before they were required."""
+    if not _may_be_awaited(status):
+        return ()
+    required, retry = required_copy_names(organization.spec.copies), organization.spec.retry
+    missing = [each for each in _copies_with_reason(status, organization) if each in required]
+    return tuple(each for each in missing if are_tries_spent(stored_copy(status, each).attempts, retry))
+
+
+def _may_be_awaited(status: EnvelopeEventStatus) -> bool:
+    """Whether an event waits for its required copies: it has not ended, also not before it copies."""
+    return not status.phase.is_final and not copies_after_end(status)
+
+
+def _copies_with_reason(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
     missing = unverified_copies(status, organization.spec)
     return tuple(each for each in missing if stored_copy(status, each).reason is not None)
 
@@ -477,6 +515,9 @@ class FailureSummary:
     """Names of failed events, up to ``MAX_REMEMBERED_EVENTS``."""
     copies: dict[str, Observation] = field(default_factory=dict)
     """Copies that are not tried any more, by cause."""
+    failing_copies: dict[str, Observation] = field(default_factory=dict)
+    """Other copies that failed last and for which nothing waits, by cause. They are no problem, but keep one
+    open."""
     removed: set[str] = field(default_factory=set)
     """Causes that end unsolved: of events that were removed after their time to live, and of the missing
     copies of skipped ones."""
@@ -516,11 +557,10 @@ class FailureSummary:
             # Nobody makes these copies any more. That of a failed or Expired one is made after a retry.
             self.removed.update(failing)
         else:
-            self.at_risk.update(failing)
-        for each in archives.given_up:
-            observation = _copy_observation(event, each)
-            known = self.copies.get(observation.cause)
-            self.copies[observation.cause] = observation if known is None else merge(known, observation)
+            self._add_copies(self.failing_copies, event, set(archives.failing) - set(archives.given_up))
+        # It is not solved: the event waits for it now.
+        self.removed.update(map(copy_cause, archives.awaited))
+        self._add_copies(self.copies, event, archives.given_up)
         self.add_refusal(event)
         self._add_notice(event)
 
@@ -564,6 +604,12 @@ class FailureSummary:
             count=self.endangered,
         )
 
+    def copies_of_problems(self, problems: Problems) -> dict[str, Observation]:
+        """Return the copies that are a problem, by cause: those that were given up. Without them, an open
+        problem is about the others that failed."""
+        failing = {cause: each for cause, each in self.failing_copies.items() if is_open(problems, cause)}
+        return {**failing, **self.copies}
+
     def add_refusal(self, event: EnvelopeEvent) -> None:
         """Count an event if eSAW refused its last attempt."""
         since, status = _refused_since(event.status), event.status
@@ -597,6 +643,14 @@ class FailureSummary:
                 failed = {**failed, refused.cause: refused}
         return dataclasses.replace(self, failed=failed, at_risk={*self.at_risk, ProblemKind.ESAW})
 
+    def _add_copies(
+        self, found: dict[str, Observation], event: EnvelopeEvent, archives: Iterable[str]
+    ) -> None:
+        for each in sorted(archives):
+            observation = _copy_observation(event, each)
+            known = found.get(observation.cause)
+            found[observation.cause] = observation if known is None else merge(known, observation)
+
     def _add_notice(self, event: EnvelopeEvent) -> None:
         notice = event.status.notice
         error = notice.last_error if notice is not None else None
@@ -624,7 +678,7 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     last event was removed unsolved ends without a mail.
     """
     since = began - CLOCK_SKEW
-    found = {**summary.failed, **summary.notices, **summary.copies}
+    found = {**summary.failed, **summary.notices, **summary.copies_of_problems(problems)}
     last_seen = {each.cause: believed_time(each.last_seen_time, now) for each in problems}
     recent = {cause for cause, seen in last_seen.items() if seen is not None and seen >= since}
     for each in problems:

@@ -37,6 +37,7 @@ from controller.kept_metadata import with_kept_metadata
 from controller.mails.problem_tracking import (
     EventArchives,
     FailureSummary,
+    awaited_failures,
     failing_copies,
     given_up_copies,
 )
@@ -221,8 +222,8 @@ class GarbageCollector:
         problem, used = self.cache.problem_archive(event), tuple(self.cache.used_archives(event))
         if organization is None:
             return EventArchives(problem, used)
-        given_up = given_up_copies(event.status, organization)
-        return EventArchives(problem, used, given_up, failing_copies(event.status, organization))
+        finders = (given_up_copies, failing_copies, awaited_failures)
+        return EventArchives(problem, used, *(find(event.status, organization) for find in finders))
 
     async def _maintain(self, event: EnvelopeEvent) -> tuple[EnvelopeEvent, bool]:
         """Re-open, label or remove an event; return its newest state, and whether it is removed. Raises
