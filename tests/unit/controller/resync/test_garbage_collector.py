@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, Self
+from weakref import ref
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ from controller.resync.garbage_collector import (
 )
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected, Unavailable
+from counterfoil.kube.page_limits import SMALL_PAGE
 from counterfoil.kube.server_clock import ServerClock
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
@@ -65,6 +67,32 @@ class ExpiringListKubeClient(InMemoryKubeClient):
             expired.token = token
             raise expired
         return await super().page(kind, limit=limit, token=token, labels=labels, fields=fields)
+
+
+class Page(list[Raw]):
+    """A page that can be observed."""
+
+
+class PagingKubeClient(InMemoryKubeClient):
+    """Records the limit of each page of events, and how many of them are in memory at the next request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits: list[int] = []
+        self.kept: list[int] = []
+        self._pages: list[ref[Page]] = []
+
+    async def page(
+        self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
+    ) -> tuple[list[Raw], str]:
+        items, token = await super().page(kind, limit=limit, token=token, labels=labels, fields=fields)
+        if kind is not EnvelopeEvent:
+            return items, token
+        self.limits.append(limit)
+        self.kept.append(sum(each() is not None for each in self._pages))
+        page = Page(items)
+        self._pages.append(ref(page))
+        return page, token
 
 
 class KillingKubeClient(InMemoryKubeClient):
@@ -456,6 +484,37 @@ async def test_a_pass_goes_page_by_page_and_takes_its_time() -> None:
     events = [("page", "envelopeevents")] * 3
     assert scene.kube.asked == [("page", "imports"), ("page", "envelopes"), *events]
     assert [each for each in scene.clock.slept if each < 60] == [START_SECONDS, PAGE_SECONDS, PAGE_SECONDS]
+
+
+async def test_a_pass_has_few_events_in_memory_and_reads_250_in_a_second() -> None:
+    kube = PagingKubeClient()
+    events = [finished(Phase.FAILED, number).build() for number in range(SMALL_PAGE + 1)]
+    scene = Scene(*events, kube=kube)
+    await scene.pass_finished()
+    (pause,) = [each for each in scene.clock.slept if each < START_SECONDS]
+    assert (kube.limits, SMALL_PAGE / pause) == ([SMALL_PAGE, SMALL_PAGE], 250)
+    assert kube.kept == [0, 0]
+
+
+async def test_other_tasks_run_between_the_events_of_a_page() -> None:
+    scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(10)))
+    turns, turns_at = 0, list[int]()
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def observed(event: EnvelopeEvent) -> EnvelopeEvent:
+        turns_at.append(turns)
+        return event
+
+    scene.reopen = observed
+    counting = asyncio.create_task(count_turns())
+    await scene.restarted().pass_finished()
+    counting.cancel()
+    assert len(set(turns_at)) == 10
 
 
 async def test_after_a_pass_it_rests_nine_times_as_long_and_a_minute_at_least() -> None:
