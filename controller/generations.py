@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.election.elections import ElectionThread
 from controller.sharding import HeldShards
+from counterfoil._upstream.cyclic_garbage import exempt_loaded_objects
 from counterfoil._upstream.event_loop import EventLoop
 from counterfoil.health import serve_health_and_metrics
 
@@ -82,6 +83,7 @@ def run_generations(
     A generation with a task that does not end within ``cancel_seconds`` of its cancellation is broken. Then
     the process ends without that task, because it holds Leases.
     """
+    exempt_loaded_objects()
     stop_request = StopRequest()
     while True:
         runner = asyncio.Runner(loop_factory=EventLoop)

@@ -79,6 +79,9 @@ COUNTED_IN_A_ROW = 200
 """Objects of one answer that are counted before other tasks run: some milliseconds with as many
 labels as the policies of the chart allow."""
 
+PARSED_IN_A_ROW = 10
+"""Objects of a list that are parsed before other tasks run: some milliseconds."""
+
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Media type of a list without the objects' specs and statuses."""
 
@@ -297,12 +300,18 @@ class KubeClient:
                 yield item
             if not token:
                 return
+            # Else it would be in memory beside the next page.
+            del items
 
     async def list_readable(self, kind: type[R], *, labels: str = "", fields: str = "") -> AsyncIterator[R]:
         """Yield the objects of ``list`` that can be read; a warning names each other one."""
+        number = 0
         async for raw in self.list(kind, labels=labels, fields=fields, limit=SMALL_PAGE):
             if (resource := parse_readable(kind, raw)) is not None:
                 yield resource
+            number += 1
+            if number % PARSED_IN_A_ROW == 0:
+                await asyncio.sleep(0)
 
     async def count_by_label(
         self, kind: type[Resource], label: str, fields: str, *, labels: str = ""
@@ -376,6 +385,7 @@ class KubeClient:
                     names.add(item["metadata"]["name"])
                     yield WatchEvent("ADDED", item)
                 version = answer["metadata"]["resourceVersion"]
+                del answer
                 if not token:
                     break
             yield WatchEvent("SYNCED", {}, frozenset(names))

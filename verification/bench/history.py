@@ -431,7 +431,7 @@ def _pass_lines(result: HistoryResult) -> list[str]:
     return [
         f"The pass over all events starts {START_SECONDS:.0f} s after the controller that holds its shard. "
         f"It starts again after {REST_FACTOR} times its duration (at least {MIN_REST_SECONDS:.0f} s). "
-        f"It reads a page of {PAGE_SIZE} events, and pauses {PAGE_SECONDS:.0f} s after each.",
+        f"It reads a page of {PAGE_SIZE} events, and pauses {PAGE_SECONDS:g} s after each.",
         "",
         f"- {passed.events:,} events are {passed.pages} lists; {passed.seconds:.1f} s without the pauses, "
         f"so {whole:.0f} s with them",

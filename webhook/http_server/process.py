@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from counterfoil import __version__, logs
 from counterfoil._upstream import event_loop
+from counterfoil._upstream.cyclic_garbage import exempt_loaded_objects
 from counterfoil.clock import WallClock
 from counterfoil.health import Checks, serve_health_and_metrics
 from counterfoil.kube.errors import NotConfigured
@@ -105,6 +106,7 @@ def run_process(
     logs.configure(settings.log_level, settings.log_format)
     try:
         hide_memory()
+        exempt_loaded_objects()
         with context:
             event_loop.run(run())
     except (configuration_error, NotConfigured, OSError) as problem:
