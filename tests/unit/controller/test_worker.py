@@ -1,5 +1,6 @@
 """A worker whose run could not be stored: the event stays known and is queued again."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,8 @@ from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards, LeaseLost
 from controller.worker import Worker, read_event
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
-from counterfoil.resources import EnvelopeEvent, Phase, stored_size
+from counterfoil.resources import EnvelopeEvent, Origin, Phase, stored_size
+from counterfoil.untrusted.background_work import is_background
 from tests.support.builders import EventBuilder, an_event
 from tests.support.scenes.reconciler import ReconcilerScene
 from tests.support.scenes.waiting_events import kept_bytes
@@ -32,6 +34,9 @@ class FakeQueue:
         self.pauses: list[float] = []
         self.runs: list[str] = []
         """Whether each run stored something."""
+
+    def is_background(self, event: EnvelopeEvent) -> bool:
+        return event.spec.origin is Origin.IMPORT
 
     def run_began(self, name: str) -> None: ...
 
@@ -104,6 +109,33 @@ async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
     )
     await worker.reconcile(waiting.name)
     assert found == checked
+
+
+@pytest.mark.parametrize(("origin", "expected"), [(Origin.IMPORT, True), (Origin.CALLBACK, False)])
+async def test_a_run_for_an_import_lets_the_calls_of_all_others_come_first(
+    tmp_path: Path, origin: Origin, expected: bool
+) -> None:
+    scene, found = ReconcilerScene(tmp_path), list[bool]()
+    event = scene.newest()
+    event = replace(event, spec=replace(event.spec, origin=origin))
+    scene.cache.update(event)
+
+    async def reconcile(event: EnvelopeEvent) -> EnvelopeEvent:
+        found.append(is_background())
+        return event
+
+    worker = Worker(
+        scene.cache,
+        cast("Any", FakeQueue()),
+        cast("Any", SimpleNamespace(reconcile=reconcile)),
+        cast("Any", SimpleNamespace()),
+        scene.clock,
+        on_failed=(),
+        on_ended=lambda event: None,
+        read=partial(read_event, scene.kube),
+    )
+    await asyncio.create_task(worker.reconcile(event.name))
+    assert found == [expected]
 
 
 NAMES = [f"{'x' * 200}-{each}" for each in range(100)]

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from counterfoil.esaw import HttpStatusError, RateLimited
 from counterfoil.esaw.rate_limit import RateLimiter, pause_while_waiting
+from counterfoil.untrusted.background_work import set_background
 from tests.support.builders import AClock
 from tests.support.servers.scripted_esaw import START
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop, run_in_virtual_time
 
 
 def a_rate_limiter(clock: AClock, *, per_second: float | None = None) -> RateLimiter:
@@ -226,3 +228,72 @@ async def test_only_a_long_wait_releases_what_others_can_use() -> None:
     for _ in range(2):
         await slow.acquire()
     assert contexts == ["begin", "end"]
+
+
+class SharedRate:
+    """Calls that share one request a second, and when each had its turn, in seconds."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        self.clock = VirtualClock(loop)
+        self.rate_limiter = RateLimiter(self.clock, per_second=1, max_retry_after=3600)
+        self.turns: list[tuple[str, float]] = []
+
+    async def call(self, name: str, *, for_import: bool = False) -> None:
+        """Wait for the turn of a call."""
+        set_background(for_import)
+        await self.rate_limiter.acquire()
+        self.turns.append((name, round(self.clock.monotonic(), 3)))
+
+
+def test_a_call_waits_behind_no_call_for_an_import() -> None:
+    async def turns() -> list[tuple[str, float]]:
+        shared = SharedRate()
+        async with asyncio.TaskGroup() as calls:
+            for number in range(4):
+                calls.create_task(shared.call(f"import {number}", for_import=True))
+            await asyncio.sleep(0.5)
+            calls.create_task(shared.call("callback 0"))
+            calls.create_task(shared.call("callback 1"))
+        return shared.turns
+
+    assert run_in_virtual_time(turns()) == [
+        ("import 0", 0.0),
+        ("callback 0", 1.0),
+        ("callback 1", 2.0),
+        ("import 1", 3.0),
+        ("import 2", 4.0),
+        ("import 3", 5.0),
+    ]
+
+
+def test_the_turn_of_a_cancelled_call_for_an_import_moves_nobody_back() -> None:
+    async def turns() -> list[tuple[str, float]]:
+        shared = SharedRate()
+        async with asyncio.TaskGroup() as calls:
+            _, second, _ = (
+                calls.create_task(shared.call(f"import {number}", for_import=True)) for number in range(3)
+            )
+            await asyncio.sleep(0.5)
+            second.cancel()
+            await asyncio.sleep(0)
+            calls.create_task(shared.call("callback"))
+        return shared.turns
+
+    assert run_in_virtual_time(turns()) == [("import 0", 0.0), ("callback", 2.0), ("import 2", 3.0)]
+
+
+async def test_a_clock_that_is_set_back_lets_no_call_for_an_import_wait_for_the_difference() -> None:
+    class Correcting(AClock):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            if len(self.slept) == 1:
+                self.set_back(days=1)
+
+    clock = Correcting(START)
+    rate_limiter = a_rate_limiter(clock, per_second=1)
+    await rate_limiter.acquire()
+    set_background(True)
+    await rate_limiter.acquire()
+    assert sum(clock.slept) <= 2.0

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from counterfoil.untrusted.background_work import set_background
 from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.scenes.waiting_events import turns
 
@@ -27,6 +28,23 @@ async def test_an_owner_with_a_hundred_requests_delays_another_one_by_a_single_o
     turns = await order_of_turns(1, *["hostile"] * 100, "healthy", "healthy")
     assert turns.index("healthy") == 1
     assert turns[:5] == ["hostile", "healthy", "hostile", "healthy", "hostile"]
+
+
+async def test_the_requests_of_an_owner_for_an_import_come_after_its_others() -> None:
+    slots, turns = FairSlots(1), list[str]()
+
+    async def work(name: str, *, for_import: bool, owner: str = "acme") -> None:
+        set_background(for_import)
+        async with slots.slot(owner):
+            turns.append(name)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as working:
+        for number in range(3):
+            working.create_task(work(f"import {number}", for_import=True))
+        working.create_task(work("callback", for_import=False))
+        working.create_task(work("import of another one", for_import=True, owner="beta"))
+    assert turns == ["import 0", "import of another one", "callback", "import 1", "import 2"]
 
 
 async def test_a_second_owner_gets_half_of_the_slots() -> None:
