@@ -29,6 +29,7 @@ from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
 from counterfoil.resources import SENDER_LABEL, TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
+from counterfoil.untrusted.background_work import set_background
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Worker:
         if before is None:
             return
         pause_while_waiting(lambda: self.event_queue.paused(name))
+        set_background(self.event_queue.is_background(before))
         began = self.clock.monotonic()
         with _logged_and_traced(before):
             try:

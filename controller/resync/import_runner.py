@@ -103,6 +103,7 @@ from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.imports import is_of_import, read_window_label
 from counterfoil.resources.naming import EnvelopeId, envelope_id
 from counterfoil.resources.routes import original_names
+from counterfoil.untrusted.background_work import set_background
 from counterfoil.untrusted.fair_slots import FairSlots
 
 _log = logging.getLogger(__name__)
@@ -321,6 +322,7 @@ class ImportRunner:
         self._full &= by_uid.keys()
 
     async def _work(self, name: str) -> None:
+        set_background(True)
         try:
             await self.advance(name)
         except ApiError as problem:

@@ -208,11 +208,14 @@ class EventQueue:
         called = believed_time(event.status.last_delivery_time, now) or now
         return self._called.setdefault(event.name, max(called, created or called))
 
-    def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
-        begin = self._begin(event)
+    def is_background(self, event: EnvelopeEvent) -> bool:
+        """Whether any other event comes before this one. Its work also waits for that of the others."""
         # An Import marks the events that it creates and those that it starts again.
         may_wait = IMPORT_LABEL in event.metadata.labels or _is_copied_later(event)
-        is_import = event.spec.origin is Origin.IMPORT or (may_wait and not _is_started_by_callback(event))
+        return event.spec.origin is Origin.IMPORT or (may_wait and not _is_started_by_callback(event))
+
+    def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
+        begin, is_import = self._begin(event), self.is_background(event)
         return QueueItem(
             sort_key=f"{int(is_import)} {begin.isoformat() if begin else ''} {event.name}",
             event=event.name,

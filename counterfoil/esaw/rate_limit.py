@@ -3,17 +3,19 @@ Rate limit of one organization's calls to eSAW, and the pauses that eSAW request
 
 Each call runs ``acquire`` first. It waits for the rate limit (briefly, bounded by the number of callers), but
 never for a pause: a pause raises ``RateLimited`` at once, so that the work queue keeps the event and no task
-waits.
+waits. Calls for an Import wait until no other call waits.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import HttpStatusError, RateLimited
 from counterfoil.http_client import retry_after_seconds
+from counterfoil.untrusted.background_work import is_background
 
 WhileWaiting = Callable[[], AbstractAsyncContextManager[None]]
 """Returns a context for the time in which a call waits for its turn."""
@@ -29,6 +31,14 @@ def pause_while_waiting(while_waiting: WhileWaiting) -> None:
     _while_waiting.set(while_waiting)
 
 
+@dataclass(eq=False)
+class _BackgroundCall:
+    """A call that waits for its turn, and leaves an earlier one to each call that is no background work."""
+
+    slot: timedelta
+    """Its turn, by the clock that is never set."""
+
+
 class RateLimiter:
     """Shared by all users of one organization."""
 
@@ -39,10 +49,12 @@ class RateLimiter:
         self._interval = timedelta(seconds=1 / per_second) if per_second else timedelta(0)
         # One second's worth may go at once; then the bucket is empty.
         self._burst = timedelta(seconds=1) - self._interval if per_second and per_second > 1 else timedelta(0)
-        self._last_now = clock.now()
-        self._next_slot = self._last_now - self._burst
+        self._next_slot = self._elapsed() - self._burst
+        """By the clock that is never set, as are all turns."""
         self._max_retry_after = max_retry_after
         self._pause: tuple[datetime, int] | None = None
+        self._background: list[_BackgroundCall] = []
+        """Those that wait, in the order of their turns."""
 
     async def acquire(self) -> None:
         """Wait for this call's turn. Raises ``RateLimited`` when eSAW asked for quiet."""
@@ -74,16 +86,39 @@ class RateLimiter:
         self._pause = None
 
     async def _wait_for_slot(self) -> None:
-        now = self._clock.now()
-        if now < self._last_now:
-            # The clock was set back: what is due moves along, or everybody would wait for the difference.
-            self._next_slot -= self._last_now - now
-        self._last_now = now
+        now = self._elapsed()
         slot = max(self._next_slot, now - self._burst)
         self._next_slot = slot + self._interval
-        seconds, while_waiting = (slot - now).total_seconds(), _while_waiting.get()
+        if slot <= now:
+            return
+        if is_background():
+            await self._wait_in_background(_BackgroundCall(slot))
+        else:
+            await self._sleep((self._exchanged(slot, now) - now).total_seconds())
+
+    def _elapsed(self) -> timedelta:
+        return timedelta(seconds=self._clock.monotonic())
+
+    def _exchanged(self, slot: timedelta, now: timedelta) -> timedelta:
+        """Return the first turn that a background call has, and let each of these calls have the next one."""
+        waiting = [call for call in self._background if call.slot > now]
+        first, *later = (*(call.slot for call in waiting), slot)
+        for call, following in zip(waiting, later, strict=True):
+            call.slot = following
+        return first
+
+    async def _wait_in_background(self, call: _BackgroundCall) -> None:
+        self._background.append(call)
+        try:
+            while (seconds := (call.slot - self._elapsed()).total_seconds()) > 0:
+                await self._sleep(seconds)
+        finally:
+            self._background.remove(call)
+
+    async def _sleep(self, seconds: float) -> None:
+        while_waiting = _while_waiting.get()
         if seconds >= LONG_WAIT_SECONDS and while_waiting is not None:
             async with while_waiting():
                 await self._clock.sleep(seconds)
-        elif seconds > 0:
+        else:
             await self._clock.sleep(seconds)

@@ -2,7 +2,7 @@
 A number of slots that owners share fairly: nobody waits for more than a few requests of another owner.
 
 A free slot goes to the owner with the fewest slots; among equals to the one that got a slot longest ago; of
-its requests to the oldest.
+its requests to the oldest one that is no background work, else to the oldest.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
+
+from counterfoil.untrusted.background_work import is_background
 
 CHECK_SECONDS: Final = 1.0
 """Interval between two looks whether others wait by then."""
@@ -24,7 +26,8 @@ class FairSlots:
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[tuple[str, bool], deque[asyncio.Future[None]]] = {}
+        """By owner, and whether it is background work."""
         self._held: dict[str, int] = {}
         self._last_turn: dict[str, int] = {}
         self._turns = 0
@@ -87,27 +90,27 @@ class FairSlots:
         The context ends when it is done, and the caller releases the slot. A context that an exception ends
         leaves its place, and returns the slot.
         """
-        turn = asyncio.get_running_loop().create_future()
+        turn, queue = asyncio.get_running_loop().create_future(), (owner, is_background())
         if self.take(owner):
             turn.set_result(None)
         else:
-            self._waiting.setdefault(owner, deque()).append(turn)
+            self._waiting.setdefault(queue, deque()).append(turn)
         try:
             yield turn
         except BaseException:
             if turn.done() and not turn.cancelled():
                 self.release(owner)
             else:
-                self._leave(owner, turn)
+                self._leave(queue, turn)
             raise
 
-    def _leave(self, owner: str, turn: asyncio.Future[None]) -> None:
+    def _leave(self, queue: tuple[str, bool], turn: asyncio.Future[None]) -> None:
         turn.cancel()
-        if turn in self._waiting.get(owner, ()):
-            self._waiting[owner].remove(turn)
-            if not self._waiting[owner]:
-                del self._waiting[owner]
-            self._forget(owner)
+        if turn in self._waiting.get(queue, ()):
+            self._waiting[queue].remove(turn)
+            if not self._waiting[queue]:
+                del self._waiting[queue]
+            self._forget(queue[0])
 
     def _grant(self, owner: str) -> None:
         self._free -= 1
@@ -120,10 +123,10 @@ class FairSlots:
         self._free += 1
         self._held[owner] -= 1
         while self._waiting and self._free:
-            chosen = min(self._waiting, key=self._rank)
-            turn = self._waiting[chosen].popleft()
-            if not self._waiting[chosen]:
-                del self._waiting[chosen]
+            queue = min(self._waiting, key=self._rank)
+            chosen, turn = queue[0], self._waiting[queue].popleft()
+            if not self._waiting[queue]:
+                del self._waiting[queue]
             # One that was cancelled meanwhile gets nothing.
             if not turn.done():
                 self._grant(chosen)
@@ -131,10 +134,12 @@ class FairSlots:
             self._forget(chosen)
         self._forget(owner)
 
-    def _rank(self, owner: str) -> tuple[int, int]:
-        return self._held.get(owner, 0), self._last_turn.get(owner, 0)
+    def _rank(self, queue: tuple[str, bool]) -> tuple[int, int, bool]:
+        owner, is_in_background = queue
+        return self._held.get(owner, 0), self._last_turn.get(owner, 0), is_in_background
 
     def _forget(self, owner: str) -> None:
-        if not self._held.get(owner) and owner not in self._waiting:
+        is_waiting = (owner, False) in self._waiting or (owner, True) in self._waiting
+        if not self._held.get(owner) and not is_waiting:
             self._held.pop(owner, None)
             self._last_turn.pop(owner, None)
