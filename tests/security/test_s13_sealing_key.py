@@ -17,6 +17,7 @@ from tests.support.scenes.chart import Rendered, with_image
 from tests.support.scenes.hook_jobs import hook_jobs
 
 RELEASE = "counterfoil"
+INSTALLED = "sealing-key-installed"
 KEYS = f"{RELEASE}-sealing-keys"
 JOB = f"{RELEASE}-create-sealing-key"
 VALUES = with_image({"crds": {"enabled": False}})
@@ -41,19 +42,20 @@ data:
 """The chart's template before the Job."""
 
 
-@pytest.fixture
-async def program(plane: ControlPlane, tmp_path: Path) -> Helm:
-    return await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
+@pytest.fixture(scope="module", name="program")
+async def _program(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return await helm(tmp_path_factory.mktemp("helm"), kubeconfig=plane.kubeconfig)
 
 
-@pytest.fixture
-async def installed(plane: ControlPlane, namespace: str, program: Helm) -> str:
-    """The namespace of a release that was installed and upgraded."""
-    async with hook_jobs(plane, namespace):
+@pytest.fixture(scope="module", name="installed")
+async def _installed(plane: ControlPlane, program: Helm) -> str:
+    """The namespace of a release that was installed and upgraded; the tests only read it."""
+    await plane.namespace(INSTALLED)
+    async with hook_jobs(plane, INSTALLED):
         for replicas in (1, 2):
             more = {**VALUES, "controller": {"replicas": replicas}}
-            await program("upgrade", "--install", RELEASE, CHART, "-n", namespace, values=more)
-    return namespace
+            await program("upgrade", "--install", RELEASE, CHART, "-n", INSTALLED, values=more)
+    return INSTALLED
 
 
 async def secrets(plane: ControlPlane, namespace: str) -> dict[str, dict[str, Any]]:
