@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from controller.mails.problem_tracking import EventArchives, FailureSummary
 from controller.reconcile.fence import Fence
-from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Pause, Wait
+from controller.reconcile.outcomes import Done, Fail, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.phases.restarted_envelope import with_answer
 from controller.scheduling.due import due_time
 from counterfoil.esaw import HttpStatusError
@@ -17,7 +18,7 @@ from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import is_started_by_search, reopened_status
 from counterfoil.resources.routes import stored_copy
 from counterfoil.retention import last_question
-from tests.support.builders import NOON, a_sender, known_to_work
+from tests.support.builders import ENVELOPE, NOON, a_sender, known_to_work
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.copied_events import WORM, CopiedScene
 
@@ -29,7 +30,7 @@ class ExpiredScene(CopiedScene):
 
     def __init__(self, folder: Path, state: str, **spec: Any) -> None:
         statuses = ["Completed", "Expired"]
-        super().__init__(folder, WORM, statuses=statuses, cleanup={"policy": "Delete"}, **spec)
+        super().__init__(folder, WORM, **{"statuses": statuses, "cleanup": {"policy": "Delete"}, **spec})
         self.envelope.status = EnvelopeStatus.EXPIRED
         if state == "down":
             self.break_archive("worm")
@@ -329,9 +330,158 @@ async def test_a_key_that_is_refused_before_the_copies_is_shown_and_the_delete_w
 @pytest.mark.parametrize(
     "asked", [Wait("EsawFailing", "503"), Pause("Busy", "", NOON), NeedConsent("TokenRejected", "401")]
 )
-def test_a_copy_that_can_not_be_made_fails_no_event_whose_question_is_open(asked: Outcome) -> None:
-    made = Fail("CopyInvalid", "Its place is that of its original.")
-    assert type(with_answer(made, asked)) is type(asked)
+@pytest.mark.parametrize("made", [Fail("NameOccupied", ""), Wait("ArchiveUnreachable", "")])
+def test_an_outcome_of_copies_says_that_their_question_is_open(made: Outcome, asked: Outcome) -> None:
+    after = with_answer(made, asked)
+    assert (type(after), after.reason) == (type(made), made.reason)
+    assert after.facts.is_question_open
+    assert not with_answer(made, Done("CopiesPending", "")).facts.is_question_open
+
+
+class OccupiedScene(ExpiredScene):
+    """A file of another system is in the place of the copy. The envelope was restarted and signed, eSAW
+    called, and does not answer."""
+
+    def __init__(self, folder: Path, failure: str) -> None:
+        super().__init__(folder, "down")
+        self.failure = failure
+        self.foreign = folder / "worm" / "acme" / ENVELOPE / "file-1.pdf"
+
+    async def called(self) -> EnvelopeEvent:
+        await self.reconcile_until_quiet()
+        self.mend_archive("worm")
+        self.foreign.parent.mkdir(parents=True)
+        self.foreign.write_bytes(b"foreign")
+        self.sign()
+        self.clock.advance(hours=1)
+        self.call()
+        if self.failure == "no sender is there":
+            self.cache.delete(Sender, "anna", 10**9)
+        else:
+            self.envelope.problems["envelope"] = FAILURES[self.failure]
+        self.clock.advance(seconds=2)
+        return await self.reconcile()
+
+    async def answered(self, hours: int = 3) -> None:
+        """Let eSAW answer again, and the sender consent."""
+        self.envelope.problems.clear()
+        self.observe(known_to_work(a_sender(version=10**9 + 1)))
+        await self.pass_hours(hours)
+
+
+UNANSWERED = ("it fails", "it refuses the key", "no sender is there")
+
+
+@pytest.mark.parametrize("failure", UNANSWERED)
+async def test_an_event_whose_copy_can_not_be_made_asks_once_esaw_answers(
+    tmp_path: Path, failure: str
+) -> None:
+    scene = OccupiedScene(tmp_path, failure)
+    event = await scene.called()
+
+    assert (event.status.phase, event.status.reason) == (Phase.COPYING, "NameOccupied")
+    due = due_time(event, scene.cache, scene.clock.now())
+    assert due is not None
+    assert due > scene.clock.now()
+    authorized = find_condition(event.status.conditions, "Authorized")
+    assert authorized is not None
+    assert (authorized.status == "False") == (failure == "it refuses the key")
+    await scene.answered()
+    assert scene.archived == [b"%PDF-contract SIGNED"]
+
+
+@pytest.mark.parametrize("failure", UNANSWERED)
+async def test_such_a_copy_is_made_without_an_answer_once_its_cause_is_solved(
+    tmp_path: Path, failure: str
+) -> None:
+    scene = OccupiedScene(tmp_path, failure)
+    await scene.called()
+    scene.foreign.unlink()
+    await scene.pass_hours(3)
+
+    assert stored_copy(scene.newest().status, "worm").verified_time is not None
+    assert scene.deleted == []
+
+
+@pytest.mark.parametrize("failure", UNANSWERED)
+async def test_administrators_are_notified_of_such_a_copy_while_the_question_is_open(
+    tmp_path: Path, failure: str
+) -> None:
+    scene = OccupiedScene(tmp_path, failure)
+    event = await scene.called()
+    found = FailureSummary()
+    found.add(event, EventArchives("worm", ("dms", "worm")))
+    assert [each.reason for each in found.failed.values()] == ["NameOccupied"]
+
+    scene.foreign.unlink()
+    await scene.pass_hours(3)
+    found = FailureSummary()
+    found.add(scene.newest(), EventArchives("dms", ("dms",)))
+    assert found.failed == {}
+
+
+@pytest.mark.parametrize("failure", ["it fails", "it refuses the key"])
+async def test_no_deadline_ends_an_event_whose_question_is_open(tmp_path: Path, failure: str) -> None:
+    scene = ExpiredScene(tmp_path, "down")
+    await scene.reconcile_until_quiet()
+    scene.sign()
+    scene.clock.advance(minutes=5)
+    scene.call()
+    scene.envelope.problems["envelope"] = FAILURES[failure]
+    await scene.pass_hours(26)
+    assert (scene.newest().status.phase, scene.newest().status.reason) == (
+        Phase.COPYING,
+        "ArchiveRootMissing",
+    )
+
+    scene.envelope.problems.clear()
+    scene.observe(known_to_work(a_sender(version=90)))
+    await scene.pass_hours(3)
+    assert scene.archived == [b"%PDF-contract SIGNED"]
+
+
+async def test_an_answer_lets_the_deadline_end_the_event(tmp_path: Path) -> None:
+    scene = ExpiredScene(tmp_path, "down")
+    await scene.reconcile_until_quiet()
+    scene.call()
+    scene.envelope.problems["envelope"] = HttpStatusError(503)
+    await scene.pass_hours(26)
+    assert scene.newest().status.phase is Phase.COPYING
+
+    scene.envelope.problems.clear()
+    await scene.pass_hours(3)
+    assert (scene.newest().status.phase, scene.newest().status.cause) == (Phase.FAILED, "ArchiveRootMissing")
+
+
+async def test_a_first_archive_that_is_gone_ends_an_event_whose_question_is_open_as_any_other(
+    tmp_path: Path,
+) -> None:
+    """Once it is there again, the event starts again and asks."""
+    scene = ExpiredScene(tmp_path, "down")
+    await scene.reconcile_until_quiet()
+    scene.call()
+    scene.cache.archives.remove("dms")
+    scene.clock.advance(seconds=2)
+    await scene.pass_hours(26)
+    assert (scene.newest().status.phase, scene.newest().status.cause) == (Phase.FAILED, "ArchiveMissing")
+
+
+async def test_a_copy_that_a_person_adds_later_is_made_after_the_question(tmp_path: Path) -> None:
+    """It can't be made, so the event would fail before it asks."""
+    scene = ExpiredScene(tmp_path, "down", cleanup={"policy": "Delete", "after": "1h"})
+    scene.change()
+    event = await scene.reconcile()
+    assert event.status.reason == "CleanupDelayed"
+    scene.mend_archive("worm")
+    foreign = scene.folders["worm"] / "acme" / ENVELOPE / "file-1.pdf"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"foreign")
+    scene.change(WORM)
+    scene.clock.advance(hours=1)
+    scene.envelope.meanwhile["envelope"] = scene.sign
+    await scene.pass_hours(3)
+
+    assert scene.archived == [b"%PDF-contract SIGNED"]
 
 
 async def test_a_copy_is_made_while_no_key_can_ask_esaw(tmp_path: Path) -> None:
