@@ -14,6 +14,7 @@ from counterfoil.i18n.reasons import EnvelopePresence, ReasonProperty, find_reas
 from counterfoil.resources.base import IMPORT_WINDOW_LABEL, LISTED_BY_LABEL
 from counterfoil.resources.conditions import find_condition, is_condition_true
 from counterfoil.resources.envelopeevent import (
+    COPIES_PENDING,
     ENVELOPE_NOT_FOUND,
     EVIDENCE_CONDITION,
     EnvelopeEvent,
@@ -74,8 +75,8 @@ def asks_before_copies(event: EnvelopeEvent, retention: timedelta | None, now: d
     Else a copy that is down or suspended would delay what was signed since.
     """
     status = event.status
-    if status.phase is Phase.PENDING:
-        # A callback, a search or a person started it again.
+    if status.phase is Phase.PENDING or status.reason == COPIES_PENDING:
+        # A callback, a search or a person started it again, or a person added a copy since it was archived.
         return status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES
     last = last_question(event, retention)
     is_last = last is not None and last <= now < last + MIN_NOTICE

@@ -48,6 +48,7 @@ from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     DELETE_DELAYED_REASONS,
     DELETE_WAITS,
+    can_not_copy,
     copies_after_end,
     retries_copies,
 )
@@ -546,7 +547,8 @@ class FailureSummary:
     def add(self, event: EnvelopeEvent, archives: EventArchives) -> None:
         """Count an event."""
         status, archive = event.status, archives.problem
-        if status.phase == "Failed" or has_property(status.reason, ReasonProperty.NO_DEADLINE):
+        has_no_deadline = has_property(status.reason, ReasonProperty.NO_DEADLINE) or can_not_copy(status)
+        if status.phase == "Failed" or has_no_deadline:
             self._add_failure(failure_observation(event, archive))
         elif not status.phase.is_final:
             self.at_risk |= _causes_at_risk(status, archive)

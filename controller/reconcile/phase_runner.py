@@ -171,15 +171,24 @@ class PhaseRunner:
         self._count_copies(event, outcome)
         return outcome
 
-    async def copy(self, event: EnvelopeEvent, context: RunContext, limit: timedelta) -> Outcome:
-        """Run the phase Copying for at most this time. It needs no key, and shows nothing about one. Raises
-        as ``run``."""
+    async def copy(
+        self,
+        event: EnvelopeEvent,
+        context: RunContext,
+        limit: timedelta,
+        *,
+        unanswered: Outcome | None = None,
+    ) -> Outcome:
+        """Run the phase Copying for at most this time. It needs no key, and shows nothing about one.
+        ``unanswered`` is why eSAW could not be asked before. Raises as ``run``."""
         phase, attempt, started = Phase.COPYING, event.status.attempts + 1, self.clock.monotonic()
         with (
             log_context(phase=phase.value, attempt=attempt),
             tracing.span(phase.value, attempt=attempt) as step,
         ):
             outcome, _ = await self._attempt(phase, copy, event, context, limit)
+            if unanswered is not None:
+                outcome = with_answer(outcome, unanswered)
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)
         self._count(phase, outcome)

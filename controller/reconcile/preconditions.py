@@ -32,6 +32,7 @@ from controller.reconcile.context import (
 )
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
+from controller.reconcile.phases.restarted_envelope import with_answer
 from controller.reconcile.state_machine import phase_to_resume
 from controller.scheduling.due import (
     ACTION_NOT_CONFIGURED,
@@ -103,6 +104,8 @@ class AdmittedCopies:
     """The copies of the event may be worked on. No key is needed."""
 
     context: RunContext
+    unanswered: Outcome | None = None
+    """Why eSAW can't be asked before whether the envelope was restarted; None: there is nothing to ask."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +156,14 @@ class Preconditions:
             admitted = await self._with_reader(event, organization)
         except EsawError as problem:
             _log.info("eSAW is not asked before the copies are made: %s", problem)
-            return await self._copies(event, organization)
+            admitted = error_policy.classify_or_raise(problem, self.clock.now())
         if isinstance(admitted, Admitted | Relabelled | Hold):
             return admitted
-        return await self._copies(event, organization)
+        copies = await self._copies(event, organization)
+        if isinstance(copies, AdmittedCopies):
+            return dataclasses.replace(copies, unanswered=admitted)
+        # An Archive that stops the question as well is the cause: its deadline runs.
+        return copies if copies.reason == admitted.reason else with_answer(copies, admitted)
 
     async def _with_reader(
         self, event: EnvelopeEvent, organization: Organization

@@ -14,7 +14,6 @@ from datetime import timedelta
 import msgspec
 
 from controller.cache import Cache
-from controller.reconcile.context import RunContext
 from controller.reconcile.outcomes import Done
 from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Admitted, AdmittedCopies, RecordOnly, Relabelled
@@ -87,7 +86,7 @@ class Reconciler:
             case Admitted():
                 return await self._run_phases(event, admitted, phase, is_ours=is_ours)
             case AdmittedCopies():
-                return await self._run_copies(event, admitted.context, is_ours=is_ours)
+                return await self._run_copies(event, admitted, is_ours=is_ours)
         inputs = self._inputs(event, began)
         status = next_status(event.status, phase, admitted, inputs)
         event = await self.transition_writer.store(event, status, admitted, inputs, event.deliveries)
@@ -151,14 +150,16 @@ class Reconciler:
         newest = self.cache.senders.get(sender.name)
         return is_suspended(event, self.cache) or (newest is not None and newest.spec.suspend)
 
-    async def _run_copies(self, event: EnvelopeEvent, context: RunContext, *, is_ours: bool) -> EnvelopeEvent:
+    async def _run_copies(
+        self, event: EnvelopeEvent, admitted: AdmittedCopies, *, is_ours: bool
+    ) -> EnvelopeEvent:
         """Run the phase Copying alone. What follows it asks eSAW, and begins with a key, in another run."""
-        fence = context.fence
+        fence = admitted.context.fence
         if not is_ours:
             event = await fence.claim()
         inputs, began = self._inputs(event), self.clock.monotonic()
         limit = attempt_timeout(event.status, inputs, self.attempt_timeout)
-        outcome = await self.phase_runner.copy(event, context, limit)
+        outcome = await self.phase_runner.copy(event, admitted.context, limit, unanswered=admitted.unanswered)
         inputs = self._inputs(event, began)
         status = next_status(event.status, Phase.COPYING, outcome, inputs)
         began = fence.write_began()

@@ -222,6 +222,7 @@ def _status_after(
     outcome = dataclasses.replace(outcome, message=outcome.message[:MAX_MESSAGE_LENGTH])
     if copies_after_end(status):
         outcome = end_of_copies(status, outcome, inputs.organization, now=inputs.now)
+    outcome = _while_question_is_open(outcome)
     draft = _Draft(without_old_choice(with_short_list(status, now=inputs.now)), inputs)
     draft.add_facts(outcome.facts)
     if outcome.reason == KEY_DOUBTED:
@@ -253,6 +254,14 @@ def _status_after(
         case Fail():
             draft.finish(Phase.FAILED, phase, outcome)
     return draft.status
+
+
+def _while_question_is_open(outcome: Outcome) -> Outcome:
+    """Return a failure of copies as a wait while eSAW may still tell of a signature. Its attempt is a failed
+    one in the history, so that people are notified."""
+    if not isinstance(outcome, Fail) or not outcome.facts.is_question_open:
+        return outcome
+    return Wait(outcome.reason, outcome.message, facts=outcome.facts)
 
 
 def record_only_status(
@@ -421,7 +430,8 @@ class _Draft:
         return archived is not None and began is not None and began < archived.last_transition_time
 
     def wait(self, phase: Phase, outcome: Wait) -> None:
-        """Count an attempt and set the time of the next one; fail after the phase's deadline."""
+        """Count an attempt and set the time of the next one; fail after the phase's deadline, unless an open
+        question decides before."""
         now, retry = self.inputs.now, self.inputs.retry
         started = phase_start(self.status, self.inputs)
         if phase is Phase.COPYING and outcome.restart_from is Phase.VALIDATING:
@@ -429,7 +439,8 @@ class _Draft:
             started = now
             self.change(attempts=0)
         self.set_last_error(outcome)
-        if retry_policy.is_deadline_exceeded(started, retry, now=now):
+        is_late = retry_policy.is_deadline_exceeded(started, retry, now=now)
+        if is_late and not outcome.facts.is_question_open:
             if outcome.given_up is not None:
                 self.finish(Phase.FAILED, phase, outcome.given_up)
                 return

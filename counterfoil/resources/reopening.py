@@ -412,6 +412,15 @@ def may_be_restarted(status: KnownStatus) -> bool:
     return is_delayed or (status.phase == Phase.COPYING and status.completion_time is None)
 
 
+def can_not_copy(status: EnvelopeEventStatus) -> bool:
+    """Whether a copy of an unfinished event can't be made before a person acts. The event would have failed,
+    but eSAW has not answered yet whether its envelope was restarted."""
+    if status.phase is not Phase.COPYING or status.completion_time is not None:
+        return False
+    last = status.attempt_history[-1:]
+    return any(each.outcome is AttemptOutcome.FAIL and each.reason == status.reason for each in last)
+
+
 def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) -> bool:
     """
     Whether a callback received at ``received`` is stored before it is answered: it re-opens the event, or may

@@ -10,7 +10,6 @@ import dataclasses
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import (
     Done,
-    Fail,
     NeedConsent,
     Outcome,
     Pause,
@@ -86,7 +85,6 @@ def with_answer(made: Outcome, asked: Outcome) -> Outcome:
         considered_deliveries=asked.facts.considered_deliveries,
         not_shown_to=asked.facts.not_shown_to,
         side_conditions=(*asked.facts.side_conditions, *refused, *made.facts.side_conditions),
+        is_question_open=isinstance(asked, Wait | Pause | NeedConsent),
     )
-    if isinstance(made, Fail) and isinstance(asked, Wait | Pause | NeedConsent):
-        return dataclasses.replace(asked, facts=facts)
     return dataclasses.replace(made, facts=facts)
