@@ -58,7 +58,8 @@ class ListenAddress(NamedTuple):
 
 
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-_MAX_NAMESPACES = 50
+MAX_NAMESPACES = 50
+"""Maximum number of namespaces that one release serves."""
 
 
 def is_namespace(text: str) -> bool:
@@ -75,7 +76,7 @@ class Namespaces(tuple[str, ...]):
     def parse(cls, text: str) -> Self:
         """Read names that commas separate. Raises ``ValueError``."""
         names = dict.fromkeys(each.strip() for each in text.split(","))
-        if len(names) > _MAX_NAMESPACES or not all(map(is_namespace, names)):
+        if len(names) > MAX_NAMESPACES or not all(map(is_namespace, names)):
             raise ValueError("it is not a list of namespaces")
         return cls(names)
 
@@ -119,8 +120,17 @@ class CommonSettings:
     PROGRAM: ClassVar[str] = "python -m counterfoil"
 
     namespace: str | None = setting(None, "contracts")
-    """Namespace to work in. Not set: the pod's namespace; outside a pod `default`. One release serves one
-    namespace."""
+    """Namespace of the release, which has its Leases. Not set: the pod's namespace; outside a pod `default`.
+    Without `--namespaces` and `--namespaces-file` it is the namespace that is served."""
+
+    namespaces: Namespaces | None = setting(None, "contracts,sales")
+    """Namespaces to serve, at most 50, separated by commas. The release's own is served only if it is listed.
+    The console shows them in its menu, beside its own; each user needs rights in each of them. Not set: only
+    the release's own namespace."""
+
+    namespaces_file: Path | None = setting(None, "/etc/counterfoil/namespaces/list")
+    """File with the namespaces to serve, one a line, at most 50, instead of `--namespaces`. It is read again
+    every 10 seconds, so that a namespace is added or removed without a restart."""
 
     listen: ListenAddress = setting(ListenAddress("0.0.0.0", 8080), "0.0.0.0:8080")
     """Host and port of the public server. Port 0 selects a free port and logs it."""
@@ -140,6 +150,10 @@ class CommonSettings:
 
     def check(self) -> None:
         """Raise ``ProcessSettingsInvalid`` when valid settings contradict each other."""
+        if self.namespaces is not None and self.namespaces_file is not None:
+            wrong = "--namespaces lists the namespaces already; set one of the two"
+            example = "/etc/counterfoil/namespaces/list"
+            raise _invalid("namespaces_file", str(self.namespaces_file), wrong, example=example)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,10 +310,6 @@ class ConsoleSettings(BrowserSettings):
     oidc_ca: Path | None = setting(None, "/etc/counterfoil/oidc/ca.crt")
     """File with CA certificates in PEM that sign the provider's certificate, in addition to public ones."""
 
-    namespaces: Namespaces | None = setting(None, "contracts,sales")
-    """Further namespaces, at most 50, that users can choose in the menu, separated by commas. Each user needs
-    rights in each of them; the console needs none. Not set: only the console's own namespace."""
-
     session: Duration = setting(Duration(hours=1), "1h", at_least=60.0)
     """Maximum duration of a session. A session ends earlier when its token expires."""
 
@@ -324,6 +334,7 @@ class ConsoleSettings(BrowserSettings):
 
     def check(self) -> None:
         """Raise ``ProcessSettingsInvalid`` for an OpenID provider that cannot be used."""
+        super().check()
         if self.oidc_issuer is None:
             return
         issuer = "https://login.example.com"
@@ -378,6 +389,7 @@ class CreateSealingKeySettings(CommonSettings):
 
     def check(self) -> None:
         """Raise ``ProcessSettingsInvalid`` without a name, and for a label that is not `name=value`."""
+        super().check()
         if self.secret is None:
             raise ProcessSettingsInvalid(
                 "COUNTERFOIL_SECRET (or --secret) is not set; write it as in --secret "
@@ -477,6 +489,7 @@ class ControllerSettings(OutgoingSettings):
     def check(self) -> None:
         """Raise ``ProcessSettingsInvalid`` for impossible ``shards``, durations of the Leases, and an address
         for callbacks that is none."""
+        super().check()
         if self.callback_url is not None:
             self._check_callback_url(self.callback_url)
         if self.shards > SHARD_COUNT:
@@ -621,7 +634,7 @@ _READERS: Mapping[type, tuple[Callable[[str], Any], str]] = types.MappingProxyTy
         ListenAddress: (ListenAddress.parse, "it is not host:port"),
         Namespaces: (
             Namespaces.parse,
-            f"it is not a list of up to {_MAX_NAMESPACES} names of namespaces, separated by commas",
+            f"it is not a list of up to {MAX_NAMESPACES} names of namespaces, separated by commas",
         ),
         IPAddresses: (IPAddresses.parse, "it is not a list of IP addresses, separated by commas"),
         Duration: (Duration.parse, "it is not a duration"),

@@ -160,8 +160,8 @@ def test_durations_of_a_lease_that_contradict_each_other_are_refused(argv: list[
     ],
 )
 def test_namespaces_are_read_each_once(text: str, names: tuple[str, ...]) -> None:
-    assert read(ConsoleSettings, [], {"COUNTERFOIL_NAMESPACES": text}).namespaces == names
-    assert read(ConsoleSettings, [], {}).namespaces is None
+    assert read(CommonSettings, [], {"COUNTERFOIL_NAMESPACES": text}).namespaces == names
+    assert read(CommonSettings, [], {}).namespaces is None
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_namespaces_are_read_each_once(text: str, names: tuple[str, ...]) -> Non
 )
 def test_names_that_are_no_namespaces_are_refused(text: str) -> None:
     with pytest.raises(ProcessSettingsInvalid, match=r"COUNTERFOIL_NAMESPACES .*up to 50 names"):
-        read(ConsoleSettings, [], {"COUNTERFOIL_NAMESPACES": text})
+        read(CommonSettings, [], {"COUNTERFOIL_NAMESPACES": text})
 
 
 def test_a_process_with_a_bad_setting_ends_with_status_2_and_one_line(
