@@ -20,6 +20,7 @@ import kopf
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.history_access import HistoryAccess
+from controller.access.pod_access import PodAccess
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
@@ -210,6 +211,7 @@ def build(
         secrets,
         clock,
         metrics,
+        PodAccess.of(settings, kube.namespace),
         minimum_rate=minimum_rate(settings),
         probe_timeout=settings.probe_timeout.total_seconds(),
     )

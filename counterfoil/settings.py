@@ -81,6 +81,24 @@ class Namespaces(tuple[str, ...]):
         return cls(names)
 
 
+class VolumeRoots(str):
+    """A path with ``{namespace}`` as one of its folders: each namespace has its own."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an absolute path. Raises ``ValueError``."""
+        folders = text.removesuffix("/").split("/")
+        if folders[0] or len(folders) < 2 or folders.count("{namespace}") != 1 or "/../" in f"{text}/":
+            raise ValueError("it is not an absolute path with the folder {namespace}")
+        if any(each in ("", ".") for each in folders[1:]):
+            raise ValueError("it has an empty folder or .")
+        return cls("/".join(folders))
+
+    def of(self, namespace: str) -> str:
+        """Return the folder of a namespace."""
+        return self.replace("{namespace}", namespace)
+
+
 class IPAddresses(tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]):
     """IP addresses."""
 
@@ -441,6 +459,16 @@ class ControllerSettings(OutgoingSettings):
     ResourceQuota. Of what other events leave of it, Imports take half, and the other half is left to
     callbacks."""
 
+    volume_roots: VolumeRoots | None = setting(None, "/archive/{namespace}")
+    """Folder of each served namespace in the mounted volumes, for Archives of the kind `filesystem`:
+    `{namespace}` is replaced by the name. An Archive there uses this folder or one below it. Archives in the
+    release's own namespace use any folder. Not set: only those in the release's own namespace use volumes."""
+
+    identity_namespaces: Namespaces | None = setting(None, "contracts,sales")
+    """Served namespaces whose Archives may use the identity of the controller's pod at a cloud, separated by
+    commas: Archives without a Secret. All of them reach all buckets of this identity. Not set: only the
+    release's own."""
+
     manifest_key: Path | None = setting(None, "/etc/counterfoil/manifest-key/private.pem")
     """File with an Ed25519 private key in PEM format that signs every manifest. The signature is filed beside
     the manifest as counterfoil.json.sig. With the public key, an auditor can verify years later that
@@ -636,6 +664,7 @@ _READERS: Mapping[type, tuple[Callable[[str], Any], str]] = types.MappingProxyTy
             Namespaces.parse,
             f"it is not a list of up to {MAX_NAMESPACES} names of namespaces, separated by commas",
         ),
+        VolumeRoots: (VolumeRoots.parse, "it is not an absolute path with the folder {namespace}"),
         IPAddresses: (IPAddresses.parse, "it is not a list of IP addresses, separated by commas"),
         Duration: (Duration.parse, "it is not a duration"),
         LogLevel: (lambda text: LogLevel(text.lower()), f"it is not one of {', '.join(LogLevel)}"),

@@ -37,6 +37,7 @@ from controller.access.archive_root import (
     write_marker,
 )
 from controller.access.credential_origin import is_origin_lost, other_origin_of_secret
+from controller.access.pod_access import PodAccess
 from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.cache import Cache
 from controller.reopening.fix_rules import settled_time
@@ -160,6 +161,7 @@ class ArchivePool:
     secret_cache: SecretCache
     clock: Clock
     metrics: Metrics
+    pod_access: PodAccess
     minimum_rate: MinimumRate = field(default_factory=MinimumRate)
     probe_timeout: float = 30.0
     """Seconds after which a probe is overdue."""
@@ -184,6 +186,7 @@ class ArchivePool:
         ``ApiError``."""
         async with self._locks.setdefault(archive.name, asyncio.Lock()):
             _refuse_other_destination(archive)
+            self.pod_access.check(archive)
             credentials = await self._credentials(archive)
             version = (archive.uid, archive.metadata.generation, _credentials_digest(credentials))
             known = self._open_archives.get(archive.name)

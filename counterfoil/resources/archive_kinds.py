@@ -118,6 +118,9 @@ class KindSettings(ResourcePart, frozen=True):
     REPORTS_CHECKSUMS: ClassVar[bool] = False
     """True: the server can report the SHA-256 of a file, which ``verify: Checksum`` needs."""
 
+    USES_POD_IDENTITY: ClassVar[bool] = False
+    """True: without a Secret, it uses the pod's identity at a cloud (``controller.access.pod_access``)."""
+
     @property
     def origin(self) -> str | None:
         """
@@ -186,6 +189,7 @@ class ObjectLock(ResourcePart, frozen=True):
 class S3(KindSettings, frozen=True):
     """Amazon S3 and what speaks its protocol."""
 
+    USES_POD_IDENTITY: ClassVar[bool] = True
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"bucket": "contracts"}
     RULES: ClassVar[tuple[ValidationRule, ...]] = (
         ValidationRule(
@@ -295,6 +299,7 @@ class S3(KindSettings, frozen=True):
 class AzureBlob(KindSettings, frozen=True):
     """Azure Blob Storage."""
 
+    USES_POD_IDENTITY: ClassVar[bool] = True
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"container": "contracts"}
     RULES: ClassVar[tuple[ValidationRule, ...]] = (
         _own_identity(
@@ -348,6 +353,7 @@ class AzureBlob(KindSettings, frozen=True):
 class GoogleCloudStorage(KindSettings, frozen=True):
     """Google Cloud Storage."""
 
+    USES_POD_IDENTITY: ClassVar[bool] = True
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"bucket": "contracts"}
 
     bucket: Annotated[

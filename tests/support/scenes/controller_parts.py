@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.history_access import HistoryAccess
+from controller.access.pod_access import PodAccess
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
@@ -23,6 +24,7 @@ from counterfoil.esaw.client import EsawClients
 from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Resource
+from counterfoil.settings import ControllerSettings
 from tests.support.builders import KEY, AClock
 from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -65,7 +67,8 @@ class ControllerParts:
 
     def new_archive_pool(self) -> ArchivePool:
         """Build the pool of one more process."""
-        return ArchivePool(self.kube, self.cache, self.secrets, self.clock, self.metrics)
+        access = PodAccess.of(ControllerSettings(namespace=self.kube.namespace), self.kube.namespace)
+        return ArchivePool(self.kube, self.cache, self.secrets, self.clock, self.metrics, access)
 
     def new_preconditions(self) -> Preconditions:
         """Build what admits events."""

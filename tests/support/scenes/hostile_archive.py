@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.pod_access import PodAccess
 from controller.access.secret_cache import SecretCache
 from controller.cache import Cache
 from counterfoil._upstream.malloc import keep_large_blocks
@@ -26,6 +27,7 @@ from counterfoil.clock import WallClock
 from counterfoil.metrics import Metrics
 from counterfoil.process_exit import exit_process
 from counterfoil.resources import Archive, find_condition
+from counterfoil.settings import ControllerSettings
 from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
 from tests.support.archive_servers import HTTP_KINDS, SECRETS, spec_at
@@ -48,7 +50,8 @@ async def ask(operation: str, kind: str, url: str) -> tuple[int, str]:
     kube.secret_uses["dms-key"] = "archive"
     kube.secrets["dms-key"] = dict(secret)
     secrets, metrics = SecretCache(kube, clock), Metrics(CollectorRegistry(), version="test")
-    pool = ArchivePool(kube, Cache(), secrets, clock, metrics)
+    access = PodAccess.of(ControllerSettings(namespace=kube.namespace), kube.namespace)
+    pool = ArchivePool(kube, Cache(), secrets, clock, metrics, access)
     backend = await pool.backend(archive)
     before, reason = peak_memory(), ""
     if operation == "probe":

@@ -273,3 +273,33 @@ def test_every_setting_is_read() -> None:
     }
     settings = {each.name for kind in EVERY_PROCESS for each in fields(kind)}
     assert settings - read_names == set()
+
+
+@pytest.mark.parametrize(
+    "text", ["/archive/{namespace}", "/archive/{namespace}/", "/{namespace}", "/a/{namespace}/b"]
+)
+def test_the_place_of_the_volumes_has_a_folder_for_each_namespace(text: str) -> None:
+    roots = read(ControllerSettings, [], {"COUNTERFOIL_VOLUME_ROOTS": text}).volume_roots
+    assert roots is not None
+    assert roots.of("unit-a") == text.rstrip("/").replace("{namespace}", "unit-a")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/archive",
+        "archive/{namespace}",
+        "{namespace}",
+        "/archive/unit-{namespace}",
+        "/archive/{namespace}/{namespace}",
+        "/archive/../{namespace}",
+        "/archive/{namespace}/..",
+        "/archive/./{namespace}",
+        "/archive//{namespace}",
+        "/archive/{name}",
+        "/",
+    ],
+)
+def test_a_place_that_namespaces_would_share_is_refused(text: str) -> None:
+    with pytest.raises(ProcessSettingsInvalid, match=r"COUNTERFOIL_VOLUME_ROOTS .*absolute path"):
+        read(ControllerSettings, [], {"COUNTERFOIL_VOLUME_ROOTS": text})
