@@ -42,6 +42,7 @@ SETTINGS = {
 MADE_BY_THE_CHART = frozenset(
     {
         "namespace",
+        "namespaces_file",
         "listen",
         "private_listen",
         "sealing_keys",
@@ -53,6 +54,13 @@ MADE_BY_THE_CHART = frozenset(
     }
 )
 """Settings that are no values, because the chart's own objects decide them."""
+
+
+def decided_by_the_chart(kind: type[CommonSettings]) -> frozenset[str]:
+    """Return the settings of a process that are no values. The console has a value for its menu of
+    namespaces."""
+    return MADE_BY_THE_CHART if kind is ConsoleSettings else MADE_BY_THE_CHART | {"namespaces"}
+
 
 HEAD = """# Chart of Counterfoil
 
@@ -175,7 +183,7 @@ def _settings(kind: type[CommonSettings]) -> dict[str, Any]:
         "properties": {
             camel(each.name): {"description": each.text, **_type(hints[each.name], each.at_least)}
             for each in describe_settings(kind)
-            if each.name not in MADE_BY_THE_CHART
+            if each.name not in decided_by_the_chart(kind)
         },
     }
 

@@ -20,9 +20,18 @@ _RULES: dict[str, list[Rule]] = yaml.safe_load(RULES_FILE.read_text(encoding="ut
 
 RECEIVER: tuple[Rule, ...] = tuple(_RULES["receiver"])
 PAGES: tuple[Rule, ...] = tuple(_RULES["pages"])
-CONSOLE: tuple[Rule, ...] = tuple(_RULES["console"])
+CONSOLE: tuple[Rule, ...] = tuple(_RULES["console-of-release"])
 RESEAL: tuple[Rule, ...] = tuple(_RULES["reseal"])
-CONTROLLER: tuple[Rule, ...] = tuple(_RULES["controller"])
+CONTROLLER_OF_SERVED: tuple[Rule, ...] = tuple(_RULES["controller"])
+"""Of a controller in a namespace that the release serves, and that is not its own."""
+CONTROLLER_OF_RELEASE: tuple[Rule, ...] = tuple(_RULES["controller-of-release"])
+"""Of a controller in the namespace of its release, if the release does not serve it."""
+CONTROLLER: tuple[Rule, ...] = (
+    *CONTROLLER_OF_SERVED,
+    *(each for each in CONTROLLER_OF_RELEASE if each not in CONTROLLER_OF_SERVED),
+)
+"""Of a controller whose release serves its own namespace."""
+FIRST_QUOTA: tuple[Rule, ...] = tuple(_RULES["first-quota"])
 CREATE_SEALING_KEY: tuple[Rule, ...] = tuple(_RULES["create-sealing-key"])
 
 _KINDS = ["envelopeevents", "senders", "archives", "organizations", "imports"]

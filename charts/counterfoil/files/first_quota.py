@@ -1,9 +1,11 @@
 """
-Create or change the ResourceQuota after an installation, once the quota controller knows our kind.
+Create or change the ResourceQuota of each served namespace after an installation, once the quota controller
+knows our kind.
 
 Kubernetes' quota controller discovers new kinds every 30 s. It counts a quota that comes earlier only minutes
 later, and until then the API server refuses every event. So this Job waits, creates the quota as Helm would,
-and takes it away again if it is not counted at once. Only the standard library is used.
+and takes it away again if it is not counted at once. A namespace that refuses it keeps no other from its
+quota. Only the standard library is used.
 """
 
 import json
@@ -27,12 +29,22 @@ Send = Callable[[str, str, Any], Any]
 """Sends a request (method, path, body or None) and returns the answer. Raises ``OSError``."""
 
 
-def bring(send: Send, quota: dict[str, Any], sleep: Callable[[float], None]) -> bool:
-    """Create the quota; return whether it counts."""
-    metadata = quota["metadata"]
-    path = f"/api/v1/namespaces/{metadata['namespace']}/resourcequotas/{metadata['name']}"
+def bring(send: Send, quotas: list[dict[str, Any]], sleep: Callable[[float], None]) -> bool:
+    """Create the quotas; return whether all of them count."""
+    missing = quotas
     for _ in range(ATTEMPTS):
         sleep(DISCOVERY_SECONDS)
+        missing = [each for each in missing if not is_brought(send, each, sleep)]
+        if not missing:
+            return True
+    return False
+
+
+def is_brought(send: Send, quota: dict[str, Any], sleep: Callable[[float], None]) -> bool:
+    """Create one quota; return whether it counts. One that does not count is removed."""
+    metadata = quota["metadata"]
+    path = f"/api/v1/namespaces/{metadata['namespace']}/resourcequotas/{metadata['name']}"
+    try:
         # As Helm: it takes the quota over if values say later that the quota is part of the release.
         send("PATCH", f"{path}?fieldManager=helm&force=true", quota)
         for _ in range(COUNT_SECONDS):
@@ -41,6 +53,8 @@ def bring(send: Send, quota: dict[str, Any], sleep: Callable[[float], None]) -> 
             if quota["spec"]["hard"].keys() <= used.keys():
                 return True
         send("DELETE", path, None)
+    except OSError as trouble:
+        print(f"{metadata['namespace']}: {trouble}", flush=True)
     return False
 
 
@@ -67,4 +81,4 @@ def to_api_server(method: str, path: str, body: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if bring(to_api_server, json.loads(sys.argv[1]), time.sleep) else 1)
+    sys.exit(0 if bring(to_api_server, [json.loads(each) for each in sys.argv[1:]], time.sleep) else 1)

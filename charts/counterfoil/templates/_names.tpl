@@ -16,6 +16,36 @@
 {{- printf "%s-%s" .Release.Namespace (include "counterfoil.fullname" .) -}}
 {{- end -}}
 
+{{/* The namespaces that the processes serve, as JSON: a define returns text. */}}
+{{- define "counterfoil.served" -}}
+{{- toJson (.Values.watchNamespaces | default (list .Release.Namespace)) -}}
+{{- end -}}
+
+{{/*
+Those of them in which objects can be created, as JSON. Only if Helm reads the cluster, a namespace that does not exist or is
+being deleted is left out: its objects would end an upgrade for all others (docs/decisions/0081). With clusterScoped=false
+the user of Helm may have no right to read namespaces.
+*/}}
+{{- define "counterfoil.present" -}}
+{{- $served := include "counterfoil.served" . | fromJsonArray -}}
+{{- $present := $served -}}
+{{- if and .Values.watchNamespaces .Values.clusterScoped (lookup "v1" "Namespace" "" "kube-system") -}}
+{{- $present = list -}}
+{{- range $served -}}
+{{- $namespace := lookup "v1" "Namespace" "" . -}}
+{{- if and $namespace (not $namespace.metadata.deletionTimestamp) -}}
+{{- $present = append $present . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $present -}}
+{{- end -}}
+
+{{/* All namespaces with objects of the release, as JSON: in its own one are the Leases of shards, also if it is not served. */}}
+{{- define "counterfoil.concerned" -}}
+{{- toJson (prepend (without (include "counterfoil.served" . | fromJsonArray) .Release.Namespace) .Release.Namespace) -}}
+{{- end -}}
+
 {{- define "counterfoil.processName" -}}
 {{- printf "%s-%s" (include "counterfoil.fullname" .root) .name -}}
 {{- end -}}
@@ -83,22 +113,53 @@ app.kubernetes.io/component: {{ .name }}
 {{- end -}}
 {{- end -}}
 
-{{/* The quota, as Helm or the Job creates it. The annotations let Helm take over the Job's. */}}
+{{/* The quota of one namespace, as Helm or the Job creates it: root, namespace. The annotations let Helm take over the Job's. */}}
 {{- define "counterfoil.quotaManifest" -}}
 apiVersion: v1
 kind: ResourceQuota
 metadata:
-  name: {{ include "counterfoil.fullname" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "counterfoil.fullname" .root }}
+  namespace: {{ .namespace }}
   labels:
-    {{- include "counterfoil.labels" . | nindent 4 }}
+    {{- include "counterfoil.labels" .root | nindent 4 }}
   annotations:
-    meta.helm.sh/release-name: {{ .Release.Name }}
-    meta.helm.sh/release-namespace: {{ .Release.Namespace }}
+    meta.helm.sh/release-name: {{ .root.Release.Name }}
+    meta.helm.sh/release-namespace: {{ .root.Release.Namespace }}
 spec:
   hard:
-    count/envelopeevents.counterfoil.dev: {{ .Values.floodControl.quota.envelopeEvents | int64 | quote }}
-    count/leases.coordination.k8s.io: {{ .Values.floodControl.quota.leases | int64 | quote }}
+    count/envelopeevents.counterfoil.dev: {{ .root.Values.floodControl.quota.envelopeEvents | int64 | quote }}
+    count/leases.coordination.k8s.io: {{ .root.Values.floodControl.quota.leases | int64 | quote }}
+{{- end -}}
+
+{{/* A Role and who has it: process, account, namespace, rules. */}}
+{{- define "counterfoil.role" -}}
+{{- $name := include "counterfoil.processName" .process }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ $name }}
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "counterfoil.processLabels" .process | nindent 4 }}
+rules:
+  {{- toYaml .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ $name }}
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "counterfoil.processLabels" .process | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ .account }}
+    namespace: {{ .process.root.Release.Namespace }}
 {{- end -}}
 
 {{/* The processes that run, by name. */}}

@@ -2,6 +2,8 @@
 {{- define "counterfoil.podTemplate" -}}
 {{- $root := .root }}
 {{- $values := index $root.Values .name }}
+{{- /* The menu of the console can have other namespaces. */}}
+{{- $served := and $root.Values.watchNamespaces (not $values.settings.namespaces) }}
 metadata:
   labels:
     {{- include "counterfoil.processLabels" . | nindent 4 }}
@@ -33,6 +35,10 @@ spec:
         - name: COUNTERFOIL_SEALING_KEYS
           value: /etc/counterfoil/sealing-keys
         {{- end }}
+        {{- if $served }}
+        - name: COUNTERFOIL_NAMESPACES_FILE
+          value: /etc/counterfoil/namespaces/list
+        {{- end }}
         {{- with .env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -63,6 +69,11 @@ spec:
           mountPath: /etc/counterfoil/sealing-keys
           readOnly: true
         {{- end }}
+        {{- if $served }}
+        - name: namespaces
+          mountPath: /etc/counterfoil/namespaces
+          readOnly: true
+        {{- end }}
         {{- with .mounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -90,6 +101,12 @@ spec:
               name: {{ . }}
           {{- end }}
       {{- end }}
+    {{- end }}
+    {{- if $served }}
+    - name: namespaces
+      configMap:
+        name: {{ include "counterfoil.fullname" $root }}-namespaces
+        defaultMode: 0440
     {{- end }}
     {{- with .volumes }}
     {{- toYaml . | nindent 4 }}

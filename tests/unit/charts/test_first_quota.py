@@ -58,13 +58,13 @@ class Cluster:
 
 def test_a_quota_that_is_counted_at_once_stays() -> None:
     cluster = Cluster(knows_after=30.0)
-    assert program().bring(cluster.send, QUOTA, cluster.sleep)
+    assert program().bring(cluster.send, [QUOTA], cluster.sleep)
     assert cluster.requests == ["PATCH", "GET"]
 
 
 def test_a_quota_that_is_not_counted_is_taken_away_and_comes_later() -> None:
     cluster = Cluster(knows_after=200.0)
-    assert program().bring(cluster.send, QUOTA, cluster.sleep)
+    assert program().bring(cluster.send, [QUOTA], cluster.sleep)
     assert cluster.is_counted
     assert cluster.refused_seconds <= 30
 
@@ -72,20 +72,29 @@ def test_a_quota_that_is_not_counted_is_taken_away_and_comes_later() -> None:
 def test_a_quota_that_is_there_is_changed_and_never_taken_away() -> None:
     cluster = Cluster(knows_after=0.0)
     cluster.created_at = 0.0
-    assert program().bring(cluster.send, QUOTA, cluster.sleep)
+    assert program().bring(cluster.send, [QUOTA], cluster.sleep)
     assert cluster.requests == ["PATCH", "GET"]
     assert cluster.refused_seconds == 0
 
 
 def test_without_a_quota_controller_no_quota_is_left() -> None:
     cluster = Cluster(knows_after=float("inf"))
-    assert not program().bring(cluster.send, QUOTA, cluster.sleep)
+    assert not program().bring(cluster.send, [QUOTA], cluster.sleep)
     assert cluster.created_at is None
 
 
-def test_a_request_that_fails_ends_the_job_which_kubernetes_repeats() -> None:
-    def send(method: str, path: str, body: Any) -> Any:
-        raise OSError("403")
+def test_a_namespace_that_refuses_its_quota_keeps_no_other_from_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster = Cluster(knows_after=0.0)
+    gone = {**QUOTA, "metadata": {"name": "counterfoil", "namespace": "gone"}}
 
-    with pytest.raises(OSError, match="403"):
-        program().bring(send, QUOTA, lambda _: None)
+    def send(method: str, path: str, body: Any) -> Any:
+        if "/gone/" in path:
+            raise OSError("HTTP Error 404: Not Found")
+        return cluster.send(method, path, body)
+
+    assert not program().bring(send, [gone, QUOTA], cluster.sleep), "Kubernetes repeats the Job"
+    assert cluster.is_counted
+    assert cluster.requests == ["PATCH", "GET"]
+    assert "gone: HTTP Error 404" in capsys.readouterr().out

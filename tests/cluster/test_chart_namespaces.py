@@ -1,0 +1,251 @@
+"""A release for several namespaces: what the chart renders for each of them, and nothing more."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.kube.served_namespaces import ServedNamespaces
+from counterfoil.settings import CommonSettings
+from release.helm import CHART, Helm, HelmError, helm
+from sandbox.controlplane import rbac
+from tests.support.scenes.chart import (
+    EVERYTHING,
+    MONITORING,
+    NAMESPACE,
+    RELEASE,
+    Object,
+    Rendered,
+    render,
+    with_image,
+)
+
+UNITS = ("unit-a", "unit-b")
+PROCESSES = ("receiver", "pages", "console", "controller")
+
+
+@pytest.fixture(scope="module", name="program")
+async def _program(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return await helm(tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="module")
+async def units(program: Helm) -> Rendered:
+    """Two namespaces, and not that of the release."""
+    return await render(program, {"watchNamespaces": [*UNITS]})
+
+
+@pytest.fixture(scope="module")
+async def own_too(program: Helm) -> Rendered:
+    """The namespace of the release and another one, with all that the values can switch on."""
+    return await render(program, {**EVERYTHING, "watchNamespaces": [NAMESPACE, "unit-a"]}, *MONITORING)
+
+
+def roles(rendered: Rendered, process: str) -> dict[str, tuple[rbac.Rule, ...]]:
+    """Return what a process may do, by namespace, of the Roles that are bound to its account."""
+    name = f"{RELEASE}-{process}"
+    bound = {
+        each["metadata"]["namespace"]
+        for each in rendered.all("RoleBinding")
+        if each["metadata"]["name"] == each["roleRef"]["name"] == name
+        and each["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}]
+    }
+    return {
+        each["metadata"]["namespace"]: tuple(each["rules"])
+        for each in rendered.all("Role")
+        if each["metadata"]["name"] == name and each["metadata"]["namespace"] in bound
+    }
+
+
+@pytest.mark.parametrize(
+    ("process", "here", "there"),
+    [
+        ("receiver", (), rbac.RECEIVER),
+        ("pages", (), rbac.PAGES),
+        ("console", (), ()),
+        ("controller", rbac.CONTROLLER_OF_RELEASE, rbac.CONTROLLER_OF_SERVED),
+    ],
+)
+def test_a_process_may_work_in_the_listed_namespaces_and_not_in_that_of_the_release(
+    units: Rendered, process: str, here: tuple[rbac.Rule, ...], there: tuple[rbac.Rule, ...]
+) -> None:
+    expected = {NAMESPACE: here, **dict.fromkeys(UNITS, there)}
+    assert roles(units, process) == {name: rules for name, rules in expected.items() if rules}
+
+
+def test_in_its_own_namespace_a_release_that_lists_it_has_the_rights_of_a_release_for_one(
+    own_too: Rendered,
+) -> None:
+    assert roles(own_too, "controller") == {
+        NAMESPACE: rbac.CONTROLLER,
+        "unit-a": rbac.CONTROLLER_OF_SERVED,
+    }
+    assert roles(own_too, "pages") == {NAMESPACE: rbac.PAGES, "unit-a": rbac.PAGES}
+    assert roles(own_too, "console") == {NAMESPACE: rbac.CONSOLE}
+
+
+def test_only_the_namespace_of_the_release_has_leases_of_shards(units: Rendered) -> None:
+    writers = {
+        namespace
+        for namespace, rules in roles(units, "controller").items()
+        for rule in rules
+        if rule["resources"] == ["leases"] and {"create", "update"} & set(rule["verbs"])
+    }
+    assert writers == {NAMESPACE}
+
+
+def test_nobody_gets_rights_in_the_whole_cluster(units: Rendered, own_too: Rendered) -> None:
+    for rendered in (units, own_too):
+        assert rendered.all("ClusterRoleBinding") == []
+
+
+async def test_no_object_of_the_cluster_is_added(program: Helm, units: Rendered) -> None:
+    one = await render(program)
+    assert of_the_cluster(units) == of_the_cluster(one)
+
+
+def of_the_cluster(rendered: Rendered) -> list[tuple[str, str]]:
+    return [
+        (each["kind"], each["metadata"]["name"])
+        for each in rendered.objects
+        if "namespace" not in each["metadata"]
+    ]
+
+
+def test_in_a_listed_namespace_are_rights_and_the_quota_and_no_pod(
+    units: Rendered, own_too: Rendered
+) -> None:
+    assert {each["kind"] for each in there(units, "unit-a")} == {"Role", "RoleBinding"}
+    assert {each["kind"] for each in there(own_too, "unit-a")} == {"Role", "RoleBinding", "ResourceQuota"}
+
+
+def there(rendered: Rendered, namespace: str) -> list[Object]:
+    return [each for each in rendered.objects if each["metadata"].get("namespace") == namespace]
+
+
+def test_no_object_is_rendered_twice(units: Rendered, own_too: Rendered) -> None:
+    for rendered in (units, own_too):
+        keys = [
+            (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+            for each in rendered.objects
+        ]
+        assert len(keys) == len(set(keys))
+
+
+def test_every_policy_is_bound_to_each_namespace_and_to_that_of_the_release(
+    units: Rendered, own_too: Rendered
+) -> None:
+    for rendered, namespaces in ((units, [NAMESPACE, *UNITS]), (own_too, [NAMESPACE, "unit-a"])):
+        bindings = rendered.all("ValidatingAdmissionPolicyBinding")
+        assert {each["spec"]["policyName"] for each in bindings} == rendered.names(
+            "ValidatingAdmissionPolicy"
+        )
+        for each in bindings:
+            (expression,) = each["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+            assert expression == {
+                "key": "kubernetes.io/metadata.name",
+                "operator": "In",
+                "values": namespaces,
+            }
+
+
+def test_no_policy_says_or_decides_anything_by_the_namespace_of_the_release(units: Rendered) -> None:
+    for policy in units.all("ValidatingAdmissionPolicy"):
+        text = json.dumps(policy["spec"]).replace(f"system:serviceaccount:{NAMESPACE}:", "")
+        assert NAMESPACE not in text, policy["metadata"]["name"]
+        assert f"-n {UNITS[0]}" not in text
+
+
+def test_the_priority_level_of_the_receiver_is_for_all_namespaces(units: Rendered) -> None:
+    (rule,) = units.one("FlowSchema", f"{NAMESPACE}-{RELEASE}-receiver")["spec"]["rules"]
+    assert [each["namespaces"] for each in rule["resourceRules"]] == [[*UNITS]]
+
+
+def test_each_namespace_has_a_quota_in_the_release(own_too: Rendered) -> None:
+    quotas = {each["metadata"]["namespace"]: each["spec"]["hard"] for each in own_too.all("ResourceQuota")}
+    assert quotas.keys() == {NAMESPACE, "unit-a"}
+    assert quotas[NAMESPACE] == quotas["unit-a"]
+
+
+def test_or_one_job_creates_the_quota_of_each_namespace_with_rights_there_alone(units: Rendered) -> None:
+    (job,) = (each for each in units.all("Job") if "first-quota" in each["metadata"]["name"])
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"][1:]
+    assert [json.loads(each)["metadata"]["namespace"] for each in arguments] == [*UNITS]
+    assert roles(units, "first-quota").keys() == set(UNITS)
+
+
+# -- Adding and removing one ---------------------------------------------------------------------------------
+
+
+async def test_a_changed_list_restarts_no_pod(program: Helm, units: Rendered) -> None:
+    more = await render(program, {"watchNamespaces": [*UNITS, "unit-c"]})
+    assert more.all("Deployment") == units.all("Deployment")
+    assert more.one("ConfigMap", f"{RELEASE}-namespaces") != units.one("ConfigMap", f"{RELEASE}-namespaces")
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_process_reads_the_list_as_a_file(
+    units: Rendered, own_too: Rendered, process: str, tmp_path: Path
+) -> None:
+    for rendered, names in ((units, UNITS), (own_too, (NAMESPACE, "unit-a"))):
+        (key,) = (data := rendered.one("ConfigMap", f"{RELEASE}-namespaces")["data"])
+        spec = rendered.pod(process)["spec"]
+        (volume,) = (each for each in spec["volumes"] if each["name"] == "namespaces")
+        assert volume["configMap"]["name"] == f"{RELEASE}-namespaces"
+        (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "namespaces")
+        # A file that is mounted alone (subPath) never changes.
+        assert mount == {"name": "namespaces", "mountPath": "/etc/counterfoil/namespaces", "readOnly": True}
+        environment = rendered.environment(process)
+        assert environment["COUNTERFOIL_NAMESPACES_FILE"] == f"{mount['mountPath']}/{key}"
+        file = tmp_path / key
+        file.write_text(data[key])
+        settings = CommonSettings(namespaces_file=file)
+        assert ServedNamespaces.load(settings, NAMESPACE).names == names
+
+
+async def test_without_a_list_no_file_is_mounted(program: Helm) -> None:
+    one = await render(program)
+    assert f"{RELEASE}-namespaces" not in one.names("ConfigMap")
+    assert "COUNTERFOIL_NAMESPACES_FILE" not in one.text
+
+
+async def test_the_menu_of_the_console_can_have_other_namespaces(program: Helm) -> None:
+    values = {"watchNamespaces": [*UNITS], "console": {"settings": {"namespaces": "sales"}}}
+    environment = (await render(program, values)).environment("console")
+    assert environment["COUNTERFOIL_NAMESPACES"] == "sales"
+    assert "COUNTERFOIL_NAMESPACES_FILE" not in environment
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["Unit-a"],
+        ["unit_a"],
+        ["-a"],
+        ["a" * 64],
+        ["a.b"],
+        [""],
+        ["a", "a"],
+        [f"n{each}" for each in range(51)],
+    ],
+    ids=str,
+)
+async def test_a_list_that_the_processes_could_not_read_is_refused(program: Helm, names: list[str]) -> None:
+    with pytest.raises(HelmError, match="watchNamespaces"):
+        await render(program, {"watchNamespaces": names})
+
+
+async def test_fifty_namespaces_fit(program: Helm) -> None:
+    rendered = await render(program, {"watchNamespaces": [f"n{each}" for each in range(50)]})
+    assert len(roles(rendered, "receiver")) == 50
+
+
+async def test_the_notes_say_what_is_served_and_begin_in_a_served_namespace(program: Helm) -> None:
+    values: dict[str, Any] = with_image({"watchNamespaces": [*UNITS]})
+    said = await program("install", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=client", values=values)
+    notes = said.partition("NOTES:")[2]
+    assert f"runs in the namespace {NAMESPACE} and serves unit-a, unit-b" in notes
+    assert f"kubectl -n {NAMESPACE} get pods" in notes
+    assert "kubectl -n unit-a apply -f acme.yaml" in notes
+    assert "does not exist" not in notes, "Helm did not ask the cluster"
