@@ -13,6 +13,10 @@ next call detects a changed folder. Data that the pages send to browsers is seal
 these, so that every replica can open it. This module calls no cluster, and no error shows a value.
 
 A file that cannot be used costs itself: the key that it had before stays in use, and so do all others.
+
+One release may serve several namespaces. Its own has these keys; each other one has keys that are derived
+from them by its name (``Sealing.for_namespace``). So what one namespace sealed opens in no other one, and a
+key of a namespace that becomes known is the key of no other (docs/decisions/0081).
 """
 
 import base64
@@ -21,7 +25,7 @@ import hmac
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,14 +119,30 @@ class _Keys:
 
 
 class Sealing:
-    """Seals and opens with the keys of one folder."""
+    """Seals and opens with the keys of one folder, or with those of one namespace that are derived from
+    them."""
 
-    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
-        """Read the keys. Raises ``SealingKeysInvalid`` if none can be used."""
+    def __init__(self, folder: Path, clock: Clock | None = None, *, namespace: str | None = None) -> None:
+        """Read the keys; with a namespace, derive its own. Raises ``SealingKeysInvalid`` if none can be
+        used."""
         self._folder = folder
         self._clock = clock or WallClock()
-        self._keys = _read_keys(folder)
-        _log_faults(self._keys.faults.values())
+        self._namespace = namespace
+        self._keys = _read_keys(folder, namespace)
+        self._log_faults()
+
+    def for_namespace(self, namespace: str, *, own: str) -> "Sealing":
+        """
+        Return the keys of a namespace: these for the release's ``own``, else keys that are derived from them.
+
+        Raises ``SealingKeysInvalid`` if the folder has no usable key now.
+        """
+        return self if namespace == own else self.derived_for(namespace)
+
+    def derived_for(self, namespace: str) -> "Sealing":
+        """Return the derived keys of a namespace that is not the release's own. Raises
+        ``SealingKeysInvalid``."""
+        return Sealing(self._folder, self._clock, namespace=namespace)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -207,14 +227,21 @@ class Sealing:
         # A folder with a fault is read again each time: not every fault ends with a new stamp.
         if before.faults or _folder_stamp(self._folder) != before.stamp:
             try:
-                self._keys = _with_earlier_keys(_read_keys(self._folder), before)
+                self._keys = _with_earlier_keys(_read_keys(self._folder, self._namespace), before)
             except SealingKeysInvalid as invalid:
                 self._keys = replace(before, faults={"": str(invalid)})
-            if self._keys.by_id != before.by_id:
+            if self._keys.by_id != before.by_id and self._namespace is None:
                 _log.info("the sealing keys changed; the newest is %s", self._keys.newest)
             if self._keys.faults != before.faults:
-                _log_faults(self._keys.faults.values())
+                self._log_faults()
         return self._keys
+
+    def _log_faults(self) -> None:
+        """Log the faults of the folder, once for all namespaces."""
+        if self._namespace is not None:
+            return
+        for each in self._keys.faults.values():
+            _log.error("the other sealing keys stay in use, since this one cannot be used: %s", each)
 
 
 def key_id_of(data: bytes) -> str:
@@ -285,8 +312,9 @@ def _folder_stamp(folder: Path) -> object:
     return tuple((name, stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in seen)
 
 
-def _read_keys(folder: Path) -> _Keys:
-    """Read all files. Raises ``SealingKeysInvalid`` if there is no usable key."""
+def _read_keys(folder: Path, namespace: str | None) -> _Keys:
+    """Read all files, and derive the keys of a namespace. Raises ``SealingKeysInvalid`` if there is no usable
+    key."""
     # The stamp is read first: the next call then detects a change in between.
     stamp = _folder_stamp(folder)
     by_id: dict[str, bytes] = {}
@@ -294,7 +322,8 @@ def _read_keys(folder: Path) -> _Keys:
     faults: dict[str, str] = {}
     for each in _files(folder):
         try:
-            by_id[each.name], since[each.name] = _read_key(each)
+            key, since[each.name] = _read_key(each)
+            by_id[each.name] = key if namespace is None else _derived(key, f"namespace {namespace}")
         except SealingKeysInvalid as invalid:
             faults[each.name] = str(invalid)
     if not by_id:
@@ -315,11 +344,6 @@ def _with_earlier_keys(keys: _Keys, before: _Keys) -> _Keys:
         for each, key in by_id.items()
     }
     return replace(keys, by_id=by_id, since=since)
-
-
-def _log_faults(faults: Iterable[str]) -> None:
-    for each in faults:
-        _log.error("the other sealing keys stay in use, since this one cannot be used: %s", each)
 
 
 def _read_key(entry: os.DirEntry[str]) -> tuple[bytes, datetime]:

@@ -1,6 +1,8 @@
 """
 ``python -m counterfoil.cli.reseal``: encrypt every consented Sender's key with the newest sealing key.
 
+It does so in one namespace. A release that serves several needs one run in each.
+
 The command begins only if the newest key in the folder is the newest one of the controllers too. They must
 have had it for long enough that every process has it (``status.sealingKey`` of each Organization). What is
 sealed with any other key, no process could open.
@@ -165,9 +167,25 @@ class ResealReport:
         return not (self.counts[ResealOutcome.FAILED] or self.counts[ResealOutcome.CHANGED])
 
 
+async def sealing_of_namespace(kube: KubeClient, sealing: Sealing) -> Sealing:
+    """
+    Return the keys of the client's namespace, as the controllers report them: those that are derived for it,
+    or the release's.
+
+    The command does not know which namespace is the release's own; the hash in the status of the
+    Organizations does. Raises ``SealingKeysInvalid``, and ``ApiError`` when they can't be listed.
+    """
+    derived = sealing.derived_for(kube.namespace)
+    async for organization in kube.list_readable(Organization):
+        key = organization.status.sealing_key
+        if key is not None and key.hash == derived.newest_hash:
+            return derived
+    return sealing
+
+
 async def plan_reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> ResealPlan:
-    """Look at the sealed keys of all Senders. Raises ``NewestKeyRefused``, and ``ApiError`` when they
-    can't be listed."""
+    """Look at the sealed keys of all Senders of the namespace. Raises ``NewestKeyRefused``, and ``ApiError``
+    when they can't be listed."""
     await _check_newest_key(kube, sealing, clock.now())
     sealed: list[SealedKey] = []
     failures: dict[str, str] = {}
@@ -311,8 +329,8 @@ async def run(settings: ResealSettings) -> int:
     """Show what would be sealed again, or seal what was shown; return the exit status."""
     if settings.sealing_keys is None:
         raise SealingKeysInvalid("COUNTERFOIL_SEALING_KEYS is not set; name the folder of the sealing keys.")
-    sealing = Sealing(settings.sealing_keys)
     async with connect(namespace=settings.namespace) as kube:
+        sealing = await sealing_of_namespace(kube, Sealing(settings.sealing_keys))
         if settings.digest is None:
             plan = await plan_reseal(kube, sealing, WallClock())
             print("\n".join(plan.lines()))

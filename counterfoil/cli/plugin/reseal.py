@@ -41,7 +41,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     if sys.platform == "linux":
         sandbox.hide_memory()
     try:
-        sealing = sealing_module.Sealing(args.sealing_keys)
+        sealing = await reseal.sealing_of_namespace(kube, sealing_module.Sealing(args.sealing_keys))
     except sealing_module.SealingKeysInvalid as invalid:
         raise CommandError(ExitStatus.MISUSED, str(invalid)) from None
     try:

@@ -467,3 +467,65 @@ def test_a_fault_ends_with_its_cause(folder: Path, sealing: Sealing) -> None:
 
     assert sealing.fault_count() == 0
     assert sealing.key_ids == ("2026-01",)
+
+
+def test_the_release_s_own_namespace_has_the_keys_as_they_are(sealing: Sealing) -> None:
+    assert sealing.for_namespace("release", own="release") is sealing
+
+
+def test_each_further_namespace_has_the_documented_derived_key(tmp_path: Path) -> None:
+    key = os.urandom(KEY_BYTES)
+    put_key(tmp_path, "2026-01", key)
+    derived = HKDF(SHA256(), length=KEY_BYTES, salt=None, info=b"counterfoil namespace unit-a").derive(key)
+    unit_a = Sealing(tmp_path).for_namespace("unit-a", own="release")
+
+    sealed = unit_a.seal(TOKEN, "unit-a", a_sender()).data
+
+    start = 2 + len("2026-01")
+    plain = AESGCM(derived).decrypt(
+        sealed[start : start + 12],
+        sealed[start + 12 :],
+        b"unit-a/anna/7a0f9b9e-0000-4000-8000-000000000001",
+    )
+    assert plain == f"{ORIGIN}\n{TOKEN.reveal()}".encode()
+
+
+@pytest.mark.parametrize("other", ["release", "unit-b", "unit-aa"])
+def test_what_a_namespace_sealed_opens_in_no_other_one(sealing: Sealing, other: str) -> None:
+    unit_a, other_sealing = (sealing.for_namespace(each, own="release") for each in ("unit-a", other))
+    # With the additional data of the namespace that sealed: the key alone must refuse.
+    sealed = unit_a.seal(TOKEN, "unit-a", a_sender()).data
+    for_browser = unit_a.seal_for("flow", b"state")
+
+    with pytest.raises(SealBroken):
+        other_sealing.open(sealed, "unit-a", a_sender())
+    with pytest.raises(SealBroken):
+        other_sealing.open_for("flow", for_browser)
+    assert unit_a.newest_hash != other_sealing.newest_hash
+
+
+def test_every_replica_derives_the_same_key_of_a_namespace(folder: Path, sealing: Sealing) -> None:
+    sealed = sealing.for_namespace("unit-a", own="release").seal_for("flow", b"state")
+
+    assert Sealing(folder).for_namespace("unit-a", own="release").open_for("flow", sealed) == b"state"
+
+
+def test_a_namespace_follows_a_rotation_of_the_release_s_keys(folder: Path, sealing: Sealing) -> None:
+    unit_a = sealing.for_namespace("unit-a", own="release")
+    old = unit_a.seal(TOKEN, "unit-a", a_sender())
+    put_key(folder, "2026-07")
+
+    new = unit_a.seal_with_newest(TOKEN, "unit-a", a_sender())
+
+    assert (old.key_id, new.key_id) == ("2026-01", "2026-07")
+    assert unit_a.open(old.data, "unit-a", a_sender()) == unit_a.open(new.data, "unit-a", a_sender()) == TOKEN
+
+
+def test_a_bad_key_file_is_logged_once_however_many_namespaces_there_are(
+    folder: Path, sealing: Sealing, caplog: pytest.LogCaptureFixture
+) -> None:
+    unit_a, unit_b = (sealing.for_namespace(each, own="release") for each in ("unit-a", "unit-b"))
+    (folder / "2026-07").write_text("no base64!")
+
+    assert unit_a.faults == unit_b.faults == sealing.faults != ()
+    assert len([each for each in caplog.messages if "2026-07" in each]) == 1

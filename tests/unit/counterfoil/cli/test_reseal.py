@@ -20,6 +20,7 @@ from counterfoil.cli.reseal import (
     ResealReport,
     plan_reseal,
     reseal,
+    sealing_of_namespace,
 )
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.errors import Conflict
@@ -283,3 +284,32 @@ async def test_a_sender_that_cannot_be_read_costs_no_other(tmp_path: Path) -> No
     report = await scene.reseal()
 
     assert report.counts == {ResealOutcome.RESEALED: 1, ResealOutcome.FAILED: 1}
+
+
+async def test_the_release_s_own_keys_count_where_the_controllers_report_them(tmp_path: Path) -> None:
+    scene, sealing = Scene(tmp_path), Sealing(tmp_path / "controllers")
+
+    assert await sealing_of_namespace(scene.kube, sealing) is sealing
+
+
+async def test_in_a_further_namespace_keys_are_sealed_again_with_its_derived_key(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    unit = Sealing(scene.of_controllers).derived_for(scene.kube.namespace)
+    sealed = unit.seal(TOKEN, scene.kube.namespace, scene.sender)
+    scene.kube.secrets["anna"] = {SECRET_KEY: sealed.data}
+    put_key(scene.of_controllers, "second")
+    key = {
+        "id": unit.newest,
+        "hash": unit.newest_hash,
+        "observedTime": (scene.clock.now() - timedelta(days=1)).isoformat(),
+    }
+    scene.kube.edit(Organization, "acme", {"status": {"sealingKey": key}})
+    sealing = await sealing_of_namespace(scene.kube, Sealing(scene.of_controllers))
+
+    digest = (await plan_reseal(scene.kube, sealing, scene.clock)).digest
+    report = await reseal(scene.kube, sealing, scene.clock, digest)
+
+    data = scene.kube.secrets["anna"][SECRET_KEY]
+    assert report.counts[ResealOutcome.RESEALED] == 1
+    assert key_id_of(data) == "second"
+    assert unit.open(data, scene.kube.namespace, scene.sender) == TOKEN
