@@ -14,6 +14,8 @@ A run that comes to another Archive changes its slot at once if there is room. E
 places, those of its organization and its sender as well, and takes all of them again or none. So a run that
 waits for an Archive holds nothing that others need. The number of such runs is bounded, since each of them is
 in memory. They and the queued events take turns in an Archive, so that neither keep the others waiting.
+
+The slots of the process are shared with the queues of other namespaces (``process_slots``).
 """
 
 import heapq
@@ -21,6 +23,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+from controller.scheduling.process_slots import NamespaceSlots, share_of_imports
 
 
 class QueueItem(NamedTuple):
@@ -77,8 +81,9 @@ class _SenderQueue(NamedTuple):
 
 @dataclass
 class FairQueue:
-    """The events that are due and those that run."""
+    """The events of a namespace that are due and those that run."""
 
+    slots: NamespaceSlots = field(default_factory=NamespaceSlots.alone)
     _queues: dict[_QueueKey, _SenderQueue] = field(default_factory=dict)
     _queue_counts: Counter[_Key] = field(default_factory=Counter)
     """Number of the queues of each organization and sender."""
@@ -90,6 +95,10 @@ class FairQueue:
     """Running events that gave all of their places back, until there is room in an Archive."""
     _turn_of_queue: set[str] = field(default_factory=set)
     """Archives in which such an event had the last place, so that a queued event has the next one."""
+    _kept_out: dict[str, bool] = field(default_factory=dict)
+    """The running events that could go on with a slot of the process; whether each leaves a part free."""
+    _next_start: QueueItem | None = None
+    """The queued event that could start with a slot of the process."""
     _blocked_by_envelope: dict[str, list[QueueItem]] = field(default_factory=dict)
     """The other events of each running or locked envelope, which wait outside the queues."""
     _running_counts: Counter[_Key] = field(default_factory=Counter)
@@ -129,9 +138,13 @@ class FairQueue:
 
     def take(self, concurrency_limits: ConcurrencyLimits) -> Iterator[QueueItem]:
         """Yield events while the limits allow, in a fair order."""
+        self._next_start = None
         while self._running_counts[_PROCESS] < concurrency_limits.process:
             queue = self._next_queue(concurrency_limits)
             if queue is None:
+                return
+            if not self.slots.has_room(concurrency_limits.process, is_import=queue.items[0].is_import):
+                self._next_start = queue.items[0]
                 return
             item = heapq.heappop(queue.items)
             self._end_turn(queue.keys)
@@ -141,6 +154,20 @@ class FairQueue:
             self._turn_of_queue.discard(item.archive)
             self._hold(item, queue.keys)
             yield item
+
+    def take_nothing(self) -> None:
+        """Start no event, and leave free slots of the process to others."""
+        self._next_start = None
+
+    def claim(self, concurrency_limits: ConcurrencyLimits) -> None:
+        """Wait for a slot of the process if an event only lacks that; else leave free ones to others."""
+        lacking = list(self._kept_out.values())
+        if self._next_start is not None:
+            lacking.append(self._next_start.is_import)
+        if lacking:
+            self.slots.claim(concurrency_limits.process, is_import=all(lacking))
+        else:
+            self.slots.claim_nothing()
 
     def pause(self, event: str) -> None:
         """Release the slots of a running event that its organization and sender do not share with
@@ -160,6 +187,8 @@ class FairQueue:
         moved = self._running[event]._replace(archive=archive)
         keys = _limit_keys(moved)
         if not self._has_room(moved, keys, _new_limits(moved, concurrency_limits)):
+            return False
+        if not self._has_slot_of_process(moved, concurrency_limits.process, is_import=moved.is_import):
             return False
         self._running[event] = moved
         self._hold(moved, keys)
@@ -185,6 +214,7 @@ class FairQueue:
     def give_up(self, event: str) -> None:
         """End the wait of an event for its Archive: it has no place until it moves, and should end."""
         self._waiting.discard(event)
+        self._kept_out.pop(event, None)
 
     def comes_first(self, event: str) -> bool:
         """Whether an event that is paused or waits resumes before queued ones start. Of two places in an
@@ -198,7 +228,12 @@ class FairQueue:
         """Take all places again that a running event released; False while one is missing."""
         item, is_waiting = self._running[event], event in self._waiting
         keys, limits = _limit_keys(item), _new_limits if is_waiting else _limits
+        self._kept_out.pop(event, None)
         if not self._has_room(item, keys, limits(item, concurrency_limits)):
+            return False
+        is_import = is_waiting and item.is_import
+        if not self._has_slot_of_process(item, concurrency_limits.process, is_import=is_import):
+            self._kept_out[event] = is_import
             return False
         if is_waiting:
             self._waiting.discard(event)
@@ -212,12 +247,18 @@ class FairQueue:
         self._hold(item, ())
         del self._running[event], self._held[event]
         self._waiting.discard(event)
+        self._kept_out.pop(event, None)
         self.release(item.envelope)
 
     def _hold(self, item: QueueItem, keys: tuple[_Key, ...]) -> None:
         """Let a running event have a place in these limits, and in no others."""
+        held = self._held.get(item.event, ())
+        if _PROCESS in keys and _PROCESS not in held:
+            self.slots.take()
+        if _PROCESS in held and _PROCESS not in keys:
+            self.slots.release()
         self._running_counts.update(keys)
-        for key in self._held.get(item.event, ()):
+        for key in held:
             self._running_counts[key] -= 1
             if not self._running_counts[key]:
                 del self._running_counts[key]
@@ -319,10 +360,11 @@ class FairQueue:
                 return False
         return True
 
-
-def share_of_imports(limit: int) -> int:
-    """Return the part of a limit that events of Imports may use; at least one, or they would never run."""
-    return max(1, limit - max(1, limit // 4))
+    def _has_slot_of_process(self, item: QueueItem, limit: int, *, is_import: bool) -> bool:
+        """Whether a running event has a slot of the process, or may take one before other namespaces."""
+        if _PROCESS in self._held[item.event]:
+            return True
+        return self.slots.has_room(limit, is_import=is_import)
 
 
 def _limits(item: QueueItem, limits: ConcurrencyLimits) -> tuple[int, int, int, int]:

@@ -9,12 +9,13 @@ This module does not depend on phases and writes nothing.
 import asyncio
 import heapq
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from controller.scheduling.fair_queue import ConcurrencyLimits, FairQueue, QueueItem
+from controller.scheduling.process_slots import ProcessSlots
 from counterfoil.clock import Clock
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,19 @@ class WorkQueue:
     """Monotonic time at which the due events were last queued."""
     _stalled_since: float | None = None
     """Monotonic time since which events are due and none runs."""
+
+    @classmethod
+    def of_namespace(
+        cls,
+        namespace: str,
+        slots: ProcessSlots,
+        clock: Clock,
+        concurrency_limits: Callable[[], ConcurrencyLimits],
+    ) -> "WorkQueue":
+        """Return the queue of a namespace, which shares the slots of its process."""
+        wakeup = asyncio.Event()
+        fair_queue = FairQueue(slots.join(namespace, wakeup.set))
+        return cls(clock, concurrency_limits, fair_queue, _wakeup=wakeup)
 
     def enqueue_at(self, item: QueueItem, due: datetime | None) -> None:
         """Set the due time of an event; None: not due. The newest call counts."""
@@ -123,6 +137,8 @@ class WorkQueue:
         # After an error the run ends soon, perhaps because the queue has ended: it waits for no slot.
         yield
         if not self._fair_queue.resume(event, self.concurrency_limits()):
+            # Its claim for a slot of the process begins there.
+            self._wakeup.set()
             await self._resumed(event)
 
     async def move(
@@ -178,17 +194,29 @@ class WorkQueue:
 
     async def run(self, reconcile: ReconcileFunction) -> None:
         """Call ``reconcile`` for each due event until cancelled; then cancel and await the running ones."""
-        async with asyncio.TaskGroup() as workers:
-            while True:
-                self._wakeup.clear()
-                self._queue_due_items()
-                self._resume([each for each in self._resuming if self._fair_queue.comes_first(each)])
-                for item in () if self._draining else self._fair_queue.take(self.concurrency_limits()):
-                    self._scheduled.pop(item.event, None)
-                    workers.create_task(self._reconcile_item(item, reconcile), name=f"event {item.event}")
-                self._resume(list(self._resuming))
-                self._update_stalled_since()
-                await self._wait_for_next()
+        try:
+            async with asyncio.TaskGroup() as workers:
+                while True:
+                    self._wakeup.clear()
+                    self._queue_due_items()
+                    limits = self.concurrency_limits()
+                    first = [each for each in self._resuming if self._fair_queue.comes_first(each)]
+                    self._resume(first, limits)
+                    for item in self._take(limits):
+                        self._scheduled.pop(item.event, None)
+                        workers.create_task(self._reconcile_item(item, reconcile), name=f"event {item.event}")
+                    self._resume(list(self._resuming), limits)
+                    self._fair_queue.claim(limits)
+                    self._update_stalled_since()
+                    await self._wait_for_next()
+        finally:
+            self._fair_queue.slots.leave()
+
+    def _take(self, limits: ConcurrencyLimits) -> Iterator[QueueItem]:
+        if self._draining:
+            self._fair_queue.take_nothing()
+            return iter(())
+        return self._fair_queue.take(limits)
 
     async def _reconcile_item(self, item: QueueItem, reconcile: ReconcileFunction) -> None:
         try:
@@ -202,8 +230,7 @@ class WorkQueue:
                 self._push_time(scheduled[0], item.event)
             self._signal_unlocked(item.envelope)
 
-    def _resume(self, events: Iterable[str]) -> None:
-        limits = self.concurrency_limits()
+    def _resume(self, events: Iterable[str], limits: ConcurrencyLimits) -> None:
         for event in events:
             free = self._resuming[event]
             if not free.done() and self._fair_queue.resume(event, limits):
@@ -231,7 +258,7 @@ class WorkQueue:
                 self._fair_queue.add(scheduled[1])
 
     def _update_stalled_since(self) -> None:
-        if self._draining or self.running_count or not self.backlog:
+        if self._draining or self.running_count or self._fair_queue.slots.process.in_use or not self.backlog:
             self._stalled_since = None
         elif self._stalled_since is None:
             self._stalled_since = self.clock.monotonic()

@@ -37,7 +37,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from controller.scheduling.fair_queue import share_of_imports
+from controller.scheduling.process_slots import share_of_imports
 from counterfoil.archives.layout import REPORTS_FOLDER
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME
 from counterfoil.resources import IMPORT_LABEL, Import, ImportStatus, envelope_id, event_name

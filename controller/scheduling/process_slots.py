@@ -1,0 +1,142 @@
+"""
+The slots of a process for running events, which its namespaces share: pure bookkeeping.
+
+A free slot goes to a namespace that has an event for it: first to one whose event is of no Import, then to
+the one with the fewest running events; equal ones take turns. Events of Imports leave a quarter of all slots
+free. While a process serves several namespaces, each leaves a quarter free for the others, so the first event
+of a namespace does not wait for the end of another one's run. Within a namespace, ``FairQueue`` decides.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class _Claim(NamedTuple):
+    """What a namespace would do with a slot."""
+
+    is_import: bool
+    limit: int
+
+
+@dataclass
+class ProcessSlots:
+    """Counts the running events of each namespace, and knows which ones wait for a slot."""
+
+    _members: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """The function that wakes each namespace."""
+    _in_use: Counter[str] = field(default_factory=Counter)
+    _claims: dict[str, _Claim] = field(default_factory=dict)
+    _turns: dict[str, int] = field(default_factory=dict)
+    """Order of the namespaces: a lower number took a slot earlier."""
+    _last_turn: int = 0
+
+    def join(self, namespace: str, wake: Callable[[], None]) -> "NamespaceSlots":
+        """Return the part of a namespace; ``wake`` is called when it may have got room."""
+        self._members[namespace] = wake
+        return NamespaceSlots(self, namespace)
+
+    @property
+    def in_use(self) -> int:
+        """Number of slots that are taken, over all namespaces."""
+        return self._in_use.total()
+
+    def leave(self, namespace: str) -> None:
+        """Give up the slots and the claim of a namespace that is no longer served."""
+        for book in (self._members, self._in_use, self._claims, self._turns):
+            book.pop(namespace, None)
+        for wake in self._members.values():
+            wake()
+
+    def has_room(self, namespace: str, claim: _Claim) -> bool:
+        """Whether a namespace may take a slot now, and no other one comes before it."""
+        if not self._is_below_limits(namespace, claim):
+            return False
+        rank = self._rank(namespace, claim)
+        return not any(
+            self._rank(other, waiting) < rank and self._is_below_limits(other, waiting)
+            for other, waiting in self._claims.items()
+            if other != namespace
+        )
+
+    def take(self, namespace: str) -> None:
+        """Count a slot, and let the namespace wait behind equal ones."""
+        self._in_use[namespace] += 1
+        self._last_turn += 1
+        self._turns[namespace] = self._last_turn
+
+    def release(self, namespace: str) -> None:
+        """Free a slot, and wake the namespace that comes first."""
+        if namespace in self._members:
+            self._in_use[namespace] -= 1
+            self._wake_first(by=None)
+
+    def set_claim(self, namespace: str, claim: _Claim | None) -> None:
+        """Note what a namespace waits for, if anything, and wake the next one if it has room."""
+        self._claims.pop(namespace, None)
+        if claim is not None and namespace in self._members:
+            self._claims[namespace] = claim
+        self._wake_first(by=namespace)
+
+    def _wake_first(self, *, by: str | None) -> None:
+        """Wake the namespace that comes first, unless it is the one that has just looked for room itself."""
+        waiting = sorted(self._claims, key=lambda each: self._rank(each, self._claims[each]))
+        first = next((each for each in waiting if self._is_below_limits(each, self._claims[each])), None)
+        if first is not None and first != by:
+            self._members[first]()
+
+    def _is_below_limits(self, namespace: str, claim: _Claim) -> bool:
+        limit = share_of_imports(claim.limit) if claim.is_import else claim.limit
+        own = claim.limit if len(self._members) == 1 else share_of_namespace(claim.limit)
+        return self.in_use < limit and self._in_use[namespace] < own
+
+    def _rank(self, namespace: str, claim: _Claim) -> tuple[bool, int, int]:
+        return claim.is_import, self._in_use[namespace], self._turns.get(namespace, 0)
+
+
+@dataclass(frozen=True)
+class NamespaceSlots:
+    """The part of one namespace in the slots of its process."""
+
+    process: ProcessSlots
+    namespace: str
+
+    @classmethod
+    def alone(cls) -> "NamespaceSlots":
+        """Return the slots of a process that has one queue."""
+        return ProcessSlots().join("", lambda: None)
+
+    def has_room(self, limit: int, *, is_import: bool) -> bool:
+        """Whether an event may take a slot now; ``limit``: the slots of the process."""
+        return self.process.has_room(self.namespace, _Claim(is_import, limit))
+
+    def take(self) -> None:
+        """Take a slot."""
+        self.process.take(self.namespace)
+
+    def release(self) -> None:
+        """Free a slot."""
+        self.process.release(self.namespace)
+
+    def claim(self, limit: int, *, is_import: bool) -> None:
+        """Wait for a slot: an event would run with it."""
+        self.process.set_claim(self.namespace, _Claim(is_import, limit))
+
+    def claim_nothing(self) -> None:
+        """Wait for no slot."""
+        self.process.set_claim(self.namespace, None)
+
+    def leave(self) -> None:
+        """Give up everything: the queue has ended."""
+        self.process.leave(self.namespace)
+
+
+def share_of_imports(limit: int) -> int:
+    """Return the part of a limit that events of Imports may use; at least one, or they would never run."""
+    return max(1, limit - max(1, limit // 4))
+
+
+def share_of_namespace(limit: int) -> int:
+    """Return the part of the slots that one of several namespaces may use; at least one."""
+    return max(1, limit - max(1, limit // 4))
