@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -50,10 +51,25 @@ class EventRecorder:
         action: str = "Process",
     ) -> None:
         """Queue an Event about an object."""
+        reference = {
+            "apiVersion": API_VERSION,
+            "kind": regarding.KIND,
+            "name": regarding.name,
+            "uid": regarding.uid,
+        }
+        self._enqueue(self._body(reference, reason, note, type_=type_, action=action))
+
+    def record_about_pod(self, pod: str, reason: str, note: str, *, type_: EventType, namespace: str) -> None:
+        """Queue an Event about the pod of this process, which concerns its work in another namespace."""
+        reference = {"apiVersion": "v1", "kind": "Pod", "name": pod}
+        body = self._body(reference, reason, note, type_=type_, action="Serve")
+        self._enqueue(body | {"related": {"apiVersion": "v1", "kind": "Namespace", "name": namespace}})
+
+    def _enqueue(self, body: dict[str, object]) -> None:
         try:
-            self._queue.put_nowait(self._body(regarding, reason, note, type_, action))
+            self._queue.put_nowait(body)
         except asyncio.QueueFull:
-            _log.warning("too many Kubernetes Events wait; one was dropped", extra={"reason": reason})
+            _log.warning("too many Kubernetes Events wait; one was dropped", extra={"reason": body["reason"]})
 
     async def run(self) -> None:
         """Post until cancelled."""
@@ -65,14 +81,14 @@ class EventRecorder:
                 _log.warning("a Kubernetes Event could not be posted: %s", problem)
 
     def _body(
-        self, regarding: Resource, reason: str, note: str, type_: str, action: str
+        self, regarding: Mapping[str, str], reason: str, note: str, *, type_: str, action: str
     ) -> dict[str, object]:
         now = self.clock.now().isoformat(timespec="microseconds").replace("+00:00", "Z")
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{regarding.name}.{secrets.token_hex(8)}",
+                "name": f"{regarding['name']}.{secrets.token_hex(8)}",
                 "namespace": self.kube.namespace,
             },
             "eventTime": now,
@@ -82,11 +98,5 @@ class EventRecorder:
             "reason": reason[:128],
             "type": type_,
             "note": note.encode()[:MAX_NOTE_BYTES].decode(errors="ignore"),
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": regarding.KIND,
-                "name": regarding.name,
-                "namespace": self.kube.namespace,
-                "uid": regarding.uid,
-            },
+            "regarding": {**regarding, "namespace": self.kube.namespace},
         }

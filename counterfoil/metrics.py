@@ -5,17 +5,23 @@ Each process creates one ``Metrics`` with its own registry and writes to the att
 ``counterfoil.health`` serves the registry. Known label sets start at 0, so that the first failure appears as
 a rate and not as a new series. No label takes a value from a request (a path, a token, an unknown name).
 The exception is the action of ``unlisted_actions``: 32 names at most for each organization.
+
+A process that serves several namespaces has one ``Metrics.in_namespace`` for each. Those that name an object
+of a namespace are then counted there, and the process's registry shows them with the label ``namespace``.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric as MetricFamily
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from counterfoil import tracing
 from counterfoil.resources import Phase
@@ -184,28 +190,57 @@ _OF_IMPORTS = (
 )
 """Name, description and last label of each metric of the Imports."""
 
+_OF_OBJECTS = frozenset({"organization", "archive", "import"})
+"""Labels that name an object of a namespace."""
+
 Metric = Counter | Gauge | Histogram
 M = TypeVar("M", Counter, Gauge, TracedHistogram)
+
+
+class _NamespacesCollector(Collector):
+    """Collects the metrics of objects, with the label ``namespace``; of a process without a list of
+    namespaces without it."""
+
+    def __init__(self, without_namespace: CollectorRegistry) -> None:
+        self._without_namespace = without_namespace
+        self.of_namespaces: dict[str, Metrics] = {}
+
+    def describe(self) -> Iterable[MetricFamily]:
+        """Return nothing: the registries know the names."""
+        return ()
+
+    def collect(self) -> Iterable[MetricFamily]:
+        """Return each metric once, with the samples of all namespaces."""
+        families = {each.name: each for each in self._without_namespace.collect()}
+        for namespace, metrics in self.of_namespaces.items():
+            for each in metrics.registry.collect():
+                families[each.name].samples += (
+                    sample._replace(labels={"namespace": namespace, **sample.labels})
+                    for sample in each.samples
+                )
+        return families.values()
 
 
 class Metrics:
     """The metrics. Each attribute has the metric's name without the prefix ``counterfoil_`` and the suffix
     ``_total``."""
 
-    def __init__(self, registry: CollectorRegistry, *, version: str, process: str = "") -> None:
-        self.registry = registry
-        # By organization and outcome; by verb, resource and status. Callbacks need both: ``labels`` is slow.
-        self._callback_counters, self._kubernetes_counters = (
-            dict[tuple[str, str], Counter](),
-            dict[tuple[str, str, int], Counter](),
-        )
-        self._of_organization, self._of_archive, self._of_cluster = (
-            list[Metric](),
-            list[Metric](),
-            list[Metric](),
-        )
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        version: str,
+        process: str = "",
+        of_process: "Metrics | None" = None,
+    ) -> None:
+        """``of_process``: the metrics of the process, if these are those of one of its namespaces."""
+        self._prepare(registry, of_process)
         counter, histogram = partial(self._new, Counter), partial(self._new, TracedHistogram)
-        gauge, cluster_gauge = partial(self._new, Gauge), partial(self._new, Gauge, is_of_cluster=True)
+        gauge, cluster_gauge, namespace_gauge = (
+            partial(self._new, Gauge),
+            partial(self._new, Gauge, is_of_cluster=True),
+            partial(self._new, Gauge, is_of_namespace=True),
+        )
 
         self.callbacks = counter(
             "counterfoil_callbacks_total",
@@ -233,7 +268,7 @@ class Metrics:
             "without one.",
             ("organization",),
         )
-        self.organizations_age_seconds = gauge(
+        self.organizations_age_seconds = namespace_gauge(
             "counterfoil_organizations_age_seconds",
             "Time since the receiver got a list of the Organizations or a line of their watch; bookmarks "
             "arrive about every minute.",
@@ -384,9 +419,15 @@ class Metrics:
             "Requests to the API server, by verb, resource and HTTP status; 0 without a response.",
             ("verb", "resource", "code"),
         )
-        self.overdue_seconds = gauge(
+        self.overdue_seconds = namespace_gauge(
             "counterfoil_overdue_seconds",
             "Time since which an event is due while the controller works on none; 0 without such an event.",
+        )
+        self.namespace_ready = gauge(
+            "counterfoil_namespace_ready",
+            "Of each namespace to serve: 1 with the reason `Serving`, or 0 with the reason why this process "
+            "cannot work in it.",
+            ("namespace", "reason"),
         )
         self.shards, self.shards_held = (
             gauge("counterfoil_shards", "Number of shards; 0 in a process that is no controller."),
@@ -446,6 +487,28 @@ class Metrics:
 
         self._initialize_known_labels(version, process)
 
+    def _prepare(self, registry: CollectorRegistry, of_process: "Metrics | None") -> None:
+        """Prepare the registries, and the lists and counters of the metrics."""
+        # By organization and outcome; by verb, resource and status. Callbacks need both: ``labels`` is slow.
+        self._callback_counters, self._kubernetes_counters = (
+            dict[tuple[str, str], Counter](),
+            dict[tuple[str, str, int], Counter](),
+        )
+        self._of_organization, self._of_archive, self._of_cluster = (
+            list[Metric](),
+            list[Metric](),
+            list[Metric](),
+        )
+        self.registry = registry
+        self._of_process = of_process
+        self._by_name = dict[str, Metric]()
+        self.of_namespace = set[str]()
+        """Names of the metrics that a process has for each namespace."""
+        self._objects = CollectorRegistry() if of_process is None else registry
+        self._namespaces = _NamespacesCollector(self._objects)
+        if of_process is None:
+            registry.register(self._namespaces)
+
     def _new(
         self,
         kind: type[M],
@@ -454,11 +517,21 @@ class Metrics:
         labels: tuple[str, ...] = (),
         *,
         is_of_cluster: bool = False,
+        is_of_namespace: bool = False,
         **options: Any,
     ) -> M:
-        """Return a new metric; ``is_of_cluster`` if a controller computes it from the objects that it
-        watches."""
-        metric = kind(name, documentation, labels, registry=self.registry, **options)
+        """Return a metric: that of the process, unless it is of a namespace, as if a label names an object.
+
+        ``is_of_cluster``: a controller computes it from the objects of a namespace that it watches.
+        """
+        registry = self.registry
+        if is_of_namespace or is_of_cluster or _OF_OBJECTS & set(labels):
+            registry = self._objects
+            self.of_namespace.add(name)
+        elif self._of_process is not None:
+            return cast("M", self._of_process._by_name[name])
+        metric = kind(name, documentation, labels, registry=registry, **options)
+        self._by_name[name] = metric
         if "organization" in labels:
             self._of_organization.append(metric)
         if "archive" in labels:
@@ -467,7 +540,29 @@ class Metrics:
             self._of_cluster.append(metric)
         return metric
 
+    def in_namespace(self, namespace: str) -> "Metrics":
+        """Return the metrics for the work in a namespace; always the same ones for the same name."""
+        found = self._namespaces.of_namespaces.get(namespace)
+        if found is None:
+            found = Metrics(
+                CollectorRegistry(), version=self._version, process=self._process, of_process=self
+            )
+            found._kubernetes_counters = self._kubernetes_counters
+            self._namespaces.of_namespaces[namespace] = found
+        return found
+
+    def remove_namespace(self, namespace: str) -> None:
+        """Remove all series of a namespace that is no longer served."""
+        self._namespaces.of_namespaces.pop(namespace, None)
+        self.namespace_ready.remove_by_labels({"namespace": namespace})
+
+    def set_namespace_ready(self, namespace: str, reason: str, *, is_ready: bool) -> None:
+        """Show whether a namespace is served, and the reason."""
+        self.namespace_ready.remove_by_labels({"namespace": namespace})
+        self.namespace_ready.labels(namespace, reason).set(1 if is_ready else 0)
+
     def _initialize_known_labels(self, version: str, process: str) -> None:
+        self._version, self._process = version, process
         self.build_info.labels(version, process).set(1)
         for cause in ("computing", "waiting"):
             self.event_loop_blocks.labels(cause)
@@ -528,6 +623,8 @@ class Metrics:
         self.overdue_seconds.set_function(float)
         for metric in self._of_cluster:
             metric.clear()
+        for metrics in self._namespaces.of_namespaces.values():
+            metrics.forget_cluster()
 
     def kubernetes_request(self, verb: str, resource: str, status: int) -> None:
         """Count one request to the API server; this is the ``observe`` of

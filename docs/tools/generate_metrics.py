@@ -11,6 +11,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from controller.namespaces.status import NamespaceReason
 from counterfoil.metrics import CallbackOutcome, MailKind, MailOutcome, Metrics
 from counterfoil.resources import Phase
 from counterfoil.resources.organization import MAX_UNLISTED_ACTIONS
@@ -23,7 +24,8 @@ HEAD = """\
 
 Every process serves its metrics at `/metrics` on its private port. Durations are in seconds, sizes in bytes.
 A histogram `x` has the series `x_bucket`, `x_count` and `x_sum`. The sum over all controllers counts each
-event and each sender once. One label has a value from a request: `action` of
+event and each sender once. `namespace` is the namespace of the object; receiver and pages show it as soon as
+they serve a list of namespaces. One label has a value from a request: `action` of
 `counterfoil_unlisted_actions_total`, at most {actions} for each organization. No label has a path, a token
 or a person. Each process also has the standard `process_*` and `python_gc_*` metrics.
 
@@ -44,13 +46,14 @@ class MetricDescription(NamedTuple):
 def describe_metrics() -> tuple[MetricDescription, ...]:
     """Return all metrics in the order of declaration."""
     metrics = Metrics(CollectorRegistry(), version="0")
+    # prometheus_client keeps a counter's name without its suffix.
+    of_namespace = {each.removesuffix("_total") for each in metrics.of_namespace}
     families = (each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase))
     return tuple(
         MetricDescription(
-            # prometheus_client keeps a counter's name without its suffix.
             name=f"{each._name}_total" if each._type == "counter" else each._name,
             type=each._type or "",
-            labels=tuple(each._labelnames),
+            labels=(("namespace",) if each._name in of_namespace else ()) + tuple(each._labelnames),
             help=each._documentation,
         )
         for each in families
@@ -70,11 +73,12 @@ def page() -> str:
         f"{_listed(MailOutcome)}.\n"
         f"- `phase`: {_listed(Phase)}; in `counterfoil_attempts_total` and `counterfoil_phase_seconds` only "
         "the phases in which the controller works.\n"
-        "- `reason`: one of the [Reasons](reasons.md).\n"
+        f"- `reason` of `counterfoil_namespace_ready`: {_listed(NamespaceReason)}.\n"
+        "- `reason` of other metrics: one of the [Reasons](reasons.md).\n"
     )
 
 
-def _listed(values: type[CallbackOutcome | MailKind | MailOutcome | Phase]) -> str:
+def _listed(values: type[CallbackOutcome | MailKind | MailOutcome | NamespaceReason | Phase]) -> str:
     return _code(each.value for each in values)
 
 

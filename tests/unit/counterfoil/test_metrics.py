@@ -59,6 +59,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_uncounted_event_seconds": {"organization"},
     "counterfoil_organizations_age_seconds": set(),
     "counterfoil_build_info": {"version", "process"},
+    "counterfoil_namespace_ready": {"namespace", "reason"},
 }
 
 
@@ -177,3 +178,72 @@ def test_unusual_statuses_of_esaw_count_as_their_class() -> None:
     assert len(counts) <= 50
     assert (counts["404"], counts["unreachable"]) == (2, 1)
     assert sum(counts.values()) == 903
+
+
+def test_what_happens_in_a_namespace_is_shown_with_its_name(metrics: Metrics) -> None:
+    for namespace in ("sales", "legal"):
+        metrics.in_namespace(namespace).initialize_callbacks("acme")
+    metrics.in_namespace("sales").callback("acme", "noted")
+
+    told = generate_latest(metrics.registry).decode()
+
+    assert 'counterfoil_callbacks_total{namespace="sales",organization="acme",outcome="noted"} 1.0' in told
+    assert 'counterfoil_callbacks_total{namespace="legal",organization="acme",outcome="noted"} 0.0' in told
+    assert told.count("# TYPE counterfoil_callbacks_total counter") == 1
+
+
+def test_each_metric_of_an_object_is_of_its_namespace_and_the_others_are_of_the_process(
+    metrics: Metrics,
+) -> None:
+    in_sales = vars(metrics.in_namespace("sales"))
+    for name, metric in vars(metrics).items():
+        if isinstance(metric, MetricWrapperBase):
+            names_object = {"organization", "archive", "import"} & set(metric._labelnames)
+            is_of_namespace = metric._name + "_total" * (metric._type == "counter") in metrics.of_namespace
+            assert (in_sales[name] is not metric) == is_of_namespace
+            assert is_of_namespace >= bool(names_object)
+
+
+def test_gauges_that_are_computed_anew_in_a_namespace_stay_in_another(metrics: Metrics) -> None:
+    sales, legal = metrics.in_namespace("sales"), metrics.in_namespace("legal")
+    for each in (sales, legal):
+        each.mail_ready.labels("acme").set(1)
+
+    sales.mail_ready.clear()
+    sales.remove_organization("acme")
+
+    (family,) = (each for each in metrics.registry.collect() if each.name == "counterfoil_mail_ready")
+    assert [(each.labels, each.value) for each in family.samples] == [
+        ({"namespace": "legal", "organization": "acme"}, 1)
+    ]
+
+
+def test_a_namespace_that_is_no_longer_served_leaves_no_series_behind(metrics: Metrics) -> None:
+    for namespace in ("sales", "legal"):
+        metrics.in_namespace(namespace).initialize_events("acme")
+        metrics.set_namespace_ready(namespace, "Serving", is_ready=True)
+
+    metrics.remove_namespace("sales")
+
+    told = generate_latest(metrics.registry).decode()
+    assert "sales" not in told
+    assert 'counterfoil_events{namespace="legal",organization="acme",phase="Failed"} 0.0' in told
+
+
+def test_a_namespace_has_one_reason_at_a_time(metrics: Metrics) -> None:
+    metrics.set_namespace_ready("sales", "Forbidden", is_ready=False)
+    metrics.set_namespace_ready("sales", "Serving", is_ready=True)
+
+    (family,) = metrics.namespace_ready.collect()
+    assert [(each.labels, each.value) for each in family.samples] == [
+        ({"namespace": "sales", "reason": "Serving"}, 1)
+    ]
+
+
+def test_the_counters_of_a_namespace_go_on_when_its_work_starts_again(metrics: Metrics) -> None:
+    metrics.in_namespace("sales").callback("acme", "noted")
+    metrics.forget_cluster()
+    metrics.in_namespace("sales").callback("acme", "noted")
+
+    labels = {"namespace": "sales", "organization": "acme", "outcome": "noted"}
+    assert metrics.registry.get_sample_value("counterfoil_callbacks_total", labels) == 2

@@ -1,0 +1,100 @@
+"""
+Whether each namespace can be served, for people: a metric, a line in the log and a Kubernetes Event.
+
+The Event is about the pod of this process, in the release's namespace: in a namespace that does not exist, or
+in which the rights are missing, no Event can be written. Each change is reported once, not each attempt.
+"""
+
+import logging
+import os
+import socket
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from controller.event_recorder import EventRecorder
+from counterfoil.kube.errors import ApiError, Forbidden
+from counterfoil.metrics import Metrics
+
+_log = logging.getLogger("controller")
+
+
+class NamespaceReason(StrEnum):
+    """Why a namespace is served, or not: a label of ``counterfoil_namespace_ready`` and reason of Events."""
+
+    SERVING = "Serving"
+    STARTING = "Starting"
+    """Its objects are read for the first time."""
+    FORBIDDEN = "NamespaceForbidden"
+    """It does not exist, is being deleted, or the Role there is missing."""
+    UNAVAILABLE = "NamespaceUnavailable"
+    """The CustomResourceDefinitions are missing."""
+    STUCK = "NamespaceStuck"
+    """A watch is silent, or an event is overdue; the work there starts again."""
+    BROKEN = "NamespaceBroken"
+    """A component ended with an error; the work there starts again."""
+
+
+@dataclass(frozen=True)
+class NamespaceProblem:
+    """What keeps a namespace from being served."""
+
+    reason: NamespaceReason
+    message: str
+
+
+def problem_of(namespace: str, error: ApiError) -> NamespaceProblem:
+    """Return the problem that a 403 or 404 to a list of its objects shows."""
+    if isinstance(error, Forbidden):
+        return NamespaceProblem(
+            NamespaceReason.FORBIDDEN,
+            f"Namespace {namespace} is not served: it does not exist, is being deleted, or the Role and the "
+            f"RoleBinding of the controller are missing there ({error}). Create it and run helm upgrade, or "
+            "remove it from the list.",
+        )
+    return NamespaceProblem(
+        NamespaceReason.UNAVAILABLE,
+        f"Namespace {namespace} is not served: {error}. Are the CustomResourceDefinitions installed?",
+    )
+
+
+@dataclass
+class NamespaceStatus:
+    """Reports the changes of each namespace."""
+
+    metrics: Metrics
+    """Those of the process."""
+    event_recorder: EventRecorder
+    """That of the release's namespace."""
+    _problems: dict[str, NamespaceProblem | None] = field(default_factory=dict)
+
+    def set_starting(self, namespace: str) -> None:
+        """The work in a namespace begins."""
+        self.metrics.set_namespace_ready(namespace, NamespaceReason.STARTING, is_ready=False)
+
+    def set_serving(self, namespace: str) -> None:
+        """A namespace is served."""
+        self.metrics.set_namespace_ready(namespace, NamespaceReason.SERVING, is_ready=True)
+        if self._problems.get(namespace) is not None:
+            _log.info("namespace %s is served again", namespace)
+            note = f"Namespace {namespace} is served again."
+            self._record(namespace, NamespaceReason.SERVING, note)
+        self._problems[namespace] = None
+
+    def set_problem(self, namespace: str, problem: NamespaceProblem) -> None:
+        """A namespace is not served."""
+        self.metrics.set_namespace_ready(namespace, problem.reason, is_ready=False)
+        known = self._problems.get(namespace)
+        self._problems[namespace] = problem
+        if known is None or known.reason is not problem.reason:
+            _log.warning("%s", problem.message, extra={"namespace": namespace, "reason": problem.reason})
+            self._record(namespace, problem.reason, problem.message)
+
+    def forget(self, namespace: str) -> None:
+        """A namespace is no longer in the list."""
+        self._problems.pop(namespace, None)
+        self.metrics.remove_namespace(namespace)
+
+    def _record(self, namespace: str, reason: NamespaceReason, note: str) -> None:
+        type_ = "Normal" if reason is NamespaceReason.SERVING else "Warning"
+        pod = os.environ.get("HOSTNAME") or socket.gethostname()
+        self.event_recorder.record_about_pod(pod, reason, note, type_=type_, namespace=namespace)
