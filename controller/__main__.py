@@ -8,12 +8,20 @@ import sys
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from controller.app import build, minimum_rate
+from controller.app import App
 from controller.election.elections import ElectionThread
 from controller.election.shard_lock import LeaseTimings
+from controller.event_recorder import EventRecorder
 from controller.gauges import publish_shards
 from controller.generations import GenerationEnd, StopRequest, block_stop_signals, run_generations, stand_by
+from controller.namespaces.components import Components, build, minimum_rate
+from controller.namespaces.status import NamespaceStatus
+from controller.namespaces.supervisor import NamespaceSupervisor
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.scheduling.process_slots import ProcessSlots
+from controller.watch.kopf_operator import WATCHED_PLURALS, build_registry
+from controller.watch.kopf_session import KopfSessions
+from controller.watch.watched_namespaces import WatchedNamespaces
 from counterfoil import __version__, tracing
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives.manifest_signature import ManifestSigner, SigningKeyInvalid
@@ -24,6 +32,7 @@ from counterfoil.esaw.limits import CallLimits
 from counterfoil.health import listening_socket
 from counterfoil.kube.client import connect
 from counterfoil.kube.config import own_namespace
+from counterfoil.kube.served_namespaces import NamespacesFileInvalid, ServedNamespaces
 from counterfoil.kube.server_clock import ServerClock
 from counterfoil.logs import configure
 from counterfoil.metrics import Metrics, new_registry
@@ -64,7 +73,8 @@ def main() -> int:
     try:
         sealing = Sealing(settings.sealing_keys) if settings.sealing_keys is not None else None
         signer = ManifestSigner.load(settings.manifest_key) if settings.manifest_key is not None else None
-    except (SealingKeysInvalid, SigningKeyInvalid) as invalid:
+        served = ServedNamespaces.load(settings, settings.namespace or own_namespace())
+    except (SealingKeysInvalid, SigningKeyInvalid, NamespacesFileInvalid) as invalid:
         _log.critical("the controller can't start: %s", invalid)
         return 1
     block_stop_signals()
@@ -77,7 +87,7 @@ def main() -> int:
         election_thread(settings) as elections,
     ):
         publish_shards(metrics, lambda: elections.held)
-        process = ControllerProcess(settings, elections, private_socket, metrics, sealing, signer)
+        process = ControllerProcess(settings, served, elections, private_socket, metrics, sealing, signer)
         return run_generations(process.run_generation)
 
 
@@ -97,6 +107,7 @@ class ControllerProcess:
     """The parts of a process that all of its generations share."""
 
     settings: ControllerSettings
+    served: ServedNamespaces
     elections: ElectionThread
     private_socket: socket.socket
     metrics: Metrics
@@ -121,22 +132,43 @@ class ControllerProcess:
             aclosing(SignatureWorkers()) as signature_workers,
             aclosing(TagWorkers()) as tag_workers,
         ):
-            clock = ServerClock(WallClock(), kube)
-            app = build(
-                self.settings,
-                kube,
-                EsawClients(
-                    http,
+            signature_checker, slots = SignatureChecker(signature_workers, self.signer), ProcessSlots()
+            call_limits = CallLimits(minimum_rate=minimum_rate(self.settings))
+
+            def build_in(namespace: str) -> Components:
+                in_namespace = kube.in_namespace(namespace)
+                clock, metrics = ServerClock(WallClock(), in_namespace), self.metrics.in_namespace(namespace)
+                return build(
+                    self.settings,
+                    in_namespace,
+                    EsawClients(http, clock, metrics.esaw_request, call_limits),
+                    metrics,
+                    held,
+                    clock=clock,
+                    slots=slots,
+                    sealing=self.sealing and self.sealing.for_namespace(namespace, own=self.served.own),
+                    signature_checker=signature_checker,
+                    tag_workers=tag_workers,
+                )
+
+            clock, watched = WallClock(), WatchedNamespaces()
+            sessions = KopfSessions(clock, WATCHED_PLURALS, watched, authorization=kube.authorization)
+            event_recorder = EventRecorder(kube, ServerClock(clock, kube))
+            app = App(
+                held=held,
+                grace=self.settings.grace,
+                kopf_registry=build_registry(watched, sessions),
+                watched=watched,
+                supervisor=NamespaceSupervisor(
+                    self.served,
+                    build_in,
+                    watched,
+                    NamespaceStatus(self.metrics, event_recorder),
                     clock,
-                    self.metrics.esaw_request,
-                    CallLimits(minimum_rate=minimum_rate(self.settings)),
+                    self.settings.grace,
                 ),
-                self.metrics,
-                held,
-                clock=clock,
-                sealing=self.sealing,
-                signature_checker=SignatureChecker(signature_workers, self.signer),
-                tag_workers=tag_workers,
+                event_recorder=event_recorder,
+                metrics_registry=self.metrics.registry,
             )
             return await app.run(self.elections, stop_request, self.private_socket)
 

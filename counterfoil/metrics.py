@@ -621,6 +621,8 @@ class Metrics:
         """Remove all series that a controller computes from the objects that it watches: it may stop watching
         them."""
         self.overdue_seconds.set_function(float)
+        if self._of_process is None:
+            self.namespace_ready.clear()
         for metric in self._of_cluster:
             metric.clear()
         for metrics in self._namespaces.of_namespaces.values():

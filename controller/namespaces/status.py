@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from controller.event_recorder import EventRecorder
+from controller.event_recorder import EventRecorder, EventType
 from counterfoil.kube.errors import ApiError, Forbidden
 from counterfoil.metrics import Metrics
 
@@ -95,6 +95,6 @@ class NamespaceStatus:
         self.metrics.remove_namespace(namespace)
 
     def _record(self, namespace: str, reason: NamespaceReason, note: str) -> None:
-        type_ = "Normal" if reason is NamespaceReason.SERVING else "Warning"
+        type_: EventType = "Normal" if reason is NamespaceReason.SERVING else "Warning"
         pod = os.environ.get("HOSTNAME") or socket.gethostname()
         self.event_recorder.record_about_pod(pod, reason, note, type_=type_, namespace=namespace)

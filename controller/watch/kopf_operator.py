@@ -1,5 +1,5 @@
 """
-kopf: watches the four kinds and passes each change to the reflector; no other part of kopf is used.
+kopf: watches the four kinds in each namespace, and passes each change on; no other part of kopf is used.
 
 Low-level event handlers only: no finalizers, no annotations, no patches by the framework, so an event costs
 the API server only the writes of its status. Finished events leave the watch by a field selector (kopf 1.45
@@ -18,8 +18,9 @@ from typing import Any, cast
 import kopf
 
 from controller.scheduling.retry_policy import KOPF_REQUEST
-from controller.watch.heartbeat import WatchHeartbeat
-from controller.watch.reflector import WATCHED_KINDS, Reflector
+from controller.watch.kopf_session import KopfSessions
+from controller.watch.reflector import WATCHED_KINDS
+from controller.watch.watched_namespaces import WatchedNamespaces
 from counterfoil.kube.page_limits import SMALL_PAGE
 from counterfoil.resources import FINAL_PHASES, GROUP, VERSION, Resource
 
@@ -80,7 +81,11 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
 WATCHED_PLURALS = tuple(kind.PLURAL for kind in WATCHED_KINDS)
 
 
-def build_registry(reflector: Reflector, heartbeat: WatchHeartbeat) -> kopf.OperatorRegistry:
+NO_NAMESPACE_YET = "*"
+"""A pattern: without a list of all namespaces it selects none."""
+
+
+def build_registry(watched: WatchedNamespaces, sessions: KopfSessions) -> kopf.OperatorRegistry:
     """Return the registry with one low-level handler per kind."""
     registry = kopf.OperatorRegistry()
 
@@ -88,24 +93,25 @@ def build_registry(reflector: Reflector, heartbeat: WatchHeartbeat) -> kopf.Oper
     async def login(**arguments: Any) -> kopf.AiohttpSession | None:
         # The same order as in counterfoil.kube.client. kopf logs in again when a token has expired.
         info = kopf.login_with_kubeconfig(**arguments) or kopf.login_with_service_account(**arguments)
-        return heartbeat.session(info) if info is not None else None
+        return sessions.open(info) if info is not None else None
 
     for kind in WATCHED_KINDS:
-        kopf.on.event(GROUP, VERSION, kind.PLURAL, registry=registry)(_watch_handler(reflector, kind))
+        kopf.on.event(GROUP, VERSION, kind.PLURAL, registry=registry)(_watch_handler(watched, kind))
     return registry
 
 
 async def run_operator(
     registry: kopf.OperatorRegistry,
+    watched: WatchedNamespaces,
     *,
     labels: str,
-    namespace: str,
     ready: asyncio.Event,
     stop: asyncio.Event,
     stop_seconds: float = STOP_SECONDS,
 ) -> None:
     """
-    Run kopf until ``stop`` is set; kopf sets ``ready``.
+    Run kopf in the watched namespaces, of which there may be none at first, until ``stop`` is set; kopf sets
+    ``ready``.
 
     Raises ``OperatorEnded`` as soon as kopf begins to end before that, and ``stop_seconds`` after ``stop`` if
     it has not ended. Its tasks may then wait for each other without end.
@@ -123,7 +129,8 @@ async def run_operator(
         kopf.operator(
             registry=registry,
             settings=operator_settings(labels),
-            namespaces=[namespace],
+            insights=watched.insights,
+            namespaces=[NO_NAMESPACE_YET],
             standalone=True,
             ready_flag=ready,
             stop_flag=stop,
@@ -144,9 +151,9 @@ async def run_operator(
             task.cancel()
 
 
-def _watch_handler(reflector: Reflector, kind: type[Resource]) -> Callable[..., Awaitable[None]]:
+def _watch_handler(watched: WatchedNamespaces, kind: type[Resource]) -> Callable[..., Awaitable[None]]:
     async def handle(event: kopf.RawEvent, **_: Any) -> None:
-        reflector.handle(kind, event["type"], event["object"])
+        watched.handle(kind, event["type"], event["object"])
 
     # kopf identifies handlers by these names.
     handle.__name__ = handle.__qualname__ = f"{kind.KIND.lower()}_seen"

@@ -29,9 +29,10 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sized
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import aiohttp
+from yarl import URL
 
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import object_list, watch_event
@@ -62,8 +63,22 @@ an API server that starts refuses valid tokens."""
 class WatchRequest(NamedTuple):
     """A list or a watch that kopf requested."""
 
+    namespace: str
     plural: str
     is_watch: bool
+
+
+class WatchObserver(Protocol):
+    """Learns what the responses have, each with the namespace and the kind."""
+
+    def data_received(self, namespace: str, plural: str) -> None:
+        """A change or a bookmark arrived."""
+
+    def list_started(self, namespace: str, plural: str) -> None:
+        """A list begins."""
+
+    def page_listed(self, namespace: str, plural: str, page: Raw) -> None:
+        """A page of a list is usable."""
 
 
 class ResponseAdapter:
@@ -73,26 +88,18 @@ class ResponseAdapter:
         self,
         plurals: Iterable[str],
         clock: Clock,
+        observer: WatchObserver,
         *,
         api_version: str,
-        data_received: Callable[[str], None],
-        list_started: Callable[[str], None],
-        page_listed: Callable[[str, Raw], None],
     ) -> None:
-        """
-        ``api_version`` is the group and version of the kinds.
-
-        The callables receive the kind: of changes and bookmarks, of each list that begins, and of each usable
-        page of a list, with the page. The session of the responses must have ``request_page``.
-        """
+        """``api_version`` is the group and version of the kinds. The session of the responses must have
+        ``request_page``."""
         self._plurals = frozenset(plurals)
         self._api_version = api_version
         self._clock = clock
-        self._data_received = data_received
-        self._list_started = list_started
-        self._page_listed = page_listed
+        self._observer = observer
         self._failures: Counter[WatchRequest] = Counter()
-        self._limits = dict[str, int]()
+        self._limits = dict[tuple[str, str], int]()
 
     def response_class(self) -> type[aiohttp.ClientResponse]:
         """Return the response class for kopf's HTTP session."""
@@ -130,13 +137,14 @@ class ResponseAdapter:
         if request.method != "GET" or plural not in self._plurals or query.get("watch") == "true":
             return await handler(request)
         is_begin = "continue" not in query
-        limit = self._limits.get(plural, SMALL_PAGE)
+        namespace = _namespace(request.url)
+        limit = self._limits.get((namespace, plural), SMALL_PAGE)
         limit = min(limit, SMALL_PAGE) if is_begin else limit
         while True:
             request.url = request.url.update_query(limit=str(limit))
             answer = await handler(request)
             if is_begin:
-                self._list_started(plural)
+                self._observer.list_started(namespace, plural)
                 is_begin = False
             if limit > 1:
                 read = partial(read_page, answer.content, MAX_PAGE_BYTES)
@@ -144,9 +152,9 @@ class ResponseAdapter:
             try:
                 size = len(await answer.read())
             except PageTooLarge:
-                limit = self._limits[plural] = fewer_objects(limit)
+                limit = self._limits[namespace, plural] = fewer_objects(limit)
                 continue
-            self._limits[plural] = min(next_limit(limit, size), LARGE_PAGE)
+            self._limits[namespace, plural] = min(next_limit(limit, size), LARGE_PAGE)
             return answer
 
     async def adapt(self, answer: aiohttp.ClientResponse) -> None:
@@ -187,7 +195,7 @@ class ResponseAdapter:
             await self._wait_before_relist(watch_request, str(problem))
             raise aiohttp.ClientPayloadError(f"the list is no use: {problem}") from problem
         self._failures.pop(watch_request, None)
-        self._page_listed(watch_request.plural, page)
+        self._observer.page_listed(watch_request.namespace, watch_request.plural, page)
 
     async def _check_discovery(self, answer: aiohttp.ClientResponse) -> None:
         """Raise ``aiohttp.ClientConnectionError`` for a discovery that lacks a watched kind."""
@@ -243,11 +251,13 @@ class ResponseAdapter:
     def _record_data(self, watch_request: WatchRequest, good_lines: Sized) -> None:
         if good_lines:
             self._failures.pop(watch_request, None)
-            self._data_received(watch_request.plural)
+            self._observer.data_received(watch_request.namespace, watch_request.plural)
 
     async def _wait_before_relist(self, watch_request: WatchRequest, reason: str) -> None:
         what = "watch" if watch_request.is_watch else "list"
-        _log.warning("a %s of %s is begun again: %s", what, watch_request.plural, reason[:300])
+        message = "a %s of %s is begun again: %s"
+        extra = {"namespace": watch_request.namespace}
+        _log.warning(message, what, watch_request.plural, reason[:300], extra=extra)
         await self._clock.sleep(exponential_backoff(self._failures[watch_request]))
         self._failures[watch_request] += 1
 
@@ -271,7 +281,14 @@ def _required_names(path: str, api_version: str, plurals: frozenset[str]) -> fro
 
 
 def _watch_request(answer: aiohttp.ClientResponse) -> WatchRequest:
-    return WatchRequest(answer.url.name, answer.url.query.get("watch") == "true")
+    is_watch = answer.url.query.get("watch") == "true"
+    return WatchRequest(_namespace(answer.url), answer.url.name, is_watch)
+
+
+def _namespace(url: URL) -> str:
+    """Return the namespace in the address of a list or a watch; empty if it has none."""
+    parts = url.parts
+    return parts[-2] if len(parts) > 2 and parts[-3] == "namespaces" else ""
 
 
 def _fatal_for_kopf(answer: aiohttp.ClientResponse) -> str | None:

@@ -80,14 +80,20 @@ class InitialSync:
             try:
                 await self.read_all()
             except ApiError as problem:
-                self._pending_reason = _describe(problem)
-                # Each start directly after an installation meets it, and it passes within seconds.
-                level = logging.INFO if problem.is_initializing else logging.WARNING
-                _log.log(level, "the controller can't start yet: %s", self._pending_reason)
+                self._report(problem)
                 await self.clock.sleep(exponential_backoff(failures))
                 failures += 1
             else:
                 self._pending_reason = None
+
+    def _report(self, problem: ApiError) -> None:
+        """Log a reason when it is new: a namespace that does not exist yet may be absent for days."""
+        reason = _describe(problem)
+        if reason != self._pending_reason:
+            # Each start directly after an installation meets it, and it passes within seconds.
+            level = logging.INFO if problem.is_initializing else logging.WARNING
+            _log.log(level, "the controller can't start yet: %s", reason)
+        self._pending_reason = reason
 
     async def check(self) -> str | None:
         """Return why the sync is not complete, or None; for readiness."""

@@ -73,6 +73,7 @@ class ServedNamespaces:
 
     async def follow(self, clock: Clock) -> AsyncIterator[tuple[str, ...]]:
         """Yield the namespaces now, and again after each change, without an end."""
+        self.read_again()
         yield self.names
         while True:
             await clock.sleep(READ_AGAIN.total_seconds())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.components import Components, build
+from controller.namespaces.components import Components, build
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.resync.garbage_collector import GarbageCollector
 from controller.scheduling.process_slots import ProcessSlots

@@ -31,7 +31,9 @@ from aiohttp import web
 from controller.cache import Cache
 from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.kopf_operator import WATCHED_PLURALS, OperatorEnded, build_registry, run_operator
+from controller.watch.kopf_session import KopfSessions
 from controller.watch.reflector import Reflector
+from controller.watch.watched_namespaces import NamespaceWatch, WatchedNamespaces
 from counterfoil.clock import WallClock
 from tests.support.servers.scripted_kubernetes import answered_by
 
@@ -116,15 +118,12 @@ async def swallow_cancellations():
 async def run(mode, bad_answers, folder):
     os.environ["KUBECONFIG"] = str(folder / "kubeconfig")
     ready, stop = asyncio.Event(), asyncio.Event()
-    heartbeat = WatchHeartbeat(
-        WallClock(),
-        WATCHED_PLURALS,
-        authorization=api.authorization,
-        list_started=lambda plural: None,
-        page_listed=lambda plural, page: None,
-    )
+    watched = WatchedNamespaces()
+    sessions = KopfSessions(WallClock(), WATCHED_PLURALS, watched, authorization=api.authorization)
+    heartbeat = WatchHeartbeat(WallClock(), WATCHED_PLURALS)
+    await watched.add("acme", NamespaceWatch(Reflector(None, Cache()), heartbeat, lambda plural: None))
     async with answered_by(api.answer, folder):
-        registry = build_registry(Reflector(None, Cache()), heartbeat)
+        registry = build_registry(watched, sessions)
         # All tasks of this test are older than kopf.
         begin, back = asyncio.Event(), asyncio.Event()
         async def attack():
@@ -151,7 +150,7 @@ async def run(mode, bad_answers, folder):
         starting = asyncio.create_task(start())
         try:
             await run_operator(
-                registry, labels="", namespace="acme", ready=ready, stop=stop, stop_seconds=STOP_SECONDS
+                registry, watched, labels="", ready=ready, stop=stop, stop_seconds=STOP_SECONDS
             )
             print("stopped")
         except OperatorEnded as ended:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
@@ -16,8 +17,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.kopf_responses import ResponseAdapter
+from controller.watch.kopf_session import KopfSessions
 from counterfoil.kube.watch import Raw
 from tests.support.builders import AClock
 
@@ -32,6 +33,7 @@ import aiohttp, kopf
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from controller.watch.kopf_responses import ResponseAdapter
+from controller.watch.watched_namespaces import WatchedNamespaces
 from counterfoil.clock import WallClock
 
 def resource(plural, kind):
@@ -80,14 +82,7 @@ async def run(options):
             task.cancel()
         await asyncio.gather(again, operator, return_exceptions=True)
 
-adapter = ResponseAdapter(
-    ("senders",),
-    WallClock(),
-    api_version="acme.dev/v1",
-    data_received=id,
-    list_started=id,
-    page_listed=lambda plural, page: None,
-)
+adapter = ResponseAdapter(("senders",), WallClock(), WatchedNamespaces(), api_version="acme.dev/v1")
 asyncio.run(run({}))
 asyncio.run(run({"response_class": adapter.response_class(), "middlewares": [adapter.request_page]}))
 """
@@ -109,8 +104,26 @@ def test_kopf_lists_again_when_its_responses_are_adapted(after_410: list[str]) -
     assert after_410[1] == "listed again"
 
 
-def ignored(plural: str, page: Raw) -> None:
-    """Ignore a page."""
+@dataclass
+class RecordingObserver:
+    """Records the kinds that it learns of."""
+
+    received: list[str] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
+    namespaces: set[str] = field(default_factory=set)
+
+    def data_received(self, namespace: str, plural: str) -> None:
+        self.namespaces.add(namespace)
+        self.received.append(plural)
+
+    def list_started(self, namespace: str, plural: str) -> None:
+        self.namespaces.add(namespace)
+        self.started.append(plural)
+
+    def page_listed(self, namespace: str, plural: str, page: Raw) -> None:
+        self.namespaces.add(namespace)
+        self.listed.append(plural)
 
 
 class Scene:
@@ -166,22 +179,16 @@ async def answering(
 
     app = web.Application()
     app.router.add_get(PATH + "/{plural}", answer)
-    clock, data_received, list_started = AClock(), list[str](), list[str]()
-    adapter = ResponseAdapter(
-        ("senders",),
-        clock,
-        api_version="counterfoil.dev/v1beta1",
-        data_received=data_received.append,
-        list_started=list_started.append,
-        page_listed=ignored,
-    )
+    clock, observer = AClock(), RecordingObserver()
+    adapter = ResponseAdapter(("senders",), clock, observer, api_version="counterfoil.dev/v1beta1")
     async with (
         TestServer(app) as server,
         aiohttp.ClientSession(
             response_class=adapter.response_class(), middlewares=[adapter.request_page]
         ) as session,
     ):
-        yield Scene(session, server.make_url(PATH), clock, data_received, list_started)
+        yield Scene(session, server.make_url(PATH), clock, observer.received, observer.started)
+    assert observer.namespaces <= {"acme"}
 
 
 def codes(lines: Iterable[dict[str, Any]]) -> list[Any]:
@@ -393,18 +400,12 @@ MIB = 2**20
 )
 async def test_a_page_of_a_list_is_bounded_in_bytes(sizes: list[int], requests: int) -> None:
     """Files that eSAW lists, or managedFields that a receiver sends, choose the size of an object."""
-    stored, list_started, listed = StoredObjects(*sizes), list[str](), list[str]()
+    stored, observer = StoredObjects(*sizes), RecordingObserver()
     app = web.Application()
     app.router.add_get(PATH + "/{plural}", stored.answer)
-    heartbeat = WatchHeartbeat(
-        AClock(),
-        ("senders",),
-        authorization=no_credentials,
-        list_started=list_started.append,
-        page_listed=lambda plural, page: listed.append(plural),
-    )
+    sessions = KopfSessions(AClock(), ("senders",), observer, authorization=no_credentials)
     async with TestServer(app) as server:
-        opened = heartbeat.session(kopf.ConnectionInfo(server=str(server.make_url("/"))))
+        opened = sessions.open(kopf.ConnectionInfo(server=str(server.make_url("/"))))
         async with opened.aiohttp_session as session:
             pages = await kopf_list(session, server.make_url(PATH))
     names = [each["metadata"]["name"] for page in pages for each in page["items"]]
@@ -415,8 +416,8 @@ async def test_a_page_of_a_list_is_bounded_in_bytes(sizes: list[int], requests: 
     assert len(stored.limits) <= requests
     assert stored.limits[0] == 50, "the API server encodes a page before its size is known"
     assert stored.selections == {"status.phase!=Failed,status.phase!=Skipped"}
-    assert list_started == ["senders"]
-    assert listed == ["senders"] * len(pages)
+    assert observer.started == ["senders"]
+    assert observer.listed == ["senders"] * len(pages)
 
 
 async def no_credentials() -> Mapping[str, str]:

@@ -12,11 +12,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
+from controller.cache import Cache
 from controller.scheduling.fair_queue import ConcurrencyLimits
 from controller.scheduling.workqueue import LOCK_SECONDS, WorkQueue
 from controller.watch.heartbeat import WatchHeartbeat
+from controller.watch.kopf_session import KopfSessions
 from controller.watch.liveness import Liveness
-from counterfoil.kube.watch import Raw
+from controller.watch.reflector import Reflector
+from controller.watch.watched_namespaces import NamespaceWatch, WatchedNamespaces
 from counterfoil.metrics import Metrics
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -27,10 +30,6 @@ SILENCE, OVERDUE = timedelta(minutes=5), timedelta(minutes=2)
 
 def ignored(plural: str) -> None:
     """Ignore that kopf begins a list."""
-
-
-def ignored_page(plural: str, page: Raw) -> None:
-    """Ignore a page of a list."""
 
 
 async def no_credentials() -> Mapping[str, str]:
@@ -45,13 +44,7 @@ class Scene:
         self.work = ReleasedWork()
         concurrency_limits = ConcurrencyLimits(process=process, organization={}, sender={}, archive={})
         self.workqueue = WorkQueue(clock=self.clock, concurrency_limits=lambda: concurrency_limits)
-        self.heartbeat = WatchHeartbeat(
-            self.clock,
-            ("envelopeevents", "senders"),
-            authorization=no_credentials,
-            list_started=ignored,
-            page_listed=ignored_page,
-        )
+        self.heartbeat = WatchHeartbeat(self.clock, ("envelopeevents", "senders"))
         self.registry = CollectorRegistry()
         self.liveness = Liveness(
             kube=self.kube,
@@ -158,11 +151,12 @@ async def a_server_that_sends(pieces: "asyncio.Queue[bytes]") -> AsyncIterator[s
 
 async def test_every_chunk_of_a_watch_counts_as_a_sign_of_life_and_a_list_does_not() -> None:
     clock, pieces = AClock(), asyncio.Queue[bytes]()
-    heartbeat = WatchHeartbeat(
-        clock, ("senders",), authorization=no_credentials, list_started=ignored, page_listed=ignored_page
-    )
+    heartbeat = WatchHeartbeat(clock, ("senders",))
+    watched = WatchedNamespaces()
+    await watched.add("acme", NamespaceWatch(Reflector(InMemoryKubeClient(), Cache()), heartbeat, ignored))
+    sessions = KopfSessions(clock, ("senders",), watched, authorization=no_credentials)
     async with a_server_that_sends(pieces) as url:
-        opened = heartbeat.session(kopf.ConnectionInfo(server=url))
+        opened = sessions.open(kopf.ConnectionInfo(server=url))
         path = f"{url}apis/counterfoil.dev/v1beta1/namespaces/acme/senders"
         async with opened.aiohttp_session as session:
             clock.advance(minutes=1)
@@ -193,12 +187,10 @@ async def test_each_request_of_kopf_has_the_credentials_of_its_time() -> None:
 
     app = web.Application()
     app.router.add_get("/api", record)
-    heartbeat = WatchHeartbeat(
-        AClock(), ("senders",), authorization=authorization, list_started=ignored, page_listed=ignored_page
-    )
+    sessions = KopfSessions(AClock(), ("senders",), WatchedNamespaces(), authorization=authorization)
     async with TestServer(app) as server:
         url = str(server.make_url("/"))
-        session = heartbeat.session(kopf.ConnectionInfo(server=url, token="at the login")).aiohttp_session
+        session = sessions.open(kopf.ConnectionInfo(server=url, token="at the login")).aiohttp_session
         async with session:
             for _ in range(2):
                 async with session.get(f"{url}api") as answer:
@@ -211,10 +203,8 @@ async def test_an_error_of_tls_does_not_make_kopf_log_in_again() -> None:
     async def authorization() -> Mapping[str, str]:
         raise aiohttp.ClientOSError("[SSL: APPLICATION_DATA_AFTER_CLOSE_NOTIFY] application data")
 
-    heartbeat = WatchHeartbeat(
-        AClock(), ("senders",), authorization=authorization, list_started=ignored, page_listed=ignored_page
-    )
-    async with heartbeat.session(kopf.ConnectionInfo(server="http://one")).aiohttp_session as session:
+    sessions = KopfSessions(AClock(), ("senders",), WatchedNamespaces(), authorization=authorization)
+    async with sessions.open(kopf.ConnectionInfo(server="http://one")).aiohttp_session as session:
         with pytest.raises(aiohttp.ClientConnectionError) as raised:
             await session.get("http://one/api")
     assert "SSL" not in str(raised.value)

@@ -1,0 +1,225 @@
+"""
+The work in each served namespace: it starts, fails, starts again and ends without the others.
+
+A namespace that does not exist, is being deleted, or in which the Role was taken away is reported and tried
+again; it holds nobody up. While a process serves several namespaces, an error in the components of one ends
+these components alone, and they are built anew after a pause; so do components that no longer get on. In a
+process with one namespace both end the process, which a kubelet restarts.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Protocol
+
+from controller.namespaces.status import (
+    NamespaceProblem,
+    NamespaceReason,
+    NamespaceStatus,
+    problem_of,
+)
+from controller.watch.reflector import WATCHED_KINDS, InitialSync
+from controller.watch.watched_namespaces import WatchedNamespaces
+from counterfoil.clock import Clock
+from counterfoil.health import Checks
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
+from counterfoil.kube.served_namespaces import ServedNamespaces
+from counterfoil.kube.watch import exponential_backoff
+from counterfoil.logs import log_context
+
+_log = logging.getLogger("controller")
+
+PROBE_INTERVAL = timedelta(seconds=60)
+"""Interval of the requests that determine whether a namespace can be served: one for each watched kind."""
+
+PROBE_INTERVAL_NOT_SERVED = timedelta(seconds=10)
+"""The interval while a namespace is not served."""
+
+PROBE_INTERVAL_STARTING = timedelta(seconds=1)
+"""The interval while its objects are read for the first time."""
+
+STEADY = timedelta(minutes=10)
+"""Duration of the work in a namespace after which an error counts as the first one."""
+
+LIVENESS_CHECKS = ("schedule", "watches")
+"""The names of the liveness checks of the components."""
+
+
+class NamespaceWork(Protocol):
+    """The components of a namespace, as ``controller.namespaces.components`` builds them."""
+
+    @property
+    def kube(self) -> KubeClient:
+        """The client of the namespace."""
+        ...
+
+    @property
+    def initial_sync(self) -> InitialSync:
+        """The first read of its objects."""
+        ...
+
+    @property
+    def live(self) -> Checks:
+        """The liveness checks ``LIVENESS_CHECKS``."""
+        ...
+
+    async def run(self, watched: WatchedNamespaces) -> None:
+        """Work until cancelled. Raises what breaks a component."""
+        ...
+
+    async def drain(self) -> None:
+        """Start no more work, and return when the running work has reached a safe point."""
+        ...
+
+
+class NamespaceStuck(Exception):
+    """The components of a namespace do not get on; the message is that of the liveness check."""
+
+
+@dataclass
+class NamespaceSupervisor:
+    """Runs the components of each namespace that is served."""
+
+    served: ServedNamespaces
+    build: Callable[[str], NamespaceWork]
+    """Returns new components for a namespace."""
+    watched: WatchedNamespaces
+    status: NamespaceStatus
+    clock: Clock
+    grace: timedelta
+    """Time that running work has to reach a safe point when its namespace leaves the list."""
+    _components: dict[str, NamespaceWork] = field(default_factory=dict)
+    """Those that run, by namespace."""
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """The tasks of the namespaces in the list."""
+
+    @property
+    def live(self) -> Checks:
+        """The liveness checks of the process: each fails when it fails in every namespace."""
+        return {name: partial(self._check_live, name) for name in LIVENESS_CHECKS}
+
+    async def check_synced(self) -> str | None:
+        """Return why no namespace has been read yet, or None as soon as one has; for readiness."""
+        reasons = [await each.initial_sync.check() for each in self._components.values()]
+        return _common(reasons) if reasons else "no namespace has been read yet"
+
+    async def run(self) -> None:
+        """Serve the namespaces of the list, which may change, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            ending = dict[str, asyncio.Task[None]]()
+            async for names in self.served.follow(self.clock):
+                for name in self._tasks.keys() - set(names):
+                    ending[name] = group.create_task(self._end(name, self._tasks.pop(name)))
+                for name in set(names) - self._tasks.keys():
+                    self._tasks[name] = group.create_task(self._serve(name, ending.pop(name, None)))
+
+    async def drain(self) -> None:
+        """Start no more work in any namespace, and return when the running work has reached a safe point."""
+        await asyncio.gather(*(each.drain() for each in self._components.values()))
+
+    async def _serve(self, namespace: str, predecessor: asyncio.Task[None] | None) -> None:
+        """Work in a namespace, again after each error; first let the work end that an earlier list began."""
+        if predecessor is not None:
+            await asyncio.wait([predecessor])
+        failures = 0
+        with log_context(namespace=namespace):
+            while True:
+                began = self.clock.monotonic()
+                try:
+                    await self._work(namespace)
+                except Exception as error:
+                    if self._is_alone:
+                        raise
+                    _log.exception("the work in the namespace %s starts again", namespace)
+                    self.status.set_problem(namespace, _problem_of_end(namespace, error))
+                if self.clock.monotonic() - began > STEADY.total_seconds():
+                    failures = 0
+                await self.clock.sleep(exponential_backoff(failures))
+                failures += 1
+
+    async def _work(self, namespace: str) -> None:
+        components = self.build(namespace)
+        self._components[namespace] = components
+        self.status.set_starting(namespace)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(components.run(self.watched))
+                group.create_task(self._probe(components))
+        finally:
+            del self._components[namespace]
+
+    async def _probe(self, components: NamespaceWork) -> None:
+        """Report whether the namespace can be served. Raises ``NamespaceStuck`` if its work must start again
+        alone."""
+        while True:
+            pause = PROBE_INTERVAL_NOT_SERVED
+            try:
+                problem = await self._problem(components)
+            except ApiError:
+                # The API server does not answer: this says nothing about one namespace.
+                problem = None
+            else:
+                if problem is not None:
+                    self.status.set_problem(components.kube.namespace, problem)
+                elif await components.initial_sync.check() is None:
+                    self.status.set_serving(components.kube.namespace)
+                    pause = PROBE_INTERVAL
+                else:
+                    pause = PROBE_INTERVAL_STARTING
+            if problem is not None and problem.reason is NamespaceReason.STUCK and not self._is_alone:
+                raise NamespaceStuck(problem.message)
+            await self.clock.sleep(pause.total_seconds())
+
+    async def _problem(self, components: NamespaceWork) -> NamespaceProblem | None:
+        """Return what keeps the namespace from being served. Raises ``ApiError`` if that is unknown."""
+        try:
+            for kind in WATCHED_KINDS:
+                await components.kube.page(kind, limit=1)
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+            return problem_of(components.kube.namespace, error)
+        for check in components.live.values():
+            if (reason := await check()) is not None:
+                message = f"The work in namespace {components.kube.namespace} is stuck: {reason}."
+                return NamespaceProblem(NamespaceReason.STUCK, message)
+        return None
+
+    async def _end(self, namespace: str, task: asyncio.Task[None]) -> None:
+        """End the work in a namespace that left the list, once its running work is at a safe point."""
+        _log.info("the namespace %s is no longer served", namespace)
+        if components := self._components.get(namespace):
+            drained = asyncio.create_task(components.drain())
+            await asyncio.wait([drained, task], timeout=self.grace.total_seconds())
+            drained.cancel()
+        task.cancel()
+        await asyncio.wait([task])
+        self.status.forget(namespace)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the process serves one namespace."""
+        return len(self.served.names) == 1
+
+    async def _check_live(self, name: str) -> str | None:
+        return _common([await each.live[name]() for each in self._components.values()])
+
+
+def _common(reasons: Sequence[str | None]) -> str | None:
+    """Return the reasons of all namespaces, or None if one has none."""
+    return None if None in reasons else "; ".join(dict.fromkeys(filter(None, reasons))) or None
+
+
+def _problem_of_end(namespace: str, error: Exception) -> NamespaceProblem:
+    """Return why the components of a namespace have ended."""
+    stuck = error.subgroup(NamespaceStuck) if isinstance(error, ExceptionGroup) else None
+    if stuck is not None:
+        return NamespaceProblem(NamespaceReason.STUCK, str(stuck.exceptions[0]))
+    return NamespaceProblem(
+        NamespaceReason.BROKEN,
+        f"The work in namespace {namespace} ended with an error, which is in the log; it starts again.",
+    )

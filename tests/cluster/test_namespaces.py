@@ -1,0 +1,160 @@
+"""
+One controller for several namespaces, on a real API server: each is served with the rights of its Role only,
+and starts, fails and ends without the others.
+"""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.resources import EnvelopeEvent, Phase
+from sandbox.controlplane import rbac
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
+from tests.support.pauses import eventually
+from tests.support.scenes.controller import ControllerScene
+
+
+class Release:
+    """A controller, and the namespaces that it serves by its list."""
+
+    def __init__(self, plane: ControlPlane, built: LocalEnvironment, kube: KubeClient, folder: Path) -> None:
+        self.plane = plane
+        self.built = built
+        self.kube = kube
+        self.folder = folder
+        self.list = folder / "namespaces"
+
+    async def unit(self, name: str, *, with_role: bool) -> ControllerScene:
+        """Make a namespace with an organization ``acme`` of its own eSAW users, and its own archive."""
+        namespace = f"{self.built.namespace}-{name}"
+        await self.plane.namespace(namespace)
+        folder = self.folder / namespace
+        folder.mkdir()
+        built = replace(self.built, namespace=namespace, folder=folder, tokens={}, processes=[])
+        scene = ControllerScene(built, self.kube.in_namespace(namespace), folder)
+        scene.archive.mkdir()
+        if with_role:
+            await self.give_role(namespace)
+        await built.archive("dms", filesystem={"root": str(scene.archive)})
+        await built.sender("anna", scene.anna, organization="acme")
+        await built.organization("acme", archive="dms", sender="anna")
+        await built.record_sweep("acme")
+        return scene
+
+    async def give_role(self, namespace: str) -> None:
+        """Let the controller of the release work in a namespace."""
+        for each in rbac.service_account_with_rules("controller", rbac.CONTROLLER)[1:]:
+            if each["kind"] == "RoleBinding":
+                each["subjects"][0]["namespace"] = self.built.namespace
+            await self.plane.objects(namespace).apply(each)
+
+    async def take_role(self, namespace: str) -> None:
+        """Take these rights away."""
+        await self.plane.kubectl("-n", namespace, "delete", "rolebinding", "controller")
+
+    def write_list(self, *scenes: ControllerScene) -> None:
+        """Change the list of namespaces."""
+        names = [each.local_environment.namespace for each in scenes]
+        self.list.write_text("\n".join(names), encoding="utf-8")
+
+    async def controller(self) -> CounterfoilProcess:
+        """Start the controller; each namespace has its own folder for archives."""
+        roots = str(self.folder / "{namespace}")
+        return await self.built.controller(namespaces_file=str(self.list), volume_roots=roots)
+
+    async def until_metric(self, line: str) -> None:
+        """Wait until the controller shows a series with this value."""
+
+        async def is_shown() -> bool:
+            return line in (await self.built.processes[0].metrics()).splitlines()
+
+        await eventually(is_shown)
+
+    async def until_ready(self, scene: ControllerScene, reason: str, value: float) -> None:
+        """Wait until a namespace is served, or not, for this reason."""
+        namespace = scene.local_environment.namespace
+        labels = f'namespace="{namespace}",reason="{reason}"'
+        await self.until_metric(f"counterfoil_namespace_ready{{{labels}}} {value}")
+
+    async def events(self) -> list[dict[str, Any]]:
+        """Return the Kubernetes Events in the release's namespace."""
+        return await self.built.listed("events")
+
+
+@pytest.fixture
+async def release(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Release]:
+    """A release whose own namespace is not served."""
+    namespace = f"release-{uuid.uuid4().hex[:8]}"
+    await plane.namespace(namespace)
+    async with (
+        local_environment(plane, tmp_path, namespace=namespace) as built,
+        connect(namespace=namespace, kubeconfig=plane.kubeconfig) as kube,
+    ):
+        yield Release(plane, built, kube, tmp_path)
+
+
+async def test_namespaces_are_served_apart_and_added_and_removed_without_a_restart(release: Release) -> None:
+    sales = await release.unit("sales", with_role=True)
+    legal = await release.unit("legal", with_role=False)
+    hr = await release.unit("hr", with_role=True)
+    release.write_list(sales, legal)
+    controller = await release.controller()
+    pid = controller.pid
+
+    # Two objects with one name: each is archived by the means of its own namespace.
+    filed = sales.envelope()
+    event = await sales.reaches(await sales.note(filed), Phase.SUCCEEDED)
+    assert sales.filed(filed)
+    waiting = await legal.noted()
+    await release.until_ready(legal, "NamespaceForbidden", 0.0)
+    await release.until_ready(sales, "Serving", 1.0)
+    (said,) = [each for each in await release.events() if each["reason"] == "NamespaceForbidden"]
+    assert said["related"]["name"] == legal.local_environment.namespace
+    assert (await legal.event(waiting)).status.phase is Phase.PENDING
+
+    # Its Role comes later.
+    await release.give_role(legal.local_environment.namespace)
+    await legal.reaches(waiting, Phase.SUCCEEDED)
+    await release.until_ready(legal, "Serving", 1.0)
+
+    # A namespace is added, another one removed.
+    queued = await hr.noted()
+    release.write_list(legal, hr)
+    await hr.reaches(queued, Phase.SUCCEEDED)
+    namespace = sales.local_environment.namespace
+
+    async def is_gone() -> bool:
+        return namespace not in await controller.metrics()
+
+    await eventually(is_gone)
+    left = await sales.noted()
+    await legal.reaches(await legal.noted(), Phase.SUCCEEDED)
+    assert (await sales.event(left)).status.phase is Phase.PENDING
+
+    # It returns, and all that came meanwhile is worked on.
+    release.write_list(sales, legal, hr)
+    await sales.reaches(left, Phase.SUCCEEDED)
+    assert controller.pid == pid
+    assert await sales.kube.get(EnvelopeEvent, event.name)
+
+
+async def test_a_role_that_is_taken_away_holds_no_other_namespace_up(release: Release) -> None:
+    sales = await release.unit("sales", with_role=True)
+    legal = await release.unit("legal", with_role=True)
+    release.write_list(sales, legal)
+    await release.controller()
+    await legal.reaches(await legal.noted(), Phase.SUCCEEDED)
+
+    await release.take_role(legal.local_environment.namespace)
+    await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
+    waiting = await legal.noted()
+    await release.give_role(legal.local_environment.namespace)
+    await legal.reaches(waiting, Phase.SUCCEEDED)
+    await sales.reaches(await sales.noted(), Phase.SUCCEEDED)

@@ -1,0 +1,293 @@
+"""The work in several namespaces: each starts, fails, starts again and ends without the others."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.event_recorder import EventRecorder
+from controller.namespaces.status import NamespaceStatus
+from controller.namespaces.supervisor import NamespaceSupervisor
+from controller.watch.reflector import InitialSync
+from controller.watch.watched_namespaces import WatchedNamespaces
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
+from counterfoil.kube.served_namespaces import ServedNamespaces
+from counterfoil.metrics import Metrics
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
+
+FORBIDDEN = Forbidden(403, "Forbidden", "organizations is forbidden")
+
+
+class Work:
+    """The work in one namespace, as far as it does not matter what it is."""
+
+    def __init__(self, scene: "Scene", namespace: str) -> None:
+        self.scene = scene
+        self.kube = scene.kubes[namespace]
+        self.kube.namespace = namespace
+        self.initial_sync = InitialSync(self._read, scene.clock)
+        self.live = {"schedule": self._check, "watches": self._check}
+
+    async def _read(self) -> None:
+        if problem := self.kube.trouble.get("page"):
+            raise problem
+
+    async def _check(self) -> str | None:
+        return self.scene.stuck.get(self.kube.namespace)
+
+    async def run(self, watched: WatchedNamespaces) -> None:
+        namespace = self.kube.namespace
+        self.scene.lives.append(f"{namespace} starts")
+        try:
+            await self.initial_sync.run()
+            if error := self.scene.errors.pop(namespace, None):
+                raise error
+            await asyncio.Event().wait()
+        finally:
+            self.scene.lives.append(f"{namespace} ends")
+
+    async def drain(self) -> None:
+        self.scene.lives.append(f"{self.kube.namespace} drains")
+        await self.scene.clock.sleep(self.scene.transfer)
+
+
+class Scene:
+    """A process with a list of namespaces."""
+
+    def __init__(self, clock: VirtualClock, folder: Path, *names: str) -> None:
+        self.clock = clock
+        self.file = folder / "list"
+        self.kubes = defaultdict[str, InMemoryKubeClient](InMemoryKubeClient)
+        self.release = InMemoryKubeClient()
+        self.lives: list[str] = []
+        self.errors: dict[str, Exception] = {}
+        self.stuck: dict[str, str] = {}
+        self.transfer = 5.0
+        """Seconds until running work is at a safe point."""
+        self.write(*names)
+        self.metrics = Metrics(CollectorRegistry(), version="test")
+        self.recorder = EventRecorder(self.release, clock)
+        self.supervisor = NamespaceSupervisor(
+            ServedNamespaces("release", names, self.file),
+            lambda namespace: Work(self, namespace),
+            WatchedNamespaces(),
+            NamespaceStatus(self.metrics, self.recorder),
+            clock,
+            timedelta(seconds=20),
+        )
+
+    def write(self, *names: str) -> None:
+        self.file.write_text("\n".join(names), encoding="utf-8")
+
+    def ready(self) -> dict[str, tuple[str, float]]:
+        (family,) = self.metrics.namespace_ready.collect()
+        return {each.labels["namespace"]: (each.labels["reason"], each.value) for each in family.samples}
+
+    def events(self) -> list[tuple[str, str]]:
+        """Return type and reason of each Kubernetes Event."""
+        return [(str(each["type"]), str(each["reason"])) for each in self.release.announced]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each()) for each in (self.supervisor.run, self.recorder.run)]
+            await self.clock.sleep(2)
+            yield
+            for task in tasks:
+                task.cancel()
+
+
+Test = Callable[["Scene"], Coroutine[Any, Any, None]]
+
+
+def in_virtual_time(folder: Path, *names: str) -> Callable[[Test], None]:
+    """Run a test of a scene with these namespaces in virtual time."""
+
+    def run(test: Test) -> None:
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            loop = runner.get_loop()
+            assert isinstance(loop, VirtualTimeLoop)
+            runner.run(test(Scene(VirtualClock(loop), folder, *names)))
+
+    return run
+
+
+def test_each_namespace_of_the_list_is_served(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            assert set(scene.lives) == {"sales starts", "legal starts"}
+            assert scene.ready() == {"sales": ("Serving", 1), "legal": ("Serving", 1)}
+            assert await scene.supervisor.check_synced() is None
+        assert sorted(scene.lives[2:]) == ["legal ends", "sales ends"]
+        assert scene.events() == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (FORBIDDEN, "NamespaceForbidden"),
+        (NotFound(404, "NotFound", "the server could not find it"), "NamespaceUnavailable"),
+    ],
+)
+def test_a_namespace_that_cannot_be_served_is_reported_once_and_holds_no_other_up(
+    problem: ApiError, reason: str, tmp_path: Path
+) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        scene.kubes["legal"].trouble["page"] = problem
+        async with scene.running():
+            await scene.clock.sleep(3600)
+            assert scene.ready() == {"sales": ("Serving", 1), "legal": (reason, 0)}
+            assert scene.events() == [("Warning", reason)]
+            assert await scene.supervisor.check_synced() is None
+            del scene.kubes["legal"].trouble["page"]
+            await scene.clock.sleep(30)
+            assert scene.ready()["legal"] == ("Serving", 1)
+            assert scene.events()[1:] == [("Normal", "Serving")]
+
+
+def test_the_event_about_a_namespace_is_about_the_pod_and_names_what_to_do(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "legal")
+    async def _(scene: Scene) -> None:
+        scene.kubes["legal"].trouble["page"] = FORBIDDEN
+        async with scene.running():
+            pass
+        (event,) = scene.release.announced
+        assert event["regarding"]["kind"] == "Pod"
+        assert event["related"] == {"apiVersion": "v1", "kind": "Namespace", "name": "legal"}
+        assert "run helm upgrade" in event["note"]
+
+
+def test_a_role_that_is_taken_away_later_is_reported_within_a_minute(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            scene.kubes["legal"].trouble["page"] = FORBIDDEN
+            await scene.clock.sleep(61)
+            assert scene.ready() == {"sales": ("Serving", 1), "legal": ("NamespaceForbidden", 0)}
+            assert "legal ends" not in scene.lives, "its watches come back with the Role"
+
+
+def test_an_outage_of_the_api_server_is_no_fault_of_a_namespace(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            for each in scene.kubes.values():
+                each.trouble["page"] = Unavailable(0, "NoAnswer", "the API server did not answer")
+            await scene.clock.sleep(3600)
+            assert scene.events() == []
+            assert set(scene.ready().values()) == {("Serving", 1)}
+
+
+def test_an_error_in_one_namespace_starts_its_work_again_and_no_other(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        scene.errors["legal"] = ValueError("a bug")
+        async with scene.running():
+            await scene.clock.sleep(10)
+            assert [each for each in scene.lives if "legal" in each] == [
+                "legal starts",
+                "legal ends",
+                "legal starts",
+            ]
+            assert "sales ends" not in scene.lives
+            assert scene.ready()["legal"] == ("Serving", 1)
+            assert scene.events() == [("Warning", "NamespaceBroken"), ("Normal", "Serving")]
+
+
+def test_an_error_in_the_only_namespace_ends_the_process(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales")
+    async def _(scene: Scene) -> None:
+        scene.errors["sales"] = ValueError("a bug")
+        with pytest.raises(ExceptionGroup) as raised:
+            await scene.supervisor.run()
+        assert raised.group_contains(ValueError, match="a bug")
+
+
+def test_work_that_is_stuck_in_one_namespace_starts_again_alone(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            scene.stuck["legal"] = "an event is overdue"
+            assert await scene.supervisor.live["schedule"]() is None
+            await scene.clock.sleep(61)
+            del scene.stuck["legal"]
+            await scene.clock.sleep(30)
+            assert "legal ends" in scene.lives
+            assert "sales ends" not in scene.lives
+            assert scene.events() == [("Warning", "NamespaceStuck"), ("Normal", "Serving")]
+
+
+def test_liveness_fails_when_the_work_in_every_namespace_is_stuck(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            scene.stuck |= dict.fromkeys(("sales", "legal"), "an event is overdue")
+            assert await scene.supervisor.live["schedule"]() == "an event is overdue"
+
+
+def test_stuck_work_in_the_only_namespace_is_left_to_the_kubelet(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            scene.stuck["sales"] = "an event is overdue"
+            await scene.clock.sleep(600)
+            assert await scene.supervisor.live["schedule"]() == "an event is overdue"
+            assert "sales ends" not in scene.lives
+
+
+def test_a_namespace_is_added_and_removed_without_a_restart_of_another(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            scene.lives.clear()
+            scene.write("sales", "hr")
+            await scene.clock.sleep(30)
+            assert sorted(scene.lives) == ["hr starts", "legal drains", "legal ends"]
+            assert scene.lives.index("legal drains") < scene.lives.index("legal ends")
+            assert scene.ready() == {"sales": ("Serving", 1), "hr": ("Serving", 1)}
+
+
+def test_running_work_of_a_removed_namespace_has_a_limited_time(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        scene.transfer = 10_000.0
+        async with scene.running():
+            scene.write("sales")
+            await scene.clock.sleep(35)
+            assert scene.lives[-1] == "legal ends"
+
+
+def test_a_namespace_that_returns_to_the_list_starts_after_the_end_of_its_earlier_work(
+    tmp_path: Path,
+) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        scene.transfer = 15.0
+        async with scene.running():
+            scene.lives.clear()
+            scene.write("sales")
+            await scene.clock.sleep(10)
+            scene.write("sales", "legal")
+            await scene.clock.sleep(30)
+            assert scene.lives == ["legal drains", "legal ends", "legal starts"]
+            assert scene.ready()["legal"] == ("Serving", 1)
+
+
+def test_before_the_end_of_the_process_the_work_in_all_namespaces_reaches_a_safe_point(
+    tmp_path: Path,
+) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            scene.lives.clear()
+            await scene.supervisor.drain()
+            assert sorted(scene.lives) == ["legal drains", "sales drains"]
