@@ -146,6 +146,7 @@ class ControllerProcess:
                     held,
                     clock=clock,
                     slots=slots,
+                    own_namespace=self.served.own,
                     sealing=self.sealing and self.sealing.for_namespace(namespace, own=self.served.own),
                     signature_checker=signature_checker,
                     tag_workers=tag_workers,

@@ -54,8 +54,8 @@ _log = logging.getLogger(__name__)
 _REDACTED = "[redacted]"
 
 _SECRETS = (
-    # The receiver's path: the segment of the token.
-    (re.compile(r"(/callbacks/[^/\s?#]*/)[^/\s?#\"'&]+", re.IGNORECASE), rf"\1{_REDACTED}"),
+    # The receiver's path: all after its first segment, since a namespace may stand before the Organization.
+    (re.compile(r"(/callbacks/[^/\s?#]*/)[^\s?#\"'&]+", re.IGNORECASE), rf"\1{_REDACTED}"),
     # Authorization headers. Base64 has a capital or a digit in it; "basic authentication" has none.
     (re.compile(r"\b(bearer)\s+[A-Za-z0-9+/=._~-]{16,}", re.IGNORECASE), rf"\1 {_REDACTED}"),
     (re.compile(r"\b((?i:basic))\s+(?=[a-z+/]*[A-Z0-9])[A-Za-z0-9+/]{4,}=*"), rf"\1 {_REDACTED}"),

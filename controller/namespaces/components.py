@@ -147,11 +147,16 @@ def build(
     *,
     clock: Clock,
     slots: ProcessSlots,
+    own_namespace: str,
     sealing: Sealing | None,
     signature_checker: SignatureChecker,
     tag_workers: TagWorkers,
 ) -> Components:
-    """Build the components of the client's namespace; each gets what it needs by its constructor."""
+    """
+    Build the components of the client's namespace; each gets what it needs by its constructor.
+
+    ``own_namespace`` is the release's: elsewhere the addresses name the namespace.
+    """
     cache, labels = Cache(), held.label_selector
     secrets, status_writer = SecretCache(kube, clock), StatusWriter(kube)
     event_recorder, statistics = EventRecorder(kube, clock), EventStatistics()
@@ -176,6 +181,7 @@ def build(
         esaw_clients,
         clock,
         callback_url=settings.callback_url,
+        own_namespace=own_namespace,
         sealing=sealing,
     )
     workqueue = WorkQueue.of_namespace(

@@ -71,7 +71,7 @@ from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.envelopeevent import COPY_INVALID
 from counterfoil.resources.naming import envelope_of
-from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
+from counterfoil.resources.organization import ARCHIVE_SHARED, address_path, shared_archive_conflict
 from counterfoil.resources.routes import ArchiveRoute, original_names
 from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import FORM_PATTERNS
@@ -128,6 +128,8 @@ class OrganizationStatusUpdater:
     esaw_clients: EsawClients
     clock: Clock
     callback_url: str | None
+    own_namespace: str
+    """The release's own namespace: elsewhere the addresses name the namespace."""
     sealing: Sealing | None = None
     """The sealing keys of this process; None: only spec.tokenSecretRef works."""
     _passes: dict[str, int] = field(default_factory=dict)
@@ -172,6 +174,7 @@ class OrganizationStatusUpdater:
             conditions=self._conditions(organization, reachable, ready),
             sealing_key=self._sealing_key(organization),
             callback_urls=self._urls(organization),
+            address_path=self._address_path(organization),
             version=version,
             origin=organization.status.origin or self._confirmed_origin(organization, reachable),
             unlisted_actions=tuple(
@@ -456,9 +459,13 @@ class OrganizationStatusUpdater:
             return self.callback_url, "COUNTERFOIL_CALLBACK_URL of the controller"
         return oauth.public_url, "spec.oauth.publicURL"
 
+    def _address_path(self, organization: Organization) -> str | None:
+        return address_path(organization.name, namespace=self.kube.namespace, own=self.own_namespace)
+
     def _urls(self, organization: Organization) -> CallbackURLs:
         base = self._address(organization)[0] or "https://<your-host>"
-        prefix = f"{base.rstrip('/')}/callbacks/{organization.name}/<token>"
+        path = self._address_path(organization) or organization.name
+        prefix = f"{base.rstrip('/')}/callbacks/{path}/<token>"
         envelope, workstep = f"{prefix}?{_ENVELOPE_QUERY}", f"{prefix}?{_WORKSTEP_QUERY}"
         return CallbackURLs(envelope=envelope, status=envelope, workstep=workstep)
 

@@ -243,7 +243,7 @@ def _difference(shown: str, organization: Organization) -> str:
     except ValueError:
         return "it is no URL"
     ours = urlsplit(
-        urls.envelope if urls is not None else f"https://<your-host>/callbacks/{organization.name}/"
+        urls.envelope if urls is not None else f"https://<your-host>/callbacks/{organization.address_path}/"
     )
     is_host_known = "<your-host>" not in ours.netloc
     if is_host_known and (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
@@ -337,7 +337,7 @@ def draft(answer: Answer) -> OrganizationCheckResult:
 def before_send_redirect(configuration: Answer, organization: Organization) -> OrganizationCheckResult:
     """Decide whether eSAW leads to the page before sending of this Organization."""
     fact = FactId.BEFORE_SEND_REDIRECT
-    ours = organization.page_url(f"/before-send/{organization.name}")
+    ours = organization.page_url(f"/before-send/{organization.address_path}")
     if ours is None or organization.spec.before_send is None:
         return not_testable(fact, "This Organization has no page before sending.")
     redirects = part(content(configuration), "RedirectConfiguration")

@@ -223,11 +223,11 @@ class _Check:
         self, oauth: OAuth, secret: str, authentication: ClientAuthentication, pkce: Pkce
     ) -> tuple[EsawCall, SecretHeaders]:
         """Return the request of a consent, with a code that nobody issued."""
-        name = self.subject.organization.name
+        organization = self.subject.organization
         form = {
             "grant_type": "authorization_code",
             "code": secrets.token_urlsafe(32),
-            "redirect_uri": self.subject.organization.page_url(f"/oauth/{name}/return") or "",
+            "redirect_uri": organization.page_url(f"/oauth/{organization.address_path}/return") or "",
         }
         if authentication is ClientAuthentication.BODY:
             form |= {"client_id": oauth.client_id, "client_secret": secret}

@@ -8,7 +8,7 @@ from which the receiver knows a valid callback without reading a single Secret.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple, Self
 
 from msgspec.structs import replace
 
@@ -1266,6 +1266,14 @@ class OrganizationStatus(ResourcePart, frozen=True):
         ),
     ] = ()
     callback_urls: CallbackURLs | None = None
+    address_path: Annotated[
+        str | None,
+        schema(
+            "Part of the paths of its callbacks and pages, `namespace/name`. Not set in the release's own "
+            "namespace, where it is the name. Example: unit-a/acme.",
+            maxLength=127,
+        ),
+    ] = None
     version: Annotated[str | None, schema("Version that eSAW reports.", maxLength=MAX_VERSION_LENGTH)] = None
     events: Annotated[
         dict[str, Annotated[int, schema("Number of events in this phase.", minimum=0)]],
@@ -1386,6 +1394,18 @@ class Organization(Resource, frozen=True):
     spec: OrganizationSpec
     status: OrganizationStatus = OrganizationStatus()
 
+    @property
+    def address_path(self) -> str:
+        """Its part of the paths of callbacks and pages, as the controller published it: the name, or
+        ``namespace/name`` outside of the release's own namespace."""
+        return self.status.address_path or self.name
+
+    def with_address(self, *, namespace: str, own: str) -> Self:
+        """Return it with the address of this namespace in the release whose ``own`` namespace is named,
+        also before the controller has published that."""
+        path = address_path(self.name, namespace=namespace, own=own)
+        return replace(self, status=replace(self.status, address_path=path))
+
     def page_url(self, path: str) -> str | None:
         """Return the public URL of one of its pages, or None when ``spec.oauth.publicURL`` is not set."""
         oauth = self.spec.oauth
@@ -1401,7 +1421,7 @@ class Organization(Resource, frozen=True):
 
     def consent_url(self, sender: str) -> str | None:
         """Return the URL of a sender's consent page, or None when ``spec.oauth.publicURL`` is not set."""
-        return self.page_url(f"/consent/{self.name}/{sender}")
+        return self.page_url(f"/consent/{self.address_path}/{sender}")
 
     @property
     def may_have_several_events(self) -> bool:
@@ -1416,6 +1436,11 @@ class Organization(Resource, frozen=True):
         if earlier is None or unseen > 1:
             return True
         return _make_several_events({*self.spec.actions_with_events, *earlier})
+
+
+def address_path(name: str, *, namespace: str, own: str) -> str | None:
+    """Return ``status.addressPath`` of an Organization of a namespace; None in the release's ``own``."""
+    return None if namespace == own else f"{namespace}/{name}"
 
 
 ARCHIVE_SHARED: Final = "ArchiveShared"

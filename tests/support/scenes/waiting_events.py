@@ -86,6 +86,7 @@ class HandlersScene(ControllerParts):
             esaw_clients=self.esaw_clients,
             clock=self.clock,
             callback_url=None,
+            own_namespace=self.kube.namespace,
         )
         event_load = EventLoadCounter(self.kube, self.cache, self.clock, self.held)
         self.resync = Resync(

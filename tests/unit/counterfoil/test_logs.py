@@ -81,6 +81,8 @@ def test_a_message_cannot_pretend_to_be_two_lines() -> None:
         f"key {TOKEN} refused",
         f"GET /callbacks/acme/{TOKEN[:16]}?envelopeId={GUID}",
         f"https://host/Callbacks/acme/{TOKEN[:16]}",
+        f"GET /callbacks/unit-a/acme/{TOKEN[:16]}?envelopeId={GUID}",
+        f"GET /callbacks/unit-a/acme/{TOKEN[:16]}/more",
         f"Authorization: Bearer {TOKEN[:20]}",
         "Authorization: Basic dXNlcjpTZWNyZXQx",
         "token eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln is old",

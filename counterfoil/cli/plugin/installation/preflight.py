@@ -331,8 +331,9 @@ async def _callback(session: aiohttp.ClientSession, check: str, url: str) -> Pre
     if not _is_address(url):
         return _no_address(check, url)
     place = urlsplit(url)
-    name = place.path.split("/")[2] if place.path.startswith("/callbacks/") else "nobody"
-    tried = f"{place.scheme}://{place.netloc}/callbacks/{name}/{NO_TOKEN}"
+    of_organization, _, _ = place.path.rpartition("/")
+    path = of_organization if of_organization.startswith("/callbacks/") else "/callbacks/nobody"
+    tried = f"{place.scheme}://{place.netloc}{path}/{NO_TOKEN}"
 
     async def judge(response: aiohttp.ClientResponse) -> tuple[Outcome, str]:
         is_receiver = response.headers.get("Server") == RECEIVER

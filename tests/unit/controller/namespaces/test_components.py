@@ -32,6 +32,7 @@ def an_app(shard: int) -> Components:
         held_shards(shard, of=PROCESSES),
         clock=AClock(),
         slots=ProcessSlots(),
+        own_namespace="tests",
         sealing=None,
         signature_checker=SignatureChecker(FakeSignatureCheck(), None),
         tag_workers=FakeTagWorkers(),

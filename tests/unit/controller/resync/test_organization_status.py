@@ -67,7 +67,12 @@ class Scene(ControllerParts):
     """An Organization with all that it needs."""
 
     def __init__(
-        self, *, callback_url: str | None = None, esaw_clients: EsawClients | None = None, **spec: Any
+        self,
+        *,
+        callback_url: str | None = None,
+        own_namespace: str = "tests",
+        esaw_clients: EsawClients | None = None,
+        **spec: Any,
     ) -> None:
         super().__init__(an_organization(**spec), esaw_clients=esaw_clients)
         self.cache.archives.put(ready(an_archive()))
@@ -83,6 +88,7 @@ class Scene(ControllerParts):
             esaw_clients=self.esaw_clients,
             clock=self.clock,
             callback_url=callback_url,
+            own_namespace=own_namespace,
         )
 
     def newest(self) -> Organization:
@@ -1664,3 +1670,20 @@ async def test_a_time_of_a_sealing_key_that_can_not_be_right_is_written_again(tm
     key = (await scene.look()).status.sealing_key
     assert key is not None
     assert key.observed_time == now
+
+
+async def test_in_the_release_s_own_namespace_the_addresses_name_the_organization_alone() -> None:
+    status = (await Scene(callback_url="https://callbacks.example.com").look()).status
+
+    assert status.callback_urls is not None
+    assert status.callback_urls.envelope.startswith("https://callbacks.example.com/callbacks/acme/<token>?")
+    assert status.address_path is None
+
+
+async def test_elsewhere_the_addresses_name_the_namespace_too() -> None:
+    organization = await Scene(callback_url="https://callbacks.example.com", own_namespace="release").look()
+
+    urls = organization.status.callback_urls
+    assert urls is not None
+    assert urls.workstep.startswith("https://callbacks.example.com/callbacks/tests/acme/<token>?")
+    assert organization.address_path == "tests/acme"

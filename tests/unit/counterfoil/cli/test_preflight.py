@@ -158,13 +158,14 @@ async def test_the_manual_shows_what_the_program_prints() -> None:
         (503, {"Server": "counterfoil"}, "unknown"),
     ],
 )
+@pytest.mark.parametrize("path", ["/callbacks/acme", "/callbacks/unit-a/acme"])
 async def test_a_callback_url_is_tried_with_a_token_that_nobody_has(
-    status: int, headers: dict[str, str], outcome: str
+    path: str, status: int, headers: dict[str, str], outcome: str
 ) -> None:
     async with serving(status, **headers) as (url, asked):
-        lines = await checked(ACluster(), None, f"{url}/callbacks/acme/the-token?envelopeId=##EnvelopeId##")
+        lines = await checked(ACluster(), None, f"{url}{path}/the-token?envelopeId=##EnvelopeId##")
     assert lines["the receiver"].outcome == outcome
-    assert asked == [f"/callbacks/acme/{preflight.NO_TOKEN}"]
+    assert asked == [f"{path}/{preflight.NO_TOKEN}"]
 
 
 @pytest.mark.parametrize(
