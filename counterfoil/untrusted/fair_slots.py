@@ -2,12 +2,14 @@
 A number of slots that owners share fairly: nobody waits for more than a few requests of another owner.
 
 A free slot goes to the owner with the fewest slots; among equals to the one that got a slot longest ago; of
-its requests to the oldest one that is no background work, else to the oldest.
+its requests to the oldest one that is no background work, else to the oldest. Owners may be in groups, such
+as the Organizations of a namespace. Then the group is chosen first, by the same rule: a group gets no more
+for having more owners.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -24,8 +26,14 @@ class OthersWait(Exception):
 class FairSlots:
     """``count`` slots. An owner is remembered while it has a slot or waits for one."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, group_of: Callable[[str], str] = str) -> None:
+        """``group_of`` returns the group of an owner; by default each owner is a group."""
         self._free = count
+        self._group_of = group_of
+        self._groups: dict[str, str] = {}
+        """The group of each owner with a slot."""
+        self._held_by_group: dict[str, int] = {}
+        self._last_turn_of_group: dict[str, int] = {}
         self._waiting: dict[tuple[str, bool], deque[asyncio.Future[None]]] = {}
         """By owner, and whether it is background work."""
         self._held: dict[str, int] = {}
@@ -117,11 +125,17 @@ class FairSlots:
         self._turns += 1
         self._held[owner] = self._held.get(owner, 0) + 1
         self._last_turn[owner] = self._turns
+        if owner not in self._groups:
+            self._groups[owner] = self._group_of(owner)
+        group = self._groups[owner]
+        self._held_by_group[group] = self._held_by_group.get(group, 0) + 1
+        self._last_turn_of_group[group] = self._turns
 
     def release(self, owner: str) -> None:
         """Return a slot."""
         self._free += 1
         self._held[owner] -= 1
+        self._held_by_group[self._groups[owner]] -= 1
         while self._waiting and self._free:
             queue = min(self._waiting, key=self._rank)
             chosen, turn = queue[0], self._waiting[queue].popleft()
@@ -134,12 +148,26 @@ class FairSlots:
             self._forget(chosen)
         self._forget(owner)
 
-    def _rank(self, queue: tuple[str, bool]) -> tuple[int, int, bool]:
+    def _rank(self, queue: tuple[str, bool]) -> tuple[int, int, int, int, bool]:
         owner, is_in_background = queue
-        return self._held.get(owner, 0), self._last_turn.get(owner, 0), is_in_background
+        group = self._group_of(owner)
+        return (
+            self._held_by_group.get(group, 0),
+            self._last_turn_of_group.get(group, 0),
+            self._held.get(owner, 0),
+            self._last_turn.get(owner, 0),
+            is_in_background,
+        )
 
     def _forget(self, owner: str) -> None:
         is_waiting = (owner, False) in self._waiting or (owner, True) in self._waiting
         if not self._held.get(owner) and not is_waiting:
             self._held.pop(owner, None)
             self._last_turn.pop(owner, None)
+            # One that only waited had no slot, so its group is not stored.
+            group = self._groups.pop(owner, None) or self._group_of(owner)
+            if self._held_by_group.get(group):
+                return
+            if not self._waiting or all(group != self._group_of(each) for each, _ in self._waiting):
+                self._held_by_group.pop(group, None)
+                self._last_turn_of_group.pop(group, None)

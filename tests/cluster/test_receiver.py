@@ -486,7 +486,8 @@ async def test_no_token_gets_into_the_log_or_the_metrics(site: Site, receiver: C
     assert wrong not in told
     service_account = json.loads(site.kubeconfig.read_text())["users"][0]["user"]["token"]
     assert service_account not in told
-    assert 'counterfoil_callbacks_total{organization="acme",outcome="noted"} 1.0' in metrics
+    labels = f'namespace="{site.namespace}",organization="acme",outcome="noted"'
+    assert f"counterfoil_callbacks_total{{{labels}}} 1.0" in metrics
 
 
 @pytest.fixture(scope="module")

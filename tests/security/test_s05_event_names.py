@@ -38,7 +38,8 @@ async def test_no_callback_is_confirmed_with_the_event_of_another_one(site: Site
         assert answer.status == 503
         assert "Retry-After" in answer.headers
 
-    mismatches = f'counterfoil_event_mismatches_total{{organization="acme"}} {MAX_CONSECUTIVE_FAILURES + 1}.0'
+    labels = f'namespace="{site.namespace}",organization="acme"'
+    mismatches = f"counterfoil_event_mismatches_total{{{labels}}} {MAX_CONSECUTIVE_FAILURES + 1}.0"
     assert mismatches in await receiver.metrics()
     # A client that causes mismatches can't take the receivers out of service.
     async with site.session.get(f"{receiver.private}/readyz") as ready:

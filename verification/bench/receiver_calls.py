@@ -34,12 +34,12 @@ import uvloop
 from counterfoil import logs
 from counterfoil.clock import WallClock
 from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import API_VERSION, envelope_id
 from counterfoil.resources.event_factory import new_event
 from counterfoil.settings import ListenAddress, LogFormat, LogLevel
-from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.servers.scripted_kubernetes import a_kubeconfig
 from verification.bench.receiver import (
     NAMESPACE,
@@ -49,12 +49,14 @@ from verification.bench.receiver import (
     organization,
     send_requests,
 )
+from webhook.http_server.namespaces import NamespaceTable
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
 from webhook.receiver.callback_handler import CallbackHandler
 from webhook.receiver.delivery_counter import DeliveryCounter
-from webhook.receiver.event_writer import EventWriter
+from webhook.receiver.event_writer import EventWriter, write_turns
 from webhook.receiver.limits import ReceiverLimits
+from webhook.receiver.namespaces import ReceiverNamespace
 from webhook.receiver.organizations import OrganizationCache
 from webhook.receiver.readiness import WriteProbe
 from webhook.receiver.unlisted_actions import UnlistedActionCounter
@@ -188,8 +190,20 @@ async def _receiver(kube: KubeClient, metrics: Metrics) -> AsyncIterator[str]:
     counter = DeliveryCounter(kube, clock=clock, random=Random(1), limits=LIMITS)
     probe = WriteProbe(kube, monotonic=clock.monotonic, valid_seconds=LIMITS.probe_seconds)
     unlisted = UnlistedActionCounter(kube, metrics, clock=clock, seconds=LIMITS.unlisted_actions_seconds)
-    writer = EventWriter(kube, counter, probe, turns=FairSlots(64), clock=clock, limits=LIMITS)
-    handler = CallbackHandler(cache, writer, metrics, unlisted_actions=unlisted, limits=LIMITS, clock=clock)
+    writer = EventWriter(kube, counter, probe, turns=write_turns(64), clock=clock, limits=LIMITS)
+    parts = ReceiverNamespace(
+        kube=kube,
+        metrics=metrics,
+        organization_cache=cache,
+        delivery_counter=counter,
+        write_probe=probe,
+        event_writer=writer,
+        unlisted_actions=unlisted,
+        process_metrics=metrics,
+    )
+    served = ServedNamespaces(kube.namespace, (kube.namespace,))
+    namespaces = NamespaceTable(served, lambda _: parts, clock, ended=metrics.remove_namespace)
+    handler = CallbackHandler(namespaces, metrics, limits=LIMITS, clock=clock)
     listen = ListenAddress("127.0.0.1", 0)
     async with public_server(listen, handler, limits=LIMITS, grace_seconds=0.1) as address:
         yield f"http://{address}"

@@ -104,6 +104,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         "console",
         settings,
         lambda process: serve(process, settings, _cookie_cipher(settings), limits=ConsoleLimits()),
-        configuration_error=SealingKeysInvalid,
+        configuration_errors=(SealingKeysInvalid,),
         context=tracing.configured("console", environ),
     )

@@ -92,7 +92,7 @@ def run_process(
     settings: ProcessSettings,
     serve: Callable[[HttpProcess], Coroutine[Any, Any, None]],
     *,
-    configuration_error: type[Exception] = NotConfigured,
+    configuration_errors: tuple[type[Exception], ...] = (),
     context: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - has no state
 ) -> None:
     """Run a process until it ends. A configuration error ends it with status 1 and one log line, without a
@@ -104,11 +104,12 @@ def run_process(
             await serve(process)
 
     logs.configure(settings.log_level, settings.log_format)
+    expected: tuple[type[Exception], ...] = (*configuration_errors, NotConfigured, OSError)
     try:
         hide_memory()
         exempt_loaded_objects()
         with context:
             event_loop.run(run())
-    except (configuration_error, NotConfigured, OSError) as problem:
+    except expected as problem:
         _log.critical("the %s cannot run: %s", name, problem)
         raise SystemExit(1) from None

@@ -135,6 +135,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         "pages",
         settings,
         lambda process: serve(process, settings, _sealing(settings), limits=limits),
-        configuration_error=SealingKeysInvalid,
+        configuration_errors=(SealingKeysInvalid,),
         context=tracing.configured("pages", environ),
     )

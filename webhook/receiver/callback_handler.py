@@ -1,8 +1,8 @@
 """
 Check one callback, create its event, and answer: 200, 503 or another status.
 
-Each request passes: path, method, size, organization and token, basic auth, rate, body, query, and then the
-one write. ``event_writer`` decides what the API server's answer to the write means.
+Each request passes: path, method, size, namespace, organization and token, basic auth, rate, body, query, and
+then the one write. ``event_writer`` decides what the API server's answer to the write means.
 
 ``HTTP_STATUS`` has the answer to each outcome. 200 says that the event is stored (rule 1), or that the
 callback makes none. After each other status eSAW sends the callback again. Every answer has an empty body and
@@ -12,6 +12,7 @@ discloses as little as possible. The log line has the details, but no token. Thi
 import asyncio
 import logging
 import math
+from collections import Counter
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -23,10 +24,9 @@ from counterfoil.clock import Clock
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
 from webhook.receiver.callback import CallbackParameters, MalformedCallback, parse_callback
-from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
-from webhook.receiver.organizations import OrganizationCache, OrganizationView
-from webhook.receiver.unlisted_actions import UnlistedActionCounter
+from webhook.receiver.namespaces import ReceiverNamespace, ReceiverNamespaces
+from webhook.receiver.organizations import OrganizationView
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +67,17 @@ class CallbackResult(NamedTuple):
     retry_after: float | None = None
     envelope: str | None = None
     traceparent: str | None = None
+    namespace: str | None = None
+    """The namespace, if it is a served one."""
+
+
+class CallbackAddress(NamedTuple):
+    """What the path of a callback names."""
+
+    namespace: str
+    """Empty: the release's own."""
+    organization: str
+    token: str
 
 
 class _Accepted(NamedTuple):
@@ -81,23 +92,17 @@ class CallbackHandler:
     """Answers requests."""
 
     def __init__(
-        self,
-        organization_cache: OrganizationCache,
-        event_writer: EventWriter,
-        metrics: Metrics,
-        *,
-        unlisted_actions: UnlistedActionCounter,
-        limits: ReceiverLimits,
-        clock: Clock,
+        self, namespaces: ReceiverNamespaces, metrics: Metrics, *, limits: ReceiverLimits, clock: Clock
     ) -> None:
-        self._organization_cache = organization_cache
-        self._event_writer = event_writer
+        """``metrics`` are those of the process."""
+        self._namespaces = namespaces
         self._metrics = metrics
-        self._unlisted_actions = unlisted_actions
         self._limits = limits
         self._monotonic = clock.monotonic
         self._in_flight = 0
-        self._in_flight_of: dict[str, int] = {}
+        self._in_flight_of: Counter[tuple[str, str]] = Counter()
+        """Callbacks in progress by namespace and organization; with an empty organization of all of the
+        namespace."""
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Every request is counted and logged, and has an answer also after an unexpected
@@ -123,75 +128,109 @@ class CallbackHandler:
         return response
 
     async def _process(self, request: web.BaseRequest) -> CallbackResult:
-        organization = self._authorize(request)
+        target = self._target(request)
+        if isinstance(target, CallbackResult):
+            return target
+        namespace, address = target
+        organization = self._authorize(namespace, address, request)
         if isinstance(organization, CallbackResult):
-            return organization
-        name = organization.name
+            return organization._replace(namespace=namespace.name)
+        name, where = organization.name, namespace.name
         # After token and password: a client without them takes nothing of the organization's rate.
         if wait := organization.bucket.take(self._monotonic()):
-            return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait)
+            return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait, namespace=where)
         # Before anything is read or built: under overload, refusals take time from the callbacks that fit.
-        if self._is_full_for(name):
+        if self._is_full_for(namespace, name):
             detail = f"{self._in_flight} callbacks are in progress"
-            return CallbackResult(CallbackOutcome.UNAVAILABLE, name, detail=detail)
+            return CallbackResult(CallbackOutcome.UNAVAILABLE, name, detail=detail, namespace=where)
+        places = (where, ""), (where, name)
         self._in_flight += 1
-        self._in_flight_of[name] = self._in_flight_of.get(name, 0) + 1
+        self._in_flight_of.update(places)
         try:
             if request.can_read_body and (failure := await self._discard_body(request)) is not None:
-                return CallbackResult(failure, name)
-            callback = self._parse(request, organization)
-            return callback if isinstance(callback, CallbackResult) else await self._store(request, callback)
+                return CallbackResult(failure, name, namespace=where)
+            callback = self._parse(namespace, request, organization)
+            if isinstance(callback, CallbackResult):
+                return callback._replace(namespace=where)
+            return await self._store(namespace, request, callback)
         finally:
             self._in_flight -= 1
-            self._in_flight_of[name] -= 1
-            if not self._in_flight_of[name]:
-                del self._in_flight_of[name]
+            self._in_flight_of.subtract(places)
+            for place in places:
+                if not self._in_flight_of[place]:
+                    del self._in_flight_of[place]
 
-    def _authorize(self, request: web.BaseRequest) -> OrganizationView | CallbackResult:
-        """Return the organization whose token and password the request has, else the result."""
-        address = organization_and_token(request.raw_path.partition("?")[0])
+    def _target(self, request: web.BaseRequest) -> tuple[ReceiverNamespace, CallbackAddress] | CallbackResult:
+        """Return the namespace that the request is for, and what else its path names, else the result."""
+        address = callback_address(request.raw_path.partition("?")[0])
         if address is None:
             return CallbackResult(CallbackOutcome.UNKNOWN, detail="not the path of a callback")
         if request.method not in METHODS:
             return CallbackResult(CallbackOutcome.WRONG_METHOD)
         if (request.content_length or 0) > self._limits.body:
             return CallbackResult(CallbackOutcome.TOO_LARGE)
-        if not self._organization_cache.is_synced:
+        namespace = self._namespaces.find(address.namespace)
+        return self._not_served() if namespace is None else (namespace, address)
+
+    def _not_served(self) -> CallbackResult:
+        """Return the result for a namespace that is not served: that of an unknown organization, also while
+        the organizations are not read or are old. So an answer does not show which namespaces are served."""
+        caches = [each.organization_cache for each in self._namespaces]
+        if caches and not any(each.is_synced for each in caches):
             return CallbackResult(CallbackOutcome.NOT_READY, detail="the organizations are not read yet")
-        name, token = address
-        organization = self._organization_cache.find(name)
+        if any(each.is_synced and each.is_old for each in caches):
+            return CallbackResult(CallbackOutcome.NOT_READY, detail="the organizations are old")
+        return CallbackResult(CallbackOutcome.UNKNOWN, detail="no such namespace is served")
+
+    def _authorize(
+        self, namespace: ReceiverNamespace, address: CallbackAddress, request: web.BaseRequest
+    ) -> OrganizationView | CallbackResult:
+        """Return the organization whose token and password the request has, else the result."""
+        if not namespace.organization_cache.is_synced:
+            return CallbackResult(CallbackOutcome.NOT_READY, detail="the organizations are not read yet")
+        name, token = address.organization, address.token
+        organization = namespace.organization_cache.find(name)
         if organization is None:
-            return self._refused(CallbackOutcome.UNKNOWN, NO_ORGANIZATION, "no such organization")
+            detail = "no such organization"
+            return self._refused(namespace, CallbackOutcome.UNKNOWN, NO_ORGANIZATION, detail)
         if not organization.is_ready:
             detail = "its status has no token hashes yet, or none for basic auth"
             return CallbackResult(CallbackOutcome.NOT_READY, name, detail=detail)
         if not organization.has_token(token):
-            return self._refused(CallbackOutcome.UNKNOWN, name, "no token of this organization")
+            return self._refused(namespace, CallbackOutcome.UNKNOWN, name, "no token of this organization")
         if not organization.allows(token, request.headers.get("Authorization")):
             if not organization.is_complete:
                 detail = "its status has fewer hashes for basic auth than tokens"
                 return CallbackResult(CallbackOutcome.NOT_READY, name, detail=detail)
-            return self._refused(CallbackOutcome.UNAUTHORIZED, name, None)
+            return self._refused(namespace, CallbackOutcome.UNAUTHORIZED, name, None)
         return organization
 
-    def _refused(self, outcome: CallbackOutcome, name: str, detail: str | None) -> CallbackResult:
+    def _refused(
+        self, namespace: ReceiverNamespace, outcome: CallbackOutcome, name: str, detail: str | None
+    ) -> CallbackResult:
         """Return the result of a callback that the Organizations do not allow, as far as they are known."""
-        if self._organization_cache.is_old:
+        if namespace.organization_cache.is_old:
             # Of no organization: a request without a valid token is none of its callbacks.
             detail = f"the organizations are old, or {detail or outcome}"
             return CallbackResult(CallbackOutcome.NOT_READY, detail=detail)
         return CallbackResult(outcome, name, detail=detail)
 
-    def _is_full_for(self, name: str) -> bool:
-        """Whether as many callbacks are in progress as the limit allows. One organization of several leaves a
-        quarter to the others."""
+    def _is_full_for(self, namespace: ReceiverNamespace, name: str) -> bool:
+        """Whether as many callbacks are in progress as the limit allows. One namespace of several leaves a
+        quarter to the others, and so does one organization of several."""
         limit = self._limits.in_flight
         if self._in_flight >= limit:
             return True
-        of_this = self._in_flight_of.get(name, 0)
-        return of_this >= max(1, limit - limit // 4) and len(self._organization_cache) > 1
+        share = max(1, limit - limit // 4)
+        has_other_namespaces = len(self._namespaces) > 1
+        if has_other_namespaces and self._in_flight_of[namespace.name, ""] >= share:
+            return True
+        has_others = has_other_namespaces or len(namespace.organization_cache) > 1
+        return has_others and self._in_flight_of[namespace.name, name] >= share
 
-    def _parse(self, request: web.BaseRequest, organization: OrganizationView) -> _Accepted | CallbackResult:
+    def _parse(
+        self, namespace: ReceiverNamespace, request: web.BaseRequest, organization: OrganizationView
+    ) -> _Accepted | CallbackResult:
         """Return the callback and the action of its event, else the result."""
         name, query = organization.name, request.raw_path.partition("?")[2]
         try:
@@ -202,17 +241,24 @@ class CallbackHandler:
             return CallbackResult(CallbackOutcome.MALFORMED, name, detail=str(malformed))
         action = organization.event_action(callback.action)
         if action is None:
-            self._unlisted_actions.count(name, callback.action)
+            namespace.unlisted_actions.count(name, callback.action)
             detail = f"{callback.action or 'a callback without an action'} is none of its actions"
-            return self._refused(CallbackOutcome.IGNORED, name, detail)
+            return self._refused(namespace, CallbackOutcome.IGNORED, name, detail)
         return _Accepted(organization, callback, action)
 
-    async def _store(self, request: web.BaseRequest, accepted: _Accepted) -> CallbackResult:
+    async def _store(
+        self, namespace: ReceiverNamespace, request: web.BaseRequest, accepted: _Accepted
+    ) -> CallbackResult:
         """Create the event of a callback, or count the callback, within a span."""
         organization, callback, action = accepted
         name, ceiling = organization.name, organization.ceiling
         is_listed = callback.action is not None and callback.action.lower() == action.lower()
-        facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
+        facts = {
+            "namespace": namespace.name,
+            "organization": name,
+            "envelope": callback.envelope_id,
+            "action": action,
+        }
         # A proxy in front can have a trace; so can anybody who knows the URL.
         with tracing.root_span("callback", linked=request.headers.get("traceparent"), **facts) as step:
             event = new_event(
@@ -226,7 +272,8 @@ class CallbackHandler:
                 traceparent=step.traceparent,
             )
             outcome, reserved = None, ceiling.reserve()
-            write = self._event_writer.count_existing if reserved is None else self._event_writer.create
+            writer = namespace.event_writer
+            write = writer.count_existing if reserved is None else writer.create
             try:
                 outcome = await write(event)
             finally:
@@ -239,20 +286,12 @@ class CallbackHandler:
             outcome,
             name,
             event["metadata"]["name"],
-            self._count_details(name, outcome, callback.left_out),
+            _count_details(namespace.metrics, name, outcome, callback.left_out),
             self._limits.full_retry_after if outcome is CallbackOutcome.ORGANIZATION_FULL else None,
             callback.envelope_id,
             step.traceparent,
+            namespace.name,
         )
-
-    def _count_details(self, name: str, outcome: CallbackOutcome, left_out: int) -> str | None:
-        """Count what is wrong about a stored callback; return the detail for the log."""
-        if outcome is CallbackOutcome.MISMATCH:
-            self._metrics.event_mismatches.labels(name).inc()
-        if not left_out:
-            return None
-        self._metrics.callback_parameters_left_out.labels(name).inc(left_out)
-        return f"{left_out} parameters of the organization are unusable and were left out"
 
     async def _discard_body(self, request: web.BaseRequest) -> CallbackOutcome | None:
         """Read and discard a body, so that the connection can be reused; return the error, if any."""
@@ -275,13 +314,16 @@ class CallbackHandler:
     def _log_result(self, result: CallbackResult, status: int, seconds: float) -> None:
         # str, not .value: an enum's property costs three calls.
         outcome = str(result.outcome)
-        self._metrics.callback(result.organization, outcome)
+        namespace = self._namespaces.find(result.namespace) if result.namespace is not None else None
+        metrics = namespace.metrics if namespace is not None else self._metrics
+        metrics.callback(result.organization, outcome)
         self._metrics.callback_seconds.observe(seconds, tracing.exemplar(result.traceparent))
         _log.log(
             logging.WARNING if result.outcome is CallbackOutcome.MALFORMED else logging.INFO,
             "callback %s",
             outcome if result.detail is None else f"{outcome}: {result.detail}",
             extra={
+                "namespace": result.namespace,
                 "organization": result.organization or None,
                 "event": result.event,
                 "envelope": result.envelope,
@@ -293,12 +335,26 @@ class CallbackHandler:
         )
 
 
-def organization_and_token(path: str) -> tuple[str, str] | None:
-    """Return organization and token of ``/callbacks/{organization}/{token}``, None for any other path."""
+def _count_details(metrics: Metrics, name: str, outcome: CallbackOutcome, left_out: int) -> str | None:
+    """Count what is wrong about a stored callback; return the detail for the log."""
+    if outcome is CallbackOutcome.MISMATCH:
+        metrics.event_mismatches.labels(name).inc()
+    if not left_out:
+        return None
+    metrics.callback_parameters_left_out.labels(name).inc(left_out)
+    return f"{left_out} parameters of the organization are unusable and were left out"
+
+
+def callback_address(path: str) -> CallbackAddress | None:
+    """Return what ``/callbacks/[{namespace}/]{organization}/{token}`` names, None for any other path."""
     match path.split("/"):
         case ["", "callbacks", organization, token] if organization and token:
-            return organization, unquote(token) if "%" in token else token
-    return None
+            namespace = ""
+        case ["", "callbacks", namespace, organization, token] if namespace and organization and token:
+            pass
+        case _:
+            return None
+    return CallbackAddress(namespace, organization, unquote(token) if "%" in token else token)
 
 
 def callback_response(result: CallbackResult, limits: ReceiverLimits) -> web.Response:

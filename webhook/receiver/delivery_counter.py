@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import Random
 from types import MappingProxyType
+from weakref import WeakSet
 
 import msgspec
 
@@ -33,6 +34,7 @@ from counterfoil.resources.reopening import (
     must_be_stored,
     status_for_first_attempt,
 )
+from counterfoil.untrusted.fair_slots import FairSlots
 from webhook.receiver.later_parameters import new_parameters, with_parameters
 from webhook.receiver.limits import ReceiverLimits
 
@@ -89,10 +91,44 @@ class WaitingDeliveries:
     """The first that waits stores all of them. If it is cancelled, the next one does."""
 
 
-class DeliveryCounter:
-    """Counts the callbacks of one receiver."""
+class SharedCounting:
+    """What the counters of all namespaces of a receiver share: the room for counts, and the turns to write
+    them."""
 
-    def __init__(self, kube: KubeClient, *, clock: Clock, random: Random, limits: ReceiverLimits) -> None:
+    def __init__(self, limits: ReceiverLimits) -> None:
+        self._most = limits.pending_counts
+        self._counters: WeakSet[DeliveryCounter] = WeakSet()
+        self.turns = FairSlots(limits.flush_writers)
+        """One for each write; the namespaces share them."""
+
+    def add(self, counter: "DeliveryCounter") -> None:
+        """Let a counter share in it, as long as that exists."""
+        self._counters.add(counter)
+
+    def has_room(self, counter: "DeliveryCounter") -> bool:
+        """Whether this counter may remember one more event. One of several leaves a quarter to the
+        others."""
+        if sum(each.pending_events for each in self._counters) >= self._most:
+            return False
+        most = self._most if len(self._counters) == 1 else max(1, self._most - self._most // 4)
+        return counter.pending_events < most
+
+
+class DeliveryCounter:
+    """Counts the callbacks of one namespace in one receiver."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        *,
+        clock: Clock,
+        random: Random,
+        limits: ReceiverLimits,
+        shared: SharedCounting | None = None,
+    ) -> None:
+        """``shared`` is that of all namespaces; None: there is only one."""
+        self._shared = shared or SharedCounting(limits)
+        self._shared.add(self)
         self._kube = kube
         self._clock = clock
         self._random = random
@@ -113,7 +149,7 @@ class DeliveryCounter:
 
     def count(self, name: str, received: datetime) -> None:
         """Count one more callback of an event."""
-        if name in self._pending or self.pending_events < self._limits.pending_counts:
+        if name in self._pending or self._shared.has_room(self):
             self._add_pending(name, PendingCount(1, received, received))
         elif not self._is_full:
             self._is_full = True
@@ -243,22 +279,23 @@ class DeliveryCounter:
         failures = 0
         for name, pending_count in queue:
             self._in_progress[name] = pending_count
-            try:
-                await self._write_one(name)
-                failures = 0
-            except ApiError as problem:
-                _log.warning("deliveries could not be counted yet: %s", problem, extra={"event": name})
-                self._failed[name] = self._in_progress[name]
-                # An answer about this event says nothing about the others.
-                failures += isinstance(problem, Unavailable)
-            finally:
-                rest = self._in_progress.pop(name)
-                if rest.count and name not in self._failed:
-                    self._add_pending(name, rest)
-            if failures >= self._limits.flush_failures:
-                return False
-            if not self._closing.is_set():
-                await self._clock.sleep(self._limits.flush_spacing)
+            async with self._shared.turns.slot(self._kube.namespace):
+                try:
+                    await self._write_one(name)
+                    failures = 0
+                except ApiError as problem:
+                    _log.warning("deliveries could not be counted yet: %s", problem, extra={"event": name})
+                    self._failed[name] = self._in_progress[name]
+                    # An answer about this event says nothing about the others.
+                    failures += isinstance(problem, Unavailable)
+                finally:
+                    rest = self._in_progress.pop(name)
+                    if rest.count and name not in self._failed:
+                        self._add_pending(name, rest)
+                if failures >= self._limits.flush_failures:
+                    return False
+                if not self._closing.is_set():
+                    await self._clock.sleep(self._limits.flush_spacing)
         return True
 
     async def _write_one(self, name: str) -> None:

@@ -114,19 +114,25 @@ Write = Callable[[str, Raw, float], Awaitable[CallbackOutcome]]
 ``Clock.monotonic``."""
 
 
+def write_turns(count: int) -> FairSlots:
+    """Return the turns of all namespaces to write: they share them first, then their organizations."""
+    return FairSlots(count, group_of=lambda owner: owner.partition("/")[0])
+
+
 @dataclass(frozen=True)
 class EventWriter:
-    """Creates the events of callbacks."""
+    """Creates the events of callbacks of one namespace."""
 
     kube: KubeClient
     delivery_counter: DeliveryCounter
     write_probe: WriteProbe
     turns: FairSlots
-    """One for each connection to the API server, shared by the organizations. A callback that waits for one
-    has no request yet."""
+    """Those of ``write_turns``: one for each connection to the API server. A callback that waits for one has
+    no request yet."""
     clock: Clock
     limits: ReceiverLimits
-    _known_names: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
+    known_names: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
+    """Namespaces and names of events that exist, the last used ones last. All namespaces may share it."""
 
     async def create(self, event: Raw) -> CallbackOutcome:
         """Store an event of ``event_factory``; return ``NOTED`` or ``KNOWN``, or on failure ``UNAVAILABLE``,
@@ -140,14 +146,14 @@ class EventWriter:
 
     async def _write(self, event: Raw, write: Write) -> CallbackOutcome:
         """
-        Write when it is this callback's turn; the organizations share the turns.
+        Write when it is this callback's turn; the namespaces and their organizations share the turns.
 
         The timeout of the write begins after the wait. With one timeout for both, each write of a lasting
         overload would begin shortly before its end, and the API server would work for answers 503.
         """
         name, received = event["metadata"]["name"], self.clock.monotonic()
-        organization = event["spec"]["organizationRef"]["name"]
-        if not await self._take_turn(organization):
+        owner = f"{self.kube.namespace}/{event['spec']['organizationRef']['name']}"
+        if not await self._take_turn(owner):
             # There was no request, so this is no failure of the API server and leaves the readiness.
             _log.warning("the event was not created: too many callbacks wait", extra={"event": name})
             return CallbackOutcome.UNAVAILABLE
@@ -182,19 +188,19 @@ class EventWriter:
             )
             return CallbackOutcome.REFUSED
         finally:
-            self.turns.release(organization)
+            self.turns.release(owner)
         if outcome is not CallbackOutcome.ORGANIZATION_FULL:
             self.write_probe.record_success()
             self._remember(name)
         return outcome
 
-    async def _take_turn(self, organization: str) -> bool:
+    async def _take_turn(self, owner: str) -> bool:
         """Wait for a turn of this organization; return whether there was one in time."""
-        if self.turns.take(organization):
+        if self.turns.take(owner):
             return True
         try:
             async with asyncio.timeout(self.limits.wait_seconds):
-                await self.turns.wait(organization)
+                await self.turns.wait(owner)
         except TimeoutError:
             return False
         return True
@@ -202,7 +208,7 @@ class EventWriter:
     async def _create_or_count(self, name: str, event: Raw, received: float) -> CallbackOutcome:
         """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``,
         ``NotConfirmed``, ``EventMismatch``, ``EventVanishing``, ``EventContended``, ``StatusRefused``."""
-        if name in self._known_names:
+        if (self.kube.namespace, name) in self.known_names:
             with suppress(NotFound):
                 await self._count_or_store(event, await self._get_existing(name, event), received)
                 return CallbackOutcome.KNOWN
@@ -261,7 +267,8 @@ class EventWriter:
             raise StatusRefused(str(refusal)) from refusal
 
     def _remember(self, name: str) -> None:
-        self._known_names[name] = None
-        self._known_names.move_to_end(name)
-        if len(self._known_names) > self.limits.remembered_events:
-            self._known_names.popitem(last=False)
+        key = self.kube.namespace, name
+        self.known_names[key] = None
+        self.known_names.move_to_end(key)
+        if len(self.known_names) > self.limits.remembered_events:
+            self.known_names.popitem(last=False)

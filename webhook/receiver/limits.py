@@ -30,8 +30,8 @@ class ReceiverLimits(HttpLimits):
 
     in_flight: int = 2000
     """Maximum number of callbacks with a valid token that are handled concurrently. Each waits for its turn
-    and for one write, and takes some 20 KiB; more are answered 503. One organization of several may have
-    three quarters of them."""
+    and for one write, and takes some 20 KiB; more are answered 503. One namespace of several may have three
+    quarters of them, and so may one organization of several."""
 
     connections: int = 2500
     """Maximum number of open connections, of some 60 KiB each, so that all of them fit into the memory limit
@@ -57,18 +57,19 @@ class ReceiverLimits(HttpLimits):
     s, and the cause takes longer."""
 
     remembered_events: int = 20_000
-    """Maximum number of names of known events in memory (about 200 bytes each). For these the receiver reads
-    the event, which costs the API server less than half of a create that fails."""
+    """Maximum number of names of known events in memory (about 200 bytes each), of all namespaces. For these
+    the receiver reads the event, which costs the API server less than half of a create that fails."""
 
     pending_counts: int = 20_000
-    """Maximum number of events with callbacks to count (about 300 bytes each). Callbacks of others stay
-    uncounted."""
+    """Maximum number of events with callbacks to count (about 300 bytes each), of all namespaces. Callbacks
+    of others stay uncounted. One namespace of several may have three quarters of them."""
 
     flush_seconds: float = 1.0
     """Interval between two rounds of counting: 1,000 callbacks of one event in a second are one write."""
 
     flush_writers: int = 4
-    """Maximum number of concurrent count writes. Few, because creating events has priority."""
+    """Maximum number of concurrent count writes, of all namespaces. Few, because creating events has
+    priority."""
 
     flush_spacing: float = 0.025
     """Interval between two counts of one writer, which allows some 100 counts a second. After an outage,

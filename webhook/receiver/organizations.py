@@ -96,6 +96,8 @@ class OrganizationCache:
         self._views: dict[str, OrganizationView] = {}
         self.is_synced = False
         """Whether all organizations were read once. Before that, not finding one means nothing."""
+        self.has_failed = False
+        """Whether reading or following them failed once."""
         self._heard_at = clock.monotonic()
         metrics.organizations_age_seconds.set_function(self._age_seconds)
 
@@ -111,10 +113,19 @@ class OrganizationCache:
         """Return the organization of that name, if there is one."""
         return self._views.get(name)
 
-    async def watch(self, kube: KubeClient) -> None:
-        """Keep the cache up to date until cancelled."""
-        async for change in list_and_watch_forever(kube, Organization, on_error=_log_watch_error):
+    async def watch(self, kube: KubeClient, observe: Callable[[ApiError | None], None]) -> None:
+        """Keep the cache up to date until cancelled. ``observe`` learns of each full list (None), and why
+        there is none or the watch broke."""
+
+        def watch_failed(problem: ApiError) -> None:
+            _log.warning("organizations cannot be followed just now: %s", problem)
+            self.has_failed = True
+            observe(problem)
+
+        async for change in list_and_watch_forever(kube, Organization, on_error=watch_failed):
             self.update(change)
+            if change.type == "SYNCED":
+                observe(None)
 
     def __len__(self) -> int:
         return len(self._views)
@@ -177,7 +188,3 @@ def _view_of(organization: Organization, bucket: TokenBucket, ceiling: EventCeil
         bucket=bucket,
         ceiling=ceiling,
     )
-
-
-def _log_watch_error(problem: ApiError) -> None:
-    _log.warning("organizations cannot be followed just now: %s", problem)

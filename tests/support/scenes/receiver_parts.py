@@ -1,7 +1,7 @@
 """Parts for the tests of the receiver: an API server in memory, organizations, callbacks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -16,19 +16,21 @@ from counterfoil.callback_auth import basic_auth_hash, token_hash
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Unavailable
+from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.metrics import Metrics
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
 from counterfoil.settings import ListenAddress
-from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient, copied
+from webhook.http_server.namespaces import NamespaceTable
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
 from webhook.receiver.callback_handler import CallbackHandler
 from webhook.receiver.delivery_counter import DeliveryCounter
-from webhook.receiver.event_writer import EventWriter
+from webhook.receiver.event_writer import EventWriter, write_turns
 from webhook.receiver.limits import ReceiverLimits
+from webhook.receiver.namespaces import ReceiverNamespace
 from webhook.receiver.organizations import OrganizationCache
 from webhook.receiver.readiness import WriteProbe
 from webhook.receiver.unlisted_actions import UnlistedActionCounter
@@ -132,6 +134,16 @@ PATH = f"/callbacks/acme/{TOKEN}"
 QUERY = f"envelopeId={GUID}&action=envelopeFinished"
 
 
+def handler_of(
+    parts: Sequence[ReceiverNamespace], metrics: Metrics, clock: Clock, limits: ReceiverLimits
+) -> CallbackHandler:
+    """Return the handler for these namespaces, of which the first is the release's own."""
+    by_name = {each.name: each for each in parts}
+    served = ServedNamespaces(parts[0].name, tuple(by_name))
+    table = NamespaceTable(served, by_name.__getitem__, clock, ended=metrics.remove_namespace)
+    return CallbackHandler(table, metrics, limits=limits, clock=clock)
+
+
 class ReceiverParts:
     """The parts of a receiver that answer callbacks, over any API server."""
 
@@ -152,16 +164,19 @@ class ReceiverParts:
         self.deliveries = DeliveryCounter(kube, clock=clock, random=Random(1), limits=limits)
         self.write_probe = WriteProbe(kube, monotonic=clock.monotonic, valid_seconds=5.0)
         self.event_writer = EventWriter(
-            kube, self.deliveries, self.write_probe, turns=FairSlots(turns), clock=clock, limits=limits
+            kube, self.deliveries, self.write_probe, turns=write_turns(turns), clock=clock, limits=limits
         )
-        self.handler = CallbackHandler(
-            self.organization_cache,
-            self.event_writer,
-            self.metrics,
+        self.parts = ReceiverNamespace(
+            kube=kube,
+            metrics=self.metrics,
+            organization_cache=self.organization_cache,
+            delivery_counter=self.deliveries,
+            write_probe=self.write_probe,
+            event_writer=self.event_writer,
             unlisted_actions=UnlistedActionCounter(kube, self.metrics, clock=clock, seconds=30.0),
-            limits=limits,
-            clock=clock,
+            process_metrics=self.metrics,
         )
+        self.handler = handler_of([self.parts], self.metrics, clock, limits)
 
 
 class Counter(ReceiverParts):

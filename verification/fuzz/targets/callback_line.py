@@ -7,7 +7,7 @@ from counterfoil.resources.envelopeevent import MAX_PARAMETER_LENGTH
 from counterfoil.resources.event_factory import new_event
 from verification.fuzz.target import Check, Target, expect, joined, parts_of, promised, text_of
 from webhook.receiver.callback import MalformedCallback, parse_callback
-from webhook.receiver.callback_handler import organization_and_token
+from webhook.receiver.callback_handler import callback_address
 from webhook.receiver.limits import ReceiverLimits
 
 GUID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
@@ -19,8 +19,9 @@ def _prepare() -> Check:
 
     def check(data: bytes) -> None:
         path, query = parts_of(data, 2)
-        found = organization_and_token(text_of(path))
-        expect(found is None or all(found), "organization and token are not empty")
+        found = callback_address(text_of(path))
+        is_complete = found is None or bool(found.organization and found.token)
+        expect(is_complete, "organization and token are not empty")
         callback = parse_callback(text_of(query), max_parameters=limits.parameters, own_names=OWN_NAMES)
         expect(set(callback.own) <= set(OWN_NAMES.values()), "only own parameters are read")
         expect(
@@ -55,6 +56,7 @@ TARGET = Target(
             f"envelope={GUID.upper()}&Action=workstepFinished&workstepId=ab-1&eventType=x&source=y"
             "&time=2026-01-01T00:00:00Z&costCenter=47%20a&CASE=%C3%A4",
         ),
+        joined("/callbacks/unit-a/acme/a-good-token-0123456789", f"envelopeId={GUID}"),
         joined("/", "envelopeId=##EnvelopeId##&action=##Action##"),
         joined("/callbacks//", f"envelopeId={GUID}&envelopeId=b&%ff=%ff"),
     ),

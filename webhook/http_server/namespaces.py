@@ -1,0 +1,141 @@
+"""
+The parts of a process for each namespace that it serves: they begin and end with the list of namespaces.
+
+A namespace that is added begins within ten seconds, and one that is removed ends, while the others work on.
+Whatever breaks in one namespace is logged there and begins again; it ends no other one, and not the process.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from counterfoil.clock import Clock
+from counterfoil.kube.served_namespaces import READ_AGAIN, ServedNamespaces
+from counterfoil.kube.watch import exponential_backoff
+from counterfoil.logs import log_context
+
+_log = logging.getLogger(__name__)
+
+END_SECONDS = 10.0
+"""Maximum time for which the parts of a removed namespace finish their work."""
+
+
+class NamespaceParts(Protocol):
+    """The parts of one namespace."""
+
+    async def run(self) -> None:
+        """Work until ``close``, and then until nothing is left to do. It may be cancelled, and called
+        again after an error."""
+        ...
+
+    def close(self) -> None:
+        """Let ``run`` end."""
+        ...
+
+
+P = TypeVar("P", bound=NamespaceParts)
+
+
+class NamespaceTable(Generic[P]):
+    """
+    The parts of each served namespace. ``new`` makes those of one, and ``ended`` follows the end of one.
+
+    Without a namespace that is served there is nothing to find, and nothing runs.
+    """
+
+    def __init__(
+        self,
+        served: ServedNamespaces,
+        new: Callable[[str], P],
+        clock: Clock,
+        *,
+        ended: Callable[[str], None],
+    ) -> None:
+        """Make the parts of all namespaces. Raises what ``new`` raises."""
+        self._served = served
+        self._new = new
+        self._ended = ended
+        self._clock = clock
+        self._parts = {namespace: new(namespace) for namespace in served.names}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def own(self) -> str:
+        """The release's own namespace: an address without a namespace leads there."""
+        return self._served.own
+
+    def __iter__(self) -> Iterator[P]:
+        return iter(tuple(self._parts.values()))
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def find(self, namespace: str) -> P | None:
+        """Return the parts of a namespace, by the one in an address (empty: the release's own); None if it is
+        not served."""
+        return self._parts.get(namespace or self.own)
+
+    async def run(self) -> None:
+        """Let the parts work, and follow the list of namespaces, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._follow(tasks)
+                await self._clock.sleep(READ_AGAIN.total_seconds())
+                self._served.read_again()
+
+    async def close(self, seconds: float) -> None:
+        """Let all parts finish their work, for ``seconds`` at most."""
+        for each in self:
+            each.close()
+        working = {*self._tasks.values(), *self._ending}
+        if working:
+            await asyncio.wait(working, timeout=seconds)
+
+    def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        for namespace in self._parts.keys() - set(self._served.names):
+            self._end(namespace, tasks)
+        for namespace in self._served.names:
+            if namespace not in self._parts and not self._add(namespace):
+                continue
+            if namespace not in self._tasks:
+                work = self._work(namespace, self._parts[namespace])
+                self._tasks[namespace] = tasks.create_task(work)
+
+    def _add(self, namespace: str) -> bool:
+        """Make the parts of a namespace that was added; False: they can't be made now."""
+        try:
+            self._parts[namespace] = self._new(namespace)
+        except Exception:
+            _log.exception("a namespace cannot be served yet", extra={"namespace": namespace})
+            return False
+        _log.info("a namespace is served from now on", extra={"namespace": namespace})
+        return True
+
+    def _end(self, namespace: str, tasks: asyncio.TaskGroup) -> None:
+        """Take a namespace out of the table at once; what it began may finish."""
+        _log.info("a namespace is no longer served", extra={"namespace": namespace})
+        self._parts.pop(namespace).close()
+        work = self._tasks.pop(namespace)
+        self._ending.add(work)
+        tasks.create_task(self._end_work(namespace, work))
+
+    async def _end_work(self, namespace: str, work: asyncio.Task[None]) -> None:
+        await asyncio.wait({work}, timeout=END_SECONDS)
+        work.cancel()
+        self._ending.discard(work)
+        if namespace not in self._parts:
+            self._ended(namespace)
+
+    async def _work(self, namespace: str, parts: P) -> None:
+        """Let the parts of a namespace work; begin again after an unexpected error."""
+        failures = 0
+        with log_context(namespace=namespace):
+            while True:
+                try:
+                    return await parts.run()
+                except Exception:
+                    _log.exception("the work for a namespace broke off, and begins again")
+                await self._clock.sleep(exponential_backoff(failures))
+                failures += 1

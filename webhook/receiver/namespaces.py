@@ -1,0 +1,82 @@
+"""
+The parts of the receiver for one namespace, and all served namespaces together.
+
+Each namespace has its own organizations, its own counts and its own proof that writing works. So one that
+does not exist, or in which the rights are missing, delays no callback of another.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound
+from counterfoil.metrics import Metrics
+from webhook.http_server.namespaces import NamespaceTable
+from webhook.receiver.delivery_counter import DeliveryCounter
+from webhook.receiver.event_writer import EventWriter
+from webhook.receiver.organizations import OrganizationCache
+from webhook.receiver.readiness import WriteProbe
+from webhook.receiver.unlisted_actions import UnlistedActionCounter
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiverNamespace:
+    """The parts for one namespace."""
+
+    kube: KubeClient
+    metrics: Metrics
+    """Those of the namespace."""
+    organization_cache: OrganizationCache
+    delivery_counter: DeliveryCounter
+    write_probe: WriteProbe
+    event_writer: EventWriter
+    unlisted_actions: UnlistedActionCounter
+    process_metrics: Metrics
+
+    @property
+    def name(self) -> str:
+        """The namespace."""
+        return self.kube.namespace
+
+    async def run(self) -> None:
+        """Follow the organizations and write the counts, until ``close``; then write the rest."""
+        async with asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(self.organization_cache.watch(self.kube, self._report))
+            counting = tasks.create_task(self.delivery_counter.run())
+            naming = tasks.create_task(self.unlisted_actions.run())
+            await asyncio.wait({counting, naming})
+            watch.cancel()
+
+    def close(self) -> None:
+        """Let ``run`` end once everything is written. Nothing may be counted after this."""
+        self.unlisted_actions.close()
+        self.delivery_counter.close()
+
+    def _report(self, problem: ApiError | None) -> None:
+        """Show whether the organizations can be read and followed."""
+        if problem is None:
+            self.process_metrics.set_namespace_ready(self.name, "Serving", is_ready=True)
+        elif isinstance(problem, Forbidden | NotFound):
+            self.process_metrics.set_namespace_ready(self.name, "NamespaceForbidden", is_ready=False)
+
+
+ReceiverNamespaces = NamespaceTable[ReceiverNamespace]
+
+
+async def organizations_unread(namespaces: ReceiverNamespaces) -> str | None:
+    """Return why the receiver is not ready: no namespace was read, or one of them was not even asked for."""
+    caches = [each.organization_cache for each in namespaces]
+    if any(each.is_synced for each in caches) and all(each.is_synced or each.has_failed for each in caches):
+        return None
+    return "they are not read yet"
+
+
+async def writing_fails(namespaces: ReceiverNamespaces) -> str | None:
+    """Return why the receiver can write in no namespace, or None: the trouble of one namespace is not that of
+    the others."""
+    reason: str | None = "no namespace is served"
+    for each in namespaces:
+        reason = await each.write_probe.check()
+        if reason is None:
+            return None
+    return reason
