@@ -7,22 +7,27 @@ pages alone.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import httpx
 
 from counterfoil import tracing
 from counterfoil.esaw import EsawClients, new_http_client
-from counterfoil.health import Checks
 from counterfoil.kube.client import KubeClient, connect
-from counterfoil.kube.errors import ApiError
+from counterfoil.kube.served_namespaces import NamespacesFileInvalid, ServedNamespaces
 from counterfoil.kube.server_clock import ServerClock
-from counterfoil.resources import Organization
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import PagesSettings, load
 from counterfoil.untrusted.addresses import ALLOWED, allowed_addresses
+from counterfoil.untrusted.fair_slots import FairSlots
+from webhook.http_server.namespaces import NamespaceTable
 from webhook.http_server.process import HttpProcess, page_rates, run_process
 from webhook.pages.code_exchange import ConsentService
 from webhook.pages.cookies import FlowCookies
 from webhook.pages.handler import PageHandler
-from webhook.pages.limits import ESAW_LIMITS, PageLimits, ReturnRates
+from webhook.pages.limits import ESAW_LIMITS, MAX_ENVELOPE_WRITES, PageLimits, ReturnRates
+from webhook.pages.namespaces import PageNamespace, all_unavailable
 from webhook.pages.rendering import PageRenderer
 from webhook.pages.send import DraftSender
 from webhook.pages.send_lease import SendLeases
@@ -34,31 +39,93 @@ from webhook.pages.views import PageViews
 async def serve(
     process: HttpProcess, settings: PagesSettings, sealing: Sealing, *, limits: PageLimits
 ) -> None:
-    """Run the pages until SIGTERM or SIGINT, then answer accepted requests."""
-    metrics, monotonic = process.metrics, process.monotonic
+    """Run the pages until SIGTERM or SIGINT, then answer accepted requests. Raises
+    ``NamespacesFileInvalid``."""
+    metrics = process.metrics
     async with (
         connect(
             namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
         ) as kube,
         new_http_client(call_limits=ESAW_LIMITS, connections=limits.esaw_connections) as http,
     ):
-        clock = ServerClock(process.clock, kube)
-        attempt = settings.attempt.total_seconds()
-        esaw_clients = EsawClients(http, clock, metrics.esaw_request, ESAW_LIMITS)
-        send_leases = SendLeases(kube, sealing, clock, attempt_seconds=max(1, round(attempt)))
+        renderer = PageRenderer()
+        builder = _NamespaceBuilder(
+            process=process,
+            attempt_seconds=settings.attempt.total_seconds(),
+            kube=kube,
+            http=http,
+            sealing=sealing,
+            renderer=renderer,
+            limits=limits,
+            returns=ReturnRates(limits),
+            sent_hits=SentHits(limits),
+            writes=FairSlots(MAX_ENVELOPE_WRITES),
+        )
+        namespaces = NamespaceTable(
+            ServedNamespaces.load(settings, kube.namespace),
+            builder.new_namespace,
+            process.clock,
+            ended=metrics.remove_namespace,
+        )
+        handler = PageHandler(
+            namespaces,
+            renderer,
+            metrics,
+            rates=page_rates(settings, limits),
+            proxies=settings.proxies,
+            limits=limits,
+            monotonic=process.monotonic,
+        )
+        metrics.sealing_key_faults.set_function(sealing.fault_count)
+        # The sealing keys are none of the checks: those in memory are always usable.
+        ready = {"kubernetes": partial(all_unavailable, namespaces)}
+        async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:
+            working = tasks.create_task(namespaces.run())
+            await process.wait_for_stop()
+            await process.close_public_port()
+            working.cancel()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NamespaceBuilder:
+    """Makes the parts of each namespace. They share the connections, the rates of returns, and the bounds of
+    questions to eSAW and of writes."""
+
+    process: HttpProcess
+    attempt_seconds: float
+    kube: KubeClient
+    """Of the release's own namespace."""
+    http: httpx.AsyncClient
+    sealing: Sealing
+    renderer: PageRenderer
+    limits: PageLimits
+    returns: ReturnRates
+    sent_hits: SentHits
+    writes: FairSlots
+
+    def new_namespace(self, namespace: str) -> PageNamespace:
+        """Return the parts of a namespace. Raises ``SealingKeysInvalid``."""
+        metrics, monotonic, limits = self.process.metrics, self.process.monotonic, self.limits
+        kube, own = self.kube.in_namespace(namespace), self.kube.namespace
+        sealing = self.sealing.for_namespace(namespace, own=own)
+        clock = ServerClock(self.process.clock, kube)
+        observe = metrics.in_namespace(namespace).esaw_request
+        esaw_clients = EsawClients(self.http, clock, observe, ESAW_LIMITS)
+        send_leases = SendLeases(kube, sealing, clock, attempt_seconds=max(1, round(self.attempt_seconds)))
         consent_service = ConsentService(kube, sealing, clock)
         draft_sender = DraftSender(
             kube,
             send_leases,
             clock,
-            attempt_seconds=attempt,
+            attempt_seconds=self.attempt_seconds,
             limits=limits,
-            sent_hits=SentHits(limits),
+            sent_hits=self.sent_hits,
             monotonic=monotonic,
+            writes=self.writes,
         )
-        renderer = PageRenderer()
         views = PageViews(
             kube=kube,
+            own_namespace=own,
             flow_cookies=FlowCookies(
                 sealing, clock, flow_seconds=limits.flow_seconds, form_seconds=limits.form_seconds
             ),
@@ -66,18 +133,9 @@ async def serve(
             consent_service=consent_service,
             draft_sender=draft_sender,
             esaw_clients=esaw_clients,
-            renderer=renderer,
+            renderer=self.renderer,
             limits=limits,
-            returns=ReturnRates(limits),
-            monotonic=monotonic,
-        )
-        handler = PageHandler(
-            views,
-            renderer,
-            metrics,
-            rates=page_rates(settings, limits),
-            proxies=settings.proxies,
-            limits=limits,
+            returns=self.returns,
             monotonic=monotonic,
         )
         recovery = SendRecovery(
@@ -89,26 +147,7 @@ async def serve(
             clock=clock,
             limits=limits,
         )
-        metrics.sealing_key_faults.set_function(sealing.fault_count)
-        ready = _readiness_checks(kube)
-        async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:
-            recovering = tasks.create_task(recovery.run())
-            await process.wait_for_stop()
-            await process.close_public_port()
-            recovering.cancel()
-
-
-def _readiness_checks(kube: KubeClient) -> Checks:
-    """Return the checks. The sealing keys are none of them: those in memory are always usable."""
-
-    async def kubernetes() -> str | None:
-        try:
-            await kube.page(Organization, limit=1)
-        except ApiError as problem:
-            return str(problem)
-        return None
-
-    return {"kubernetes": kubernetes}
+        return PageNamespace(kube=kube, views=views, recovery=recovery, clock=clock, process_metrics=metrics)
 
 
 def _sealing(settings: PagesSettings) -> Sealing:
@@ -135,6 +174,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         "pages",
         settings,
         lambda process: serve(process, settings, _sealing(settings), limits=limits),
-        configuration_errors=(SealingKeysInvalid,),
+        configuration_errors=(SealingKeysInvalid, NamespacesFileInvalid),
         context=tracing.configured("pages", environ),
     )

@@ -178,7 +178,7 @@ class PageUrls:
     here."""
 
     def __init__(self, organization: Organization, public_url: str) -> None:
-        self._name = organization.name
+        self._path = organization.address_path
         self._public_url = public_url.rstrip("/")
         self._before_send = organization.spec.before_send
         self._base_url = organization.spec.base_url
@@ -191,7 +191,7 @@ class PageUrls:
     @property
     def redirect_uri(self) -> str:
         """Redirect URI of OAuth, exactly as registered in eSAW."""
-        return f"{self._public_url}/oauth/{self._name}/return"
+        return f"{self._public_url}/oauth/{self._path}/return"
 
     @property
     def esaw(self) -> str:
@@ -207,19 +207,19 @@ class PageUrls:
 
     def before_send(self, draft: str, user_id: str) -> str:
         """Address at which sending a draft begins."""
-        return f"{self._public_url}/before-send/{self._name}?{_draft_query(draft, user_id)}"
+        return f"{self._public_url}/before-send/{self._path}?{_draft_query(draft, user_id)}"
 
     def form(self, draft: str, user_id: str) -> str:
         """The form about a draft."""
-        return f"{self._public_url}/before-send/{self._name}/tags?{_draft_query(draft, user_id)}"
+        return f"{self._public_url}/before-send/{self._path}/tags?{_draft_query(draft, user_id)}"
 
     def consent(self, sender: str) -> str:
         """Address at which a key is renewed."""
-        return f"{self._public_url}/consent/{self._name}/{sender}"
+        return f"{self._public_url}/consent/{self._path}/{sender}"
 
     def thanks(self, sender: str) -> str:
         """Address of the page after a renewal."""
-        return f"{self._public_url}/consent/{self._name}/{sender}/done"
+        return f"{self._public_url}/consent/{self._path}/{sender}/done"
 
     def restart_url(self, flow: OAuthFlow | FormSession) -> str:
         """Address at which a flow starts again."""

@@ -1,5 +1,10 @@
-"""Handle one request for a page: find its organization, call its view. The base class is the frame."""
+"""
+Handle one request for a page: find its namespace and organization, call its view.
 
+The base class is the frame.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +19,7 @@ from webhook.http_server.rate_limit import ClientBuckets
 from webhook.http_server.responses import PageResponse
 from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind
 from webhook.pages.limits import PageLimits
+from webhook.pages.namespaces import PageNamespaces, namespace_of
 from webhook.pages.rendering import PageLink, PageRenderer
 from webhook.pages.routes import PageName, match_route
 from webhook.pages.views import OrganizationSite, PageViews, RequestContext
@@ -28,7 +34,7 @@ class PageHandler(BrowserHandler[RequestContext]):
 
     def __init__(
         self,
-        views: PageViews,
+        namespaces: PageNamespaces,
         renderer: PageRenderer,
         metrics: Metrics,
         *,
@@ -47,46 +53,55 @@ class PageHandler(BrowserHandler[RequestContext]):
             limits=limits,
             monotonic=monotonic,
         )
-        self._views = views
+        self._namespaces = namespaces
         self._renderer = renderer
         self._limits = limits
-        self._in_flight_of: dict[str, int] = {}
-        """Number of requests in progress by Organization."""
+        self._in_flight_of: Counter[tuple[str, str]] = Counter()
+        """Number of requests in progress by namespace and Organization; with an empty Organization of all of
+        the namespace."""
 
     async def respond(self, request: web.BaseRequest, asked: RequestContext) -> PageResponse:
         """Call the view of the page."""
-        site = asked.site = await self._views.site(asked.route.organization)
+        namespace = await namespace_of(self._namespaces, asked.route.namespace)
+        site = asked.site = await namespace.views.site(asked.route.organization)
+        asked.namespace = namespace.name
         # Only names that exist are counted.
-        with self._place_of(site.organization.name):
-            return await self._respond_about(site, request, asked)
+        with self._places_of(namespace.name, site.organization.name):
+            return await self._respond_about(namespace.views, site, request, asked)
 
     @contextmanager
-    def _place_of(self, organization: str) -> Iterator[None]:
-        """Hold one of the Organization's places for requests in progress. Raises ``PageError``."""
-        held = self._in_flight_of.get(organization, 0)
+    def _places_of(self, namespace: str, organization: str) -> Iterator[None]:
+        """Hold one of the places for requests in progress, of the namespace and of the Organization. Raises
+        ``PageError``."""
+        places = [(namespace, organization)]
+        if len(self._namespaces) > 1:
+            places.append((namespace, ""))
+        held = max(self._in_flight_of[place] for place in places)
         if held >= self._limits.in_flight_of_organization:
-            raise PageError(HttpErrorKind.BUSY, f"{held} requests of this Organization are in progress")
-        self._in_flight_of[organization] = held + 1
+            detail = f"{held} requests of this Organization, or of its namespace, are in progress"
+            raise PageError(HttpErrorKind.BUSY, detail)
+        self._in_flight_of.update(places)
         try:
             yield
         finally:
-            self._in_flight_of[organization] -= 1
-            if not self._in_flight_of[organization]:
-                del self._in_flight_of[organization]
+            self._in_flight_of.subtract(places)
+            for place in places:
+                if not self._in_flight_of[place]:
+                    del self._in_flight_of[place]
 
     async def _respond_about(
-        self, site: OrganizationSite, request: web.BaseRequest, asked: RequestContext
+        self, page_views: PageViews, site: OrganizationSite, request: web.BaseRequest, asked: RequestContext
     ) -> PageResponse:
         asked.query = parse_query(asked.query_text, self._limits)
         if request.method == "POST":
             asked.form = await read_form(request, self._limits, unreadable=PageErrorKind.FORM_EXPIRED)
-            return await self._views.submit_form(site, asked)
+            return await page_views.submit_form(site, asked)
         views = {
-            PageName.BEFORE_SEND: self._views.before_send,
-            PageName.FORM: self._views.show_form,
-            PageName.CONSENT: self._views.consent,
-            PageName.THANKS: self._views.thanks,
-            PageName.RETURN: self._views.oauth_return,
+            PageName.BEFORE_SEND: page_views.before_send,
+            PageName.FORM: page_views.show_form,
+            PageName.CONSENT: page_views.consent,
+            PageName.THANKS: page_views.thanks,
+            PageName.RETURN: page_views.oauth_return,
         }
         response = await views[asked.route.page](site, asked)
         return response._replace(cookies=(*asked.expired_cookies, *response.cookies))
@@ -111,5 +126,6 @@ class PageHandler(BrowserHandler[RequestContext]):
         return self._renderer.headers(form_target=response.form_target, is_https=is_https)
 
     def log_fields(self, asked: RequestContext) -> dict[str, str | None]:
-        """Return the organization, once it is known."""
-        return {"organization": asked.site.organization.name if asked.site is not None else None}
+        """Return the namespace and the organization, once they are known."""
+        organization = asked.site.organization.name if asked.site is not None else None
+        return {"namespace": asked.namespace, "organization": organization}

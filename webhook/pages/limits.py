@@ -39,7 +39,7 @@ class PageLimits(HttpLimits):
 
     in_flight_of_organization: int = 375
     """Maximum number of requests of one Organization that are handled concurrently: an eSAW that hangs leaves
-    a quarter to the others."""
+    a quarter to the others. The same is the maximum of one namespace, if several are served."""
 
     esaw_connections: int = 512
     """Maximum number of connections to all eSAWs: one for each request in progress, so that nobody waits for
@@ -140,7 +140,8 @@ class PageLimits(HttpLimits):
 
 class ReturnRates:
     """
-    The rates of returns from eSAW: of each Organization, and of each address at an Organization.
+    The rates of returns from eSAW: of each Organization, and of each address at an Organization. An
+    Organization is named with its namespace.
 
     Each return creates the Lease of its state and asks eSAW for a key, so each takes a token of its
     Organization. An eSAW that accepts every code, and its visitors, use up the tokens of one Organization

@@ -1,13 +1,20 @@
-"""Parse the paths of the pages, and the parameters of their links."""
+"""
+Parse the paths of the pages, and the parameters of their links.
+
+A path names the namespace and the Organization, or the Organization alone: one of the release's own
+namespace. Where both readings are possible, the shorter one counts: ``/before-send/acme/tags`` is the form of
+``acme``, and ``/consent/acme/anna/done`` is its page of thanks.
+"""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
 from counterfoil.resources import envelope_id
+from counterfoil.settings import is_namespace
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.handler import Route
 
@@ -34,6 +41,8 @@ class PageRoute(Route):
     page: PageName
     organization: str = ""
     sender: str = ""
+    namespace: str = ""
+    """The namespace in the path; empty: the release's own."""
 
 
 NO_ROUTE: Final = PageRoute(PageName.NONE, methods=())
@@ -41,7 +50,17 @@ NO_ROUTE: Final = PageRoute(PageName.NONE, methods=())
 
 def match_route(path: str) -> PageRoute:
     """Return the page that a path leads to."""
-    match [unquote(part) for part in path.split("/")]:
+    parts = [unquote(part) for part in path.split("/")]
+    found = _match_short(parts)
+    if found is NO_ROUTE and len(parts) > 2 and is_namespace(parts[2]):
+        found = _match_short([*parts[:2], *parts[3:]])
+        found = replace(found, namespace=parts[2]) if found is not NO_ROUTE else NO_ROUTE
+    return found
+
+
+def _match_short(parts: list[str]) -> PageRoute:
+    """Return the page that a path without a namespace leads to."""
+    match parts:
         case ["", "before-send", organization]:
             found = PageRoute(PageName.BEFORE_SEND, organization=organization)
         case ["", "before-send", organization, "tags"]:

@@ -29,6 +29,7 @@ from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, NotFound, Rejected
 from counterfoil.resources import Envelope, EnvelopeSpec, Organization, Sender
+from counterfoil.untrusted.fair_slots import FairSlots
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
@@ -83,9 +84,8 @@ class DraftSender:
     limits: PageLimits
     sent_hits: SentHits
     monotonic: Callable[[], float]
-    _writes: asyncio.Semaphore = field(
-        init=False, default_factory=lambda: asyncio.Semaphore(MAX_ENVELOPE_WRITES)
-    )
+    writes: FairSlots = field(default_factory=lambda: FairSlots(MAX_ENVELOPE_WRITES))
+    """Slots to read or write an Envelope; all namespaces of a process share them."""
     _open_drafts: dict[str, int] = field(init=False, default_factory=dict)
     """Number of open drafts by Organization, at the last recovery pass."""
 
@@ -187,7 +187,7 @@ class DraftSender:
         is_known = any(spec.draft_id in {None, job.draft} for spec in known.values())
         try:
             has_new = await self.sent_hits.record_own(
-                SearchedUser(job.organization.name, job.user, email or ""),
+                SearchedUser(f"{self.kube.namespace}/{job.organization.name}", job.user, email or ""),
                 [hit for hit in hits if hit.envelope not in known],
                 lambda own: self._for_each(own, record),
                 until=until,
@@ -454,7 +454,7 @@ class DraftSender:
 
         async def work() -> None:
             for item in remaining:
-                async with self._writes:
+                async with self.writes.slot(self.kube.namespace):
                     try:
                         await act(item)
                     except Rejected as problem:

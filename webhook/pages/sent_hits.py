@@ -31,6 +31,7 @@ class SearchedUser:
     """The user whose envelopes are looked for."""
 
     organization: str
+    """The Organization, with its namespace where a process serves several."""
     esaw: EsawUserClient
     email: str
 

@@ -59,6 +59,8 @@ class RequestContext(BrowserRequest):
     query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
     site: OrganizationSite | None = None
+    namespace: str | None = None
+    """The namespace of the page, once it is clear that the Organization exists there."""
     restart_url: str = ""
     """Address at which the person can start again."""
     is_consent: bool = False
@@ -69,9 +71,12 @@ class RequestContext(BrowserRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class PageViews:
-    """Makes the answers of the pages. Every method raises ``PageError`` or ``ApiError`` instead."""
+    """Makes the answers of the pages of one namespace. Every method raises ``PageError`` or ``ApiError``
+    instead."""
 
     kube: KubeClient
+    own_namespace: str
+    """The release's own namespace: elsewhere the addresses name the namespace."""
     flow_cookies: FlowCookies
     send_leases: SendLeases
     consent_service: ConsentService
@@ -94,6 +99,7 @@ class PageViews:
         if oauth is None or oauth.public_url is None:
             detail = f"Organization/{name} has no spec.oauth with a publicURL"
             raise PageError(PageErrorKind.NOT_CONFIGURED, detail)
+        organization = organization.with_address(namespace=self.kube.namespace, own=self.own_namespace)
         return OrganizationSite(organization, oauth, PageUrls(organization, oauth.public_url))
 
     # -- Redirect to eSAW ---------------------------------------------------------------------------------
@@ -148,17 +154,17 @@ class PageViews:
         context.expired_cookies = (site.urls.set_cookie(flow, "", seconds=0),)
         code = authorization_code(site, context.query)
         # Before the Lease and the call to eSAW, since anybody can begin a flow and come back with any code.
-        name = site.organization.name
-        check_rate(self.returns.take(name, context.client, self.monotonic()), "returns from eSAW")
+        owner = f"{self.kube.namespace}/{site.organization.name}"
+        check_rate(self.returns.take(owner, context.client, self.monotonic()), "returns from eSAW")
         esaw = self.esaw_clients.for_organization(site.organization)
         try:
             consent = await self._use_code(site, esaw, flow, code)
         except (PageError, ApiError) as error:
             if isinstance(error, ApiError) or error.kind is PageErrorKind.ESAW_DOWN:
-                self.returns.forgive(name, context.client)
+                self.returns.forgive(owner, context.client)
             raise
         # The code was eSAW's: people who sign in take nothing of an address's rate, however many share it.
-        self.returns.forgive(name, context.client)
+        self.returns.forgive(owner, context.client)
         sender = await self.consent_service.store(site.organization, consent, flow.sender)
         if flow.draft is None:
             receipt = self.flow_cookies.receipt(flow)

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from counterfoil import tracing
 from counterfoil.esaw import EsawClients
+from counterfoil.kube.errors import Unavailable
+from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization, OrganizationStatus, Resource
 from counterfoil.sealing import Sealing
@@ -24,15 +26,18 @@ from tests.support.builders import ORIGIN, AClock, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.console_parts import a_sender_that
 from tests.support.servers.trace_collector import trace_collector
+from webhook.http_server.namespaces import NamespaceTable
 from webhook.http_server.process import page_rates
 from webhook.http_server.server import public_server
 from webhook.pages.code_exchange import ConsentService
 from webhook.pages.cookies import FlowCookies
 from webhook.pages.handler import PageHandler
 from webhook.pages.limits import PageLimits, ReturnRates
+from webhook.pages.namespaces import PageNamespace
 from webhook.pages.rendering import PageRenderer
 from webhook.pages.send import DraftSender
 from webhook.pages.send_lease import SendLeases
+from webhook.pages.send_recovery import SendRecovery
 from webhook.pages.views import PageViews
 
 LIMITS = PageLimits()
@@ -65,13 +70,18 @@ class HangingKubeClient(InMemoryKubeClient):
 
 @asynccontextmanager
 async def pages_of(
-    kube: InMemoryKubeClient, folder: Path, limits: PageLimits = LIMITS
+    kube: InMemoryKubeClient,
+    folder: Path,
+    limits: PageLimits = LIMITS,
+    *,
+    own_namespace: str = "tests",
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the pages; nothing behind them answers but the API server. Yield a browser."""
     (folder / "k1").write_bytes(base64.b64encode(os.urandom(32)))
     sealing, clock = Sealing(folder), AClock()
     views = PageViews(
         kube=kube,
+        own_namespace=own_namespace,
         flow_cookies=FlowCookies(sealing, clock, flow_seconds=300, form_seconds=3600),
         send_leases=SendLeases(kube, sealing, clock, attempt_seconds=60),
         consent_service=ConsentService(kube, sealing, clock),
@@ -84,8 +94,13 @@ async def pages_of(
     )
     metrics = Metrics(CollectorRegistry(), version="test")
     rates = page_rates(PagesSettings(page_burst=50), limits)
+    parts = PageNamespace(
+        kube=kube, views=views, recovery=cast("SendRecovery", None), clock=clock, process_metrics=metrics
+    )
+    served = ServedNamespaces(own_namespace, (kube.namespace,))
+    namespaces = NamespaceTable(served, lambda _: parts, clock, ended=metrics.remove_namespace)
     handler = PageHandler(
-        views, RENDERER, metrics, rates=rates, proxies=1, limits=limits, monotonic=lambda: 0.0
+        namespaces, RENDERER, metrics, rates=rates, proxies=1, limits=limits, monotonic=lambda: 0.0
     )
     async with (
         public_server(ListenAddress("127.0.0.1", 0), handler, limits=limits, grace_seconds=2.0) as address,
@@ -297,3 +312,55 @@ async def test_the_page_after_a_consent_claims_nothing_in_a_browser_that_gave_no
 async def test_the_icon_of_the_site_is_answered(http: httpx.AsyncClient) -> None:
     answer = await http.get("/favicon.ico")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/svg+xml")
+
+
+async def test_outside_the_release_s_own_namespace_every_address_names_the_namespace(tmp_path: Path) -> None:
+    kube = InMemoryKubeClient(with_pages("acme"), a_sender_that())
+    async with pages_of(kube, tmp_path, own_namespace="release") as http:
+        answer = await http.get("/before-send/tests/acme", params=SENT_BY)
+        short = await http.get("/before-send/acme", params=SENT_BY)
+
+    (redirect_uri,) = parse_qs(urlsplit(answer.headers["Location"]).query)["redirect_uri"]
+    assert redirect_uri == "https://pages.example.com/oauth/tests/acme/return"
+    assert "Path=/oauth/tests/acme/return;" in answer.headers["Set-Cookie"]
+    # The release does not serve its own namespace.
+    assert short.status_code == 404
+
+
+async def test_in_the_release_s_own_namespace_every_address_stays_short(tmp_path: Path) -> None:
+    async with pages_of(InMemoryKubeClient(with_pages("acme"), a_sender_that()), tmp_path) as http:
+        for path in ("/before-send/acme", "/before-send/tests/acme"):
+            answer = await http.get(path, params=SENT_BY)
+            (redirect_uri,) = parse_qs(urlsplit(answer.headers["Location"]).query)["redirect_uri"]
+            assert redirect_uri == "https://pages.example.com/oauth/acme/return"
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+async def test_a_namespace_that_is_not_served_answers_as_an_unknown_organization(
+    is_down: bool, tmp_path: Path
+) -> None:
+    kube = InMemoryKubeClient(with_pages("acme"))
+    async with pages_of(kube, tmp_path) as http:
+        if is_down:
+            kube.trouble["get"] = Unavailable(0, "NoAnswer", "the API server did not answer")
+        unknown = await http.get("/before-send/tests/nobody", params=SENT_BY)
+        elsewhere = await http.get("/before-send/elsewhere/acme", params=SENT_BY)
+
+    assert (elsewhere.status_code, elsewhere.text) == (unknown.status_code, unknown.text)
+    assert dict(elsewhere.headers) | {"date": ""} == dict(unknown.headers) | {"date": ""}
+    assert unknown.status_code == (503 if is_down else 404)
+
+
+async def test_a_state_of_one_namespace_is_good_in_no_other(tmp_path: Path) -> None:
+    (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
+    clock, release = AClock(), Sealing(tmp_path)
+    sales, legal = (
+        FlowCookies(release.for_namespace(each, own="release"), clock, flow_seconds=300, form_seconds=3600)
+        for each in ("sales", "legal")
+    )
+    flow = sales.begin("acme", SENT_BY["userId"], "anna", DRAFT)
+    cookies = {flow.cookie: sales.seal(flow)}
+
+    assert sales.read_flow(cookies, "acme", flow.state) == flow
+    assert legal.read_flow(cookies, "acme", flow.state) is None
+    assert not legal.has_flow(cookies, "acme")
