@@ -5,12 +5,15 @@ The console calls the API server with the token of the person who uses the brows
 writes one ConfigMap with the times of sign-outs, and only where several consoles share the key of sessions.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from counterfoil import tracing
+from counterfoil.clock import Clock
 from counterfoil.kube.client import connect, open_token_client_factory
+from counterfoil.kube.served_namespaces import NamespacesFileInvalid, ServedNamespaces
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ConsoleSettings, SignIn, load
 from webhook.console.access import Authenticator
@@ -21,7 +24,6 @@ from webhook.console.identity.oidc import open_oidc_client
 from webhook.console.identity.sign_outs import ProcessSignOuts, SharedSignOuts
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
-from webhook.console.routes import namespace_root
 from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
 from webhook.console.views import ConsoleViews
 from webhook.http_server.cookies import CookieCipher
@@ -33,7 +35,8 @@ _log = logging.getLogger(__name__)
 async def serve(
     process: HttpProcess, settings: ConsoleSettings, cipher: CookieCipher, *, limits: ConsoleLimits
 ) -> None:
-    """Run the console until SIGTERM or SIGINT, then answer accepted requests."""
+    """Run the console until SIGTERM or SIGINT, then answer accepted requests. Raises
+    ``NamespacesFileInvalid``."""
     clock, metrics, monotonic = process.clock, process.metrics, process.monotonic
     async with (
         open_token_client_factory(
@@ -43,10 +46,8 @@ async def serve(
         open_oidc_client(settings, monotonic=monotonic) as oidc,
     ):
         oidc_name = oidc.config.name if oidc is not None else None
-        own = client_factory.namespace
-        others = tuple(each for each in settings.namespaces or () if each != own)
-        choices = tuple((each, namespace_root(each, own)) for each in (own, *others))
-        renderer = ConsoleRenderer(limits, settings.sign_in, oidc_name, choices)
+        served = ServedNamespaces.load(settings, client_factory.namespace)
+        renderer = ConsoleRenderer(limits, settings.sign_in, oidc_name)
         actions = ActionService(clock)
         handler = ConsoleHandler(
             views=ConsoleViews(renderer, actions, clock, limits=limits),
@@ -55,7 +56,7 @@ async def serve(
             sessions=ConsoleSessions(cipher, clock, max_age=settings.session, idle=settings.session_idle),
             sign_outs=sign_outs,
             oidc=oidc,
-            authenticator=Authenticator(client_factory, limits=limits, monotonic=monotonic, others=others),
+            authenticator=Authenticator(client_factory, limits=limits, monotonic=monotonic, served=served),
             metrics=metrics,
             clock=clock,
             sign_in=settings.sign_in,
@@ -69,8 +70,16 @@ async def serve(
         ready = {"kubernetes": client_factory.unavailable_reason}
         if isinstance(sign_outs, SharedSignOuts):
             ready["sign-outs"] = sign_outs.unavailable_reason
-        async with process.serving(handler, ready=ready, limits=limits):
+        async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(_follow(served, clock))
             await process.wait_for_stop()
+            following.cancel()
+
+
+async def _follow(served: ServedNamespaces, clock: Clock) -> None:
+    """Follow the list of namespaces; each request looks at the present one."""
+    async for _ in served.follow(clock):
+        pass
 
 
 @asynccontextmanager
@@ -104,6 +113,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         "console",
         settings,
         lambda process: serve(process, settings, _cookie_cipher(settings), limits=ConsoleLimits()),
-        configuration_errors=(SealingKeysInvalid,),
+        configuration_errors=(SealingKeysInvalid, NamespacesFileInvalid),
         context=tracing.configured("console", environ),
     )

@@ -182,7 +182,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         match asked.route.page:
             case ConsolePageName.HOME:
                 query = f"?{asked.query_text}" if asked.query_text else ""
-                return PageResponse(location=f"{request.user.root}/attention{query}")
+                return PageResponse(location=f"{_first_readable(request.user)}/attention{query}")
             case ConsolePageName.EVENT:
                 return await self._event_views.event(request, asked.route.name)
             case ConsolePageName.EXPORT_CSV:
@@ -392,6 +392,13 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
     def _page(self, asked: PersonRequest, template: str, **values: Any) -> str:
         theme = read_theme(asked.cookies)
         return self._renderer.page(template, asked.words, self._clock.now(), theme=theme, **values)
+
+
+def _first_readable(user: AuthenticatedUser) -> str:
+    """Return the beginning of the paths at which a person begins: of the first namespace that the person may
+    read, if not of this one."""
+    others = [root for _, root in user.choices if root != user.root]
+    return user.root if user.rights.can_list_any or not others else others[0]
 
 
 @contextmanager

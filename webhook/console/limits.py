@@ -40,6 +40,12 @@ class ConsoleLimits(HttpLimits):
     """Time for which a person's rights are cached. Only the display depends on them: the API server checks
     each write."""
 
+    menu_seconds: float = 300.0
+    """Time for which it is cached whether a person may read a namespace of the menu."""
+
+    cached_menu_entries: int = 10_000
+    """Maximum number of such answers: 200 people in 50 namespaces."""
+
     cached_users: int = 1000
     """Maximum number of people whose rights and names are cached."""
 

@@ -66,9 +66,7 @@ class ConsoleRenderer:
         limits: ConsoleLimits,
         sign_in: SignIn = SignIn.TOKEN,
         oidc_name: str | None = None,
-        namespaces: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        """``namespaces`` are the choices of the menu: name and beginning of the paths of each."""
         self._limits = limits
         self.assets = {asset.path: asset for asset in map(_asset, sorted((_FOLDER / "static").iterdir()))}
         self._environment = template_environment(_FOLDER / "templates")
@@ -87,7 +85,6 @@ class ConsoleRenderer:
             style=self._named("console*.css"),
             is_proxied=sign_in is SignIn.PROXY,
             oidc_name=oidc_name,
-            namespaces=namespaces,
             title_of=title_of,
             first_sentence=first_sentence,
             sender_of=sender_of,

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, cast
 
 import httpx
@@ -14,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from counterfoil.kube.client import KubeClient, TokenClientFactory
 from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Resource
@@ -37,10 +37,7 @@ HOUR, QUARTER = timedelta(hours=1), timedelta(minutes=15)
 ANNA, BEN, CAT = "203.0.113.7", "203.0.113.8", "203.0.113.9"
 
 
-@cache
-def renderer_of(namespaces: tuple[tuple[str, str], ...]) -> ConsoleRenderer:
-    """A renderer with these choices; it compiles each template once."""
-    return ConsoleRenderer(LIMITS, namespaces=namespaces)
+RENDERER = ConsoleRenderer(LIMITS)
 
 
 class CountingTokenClientFactory(TokenClientFactory):
@@ -102,8 +99,8 @@ class Scene:
         self.client_factory = CountingTokenClientFactory()
         burst, of_all = settings.get("address_burst", 1000), settings.get("page_burst", 1000)
         others: tuple[str, ...] = settings.get("others", ())
-        choices = (("contracts", ""), *((each, f"/namespaces/{each}") for each in others))
-        clock, renderer = AClock(), renderer_of(choices)
+        self.served = ServedNamespaces("contracts", ("contracts", *others))
+        clock, renderer = AClock(), RENDERER
         actions = ActionService(clock)
         self.wall_clock = clock
         self.handler = ConsoleHandler(
@@ -113,7 +110,10 @@ class Scene:
             sessions=ConsoleSessions(ProcessCookieCipher(), clock, max_age=HOUR, idle=QUARTER),
             sign_outs=settings.get("sign_outs", ProcessSignOuts(clock, session=HOUR)),
             authenticator=Authenticator(
-                self.client_factory, limits=LIMITS, monotonic=self.clock.monotonic, others=others
+                self.client_factory,
+                limits=LIMITS,
+                monotonic=self.clock.monotonic,
+                served=self.served,
             ),
             metrics=Metrics(CollectorRegistry(), version="test"),
             clock=clock,
@@ -488,6 +488,35 @@ async def test_rights_are_known_for_each_namespace_and_a_person_without_them_get
     reviewed = console.client_factory.reviewed
     assert reviewed.count("contracts") == reviewed.count("sales") == len(reviewed) / 2
     assert len(set(reviewed)) == 2
+
+
+async def test_the_menu_has_only_the_namespaces_that_the_person_may_read() -> None:
+    async with a_console(others=("sales", "legal")) as console:
+        browser = await console.signed_in()
+        console.client_factory.forbidden = {"legal"}
+        answer = await console.http.get("/events", headers=browser)
+        menu = lxml.html.document_fromstring(answer.text).xpath("//nav[@class='namespaces']//a/text()")
+
+        assert menu == ["contracts", "sales"]
+        assert "legal" not in answer.text
+
+
+async def test_a_person_without_rights_in_the_console_s_own_namespace_begins_in_a_readable_one() -> None:
+    async with a_console(others=("sales", "legal")) as console:
+        browser = await console.signed_in()
+        console.client_factory.forbidden = {"contracts", "sales"}
+        answer = await console.http.get("/", headers=browser)
+
+        assert answer.headers["Location"] == "/namespaces/legal/attention"
+
+
+async def test_a_namespace_that_is_added_or_removed_counts_at_once() -> None:
+    async with a_console(others=("sales",)) as console:
+        browser = await console.signed_in()
+        console.served.names = ("contracts", "legal")
+
+        assert (await console.http.get("/namespaces/legal/events", headers=browser)).status_code == 200
+        assert (await console.http.get("/namespaces/sales/events", headers=browser)).status_code == 404
 
 
 async def test_a_sign_out_in_one_namespace_ends_the_session_in_all(caplog: pytest.LogCaptureFixture) -> None:
