@@ -249,7 +249,9 @@ def _difference(shown: str, organization: Organization) -> str:
     if is_host_known and (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
         return "it leads to another host, port or scheme"
     prefix, _, token = theirs.path.rpartition("/")
-    if prefix != ours.path.rpartition("/")[0]:
+    shown_prefix = ours.path.rpartition("/")[0]
+    long_prefix = f"{shown_prefix.removesuffix(organization.address_path)}{_long_path(organization)}"
+    if prefix not in (shown_prefix, long_prefix):
         return "its path is not the one of this Organization"
     if not is_valid_token(token, organization.status.callback_token_hashes):
         return "its token is not one of spec.callback.tokenSecretRefs"
@@ -259,6 +261,11 @@ def _difference(shown: str, organization: Organization) -> str:
     if names.get("envelopeid") != "##EnvelopeId##":
         return "it does not say envelopeId=##EnvelopeId##"
     return ""
+
+
+def _long_path(organization: Organization) -> str:
+    """Return the path with the namespace, which is valid in the release's own namespace too."""
+    return f"{organization.metadata.namespace}/{organization.name}"
 
 
 def callback_port(configurations: Sequence[Answer], organization: Organization) -> OrganizationCheckResult:
@@ -337,15 +344,16 @@ def draft(answer: Answer) -> OrganizationCheckResult:
 def before_send_redirect(configuration: Answer, organization: Organization) -> OrganizationCheckResult:
     """Decide whether eSAW leads to the page before sending of this Organization."""
     fact = FactId.BEFORE_SEND_REDIRECT
-    ours = organization.page_url(f"/before-send/{organization.address_path}")
-    if ours is None or organization.spec.before_send is None:
+    paths = organization.address_path, _long_path(organization)
+    ours = [organization.page_url(f"/before-send/{each}") for each in paths]
+    if ours[0] is None or organization.spec.before_send is None:
         return not_testable(fact, "This Organization has no page before sending.")
     redirects = part(content(configuration), "RedirectConfiguration")
     if redirects is None:
         why = configuration.why if isinstance(configuration, NoAnswer) else "The draft shows no redirect."
         return not_testable(fact, why)
     theirs = text(redirects, "BeforeSendRedirectUrl") or ""
-    if theirs.partition("?")[0].rstrip("/") == ours and all(each in theirs for each in PAGE_VALUES):
+    if theirs.partition("?")[0].rstrip("/") in ours and all(each in theirs for each in PAGE_VALUES):
         return as_expected(fact, "eSignAnyWhere leads to the page before sending.", "equal")
     message = (
         "The redirect of the draft is another one, or lacks the ids of draft and sender, so nobody sees the "

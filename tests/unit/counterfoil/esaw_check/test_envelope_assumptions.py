@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from counterfoil.esaw.transport import RawResponse
 from counterfoil.esaw_check import envelope_assumptions as envelopes
 from counterfoil.esaw_check.responses import Answer
-from counterfoil.resources import FileKind
+from counterfoil.resources import FileKind, Organization
 from counterfoil.resources.organization import UnlistedAction
 from tests.support.builders import NOON, an_organization
 from tests.support.scenes.esaw_check import (
@@ -219,6 +219,25 @@ def test_esaw_must_call_our_url(configuration: Answer, expected: Expected) -> No
     assert outcome(line) == expected
     assert "another-token" not in line.message
     assert TOKEN not in line.message
+
+
+def test_in_the_release_s_own_namespace_esaw_may_call_the_path_with_the_namespace_too() -> None:
+    organization = in_namespace(
+        an_organization_with_urls(oauth=OAUTH, beforeSend={"fields": []}), "contracts"
+    )
+    long_form, other = (OURS.replace("/acme/", f"/{each}/acme/") for each in ("contracts", "sales"))
+    redirect = (
+        "https://sign.example/before-send/contracts/acme?draftId=##EnvelopeId##&userId=##SenderUserId##"
+    )
+
+    assert outcome(envelopes.callback_url([calling(long_form)], organization)) == (AS_EXPECTED, "equal")
+    assert outcome(envelopes.callback_url([calling(other)], organization)) == (DEVIATES, "different")
+    leading = says({"RedirectConfiguration": {"BeforeSendRedirectUrl": redirect}})
+    assert outcome(envelopes.before_send_redirect(leading, organization)) == (AS_EXPECTED, "equal")
+
+
+def in_namespace(organization: Organization, namespace: str) -> Organization:
+    return replace(organization, metadata=replace(organization.metadata, namespace=namespace))
 
 
 @pytest.mark.parametrize(
