@@ -175,6 +175,36 @@ def test_or_one_job_creates_the_quota_of_each_namespace_with_rights_there_alone(
     assert roles(units, "first-quota").keys() == set(UNITS)
 
 
+def test_helm_test_asks_the_controllers_which_namespaces_are_served(units: Rendered) -> None:
+    arguments = units.pod("test")["spec"]["containers"][0]["args"][1:]
+    url = f"http://{RELEASE}-test.{NAMESPACE}.svc:9090#unit-a,unit-b"
+    assert f"controller={url}" in arguments
+    service = units.one("Service", f"{RELEASE}-test")
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"]["app.kubernetes.io/component"] == "controller"
+    pod = units.one("Pod", f"{RELEASE}-test")
+    for each in (service, pod):
+        assert each["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert service["metadata"]["annotations"]["helm.sh/hook-weight"] == "-5"
+    (rule,) = units.one("NetworkPolicy", f"{RELEASE}-controller")["spec"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": "private"}]
+    (peer,) = rule["from"]
+    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
+
+
+async def test_in_a_release_for_one_namespace_nobody_reaches_the_metrics_of_the_controllers(
+    program: Helm,
+) -> None:
+    one = await render(program)
+    assert one.one("NetworkPolicy", f"{RELEASE}-controller")["spec"]["ingress"] == []
+    assert f"{RELEASE}-test" not in one.names("Service")
+
+
+def test_prometheus_keeps_the_namespace_that_a_metric_names(own_too: Rendered) -> None:
+    (endpoint,) = own_too.one("PodMonitor", RELEASE)["spec"]["podMetricsEndpoints"]
+    assert endpoint["honorLabels"] is True
+
+
 # -- Adding and removing one ---------------------------------------------------------------------------------
 
 
