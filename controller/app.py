@@ -30,7 +30,7 @@ _log = logging.getLogger("controller")
 
 @dataclass(frozen=True)
 class App:
-    """What runs in a generation, and answers its probes."""
+    """The parts that run in a generation, and answer its probes."""
 
     held: HeldShards
     grace: timedelta

@@ -36,7 +36,7 @@ class NamespaceReason(StrEnum):
 
 @dataclass(frozen=True)
 class NamespaceProblem:
-    """What keeps a namespace from being served."""
+    """A problem that keeps a namespace from being served."""
 
     reason: NamespaceReason
     message: str

@@ -3,7 +3,7 @@ The work in each served namespace: it starts, fails, starts again and ends witho
 
 A namespace that does not exist, is being deleted, or in which the Role was taken away is reported and tried
 again; it holds nobody up. While a process serves several namespaces, an error in the components of one ends
-these components alone, and they are built anew after a pause; so do components that no longer get on. In a
+these components alone, and they are built again after a pause; so do components that no longer get on. In a
 process with one namespace both end the process, which a kubelet restarts.
 """
 

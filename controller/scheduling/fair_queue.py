@@ -96,7 +96,7 @@ class FairQueue:
     _turn_of_queue: set[str] = field(default_factory=set)
     """Archives in which such an event had the last place, so that a queued event has the next one."""
     _kept_out: dict[str, bool] = field(default_factory=dict)
-    """The running events that could go on with a slot of the process; whether each leaves a part free."""
+    """The running events that could continue with a slot of the process; whether each leaves a part free."""
     _next_start: QueueItem | None = None
     """The queued event that could start with a slot of the process."""
     _blocked_by_envelope: dict[str, list[QueueItem]] = field(default_factory=dict)

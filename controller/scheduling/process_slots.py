@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class _Claim(NamedTuple):
-    """What a namespace would do with a slot."""
+    """The use that a namespace has for a slot."""
 
     is_import: bool
     limit: int

@@ -2,7 +2,7 @@
 The namespaces that kopf watches, and who learns of the objects of each.
 
 One kopf watches all namespaces, one watch per kind and namespace. A namespace is added or removed while the
-watches of the others go on: kopf adapts its watches to its ``insights``, which it takes as an argument.
+watches of the others continue: kopf adapts its watches to its ``insights``, which it takes as an argument.
 """
 
 import asyncio

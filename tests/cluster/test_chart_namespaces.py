@@ -1,6 +1,7 @@
 """A release for several namespaces: what the chart renders for each of them, and nothing more."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.settings import CommonSettings
 from release.helm import CHART, Helm, HelmError, helm
 from sandbox.controlplane import rbac
+from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.scenes.chart import (
     EVERYTHING,
     MONITORING,
@@ -23,6 +25,7 @@ from tests.support.scenes.chart import (
 
 UNITS = ("unit-a", "unit-b")
 PROCESSES = ("receiver", "pages", "console", "controller")
+COMPONENT = "app.kubernetes.io/component"
 
 
 @pytest.fixture(scope="module", name="program")
@@ -279,3 +282,49 @@ async def test_the_notes_say_what_is_served_and_begin_in_a_served_namespace(prog
     assert f"kubectl -n {NAMESPACE} get pods" in notes
     assert "kubectl -n unit-a apply -f acme.yaml" in notes
     assert "does not exist" not in notes, "Helm did not ask the cluster"
+
+
+# -- With access to a cluster --------------------------------------------------------------------------------
+
+
+async def rendered_in_cluster(program: Helm, plane: ControlPlane, *namespaces: str) -> Rendered:
+    """Render for these namespaces as an installation does, which reads the cluster."""
+    values = with_image({"watchNamespaces": [*namespaces], "networkPolicy": {"enabled": False}})
+    arguments = ("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server")
+    return Rendered(await replace(program, kubeconfig=plane.kubeconfig)(*arguments, values=values))
+
+
+async def test_a_namespace_that_does_not_exist_is_left_out_and_stops_no_upgrade(
+    program: Helm, plane: ControlPlane
+) -> None:
+    await plane.namespace("served-there")
+    rendered = await rendered_in_cluster(program, plane, "served-there", "served-nowhere")
+    assert roles(rendered, "receiver").keys() == {"served-there"}
+    assert there(rendered, "served-nowhere") == []
+    listed = rendered.one("ConfigMap", f"{RELEASE}-namespaces")["data"]["list"]
+    assert listed.split() == ["served-there", "served-nowhere"], "the processes report it"
+    bound = {
+        name
+        for each in rendered.all("ValidatingAdmissionPolicyBinding")
+        for name in each["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0]["values"]
+    }
+    assert bound == {NAMESPACE, "served-there", "served-nowhere"}, "it is guarded from its first moment"
+
+
+@pytest.mark.parametrize(("release", "home"), [("other", NAMESPACE), (RELEASE, "of-another-release")])
+async def test_a_namespace_that_another_release_serves_is_refused(
+    program: Helm, plane: ControlPlane, release: str, home: str
+) -> None:
+    namespace = f"served-by-{release}"
+    await plane.namespace(namespace)
+    theirs = await render(program, {"watchNamespaces": [namespace]}, release=release)
+    (binding,) = (
+        each
+        for each in theirs.all("RoleBinding")
+        if each["metadata"]["labels"].get(COMPONENT) == "controller"
+        and each["metadata"]["namespace"] == namespace
+    )
+    binding["subjects"][0]["namespace"] = home
+    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(binding))
+    with pytest.raises(HelmError, match=f"is served by the release {release} in the namespace {home}"):
+        await rendered_in_cluster(program, plane, namespace)

@@ -72,7 +72,7 @@ class CallbackResult(NamedTuple):
 
 
 class CallbackAddress(NamedTuple):
-    """What the path of a callback names."""
+    """The names in the path of a callback."""
 
     namespace: str
     """Empty: the release's own."""

@@ -92,8 +92,7 @@ class WaitingDeliveries:
 
 
 class SharedCounting:
-    """What the counters of all namespaces of a receiver share: the room for counts, and the turns to write
-    them."""
+    """The room for counts and the turns to write them, which all namespaces of a receiver share."""
 
     def __init__(self, limits: ReceiverLimits) -> None:
         self._most = limits.pending_counts

@@ -1,7 +1,7 @@
 """The pod of ``helm test``: which namespaces it finds served in the metrics of the controllers."""
 
 import importlib.util
-import types
+from typing import Any
 
 import pytest
 
@@ -12,7 +12,7 @@ FORBIDDEN = 'counterfoil_namespace_ready{namespace="unit-b",reason="NamespaceFor
 OTHER = "# TYPE counterfoil_namespace_ready gauge\ncounterfoil_shards 1.0"
 
 
-def program() -> types.ModuleType:
+def program() -> Any:
     """Load the program, which is no module of a package."""
     spec = importlib.util.spec_from_file_location("ask", CHART / "files" / "ask.py")
     assert spec is not None

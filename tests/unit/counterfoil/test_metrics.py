@@ -204,7 +204,7 @@ def test_each_metric_of_an_object_is_of_its_namespace_and_the_others_are_of_the_
             assert is_of_namespace >= bool(names_object)
 
 
-def test_gauges_that_are_computed_anew_in_a_namespace_stay_in_another(metrics: Metrics) -> None:
+def test_gauges_that_are_computed_again_in_a_namespace_stay_in_another(metrics: Metrics) -> None:
     sales, legal = metrics.in_namespace("sales"), metrics.in_namespace("legal")
     for each in (sales, legal):
         each.mail_ready.labels("acme").set(1)
@@ -240,7 +240,7 @@ def test_a_namespace_has_one_reason_at_a_time(metrics: Metrics) -> None:
     ]
 
 
-def test_the_counters_of_a_namespace_go_on_when_its_work_starts_again(metrics: Metrics) -> None:
+def test_the_counters_of_a_namespace_continue_when_its_work_starts_again(metrics: Metrics) -> None:
     metrics.in_namespace("sales").callback("acme", "noted")
     metrics.forget_cluster()
     metrics.in_namespace("sales").callback("acme", "noted")

@@ -67,7 +67,14 @@ class FirstIsSlow(ArchivePool):
 async def test_the_run_that_lost_removes_nothing_that_the_other_archived(tmp_path: Path) -> None:
     scene = ReconcilerScene(tmp_path)
     scene.envelope.contents = ATrailThatDiffers(scene.envelope.contents)
-    pool = FirstIsSlow(scene.kube, scene.cache, scene.secrets, scene.clock, scene.metrics)
+    pool = FirstIsSlow(
+        scene.kube,
+        scene.cache,
+        scene.secrets,
+        scene.clock,
+        scene.metrics,
+        scene.archive_pool.pod_access,
+    )
     scene.change_archives(archive_pool=pool)
     loser = asyncio.create_task(scene.reconcile())
     await asyncio.sleep(0)

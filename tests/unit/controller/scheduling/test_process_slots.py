@@ -144,7 +144,7 @@ def test_an_event_of_a_callback_comes_before_the_import_of_another_namespace() -
     assert process.counts() == {"sales": 1, "legal": 3}
 
 
-def test_imports_go_on_when_the_runs_of_another_namespace_end() -> None:
+def test_imports_continue_when_the_runs_of_another_namespace_end() -> None:
     process = Namespaces("sales", "legal", process=4)
     process.add("legal", *map(item, range(3)))
     process.settle()
