@@ -47,6 +47,11 @@ LOOPS_WITHOUT_TRY = {
     # The callee catches the errors of its object.
     "controller/outgoing_webhook/delivery.py": {"waiting.items()"},
     "controller/mails/notifier.py": {"self.cache.organizations"},
+    "controller/namespaces/supervisor.py": {
+        "self._components.values()",
+        "components.live.values()",
+        "WATCHED_KINDS",  # one question about one namespace
+    },
     "controller/reconcile/late_files.py": {"queue.due_events(self.clock.monotonic())"},
     "controller/resync/garbage_collector.py": {
         "page",
@@ -64,6 +69,8 @@ LOOPS_WITHOUT_TRY = {
         "self.search.each(suited.user, request.wanted)",  # as in suited.py
         "sorted(done)[:self.limits.bulk_organizations]",
     },
+    "webhook/pages/handler.py": {"namespaces"},
+    "webhook/receiver/namespaces.py": {"namespaces"},
     # The parts of one object, or of one question about it.
     "controller/access/archive_root.py": {"manifests"},
     "counterfoil/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
@@ -174,8 +181,9 @@ def other_logger_names(modules: Iterable[Module]) -> list[str]:
 
 
 def is_wiring(path: str) -> bool:
-    """Whether a module builds a process: every ``app.py``, and ``controller/__main__.py``."""
-    return Path(path).name == "app.py" or path == "controller/__main__.py"
+    """Whether a module builds a process: every ``app.py``, ``controller/__main__.py``, and the module of the
+    components of a namespace."""
+    return Path(path).name == "app.py" or path in ("controller/__main__.py", BUILD)
 
 
 def _assignments(tree: ast.Module) -> Iterator[tuple[ast.expr, ast.expr]]:
@@ -268,6 +276,10 @@ def _may_fail(step: ast.AST) -> bool:
     return any(_may_fail(each) for each in ast.iter_child_nodes(step))
 
 
+BUILD = "controller/namespaces/components.py"
+"""The module with the function that wires the controller."""
+
+
 def hidden_subscriptions(modules: Iterable[Module]) -> list[str]:
     """``build`` alone adds handlers to the cache: one place shows in which order who learns of a change."""
     modules = list(modules)
@@ -312,9 +324,7 @@ def handlers_without_subscription(modules: Iterable[Module]) -> list[str]:
 
 def _build(modules: Iterable[Module]) -> ast.AST:
     """Return the function that wires the controller; an empty module if there is none."""
-    functions = (
-        node for module in modules if module.path == "controller/app.py" for node in module.tree.body
-    )
+    functions = (node for module in modules if module.path == BUILD for node in module.tree.body)
     found = (each for each in functions if isinstance(each, ast.FunctionDef) and each.name == "build")
     return next(found, ast.Module([], []))
 
@@ -614,6 +624,7 @@ def test_an_object_may_assign_its_own_attributes(plant: Plant) -> None:
     [
         ("controller/app.py", True),
         ("controller/__main__.py", True),
+        (BUILD, True),
         ("webhook/pages/app.py", True),
         ("webhook/receiver/app.py", True),
         ("webhook/pages/handler.py", False),
@@ -709,7 +720,7 @@ WORKER = "class Worker:\n    def event_changed(self, before, after): ...\n"
 
 
 def test_a_subscription_in_build_is_fine(plant: Plant) -> None:
-    modules = plant({"controller/app.py": WIRING, "controller/worker.py": WORKER})
+    modules = plant({BUILD: WIRING, "controller/worker.py": WORKER})
     assert hidden_subscriptions(modules) == []
     assert handlers_without_subscription(modules) == []
 
@@ -722,11 +733,11 @@ def test_a_subscription_in_build_is_fine(plant: Plant) -> None:
             "class Worker:\n    def __post_init__(self):\n"
             "        self.cache.add_handler(EnvelopeEvent, self.event_changed)\n",
         ),
-        ("controller/app.py", f"{WIRING}\ndef _workers(cache):\n    cache.add_handler(Sender, print)\n"),
+        (BUILD, f"{WIRING}\ndef _workers(cache):\n    cache.add_handler(Sender, print)\n"),
     ],
 )
 def test_a_subscription_outside_build_is_refused(plant: Plant, path: str, source: str) -> None:
-    (violation,) = hidden_subscriptions(plant({"controller/app.py": WIRING, path: source}))
+    (violation,) = hidden_subscriptions(plant({BUILD: WIRING, path: source}))
     assert violation.startswith(f"{path}:")
     assert violation.endswith(" is a subscription outside build")
 
@@ -734,7 +745,7 @@ def test_a_subscription_outside_build_is_refused(plant: Plant, path: str, source
 @pytest.mark.parametrize("name", ["Worker", "Resync"])
 def test_a_handler_that_build_does_not_subscribe_is_refused(plant: Plant, name: str) -> None:
     source = f"class {name}:\n    def spec_changed(self, before, after): ...\n"
-    modules = plant({"controller/app.py": WIRING, "controller/worker.py": WORKER, "controller/a.py": source})
+    modules = plant({BUILD: WIRING, "controller/worker.py": WORKER, "controller/a.py": source})
     assert handlers_without_subscription(modules) == [
         f"controller/a.py:2: build does not subscribe {name}.spec_changed"
     ]

@@ -2,7 +2,8 @@
 The parts of a process for each namespace that it serves: they begin and end with the list of namespaces.
 
 A namespace that is added begins within ten seconds, and one that is removed ends, while the others work on.
-An error in one namespace is logged there, and its work begins again. It ends no other one, and not the process.
+An error in one namespace is logged there, and its work begins again. It ends neither another one nor the
+process.
 """
 
 import asyncio

@@ -25,9 +25,8 @@ from webhook.http_server.namespaces import NamespaceTable
 from webhook.http_server.process import HttpProcess, page_rates, run_process
 from webhook.pages.code_exchange import ConsentService
 from webhook.pages.cookies import FlowCookies
-from webhook.pages.handler import PageHandler
+from webhook.pages.handler import PageHandler, PageNamespace, all_unavailable
 from webhook.pages.limits import ESAW_LIMITS, MAX_ENVELOPE_WRITES, PageLimits, ReturnRates
-from webhook.pages.namespaces import PageNamespace, all_unavailable
 from webhook.pages.rendering import PageRenderer
 from webhook.pages.send import DraftSender
 from webhook.pages.send_lease import SendLeases
@@ -64,7 +63,7 @@ async def serve(
         namespaces = NamespaceTable(
             ServedNamespaces.load(settings, kube.namespace),
             builder.new_namespace,
-            process.clock,
+            ServerClock(process.clock, kube),
             ended=metrics.remove_namespace,
         )
         handler = PageHandler(

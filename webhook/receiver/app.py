@@ -39,14 +39,15 @@ async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: Rec
     async with connect(
         namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
     ) as kube:
+        clock = ServerClock(process.clock, kube)
         served = ServedNamespaces.load(settings, kube.namespace)
         namespaces = NamespaceTable(
             served,
             _new_namespace(process, settings, kube, limits=limits),
-            process.clock,
+            clock,
             ended=metrics.remove_namespace,
         )
-        handler = CallbackHandler(namespaces, metrics, limits=limits, clock=process.clock)
+        handler = CallbackHandler(namespaces, metrics, limits=limits, clock=clock)
         ready = {
             "organizations": partial(organizations_unread, namespaces),
             "kubernetes": partial(writing_fails, namespaces),

@@ -31,9 +31,8 @@ from webhook.http_server.process import page_rates
 from webhook.http_server.server import public_server
 from webhook.pages.code_exchange import ConsentService
 from webhook.pages.cookies import FlowCookies
-from webhook.pages.handler import PageHandler
+from webhook.pages.handler import PageHandler, PageNamespace
 from webhook.pages.limits import PageLimits, ReturnRates
-from webhook.pages.namespaces import PageNamespace
 from webhook.pages.rendering import PageRenderer
 from webhook.pages.send import DraftSender
 from webhook.pages.send_lease import SendLeases
