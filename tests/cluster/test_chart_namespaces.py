@@ -289,7 +289,9 @@ async def test_the_notes_say_what_is_served_and_begin_in_a_served_namespace(prog
 
 async def rendered_in_cluster(program: Helm, plane: ControlPlane, *namespaces: str) -> Rendered:
     """Render for these namespaces as an installation does, which reads the cluster."""
-    values = with_image({"watchNamespaces": [*namespaces], "networkPolicy": {"enabled": False}})
+    # The control plane has the CRDs already, without this release.
+    options = {"networkPolicy": {"enabled": False}, "crds": {"enabled": False}}
+    values = with_image({"watchNamespaces": [*namespaces], **options})
     arguments = ("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server")
     return Rendered(await replace(program, kubeconfig=plane.kubeconfig)(*arguments, values=values))
 

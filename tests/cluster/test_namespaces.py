@@ -3,6 +3,7 @@ One controller for several namespaces, on a real API server: each is served with
 and starts, fails and ends without the others.
 """
 
+import json
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -32,7 +33,7 @@ class Release:
         self.list = folder / "namespaces"
 
     async def unit(self, name: str, *, with_role: bool) -> ControllerScene:
-        """Make a namespace with an organization ``acme`` of its own eSAW users, and its own archive."""
+        """Make a namespace with an organization ``acme``, its eSAW users and its own archive."""
         namespace = f"{self.built.namespace}-{name}"
         await self.plane.namespace(namespace)
         folder = self.folder / namespace
@@ -42,11 +43,16 @@ class Release:
         scene.archive.mkdir()
         if with_role:
             await self.give_role(namespace)
+        await self.fill(scene)
+        return scene
+
+    async def fill(self, scene: ControllerScene) -> None:
+        """Make the organization of a namespace, its sender and its archive."""
+        built = scene.local_environment
         await built.archive("dms", filesystem={"root": str(scene.archive)})
         await built.sender("anna", scene.anna, organization="acme")
         await built.organization("acme", archive="dms", sender="anna")
         await built.record_sweep("acme")
-        return scene
 
     async def give_role(self, namespace: str) -> None:
         """Let the controller of the release work in a namespace."""
@@ -58,6 +64,20 @@ class Release:
     async def take_role(self, namespace: str) -> None:
         """Take these rights away."""
         await self.plane.kubectl("-n", namespace, "delete", "rolebinding", "controller")
+
+    async def delete(self, namespace: str) -> None:
+        """Delete a namespace as the controllers of Kubernetes do: first all that is in it."""
+        await self.plane.kubectl("delete", "namespace", namespace, "--wait=false")
+        kinds = "envelopeevents,senders,organizations,archives,secrets,rolebindings,roles"
+        await self.plane.kubectl("-n", namespace, "delete", kinds, "--all", "--wait=false")
+        finished = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": namespace},
+            "spec": {"finalizers": []},
+        }
+        path = f"/api/v1/namespaces/{namespace}/finalize"
+        await self.plane.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(finished))
 
     def write_list(self, *scenes: ControllerScene) -> None:
         """Change the list of namespaces."""
@@ -108,7 +128,7 @@ async def test_namespaces_are_served_apart_and_added_and_removed_without_a_resta
     controller = await release.controller()
     pid = controller.pid
 
-    # Two objects with one name: each is archived by the means of its own namespace.
+    # Two objects with one name: each is archived with the objects in its own namespace.
     filed = sales.envelope()
     event = await sales.reaches(await sales.note(filed), Phase.SUCCEEDED)
     assert sales.filed(filed)
@@ -158,3 +178,24 @@ async def test_a_role_that_is_taken_away_holds_no_other_namespace_up(release: Re
     await release.give_role(legal.local_environment.namespace)
     await legal.reaches(waiting, Phase.SUCCEEDED)
     await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
+
+
+async def test_a_namespace_that_is_deleted_holds_no_other_one_up_and_returns(release: Release) -> None:
+    sales = await release.unit("sales", with_role=True)
+    legal = await release.unit("legal", with_role=True)
+    release.write_list(sales, legal)
+    controller = await release.controller()
+    pid, namespace = controller.pid, legal.local_environment.namespace
+    await legal.reaches(await legal.noted(), Phase.SUCCEEDED)
+
+    await release.delete(namespace)
+    await release.until_ready(legal, "NamespaceForbidden", 0.0)
+    await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
+
+    await release.plane.namespace(namespace)
+    await release.give_role(namespace)
+    await release.fill(legal)
+    await legal.reaches(await legal.noted(), Phase.SUCCEEDED)
+    await release.until_ready(legal, "Serving", 1.0)
+    await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
+    assert controller.pid == pid

@@ -187,7 +187,7 @@ async def test_nobody_in_a_listed_namespace_writes_the_status_or_speaks_as_the_c
     tenants: tuple[GuardedNamespace, GuardedNamespace],
 ) -> None:
     rules: tuple[rbac.Rule, ...] = (
-        {"apiGroups": ["counterfoil.dev"], "resources": ["archives/status"], "verbs": ["patch"]},
+        {"apiGroups": ["counterfoil.dev"], "resources": ["archives/status"], "verbs": ["get", "patch"]},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
     )
     for each in tenants:

@@ -98,14 +98,14 @@ class Scene:
             answer: dict[str, str] = (await http.get(f"envelope/{envelope}/configuration")).json()
             return answer["MetaData"]
 
-    async def token(self, sender: dict[str, Any]) -> str:
-        """The token in a Sender's Secret, opened as the controller opens it."""
+    async def token(self, sender: dict[str, Any], *, own: str | None = None) -> str:
+        """The token in a Sender's Secret, opened as the controller opens it; ``own``: the release's own
+        namespace, if it is another one."""
         secret = await self.local_environment.read("secret", sender["metadata"]["name"])
         data = base64.b64decode(secret["data"]["token"])
-        opened = Sealing(self.local_environment.sealing_keys).open(
-            data, self.local_environment.namespace, Sender.parse(sender)
-        )
-        return opened.reveal()
+        namespace = self.local_environment.namespace
+        sealing = Sealing(self.local_environment.sealing_keys).for_namespace(namespace, own=own or namespace)
+        return sealing.open(data, namespace, Sender.parse(sender)).reveal()
 
     async def listed(self, kind: str) -> list[dict[str, Any]]:
         """All objects of a kind."""
