@@ -9,7 +9,7 @@ process.
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from counterfoil.clock import Clock
 from counterfoil.kube.served_namespaces import READ_AGAIN, ServedNamespaces
@@ -55,17 +55,14 @@ class NamespaceTable(Generic[P]):
     ) -> None:
         """Make the parts of all namespaces. Raises what ``new`` raises."""
         self._served = served
+        self.own: Final = served.own
+        """The release's own namespace: an address without a namespace leads there."""
         self._new = new
         self._ended = ended
         self._clock = clock
         self._parts = {namespace: new(namespace) for namespace in served.names}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
-
-    @property
-    def own(self) -> str:
-        """The release's own namespace: an address without a namespace leads there."""
-        return self._served.own
 
     def __iter__(self) -> Iterator[P]:
         return iter(tuple(self._parts.values()))

@@ -12,7 +12,6 @@ discloses as little as possible. The log line has the details, but no token. Thi
 import asyncio
 import logging
 import math
-from collections import Counter
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -67,17 +66,12 @@ class CallbackResult(NamedTuple):
     retry_after: float | None = None
     envelope: str | None = None
     traceparent: str | None = None
-    namespace: str | None = None
+    namespace: ReceiverNamespace | None = None
     """The namespace, if it is a served one."""
 
 
-class CallbackAddress(NamedTuple):
-    """The names in the path of a callback."""
-
-    namespace: str
-    """Empty: the release's own."""
-    organization: str
-    token: str
+CallbackAddress = tuple[str, str, str]
+"""The names in the path of a callback: namespace (empty: the release's own), organization and token."""
 
 
 class _Accepted(NamedTuple):
@@ -99,8 +93,9 @@ class CallbackHandler:
         self._metrics = metrics
         self._limits = limits
         self._monotonic = clock.monotonic
+        self._share = max(1, limits.in_flight - limits.in_flight // 4)
         self._in_flight = 0
-        self._in_flight_of: Counter[tuple[str, str]] = Counter()
+        self._in_flight_of: dict[tuple[str, str], int] = {}
         """Callbacks in progress by namespace and organization; with an empty organization of all of the
         namespace."""
 
@@ -134,29 +129,30 @@ class CallbackHandler:
         namespace, address = target
         organization = self._authorize(namespace, address, request)
         if isinstance(organization, CallbackResult):
-            return organization._replace(namespace=namespace.name)
+            return organization._replace(namespace=namespace)
         name, where = organization.name, namespace.name
         # After token and password: a client without them takes nothing of the organization's rate.
         if wait := organization.bucket.take(self._monotonic()):
-            return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait, namespace=where)
+            return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait, namespace=namespace)
         # Before anything is read or built: under overload, refusals take time from the callbacks that fit.
         if self._is_full_for(namespace, name):
             detail = f"{self._in_flight} callbacks are in progress"
-            return CallbackResult(CallbackOutcome.UNAVAILABLE, name, detail=detail, namespace=where)
+            return CallbackResult(CallbackOutcome.UNAVAILABLE, name, detail=detail, namespace=namespace)
         places = (where, ""), (where, name)
         self._in_flight += 1
-        self._in_flight_of.update(places)
+        for place in places:
+            self._in_flight_of[place] = self._in_flight_of.get(place, 0) + 1
         try:
             if request.can_read_body and (failure := await self._discard_body(request)) is not None:
-                return CallbackResult(failure, name, namespace=where)
+                return CallbackResult(failure, name, namespace=namespace)
             callback = self._parse(namespace, request, organization)
             if isinstance(callback, CallbackResult):
-                return callback._replace(namespace=where)
+                return callback._replace(namespace=namespace)
             return await self._store(namespace, request, callback)
         finally:
             self._in_flight -= 1
-            self._in_flight_of.subtract(places)
             for place in places:
+                self._in_flight_of[place] -= 1
                 if not self._in_flight_of[place]:
                     del self._in_flight_of[place]
 
@@ -169,7 +165,7 @@ class CallbackHandler:
             return CallbackResult(CallbackOutcome.WRONG_METHOD)
         if (request.content_length or 0) > self._limits.body:
             return CallbackResult(CallbackOutcome.TOO_LARGE)
-        namespace = self._namespaces.find(address.namespace)
+        namespace = self._namespaces.find(address[0])
         return self._not_served() if namespace is None else (namespace, address)
 
     def _not_served(self) -> CallbackResult:
@@ -188,7 +184,7 @@ class CallbackHandler:
         """Return the organization whose token and password the request has, else the result."""
         if not namespace.organization_cache.is_synced:
             return CallbackResult(CallbackOutcome.NOT_READY, detail="the organizations are not read yet")
-        name, token = address.organization, address.token
+        _, name, token = address
         organization = namespace.organization_cache.find(name)
         if organization is None:
             detail = "no such organization"
@@ -218,15 +214,14 @@ class CallbackHandler:
     def _is_full_for(self, namespace: ReceiverNamespace, name: str) -> bool:
         """Whether as many callbacks are in progress as the limit allows. One namespace of several leaves a
         quarter to the others, and so does one organization of several."""
-        limit = self._limits.in_flight
-        if self._in_flight >= limit:
+        if self._in_flight >= self._limits.in_flight:
             return True
-        share = max(1, limit - limit // 4)
-        has_other_namespaces = len(self._namespaces) > 1
-        if has_other_namespaces and self._in_flight_of[namespace.name, ""] >= share:
+        if self._in_flight_of.get((namespace.name, ""), 0) < self._share:
+            return False
+        if len(self._namespaces) > 1:
             return True
-        has_others = has_other_namespaces or len(namespace.organization_cache) > 1
-        return has_others and self._in_flight_of[namespace.name, name] >= share
+        of_this = self._in_flight_of.get((namespace.name, name), 0)
+        return of_this >= self._share and len(namespace.organization_cache) > 1
 
     def _parse(
         self, namespace: ReceiverNamespace, request: web.BaseRequest, organization: OrganizationView
@@ -282,15 +277,16 @@ class CallbackHandler:
                 if reserved is not None and outcome is not CallbackOutcome.NOTED:
                     ceiling.release(reserved)
             step.set_attributes(outcome=str(outcome), event=event["metadata"]["name"])
+        has_details = callback.left_out or outcome is CallbackOutcome.MISMATCH
         return CallbackResult(
             outcome,
             name,
             event["metadata"]["name"],
-            _count_details(namespace.metrics, name, outcome, callback.left_out),
+            _count_details(namespace.metrics, name, outcome, callback.left_out) if has_details else None,
             self._limits.full_retry_after if outcome is CallbackOutcome.ORGANIZATION_FULL else None,
             callback.envelope_id,
             step.traceparent,
-            namespace.name,
+            namespace,
         )
 
     async def _discard_body(self, request: web.BaseRequest) -> CallbackOutcome | None:
@@ -314,8 +310,8 @@ class CallbackHandler:
     def _log_result(self, result: CallbackResult, status: int, seconds: float) -> None:
         # str, not .value: an enum's property costs three calls.
         outcome = str(result.outcome)
-        namespace = self._namespaces.find(result.namespace) if result.namespace is not None else None
-        metrics = namespace.metrics if namespace is not None else self._metrics
+        namespace = result.namespace
+        metrics = self._metrics if namespace is None else namespace.metrics
         metrics.callback(result.organization, outcome)
         self._metrics.callback_seconds.observe(seconds, tracing.exemplar(result.traceparent))
         _log.log(
@@ -323,7 +319,7 @@ class CallbackHandler:
             "callback %s",
             outcome if result.detail is None else f"{outcome}: {result.detail}",
             extra={
-                "namespace": result.namespace,
+                "namespace": None if namespace is None else namespace.name,
                 "organization": result.organization or None,
                 "event": result.event,
                 "envelope": result.envelope,
@@ -354,7 +350,7 @@ def callback_address(path: str) -> CallbackAddress | None:
             pass
         case _:
             return None
-    return CallbackAddress(namespace, organization, unquote(token) if "%" in token else token)
+    return namespace, organization, unquote(token) if "%" in token else token
 
 
 def callback_response(result: CallbackResult, limits: ReceiverLimits) -> web.Response:

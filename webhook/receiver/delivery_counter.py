@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import Random
 from types import MappingProxyType
-from weakref import WeakSet
+from weakref import ref
 
 import msgspec
 
@@ -96,21 +96,24 @@ class SharedCounting:
 
     def __init__(self, limits: ReceiverLimits) -> None:
         self._most = limits.pending_counts
-        self._counters: WeakSet[DeliveryCounter] = WeakSet()
+        self._counters: list[ref[DeliveryCounter]] = []
         self.turns = FairSlots(limits.flush_writers)
         """One for each write; the namespaces share them."""
 
     def add(self, counter: "DeliveryCounter") -> None:
         """Let a counter share in it, as long as that exists."""
-        self._counters.add(counter)
+        self._counters.append(ref(counter, self._counters.remove))
 
     def has_room(self, counter: "DeliveryCounter") -> bool:
         """Whether this counter may remember one more event. One of several leaves a quarter to the
         others."""
-        if sum(each.pending_events for each in self._counters) >= self._most:
+        own = counter.pending_events
+        if len(self._counters) == 1:
+            return own < self._most
+        counters = [each for each in (reference() for reference in self._counters) if each is not None]
+        if sum(each.pending_events for each in counters) >= self._most:
             return False
-        most = self._most if len(self._counters) == 1 else max(1, self._most - self._most // 4)
-        return counter.pending_events < most
+        return own < max(1, self._most - self._most // 4)
 
 
 class DeliveryCounter:

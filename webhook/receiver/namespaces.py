@@ -7,6 +7,7 @@ does not exist, or in which the rights are missing, delays no callback of anothe
 
 import asyncio
 from dataclasses import dataclass
+from functools import cached_property
 
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Forbidden, NotFound
@@ -33,7 +34,7 @@ class ReceiverNamespace:
     unlisted_actions: UnlistedActionCounter
     process_metrics: Metrics
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The namespace."""
         return self.kube.namespace

@@ -20,7 +20,7 @@ def _prepare() -> Check:
     def check(data: bytes) -> None:
         path, query = parts_of(data, 2)
         found = callback_address(text_of(path))
-        is_complete = found is None or bool(found.organization and found.token)
+        is_complete = found is None or all(found[1:])
         expect(is_complete, "organization and token are not empty")
         callback = parse_callback(text_of(query), max_parameters=limits.parameters, own_names=OWN_NAMES)
         expect(set(callback.own) <= set(OWN_NAMES.values()), "only own parameters are read")
