@@ -746,6 +746,10 @@ class _ReportDelay(NamedTuple):
     """Number of successive failures before this one with this version."""
 
 
+MAX_CREATE_PAUSE_SECONDS = 1.0
+"""Maximum pause after an event was created. It is as long as the create took, so half of the API server's
+time is left to others."""
+
 _CEILING = ""
 """In place of a Sender's name: the problem holds the whole Import."""
 
@@ -987,6 +991,7 @@ class _WindowSearch:
         while self._room <= 0:
             await self._count_room()
             await self._check()
+        began = self.runner.clock.monotonic()
         started = await self.runner.event_starter.start(
             starts,
             envelope,
@@ -995,11 +1000,14 @@ class _WindowSearch:
             labels=self._labels(),
         )
         if started.result is StartResult.CREATED or started.is_reopened:
+            took = self.runner.clock.monotonic() - began
             self._room -= 1
             self.runner.created(self.imported)
             if self.runner.progressed(self.imported, _CEILING):
                 # The status says that it waits. The window is searched again after the next write.
                 raise _Interrupted
+            # Else up to ``maxUnfinished`` writes follow each other, and those of callbacks wait behind them.
+            await self.runner.clock.sleep(min(took, MAX_CREATE_PAUSE_SECONDS))
         return started
 
     def _labels(self) -> dict[str, str]:

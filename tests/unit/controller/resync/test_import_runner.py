@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.resync.import_progress import windows_of
-from controller.resync.import_runner import FAILURE_SECONDS, ImportBounds
+from controller.resync.import_runner import FAILURE_SECONDS, MAX_CREATE_PAUSE_SECONDS, ImportBounds
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, UnexpectedRedirect
 from counterfoil.kube.errors import Conflict, Unavailable
@@ -187,6 +187,23 @@ async def test_there_are_never_more_unfinished_events_than_the_import_allows() -
             scene.finish_all()
     await task
     assert (most, len(scene.events())) == (3, 10)
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(0.25, 0.25), (8.0, MAX_CREATE_PAUSE_SECONDS)])
+async def test_an_import_leaves_the_api_server_to_others_as_long_as_each_create_took(
+    seconds: float, pause: float
+) -> None:
+    scene, begun = ImportScene(maxUnfinished=5), list[float]()
+
+    def take_time() -> None:
+        begun.append(scene.clock.monotonic())
+        scene.clock.advance(seconds=seconds)
+
+    scene.kube.just_before("create", take_time)
+    scene.kube.just_before("create", take_time)
+    scene.finds("anna", ENVELOPE, SECOND)
+    await scene.advance()
+    assert begun[1] - begun[0] == seconds + pause
 
 
 async def test_a_suspended_import_asks_esaw_for_nothing() -> None:
