@@ -249,6 +249,32 @@ def test_the_deadline_does_not_count_a_day_on_which_the_controller_did_not_run()
     assert after_the_downtime.reason == "DeadlineExceeded"
 
 
+def full(minutes: float) -> Pause:
+    return Pause("WaitingForArchive", "Full.", NOON + timedelta(minutes=minutes))
+
+
+SLOW = Wait("AttemptOverdue", "Slow.")
+
+
+def test_waits_for_room_between_two_failures_begin_no_new_deadline() -> None:
+    """With two copies, one Archive may be full and the other one slow, in turn and without an end."""
+    status = climbed(*WITHOUT_COPIES[:3])
+    for hour in range(26):
+        status = next_status(status, Phase.CLEANING, SLOW, at(hour * 60))
+        if status.phase is not Phase.FAILED:
+            status = next_status(status, Phase.CLEANING, full(hour * 60 + 30), at(hour * 60 + 30))
+    assert (status.phase, status.reason) == (Phase.FAILED, "DeadlineExceeded")
+
+
+def test_the_time_in_the_queue_for_room_is_no_part_of_the_deadline() -> None:
+    status = next_status(climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, SLOW, at())
+    status = next_status(status, Phase.CLEANING, full(30), at(30))
+    status = next_status(status, Phase.CLEANING, SLOW, at(72 * 60))
+    assert status.phase is Phase.CLEANING
+    first = next_status(climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, full(0), at())
+    assert first.phase_start_time is None, "no attempt failed before"
+
+
 def test_while_a_person_holds_it_no_deadline_runs() -> None:
     status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
     held = next_status(status, Phase.VALIDATING, Hold("Suspended", "Held."), at(1))

@@ -1,8 +1,10 @@
 """Events as items of the work queue: callbacks of old events keep no newer one waiting."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +16,7 @@ from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.event_queue import (
     CALLBACK_PAUSE,
     ENQUEUED_AT_ONCE,
+    LOOK_SECONDS,
     EventQueue,
     concurrency_limits,
 )
@@ -196,7 +199,8 @@ async def test_repeated_callbacks_leave_one_entry_in_the_queue() -> None:
         scene.clock.advance(seconds=1.01)
         scene.enqueue(woken(3 + number, considered=2, called=scene.clock.now()))
         await asyncio.sleep(0)
-    queued = sum(map(len, scene.work._fair_queue._queues.values()))
+    queues = scene.work._fair_queue._queues.values()
+    queued = sum(len(each.items) for found in queues for each in found.values())
     task.cancel()
     assert (len(scene.work._times), queued) == (0, 2)
 
@@ -267,44 +271,15 @@ async def test_an_old_event_that_an_import_starts_again_comes_after_newer_callba
 COPIES = [{"archiveRef": {"name": "worm"}}, {"archiveRef": {"name": "mirror"}, "required": False}]
 
 
-@pytest.mark.parametrize(
-    ("phase", "status", "slot"),
-    [
-        (Phase.ARCHIVING, {}, "dms"),
-        (Phase.COPYING, {}, "worm"),
-        (Phase.COPYING, {"copies": (a_copy("worm", verified=True),)}, "dms"),
-        (Phase.COPYING, {"copies": (a_copy("worm", verified=True),), "completion_time": NOON}, "mirror"),
-        (Phase.CLEANING, {}, "worm"),
-        (Phase.CLEANING, {"deliveries": 2, "considered_deliveries": 1, "reason": CLEANUP_DELAYED}, "dms"),
-    ],
-)
-def test_a_run_begins_in_the_limit_of_the_archive_that_it_needs_first(
-    phase: Phase, status: dict[str, Any], slot: str
-) -> None:
-    """One that makes or reads a copy waits for its Archive in the queue, and takes no slot of the first
-    Archive."""
+@pytest.mark.parametrize("phase", [Phase.ARCHIVING, Phase.COPYING, Phase.CLEANING])
+@pytest.mark.parametrize("reason", ["", CLEANUP_DELAYED, WAITING_FOR_ARCHIVE])
+def test_a_run_begins_in_the_limit_of_the_first_archive(phase: Phase, reason: str) -> None:
+    """It finds out there what is to do: a delete may not be due yet, and eSAW may have to be asked."""
     scene = Scene()
     scene.cache.organizations.put(
         an_organization(version=2, archiveRef={"name": "dms"}, copies=COPIES, cleanup={"policy": "Delete"})
     )
-    envelope = EnvelopeSummary(status="Expired")
-    counted = {"deliveries": 1, "considered_deliveries": 1}
-    event = an_event().in_phase(phase, "").status(envelope=envelope, **{**counted, **status}).build()
-    scene.enqueue(event)
-    _, item = scene.work._scheduled[event.name]
-    assert item.archive == slot
-
-
-def test_a_run_begins_in_no_limit_of_a_suspended_copy() -> None:
-    """It would find no room for the other copy, and be due again at once."""
-    scene = Scene()
-    copies = [{"archiveRef": {"name": each}} for each in ("worm", "mirror")]
-    scene.cache.organizations.put(an_organization(version=2, archiveRef={"name": "dms"}, copies=copies))
-    scene.cache.archives.put(an_archive("worm", suspend=True))
-    event = an_event().in_phase(Phase.COPYING, WAITING_FOR_ARCHIVE).build()
-    scene.enqueue(event)
-    _, item = scene.work._scheduled[event.name]
-    assert item.archive == "mirror"
+    assert begins_in(scene, an_event().in_phase(phase, reason).build()) == "dms"
 
 
 async def test_many_events_are_enqueued_in_several_turns_of_the_event_loop() -> None:
@@ -325,6 +300,9 @@ async def test_many_events_are_enqueued_in_several_turns_of_the_event_loop() -> 
     assert len(scene.work._scheduled) == count - 1
 
 
+HOUR = timedelta(hours=1)
+
+
 class CopyingScene(Scene):
     """An Organization with two required copies that deletes envelopes. The Archive of each copy has room for
     one run at a time."""
@@ -339,8 +317,6 @@ class CopyingScene(Scene):
         self.work = WorkQueue(self.clock, lambda: concurrency_limits(self.cache, 9))
         self.events = EventQueue(self.cache, self.work, self.clock)
         self.started: list[str] = []
-        self.came: dict[str, bool] = {}
-        """Whether the run found room in the Archive that it moved to."""
         self.ends: dict[str, asyncio.Event] = {}
 
     def enqueue_other(self, *names: str, archive: str) -> None:
@@ -350,53 +326,39 @@ class CopyingScene(Scene):
             self.work.enqueue_at(item, self.clock.now())
 
     async def reconcile(self, name: str) -> None:
-        self.started.append(name)
+        """Run as the worker does: the event comes to worm, and its state is stored if there is no room."""
+        event = self.cache.events.get(name)
+        item = self.work._fair_queue._running[name]
+        self.started.append(f"{name} in {item.archive}")
         self.events.run_began(name)
-        if name.startswith("to-mirror"):
-            self.came[name] = await self.events.chosen(name, "mirror", timedelta(hours=1), lambda: None)
-        if self.came.get(name, True):
-            await self.ends.setdefault(name, asyncio.Event()).wait()
+        if event is not None and not await self.events.chosen(name, "worm", HOUR, lambda: None):
+            self.events.run_ended(event)
+            self.store(event)
+            return
+        await self.ends.setdefault(name, asyncio.Event()).wait()
 
-    async def end(self, name: str) -> None:
-        self.ends[name].set()
-        await turns()
+    def store(self, event: EnvelopeEvent, **status: Any) -> EnvelopeEvent:
+        """Store that the run found no room, and what it changed."""
+        version = str(int(event.metadata.resource_version or 0) + 1)
+        counted = {"reason": WAITING_FOR_ARCHIVE, "next_attempt_time": self.clock.now(), **status}
+        stored = replace(
+            event,
+            metadata=replace(event.metadata, resource_version=version),
+            status=replace(event.status, **counted),
+        )
+        self.enqueue(stored)
+        return stored
 
-
-async def test_a_delete_that_reads_two_copies_begins_once_one_archive_has_room() -> None:
-    """Two busy Archives never have room in the same moment."""
-    scene = CopyingScene()
-    scene.enqueue_other("worm-1", "worm-2", archive="worm")
-    scene.enqueue_other("mirror-1", "mirror-2", archive="mirror")
-    async with running(scene.work, scene):
-        scene.enqueue(an_event().named("delete").in_phase(Phase.CLEANING, CLEANUP_DELAYED).build())
-        await scene.end("mirror-1")
-        await scene.end("worm-1")
-        assert scene.started == ["mirror-1", "worm-1", "mirror-2", "delete"]
-
-
-async def test_a_delete_that_found_no_room_for_a_copy_begins_there() -> None:
-    """It would read the other copy without success, again and again."""
-    scene = CopyingScene()
-    scene.enqueue_other("mirror-1", archive="mirror")
-    scene.enqueue_other("to-mirror-2", archive="")
-    async with running(scene.work, scene):
-        event = an_event().named("to-mirror-delete").in_phase(Phase.CLEANING, CLEANUP_DELAYED)
-        scene.enqueue(event.build())
-        await turns()
-        assert scene.came == {"to-mirror-delete": False}, "one run waits there, as many as may run"
-        scene.enqueue(event.in_phase(Phase.CLEANING, WAITING_FOR_ARCHIVE).build())
-        await scene.end("mirror-1")
-        await scene.end("to-mirror-2")
-        assert scene.started == ["mirror-1", "to-mirror-2", "to-mirror-delete", "to-mirror-delete"]
-        assert scene.came["to-mirror-delete"]
+    def begun(self, name: str) -> list[str]:
+        """Return the Archives in whose limits the runs of an event began."""
+        return [each.split(" in ")[1] for each in self.started if each.startswith(f"{name} ")]
 
 
-def a_waiting_copy(deliveries: int) -> EnvelopeEvent:
-    """Build the event of an Expired envelope that waits for room for its copy."""
-    event = an_event().named("copy").in_phase(Phase.COPYING, WAITING_FOR_ARCHIVE)
+def a_waiting_copy(deliveries: int = 1, phase: Phase = Phase.COPYING) -> EnvelopeEvent:
+    """Build the event of an Expired envelope that makes or reads its copy now."""
+    event = an_event().named("copy").in_phase(phase).with_condition("Archived")
     envelope = EnvelopeSummary(status="Expired", finished_time=NOON)
-    built = event.status(envelope=envelope, deliveries=deliveries, considered_deliveries=1).build()
-    return replace(built, metadata=replace(built.metadata, resource_version=str(10 + deliveries)))
+    return event.status(envelope=envelope, deliveries=deliveries, considered_deliveries=1).build()
 
 
 def begins_in(scene: Scene, event: EnvelopeEvent) -> str:
@@ -405,30 +367,104 @@ def begins_in(scene: Scene, event: EnvelopeEvent) -> str:
     return item.archive
 
 
-def test_a_callback_about_an_event_that_waits_for_a_copy_asks_in_the_first_archive() -> None:
-    """The envelope may be restarted and signed, and the Archive of the copy may be full for days."""
+@asynccontextmanager
+async def full(scene: CopyingScene, event: EnvelopeEvent) -> AsyncIterator[None]:
+    """Let the event be refused in worm, where one run of its Organization waits and another one works."""
+    scene.enqueue_other("worm-1", archive="worm")
+    async with running(scene.work, scene):
+        await turns()
+        first = an_event("0f9c1c2e-0000-4000-8000-000000000009").named("first")
+        scene.enqueue(first.in_phase(Phase.COPYING).build())
+        await turns()
+        scene.enqueue(event)
+        await turns()
+        assert scene.begun(event.name) == ["dms"]
+        yield
+
+
+async def test_an_event_that_found_no_room_is_queued_in_that_archive() -> None:
+    """Thousands of them would begin again and again."""
     scene = CopyingScene()
-    assert begins_in(scene, a_waiting_copy(1)) == "worm"
-    assert begins_in(scene, a_waiting_copy(2)) == "dms"
+    async with full(scene, a_waiting_copy()):
+        await turns(100)
+        assert scene.begun("copy") == ["dms"]
+        for each in ("worm-1", "first"):
+            scene.ends[each].set()
+            await turns()
+        assert scene.begun("copy") == ["dms", "worm"]
 
-    scene.events.run_began("copy")
-    assert begins_in(scene, a_waiting_copy(2)) == "worm", "without an answer it would be due without end"
-    assert begins_in(scene, a_waiting_copy(3)) == "dms", "another one came during the run, or since"
+
+@asynccontextmanager
+async def time_passes(scene: CopyingScene) -> AsyncIterator[None]:
+    """Let the controller look at its queue each ten minutes. Each turn of the event loop is one of these."""
+    looking = asyncio.create_task(scene.events.run())
+    try:
+        yield
+    finally:
+        looking.cancel()
 
 
-def test_the_last_question_before_the_retention_ends_waits_for_no_copy() -> None:
-    scene = CopyingScene()
+def with_retention(scene: CopyingScene, days: int) -> None:
     organization = scene.cache.organizations.get("acme")
     assert organization is not None
-    kept = replace(organization.spec, retention=timedelta(days=10))
+    kept = replace(organization.spec, retention=timedelta(days=days))
     metadata = replace(organization.metadata, resource_version="3")
     scene.cache.organizations.put(replace(organization, spec=kept, metadata=metadata))
-    assert begins_in(scene, a_waiting_copy(1)) == "worm"
 
-    scene.clock.advance(days=9)
-    assert begins_in(scene, a_waiting_copy(1)) == "dms"
+
+@pytest.mark.parametrize("phase", [Phase.COPYING, Phase.CLEANING])
+async def test_the_last_question_before_the_retention_ends_waits_for_no_copy(phase: Phase) -> None:
+    """Nothing but time makes an event ask that is queued for a full Archive."""
+    scene, asked = CopyingScene(), list[datetime]()
+    with_retention(scene, days=10)
+    async with full(scene, a_waiting_copy(phase=phase)), time_passes(scene):
+        for _ in range(int(9.5 * 24 * HOUR.total_seconds() / LOOK_SECONDS)):
+            begun = len(scene.begun("copy"))
+            await asyncio.sleep(0)
+            if len(scene.begun("copy")) > begun:
+                asked.append(scene.clock.now())
+    assert set(scene.begun("copy")) == {"dms"}
+    assert NOON + timedelta(days=9) <= asked[0] <= NOON + timedelta(days=9, minutes=30)
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    assert timedelta(hours=1) <= min(pauses)
+
+
+async def test_a_callback_about_an_event_that_waits_for_a_copy_asks_in_the_first_archive() -> None:
+    """The envelope may be restarted and signed, and the Archive of the copy may be full for days."""
+    scene = CopyingScene()
+    async with full(scene, a_waiting_copy(1)):
+        known = scene.cache.events.get("copy")
+        assert known is not None
+        scene.store(known, deliveries=2, last_delivery_time=scene.clock.now())
+        await turns()
+        assert scene.begun("copy") == ["dms", "dms"]
+        answered = scene.cache.events.get("copy")
+        assert answered is not None
+        scene.store(answered, considered_deliveries=2)
+        async with time_passes(scene):
+            await turns(100)
+        assert scene.begun("copy") == ["dms", "dms"]
+
+
+async def test_a_question_that_esaw_did_not_answer_is_repeated_once_an_hour() -> None:
+    scene = CopyingScene()
+    async with full(scene, a_waiting_copy(2)), time_passes(scene):
+        looks = int(12 * HOUR.total_seconds() / LOOK_SECONDS)
+        await turns(looks)
+        assert 6 <= len(scene.begun("copy")) <= 13
+
+
+async def test_nothing_is_kept_about_an_event_that_was_deleted_during_its_run() -> None:
+    scene = CopyingScene()
+    event = a_waiting_copy(2)
+    scene.cache.events.put(event)
     scene.events.run_began("copy")
-    assert begins_in(scene, a_waiting_copy(1)) == "worm"
+    scene.cache.events.remove("copy")
+    scene.events.forget("copy")
+    scene.events._lacked["copy"] = "worm"
+    scene.events.run_ended(event)
+    assert not scene.events._lacked
+    assert not scene.events._asked
 
 
 async def test_events_are_enqueued_after_one_that_can_not_be() -> None:

@@ -1,6 +1,8 @@
 """Order of the events in the fair queue."""
 
+import random
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -225,6 +227,153 @@ def test_an_archive_without_room_delays_no_event_of_the_same_sender_for_another_
     assert taken(fair_queue, limits) == ["event-0", "event-9"]
 
 
+def test_who_is_busy_in_one_archive_has_its_share_of_each_other_one() -> None:
+    """Else each place in a shared Archive of copies goes to whoever does nothing else."""
+    limits = ConcurrencyLimits(
+        process=99, organization={}, sender={"acme": 16, "other": 16}, archive={"dms": 64, "worm": 2}
+    )
+    fair_queue = queue_with(
+        *(item(number) for number in range(10)),
+        *(item(100 + number, organization="other", archive="worm") for number in range(9)),
+    )
+    assert {"event-100", "event-101"} <= set(taken(fair_queue, limits))
+    fair_queue.add(item(999, archive="worm"))
+    fair_queue.done("event-100")
+    assert taken(fair_queue, limits) == ["event-999"]
+
+
+def waits(fair_queue: FairQueue, limits: ConcurrencyLimits, event: QueueItem, archive: str) -> None:
+    """Start an event, and let its run wait for a full Archive."""
+    fair_queue.add(event)
+    assert event.event in taken(fair_queue, limits)
+    assert not fair_queue.move(event.event, archive, limits)
+    assert fair_queue.wait(event.event, archive, limits)
+
+
+def test_a_run_that_waits_resumes_where_the_queue_of_its_archive_may_not_start() -> None:
+    """An event of an Import has the turn there, and comes last in a full process."""
+    limits = ConcurrencyLimits(process=4, organization={}, sender={}, archive={"mirror": 1, "dms": 9})
+    fair_queue = queue_with(item(0, archive="mirror"))
+    assert taken(fair_queue, limits) == ["event-0"]
+    waits(fair_queue, limits, item(1, organization="small"), "mirror")
+    fair_queue.done("event-0")
+    assert taken(fair_queue, limits) == ["event-1"]
+    fair_queue.add(item(2, organization="bulk", archive="mirror", is_import=True))
+    waits(fair_queue, limits, item(3, organization="small"), "mirror")
+    for number in range(10, 50):
+        fair_queue.add(item(number, organization="big"))
+    taken(fair_queue, limits)
+    fair_queue.done("event-1")
+    assert taken(fair_queue, limits)[0] == "event-3"
+
+
+def test_the_place_of_a_queued_event_goes_to_no_other_archive() -> None:
+    """A Sender at its limit has an older backlog elsewhere."""
+    limits = ConcurrencyLimits(process=64, organization={}, sender={}, archive={"dms": 8, "mirror": 1})
+    fair_queue = queue_with(item(0, archive="mirror"))
+    assert taken(fair_queue, limits) == ["event-0"]
+    waits(fair_queue, limits, item(1), "mirror")
+    fair_queue.done("event-0")
+    assert taken(fair_queue, limits) == ["event-1"]
+    waits(fair_queue, limits, item(2), "mirror")
+    fair_queue.add(item(900, archive="mirror"))
+    for number in range(10, 99):
+        fair_queue.add(item(number))
+    assert len(taken(fair_queue, limits)) == 3
+    fair_queue.done("event-1")
+    assert taken(fair_queue, limits) == ["event-900"]
+    fair_queue.done("event-900")
+    assert taken(fair_queue, limits) == ["event-2"]
+
+
+def test_no_run_of_an_import_resumes_before_a_queued_callback() -> None:
+    limits = ConcurrencyLimits(process=9, organization={}, sender={}, archive={"dms": 9, "worm": 1})
+    fair_queue = queue_with(item(0, archive="worm"))
+    assert taken(fair_queue, limits) == ["event-0"]
+    waits(fair_queue, limits, item(1, organization="bulk", is_import=True), "worm")
+    for number in range(2, 5):
+        fair_queue.add(item(number, archive="worm"))
+    order = ["event-0"]
+    while order[-1] != "event-1":
+        fair_queue.done(order[-1])
+        order += taken(fair_queue, limits)
+    assert order == ["event-0", "event-2", "event-3", "event-4", "event-1"]
+
+
+def test_an_organization_at_its_limit_gets_into_an_archive_that_is_always_full() -> None:
+    """Its limit and the Archive never have room at the same moment."""
+    limits = ConcurrencyLimits(
+        process=99,
+        organization={"acme": 2, "other": 99},
+        sender={"acme": 2, "other": 99},
+        archive={"worm": 2},
+    )
+    others = [item(number, organization="other", archive="worm") for number in range(50)]
+    fair_queue = queue_with(*others)
+    assert taken(fair_queue, limits) == ["event-0", "event-1"]
+    waits(fair_queue, limits, item(100), "worm")
+    for number in range(101, 150):
+        fair_queue.add(item(number))
+    assert taken(fair_queue, limits) == ["event-101", "event-102"]
+
+    fair_queue.done("event-0")
+    assert taken(fair_queue, limits) == [], "the place is kept for the one that lacks only its Organization's"
+    fair_queue.done("event-1")
+    assert taken(fair_queue, limits) == ["event-2"], "one place, not each"
+    fair_queue.done("event-101")
+    assert taken(fair_queue, limits) == ["event-100"]
+
+
+def test_the_only_place_of_an_archive_is_kept_for_nobody() -> None:
+    limits = ConcurrencyLimits(process=99, organization={"acme": 1}, sender={}, archive={"worm": 1})
+    fair_queue = queue_with(*(item(number, organization="other", archive="worm") for number in range(2)))
+    assert taken(fair_queue, limits) == ["event-0"]
+    waits(fair_queue, limits, item(100), "worm")
+    fair_queue.add(item(101))
+    assert taken(fair_queue, limits) == ["event-101"]
+    fair_queue.done("event-0")
+    assert taken(fair_queue, limits) == ["event-1"]
+
+
+def test_a_place_that_is_kept_is_free_once_the_wait_ends() -> None:
+    limits = ConcurrencyLimits(process=99, organization={"acme": 1}, sender={}, archive={"worm": 2})
+    fair_queue = queue_with(*(item(number, organization="other", archive="worm") for number in range(4)))
+    assert taken(fair_queue, limits) == ["event-0", "event-1"]
+    waits(fair_queue, limits, item(100), "worm")
+    fair_queue.add(item(101))
+    assert taken(fair_queue, limits) == ["event-101"]
+    fair_queue.done("event-0")
+    assert taken(fair_queue, limits) == []
+    fair_queue.give_up("event-100")
+    assert taken(fair_queue, limits) == ["event-2"]
+
+
+def test_the_first_run_of_an_organization_may_wait_beside_those_of_others() -> None:
+    limits = ConcurrencyLimits(process=9, organization={}, sender={}, archive={"dms": 9, "worm": 1})
+    fair_queue = queue_with(item(0, archive="worm"), *(item(number) for number in range(1, 4)))
+    fair_queue.add(item(9, organization="other"))
+    taken(fair_queue, limits)
+    assert [fair_queue.wait(f"event-{number}", "worm", limits) for number in (1, 2, 9)] == [True, False, True]
+
+
+def test_queues_for_full_archives_cost_a_start_nothing() -> None:
+    limits = ConcurrencyLimits(
+        process=99, organization={"acme": 99}, sender={"acme": 99}, archive={"dms": 8, "mirror": 16}
+    )
+    fair_queue = queue_with(
+        *(item(number, sender=f"sender-{number}", archive="mirror") for number in range(16))
+    )
+    running = taken(fair_queue, limits)
+    for number in range(100, 116):
+        waits(fair_queue, limits, item(number, sender=f"sender-{number}"), "mirror")
+    fair_queue.done(running.pop())
+    assert taken(fair_queue, limits) == ["event-100"], "from now on it is the turn of the queue"
+    for number in range(1000, 6000):
+        fair_queue.add(item(number, sender=f"sender-{number}"))
+    assert len(taken(fair_queue, limits)) == limits.archive["dms"]
+    assert calls_of(lambda: taken(fair_queue, limits)) < 500
+
+
 def calls_of(work: Callable[[], Any]) -> int:
     """Return how many functions and generators of Python this work enters."""
     calls = 0
@@ -269,10 +418,9 @@ def test_an_event_of_an_import_that_waited_leaves_a_part_of_each_limit_free() ->
     assert fair_queue.wait("event-1", "vault", limits)
     fair_queue.done("event-2")
     fair_queue.add(item(3))
-    assert taken(fair_queue, limits) == ["event-3"]
-    assert not fair_queue.resume("event-1", limits), "one of two places is for callbacks"
+    assert taken(fair_queue, limits) == ["event-3"], "one of two places is for callbacks"
     fair_queue.done("event-3")
-    assert fair_queue.resume("event-1", limits)
+    assert taken(fair_queue, limits) == ["event-1"]
 
 
 def test_two_events_of_one_envelope_are_never_out_at_once() -> None:
@@ -315,6 +463,93 @@ def test_an_event_that_moves_to_another_sender_is_handed_out_once() -> None:
     fair_queue = queue_with(item(1, sender=""))
     fair_queue.add(item(1, sender="anna"))
     assert taken(fair_queue) == ["event-1"]
+
+
+class RandomRuns:
+    """Random sequences of all that happens to a queue. What is counted is what is held, and no limit is
+    passed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random, self.fair_queue = random.Random(seed), FairQueue()
+        pick = self.random.randint
+        self.archives = {name: pick(1, 3) for name in ("dms", "worm", "mirror")}
+        self.limits = ConcurrencyLimits(
+            process=pick(1, 8),
+            organization={each: pick(1, 6) for each in "ab"},
+            sender={each: pick(1, 4) for each in "ab"},
+            archive=self.archives,
+        )
+        self.added, self.running = set[str](), set[str]()
+        self.waiting, self.paused = set[str](), set[str]()
+
+    def add(self, number: int) -> None:
+        one = self.random.choice
+        found = item(
+            number,
+            envelope=f"envelope-{self.random.randint(0, 25)}",
+            organization=one("ab"),
+            sender=one("xyz"),
+            archive=one(["", *self.archives]),
+            is_import=self.random.random() < 0.2,
+        )
+        self.fair_queue.add(found)
+        self.added.add(found.event)
+
+    def free(self) -> list[str]:
+        return sorted(self.running - self.waiting - self.paused)
+
+    def step(self) -> None:
+        fair_queue, free, chance = self.fair_queue, self.free(), self.random.random()
+        if free and chance < 0.4:
+            event, archive = self.random.choice(free), self.random.choice(sorted(self.archives))
+            has_moved = fair_queue.move(event, archive, self.limits)
+            if not has_moved and fair_queue.wait(event, archive, self.limits):
+                self.waiting.add(event)
+        elif free and chance < 0.5:
+            event = self.random.choice(free)
+            fair_queue.pause(event)
+            if not fair_queue.resume(event, self.limits):
+                self.paused.add(event)
+        elif free and chance < 0.9:
+            self.end(self.random.choice(free))
+        elif self.waiting:
+            event = self.random.choice(sorted(self.waiting))
+            fair_queue.give_up(event)
+            self.waiting.discard(event)
+        self.start()
+
+    def end(self, event: str) -> None:
+        self.fair_queue.done(event)
+        self.running.discard(event)
+        self.added.discard(event)
+
+    def start(self) -> None:
+        for each in self.fair_queue.take(self.limits):
+            self.waiting.discard(each.event)
+            self.paused.discard(each.event)
+            self.running.add(each.event)
+        held, counts = self.fair_queue._held, self.fair_queue._running_counts
+        assert counts == Counter(key for keys in held.values() for key in keys)
+        assert counts["process", ""] <= self.limits.process
+        for name, limit in self.archives.items():
+            assert counts["archive", name] <= limit
+        queues = [each for found in self.fair_queue._queues.values() for each in found.values()]
+        assert self.fair_queue._queue_counts == Counter(key for each in queues for key in each.turns)
+        assert set(self.fair_queue._turns) == set(self.fair_queue._queue_counts)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_after_any_sequence_all_are_served_and_no_limit_is_passed(seed: int) -> None:
+    runs = RandomRuns(seed)
+    for number in range(60):
+        runs.add(number)
+        for _ in range(4):
+            runs.step()
+    for _ in range(300):
+        for each in runs.free():
+            runs.end(each)
+        runs.start()
+    assert (runs.added, runs.running) == (set(), set())
 
 
 @given(
