@@ -83,6 +83,23 @@ def asks_before_copies(event: EnvelopeEvent, retention: timedelta | None, now: d
     return has_new_delivery(event) or (may_be_restarted(status) and is_last)
 
 
+def has_open_question(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> bool:
+    """
+    Whether eSAW may tell something new about an Expired envelope, so that its event must not wait for the
+    Archive of a copy only: a callback came since eSAW answered, or its retention ends soon.
+    """
+    status = event.status
+    if (
+        status.envelope is None
+        or status.envelope.status not in CHANGEABLE_STATUSES
+        or not _is_archived(event)
+    ):
+        return False
+    considered, last = status.considered_deliveries, last_question(event, retention)
+    is_called = considered is None or event.deliveries > considered
+    return is_called or (last is not None and last <= now < last + MIN_NOTICE)
+
+
 def question_time(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> datetime | None:
     """
     Return when the event of an Expired envelope is due although a person holds its copies: for the last

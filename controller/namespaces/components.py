@@ -314,6 +314,7 @@ def build(
     cache.add_handler(Sender, late_file_finder.resource_changed)
     background: list[Run] = [
         partial(workqueue.run, worker.reconcile),
+        event_queue.run,
         event_recorder.run,
         resync.run,
         user_requests.run,

@@ -18,15 +18,14 @@ from controller.scheduling.due import EPOCH, WAITING_FOR_ARCHIVE, due_time, has_
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
-from counterfoil.resources import IMPORT_LABEL, CleanupPolicy, EnvelopeEvent, Origin, Phase
+from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin, Phase
 from counterfoil.resources.reopening import (
     COPY_REQUESTED,
     REDELIVERED,
     copies_after_end,
     has_new_delivery,
 )
-from counterfoil.resources.routes import first_slot
-from counterfoil.retention import asks_before_copies, last_question
+from counterfoil.retention import has_open_question
 
 CALLBACK_PAUSE = timedelta(minutes=1)
 """Pause between two runs of an event that callbacks start: each asks eSAW, and callbacks can be repeated."""
@@ -34,9 +33,13 @@ CALLBACK_PAUSE = timedelta(minutes=1)
 ENQUEUED_AT_ONCE: Final = 500
 """Events that are enqueued in one turn of the event loop: some 10 ms. Their number has no bound."""
 
-_Question = tuple[int, bool]
-"""Why an event asks eSAW before its copies: the number of its callbacks, and whether the retention of eSAW
-ends soon."""
+LOOK_SECONDS: Final = 600.0
+"""Interval at which events that are queued for a further Archive are looked at again: only time begins the
+last day of eSAW's retention."""
+
+QUESTION_SECONDS: Final = 3600.0
+"""Pause between two runs of such an event that begin in its first Archive to ask eSAW the same, whether eSAW
+answers or not."""
 
 IsFixed = Callable[[EnvelopeEvent], bool]
 """Whether the change of an object may have fixed what an event in this state waits for."""
@@ -64,9 +67,17 @@ class EventQueue:
     """When the last run of an event began that a callback started, the oldest first; also of events that
     ended in it."""
     _lacked: dict[str, str] = field(default_factory=dict)
-    """The Archive in which the last run of an event found no room, by the name of the event."""
-    _asked: dict[str, _Question] = field(default_factory=dict)
-    """The question with which the last run of an event began, by the name of the event."""
+    """The first Archive in which the last run of an event found no room, by the name of the event."""
+    _asked: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """The number of callbacks, and the monotonic time, with which the last run of an event began that could
+    ask eSAW about a restarted envelope."""
+
+    async def run(self) -> None:
+        """Look again at the events that are queued for a further Archive, until cancelled."""
+        while True:
+            await self.clock.sleep(LOOK_SECONDS)
+            found = map(self.cache.events.get, list(self._lacked))
+            self.enqueue_all([event for event in found if event is not None])
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Enqueue an event at its due time."""
@@ -132,8 +143,8 @@ class EventQueue:
         self._lacked.pop(name, None)
         self._asked.pop(name, None)
         event = self.cache.events.get(name)
-        if event is not None and (question := self._question(event)) is not None:
-            self._asked[name] = question
+        if event is not None and self._has_question(event):
+            self._asked[name] = event.deliveries, self.clock.monotonic()
         if event is not None and _is_started_by_callback(event):
             now = self.clock.now()
             self._forget_pauses(now)
@@ -144,7 +155,11 @@ class EventQueue:
         """Let the event be due at once if it waits in this state for what was changed during its run."""
         self._due_before_run.discard(event.name)
         changes = self._changes_in_run.pop(event.name)
-        if event.name in self.cache.events and any(is_fixed(event) for is_fixed in changes):
+        if event.name not in self.cache.events:
+            # It was deleted during the run.
+            self._lacked.pop(event.name, None)
+            self._asked.pop(event.name, None)
+        elif any(is_fixed(event) for is_fixed in changes):
             self._due_now.add(event.name)
 
     def run_stored_nothing(self, event: EnvelopeEvent) -> None:
@@ -161,7 +176,8 @@ class EventQueue:
         at most this time; ``before_wait`` is called before. False: the run has to end."""
         has_room = await self.workqueue.move(name, archive, longest, before_wait)
         if not has_room:
-            self._lacked[name] = archive
+            # The first one: a copy run begins with it again.
+            self._lacked.setdefault(name, archive)
         return has_room
 
     def has_slot(self, name: str, archive: str) -> bool:
@@ -222,39 +238,30 @@ class EventQueue:
             envelope=event.spec.envelope_id,
             organization=event.organization,
             sender=self.cache.sender_name(event),
-            archive=self._first_slot(event) or "",
+            archive=self._slot(event),
             is_import=is_import,
         )
 
-    def _first_slot(self, event: EnvelopeEvent) -> str | None:
-        """Return the Archive in whose limit the next run begins; None: it is not known."""
-        organization = self.cache.organizations.get(event.organization)
-        if organization is None:
-            return None
-        if not organization.spec.copies or self._is_asked_first(event):
-            # No copy delays the question whether the envelope was restarted.
+    def _slot(self, event: EnvelopeEvent) -> str:
+        """
+        Return the Archive in whose limit the next run begins; empty: it is not known.
+
+        That is the first one, as only the run determines what is to do, and comes to the others after it. An
+        event that found no room in another one, nor among those that wait for it, is queued there. Without
+        that, thousands of events would begin again and again. Their questions to eSAW wait for no copy.
+        """
+        name = event.name
+        if event.status.reason != WAITING_FOR_ARCHIVE or name not in self._lacked:
             return self.cache.archive_name(event)
-        may_delete = organization.spec.cleanup.policy is CleanupPolicy.DELETE
-        lacked = self._lacked.get(event.name) if event.status.reason == WAITING_FOR_ARCHIVE else None
-        is_held = self.cache.is_archive_suspended
-        return first_slot(event, organization.spec, is_held, may_delete=may_delete, lacked=lacked)
+        now, asked = self.clock.monotonic(), self._asked.get(name)
+        is_new = asked is None or asked[0] != event.deliveries or now - asked[1] >= QUESTION_SECONDS
+        return self.cache.archive_name(event) if is_new and self._has_question(event) else self._lacked[name]
 
-    def _is_asked_first(self, event: EnvelopeEvent) -> bool:
-        """Whether the next run begins in the first Archive, to ask eSAW. If the last one asked the same and
-        then found no room for a copy, the event waits for that room: it would be due again at once."""
-        question = self._question(event)
-        is_repeated = event.status.reason == WAITING_FOR_ARCHIVE and self._asked.get(event.name) == question
-        return question is not None and not is_repeated
-
-    def _question(self, event: EnvelopeEvent) -> _Question | None:
+    def _has_question(self, event: EnvelopeEvent) -> bool:
         organization = self.cache.organizations.get(event.organization)
         if organization is None or not organization.spec.copies:
-            return None
-        is_new, now = has_new_delivery(event), self.clock.now()
-        if not is_new and not asks_before_copies(event, organization.spec.retention, now):
-            return None
-        last = last_question(event, organization.spec.retention)
-        return event.deliveries, last is not None and last <= now
+            return False
+        return has_open_question(event, organization.spec.retention, self.clock.now())
 
 
 def _is_copied_later(event: EnvelopeEvent) -> bool:

@@ -1,11 +1,13 @@
 """
 The next event to run: pure bookkeeping over the due events, without a clock, a task or I/O.
 
-Events wait in one queue per organization, sender and Archive, the oldest event first. Of the queues whose
-limits are not reached, one of the organization with the fewest running events is served, and of its senders
-one with the fewest. Equal ones take turns. So a sender with a thousand events fills its own queue and its own
-limit, and delays no other sender or organization, also on the same archive or in a full process. Two events
-of one envelope never run at the same time (rule 5).
+Events wait in one queue per organization, sender and Archive, the oldest event first. Of the queues for one
+Archive whose limits are not reached, one of the organization with the fewest running events there comes
+first, and of its senders one with the fewest. Equal ones take turns. The first queues of all Archives are
+compared likewise, by all that their organizations and senders run. So a sender with a thousand events fills
+its own queue and its own limit, and delays no other sender or organization, also on the same archive or in a
+full process. Who is busy in one Archive has its share of each other one. Two events of one envelope never run
+at the same time (rule 5).
 
 Events of Imports have the lowest class: each other event that may run is served before them, and they leave a
 quarter of each limit free for it.
@@ -13,7 +15,9 @@ quarter of each limit free for it.
 A run that comes to another Archive changes its slot at once if there is room. Else it releases all of its
 places, those of its organization and its sender as well, and takes all of them again or none. So a run that
 waits for an Archive holds nothing that others need. The number of such runs is bounded, since each of them is
-in memory. They and the queued events take turns in an Archive, so that neither keep the others waiting.
+in memory. They and the queued events take turns in an Archive, so that neither keep the others waiting. If
+the first of them lacks only a place of its organization or sender, it keeps one place of the Archive: an
+organization at its limit and a full Archive never have room at the same moment.
 
 The slots of the process are shared with the queues of other namespaces (``process_slots``).
 """
@@ -57,11 +61,17 @@ class ConcurrencyLimits:
 _Key = tuple[str, str]
 """One limit: its kind, and the name of what it belongs to."""
 
-_QueueKey = tuple[str, str, str]
-"""Organization, sender and Archive: an Archive without room delays no event for another one."""
+_SenderKey = tuple[str, str]
+"""Organization and sender: what distinguishes the queues for one Archive."""
 
 _LimitKeys = tuple[_Key, _Key, _Key, _Key]
 """The limits of an event: of its organization, its sender, its Archive and the process."""
+
+_TurnKeys = tuple[_Key, _Key, _Key, _Key]
+"""The turns of an event: of its organization and sender in all Archives, and of both in its Archive."""
+
+_Rank = tuple[bool, int, int, int, int, str]
+"""The rank of a queue; the lowest one is served first."""
 
 _PROCESS: Final[_Key] = ("process", "")
 
@@ -76,7 +86,13 @@ class _SenderQueue(NamedTuple):
     items: list[QueueItem]
     """A heap: the first one has the lowest sort key."""
     keys: _LimitKeys
-    """Stored, since each end of a run looks at each queue."""
+    """Stored, since each start looks at each queue for an Archive with room."""
+    turns: _TurnKeys
+
+    @property
+    def is_import(self) -> bool:
+        """Whether the next event is one of an Import."""
+        return self.items[0].is_import
 
 
 @dataclass
@@ -84,15 +100,19 @@ class FairQueue:
     """The events of a namespace that are due and those that run."""
 
     slots: NamespaceSlots = field(default_factory=NamespaceSlots.alone)
-    _queues: dict[_QueueKey, _SenderQueue] = field(default_factory=dict)
+    _queues: dict[str, dict[_SenderKey, _SenderQueue]] = field(default_factory=dict)
+    """By Archive, so that a full one costs nothing, and delays no event for another one."""
     _queue_counts: Counter[_Key] = field(default_factory=Counter)
-    """Number of the queues of each organization and sender."""
+    """Number of the queues of each organization and sender, and of each in one Archive."""
     _queued_items: dict[str, QueueItem] = field(default_factory=dict)
     _running: dict[str, QueueItem] = field(default_factory=dict)
     _held: dict[str, tuple[_Key, ...]] = field(default_factory=dict)
-    """By running event: the limits in which it has a place now."""
-    _waiting: set[str] = field(default_factory=set)
-    """Running events that gave all of their places back, until there is room in an Archive."""
+    """By running event: the limits in which it has a place now, and what its organization and sender are
+    ranked by."""
+    _returning: dict[str, None] = field(default_factory=dict)
+    """Running events whose pause has ended, and that wait for their slots, in order."""
+    _waiting: dict[str, None] = field(default_factory=dict)
+    """Running events that gave all of their places back, until there is room in an Archive, in order."""
     _turn_of_queue: set[str] = field(default_factory=set)
     """Archives in which such an event had the last place, so that a queued event has the next one."""
     _kept_out: dict[str, bool] = field(default_factory=dict)
@@ -137,30 +157,24 @@ class FairQueue:
         return any(each.envelope not in self._blocked_by_envelope for each in self._queued_items.values())
 
     def take(self, concurrency_limits: ConcurrencyLimits) -> Iterator[QueueItem]:
-        """Yield events while the limits allow, in a fair order."""
-        self._next_start = None
+        """Yield events while the limits allow, in a fair order: those that start, and those that run and have
+        all of their places again (``resume``, ``wait``)."""
+        self._claim_nothing()
         while self._running_counts[_PROCESS] < concurrency_limits.process:
-            queue = self._next_queue(concurrency_limits)
-            if queue is None:
+            item = self._next(concurrency_limits)
+            if item is None:
                 return
-            if not self.slots.has_room(concurrency_limits.process, is_import=queue.items[0].is_import):
-                self._next_start = queue.items[0]
-                return
-            item = heapq.heappop(queue.items)
-            self._end_turn(queue.keys)
-            del self._queued_items[item.event]
-            self._running[item.event] = item
-            self._blocked_by_envelope[item.envelope] = []
-            self._turn_of_queue.discard(item.archive)
-            self._hold(item, queue.keys)
             yield item
 
-    def take_nothing(self) -> None:
-        """Start no event, and leave free slots of the process to others."""
-        self._next_start = None
+    def resumed(self, concurrency_limits: ConcurrencyLimits) -> list[QueueItem]:
+        """Let those that run have their places again, and start no event."""
+        self._claim_nothing()
+        events = [*self._returning, *self._waiting]
+        return [self._running[each] for each in events if self._has_resumed(each, concurrency_limits)]
 
     def claim(self, concurrency_limits: ConcurrencyLimits) -> None:
-        """Wait for a slot of the process if an event only lacks that; else leave free ones to others."""
+        """Wait for a slot of the process if an event only lacked that in ``take`` or ``resumed``; else leave
+        free ones to others."""
         lacking = list(self._kept_out.values())
         if self._next_start is not None:
             lacking.append(self._next_start.is_import)
@@ -168,6 +182,10 @@ class FairQueue:
             self.slots.claim(concurrency_limits.process, is_import=all(lacking))
         else:
             self.slots.claim_nothing()
+
+    def _claim_nothing(self) -> None:
+        self._next_start = None
+        self._kept_out.clear()
 
     def pause(self, event: str) -> None:
         """Release the slots of a running event that its organization and sender do not share with
@@ -191,62 +209,49 @@ class FairQueue:
         if not self._has_slot_of_process(moved, concurrency_limits.process, is_import=moved.is_import):
             return False
         self._running[event] = moved
-        self._hold(moved, keys)
+        self._hold(moved, _places(moved))
         return True
 
     def wait(self, event: str, archive: str, concurrency_limits: ConcurrencyLimits) -> bool:
         """
-        Let a running event give all of its places back and wait for this Archive; ``resume`` ends that.
+        Let a running event give all of its places back and wait for this Archive; ``take`` ends that.
 
-        False, and nothing changes, if enough runs wait: as many as may run in the Archive, or in the process.
+        False, and nothing changes, if enough runs wait: as many as may run in the process, or in the Archive
+        unless it is the first one of its organization there.
         """
         item = self._running[event]._replace(archive=archive)
-        beside = sum(self._running[each].archive == archive for each in self._waiting)
-        if beside >= _archive_limit(archive, concurrency_limits):
+        beside = [each for each in map(self._running.__getitem__, self._waiting) if each.archive == archive]
+        is_first = all(each.organization != item.organization for each in beside)
+        if len(beside) >= _archive_limit(archive, concurrency_limits) and not is_first:
             return False
         if len(self._waiting) >= concurrency_limits.process:
             return False
         self._running[event] = item
-        self._waiting.add(event)
+        self._waiting[event] = None
         self._hold(item, ())
         return True
 
     def give_up(self, event: str) -> None:
-        """End the wait of an event for its Archive: it has no place until it moves, and should end."""
-        self._waiting.discard(event)
+        """End the wait of an event for its places."""
+        self._returning.pop(event, None)
         self._kept_out.pop(event, None)
-
-    def comes_first(self, event: str) -> bool:
-        """Whether an event that is paused or waits resumes before queued ones start. Of two places in an
-        Archive for which events are queued, they have one."""
-        archive = self._running[event].archive
-        if event not in self._waiting or archive not in self._turn_of_queue:
-            return True
-        return all(each != archive for _, _, each in self._queues)
+        if event in self._waiting:
+            del self._waiting[event]
+            self._hold(self._running[event], ())
 
     def resume(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
-        """Take all places again that a running event released; False while one is missing."""
-        item, is_waiting = self._running[event], event in self._waiting
-        keys, limits = _limit_keys(item), _new_limits if is_waiting else _limits
-        self._kept_out.pop(event, None)
-        if not self._has_room(item, keys, limits(item, concurrency_limits)):
-            return False
-        is_import = is_waiting and item.is_import
-        if not self._has_slot_of_process(item, concurrency_limits.process, is_import=is_import):
-            self._kept_out[event] = is_import
-            return False
-        if is_waiting:
-            self._waiting.discard(event)
-            self._turn_of_queue.add(item.archive)
-        self._hold(item, keys)
-        return True
+        """Take the slots again that a paused event released. False: one is missing, and the event waits for
+        all of them; ``take`` ends that."""
+        self._returning[event] = None
+        return self._has_resumed(event, concurrency_limits)
 
     def done(self, event: str) -> None:
         """The run of an event has ended."""
         item = self._running[event]
         self._hold(item, ())
         del self._running[event], self._held[event]
-        self._waiting.discard(event)
+        self._returning.pop(event, None)
+        self._waiting.pop(event, None)
         self._kept_out.pop(event, None)
         self.release(item.envelope)
 
@@ -288,11 +293,11 @@ class FairQueue:
             heapq.heappush(self._queue_of(item).items, item)
 
     def _queue_of(self, item: QueueItem) -> _SenderQueue:
-        key = (item.organization, item.sender, item.archive)
-        if (found := self._queues.get(key)) is not None:
+        queues, key = self._queues.setdefault(item.archive, {}), (item.organization, item.sender)
+        if (found := queues.get(key)) is not None:
             return found
-        new = self._queues[key] = _SenderQueue([], _limit_keys(item))
-        for each in new.keys[:2]:
+        new = queues[key] = _SenderQueue([], _limit_keys(item), _turn_keys(item))
+        for each in new.turns:
             self._queue_counts[each] += 1
             if each not in self._turns:
                 self._turns[each] = self._next_turn()
@@ -302,27 +307,102 @@ class FairQueue:
         self._last_turn += 1
         return self._last_turn
 
-    def _end_turn(self, keys: _LimitKeys) -> None:
-        """Let the organization and the sender of a served event wait behind all others."""
-        for key in keys[:2]:
-            self._turns[key] = self._next_turn()
+    def _next(self, concurrency_limits: ConcurrencyLimits) -> QueueItem | None:
+        """Return the event that starts or resumes next; None: none has room."""
+        for event in self._returning:
+            if self._has_resumed(event, concurrency_limits):
+                return self._running[event]
+        best = self._best_queue(concurrency_limits)
+        kept = {self._running[each].archive for each in self._waiting if self._held[each]}
+        for event in self._waiting:
+            item = self._running[event]
+            if item.is_import and best is not None and not best.is_import:
+                continue
+            rival = None
+            if item.archive in self._turn_of_queue:
+                rival = self._best_in(item.archive, concurrency_limits)
+            if rival is not None and rival.is_import <= item.is_import:
+                # The place is the queue's, and goes to no other Archive.
+                if self._has_room(item, _limit_keys(item), _new_limits(item, concurrency_limits)):
+                    return self._started(rival, concurrency_limits)
+            elif self._has_resumed(event, concurrency_limits):
+                return item
+            elif event in self._kept_out:
+                continue
+            elif item.archive not in kept and self._keeps_place(item, concurrency_limits):
+                # The queue that comes first may need that place.
+                return self._next(concurrency_limits)
+        return self._started(best, concurrency_limits) if best is not None else None
 
-    def _next_queue(self, concurrency_limits: ConcurrencyLimits) -> _SenderQueue | None:
+    def _started(self, queue: _SenderQueue, concurrency_limits: ConcurrencyLimits) -> QueueItem | None:
+        """Start the first event of a queue; None: other namespaces come first in the process. Its
+        organization and its sender wait behind all others then."""
+        if not self.slots.has_room(concurrency_limits.process, is_import=queue.is_import):
+            self._next_start = queue.items[0]
+            return None
+        item = heapq.heappop(queue.items)
+        for key in queue.turns:
+            self._turns[key] = self._next_turn()
+        del self._queued_items[item.event]
+        self._running[item.event] = item
+        self._blocked_by_envelope[item.envelope] = []
+        self._turn_of_queue.discard(item.archive)
+        self._hold(item, _places(item))
+        return item
+
+    def _has_resumed(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
+        """Take all places again that a running event released; False while one is missing."""
+        item, is_waiting = self._running[event], event in self._waiting
+        keys, limits = _limit_keys(item), _new_limits if is_waiting else _limits
+        self._kept_out.pop(event, None)
+        if not self._has_room(item, keys, limits(item, concurrency_limits)):
+            return False
+        is_import = is_waiting and item.is_import
+        if not self._has_slot_of_process(item, concurrency_limits.process, is_import=is_import):
+            self._kept_out[event] = is_import
+            return False
+        if is_waiting:
+            del self._waiting[event]
+            self._turn_of_queue.add(item.archive)
+        self._returning.pop(event, None)
+        self._hold(item, _places(item))
+        return True
+
+    def _keeps_place(self, item: QueueItem, concurrency_limits: ConcurrencyLimits) -> bool:
+        """Keep a place of the Archive for a run that waits, if it lacks only one of its organization or
+        sender. Never the only place, which others would miss as long as that lasts."""
+        place, limit = ("archive", item.archive), _archive_limit(item.archive, concurrency_limits)
+        if item.is_import or limit < 2 or self._running_counts[place] >= limit:
+            return False
+        self._hold(item, (place,))
+        return True
+
+    def _best_queue(self, concurrency_limits: ConcurrencyLimits) -> _SenderQueue | None:
+        """Return the queue that is served next; None: none has room."""
+        found = [self._best_in(each, concurrency_limits) for each in list(self._queues)]
+        return min((each for each in found if each is not None), key=self._rank, default=None)
+
+    def _best_in(self, archive: str, concurrency_limits: ConcurrencyLimits) -> _SenderQueue | None:
+        """Return the queue for this Archive that is served next; None: none has room."""
+        counts, turns = self._running_counts, self._turns
+        if counts.get(("archive", archive), 0) >= _archive_limit(archive, concurrency_limits):
+            return None
         best: _SenderQueue | None = None
-        best_rank: tuple[bool, int, int, int, int, str] | None = None
-        counts, turns, empty = self._running_counts, self._turns, []
-        for key, queue in self._queues.items():
+        best_rank: _Rank | None = None
+        queues, empty = self._queues.get(archive, {}), []
+        for key, queue in queues.items():
             self._drop_stale_heads(queue.items)
             if not queue.items:
                 empty.append(key)
                 continue
-            head, (organization, sender, _, _) = queue.items[0], queue.keys
+            head, (_, _, organization, sender) = queue.items[0], queue.turns
+            # ``get``, since a missing key of a Counter costs a call.
+            of_organization, of_sender = counts.get(organization, 0), counts.get(sender, 0)
             rank = (
                 head.is_import,
-                # ``get``, since a missing key of a Counter costs a call.
-                counts.get(organization, 0),
+                of_organization,
                 turns[organization],
-                counts.get(sender, 0),
+                of_sender,
                 turns[sender],
                 head.sort_key,
             )
@@ -331,12 +411,27 @@ class FairQueue:
             if self._has_room(head, queue.keys, _new_limits(head, concurrency_limits)):
                 best, best_rank = queue, rank
         for key in empty:
-            self._forget_queue(key)
+            self._forget_queue(archive, key)
         return best
 
-    def _forget_queue(self, key: _QueueKey) -> None:
-        queue = self._queues.pop(key)
-        for each in queue.keys[:2]:
+    def _rank(self, queue: _SenderQueue) -> _Rank:
+        """Return what decides between the first queues of two Archives; the lowest one is served."""
+        (organization, sender, _, _), head = queue.turns, queue.items[0]
+        counts, turns = self._running_counts, self._turns
+        return (
+            head.is_import,
+            counts[organization],
+            turns[organization],
+            counts[sender],
+            turns[sender],
+            head.sort_key,
+        )
+
+    def _forget_queue(self, archive: str, key: _SenderKey) -> None:
+        queue = self._queues[archive].pop(key)
+        if not self._queues[archive]:
+            del self._queues[archive]
+        for each in queue.turns:
             self._queue_counts[each] -= 1
             if not self._queue_counts[each]:
                 del self._queue_counts[each], self._turns[each]
@@ -353,7 +448,7 @@ class FairQueue:
                 return
 
     def _has_room(self, item: QueueItem, keys: _LimitKeys, limits: tuple[int, int, int, int]) -> bool:
-        """Whether there is a place in each of these limits that the event does not have now."""
+        """Whether the event has a place in each of these limits, or there is one."""
         counts, held = self._running_counts, self._held.get(item.event, ())
         for key, limit in zip(keys, limits, strict=True):
             if counts.get(key, 0) >= limit and key not in held:
@@ -390,9 +485,20 @@ def _archive_limit(archive: str, limits: ConcurrencyLimits) -> int:
     return limits.archive.get(archive, DEFAULT_ARCHIVE_LIMIT) if archive else limits.process
 
 
-def _turn_keys(item: QueueItem) -> tuple[_Key, _Key]:
-    return ("organization", item.organization), ("sender", f"{item.organization}/{item.sender}")
-
-
 def _limit_keys(item: QueueItem) -> _LimitKeys:
-    return (*_turn_keys(item), ("archive", item.archive), _PROCESS)
+    return (*_turn_keys(item)[:2], ("archive", item.archive), _PROCESS)
+
+
+def _turn_keys(item: QueueItem) -> _TurnKeys:
+    organization, sender = item.organization, f"{item.organization}/{item.sender}"
+    return (
+        ("organization", organization),
+        ("sender", sender),
+        (f"organization in {item.archive}", organization),
+        (f"sender in {item.archive}", sender),
+    )
+
+
+def _places(item: QueueItem) -> tuple[_Key, ...]:
+    """Return all that a run holds that waits for nothing."""
+    return (*_limit_keys(item), *_turn_keys(item)[2:])

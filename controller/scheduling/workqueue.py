@@ -9,7 +9,7 @@ This module does not depend on phases and writes nothing.
 import asyncio
 import heapq
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ class WorkQueue:
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _unlock_signals: dict[str, asyncio.Event] = field(default_factory=dict)
     _resuming: dict[str, asyncio.Future[None]] = field(default_factory=dict)
-    """Paused events that wait for their slots, in order."""
+    """Running events that wait for their places."""
     _draining: bool = False
     _enqueued_at: float | None = None
     """Monotonic time of the first enqueue since the due events were last queued."""
@@ -169,8 +169,6 @@ class WorkQueue:
             if not timeout.expired():
                 raise
             return False
-        finally:
-            self._fair_queue.give_up(event)
         return True
 
     def has_slot(self, event: str, archive: str) -> bool:
@@ -184,6 +182,8 @@ class WorkQueue:
             await free
         finally:
             del self._resuming[event]
+            self._fair_queue.give_up(event)
+            self._wakeup.set()
 
     async def drain(self) -> None:
         """Start no more runs, and return when the last run has ended."""
@@ -199,24 +199,19 @@ class WorkQueue:
                 while True:
                     self._wakeup.clear()
                     self._queue_due_items()
-                    limits = self.concurrency_limits()
-                    first = [each for each in self._resuming if self._fair_queue.comes_first(each)]
-                    self._resume(first, limits)
-                    for item in self._take(limits):
-                        self._scheduled.pop(item.event, None)
-                        workers.create_task(self._reconcile_item(item, reconcile), name=f"event {item.event}")
-                    self._resume(list(self._resuming), limits)
-                    self._fair_queue.claim(limits)
+                    limits, queue = self.concurrency_limits(), self._fair_queue
+                    for item in queue.resumed(limits) if self._draining else queue.take(limits):
+                        if (free := self._resuming.get(item.event)) is None:
+                            self._scheduled.pop(item.event, None)
+                            work = self._reconcile_item(item, reconcile)
+                            workers.create_task(work, name=f"event {item.event}")
+                        elif not free.done():
+                            free.set_result(None)
+                    queue.claim(limits)
                     self._update_stalled_since()
                     await self._wait_for_next()
         finally:
             self._fair_queue.slots.leave()
-
-    def _take(self, limits: ConcurrencyLimits) -> Iterator[QueueItem]:
-        if self._draining:
-            self._fair_queue.take_nothing()
-            return iter(())
-        return self._fair_queue.take(limits)
 
     async def _reconcile_item(self, item: QueueItem, reconcile: ReconcileFunction) -> None:
         try:
@@ -229,12 +224,6 @@ class WorkQueue:
             if scheduled := self._scheduled.get(item.event):
                 self._push_time(scheduled[0], item.event)
             self._signal_unlocked(item.envelope)
-
-    def _resume(self, events: Iterable[str], limits: ConcurrencyLimits) -> None:
-        for event in events:
-            free = self._resuming[event]
-            if not free.done() and self._fair_queue.resume(event, limits):
-                free.set_result(None)
 
     def _signal_unlocked(self, envelope: str) -> None:
         if unlock_signal := self._unlock_signals.pop(envelope, None):

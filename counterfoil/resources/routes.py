@@ -12,9 +12,8 @@ A copy is made from that first archive after its proof, in the phase Copying (do
 what an event has open. Whether a copy is proved is decided in ``counterfoil.archives.proof`` only. Pure.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -462,40 +461,6 @@ def turn_of_copy(status: EnvelopeEventStatus, spec: CopiedSpec, archive: str) ->
     planned = stored_copy(status, archive).next_attempt_time
     is_required = archive in required_copy_names(spec.copies)
     return not is_required, planned is not None, planned.timestamp() if planned is not None else 0.0
-
-
-def first_slot(
-    event: EnvelopeEvent,
-    spec: RoutedSpec,
-    is_held: Callable[[str], bool],
-    *,
-    may_delete: bool,
-    lacked: str | None = None,
-) -> str | None:
-    """
-    Return the Archive in whose limit a run begins; None: it is not known yet.
-
-    One that makes or reads copies begins in that of a copy: a slow one must take no slot of the first
-    Archive. It comes to the others one after the other, since several may never have room in the same moment.
-    ``is_held``: no copy is made in this Archive now. ``may_delete``: the Organization deletes archived
-    envelopes, which reads each required copy. ``lacked``: the Archive in which the last run found no room.
-    """
-    status = event.status
-    names: Sequence[str] = ()
-    if status.phase is Phase.COPYING:
-        is_ended = status.completion_time is not None
-        wanted = copy_names(spec) if is_ended else required_copy_names(spec.copies)
-        turn = partial(turn_of_copy, status, spec)
-        open_names = [each for each in _unverified(status, wanted) if not is_held(each)]
-        names = sorted(open_names, key=turn)
-    elif status.phase is Phase.CLEANING and may_delete:
-        names = required_copy_names(spec.copies)
-        if lacked in names:
-            return lacked
-    if names:
-        return names[0]
-    needed = needed_choice(event, spec)
-    return needed.archive if needed is not None else None
 
 
 def stored_copy(status: EnvelopeEventStatus, archive: str) -> EventCopy:

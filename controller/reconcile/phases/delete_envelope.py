@@ -488,7 +488,7 @@ async def _unproved_copies(
     """
     Read these copies again. Return the outcome if one can't be used now, or lacks a file; None: each has all.
 
-    The run begins in the limit of one of them. To read another one first gives that slot back.
+    The run may have begun in the limit of one of them. To read another one first gives that slot back.
 
     Raises ``ArchiveError``.
     """

@@ -274,7 +274,7 @@ COPIES = [{"archiveRef": {"name": "worm"}}, {"archiveRef": {"name": "mirror"}, "
 @pytest.mark.parametrize("phase", [Phase.ARCHIVING, Phase.COPYING, Phase.CLEANING])
 @pytest.mark.parametrize("reason", ["", CLEANUP_DELAYED, WAITING_FOR_ARCHIVE])
 def test_a_run_begins_in_the_limit_of_the_first_archive(phase: Phase, reason: str) -> None:
-    """It finds out there what is to do: a delete may not be due yet, and eSAW may have to be asked."""
+    """The run determines there what is to do: a delete may not be due yet, and eSAW may have to be asked."""
     scene = Scene()
     scene.cache.organizations.put(
         an_organization(version=2, archiveRef={"name": "dms"}, copies=COPIES, cleanup={"policy": "Delete"})

@@ -228,7 +228,7 @@ def test_an_archive_without_room_delays_no_event_of_the_same_sender_for_another_
 
 
 def test_who_is_busy_in_one_archive_has_its_share_of_each_other_one() -> None:
-    """Else each place in a shared Archive of copies goes to whoever does nothing else."""
+    """Else each place in a shared Archive of copies goes to those that do nothing else."""
     limits = ConcurrencyLimits(
         process=99, organization={}, sender={"acme": 16, "other": 16}, archive={"dms": 64, "worm": 2}
     )
