@@ -18,7 +18,7 @@ from controller.reconcile.error_policy import RULES
 from controller.reconcile.outcomes import outcome_label
 from controller.reconcile.state_machine import PHASE_ORDER
 from controller.resync.statistics import EventStatistics
-from controller.scheduling.due import SUSPENDED_REASONS
+from controller.scheduling.due import SUSPENDED_REASONS, WAITING_FOR_ARCHIVE, delete_due
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.i18n.reasons import Server, server_of
@@ -26,6 +26,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     FINAL_PHASES,
     PHASE_CONDITIONS,
+    CleanupPolicy,
     Condition,
     EnvelopeEvent,
     Import,
@@ -33,10 +34,16 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.reopening import copies_after_end
+from counterfoil.resources.envelopeevent import COPY_INVALID
+from counterfoil.resources.reopening import COPY_SUSPENDED, DELETE_DELAYED_REASONS, copies_after_end
+from counterfoil.resources.routes import used_copies
 
 _PAUSED = SUSPENDED_REASONS | {"ImportOutsideHours", "ImportSuspended"}
 """Reasons of conditions of which nobody has to be alarmed."""
+
+
+_AWAIT_ARCHIVE = DELETE_DELAYED_REASONS | {WAITING_FOR_ARCHIVE, "AttemptOverdue", COPY_INVALID}
+"""Reasons of a delete that waits for an Archive once it is due, beside those of an Archive."""
 
 
 def publish_shards(metrics: Metrics, held: Callable[[], HeldShards]) -> None:
@@ -106,13 +113,21 @@ class Gauges:
     def _uncopied_since(self, event: EnvelopeEvent) -> datetime | None:
         """Return since when an archived event waits for its required copies, or its delete for an archive
         that is read before it; None: neither does. A copy after the end holds nothing."""
-        status = event.status
-        if copies_after_end(status) or not self.cache.awaited_copies(event):
+        status, organization = event.status, self.cache.organizations.get(event.organization)
+        if organization is None or copies_after_end(status):
             return None
-        if status.phase is Phase.CLEANING:
-            return status.phase_start_time if server_of(status.reason or "") is Server.ARCHIVE else None
         copied = find_condition(status.conditions, PHASE_CONDITIONS[Phase.COPYING])
-        return copied.last_transition_time if copied is not None else None
+        since = copied.last_transition_time if copied is not None else None
+        if status.phase is not Phase.CLEANING:
+            return since if self.cache.awaited_copies(event) else None
+        if organization.spec.cleanup.policy is CleanupPolicy.KEEP or not _awaits_archive(status.reason):
+            return None
+        if since is None or not used_copies(status, organization.spec):
+            return None
+        # What the last run found may be older than that: it waits for its next one.
+        now = self.clock.now()
+        due = max(since, delete_due(event, organization.spec, now) or since)
+        return due if due < now else None
 
     def _count_senders(self, organizations: set[str]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
@@ -204,6 +219,14 @@ class Gauges:
         for state, number in windows.items():
             self.metrics.import_windows.labels(*labels, state).set(number)
         _set_conditions(self.metrics.import_condition, labels, status.conditions)
+
+
+def _awaits_archive(reason: str | None) -> bool:
+    """Whether a delete that is due waits for an Archive: for room, also before its first run, or for one that
+    can't be read, or is slow. A suspended one is a person's decision."""
+    if reason is None or reason in _AWAIT_ARCHIVE:
+        return True
+    return reason != COPY_SUSPENDED and server_of(reason) is Server.ARCHIVE
 
 
 def _seconds(since: datetime | None, now: datetime) -> float:

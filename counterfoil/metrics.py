@@ -168,8 +168,8 @@ _OF_WAITING_EVENTS = (
     ),
     (
         "oldest_open_copy_seconds",
-        "Longest time for which a required copy of an archived event has been missing, or its delete has "
-        "waited for an archive; 0 without one.",
+        "Longest time for which a required copy has been missing, or a delete that waits for an archive has "
+        "been due; 0 without one.",
     ),
 )
 """Name and description of each metric of the events of an Organization that wait."""

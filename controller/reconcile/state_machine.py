@@ -30,7 +30,7 @@ from controller.reconcile.outcomes import (
     Wait,
 )
 from controller.scheduling import retry_policy
-from controller.scheduling.due import delete_delay
+from controller.scheduling.due import WAITING_FOR_ARCHIVE, delete_due
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
@@ -38,7 +38,6 @@ from counterfoil.resources import (
     PHASE_CONDITIONS,
     Attempt,
     AttemptOutcome,
-    CleanupPolicy,
     EnvelopeEvent,
     EnvelopeEventStatus,
     EventCopy,
@@ -54,7 +53,6 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import (
     ConditionStatus,
-    transition_time,
     with_generation,
     with_summary,
 )
@@ -134,16 +132,7 @@ def _delete_due(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetim
     event, organization = inputs.event, inputs.organization
     if event is None or organization is None or phase_to_resume(status) is not Phase.CLEANING:
         return None
-    if organization.spec.cleanup.policy is CleanupPolicy.KEEP:
-        return None
-    created = event.metadata.creation_timestamp
-
-    def since(type_: str) -> datetime:
-        condition = find_condition(status.conditions, type_)
-        return transition_time(condition, created, inputs.now) if condition is not None else inputs.now
-
-    delays = [each for each in delete_delay(status, organization.spec, since) if each is not None]
-    return max(delays, default=None)
+    return delete_due(msgspec.structs.replace(event, status=status), organization.spec, inputs.now)
 
 
 def _stored_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:
@@ -233,9 +222,12 @@ def _status_after(
         case Wait():
             draft.wait(phase, outcome)
         case Pause():
-            # The deadline does not run while it is too early, nor while a person suspends the event.
+            # The deadline does not run while it is too early, nor while a person suspends the event. But a
+            # wait for room between two failures begins no new one, or they alternate without an end.
+            is_between = outcome.reason == WAITING_FOR_ARCHIVE and status.attempts > 0
+            started = phase_start(status, inputs) if is_between else None
             draft.not_ready(phase, outcome, next_attempt_time=outcome.until)
-            draft.change(phase_start_time=None)
+            draft.change(phase_start_time=started)
             if outcome.is_shown:
                 draft.end_row_of_not_found()
         case Hold():

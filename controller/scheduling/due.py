@@ -25,8 +25,10 @@ from counterfoil.resources import (
     OrganizationSpec,
     Phase,
     RetrySpec,
+    find_condition,
     is_condition_true,
 )
+from counterfoil.resources.conditions import transition_time
 from counterfoil.resources.reopening import (
     CLEANUP_DELAYED,
     COPY_SUSPENDED,
@@ -148,6 +150,20 @@ def delete_delay(
     # The files were last collected when the list last changed.
     listing = since("Collected") + wait if wait and may_list_more(status, spec.evidence) else None
     return DeleteDelay(cleanup, listing)
+
+
+def delete_due(event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> datetime | None:
+    """Return when the delays of the delete of an archived envelope end; None: it has none, or the envelope is
+    kept."""
+    if spec.cleanup.policy is CleanupPolicy.KEEP:
+        return None
+    status, created = event.status, event.metadata.creation_timestamp
+
+    def since(type_: str) -> datetime:
+        condition = find_condition(status.conditions, type_)
+        return transition_time(condition, created, now) if condition is not None else now
+
+    return max((each for each in delete_delay(status, spec, since) if each is not None), default=None)
 
 
 def _is_question_planned(event: EnvelopeEvent, cache: Cache) -> bool:

@@ -92,7 +92,7 @@ def test_an_archived_event_that_waits_for_a_required_copy_is_as_old_as_its_wait(
 def test_a_delete_that_waits_for_an_archive_is_as_old_as_it_is_due(
     reason: str | None, *, is_counted: bool
 ) -> None:
-    """Whatever it waits for there: also its first run, and room. Its attempts begin new deadlines."""
+    """Also if it waits there for its first run, or for room. Its attempts begin new deadlines."""
     scene = HandlersScene()
     cleanup = {"policy": "Delete", "after": "24h"}
     scene.observe(an_organization(copies=WORM_COPY, cleanup=cleanup))
