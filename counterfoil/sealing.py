@@ -16,7 +16,7 @@ A file that cannot be used costs itself: the key that it had before stays in use
 
 One release may serve several namespaces. Its own has these keys; each other one has keys that are derived
 from them by its name (``Sealing.for_namespace``). So what one namespace sealed opens in no other one, and a
-key of a namespace that becomes known is the key of no other (docs/decisions/0083).
+key of a namespace that becomes known is the key of no other (docs/decisions/0082).
 """
 
 import base64

@@ -2,7 +2,7 @@
 The namespaces that a process serves: a list in a setting, or a file that is read again every 10 seconds.
 
 The chart mounts the file from a ConfigMap, so ``helm upgrade`` adds or removes a namespace while the process
-works for the others (docs/decisions/0080). A line that is no name of a namespace is logged and left out. A
+works for the others (docs/decisions/0079). A line that is no name of a namespace is logged and left out. A
 file that cannot be read, or has no valid line, changes nothing: an empty list would end all work.
 
 This module asks no cluster. The work determines whether a namespace exists and whether the process may work

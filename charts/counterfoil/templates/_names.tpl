@@ -23,7 +23,7 @@
 
 {{/*
 Those of them in which objects can be created, as JSON. Only if Helm reads the cluster, a namespace that does not exist or is
-being deleted is left out: its objects would end an upgrade for all others (docs/decisions/0081). With clusterScoped=false
+being deleted is left out: its objects would end an upgrade for all others (docs/decisions/0080). With clusterScoped=false
 the user of Helm may have no right to read namespaces.
 */}}
 {{- define "counterfoil.present" -}}
