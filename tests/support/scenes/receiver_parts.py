@@ -156,8 +156,13 @@ class ReceiverParts:
         rate: float = 1000.0,
         burst: int = 1000,
         turns: int = 64,
+        process_metrics: Metrics | None = None,
     ) -> None:
-        self.metrics = Metrics(CollectorRegistry(), version="0")
+        """``process_metrics``: those of the process, if several parts are in one."""
+        self.process_metrics = process_metrics or Metrics(
+            CollectorRegistry(), version="0", process="receiver"
+        )
+        self.metrics = self.process_metrics.in_namespace(kube.namespace)
         self.organization_cache = OrganizationCache(
             self.metrics, clock=clock, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)
         )
@@ -174,9 +179,9 @@ class ReceiverParts:
             write_probe=self.write_probe,
             event_writer=self.event_writer,
             unlisted_actions=UnlistedActionCounter(kube, self.metrics, clock=clock, seconds=30.0),
-            process_metrics=self.metrics,
+            process_metrics=self.process_metrics,
         )
-        self.handler = handler_of([self.parts], self.metrics, clock, limits)
+        self.handler = handler_of([self.parts], self.process_metrics, clock, limits)
 
 
 class Counter(ReceiverParts):

@@ -1,8 +1,11 @@
 """Metrics: the names and labels that dashboards rely on, and series that start at 0."""
 
+from collections import Counter
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
 
 from counterfoil.metrics import CallbackOutcome, Metrics, new_registry
 
@@ -247,3 +250,41 @@ def test_the_counters_of_a_namespace_continue_when_its_work_starts_again(metrics
 
     labels = {"namespace": "sales", "organization": "acme", "outcome": "noted"}
     assert metrics.registry.get_sample_value("counterfoil_callbacks_total", labels) == 2
+
+
+@pytest.mark.parametrize("process", ["controller", "receiver", "pages", "console"])
+def test_with_the_labels_of_its_target_no_series_of_a_process_is_there_twice(process: str) -> None:
+    metrics = Metrics(new_registry(), version="1.2.3", process=process)
+    for each in (metrics, metrics.in_namespace("release"), metrics.in_namespace("sales")):
+        for metric in vars(each).values():
+            if isinstance(metric, MetricWrapperBase) and metric._labelnames:
+                metric.labels(*("" for _ in metric._labelnames))
+
+    series = stored_series(generate_latest(metrics.registry).decode(), target_namespace="release")
+
+    assert [each for each, count in series.items() if count > 1] == []
+
+
+def test_a_process_shows_no_sample_of_a_metric_of_a_namespace_itself() -> None:
+    metrics = Metrics(CollectorRegistry(), version="1.2.3", process="receiver")
+    metrics.initialize_callbacks("acme")
+    metrics.in_namespace("sales").organizations_age_seconds.set(7200)
+
+    told = generate_latest(metrics.registry).decode()
+
+    assert "acme" not in told
+    assert "counterfoil_organizations_age_seconds 0.0" not in told
+    assert 'counterfoil_organizations_age_seconds{namespace="sales"} 7200.0' in told
+
+
+def stored_series(
+    exposition: str, *, target_namespace: str
+) -> Counter[tuple[str, frozenset[tuple[str, str]]]]:
+    """Count the samples of each series as Prometheus does with ``honorLabels``: a sample without the label
+    ``namespace`` gets that of its target, and an empty label is none."""
+    series = Counter[tuple[str, frozenset[tuple[str, str]]]]()
+    for family in text_string_to_metric_families(exposition):  # type: ignore[no-untyped-call]
+        for sample in family.samples:
+            labels = {"namespace": target_namespace} | {k: v for k, v in sample.labels.items() if v}
+            series[sample.name, frozenset(labels.items())] += 1
+    return series

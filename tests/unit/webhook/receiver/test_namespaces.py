@@ -6,8 +6,10 @@ from random import Random
 
 import aiohttp
 import pytest
+from prometheus_client import CollectorRegistry
 
 from counterfoil.kube.errors import Forbidden
+from counterfoil.metrics import Metrics
 from counterfoil.settings import ListenAddress
 from tests.support.builders import AClock
 from tests.support.scenes.receiver_parts import (
@@ -37,15 +39,17 @@ class Scene:
 
     def __init__(self, limits: ReceiverLimits | None = None) -> None:
         self.limits, self.clock = limits or ReceiverLimits(), AClock(NOON)
+        self.process_metrics = Metrics(CollectorRegistry(), version="0", process="receiver")
         self.kubes: dict[str, ReceiverKubeClient] = {}
         self.parts: dict[str, ReceiverParts] = {}
         for name in (RELEASE, SALES):
             kube = self.kubes[name] = ReceiverKubeClient()
             kube.namespace = name
-            self.parts[name] = ReceiverParts(kube, self.clock, self.limits)
-        self.metrics = self.parts[RELEASE].metrics
+            self.parts[name] = ReceiverParts(
+                kube, self.clock, self.limits, process_metrics=self.process_metrics
+            )
         self.namespaces = [each.parts for each in self.parts.values()]
-        self.handler = handler_of(self.namespaces, self.metrics, self.clock, self.limits)
+        self.handler = handler_of(self.namespaces, self.process_metrics, self.clock, self.limits)
         self.url = ""
         self.session: aiohttp.ClientSession
 
@@ -170,6 +174,15 @@ async def test_a_log_line_names_the_namespace(caplog: pytest.LogCaptureFixture) 
 
     assert [vars(each)["namespace"] for each in caplog.records] == [SALES, None]
     assert "elsewhere" not in caplog.text
+
+
+async def test_a_request_for_no_served_namespace_counts_in_the_release_s_own() -> None:
+    async with a_scene(RELEASE, SALES) as scene:
+        for path in ("/metrics", f"/callbacks/elsewhere/acme/{TOKEN}", f"/callbacks/nobody/{TOKEN}"):
+            assert await scene.status(path) == 404
+    labels = {"namespace": RELEASE, "organization": "", "outcome": "unknown"}
+    counted = scene.process_metrics.registry.get_sample_value("counterfoil_callbacks_total", labels)
+    assert counted == 3
 
 
 async def test_turns_to_write_are_shared_by_namespaces_first() -> None:
