@@ -6,8 +6,8 @@ Each process creates one ``Metrics`` with its own registry and writes to the att
 a rate and not as a new series. No label takes a value from a request (a path, a token, an unknown name).
 The exception is the action of ``unlisted_actions``: 32 names at most for each organization.
 
-A process that serves several namespaces has one ``Metrics.in_namespace`` for each. Those that name an object
-of a namespace are then counted there, and the process's registry shows them with the label ``namespace``.
+A process has one ``Metrics.in_namespace`` for each namespace, for the metrics that name an object there. The
+process's registry shows them with the label ``namespace``, and never without it.
 """
 
 from collections.abc import Iterable
@@ -198,11 +198,11 @@ M = TypeVar("M", Counter, Gauge, TracedHistogram)
 
 
 class _NamespacesCollector(Collector):
-    """Collects the metrics of objects, with the label ``namespace``; of a process without a list of
-    namespaces without it."""
+    """Collects the metrics of objects of each namespace, with the label ``namespace``."""
 
-    def __init__(self, without_namespace: CollectorRegistry) -> None:
+    def __init__(self, without_namespace: CollectorRegistry, process: str) -> None:
         self._without_namespace = without_namespace
+        self._process = process
         self.of_namespaces: dict[str, Metrics] = {}
 
     def describe(self) -> Iterable[MetricFamily]:
@@ -212,6 +212,11 @@ class _NamespacesCollector(Collector):
     def collect(self) -> Iterable[MetricFamily]:
         """Return each metric once, with the samples of all namespaces."""
         families = {each.name: each for each in self._without_namespace.collect()}
+        if self._process:
+            # Prometheus adds the pod's namespace to a sample without one. Of two samples of a series it keeps
+            # the first, so one of the process would hide that of the release's own namespace.
+            for each in families.values():
+                each.samples = []
         for namespace, metrics in self.of_namespaces.items():
             for each in metrics.registry.collect():
                 families[each.name].samples += (
@@ -233,8 +238,14 @@ class Metrics:
         process: str = "",
         of_process: "Metrics | None" = None,
     ) -> None:
-        """``of_process``: the metrics of the process, if these are those of one of its namespaces."""
-        self._prepare(registry, of_process)
+        """
+        Create the metrics.
+
+        ``process``: the name of the process, whose registry shows metrics of objects for its namespaces only.
+        Without a process they are shown as they are.
+        ``of_process``: the metrics of the process, if these are those of one of its namespaces.
+        """
+        self._prepare(registry, process, of_process)
         counter, histogram = partial(self._new, Counter), partial(self._new, TracedHistogram)
         gauge, cluster_gauge, namespace_gauge = (
             partial(self._new, Gauge),
@@ -487,7 +498,7 @@ class Metrics:
 
         self._initialize_known_labels(version, process)
 
-    def _prepare(self, registry: CollectorRegistry, of_process: "Metrics | None") -> None:
+    def _prepare(self, registry: CollectorRegistry, process: str, of_process: "Metrics | None") -> None:
         """Prepare the registries, and the lists and counters of the metrics."""
         # By organization and outcome; by verb, resource and status. Callbacks need both: ``labels`` is slow.
         self._callback_counters, self._kubernetes_counters = (
@@ -505,7 +516,7 @@ class Metrics:
         self.of_namespace = set[str]()
         """Names of the metrics that a process has for each namespace."""
         self._objects = CollectorRegistry() if of_process is None else registry
-        self._namespaces = _NamespacesCollector(self._objects)
+        self._namespaces = _NamespacesCollector(self._objects, process)
         if of_process is None:
             registry.register(self._namespaces)
 

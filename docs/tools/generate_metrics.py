@@ -24,10 +24,11 @@ HEAD = """\
 
 Every process serves its metrics at `/metrics` on its private port. Durations are in seconds, sizes in bytes.
 A histogram `x` has the series `x_bucket`, `x_count` and `x_sum`. The sum over all controllers counts each
-event and each sender once. `namespace` is the namespace of the object; receiver and pages show it as soon as
-they serve a list of namespaces. One label has a value from a request: `action` of
-`counterfoil_unlisted_actions_total`, at most {actions} for each organization. No label has a path, a token
-or a person. Each process also has the standard `process_*` and `python_gc_*` metrics.
+event and each sender once. `namespace` is the namespace of the object, so scrape with `honor_labels: true`,
+as the chart does. A request to the receiver for no served namespace counts in the release's. One label has a
+value from a request: `action` of `counterfoil_unlisted_actions_total`, at most {actions} for each
+organization. No label has a path, a token or a person. Each process also has the standard `process_*` and
+`python_gc_*` metrics.
 
 | Metric | Type | Labels | |
 |---|---|---|---|

@@ -311,7 +311,8 @@ class CallbackHandler:
         # str, not .value: an enum's property costs three calls.
         outcome = str(result.outcome)
         namespace = result.namespace
-        metrics = self._metrics if namespace is None else namespace.metrics
+        # A request for no served namespace counts in the release's own one.
+        metrics = self._metrics.in_namespace(self._namespaces.own) if namespace is None else namespace.metrics
         metrics.callback(result.organization, outcome)
         self._metrics.callback_seconds.observe(seconds, tracing.exemplar(result.traceparent))
         _log.log(

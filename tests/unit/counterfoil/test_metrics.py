@@ -283,7 +283,7 @@ def stored_series(
     """Count the samples of each series as Prometheus does with ``honorLabels``: a sample without the label
     ``namespace`` gets that of its target, and an empty label is none."""
     series = Counter[tuple[str, frozenset[tuple[str, str]]]]()
-    for family in text_string_to_metric_families(exposition):  # type: ignore[no-untyped-call]
+    for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             labels = {"namespace": target_namespace} | {k: v for k, v in sample.labels.items() if v}
             series[sample.name, frozenset(labels.items())] += 1
