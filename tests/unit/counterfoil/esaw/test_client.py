@@ -423,6 +423,25 @@ async def test_when_all_connections_are_taken_the_error_does_not_blame_esaw(limi
     assert met.value.kind == "busy"
 
 
+async def test_an_esaw_of_one_namespace_that_hangs_takes_the_connections_of_no_other_namespace() -> None:
+    async with (
+        running(silence) as hanging,
+        running(answering(b'"1"')) as healthy,
+        new_http_client(connections=4, share=lambda _: 3) as http,
+    ):
+        sales, legal = (
+            EsawClient(url, http=http, clock=AClock(START), observe=RecordingObserver(), namespace=name)
+            for url, name in ((hanging.url, "sales"), (healthy.url, "legal"))
+        )
+        waiting = [asyncio.create_task(sales.version()) for _ in range(8)]
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(20):
+            assert await legal.version() == "1"
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_a_call_that_is_cancelled_is_not_counted() -> None:
     async with against(silence) as setup:
         call = asyncio.create_task(setup.user.whoami())

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from counterfoil.untrusted.addresses import Addresses, AddressForbidden, is_address_forbidden
-from counterfoil.untrusted.http_transport import new_client
+from counterfoil.untrusted.http_transport import OWNER, new_client
 
 IDLE = 3
 MIB = 1024 * 1024
@@ -136,6 +136,20 @@ async def test_connections_of_requests_that_failed_are_free_again() -> None:
         for _ in range(3):
             with pytest.raises(httpx.TransportError):
                 await http.get(url)
+
+
+async def test_requests_of_one_owner_that_hang_leave_connections_to_the_others() -> None:
+    async with running() as hanging, running() as server, a_client(connections=4, share=lambda _: 3) as http:
+        hanging.together = asyncio.Barrier(100)
+        waiting = [asyncio.create_task(http.get(hanging.url, extensions={OWNER: "sales"})) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(20):
+            answer = await http.get(server.url, extensions={OWNER: "legal"})
+        assert answer.status_code == 200
+        assert len(hanging.heads) == 3
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 # -- Bodies of requests --------------------------------------------------------------------------------------
