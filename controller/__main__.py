@@ -126,13 +126,14 @@ class ControllerProcess:
             return await stand_by(
                 self.elections, held, stop_request, self.private_socket, self.metrics.registry
             )
+        slots = ProcessSlots()
         async with (
             connect(namespace=self.settings.namespace, observe=self.metrics.kubernetes_request) as kube,
-            new_http_client() as http,
+            new_http_client(share=slots.share) as http,
             aclosing(SignatureWorkers()) as signature_workers,
             aclosing(TagWorkers()) as tag_workers,
         ):
-            signature_checker, slots = SignatureChecker(signature_workers, self.signer), ProcessSlots()
+            signature_checker = SignatureChecker(signature_workers, self.signer)
             call_limits = CallLimits(minimum_rate=minimum_rate(self.settings))
 
             def build_in(namespace: str) -> Components:
@@ -141,7 +142,7 @@ class ControllerProcess:
                 return build(
                     self.settings,
                     in_namespace,
-                    EsawClients(http, clock, metrics.esaw_request, call_limits),
+                    EsawClients(http, clock, metrics.esaw_request, call_limits, namespace),
                     metrics,
                     held,
                     clock=clock,

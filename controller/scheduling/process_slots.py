@@ -42,6 +42,11 @@ class ProcessSlots:
         """Number of slots that are taken, over all namespaces."""
         return self._in_use.total()
 
+    def share(self, limit: int) -> int:
+        """Return the part of a limit of the process that one namespace may use: all of it while there is no
+        other one."""
+        return limit if len(self._members) <= 1 else share_of_namespace(limit)
+
     def leave(self, namespace: str) -> None:
         """Give up the slots and the claim of a namespace that is no longer served."""
         for book in (self._members, self._in_use, self._claims, self._turns):
@@ -88,8 +93,7 @@ class ProcessSlots:
 
     def _is_below_limits(self, namespace: str, claim: _Claim) -> bool:
         limit = share_of_imports(claim.limit) if claim.is_import else claim.limit
-        own = claim.limit if len(self._members) == 1 else share_of_namespace(claim.limit)
-        return self.in_use < limit and self._in_use[namespace] < own
+        return self.in_use < limit and self._in_use[namespace] < self.share(claim.limit)
 
     def _rank(self, namespace: str, claim: _Claim) -> tuple[bool, int, int]:
         return claim.is_import, self._in_use[namespace], self._turns.get(namespace, 0)
@@ -138,5 +142,5 @@ def share_of_imports(limit: int) -> int:
 
 
 def share_of_namespace(limit: int) -> int:
-    """Return the part of the slots that one of several namespaces may use; at least one."""
+    """Return the part of a limit that one of several namespaces may use; at least one."""
     return max(1, limit - max(1, limit // 4))

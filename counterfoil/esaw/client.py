@@ -193,13 +193,17 @@ class EsawClients:
         clock: Clock,
         observe: Callable[[str, str, str, float], None],
         call_limits: CallLimits | None = None,
+        namespace: str = "",
     ) -> None:
         """
         ``observe``: gets organization, operation, code and seconds of each request.
         ``call_limits``: how long is waited for an answer; the client's own if there are none.
+        ``namespace``: that of the Organizations, whose share of the connections their calls use.
         """
         self._observe = observe
-        self._new_client = partial(EsawClient, http=http, clock=clock, call_limits=call_limits)
+        self._new_client = partial(
+            EsawClient, http=http, clock=clock, call_limits=call_limits, namespace=namespace
+        )
         self._clients: dict[str, tuple[tuple[str, int | None], EsawClient]] = {}
 
     def for_organization(self, organization: Organization) -> EsawClient:
@@ -224,13 +228,19 @@ def new_http_client(
     verify: ssl.SSLContext | None = None,
     call_limits: CallLimits | None = None,
     connections: int = limits.MAX_CONNECTIONS,
+    share: Callable[[int], int] = int,
 ) -> httpx.AsyncClient:
-    """Return the HTTP client that all organizations of a process share, with a maximum number of connections.
-    The caller closes it."""
+    """
+    Return the HTTP client that all organizations of a process share, with a maximum number of connections.
+
+    ``share`` returns how many of them one namespace may have at present; by default all. The caller closes
+    the client.
+    """
     call_limits = call_limits or CallLimits()
     return new_client(
         timeout=httpx.Timeout(call_limits.silence, connect=call_limits.connect),
         connections=connections,
+        share=share,
         idle=limits.MAX_IDLE_CONNECTIONS,
         keepalive=limits.KEEPALIVE_EXPIRY,
         headers={"User-Agent": "Counterfoil"},

@@ -61,7 +61,8 @@ TOKEN_LENGTH: Final = 4096
 READ_BYTES: Final = 256 * KIB
 """Maximum bytes per read: the event loop's buffer."""
 MAX_CONNECTIONS: Final = 128
-"""Maximum connections over all organizations; ``spec.limits.concurrency`` limits one organization."""
+"""Maximum connections over all organizations; ``spec.limits.concurrency`` limits one organization. One of
+several namespaces has three quarters of them."""
 MAX_IDLE_CONNECTIONS: Final = 32
 """Kept open between calls."""
 KEEPALIVE_EXPIRY: Final = 15.0

@@ -43,7 +43,7 @@ from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import AcceptedHeader, ApiToken, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
-from counterfoil.untrusted.http_transport import InvalidResponse, has_trailing_bytes
+from counterfoil.untrusted.http_transport import OWNER, InvalidResponse, has_trailing_bytes
 from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerBody, AnswerTooSlow, Grow
 from counterfoil.untrusted.transfer_rate import RateBudget
@@ -149,10 +149,12 @@ class EsawTransport:
         observe: CallObserver,
         call_limits: CallLimits | None = None,
         token_header: TokenHeader | None = None,
+        namespace: str = "",
     ) -> None:
         """
         ``http`` comes from ``new_http_client``. All organizations can share it, and its owner closes it. With
-        a ``token_header``, no call uses the other one.
+        a ``token_header``, no call uses the other one. The calls take connections from the share of their
+        ``namespace``.
 
         Raises ``ValueError`` for an invalid base URL or rate.
         """
@@ -160,6 +162,7 @@ class EsawTransport:
         self.origin = origin_of(self._base)
         """Origin of all requests."""
         self._http = http
+        self._namespace = namespace
         self._clock = clock
         self._observe = observe
         self._call_limits = call_limits = call_limits or CallLimits()
@@ -351,7 +354,13 @@ class EsawTransport:
             else f"{self._base}/Api/{call.api}/{call.path}"
         )
         request = self._http.build_request(
-            call.method, url, headers=headers, json=call.body, data=call.form, timeout=self._timeout
+            call.method,
+            url,
+            headers=headers,
+            json=call.body,
+            data=call.form,
+            timeout=self._timeout,
+            extensions={OWNER: self._namespace},
         )
         if credential is not None:
             self._refuse_other_origin(request, credential.token.origin)

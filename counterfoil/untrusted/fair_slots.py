@@ -4,7 +4,8 @@ A number of slots that owners share fairly: nobody waits for more than a few req
 A free slot goes to the owner with the fewest slots; among equals to the one that got a slot longest ago; of
 its requests to the oldest one that is no background work, else to the oldest. Owners may be in groups, such
 as the Organizations of a namespace. Then the group is chosen first, by the same rule: a group gets no more
-for having more owners.
+for having more owners. A group may be limited to a share, and leaves the rest to others also while it alone
+waits.
 """
 
 import asyncio
@@ -26,8 +27,17 @@ class OthersWait(Exception):
 class FairSlots:
     """``count`` slots. An owner is remembered while it has a slot or waits for one."""
 
-    def __init__(self, count: int, *, group_of: Callable[[str], str] = str) -> None:
-        """``group_of`` returns the group of an owner; by default each owner is a group."""
+    def __init__(
+        self, count: int, *, group_of: Callable[[str], str] = str, share: Callable[[int], int] = int
+    ) -> None:
+        """
+        ``group_of`` returns the group of an owner; by default each owner is a group.
+
+        ``share`` returns how many of ``count`` slots one group may have at present, at least one; by default
+        all of them.
+        """
+        self._count = count
+        self._share = share
         self._free = count
         self._group_of = group_of
         self._groups: dict[str, str] = {}
@@ -79,8 +89,9 @@ class FairSlots:
             timers[0].cancel()
 
     def take(self, owner: str) -> bool:
-        """Take a slot that nobody waits for; False if there is none. The caller releases it."""
-        if not self._free or self._waiting:
+        """Take a slot that nobody waits for who may have it; False if there is none. The caller releases
+        it."""
+        if not self._free or self._has_share(owner) or self._next() is not None:
             return False
         self._grant(owner)
         return True
@@ -103,6 +114,8 @@ class FairSlots:
             turn.set_result(None)
         else:
             self._waiting.setdefault(queue, deque()).append(turn)
+            # The share of those who wait may have grown.
+            self._hand_out()
         try:
             yield turn
         except BaseException:
@@ -136,8 +149,12 @@ class FairSlots:
         self._free += 1
         self._held[owner] -= 1
         self._held_by_group[self._groups[owner]] -= 1
-        while self._waiting and self._free:
-            queue = min(self._waiting, key=self._rank)
+        self._hand_out()
+        self._forget(owner)
+
+    def _hand_out(self) -> None:
+        """Give the free slots to those who wait and may have them."""
+        while self._free and (queue := self._next()) is not None:
             chosen, turn = queue[0], self._waiting[queue].popleft()
             if not self._waiting[queue]:
                 del self._waiting[queue]
@@ -146,7 +163,16 @@ class FairSlots:
                 self._grant(chosen)
                 turn.set_result(None)
             self._forget(chosen)
-        self._forget(owner)
+
+    def _next(self) -> tuple[str, bool] | None:
+        """Return who comes first of those who wait and may have a slot."""
+        return min(
+            (each for each in self._waiting if not self._has_share(each[0])), key=self._rank, default=None
+        )
+
+    def _has_share(self, owner: str) -> bool:
+        """Whether the group of an owner has all slots that it may have."""
+        return self._held_by_group.get(self._group_of(owner), 0) >= self._share(self._count)
 
     def _rank(self, queue: tuple[str, bool]) -> tuple[int, int, int, int, bool]:
         owner, is_in_background = queue

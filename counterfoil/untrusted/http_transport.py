@@ -13,7 +13,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -28,6 +28,7 @@ from yarl import URL
 
 from counterfoil._upstream.aiohttp_connections import Connection, EndNotShown, new_session
 from counterfoil.untrusted.addresses import ALLOWED, Addresses, AddressForbidden, ends_in_number, is_address
+from counterfoil.untrusted.fair_slots import FairSlots
 from counterfoil.untrusted.tls_handshake import without_finite_fields
 
 NEXT_ADDRESS_SECONDS: Final = 0.25
@@ -37,6 +38,9 @@ SMALL_BODY_BYTES: Final = 64 * 1024
 """Bytes of a request's body that are sent at once, without waiting for the server to read."""
 
 _COOKIE_FIELDS = (b"set-cookie", b"set-cookie2")
+
+OWNER = "counterfoil_owner"
+"""Key of a request's extensions: the owner whose share of the connections counts, "" if there is none."""
 
 _BODY = "counterfoil_body"
 """Key of a response's ``_ResponseStream`` in its extensions."""
@@ -64,6 +68,7 @@ def new_client(
     timeout: httpx.Timeout,
     idle: int,
     connections: int | None = None,
+    share: Callable[[int], int] = int,
     keepalive: float = 5.0,
     headers: Mapping[str, str],
     verify: ssl.SSLContext | None = None,
@@ -73,17 +78,19 @@ def new_client(
     Return a client; the caller closes it.
 
     ``connections`` is the maximum number of connections, and ``idle`` that of unused ones, which are kept for
-    ``keepalive`` seconds; both for each proxy as well. It uses ``HTTPS_PROXY``, ``NO_PROXY``,
-    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment, but no ``.netrc``. Without ``addresses``, those
-    of the process are allowed. A request to a forbidden address raises ``httpx.ConnectError``, caused by
-    ``AddressForbidden``, also behind a proxy if the address is in the URL. So does one in another form than
-    four decimal numbers, which some programs read as an address.
+    ``keepalive`` seconds; both for each proxy as well. Owners of requests (``OWNER``) get connections in a
+    fair order, and one has no more than their ``share`` (``FairSlots``). The client uses ``HTTPS_PROXY``,
+    ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment, but no ``.netrc``. Without
+    ``addresses``, those of the process are allowed. A request to a forbidden address raises
+    ``httpx.ConnectError``, caused by ``AddressForbidden``, also behind a proxy if the address is in the URL.
+    So does one in another form than four decimal numbers, which some programs read as an address.
     """
     allowed = addresses or ALLOWED.get()
     pool = _Pool(
         # One context for all: each copy of the authorities' certificates needs a megabyte.
         trust=verify or without_finite_fields(httpx.create_ssl_context()),
         connections=connections,
+        share=share,
         idle=idle,
         keepalive=keepalive,
     )
@@ -112,7 +119,7 @@ def new_client(
 def unchecked_client(trust: ssl.SSLContext, timeout: httpx.Timeout, *, trust_env: bool) -> httpx.AsyncClient:
     """Return a client for one request to an address that the pod's environment names: no address is checked.
     ``trust_env`` is whether proxies of the environment are used."""
-    pool = _Pool(trust=trust, connections=None, idle=0, keepalive=0)
+    pool = _Pool(trust=trust, connections=None, share=int, idle=0, keepalive=0)
     return httpx.AsyncClient(
         transport=_Transport(pool),
         mounts=_proxies(pool) if trust_env else None,
@@ -150,6 +157,7 @@ class _Pool:
 
     trust: ssl.SSLContext
     connections: int | None
+    share: Callable[[int], int]
     idle: int
     keepalive: float
 
@@ -193,7 +201,7 @@ class _Transport(httpx.AsyncBaseTransport):
         self._resolver = resolver
         self._proxy = proxy
         self._idle: set[Connection] = set()
-        self._turns = None if pool.connections is None else asyncio.Semaphore(pool.connections)
+        self._turns = None if pool.connections is None else FairSlots(pool.connections, share=pool.share)
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -202,13 +210,14 @@ class _Transport(httpx.AsyncBaseTransport):
         if request.url.scheme not in ("http", "https"):
             raise httpx.UnsupportedProtocol("neither http nor https", request=request)
         limits = request.extensions.get("timeout", {})
-        await self._acquire(limits.get("pool"))
+        owner = request.extensions.get(OWNER, "")
+        await self._acquire(owner, limits.get("pool"))
         try:
             answer, connection = await self._send(request, limits)
         except BaseException:
-            self._release()
+            self._release(owner)
             raise
-        body = _ResponseStream(answer, connection, self)
+        body = _ResponseStream(answer, connection, self, owner)
         return httpx.Response(
             answer.status,
             # httpx parses cookies before it drops them, which takes seconds for a head full of them.
@@ -222,27 +231,29 @@ class _Transport(httpx.AsyncBaseTransport):
         if self._session is not None:
             await self._session.close()
 
-    def finish(self, answer: aiohttp.ClientResponse, connection: Connection, *, is_reusable: bool) -> None:
+    def finish(
+        self, answer: aiohttp.ClientResponse, connection: Connection, owner: str, *, is_reusable: bool
+    ) -> None:
         """Take back the connection of a response."""
-        self._release()
+        self._release(owner)
         if is_reusable and len(self._idle) < self._pool.idle and not connection.should_close:
             self._idle.add(connection)
             answer.release()
         else:
             answer.close()
 
-    async def _acquire(self, timeout: float | None) -> None:  # noqa: ASYNC109 - as httpx names it
+    async def _acquire(self, owner: str, timeout: float | None) -> None:  # noqa: ASYNC109 - as httpx names it
         if self._turns is None:
             return
         try:
             async with asyncio.timeout(timeout):
-                await self._turns.acquire()
+                await self._turns.wait(owner)
         except TimeoutError:
             raise httpx.PoolTimeout("no free connection") from None
 
-    def _release(self) -> None:
+    def _release(self, owner: str) -> None:
         if self._turns is not None:
-            self._turns.release()
+            self._turns.release(owner)
 
     async def _send(
         self, request: httpx.Request, limits: Mapping[str, float]
@@ -381,10 +392,13 @@ class _RequestBody(aiohttp.Payload):
 class _ResponseStream(httpx.AsyncByteStream):
     """The body of a response."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, connection: Connection, transport: _Transport) -> None:
+    def __init__(
+        self, answer: aiohttp.ClientResponse, connection: Connection, transport: _Transport, owner: str
+    ) -> None:
         self._answer = answer
         self._connection = connection
         self._transport = transport
+        self._owner = owner
         self._is_closed = False
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
@@ -403,7 +417,8 @@ class _ResponseStream(httpx.AsyncByteStream):
         """Return or close the connection."""
         if not self._is_closed:
             self._is_closed = True
-            self._transport.finish(self._answer, self._connection, is_reusable=self._answer.content.at_eof())
+            is_reusable = self._answer.content.at_eof()
+            self._transport.finish(self._answer, self._connection, self._owner, is_reusable=is_reusable)
 
 
 def _connection_of(answer: aiohttp.ClientResponse) -> Connection:

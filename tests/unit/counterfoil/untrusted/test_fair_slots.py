@@ -112,6 +112,49 @@ async def test_a_request_that_leaves_its_place_gets_no_slot_and_delays_nobody(gr
     assert slots.take("third")
 
 
+def shared(count: int, most: list[int]) -> FairSlots:
+    """Slots of which a group may have ``most`` at present."""
+    return FairSlots(count, group_of=lambda owner: owner.partition("/")[0], share=lambda _: most[0])
+
+
+async def test_a_group_with_its_share_leaves_the_rest_to_others() -> None:
+    slots, held = shared(4, [3]), list[str]()
+
+    async def wait(owner: str) -> None:
+        await slots.wait(owner)
+        held.append(owner)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(wait(f"sales/{number}")) for number in range(9)]
+        await turns()
+        assert len(held) == 3
+        await wait("legal/1")
+        assert not slots.take("legal/2")
+        slots.release("legal/1")
+        await turns()
+        assert held.count("legal/1") == 1, "the free slot is not one for the group that has its share"
+        assert len(held) == 4
+        assert slots.take("legal/2")
+        slots.release(held[0])
+        await turns()
+        assert len(held) == 5
+        for each in tasks:
+            each.cancel()
+
+
+async def test_a_share_that_grows_is_used_from_the_next_request_on() -> None:
+    most = [1]
+    slots = shared(3, most)
+    assert slots.take("sales/1")
+    waiting = asyncio.create_task(slots.wait("sales/2"))
+    await turns()
+    assert not waiting.done()
+    most[0] = 3
+    async with asyncio.timeout(10):
+        await slots.wait("sales/3")
+        await waiting
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_nobody_waits_while_a_slot_is_free(seed: int) -> None:
     """In each order of requests, returned slots and cancelled requests, also of those who do not wait."""
