@@ -282,18 +282,87 @@ async def test_the_notes_say_what_is_served_and_begin_in_a_served_namespace(prog
     assert f"kubectl -n {NAMESPACE} get pods" in notes
     assert "kubectl -n unit-a apply -f acme.yaml" in notes
     assert "does not exist" not in notes, "Helm did not ask the cluster"
+    assert f"WARNING: The namespace {NAMESPACE} is not served" in notes
 
 
 # -- With access to a cluster --------------------------------------------------------------------------------
 
 
-async def rendered_in_cluster(program: Helm, plane: ControlPlane, *namespaces: str) -> Rendered:
+async def rendered_in_cluster(
+    program: Helm, plane: ControlPlane, *namespaces: str, home: str = NAMESPACE, **more: object
+) -> Rendered:
     """Render for these namespaces as an installation does, which reads the cluster."""
     # The control plane has the CRDs already, without this release.
+    options = {"networkPolicy": {"enabled": False}, "crds": {"enabled": False}, **more}
+    values = with_image({"watchNamespaces": [*namespaces], **options})
+    arguments = ("template", RELEASE, CHART, "-n", home, "--dry-run=server")
+    return Rendered(await replace(program, kubeconfig=plane.kubeconfig)(*arguments, values=values))
+
+
+async def notes_in_cluster(program: Helm, plane: ControlPlane, home: str, *namespaces: str) -> str:
+    """Return the notes of an installation that reads the cluster."""
     options = {"networkPolicy": {"enabled": False}, "crds": {"enabled": False}}
     values = with_image({"watchNamespaces": [*namespaces], **options})
-    arguments = ("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server")
-    return Rendered(await replace(program, kubeconfig=plane.kubeconfig)(*arguments, values=values))
+    arguments = ("install", RELEASE, CHART, "-n", home, "--dry-run=server")
+    said = await replace(program, kubeconfig=plane.kubeconfig)(*arguments, values=values)
+    return said.partition("NOTES:")[2]
+
+
+async def an_organization_in(plane: ControlPlane, namespace: str) -> None:
+    organization = {
+        "apiVersion": "counterfoil.dev/v1beta1",
+        "kind": "Organization",
+        "metadata": {"name": "acme", "namespace": namespace},
+        "spec": {
+            "baseURL": "https://demo.esignanywhere.net",
+            "archiveRef": {"name": "contracts"},
+            "callback": {"tokenSecretRefs": [{"name": "acme-callback", "key": "token"}]},
+        },
+    }
+    await plane.namespace(namespace)
+    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(organization))
+
+
+async def test_the_first_list_does_not_end_the_organizations_of_the_release_unasked(
+    program: Helm, plane: ControlPlane
+) -> None:
+    home = "with-organizations-of-its-own"
+    await an_organization_in(plane, home)
+    await plane.namespace("first-unit")
+
+    with pytest.raises(HelmError, match=f"add {home} to watchNamespaces, or set leaveOwnNamespace=true"):
+        await rendered_in_cluster(program, plane, "first-unit", home=home)
+
+    left = await rendered_in_cluster(program, plane, "first-unit", home=home, leaveOwnNamespace=True)
+    both = await rendered_in_cluster(program, plane, home, "first-unit", home=home)
+    for rendered, names in ((left, ["first-unit"]), (both, [home, "first-unit"])):
+        listed = rendered.one("ConfigMap", f"{RELEASE}-namespaces")["data"]["list"]
+        assert listed.split() == names
+
+
+async def test_a_namespace_of_a_release_without_organizations_need_not_be_served(
+    program: Helm, plane: ControlPlane
+) -> None:
+    await plane.namespace("pods-alone")
+    await plane.namespace("of-a-unit")
+    notes = await notes_in_cluster(program, plane, "pods-alone", "of-a-unit")
+    assert "WARNING: The namespace pods-alone is not served, since watchNamespaces does not name it." in notes
+
+
+async def test_the_notes_name_a_namespace_that_was_listed_before(program: Helm, plane: ControlPlane) -> None:
+    for namespace in ("home-of-a-list", "listed-before", "listed-now"):
+        await plane.namespace(namespace)
+    before = await rendered_in_cluster(
+        program, plane, "home-of-a-list", "listed-before", home="home-of-a-list"
+    )
+    listed = before.one("ConfigMap", f"{RELEASE}-namespaces")
+    release = {"release-name": RELEASE, "release-namespace": "home-of-a-list"}
+    listed["metadata"]["annotations"] = {f"meta.helm.sh/{name}": value for name, value in release.items()}
+    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed))
+
+    notes = await notes_in_cluster(program, plane, "home-of-a-list", "home-of-a-list", "listed-now")
+    assert "WARNING: The namespace listed-before was in watchNamespaces before, and is no longer" in notes
+    assert "The namespace home-of-a-list" not in notes
 
 
 async def test_a_namespace_that_does_not_exist_is_left_out_and_stops_no_upgrade(
@@ -328,5 +397,6 @@ async def test_a_namespace_that_another_release_serves_is_refused(
     )
     binding["subjects"][0]["namespace"] = home
     await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(binding))
-    with pytest.raises(HelmError, match=f"is served by the release {release} in the namespace {home}"):
-        await rendered_in_cluster(program, plane, namespace)
+    for scoped in (True, False):
+        with pytest.raises(HelmError, match=f"is served by the release {release} in the namespace {home}"):
+            await rendered_in_cluster(program, plane, namespace, clusterScoped=scoped)
