@@ -1,5 +1,6 @@
 """An event that had succeeded makes further copies, and ends as before, also if one fails."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,26 @@ from msgspec.structs import replace
 
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
+from controller.scheduling.event_queue import EventQueue, concurrency_limits
+from controller.scheduling.workqueue import WorkQueue
 from counterfoil.esaw import HttpStatusError
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.kube.errors import Rejected
 from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
+from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import (
     DELETION_ASSUMED,
     KEPT_FOR_SKIP,
     is_reopened_by_retry,
     must_be_stored,
+    status_for_copy_retry,
     takes_skip,
 )
 from counterfoil.resources.request import Request, RequestOutcome
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import NOON
-from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
+from tests.support.fakes.reconcile_context import missing
+from tests.support.scenes.copied_events import MIRROR, OPTIONAL, WORM, CopiedScene
 
 HOOK = {"url": "https://crm.example.com/hook", "signingSecretRef": {"name": "hook", "key": "secret"}}
 
@@ -342,3 +348,63 @@ async def test_a_copy_without_room_for_its_list_leaves_the_other_copies_as_they_
     assert stored_copy(after.status, "worm") == stored_copy(before.status, "worm")
     assert stored_copy(after.status, "mirror").reason == "FileListCeiling"
     assert scene.newest().status.documents == before.status.documents
+
+
+@pytest.mark.parametrize("answer", ["it is deleted", "it refuses the key", "it is Completed"])
+async def test_a_copy_that_is_tried_again_after_the_end_asks_esaw_nothing(
+    tmp_path: Path, answer: str
+) -> None:
+    statuses = ["Completed", "Expired"]
+    scene = CopiedScene(tmp_path, OPTIONAL, statuses=statuses, cleanup={"policy": "Delete"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.break_archive("worm")
+    before = await scene.reconcile_until_quiet()
+    assert (before.status.phase, copied(before)) == (Phase.SUCCEEDED, ("False", "OptionalCopyMissing"))
+    scene.mend_archive("worm")
+    scene.clock.advance(hours=2)
+    if answer == "it refuses the key":
+        scene.envelope.problems["envelope"] = HttpStatusError(401, "ERR0001")
+    elif answer == "it is deleted":
+        scene.envelope.problems["envelope"] = missing()
+    else:
+        scene.envelope.status = EnvelopeStatus.COMPLETED
+    asked = len(scene.envelope.asked)
+
+    scene.store(status_for_copy_retry(before.status, now=scene.clock.now()))
+    after = await scene.reconcile_until_quiet()
+
+    assert len(scene.envelope.asked) == asked
+    assert end(after) == end(before)
+    assert copied(after) == ("True", "CopiesVerified")
+    authorized = [find_condition(each.status.conditions, "Authorized") for each in (before, after)]
+    assert authorized[1] == authorized[0]
+
+
+def make_full(scene: FurtherScene) -> None:
+    async def has_room(_event: str, archive: str, _longest: timedelta, _before: object) -> bool:
+        return archive != "mirror"
+
+    scene.change_archives(take_slot=has_room)
+
+
+@pytest.mark.parametrize(
+    ("hold", "reason"), [(make_full, "WaitingForArchive"), (suspend, "ArchiveSuspended")]
+)
+async def test_requested_copies_that_wait_for_their_archive_stay_in_the_lowest_class(
+    tmp_path: Path, hold: Callable[[FurtherScene], None], reason: str
+) -> None:
+    """Thousands of them must not come before the copies of a callback."""
+    cleanup = {"policy": "Delete", "after": "720h"}
+    scene = FurtherScene(tmp_path, cleanup=cleanup)
+    await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR, cleanup=cleanup)
+    scene.clock.advance(days=3)
+    await scene.ask_only()
+    hold(scene)
+    work = WorkQueue(scene.clock, lambda: concurrency_limits(scene.cache, 9))
+    queue = EventQueue(scene.cache, work, scene.clock)
+    for _ in range(3):
+        assert queue.is_background(scene.newest())
+        event = await scene.reconcile()
+        assert (event.status.phase, event.status.reason) == (Phase.COPYING, reason)
+    assert queue.is_background(scene.newest())

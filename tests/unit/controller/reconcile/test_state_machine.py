@@ -259,7 +259,7 @@ SLOW = Wait("AttemptOverdue", "Slow.")
 def test_waits_for_room_between_two_failures_begin_no_new_deadline() -> None:
     """With two copies, one Archive may be full and the other one slow, in turn and without an end."""
     status = climbed(*WITHOUT_COPIES[:3])
-    for hour in range(26):
+    for hour in range(50):
         status = next_status(status, Phase.CLEANING, SLOW, at(hour * 60))
         if status.phase is not Phase.FAILED:
             status = next_status(status, Phase.CLEANING, full(hour * 60 + 30), at(hour * 60 + 30))
@@ -273,6 +273,31 @@ def test_the_time_in_the_queue_for_room_is_no_part_of_the_deadline() -> None:
     assert status.phase is Phase.CLEANING
     first = next_status(climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, full(0), at())
     assert first.phase_start_time is None, "no attempt failed before"
+
+
+def with_waits_for_room(status: EnvelopeEventStatus, phase: Phase, hours: int) -> EnvelopeEventStatus:
+    """Let an event be 15 minutes in the queue of each hour, and wait for room in a run for the others."""
+    for hour in range(hours):
+        inputs = dataclasses.replace(at((hour + 1) * 60), attempt_start=at(hour * 60 + 15).now)
+        status = next_status(status, phase, full((hour + 1) * 60), inputs)
+    return status
+
+
+def test_an_event_that_only_waits_for_room_uses_up_none_of_its_deadline() -> None:
+    failed = next_status(climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, SLOW, at())
+    status = with_waits_for_room(failed, Phase.CLEANING, hours=48)
+    assert attempt_timeout(status, at(48 * 60 + 15), timedelta(hours=6)) == timedelta(hours=6)
+    status = next_status(status, Phase.CLEANING, SLOW, at(48 * 60 + 25))
+    assert (status.phase, status.attempts) == (Phase.CLEANING, 2)
+
+
+def test_waits_for_room_before_a_phase_that_is_repeated_use_up_none_of_the_deadline() -> None:
+    changed = Wait("FilesChanged", "Changed.", restart_from=Phase.ARCHIVING)
+    status = next_status(climbed(*WITHOUT_COPIES[:3]), Phase.CLEANING, changed, at())
+    status = with_waits_for_room(status, Phase.ARCHIVING, hours=48)
+    status = next_status(status, Phase.ARCHIVING, Done("Fine", "Fine."), at(72 * 60))
+    status = next_status(status, Phase.CLEANING, SLOW, at(72 * 60))
+    assert status.phase is Phase.CLEANING
 
 
 def test_while_a_person_holds_it_no_deadline_runs() -> None:

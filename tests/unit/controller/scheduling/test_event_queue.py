@@ -484,3 +484,15 @@ async def test_events_are_enqueued_after_one_that_can_not_be() -> None:
     scene.events.enqueue_known()
     await turns()
     assert len(scene.work._scheduled) == 3 * ENQUEUED_AT_ONCE - 1
+
+
+async def test_an_event_that_can_not_be_enqueued_ends_no_task() -> None:
+    """The look at the queue is a task of the process: its end would end the process."""
+    scene = CopyingScene()
+    async with full(scene, a_waiting_copy()):
+        scene.events.cache.organizations = cast("Any", SimpleNamespace(get=lambda _name: 1 / 0))
+        looking = asyncio.create_task(scene.events.run())
+        await turns(100)
+        is_broken = looking.done()
+        looking.cancel()
+        assert not is_broken
