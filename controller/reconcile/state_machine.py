@@ -117,13 +117,20 @@ def phase_to_resume(status: EnvelopeEventStatus) -> Phase:
 
 def phase_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:
     """Return when the deadline of the present phase begins to run: not before the delete is due, and without
-    a time in which the controller did not run."""
+    a time in which the event was queued for room in an Archive, or in which the controller did not run."""
     started, due = _stored_start(status, inputs), status.next_attempt_time
     # Until the start of the attempt: its own duration counts, or attempts of hours would have no deadline.
     began = inputs.attempt_start or inputs.now
-    if due is not None and began - due > retry_policy.DOWNTIME:
-        started += began - due
+    is_queued = status.reason == WAITING_FOR_ARCHIVE
+    if due is not None and began - due > (timedelta(0) if is_queued else retry_policy.DOWNTIME):
+        started = min(started + (began - due), inputs.now)
     return max(started, _delete_due(status, inputs) or started)
+
+
+def _start_without_run(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:
+    """Return when the deadline begins to run if the run that ends now is no part of it."""
+    lasted = inputs.now - (inputs.attempt_start or inputs.now)
+    return min(phase_start(status, inputs) + lasted, inputs.now)
 
 
 def _delete_due(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime | None:
@@ -225,7 +232,7 @@ def _status_after(
             # The deadline does not run while it is too early, nor while a person suspends the event. But a
             # wait for room between two failures begins no new one, or they alternate without an end.
             is_between = outcome.reason == WAITING_FOR_ARCHIVE and status.attempts > 0
-            started = phase_start(status, inputs) if is_between else None
+            started = _start_without_run(status, inputs) if is_between else None
             draft.not_ready(phase, outcome, next_attempt_time=outcome.until)
             draft.change(phase_start_time=started)
             if outcome.is_shown:
@@ -403,7 +410,7 @@ class _Draft:
             return
         self.set_ready("False", Done("InProgress", f"The event is {upcoming_phase}."))
         attempts = self.status.attempts if is_repeated else 0
-        started = _stored_start(self.status, self.inputs) if is_repeated else self.inputs.now
+        started = phase_start(self.status, self.inputs) if is_repeated else self.inputs.now
         counters = {"attempts": attempts, "next_attempt_time": None, "phase_start_time": started}
         self.enter(upcoming_phase, None, None, **counters)
 
