@@ -29,7 +29,13 @@ from counterfoil.resources.organization import (
     EnvelopeStatus,
     OrganizationSpec,
 )
-from counterfoil.resources.reopening import end_of, has_new_delivery, may_be_restarted, may_change
+from counterfoil.resources.reopening import (
+    copies_after_end,
+    end_of,
+    has_new_delivery,
+    may_be_restarted,
+    may_change,
+)
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -72,9 +78,12 @@ def asks_before_copies(event: EnvelopeEvent, retention: timedelta | None, now: d
     Whether eSAW is asked for an archived envelope before its copies are made: it may have been restarted and
     signed. A callback or a search may tell of that, or eSAW's own retention ends soon.
 
-    Else a copy that is down or suspended would delay what was signed since.
+    Else a copy that is down or suspended would delay what was signed since. Copies of an event that has ended
+    need no key: nothing would be archived again for an answer before they are made.
     """
     status = event.status
+    if copies_after_end(status):
+        return False
     if status.phase is Phase.PENDING or status.reason == COPIES_PENDING:
         # A callback, a search or a person started it again, or a person added a copy since it was archived.
         return status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES
@@ -90,7 +99,8 @@ def has_open_question(event: EnvelopeEvent, retention: timedelta | None, now: da
     """
     status = event.status
     if (
-        status.envelope is None
+        copies_after_end(status)
+        or status.envelope is None
         or status.envelope.status not in CHANGEABLE_STATUSES
         or not _is_archived(event)
     ):
