@@ -61,7 +61,7 @@ from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
     MISSING_COPY_REASONS,
 )
-from counterfoil.resources.reopening import copies_after_end, with_short_list
+from counterfoil.resources.reopening import are_copies_requested, copies_after_end, with_short_list
 from counterfoil.resources.routes import (
     has_earlier_places,
     is_copying_done,
@@ -527,7 +527,9 @@ class _Draft:
         self, phase: Phase, outcome: Wait | Pause | Hold | NeedConsent, *, next_attempt_time: datetime | None
     ) -> None:
         """Stay in a phase until that time; None: until an object changes."""
-        if phase is Phase.COPYING and outcome.facts.copies is not None:
+        names_copy = phase is Phase.COPYING and outcome.facts.copies is not None
+        # A request for copies stays in the condition: it decides the class in the queue.
+        if names_copy and not are_copies_requested(self.status):
             # The copy that the condition named before may be made by now.
             self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         self.set_ready("False", outcome)

@@ -20,8 +20,8 @@ from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
 from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin, Phase
 from counterfoil.resources.reopening import (
-    COPY_REQUESTED,
     REDELIVERED,
+    are_copies_requested,
     copies_after_end,
     has_new_delivery,
 )
@@ -267,8 +267,7 @@ class EventQueue:
 def _is_copied_later(event: EnvelopeEvent) -> bool:
     """Whether an Import or a person asked for copies of what was archived before: thousands of old events may
     be due at once, and each callback comes before them."""
-    is_asked_for = event.status.phase is Phase.COPYING and event.status.reason == COPY_REQUESTED
-    return is_asked_for or copies_after_end(event.status)
+    return are_copies_requested(event.status) or copies_after_end(event.status)
 
 
 def _is_started_by_callback(event: EnvelopeEvent) -> bool:

@@ -508,7 +508,7 @@ def status_for_copying(
 
     All other results stay, so that an event which had succeeded ends again as before (``copies_after_end``).
     Each copy is tried at once. A copy that is proved stays so: ``proof`` decides whether its files are still
-    those of the event. The callbacks until an end are considered: only a later one can start the event again.
+    those of the event. ``Copied`` keeps the reason while the event waits (``are_copies_requested``). The callbacks until an end are considered: only a later one can start the event again.
     """
     conditions, generation = status.conditions, status.observed_generation or 0
     considered = status.considered_deliveries
@@ -526,7 +526,7 @@ def status_for_copying(
             generation=generation,
         )
     conditions = with_condition(
-        conditions, "Copied", "Unknown", COPIES_PENDING, message, now=now, generation=generation
+        conditions, "Copied", "Unknown", reason, message, now=now, generation=generation
     )
     conditions = with_summary(
         conditions, "False", reason, message, is_stalled=False, now=now, generation=generation
@@ -544,6 +544,13 @@ def status_for_copying(
         next_attempt_time=status.next_attempt_time if has_ended else None,
         phase_start_time=None,
     )
+
+
+def are_copies_requested(status: EnvelopeEventStatus) -> bool:
+    """Whether an Import or a person asked for copies which are not tried yet, or had no room."""
+    copied = find_condition(status.conditions, "Copied")
+    is_noted = copied is not None and copied.status == "Unknown" and copied.reason == COPY_REQUESTED
+    return status.phase is Phase.COPYING and (is_noted or status.reason == COPY_REQUESTED)
 
 
 def copies_after_end(status: EnvelopeEventStatus) -> bool:
