@@ -6,6 +6,7 @@ nothing.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from controller.scheduling.due import EPOCH, WAITING_FOR_ARCHIVE, due_time, has_
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
-from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin, Phase
+from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin
 from counterfoil.resources.reopening import (
     REDELIVERED,
     are_copies_requested,
@@ -26,6 +27,8 @@ from counterfoil.resources.reopening import (
     has_new_delivery,
 )
 from counterfoil.retention import has_open_question
+
+_log = logging.getLogger(__name__)
 
 CALLBACK_PAUSE = timedelta(minutes=1)
 """Pause between two runs of an event that callbacks start: each asks eSAW, and callbacks can be repeated."""
@@ -87,28 +90,29 @@ class EventQueue:
         """Enqueue events at their due times, and apply changed limits. Of many events, the rest follows in
         later turns of the event loop."""
         found = iter(events)
+        for event in islice(found, ENQUEUED_AT_ONCE):
+            self._enqueue_or_log(event)
+        self.workqueue.wake()
+        if rest := dict.fromkeys(event.name for event in found):
+            if not self._rest:
+                asyncio.get_running_loop().call_soon(self._enqueue_rest)
+            self._rest.update(rest)
+
+    def _enqueue_or_log(self, event: EnvelopeEvent) -> None:
+        """Enqueue an event. An error concerns this one only, and must end no task that enqueues all."""
         try:
-            for event in islice(found, ENQUEUED_AT_ONCE):
-                self.enqueue(event)
-        finally:
-            # Also after an error, which concerns one event.
-            self.workqueue.wake()
-            if rest := dict.fromkeys(event.name for event in found):
-                if not self._rest:
-                    asyncio.get_running_loop().call_soon(self._enqueue_rest)
-                self._rest.update(rest)
+            self.enqueue(event)
+        except Exception:
+            _log.exception("an event could not be enqueued: %s", event.name)
 
     def _enqueue_rest(self) -> None:
-        names = list(islice(self._rest, ENQUEUED_AT_ONCE))
-        try:
-            for name in names:
-                del self._rest[name]
-                if (event := self.cache.events.get(name)) is not None:
-                    self.enqueue(event)
-        finally:
-            self.workqueue.wake()
-            if self._rest:
-                asyncio.get_running_loop().call_soon(self._enqueue_rest)
+        for name in list(islice(self._rest, ENQUEUED_AT_ONCE)):
+            del self._rest[name]
+            if (event := self.cache.events.get(name)) is not None:
+                self._enqueue_or_log(event)
+        self.workqueue.wake()
+        if self._rest:
+            asyncio.get_running_loop().call_soon(self._enqueue_rest)
 
     def enqueue_known(self) -> None:
         """Enqueue all known events again: the clock was set."""

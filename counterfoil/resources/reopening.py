@@ -508,7 +508,8 @@ def status_for_copying(
 
     All other results stay, so that an event which had succeeded ends again as before (``copies_after_end``).
     Each copy is tried at once. A copy that is proved stays so: ``proof`` decides whether its files are still
-    those of the event. ``Copied`` keeps the reason while the event waits (``are_copies_requested``). The callbacks until an end are considered: only a later one can start the event again.
+    those of the event. ``Copied`` keeps the reason while the event waits (``are_copies_requested``). The
+    callbacks until an end are considered: only a later one can start the event again.
     """
     conditions, generation = status.conditions, status.observed_generation or 0
     considered = status.considered_deliveries

@@ -480,14 +480,13 @@ async def test_events_are_enqueued_after_one_that_can_not_be() -> None:
         enqueue_at(item, due)
 
     scene.events.workqueue = cast("WorkQueue", SimpleNamespace(enqueue_at=break_once, wake=scene.work.wake))
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
     scene.events.enqueue_known()
     await turns()
     assert len(scene.work._scheduled) == 3 * ENQUEUED_AT_ONCE - 1
 
 
 async def test_an_event_that_can_not_be_enqueued_ends_no_task() -> None:
-    """The look at the queue is a task of the process: its end would end the process."""
+    """The end of a task that examines the queue would end the process."""
     scene = CopyingScene()
     async with full(scene, a_waiting_copy()):
         scene.events.cache.organizations = cast("Any", SimpleNamespace(get=lambda _name: 1 / 0))
