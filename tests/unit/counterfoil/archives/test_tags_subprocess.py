@@ -2,6 +2,7 @@
 Tags out of metadata that takes long to look through, because it is long or because somebody wants that.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -84,6 +85,20 @@ async def test_one_process_evaluates_one_envelope_after_another() -> None:
         assert len(set(psutil.Process().children()) - before) == 1
     assert found == [{"no": "1"}, {"no": "2"}]
     assert set(psutil.Process().children()) == before
+
+
+@pytest.mark.parametrize("metadata", [FORM, LONG])
+async def test_organizations_of_one_name_in_two_namespaces_take_separate_turns(metadata: str) -> None:
+    workers, order = TagWorkers(), list[str]()
+
+    async def collect_in(namespace: str) -> None:
+        await found(workers.in_namespace(namespace), metadata, no=TagRule(json_path="$.no"))
+        order.append(namespace)
+
+    async with aclosing(workers), asyncio.TaskGroup() as group:
+        for namespace in ("sales", "sales", "sales", "sales", "legal"):
+            group.create_task(collect_in(namespace))
+    assert order == ["sales", "legal", "sales", "sales", "sales"]
 
 
 @pytest.mark.parametrize("metadata", [FORM, LONG])

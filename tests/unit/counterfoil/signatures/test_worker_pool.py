@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -38,10 +38,11 @@ SAYS_ITS_PID = '    return b\'{"state": "Intact", "detail": "%d"}\' % os.getpid(
 
 @asynccontextmanager
 async def examiners(
-    behaviour: str, *, count: int = 2, seconds: float = 30
+    behaviour: str, *, count: int = 2, seconds: float = 30, share: Callable[[int], int] = int
 ) -> AsyncIterator[SignatureWorkers]:
     script = WORKER.replace("BEHAVIOUR", behaviour)
-    opened = SignatureWorkers(count=count, seconds=seconds, command=[sys.executable, "-I", "-c", script])
+    command = [sys.executable, "-I", "-c", script]
+    opened = SignatureWorkers(count=count, seconds=seconds, command=command, share=share)
     try:
         yield opened
     finally:
@@ -252,6 +253,21 @@ async def test_large_files_from_slow_archives_stop_the_large_files_of_no_other_a
         ]
         async with asyncio.timeout(60):
             found = await ours.examine(once(large), len(large), source="healthy")
+        assert found.state is State.INTACT
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_slow_archives_of_one_namespace_stop_the_large_files_of_no_other_namespace() -> None:
+    large = b"%PDF" * SMALL_FILE_BYTES
+    async with examiners(SAYS_ITS_PID, count=2, share=lambda count: count - 1) as ours:
+        waiting = [
+            asyncio.create_task(ours.examine(never_ending(), len(large), source=f"sales/slow {number}"))
+            for number in range(8)
+        ]
+        async with asyncio.timeout(60):
+            found = await ours.examine(once(large), len(large), source="legal/healthy")
         assert found.state is State.INTACT
         for each in waiting:
             each.cancel()
