@@ -130,7 +130,7 @@ class ControllerProcess:
         async with (
             connect(namespace=self.settings.namespace, observe=self.metrics.kubernetes_request) as kube,
             new_http_client(share=slots.share) as http,
-            aclosing(SignatureWorkers()) as signature_workers,
+            aclosing(SignatureWorkers(share=slots.share)) as signature_workers,
             aclosing(TagWorkers()) as tag_workers,
         ):
             signature_checker = SignatureChecker(signature_workers, self.signer)

@@ -216,8 +216,8 @@ def build(
         ArchiveChooser(
             cache,
             archive_pool,
-            tag_workers,
-            signature_checker,
+            tag_workers.in_namespace(kube.namespace),
+            signature_checker.in_namespace(kube.namespace),
             clock,
             ImportArchives(kube, clock),
             take_slot=event_queue.chosen,

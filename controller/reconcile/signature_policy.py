@@ -37,11 +37,17 @@ class SignatureChecker:
     examiner: SignatureWorkers
     signer: ManifestSigner | None
     anchors: Anchors = NO_ANCHORS
+    namespace: str = ""
+    """That of the Archives, whose share of the signature workers counts."""
 
     @property
     def public_key(self) -> PublicKey | None:
         """The key that our own seals fit; None: manifests are not sealed."""
         return self.signer.public if self.signer is not None else None
+
+    def in_namespace(self, namespace: str) -> "SignatureChecker":
+        """Return the checker for the Archives of a namespace."""
+        return replace(self, namespace=namespace)
 
     def with_anchors(self, anchors: Anchors) -> "SignatureChecker":
         """Return the checker for an archive with these trust anchors."""
@@ -59,9 +65,8 @@ class SignatureChecker:
         chunks = backend.read(file_layout.name) if content is None else _single_chunk(content)
         async with aclosing(chunks) as stream:
             try:
-                found = await self.examiner.examine(
-                    stream, stored_file.size, self.anchors, source=backend.location("root")
-                )
+                source = f"{self.namespace}/{backend.location('root')}"
+                found = await self.examiner.examine(stream, stored_file.size, self.anchors, source=source)
             except FileNotStored:
                 found = Signatures(state=State.UNREADABLE, detail="it is no longer in the archive")
             except FileNotReturned:

@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import BinaryIO
 
 import msgspec
@@ -29,7 +30,7 @@ from counterfoil.archives.tags import (
     reads_metadata,
 )
 from counterfoil.resources.archive import ArchiveSpec, TagRule
-from counterfoil.untrusted.fair_slots import FairSlots
+from counterfoil.untrusted.fair_slots import FairSlots, namespace_of
 from counterfoil.worker_processes.pool import WorkerPool, WorkerStopped
 from counterfoil.worker_processes.worker import Note, Sample, serve
 
@@ -75,9 +76,17 @@ class TagWorkers:
 
     def __init__(self, *, cpu_seconds: int = CPU_SECONDS) -> None:
         command = (sys.executable, "-I", "-m", "counterfoil.archives.tags_subprocess", str(cpu_seconds))
-        self._large = FairSlots(1)
+        self._large = FairSlots(1, group_of=namespace_of)
         # One process at a time: a form takes it some milliseconds, and the libraries have 30 MiB.
         self._pool = WorkerPool(command, count=1, seconds=TIMEOUT_SECONDS)
+        self._namespace = ""
+
+    def in_namespace(self, namespace: str) -> "TagWorkers":
+        """Return the same processes for the Organizations of a namespace, which take turns with those of
+        others."""
+        part = copy(self)
+        part._namespace = namespace
+        return part
 
     async def collect(self, spec: ArchiveSpec, envelope: EnvelopeFacts) -> dict[str, str]:
         """
@@ -99,17 +108,16 @@ class TagWorkers:
         Raises ``MetadataTooHeavy`` also if no rule is required, else as ``collect``.
         """
         fields, metadata = envelope_fields(envelope), envelope.metadata or b""
+        owner = f"{self._namespace}/{envelope.organization}"
         if not _is_parsed(rules, metadata):
             return find(rules, envelope.metadata_text, fields, envelope.parameters)
         try:
-            async with self._turn(envelope.organization, len(metadata)):
+            async with self._turn(owner, len(metadata)):
                 request = TagRequest(dict(rules), envelope.metadata_text, fields, dict(envelope.parameters))
                 # In ASCII, since metadata may have halves of characters.
                 encoded = json.dumps(msgspec.to_builtins(request)).encode()
                 del request
-                result = await self._pool.request(
-                    TagResult, encoded, owner=envelope.organization, notes=len(rules)
-                )
+                result = await self._pool.request(TagResult, encoded, owner=owner, notes=len(rules))
         except WorkerStopped as stopped:
             if not (stopped.note and stopped.by_own_limits):
                 raise
@@ -122,12 +130,12 @@ class TagWorkers:
         return FoundTags(result.tags, result.unsure)
 
     @asynccontextmanager
-    async def _turn(self, organization: str, size: int) -> AsyncIterator[None]:
+    async def _turn(self, owner: str, size: int) -> AsyncIterator[None]:
         """Wait until no other request with large metadata is encoded: that takes up to ten times its size."""
         if size <= SMALL_METADATA_BYTES:
             yield
             return
-        async with self._large.slot(organization):
+        async with self._large.slot(owner):
             yield
 
     async def aclose(self) -> None:

@@ -5,7 +5,8 @@ A PDF whose process takes too long or ends is ``Unreadable``. ``counterfoil.work
 and replaces the processes.
 
 A large PDF is first stored in a temporary file, so that no process waits for an archive. Each archive stores
-one at a time, and all archives ``SPOOLED_FILES``.
+one at a time, and all archives ``SPOOLED_FILES``. Namespaces share these places and the processes, and one
+of several leaves a quarter of the places to the others.
 """
 
 import asyncio
@@ -13,12 +14,13 @@ import logging
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import BinaryIO
 
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
+from counterfoil.untrusted.fair_slots import FairSlots, namespace_of
 from counterfoil.worker_processes.pool import WorkerPool, WorkerStopped, WorkerUnavailable
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -51,11 +53,18 @@ class SignatureWorkers:
     """At most ``count`` processes; the owner closes them."""
 
     def __init__(
-        self, *, count: int = PROCESSES, seconds: float = TIMEOUT_SECONDS, command: Sequence[str] = COMMAND
+        self,
+        *,
+        count: int = PROCESSES,
+        seconds: float = TIMEOUT_SECONDS,
+        command: Sequence[str] = COMMAND,
+        share: Callable[[int], int] = int,
     ) -> None:
+        """``share`` returns how many of the places for large PDFs one namespace may have at present; by
+        default all."""
         self._pool = WorkerPool(command, count=count, seconds=seconds)
         self._large = asyncio.Lock()
-        self._spools = asyncio.Semaphore(SPOOLED_FILES)
+        self._spools = FairSlots(SPOOLED_FILES, group_of=namespace_of, share=share)
         self._sources: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._users = Counter[str]()
 
@@ -65,7 +74,8 @@ class SignatureWorkers:
         """
         Return what is found in a PDF of ``size`` bytes, and whether the signers lead to one of the anchors.
 
-        ``source`` names the archive that it comes from; a slow one delays its own files only.
+        ``source`` names the archive that it comes from, after its namespace and a slash; a slow one delays
+        its own files only.
 
         Raises what ``chunks`` raises, and nothing else.
         """
@@ -87,7 +97,7 @@ class SignatureWorkers:
         """Wait until a file of this archive may be stored."""
         self._users[source] += 1
         try:
-            async with self._sources[source], self._spools:
+            async with self._sources[source], self._spools.slot(source):
                 yield
         finally:
             self._users[source] -= 1

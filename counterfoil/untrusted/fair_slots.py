@@ -20,6 +20,11 @@ CHECK_SECONDS: Final = 1.0
 """Interval between two looks whether others wait by then."""
 
 
+def namespace_of(owner: str) -> str:
+    """Return the namespace of an owner such as ``namespace/organization``, as a group."""
+    return owner.partition("/")[0]
+
+
 class OthersWait(Exception):
     """A slot was held for its longest time, and others wait for one."""
 

@@ -24,7 +24,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from counterfoil.untrusted.fair_slots import FairSlots
+from counterfoil.untrusted.fair_slots import FairSlots, namespace_of
 from counterfoil.worker_processes.worker import NOTE_BIT
 
 _log = logging.getLogger(__name__)
@@ -65,10 +65,14 @@ class WorkerPool:
     """At most ``count`` processes that ``command`` forks; the owner closes the pool."""
 
     def __init__(self, command: Sequence[str], *, count: int, seconds: float) -> None:
-        """Take the command line, the number of processes, and the timeout of one result in seconds."""
+        """
+        Take the command line, the number of processes, and the timeout of one result in seconds.
+
+        Owners of requests have the form ``namespace/name``: namespaces share the processes first.
+        """
         self._command = command
         self._seconds = seconds
-        self._slots = FairSlots(count)
+        self._slots = FairSlots(count, group_of=namespace_of)
         self._idle: list[_ForkServer] = []
 
     async def request(
