@@ -17,7 +17,7 @@ from counterfoil.resources import EnvelopeEvent, Phase, Sender, find_condition
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import is_started_by_search, reopened_status
 from counterfoil.resources.routes import stored_copy
-from counterfoil.retention import last_question
+from counterfoil.retention import imminent_deletion, last_question
 from tests.support.builders import ENVELOPE, NOON, a_sender, known_to_work
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.copied_events import WORM, CopiedScene
@@ -48,6 +48,20 @@ class ExpiredScene(CopiedScene):
         received = {"deliveries": (status.deliveries or 0) + 1, "last_delivery_time": self.clock.now()}
         self.store(replace(status, **received))
 
+    def fail(self, failure: str) -> None:
+        """Let eSAW not answer from now on."""
+        if failure == "no sender is there":
+            self.cache.delete(Sender, "anna", 10**9)
+        else:
+            self.envelope.problems["envelope"] = FAILURES[failure]
+        self.clock.advance(seconds=2)
+
+    async def answered(self, hours: int = 3) -> None:
+        """Let eSAW answer again, and the sender consent."""
+        self.envelope.problems.clear()
+        self.observe(known_to_work(a_sender(version=10**9 + 1)))
+        await self.pass_hours(hours)
+
     async def pass_hours(self, hours: int) -> None:
         for _ in range(hours):
             await self.reconcile_until_quiet()
@@ -56,6 +70,13 @@ class ExpiredScene(CopiedScene):
     @property
     def archived(self) -> list[bytes]:
         return [each.read_bytes() for each in self.folders["dms"].rglob("file-1.pdf")]
+
+    @property
+    def failures(self) -> list[str]:
+        """Reasons of the failures that the mails count."""
+        found = FailureSummary()
+        found.add(self.newest(), EventArchives("worm", ("dms", "worm")))
+        return [each.reason for each in found.failed.values()]
 
     @property
     def questions(self) -> int:
@@ -355,18 +376,8 @@ class OccupiedScene(ExpiredScene):
         self.sign()
         self.clock.advance(hours=1)
         self.call()
-        if self.failure == "no sender is there":
-            self.cache.delete(Sender, "anna", 10**9)
-        else:
-            self.envelope.problems["envelope"] = FAILURES[self.failure]
-        self.clock.advance(seconds=2)
+        self.fail(self.failure)
         return await self.reconcile()
-
-    async def answered(self, hours: int = 3) -> None:
-        """Let eSAW answer again, and the sender consent."""
-        self.envelope.problems.clear()
-        self.observe(known_to_work(a_sender(version=10**9 + 1)))
-        await self.pass_hours(hours)
 
 
 UNANSWERED = ("it fails", "it refuses the key", "no sender is there")
@@ -438,6 +449,89 @@ async def test_no_deadline_ends_an_event_whose_question_is_open(tmp_path: Path, 
     scene.observe(known_to_work(a_sender(version=90)))
     await scene.pass_hours(3)
     assert scene.archived == [b"%PDF-contract SIGNED"]
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("failure", UNANSWERED)
+async def test_the_end_of_the_retention_is_announced_while_the_question_has_no_answer(
+    tmp_path: Path, failure: str, state: str
+) -> None:
+    scene = ExpiredScene(tmp_path, state, retention="72h")
+    await scene.reconcile_until_quiet()
+    scene.sign()
+    scene.clock.advance(minutes=5)
+    scene.call()
+    scene.fail(failure)
+    await scene.pass_hours(40)
+    spec = scene.organization.spec
+    assert imminent_deletion(scene.newest(), spec, scene.clock.now()) is None
+
+    await scene.pass_hours(12)
+
+    event = scene.newest()
+    assert event.status.phase is Phase.COPYING
+    assert imminent_deletion(event, spec, scene.clock.now()) == NOON + timedelta(hours=72)
+    await scene.answered(hours=30)
+    assert scene.archived == [b"%PDF-contract SIGNED"]
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_the_end_of_the_retention_is_announced_without_an_answer_to_the_last_question(
+    tmp_path: Path, state: str
+) -> None:
+    scene = ExpiredScene(tmp_path, state, retention="72h", retry={"deadline": "720h"})
+    await scene.pass_hours(47)
+    scene.fail("it fails")
+
+    await scene.pass_hours(26)
+
+    event, now = scene.newest(), scene.clock.now()
+    assert imminent_deletion(event, scene.organization.spec, now) == NOON + timedelta(hours=72)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        ("it fails", "EsawFailing"),
+        ("it refuses the key", "TokenRejected"),
+        ("no sender is there", "SenderMissing"),
+    ],
+)
+@pytest.mark.parametrize("state", STATES)
+async def test_a_condition_tells_why_the_question_has_no_answer(
+    tmp_path: Path, failure: str, reason: str, state: str
+) -> None:
+    scene = ExpiredScene(tmp_path, state)
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(minutes=5)
+    scene.call()
+    scene.fail(failure)
+    await scene.pass_hours(1)
+
+    found = find_condition(scene.newest().status.conditions, "RestartChecked")
+    assert found is not None
+    assert (found.status, found.reason) == ("Unknown", reason)
+    assert found.message
+    await scene.answered()
+    assert find_condition(scene.newest().status.conditions, "RestartChecked") is None
+
+
+@pytest.mark.parametrize("failure", UNANSWERED)
+async def test_administrators_are_notified_at_the_deadline_of_an_event_whose_question_is_open(
+    tmp_path: Path, failure: str
+) -> None:
+    scene = ExpiredScene(tmp_path, "down")
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(minutes=5)
+    scene.call()
+    scene.fail(failure)
+    await scene.pass_hours(20)
+    assert scene.failures == []
+
+    await scene.pass_hours(6)
+
+    assert scene.newest().status.phase is Phase.COPYING
+    assert scene.failures == ["ArchiveRootMissing"]
 
 
 async def test_an_answer_lets_the_deadline_end_the_event(tmp_path: Path) -> None:
