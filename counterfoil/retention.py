@@ -33,6 +33,7 @@ from counterfoil.resources.reopening import (
     copies_after_end,
     end_of,
     has_new_delivery,
+    is_question_unanswered,
     may_be_restarted,
     may_change,
 )
@@ -54,12 +55,14 @@ def deletion_time(event: EnvelopeEvent, retention: timedelta | None) -> datetime
 
     None: nothing is lost by that, the envelope is not finished yet, or the retention is unknown. An envelope
     that was archived as Expired may be signed until Counterfoil asks eSAW again, which it does in time
-    (``last_question``) unless eSAW does not answer.
+    (``last_question``). Not if the last question had no answer: then nobody knows whether one comes in time.
     """
     if retention is None or not _is_needed(event):
         return None
     deleted, asked = _retention_end(event, retention), event.status.next_attempt_time
     if deleted is None or asked is None or not _is_archived(event):
+        return deleted
+    if is_question_unanswered(event.status):
         return deleted
     return None if asked <= deleted or may_be_restarted(event.status) else deleted
 

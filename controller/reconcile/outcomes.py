@@ -47,9 +47,9 @@ class PhaseFacts:
     listing_due: datetime | None = None
     """When the files of an envelope that stays in eSAW are listed again; None: never."""
     side_conditions: tuple[SideCondition, ...] = ()
-    is_question_open: bool = False
+    is_question_open: bool | None = None
     """Whether eSAW did not answer if the archived envelope was restarted, and still may: copies fail no event
-    before."""
+    before. None: it was not to be asked."""
 
 
 @dataclass(frozen=True)

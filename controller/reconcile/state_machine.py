@@ -60,8 +60,14 @@ from counterfoil.resources.envelopeevent import (
     ENVELOPE_NOT_FOUND,
     EVIDENCE_CONDITION,
     MISSING_COPY_REASONS,
+    RESTART_CONDITION,
 )
-from counterfoil.resources.reopening import are_copies_requested, copies_after_end, with_short_list
+from counterfoil.resources.reopening import (
+    are_copies_requested,
+    copies_after_end,
+    is_question_unanswered,
+    with_short_list,
+)
 from counterfoil.resources.routes import (
     has_earlier_places,
     is_copying_done,
@@ -148,7 +154,10 @@ def _stored_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datet
 
 
 def attempt_timeout(status: EnvelopeEventStatus, inputs: TransitionInput, longest: timedelta) -> timedelta:
-    """Return the maximum duration of an attempt that begins now: not beyond the deadline of its phase."""
+    """Return the maximum duration of an attempt that begins now: not beyond the deadline of its phase, which
+    an event with an open question does not have."""
+    if is_question_unanswered(status):
+        return longest
     deadline = phase_start(status, inputs) + timedelta(seconds=inputs.retry.deadline.total_seconds())
     return min(longest, max(deadline - inputs.now, LAST_ATTEMPT))
 
@@ -176,7 +185,7 @@ def next_status(
 
     A final status has its pending notice: no kill can lose the notice.
     """
-    after = _status_after(status, phase, outcome, inputs)
+    after = _without_old_question(_status_after(status, phase, outcome, inputs), outcome)
     # An equal outcome without a change must not cost a write.
     if after == status:
         return after
@@ -184,7 +193,8 @@ def next_status(
         # The notice of an event that only got a further copy was given when it succeeded, and its history is
         # that of its envelope.
         return after
-    return _noticed(_with_attempt(after, phase, outcome, inputs), inputs)
+    attempted = _failed_if_late(outcome, status, inputs)
+    return _noticed(_with_attempt(after, phase, attempted, inputs), inputs)
 
 
 def _noticed(status: EnvelopeEventStatus, inputs: TransitionInput) -> EnvelopeEventStatus:
@@ -261,6 +271,25 @@ def _while_question_is_open(outcome: Outcome) -> Outcome:
     if not isinstance(outcome, Fail) or not outcome.facts.is_question_open:
         return outcome
     return Wait(outcome.reason, outcome.message, facts=outcome.facts)
+
+
+def _without_old_question(status: EnvelopeEventStatus, outcome: Outcome) -> EnvelopeEventStatus:
+    """Return the status without the condition about a question that eSAW answered, or that nothing asks now.
+    Of an outcome without a question, the earlier condition stays."""
+    if outcome.facts.is_question_open is not False and status.phase is Phase.COPYING:
+        return status
+    kept = tuple(each for each in status.conditions if each.type != RESTART_CONDITION)
+    return msgspec.structs.replace(status, conditions=kept)
+
+
+def _failed_if_late(outcome: Outcome, status: EnvelopeEventStatus, inputs: TransitionInput) -> Outcome:
+    """Return a wait of copies as a failure if the event would have failed at its deadline without the open
+    question: people are notified as of one."""
+    if not isinstance(outcome, Wait) or not outcome.facts.is_question_open:
+        return outcome
+    started = phase_start(status, inputs)
+    is_late = retry_policy.is_deadline_exceeded(started, inputs.retry, now=inputs.now)
+    return Fail(outcome.reason, outcome.message) if is_late else outcome
 
 
 def record_only_status(

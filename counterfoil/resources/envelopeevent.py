@@ -140,6 +140,10 @@ SIGNATURES_CONDITION = "SignaturesChecked"
 EVIDENCE_CONDITION = "EvidenceComplete"
 """The condition that is False while a document or audit trail that the envelope must have is not listed."""
 
+RESTART_CONDITION = "RestartChecked"
+"""Condition: Unknown while eSAW does not answer whether an Expired envelope that was archived was restarted.
+An event that waits for no such answer does not have it."""
+
 KNOWN_FILES_CONDITION = "KnownFilesListed"
 """Condition: False while a list lacks a known file. Its time is that of the first such list."""
 
@@ -742,6 +746,7 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
             "no longer lead to). `EvidenceComplete`: False while eSAW lists not all documents or required "
             "audit trails. `ParametersArchived`: False if parameters of a callback came when archiving "
             "had begun. `KnownFilesListed`: False while eSAW lists fewer files than before. "
+            "`RestartChecked`: Unknown while eSAW does not answer whether an expired envelope was restarted. "
             "`DeleteRequested`: True after a request to delete the envelope that may have had an "
             "effect. `Ready`: the event succeeded or was skipped, as in "
             "`kubectl wait --for=condition=Ready ee/NAME`. `Stalled`: a person has to act.",

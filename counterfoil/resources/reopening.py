@@ -35,6 +35,7 @@ from counterfoil.resources.envelopeevent import (
     MAX_NOT_SHOWN_TO,
     MISSING_COPY_REASONS,
     NOT_PERMITTED,
+    RESTART_CONDITION,
     SHORT_LIST_REASONS,
     AttemptOutcome,
     EnvelopeEvent,
@@ -412,9 +413,14 @@ def may_be_restarted(status: KnownStatus) -> bool:
     return is_delayed or (status.phase == Phase.COPYING and status.completion_time is None)
 
 
+def is_question_unanswered(status: EnvelopeEventStatus) -> bool:
+    """Whether eSAW was asked last without an answer if the envelope of an event was restarted and signed."""
+    return find_condition(status.conditions, RESTART_CONDITION) is not None
+
+
 def can_not_copy(status: EnvelopeEventStatus) -> bool:
-    """Whether a copy of an unfinished event can't be made before a person acts. The event would have failed,
-    but eSAW has not answered yet whether its envelope was restarted."""
+    """Whether a copy of an unfinished event can't be made before a person acts, or not in time. The event
+    would have failed, but eSAW has not answered yet whether its envelope was restarted."""
     if status.phase is not Phase.COPYING or status.completion_time is not None:
         return False
     last = status.attempt_history[-1:]

@@ -19,7 +19,7 @@ from controller.reconcile.outcomes import (
 )
 from counterfoil.esaw import HttpStatusError
 from counterfoil.resources import EnvelopeEvent, Phase
-from counterfoil.resources.envelopeevent import COPIES_PENDING
+from counterfoil.resources.envelopeevent import COPIES_PENDING, RESTART_CONDITION
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import STILL_ACTIVE
 
@@ -73,18 +73,22 @@ def with_answer(made: Outcome, asked: Outcome) -> Outcome:
     """
     Return the outcome of an attempt at copies with what the question before it showed.
 
-    An event whose copies can't be made does not fail while eSAW may still tell of a signature. That eSAW
-    refuses the key is shown at once: the delete waits for another one.
+    An event whose copies can't be made does not fail while eSAW may still tell of a signature. Why there is
+    no answer is shown at once. So is a refused key: the delete waits for another one.
     """
-    refused: tuple[SideCondition, ...] = ()
+    is_open = isinstance(asked, Wait | Pause | NeedConsent)
+    shown: tuple[SideCondition, ...] = ()
+    if is_open:
+        unknown = f"Nobody knows whether the envelope was signed since it was archived. {asked.message}"
+        shown = (SideCondition(RESTART_CONDITION, "Unknown", asked.reason, unknown),)
     if isinstance(asked, NeedConsent):
-        refused = (SideCondition("Authorized", "False", asked.reason, asked.message),)
+        shown = (*shown, SideCondition("Authorized", "False", asked.reason, asked.message))
     facts = dataclasses.replace(
         made.facts,
         envelope=asked.facts.envelope,
         considered_deliveries=asked.facts.considered_deliveries,
         not_shown_to=asked.facts.not_shown_to,
-        side_conditions=(*asked.facts.side_conditions, *refused, *made.facts.side_conditions),
-        is_question_open=isinstance(asked, Wait | Pause | NeedConsent),
+        side_conditions=(*asked.facts.side_conditions, *shown, *made.facts.side_conditions),
+        is_question_open=is_open,
     )
     return dataclasses.replace(made, facts=facts)

@@ -66,6 +66,7 @@ CONDITION_ORDER = (
     "Archived",
     "ParametersArchived",
     "SignaturesChecked",
+    "RestartChecked",
     "Copied",
     "DeleteRequested",
     "Cleaned",

@@ -498,7 +498,7 @@ async def test_the_end_of_the_retention_is_announced_without_an_answer_to_the_la
     ],
 )
 @pytest.mark.parametrize("state", STATES)
-async def test_a_condition_tells_why_the_question_has_no_answer(
+async def test_a_condition_has_the_cause_of_a_question_without_an_answer(
     tmp_path: Path, failure: str, reason: str, state: str
 ) -> None:
     scene = ExpiredScene(tmp_path, state)

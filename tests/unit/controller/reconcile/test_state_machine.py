@@ -693,6 +693,15 @@ def test_an_attempt_may_last_until_the_deadline_of_its_phase(minutes: int, expec
     assert attempt_timeout(status, at(minutes), timedelta(hours=6)) == expected
 
 
+def test_an_open_question_has_no_deadline_that_shortens_an_attempt() -> None:
+    unanswered = SideCondition("RestartChecked", "Unknown", "EsawFailing", "503")
+    facts = PhaseFacts(side_conditions=(unanswered,), is_question_open=True)
+    wait = Wait("ArchiveUnreachable", "down", facts=facts)
+    status = EnvelopeEventStatus(phase=Phase.COPYING, phase_start_time=NOON)
+    late = next_status(status, Phase.COPYING, wait, at(30 * 60))
+    assert attempt_timeout(late, at(31 * 60), timedelta(hours=6)) == timedelta(hours=6)
+
+
 def test_the_time_in_which_the_controller_did_not_run_leaves_the_attempt_its_time() -> None:
     status = EnvelopeEventStatus(phase_start_time=NOON, next_attempt_time=NOON + timedelta(hours=1))
     assert attempt_timeout(status, at(30 * 60), timedelta(hours=6)) == timedelta(hours=6)
