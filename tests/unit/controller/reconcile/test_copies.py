@@ -26,6 +26,7 @@ from counterfoil.resources import (
     EnvelopeStatus,
     OrganizationSpec,
     Phase,
+    RetrySpec,
     Sender,
     find_condition,
 )
@@ -894,8 +895,21 @@ async def test_an_optional_copy_without_room_holds_nothing_and_is_tried_again(tm
 
     assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
     entry = stored_copy(event.status, "worm")
-    assert (entry.reason, entry.attempts) == ("WaitingForArchive", 1)
-    assert entry.next_attempt_time is not None
+    assert (entry.reason, entry.attempts) == ("WaitingForArchive", 0), "that is no failed try"
+    assert entry.next_attempt_time == scene.clock.now() + RetrySpec().max
+
+
+async def test_an_optional_copy_whose_archive_is_created_again_during_the_wait_has_not_failed(
+    tmp_path: Path,
+) -> None:
+    scene = CopiedScene(tmp_path, OPTIONAL)
+    other = tmp_path / "other"
+    other.mkdir()
+    scene.is_archive_busy, scene.while_waiting = True, lambda: recreate_worm(scene, other)
+    event = await scene.reconcile()
+
+    entry = stored_copy(event.status, "worm")
+    assert (entry.reason, entry.attempts) == ("WaitingForArchive", 0)
 
 
 async def test_copies_that_can_not_be_read_for_lack_of_room_hold_the_delete(tmp_path: Path) -> None:

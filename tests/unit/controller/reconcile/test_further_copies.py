@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from controller.requests.copies_import import CopyState, copy_state
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
@@ -140,6 +141,26 @@ FAULTS = {
     "the action is not listed any more": (list_no_action, "ActionNotConfigured"),
     "the former archive is the copy": (make_copy_of_itself, "CopyInvalid"),
 }
+
+
+async def test_a_further_copy_without_room_has_not_failed(tmp_path: Path) -> None:
+    """The Archive works, and has the load that an Import makes."""
+    scene = FurtherScene(tmp_path)
+    before = await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR)
+
+    async def take_slot(_: str, archive: str, *__: object) -> bool:
+        return archive != "mirror"
+
+    scene.change_archives(take_slot=take_slot)
+    began = scene.clock.now()
+    event = await scene.ask()
+
+    assert end(event) == end(before)
+    entry, organization = stored_copy(event.status, "mirror"), scene.cache.organizations.get("acme")
+    assert (entry.reason, entry.attempts) == ("WaitingForArchive", 0)
+    assert organization is not None
+    assert copy_state(event.status, organization, began) is CopyState.MISSING
 
 
 @pytest.mark.parametrize("fault", FAULTS)

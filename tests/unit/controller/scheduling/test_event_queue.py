@@ -24,6 +24,7 @@ from controller.scheduling.fair_queue import QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.resources import (
     IMPORT_LABEL,
+    ArchiveLocation,
     EnvelopeEvent,
     EnvelopeSummary,
     EventCopy,
@@ -268,7 +269,7 @@ async def test_an_old_event_that_an_import_starts_again_comes_after_newer_callba
     assert await scene.order(2) == [newer.name, again.name]
 
 
-COPIES = [{"archiveRef": {"name": "worm"}}, {"archiveRef": {"name": "mirror"}, "required": False}]
+COPIES: list[dict[str, Any]] = [{"archiveRef": {"name": "worm"}}, {"archiveRef": {"name": "mirror"}, "required": False}]
 
 
 @pytest.mark.parametrize("phase", [Phase.ARCHIVING, Phase.COPYING, Phase.CLEANING])
@@ -356,7 +357,9 @@ class CopyingScene(Scene):
 
 def a_waiting_copy(deliveries: int = 1, phase: Phase = Phase.COPYING) -> EnvelopeEvent:
     """Build the event of an Expired envelope that makes or reads its copy now."""
-    event = an_event().named("copy").in_phase(phase).with_condition("Archived")
+    event = (
+        an_event().named("copy").in_phase(phase).with_condition("Archived").with_condition("Copied", "False")
+    )
     envelope = EnvelopeSummary(status="Expired", finished_time=NOON)
     return event.status(envelope=envelope, deliveries=deliveries, considered_deliveries=1).build()
 
@@ -392,6 +395,80 @@ async def test_an_event_that_found_no_room_is_queued_in_that_archive() -> None:
             scene.ends[each].set()
             await turns()
         assert scene.begun("copy") == ["dms", "worm"]
+
+
+async def find_no_room(scene: Scene, event: EnvelopeEvent, *archives: str) -> EnvelopeEvent:
+    """Let a run come to these full Archives, where enough others wait; return the event as stored."""
+
+    async def move(*_: object) -> bool:
+        return False
+
+    scene.events.workqueue = cast("WorkQueue", SimpleNamespace(move=move))
+    for each in archives:
+        await scene.events.chosen(event.name, each, HOUR, lambda: None)
+    scene.events.workqueue = scene.work
+    return replace(event, status=replace(event.status, reason=WAITING_FOR_ARCHIVE))
+
+
+def a_route(archive: str) -> dict[str, Any]:
+    return {"name": "hr", "archiveRef": {"name": archive}, "when": {"actions": ["envelopeFinished"]}}
+
+
+@pytest.mark.parametrize(
+    ("lacked", "before", "after", "begins"),
+    [
+        ("worm", {"copies": COPIES[:1]}, {"copies": []}, "dms"),
+        ("worm", {"copies": COPIES[:1]}, {"copies": [{**COPIES[0], "required": False}]}, "dms"),
+        ("vault", {"routes": [a_route("vault")]}, {"routes": [a_route("other")]}, ""),
+        ("vault", {"routes": [a_route("vault")]}, {"routes": []}, "dms"),
+    ],
+    ids=["copy removed", "copy optional", "route leads elsewhere", "route removed"],
+)
+async def test_an_event_is_queued_in_a_full_archive_only_while_the_spec_leads_there(
+    lacked: str, before: dict[str, Any], after: dict[str, Any], begins: str
+) -> None:
+    scene = Scene()
+    if lacked == "worm":
+        event = a_waiting_copy()
+    else:
+        chosen = ArchiveLocation(ref=LocalObjectReference(name=lacked), route="hr")
+        event = an_event().in_phase(Phase.COLLECTING).status(archive=chosen).build()
+    spec: dict[str, Any] = {"archiveRef": {"name": "dms"}, "cleanup": {"policy": "Delete"}}
+    scene.cache.organizations.put(an_organization(version=2, **spec, **before))
+    event = await find_no_room(scene, event, lacked)
+    assert begins_in(scene, event) == lacked
+    scene.cache.organizations.put(an_organization(version=3, **spec, **after))
+    assert begins_in(scene, event) == begins
+
+
+async def test_a_suspended_archive_of_a_copy_delays_no_other_copy_in_the_queue() -> None:
+    scene = CopyingScene()
+    event = await find_no_room(scene, a_waiting_copy(), "worm", "mirror")
+    assert begins_in(scene, event) == "worm"
+    scene.cache.archives.put(an_archive("worm", version=3, suspend=True))
+    assert begins_in(scene, event) == "mirror"
+
+
+async def test_a_delete_without_room_is_not_queued_for_an_optional_copy() -> None:
+    scene = CopyingScene()
+    copies = [{**COPIES[0], "required": False}, COPIES[1] | {"required": True}]
+    spec: dict[str, Any] = {"archiveRef": {"name": "dms"}, "cleanup": {"policy": "Delete"}}
+    scene.cache.organizations.put(an_organization(version=3, copies=copies, **spec))
+    event = await find_no_room(scene, a_waiting_copy(phase=Phase.CLEANING), "worm", "mirror")
+    assert begins_in(scene, event) == "mirror"
+
+
+def test_a_run_of_an_event_that_had_succeeded_begins_in_the_limit_of_its_first_open_copy() -> None:
+    """It asks eSAW nothing and ends the event, so nothing would queue it for an Archive without room."""
+    scene = CopyingScene()
+    ended = a_waiting_copy().status
+    event = an_event().in_phase(Phase.COPYING, COPY_REQUESTED)
+    event = event.status(conditions=ended.conditions, completion_time=NOON)
+    assert begins_in(scene, event.build()) == "worm"
+    made = event.status(copies=(a_copy("worm", verified=True),)).build()
+    assert begins_in(scene, made) == "mirror"
+    scene.cache.archives.put(an_archive("mirror", version=3, suspend=True))
+    assert begins_in(scene, made) == "dms"
 
 
 @asynccontextmanager
@@ -461,7 +538,7 @@ async def test_nothing_is_kept_about_an_event_that_was_deleted_during_its_run() 
     scene.events.run_began("copy")
     scene.cache.events.remove("copy")
     scene.events.forget("copy")
-    scene.events._lacked["copy"] = "worm"
+    await find_no_room(scene, event, "worm")
     scene.events.run_ended(event)
     assert not scene.events._lacked
     assert not scene.events._asked
