@@ -69,8 +69,8 @@ class EventQueue:
     _began: dict[str, datetime] = field(default_factory=dict)
     """When the last run of an event began that a callback started, the oldest first; also of events that
     ended in it."""
-    _lacked: dict[str, str] = field(default_factory=dict)
-    """The first Archive in which the last run of an event found no room, by the name of the event."""
+    _lacked: dict[str, list[str]] = field(default_factory=dict)
+    """The Archives in which the last run of an event found no room, in order, by the name of the event."""
     _asked: dict[str, tuple[int, float]] = field(default_factory=dict)
     """The number of callbacks, and the monotonic time, with which the last run of an event began that could
     ask eSAW about a restarted envelope."""
@@ -180,8 +180,7 @@ class EventQueue:
         at most this time; ``before_wait`` is called before. False: the run has to end."""
         has_room = await self.workqueue.move(name, archive, longest, before_wait)
         if not has_room:
-            # The first one: a copy run begins with it again.
-            self._lacked.setdefault(name, archive)
+            self._lacked.setdefault(name, []).append(archive)
         return has_room
 
     def has_slot(self, name: str, archive: str) -> bool:
@@ -251,15 +250,25 @@ class EventQueue:
         Return the Archive in whose limit the next run begins; empty: it is not known.
 
         That is the first one, as only the run determines what is to do, and comes to the others after it. An
-        event that found no room in another one, nor among those that wait for it, is queued there. Without
-        that, thousands of events would begin again and again. Their questions to eSAW wait for no copy.
+        event that found no room in another one, nor among those that wait for it, is queued there while it
+        needs that. Without that, thousands of events would begin again and again. Their questions to eSAW
+        wait for no copy.
         """
-        name = event.name
-        if event.status.reason != WAITING_FOR_ARCHIVE or name not in self._lacked:
-            return self.cache.archive_name(event)
+        name, first = event.name, self.cache.archive_name(event)
+        lacked = self._needed(event) if event.status.reason == WAITING_FOR_ARCHIVE else None
+        if lacked is None:
+            return first
         now, asked = self.clock.monotonic(), self._asked.get(name)
         is_new = asked is None or asked[0] != event.deliveries or now - asked[1] >= QUESTION_SECONDS
-        return self.cache.archive_name(event) if is_new and self._has_question(event) else self._lacked[name]
+        return first if is_new and self._has_question(event) else lacked
+
+    def _needed(self, event: EnvelopeEvent) -> str | None:
+        """Return the first Archive of a copy without room that the event still needs: a person may have
+        removed or suspended it since. None: there is none. Its own Archive is known without that."""
+        if not (lacked := self._lacked.get(event.name)):
+            return None
+        names, is_held = self.cache.awaited_copies(event), self.cache.is_archive_suspended
+        return next((each for each in lacked if each in names and not is_held(each)), None)
 
     def _has_question(self, event: EnvelopeEvent) -> bool:
         organization = self.cache.organizations.get(event.organization)
