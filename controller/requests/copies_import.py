@@ -26,6 +26,7 @@ from controller.resync.import_progress import (
     copies_concluded,
     copies_hold,
 )
+from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
@@ -361,8 +362,10 @@ def copy_state(status: EnvelopeEventStatus, organization: Organization, began: d
     if not takes_copies(status):
         return CopyState.OTHER
     copies = organization.spec.copies
-    if missing_copies(status, copies):
-        return CopyState.FAILED if is_tried else CopyState.MISSING
+    if missing := missing_copies(status, copies):
+        # There was no room for one, so it was not tried.
+        is_put_off = any(stored_copy(status, each).reason == WAITING_FOR_ARCHIVE for each in missing)
+        return CopyState.FAILED if is_tried and not is_put_off else CopyState.MISSING
     times = [stored_copy(status, each.archive_ref.name).verified_time for each in copies]
     is_new = any(each is not None and each >= began for each in times)
     return CopyState.COPIED if is_new else CopyState.KNOWN

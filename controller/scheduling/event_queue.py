@@ -26,6 +26,7 @@ from counterfoil.resources.reopening import (
     copies_after_end,
     has_new_delivery,
 )
+from counterfoil.resources.routes import copies_in_turn
 from counterfoil.retention import has_open_question
 
 _log = logging.getLogger(__name__)
@@ -252,15 +253,23 @@ class EventQueue:
         That is the first one, as only the run determines what is to do, and comes to the others after it. An
         event that found no room in another one, nor among those that wait for it, is queued there while it
         needs that. Without that, thousands of events would begin again and again. Their questions to eSAW
-        wait for no copy.
+        wait for no copy. An event that had succeeded asks eSAW nothing, and its one run begins where its
+        first copy is made.
         """
         name, first = event.name, self.cache.archive_name(event)
+        if copies_after_end(event.status):
+            return self._first_open_copy(event) or first
         lacked = self._needed(event) if event.status.reason == WAITING_FOR_ARCHIVE else None
         if lacked is None:
             return first
         now, asked = self.clock.monotonic(), self._asked.get(name)
         is_new = asked is None or asked[0] != event.deliveries or now - asked[1] >= QUESTION_SECONDS
         return first if is_new and self._has_question(event) else lacked
+
+    def _first_open_copy(self, event: EnvelopeEvent) -> str | None:
+        organization = self.cache.organizations.get(event.organization)
+        names = copies_in_turn(event.status, organization.spec) if organization is not None else ()
+        return next((each for each in names if not self.cache.is_archive_suspended(each)), None)
 
     def _needed(self, event: EnvelopeEvent) -> str | None:
         """Return the first Archive of a copy without room that the event still needs: a person may have

@@ -14,6 +14,7 @@ what an event has open. Whether a copy is proved is decided in ``counterfoil.arc
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -461,6 +462,12 @@ def turn_of_copy(status: EnvelopeEventStatus, spec: CopiedSpec, archive: str) ->
     planned = stored_copy(status, archive).next_attempt_time
     is_required = archive in required_copy_names(spec.copies)
     return not is_required, planned is not None, planned.timestamp() if planned is not None else 0.0
+
+
+def copies_in_turn(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:
+    """Return the Archives of the copies without a stored time of their verification, in the order in which a
+    run makes them."""
+    return tuple(sorted(unverified_copies(status, spec), key=partial(turn_of_copy, status, spec)))
 
 
 def stored_copy(status: EnvelopeEventStatus, archive: str) -> EventCopy:

@@ -129,7 +129,7 @@ class _CopyRun:
                 problem = self._classified(error)
             if isinstance(problem, Hold):
                 self._held(name, problem)
-            elif is_busy(problem) and self._is_awaited(name):
+            elif is_busy(problem):
                 self._put_off(name, problem)
             elif problem is not None:
                 self._failed(name, problem)
@@ -249,9 +249,12 @@ class _CopyRun:
         self._not_tried(name, hold, start_time=None, next_attempt_time=None)
 
     def _put_off(self, name: str, busy: Pause) -> None:
-        """Record that there was no room for a copy that the event waits for. That is no attempt."""
-        started = stored_copy(self.event.status, name).start_time
-        self._not_tried(name, busy, start_time=started, next_attempt_time=busy.until)
+        """Record that there was no room for a copy. That is no attempt. An event waits in the queue for one
+        that it needs. It does not wait for another one, which would else begin in each pass."""
+        started, until = stored_copy(self.event.status, name).start_time, busy.until
+        if not self._is_awaited(name):
+            until = self.context.clock.now() + self.context.organization.spec.retry.max
+        self._not_tried(name, busy, start_time=started, next_attempt_time=until)
 
     def _not_tried(self, name: str, why: Hold | Pause, **times: datetime | None) -> None:
         self._problems[name] = why
