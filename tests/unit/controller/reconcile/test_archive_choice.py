@@ -105,6 +105,22 @@ async def test_a_person_who_suspends_the_archive_during_the_wait_for_it_holds_th
     assert documents(scene.vault) == []
 
 
+async def test_a_condition_that_a_person_corrects_during_the_wait_decides_the_next_run(
+    scene: RoutedScene,
+) -> None:
+    def correct() -> None:
+        scene.is_archive_busy = False
+        scene.change_routes({**HR, "when": {"tags": {"area": {"values": ["Legal"]}}}})
+
+    scene.is_archive_busy, scene.while_waiting = True, correct
+    event = await scene.with_area("HR").reconcile()
+    assert event.status.reason == "WaitingForArchive"
+    assert scene.cache.archive_name(event) == ""
+
+    await scene.reconcile()
+    assert (documents(scene.vault), documents(scene.dms)) == ([], FILES)
+
+
 async def test_an_event_whose_archive_has_no_room_waits_in_the_queue_with_its_choice(
     scene: RoutedScene,
 ) -> None:

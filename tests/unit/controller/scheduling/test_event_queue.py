@@ -269,7 +269,10 @@ async def test_an_old_event_that_an_import_starts_again_comes_after_newer_callba
     assert await scene.order(2) == [newer.name, again.name]
 
 
-COPIES: list[dict[str, Any]] = [{"archiveRef": {"name": "worm"}}, {"archiveRef": {"name": "mirror"}, "required": False}]
+COPIES: list[dict[str, Any]] = [
+    {"archiveRef": {"name": "worm"}},
+    {"archiveRef": {"name": "mirror"}, "required": False},
+]
 
 
 @pytest.mark.parametrize("phase", [Phase.ARCHIVING, Phase.COPYING, Phase.CLEANING])

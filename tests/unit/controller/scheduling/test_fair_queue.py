@@ -242,6 +242,29 @@ def test_who_is_busy_in_one_archive_has_its_share_of_each_other_one() -> None:
     assert taken(fair_queue, limits) == ["event-999"]
 
 
+@pytest.mark.parametrize("is_of_same", [True, False], ids=["senders", "organizations"])
+def test_who_is_busy_elsewhere_hides_nobody_in_an_archive_with_room(*, is_of_same: bool) -> None:
+    """Events for that Archive are left of a time when it was full."""
+
+    def of(name: str) -> dict[str, Any]:
+        return {"organization": "acme" if is_of_same else name, "sender": name}
+
+    limits = ConcurrencyLimits(process=10, organization={}, sender={}, archive={"dms": 16, "worm": 8})
+    busy, late = of("busy"), of("late")
+    fair_queue = queue_with(*(item(number, **busy) for number in range(3)), item(3, archive="worm", **late))
+    assert len(taken(fair_queue, limits)) == 4
+    backlog = [item(100 + number, **of(("ben", "carol")[number % 2])) for number in range(100)]
+    for each in backlog:
+        fair_queue.add(each)
+    order = taken(fair_queue, limits)
+    fair_queue.add(item(51, archive="worm", **busy))
+    fair_queue.add(item(50, archive="worm", **late))
+    while "event-50" not in order:
+        fair_queue.done(order[-1])
+        order += taken(fair_queue, limits)
+    assert len(order) < 12
+
+
 def waits(fair_queue: FairQueue, limits: ConcurrencyLimits, event: QueueItem, archive: str) -> None:
     """Start an event, and let its run wait for a full Archive."""
     fair_queue.add(event)
@@ -372,6 +395,29 @@ def test_queues_for_full_archives_cost_a_start_nothing() -> None:
         fair_queue.add(item(number, sender=f"sender-{number}"))
     assert len(taken(fair_queue, limits)) == limits.archive["dms"]
     assert calls_of(lambda: taken(fair_queue, limits)) < 500
+
+
+def test_runs_that_wait_for_one_archive_share_a_look_at_its_queues() -> None:
+    senders = 200
+    limits = ConcurrencyLimits(
+        process=99,
+        organization={"acme": 99, "busy": 4},
+        sender={"acme": 99, "busy": 99},
+        archive={"dms": 99, "worm": 9},
+    )
+    fair_queue = queue_with(*(item(number, archive="worm") for number in range(9)))
+    running = taken(fair_queue, limits)
+    for number in range(100, 109):
+        waits(fair_queue, limits, item(number, organization="busy"), "worm")
+    fair_queue.done(running.pop())
+    assert taken(fair_queue, limits) == ["event-100"], "from now on it is the turn of the queue"
+    for number in range(200, 203):
+        fair_queue.add(item(number, organization="busy"))
+    assert len(taken(fair_queue, limits)) == 3, "the others that wait lack a place of their Organization"
+    for number in range(300, 300 + senders):
+        fair_queue.add(item(number, sender=f"sender-{number}", archive="worm"))
+    fair_queue.done(running.pop())
+    assert calls_of(lambda: taken(fair_queue, limits)) < 6 * senders
 
 
 def calls_of(work: Callable[[], Any]) -> int:
