@@ -3,11 +3,11 @@ The next event to run: pure bookkeeping over the due events, without a clock, a 
 
 Events wait in one queue per organization, sender and Archive, the oldest event first. Of the queues for one
 Archive whose limits are not reached, one of the organization with the fewest running events there comes
-first, and of its senders one with the fewest. Equal ones take turns. The first queues of all Archives are
-compared likewise, by all that their organizations and senders run. So a sender with a thousand events fills
-its own queue and its own limit, and delays no other sender or organization, also on the same archive or in a
-full process. Who is busy in one Archive has its share of each other one. Two events of one envelope never run
-at the same time (rule 5).
+first, and of its senders one with the fewest. Equal ones take turns. Archives are compared likewise, each by
+the one of its queues with room whose organization and sender run the fewest in all. So a sender with a
+thousand events fills its own queue and its own limit, and delays no other sender or organization, also on the
+same archive or in a full process. Who is busy in one Archive has its share of each other one, and hides there
+nobody who runs less. Two events of one envelope never run at the same time (rule 5).
 
 Events of Imports have the lowest class: each other event that may run is served before them, and they leave a
 quarter of each limit free for it.
@@ -93,6 +93,14 @@ class _SenderQueue(NamedTuple):
     def is_import(self) -> bool:
         """Whether the next event is one of an Import."""
         return self.items[0].is_import
+
+
+class _First(NamedTuple):
+    """The queue of an Archive that is served next there."""
+
+    rank: _Rank
+    """The rank of the Archive among all: the lowest one, by all that they run, of its queues with room."""
+    queue: _SenderQueue
 
 
 @dataclass
@@ -312,19 +320,18 @@ class FairQueue:
         for event in self._returning:
             if self._has_resumed(event, concurrency_limits):
                 return self._running[event]
-        best = self._best_queue(concurrency_limits)
+        firsts = self._first_queues(concurrency_limits)
+        best = min(firsts.values(), key=lambda each: each.rank).queue if firsts else None
         kept = {self._running[each].archive for each in self._waiting if self._held[each]}
         for event in self._waiting:
             item = self._running[event]
             if item.is_import and best is not None and not best.is_import:
                 continue
-            rival = None
-            if item.archive in self._turn_of_queue:
-                rival = self._best_in(item.archive, concurrency_limits)
-            if rival is not None and rival.is_import <= item.is_import:
+            rival = firsts.get(item.archive) if item.archive in self._turn_of_queue else None
+            if rival is not None and rival.queue.is_import <= item.is_import:
                 # The place is the queue's, and goes to no other Archive.
                 if self._has_room(item, _limit_keys(item), _new_limits(item, concurrency_limits)):
-                    return self._started(rival, concurrency_limits)
+                    return self._started(rival.queue, concurrency_limits)
             elif self._has_resumed(event, concurrency_limits):
                 return item
             elif event in self._kept_out:
@@ -377,55 +384,58 @@ class FairQueue:
         self._hold(item, (place,))
         return True
 
-    def _best_queue(self, concurrency_limits: ConcurrencyLimits) -> _SenderQueue | None:
-        """Return the queue that is served next; None: none has room."""
-        found = [self._best_in(each, concurrency_limits) for each in list(self._queues)]
-        return min((each for each in found if each is not None), key=self._rank, default=None)
+    def _first_queues(self, concurrency_limits: ConcurrencyLimits) -> dict[str, _First]:
+        """Return the queue that is served next in each Archive where one has room."""
+        found = ((each, self._first_in(each, concurrency_limits)) for each in list(self._queues))
+        return {archive: first for archive, first in found if first is not None}
 
-    def _best_in(self, archive: str, concurrency_limits: ConcurrencyLimits) -> _SenderQueue | None:
+    def _first_in(self, archive: str, concurrency_limits: ConcurrencyLimits) -> _First | None:
         """Return the queue for this Archive that is served next; None: none has room."""
         counts, turns = self._running_counts, self._turns
         if counts.get(("archive", archive), 0) >= _archive_limit(archive, concurrency_limits):
             return None
-        best: _SenderQueue | None = None
-        best_rank: _Rank | None = None
+        first: _SenderQueue | None = None
+        lowest_here: _Rank | None = None
+        lowest: _Rank | None = None
         queues, empty = self._queues.get(archive, {}), []
         for key, queue in queues.items():
             self._drop_stale_heads(queue.items)
             if not queue.items:
                 empty.append(key)
                 continue
-            head, (_, _, organization, sender) = queue.items[0], queue.turns
+            head = queue.items[0]
+            organization, sender, organization_here, sender_here = queue.turns
+            is_import, sort_key = head.is_import, head.sort_key
             # ``get``, since a missing key of a Counter costs a call.
-            of_organization, of_sender = counts.get(organization, 0), counts.get(sender, 0)
-            rank = (
-                head.is_import,
-                of_organization,
-                turns[organization],
-                of_sender,
-                turns[sender],
-                head.sort_key,
+            here = (
+                is_import,
+                counts.get(organization_here, 0),
+                turns[organization_here],
+                counts.get(sender_here, 0),
+                turns[sender_here],
+                sort_key,
             )
-            if best_rank is not None and rank > best_rank:
+            overall = (
+                is_import,
+                counts.get(organization, 0),
+                turns[organization],
+                counts.get(sender, 0),
+                turns[sender],
+                sort_key,
+            )
+            is_first = lowest_here is None or here < lowest_here
+            is_lowest = lowest is None or overall < lowest
+            if not (is_first or is_lowest):
                 continue
-            if self._has_room(head, queue.keys, _new_limits(head, concurrency_limits)):
-                best, best_rank = queue, rank
+            if not self._has_room(head, queue.keys, _new_limits(head, concurrency_limits)):
+                continue
+            if is_first:
+                first, lowest_here = queue, here
+            if is_lowest:
+                lowest = overall
         for key in empty:
             self._forget_queue(archive, key)
-        return best
-
-    def _rank(self, queue: _SenderQueue) -> _Rank:
-        """Return what decides between the first queues of two Archives; the lowest one is served."""
-        (organization, sender, _, _), head = queue.turns, queue.items[0]
-        counts, turns = self._running_counts, self._turns
-        return (
-            head.is_import,
-            counts[organization],
-            turns[organization],
-            counts[sender],
-            turns[sender],
-            head.sort_key,
-        )
+        return _First(lowest, first) if first is not None and lowest is not None else None
 
     def _forget_queue(self, archive: str, key: _SenderKey) -> None:
         queue = self._queues[archive].pop(key)
