@@ -163,11 +163,15 @@ class ArchiveChooser:
         if not await self.take_slot(context.event.name, known.name, longest_wait(context), before_wait):
             return self._busy(known.name)
         organization = context.organization
-        if not _names_same_archives(self.cache.organizations.get(organization.name), organization):
-            return self._outdated(f"Organization/{organization.name} names other Archives")
         # A person may have suspended or changed it during the wait.
         newest = find()
-        return self._created_again(known, newest) or newest
+        outdated = self._created_again(known, newest)
+        if not _names_same_archives(self.cache.organizations.get(organization.name), organization):
+            outdated = self._outdated(f"Organization/{organization.name} names other Archives")
+        if outdated is not None and isinstance(context, ReconcileContext):
+            # A stored choice would count with any conditions of its route.
+            context.choice = None
+        return outdated or newest
 
     def _created_again(self, known: Archive, newest: Archive | Wait | Hold | None) -> Pause | None:
         """Return why a run ends that has decided about an Archive which is another one of its name by now."""
