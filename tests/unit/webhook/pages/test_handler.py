@@ -72,32 +72,37 @@ async def pages_of(
     kube: InMemoryKubeClient,
     folder: Path,
     limits: PageLimits = LIMITS,
-    *,
+    *further: InMemoryKubeClient,
     own_namespace: str = "tests",
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the pages; nothing behind them answers but the API server. Yield a browser."""
     (folder / "k1").write_bytes(base64.b64encode(os.urandom(32)))
     sealing, clock = Sealing(folder), AClock()
-    views = PageViews(
-        kube=kube,
-        own_namespace=own_namespace,
-        flow_cookies=FlowCookies(sealing, clock, flow_seconds=300, form_seconds=3600),
-        send_leases=SendLeases(kube, sealing, clock, attempt_seconds=60),
-        consent_service=ConsentService(kube, sealing, clock),
-        draft_sender=cast("DraftSender", None),
-        esaw_clients=cast("EsawClients", None),
-        renderer=RENDERER,
-        limits=limits,
-        returns=ReturnRates(limits),
-        monotonic=clock.monotonic,
-    )
     metrics = Metrics(CollectorRegistry(), version="test")
     rates = page_rates(PagesSettings(page_burst=50), limits)
-    parts = PageNamespace(
-        kube=kube, views=views, recovery=cast("SendRecovery", None), clock=clock, process_metrics=metrics
-    )
-    served = ServedNamespaces(own_namespace, (kube.namespace,))
-    namespaces = NamespaceTable(served, lambda _: parts, clock, ended=metrics.remove_namespace)
+    kubes = {each.namespace: each for each in (kube, *further)}
+
+    def new(namespace: str) -> PageNamespace:
+        kube = kubes[namespace]
+        views = PageViews(
+            kube=kube,
+            own_namespace=own_namespace,
+            flow_cookies=FlowCookies(sealing, clock, flow_seconds=300, form_seconds=3600),
+            send_leases=SendLeases(kube, sealing, clock, attempt_seconds=60),
+            consent_service=ConsentService(kube, sealing, clock),
+            draft_sender=cast("DraftSender", None),
+            esaw_clients=cast("EsawClients", None),
+            renderer=RENDERER,
+            limits=limits,
+            returns=ReturnRates(limits),
+            monotonic=clock.monotonic,
+        )
+        return PageNamespace(
+            kube=kube, views=views, recovery=cast("SendRecovery", None), clock=clock, process_metrics=metrics
+        )
+
+    served = ServedNamespaces(own_namespace, tuple(kubes))
+    namespaces = NamespaceTable(served, new, clock, ended=metrics.remove_namespace)
     handler = PageHandler(
         namespaces, RENDERER, metrics, rates=rates, proxies=1, limits=limits, monotonic=lambda: 0.0
     )
@@ -363,3 +368,34 @@ async def test_a_state_of_one_namespace_is_good_in_no_other(tmp_path: Path) -> N
     assert sales.read_flow(cookies, "acme", flow.state) == flow
     assert legal.read_flow(cookies, "acme", flow.state) is None
     assert not legal.has_flow(cookies, "acme")
+
+
+def in_namespace(namespace: str, *resources: Resource) -> InMemoryKubeClient:
+    """Return an API server with these objects in one namespace."""
+    kube = InMemoryKubeClient(*resources)
+    kube.namespace = namespace
+    return kube
+
+
+async def test_an_organization_of_a_unit_may_have_the_name_of_a_page(tmp_path: Path) -> None:
+    unit = in_namespace("unit-a", with_pages("tags"), with_pages("acme"), a_sender_that(name="done"))
+    own = in_namespace("release", with_pages("acme"))
+    async with pages_of(own, tmp_path, LIMITS, unit, own_namespace="release") as http:
+        sent = await http.get("/before-send/unit-a/tags", params=SENT_BY)
+        consented = await http.get("/consent/unit-a/acme/done")
+        refused = await http.post("/before-send/unit-a/tags", params=SENT_BY, data={"form": "x"})
+
+    for answer, organization in ((sent, "tags"), (consented, "acme")):
+        assert answer.status_code == 303
+        assert f"Path=/oauth/unit-a/{organization}/return;" in answer.headers["Set-Cookie"]
+    assert refused.status_code == 405
+
+
+async def test_a_short_address_of_an_organization_that_exists_keeps_its_meaning(tmp_path: Path) -> None:
+    unit = in_namespace("unit-a", with_pages("tags"))
+    own = in_namespace("release", with_pages("unit-a"))
+    async with pages_of(own, tmp_path, LIMITS, unit, own_namespace="release") as http:
+        answer = await http.post("/before-send/unit-a/tags", params=SENT_BY, data={"form": "x"})
+
+    # The form of unit-a in the release's own namespace, of another browser.
+    assert answer.status_code == 403

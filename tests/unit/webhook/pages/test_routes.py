@@ -54,3 +54,33 @@ def test_a_path_leads_to_a_page_of_an_organization_of_a_namespace(
 )
 def test_any_other_path_leads_nowhere(path: str) -> None:
     assert match_route(path) is NO_ROUTE
+
+
+@pytest.mark.parametrize(
+    ("path", "page", "organization", "sender"),
+    [
+        ("/before-send/unit-a/tags", PageName.BEFORE_SEND, "tags", ""),
+        ("/consent/unit-a/acme/done", PageName.CONSENT, "acme", "done"),
+    ],
+)
+def test_a_path_with_two_readings_keeps_the_one_with_a_namespace(
+    path: str, page: PageName, organization: str, sender: str
+) -> None:
+    found = match_route(path)
+    assert (found.namespace, found.organization) == ("", "unit-a")
+
+    other = found.otherwise
+    assert other is not None
+    assert (other.page, other.namespace, other.organization, other.sender) == (
+        page,
+        "unit-a",
+        organization,
+        sender,
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["/before-send/acme", "/before-send/unit-a/acme", "/oauth/acme/return", "/consent/acme/done"]
+)
+def test_any_other_path_has_one_reading(path: str) -> None:
+    assert match_route(path).otherwise is None
