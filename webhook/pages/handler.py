@@ -29,7 +29,7 @@ from webhook.http_server.responses import PageResponse
 from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind
 from webhook.pages.limits import PageLimits
 from webhook.pages.rendering import PageLink, PageRenderer
-from webhook.pages.routes import PageName, match_route
+from webhook.pages.routes import PageName, PageRoute, match_route
 from webhook.pages.send_recovery import SendRecovery
 from webhook.pages.views import OrganizationSite, PageViews, RequestContext
 
@@ -163,12 +163,29 @@ class PageHandler(BrowserHandler[RequestContext]):
 
     async def respond(self, request: web.BaseRequest, asked: RequestContext) -> PageResponse:
         """Call the view of the page."""
-        namespace = await namespace_of(self._namespaces, asked.route.namespace)
-        site = asked.site = await namespace.views.site(asked.route.organization)
-        asked.namespace = namespace.name
+        namespace, site = await self._find(asked)
+        asked.site, asked.namespace = site, namespace.name
         # Only names that exist are counted.
         with self._places_of(namespace.name, site.organization.name):
             return await self._respond_about(namespace.views, site, request, asked)
+
+    async def _find(self, asked: RequestContext) -> tuple[PageNamespace, OrganizationSite]:
+        """Return the namespace and the Organization of a path; of its other reading if there is none by the
+        first. Raises ``PageError``, ``ApiError``."""
+        try:
+            return await self._read(asked.route)
+        except PageError as error:
+            if error.kind is not HttpErrorKind.NOT_FOUND or asked.route.otherwise is None:
+                raise
+        asked.route = asked.route.otherwise
+        found = await self._read(asked.route)
+        if asked.method not in asked.route.methods:
+            raise PageError(HttpErrorKind.WRONG_METHOD)
+        return found
+
+    async def _read(self, route: PageRoute) -> tuple[PageNamespace, OrganizationSite]:
+        namespace = await namespace_of(self._namespaces, route.namespace)
+        return namespace, await namespace.views.site(route.organization)
 
     @contextmanager
     def _places_of(self, namespace: str, organization: str) -> Iterator[None]:

@@ -2,8 +2,9 @@
 Parse the paths of the pages, and the parameters of their links.
 
 A path names the namespace and the Organization, or the Organization alone: one of the release's own
-namespace. Where both readings are possible, the shorter one counts: ``/before-send/acme/tags`` is the form of
-``acme``, and ``/consent/acme/anna/done`` is its page of thanks.
+namespace. Two paths have both readings: ``/before-send/acme/tags`` is the form of ``acme``, or the Organization
+``tags`` of the namespace ``acme``, and ``/consent/acme/anna/done`` is a page of thanks, or the Sender ``done``.
+The route then has both. The short one counts if that Organization exists.
 """
 
 import re
@@ -43,6 +44,9 @@ class PageRoute(Route):
     sender: str = ""
     namespace: str = ""
     """The namespace in the path; empty: the release's own."""
+    otherwise: "PageRoute | None" = None
+    """The reading with a namespace, if the path also has this one: it counts if there is no such
+    Organization."""
 
 
 NO_ROUTE: Final = PageRoute(PageName.NONE, methods=())
@@ -51,11 +55,13 @@ NO_ROUTE: Final = PageRoute(PageName.NONE, methods=())
 def match_route(path: str) -> PageRoute:
     """Return the page that a path leads to."""
     parts = [unquote(part) for part in path.split("/")]
-    found = _match_short(parts)
-    if found is NO_ROUTE and len(parts) > 2 and is_namespace(parts[2]):
-        found = _match_short([*parts[:2], *parts[3:]])
-        found = replace(found, namespace=parts[2]) if found is not NO_ROUTE else NO_ROUTE
-    return found
+    short, long = _match_short(parts), NO_ROUTE
+    if len(parts) > 2 and is_namespace(parts[2]):
+        long = _match_short([*parts[:2], *parts[3:]])
+    if long is NO_ROUTE:
+        return short
+    long = replace(long, namespace=parts[2])
+    return long if short is NO_ROUTE else replace(short, otherwise=long)
 
 
 def _match_short(parts: list[str]) -> PageRoute:
