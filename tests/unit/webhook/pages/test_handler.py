@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from counterfoil import tracing
 from counterfoil.esaw import EsawClients
-from counterfoil.kube.errors import Unavailable
+from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization, OrganizationStatus, Resource
@@ -399,3 +399,15 @@ async def test_a_short_address_of_an_organization_that_exists_keeps_its_meaning(
 
     # The form of unit-a in the release's own namespace, of another browser.
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("order", [("unit-a", "unit-b"), ("unit-b", "unit-a")])
+async def test_a_namespace_in_trouble_is_no_trouble_of_an_unknown_one(
+    order: tuple[str, str], tmp_path: Path
+) -> None:
+    kubes = {name: in_namespace(name, with_pages("acme")) for name in order}
+    kubes["unit-a"].trouble["get"] = Forbidden(403, "Forbidden", "no Role")
+    first, second = kubes.values()
+    async with pages_of(first, tmp_path, LIMITS, second, own_namespace="release") as http:
+        for path in ("/consent/nobody/nobody", "/consent/elsewhere/nobody/nobody"):
+            assert (await http.get(path)).status_code == 404

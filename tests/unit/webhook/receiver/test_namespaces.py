@@ -128,6 +128,18 @@ async def test_a_namespace_that_is_not_served_does_not_show_while_organizations_
         assert await scene.answer(f"/callbacks/elsewhere/acme/{TOKEN}") == unknown
 
 
+async def test_a_namespace_in_trouble_is_no_trouble_of_an_unknown_one() -> None:
+    async with a_scene(RELEASE) as scene:
+        scene.parts[SALES].organization_cache.has_failed = True
+        assert await scene.status(f"/callbacks/elsewhere/nobody/{TOKEN}") == 404
+
+        scene.read(SALES)
+        scene.clock.advance(seconds=121)
+        scene.read(RELEASE)
+        assert await scene.status(f"/callbacks/{SALES}/nobody/{TOKEN}") == 503
+        assert await scene.status(f"/callbacks/elsewhere/nobody/{TOKEN}") == 404
+
+
 async def test_a_token_of_one_namespace_opens_no_other() -> None:
     async with a_scene(RELEASE) as scene:
         cache = scene.parts[SALES].organization_cache
