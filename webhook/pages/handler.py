@@ -105,15 +105,21 @@ async def namespace_of(namespaces: PageNamespaces, namespace: str) -> PageNamesp
     Return the parts of the namespace in an address (empty: the release's own).
 
     One that is not served is answered as an unknown Organization, also in time and while the API server is
-    down: the same request is made. Raises ``PageError``, ``ApiError``.
+    down: the same request is made, in the first namespace that answers. Raises ``PageError``, ``ApiError``.
     """
     found = namespaces.find(namespace)
-    if found is None:
-        for each in namespaces:
+    if found is not None:
+        return found
+    trouble: ApiError | None = None
+    for each in namespaces:
+        try:
             await each.views.site(_NOBODY)
+        except ApiError as problem:
+            trouble = problem
+        else:
+            trouble = None
             break
-        raise PageError(HttpErrorKind.NOT_FOUND, "no such namespace is served")
-    return found
+    raise trouble or PageError(HttpErrorKind.NOT_FOUND, "no such namespace is served")
 
 
 async def all_unavailable(namespaces: PageNamespaces) -> str | None:

@@ -170,11 +170,12 @@ class CallbackHandler:
 
     def _not_served(self) -> CallbackResult:
         """Return the result for a namespace that is not served: that of an unknown organization, also while
-        the organizations are not read or are old. So an answer does not show which namespaces are served."""
+        no namespace is read or all are old. So an answer does not show which namespaces are served, unless
+        one of them has trouble that others have not."""
         caches = [each.organization_cache for each in self._namespaces]
         if caches and not any(each.is_synced for each in caches):
             return CallbackResult(CallbackOutcome.NOT_READY, detail="the organizations are not read yet")
-        if any(each.is_synced and each.is_old for each in caches):
+        if caches and all(each.is_old or not each.is_synced for each in caches):
             return CallbackResult(CallbackOutcome.NOT_READY, detail="the organizations are old")
         return CallbackResult(CallbackOutcome.UNKNOWN, detail="no such namespace is served")
 
