@@ -28,7 +28,7 @@ from webhook.http_server.server import public_server
 from webhook.receiver.delivery_counter import DeliveryCounter, SharedCounting
 from webhook.receiver.event_writer import write_turns
 from webhook.receiver.limits import ReceiverLimits
-from webhook.receiver.namespaces import organizations_unread, writing_fails
+from webhook.receiver.namespaces import OrganizationsReading, writing_fails
 
 RELEASE, SALES = "release", "sales"
 OTHER_TOKEN = "another-token-0123456789"
@@ -228,12 +228,24 @@ def test_the_room_for_counts_is_shared_and_one_namespace_leaves_a_quarter() -> N
 
 async def test_the_receiver_is_ready_once_each_namespace_was_asked_for_and_one_was_read() -> None:
     scene = Scene()
-    table = scene.handler._namespaces
-    assert await organizations_unread(table) == "they are not read yet"
+    reading = OrganizationsReading(scene.handler._namespaces)
+    assert await reading.check() == "they are not read yet"
     scene.read(RELEASE)
-    assert await organizations_unread(table) == "they are not read yet"
+    assert await reading.check() == "they are not read yet"
     scene.parts[SALES].organization_cache.has_failed = True
-    assert await organizations_unread(table) is None
+    assert await reading.check() is None
+
+
+async def test_a_namespace_that_is_added_later_makes_no_receiver_unready() -> None:
+    scene = Scene()
+    reading = OrganizationsReading(scene.handler._namespaces)
+    scene.read(RELEASE, SALES)
+    assert await reading.check() is None
+
+    scene.parts[SALES].organization_cache.is_synced = False
+    assert await reading.check() is None
+    scene.parts[RELEASE].organization_cache.is_synced = False
+    assert await reading.check() == "they are not read yet"
 
 
 async def test_the_receiver_is_ready_while_it_can_write_in_one_namespace() -> None:
