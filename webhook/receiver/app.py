@@ -24,7 +24,7 @@ from webhook.receiver.callback_handler import CallbackHandler
 from webhook.receiver.delivery_counter import DeliveryCounter, SharedCounting
 from webhook.receiver.event_writer import EventWriter, write_turns
 from webhook.receiver.limits import ReceiverLimits
-from webhook.receiver.namespaces import ReceiverNamespace, organizations_unread, writing_fails
+from webhook.receiver.namespaces import OrganizationsReading, ReceiverNamespace, writing_fails
 from webhook.receiver.organizations import OrganizationCache
 from webhook.receiver.readiness import WriteProbe
 from webhook.receiver.unlisted_actions import UnlistedActionCounter
@@ -49,7 +49,7 @@ async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: Rec
         )
         handler = CallbackHandler(namespaces, metrics, limits=limits, clock=clock)
         ready = {
-            "organizations": partial(organizations_unread, namespaces),
+            "organizations": OrganizationsReading(namespaces).check,
             "kubernetes": partial(writing_fails, namespaces),
         }
         async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:

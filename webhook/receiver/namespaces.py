@@ -64,12 +64,25 @@ class ReceiverNamespace:
 ReceiverNamespaces = NamespaceTable[ReceiverNamespace]
 
 
-async def organizations_unread(namespaces: ReceiverNamespaces) -> str | None:
-    """Return why the receiver is not ready: no namespace was read, or one of them was not even asked for."""
-    caches = [each.organization_cache for each in namespaces]
-    if any(each.is_synced for each in caches) and all(each.is_synced or each.has_failed for each in caches):
-        return None
-    return "they are not read yet"
+class OrganizationsReading:
+    """
+    Whether the receiver knows the organizations: readiness.
+
+    It starts once each namespace was asked for, and one of them was read. A namespace that is added later
+    delays nobody: until it is read, its own callbacks are answered 503.
+    """
+
+    def __init__(self, namespaces: ReceiverNamespaces) -> None:
+        self._namespaces = namespaces
+        self._has_started = False
+
+    async def check(self) -> str | None:
+        """Return why the receiver is not ready, or None."""
+        caches = [each.organization_cache for each in self._namespaces]
+        is_any_read = any(each.is_synced for each in caches)
+        if is_any_read and all(each.is_synced or each.has_failed for each in caches):
+            self._has_started = True
+        return None if is_any_read and self._has_started else "they are not read yet"
 
 
 async def writing_fails(namespaces: ReceiverNamespaces) -> str | None:
