@@ -2,9 +2,9 @@
 Parse the paths of the pages, and the parameters of their links.
 
 A path names the namespace and the Organization, or the Organization alone: one of the release's own
-namespace. Two paths have both readings: ``/before-send/acme/tags`` is the form of ``acme``, or the Organization
-``tags`` of the namespace ``acme``, and ``/consent/acme/anna/done`` is a page of thanks, or the Sender ``done``.
-The route then has both. The short one counts if that Organization exists.
+namespace. Two paths have both readings: ``/before-send/acme/tags`` is the form of ``acme``, or the
+Organization ``tags`` of the namespace ``acme``, and ``/consent/acme/anna/done`` is a page of thanks, or the
+Sender ``done``. The route then has both. The short one counts if that Organization exists.
 """
 
 import re

@@ -8,7 +8,7 @@ ports) and ends them in order on SIGTERM. The receiver never calls eSAW and neve
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from random import SystemRandom
 
@@ -48,7 +48,7 @@ async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: Rec
             ended=metrics.remove_namespace,
         )
         handler = CallbackHandler(namespaces, metrics, limits=limits, clock=clock)
-        ready = {
+        ready: dict[str, Callable[[], Awaitable[str | None]]] = {
             "organizations": OrganizationsReading(namespaces).check,
             "kubernetes": partial(writing_fails, namespaces),
         }

@@ -171,7 +171,7 @@ class CallbackHandler:
     def _not_served(self) -> CallbackResult:
         """Return the result for a namespace that is not served: that of an unknown organization, also while
         no namespace is read or all are old. So an answer does not show which namespaces are served, unless
-        one of them has trouble that others have not."""
+        one of them cannot be read while others can."""
         caches = [each.organization_cache for each in self._namespaces]
         if caches and not any(each.is_synced for each in caches):
             return CallbackResult(CallbackOutcome.NOT_READY, detail="the organizations are not read yet")

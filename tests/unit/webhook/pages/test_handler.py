@@ -402,7 +402,7 @@ async def test_a_short_address_of_an_organization_that_exists_keeps_its_meaning(
 
 
 @pytest.mark.parametrize("order", [("unit-a", "unit-b"), ("unit-b", "unit-a")])
-async def test_a_namespace_in_trouble_is_no_trouble_of_an_unknown_one(
+async def test_an_unreadable_namespace_is_no_fault_of_an_unknown_one(
     order: tuple[str, str], tmp_path: Path
 ) -> None:
     kubes = {name: in_namespace(name, with_pages("acme")) for name in order}

@@ -128,7 +128,7 @@ async def test_a_namespace_that_is_not_served_does_not_show_while_organizations_
         assert await scene.answer(f"/callbacks/elsewhere/acme/{TOKEN}") == unknown
 
 
-async def test_a_namespace_in_trouble_is_no_trouble_of_an_unknown_one() -> None:
+async def test_an_unreadable_namespace_is_no_fault_of_an_unknown_one() -> None:
     async with a_scene(RELEASE) as scene:
         scene.parts[SALES].organization_cache.has_failed = True
         assert await scene.status(f"/callbacks/elsewhere/nobody/{TOKEN}") == 404
