@@ -27,6 +27,7 @@ from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import Forbidden
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Sender, find_condition
+from counterfoil.untrusted.background_work import is_background, set_background
 from tests.support.builders import ANNA, KEY, ORIGIN, OTHER_KEY, AClock, a_sender, an_organization
 from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -109,6 +110,17 @@ async def test_many_events_that_start_at_once_verify_a_key_once() -> None:
     assert {each.reveal() for each in tokens} == {KEY}
     assert scene.esaw.asked == [KEY]
     assert len(scene.kube.patches) == 1
+
+
+async def test_a_run_for_an_import_verifies_a_key_as_fast_as_a_callback_that_waits_for_it() -> None:
+    scene, classes = Scene(), list[bool]()
+    scene.esaw.while_asked = lambda: classes.append(is_background())
+    set_background(True)
+
+    await scene.ask()
+
+    assert classes == [False]
+    assert is_background()
 
 
 async def test_many_events_that_start_at_once_have_a_bad_key_refused_once() -> None:

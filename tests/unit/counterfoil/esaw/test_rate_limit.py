@@ -284,6 +284,25 @@ def test_the_turn_of_a_cancelled_call_for_an_import_moves_nobody_back() -> None:
     assert run_in_virtual_time(turns()) == [("import 0", 0.0), ("callback", 2.0), ("import 2", 3.0)]
 
 
+def test_a_call_for_an_import_waits_for_five_minutes_at_most() -> None:
+    async def turns() -> list[tuple[str, float]]:
+        shared = SharedRate()
+
+        async def callbacks() -> None:
+            while shared.clock.monotonic() < 3600:
+                await shared.call("callback")
+
+        async with asyncio.TaskGroup() as calls:
+            for _ in range(2):
+                calls.create_task(callbacks())
+            for _ in range(3):
+                calls.create_task(shared.call("import", for_import=True))
+        return shared.turns
+
+    waited = [seconds for name, seconds in run_in_virtual_time(turns()) if name == "import"]
+    assert 290 < min(waited) <= max(waited) < 310
+
+
 async def test_a_clock_that_is_set_back_lets_no_call_for_an_import_wait_for_the_difference() -> None:
     class Correcting(AClock):
         async def sleep(self, seconds: float) -> None:

@@ -23,6 +23,7 @@ from counterfoil.esaw import (
     UnexpectedRedirect,
     new_http_client,
 )
+from counterfoil.untrusted.background_work import is_background, set_background
 from sandbox.esaw import StandIn, User
 from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.behaviour import TokenHeader as HeaderName
@@ -147,6 +148,21 @@ async def test_calls_at_once_have_one_more_request_each_at_most_and_one_of_them_
         await asyncio.gather(*(scene.user.whoami() for _ in range(10)))
         await scene.user.whoami()
         assert sorted(scene.statuses()) == [200] * 11 + [401] * 10
+
+
+async def test_a_call_for_an_import_that_tries_the_other_header_lets_no_callback_wait_longer() -> None:
+    """All calls of the Organization wait for it."""
+    classes = list[tuple[str, bool]]()
+    async with accepting("ApiToken") as scene, new_http_client() as http:
+        esaw = EsawClient(
+            scene.standin.url,
+            http=http,
+            clock=WallClock(),
+            observe=lambda _, code, __: classes.append((code, is_background())),
+        )
+        set_background(True)
+        await esaw.as_user(ApiToken.parse(scene.sender.token, esaw.origin)).whoami()
+    assert classes == [("401", True), ("200", False)]
 
 
 @pytest.mark.parametrize("header", TokenHeader)
