@@ -56,6 +56,7 @@ from counterfoil.resources import (
 from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.sealing import KEY_SETTLE, SealBroken, Sealing, SealKeyUnknown, key_id_of
+from counterfoil.untrusted.background_work import foreground
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +156,9 @@ class SenderKeys:
             left = self._refusals.until_confirmation(sender, token)
             if left is not None and left > timedelta(0):
                 raise self._doubt(sender, left)
-            await self._verify(sender, StoredKey(token, key_id), esaw)
+            # Callbacks wait for the lock, so a run for an Import leaves its turn to no other call here.
+            with foreground():
+                await self._verify(sender, StoredKey(token, key_id), esaw)
             return token
 
     def accepted(self, sender: Sender) -> None:

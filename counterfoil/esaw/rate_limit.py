@@ -3,7 +3,8 @@ Rate limit of one organization's calls to eSAW, and the pauses that eSAW request
 
 Each call runs ``acquire`` first. It waits for the rate limit (briefly, bounded by the number of callers), but
 never for a pause: a pause raises ``RateLimited`` at once, so that the work queue keeps the event and no task
-waits. Calls for an Import wait until no other call waits.
+waits. Calls for an Import wait until no other call waits, but each for a bounded time: a callback may wait
+for the envelope of such a run.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,10 @@ WhileWaiting = Callable[[], AbstractAsyncContextManager[None]]
 LONG_WAIT_SECONDS = 1.0
 """Wait from which on it is worth to return what others can use."""
 
+MAX_BACKGROUND_WAIT = timedelta(minutes=5)
+"""Time after which a call for an Import leaves its turn to no other call. It then waits only for the turns
+that others have by then."""
+
 _while_waiting: ContextVar[WhileWaiting | None] = ContextVar("while_waiting", default=None)
 
 
@@ -37,6 +42,8 @@ class _BackgroundCall:
 
     slot: timedelta
     """Its turn, by the clock that is never set."""
+    since: timedelta
+    """When it began to wait, by the same clock."""
 
 
 class RateLimiter:
@@ -92,7 +99,7 @@ class RateLimiter:
         if slot <= now:
             return
         if is_background():
-            await self._wait_in_background(_BackgroundCall(slot))
+            await self._wait_in_background(_BackgroundCall(slot, now))
         else:
             await self._sleep((self._exchanged(slot, now) - now).total_seconds())
 
@@ -100,8 +107,11 @@ class RateLimiter:
         return timedelta(seconds=self._clock.monotonic())
 
     def _exchanged(self, slot: timedelta, now: timedelta) -> timedelta:
-        """Return the first turn that a background call has, and let each of these calls have the next one."""
-        waiting = [call for call in self._background if call.slot > now]
+        """Return the first turn that a background call has, and let each of these calls have the next one.
+        One that waits for long keeps its turn."""
+        waiting = [
+            call for call in self._background if call.slot > now and now - call.since < MAX_BACKGROUND_WAIT
+        ]
         first, *later = (*(call.slot for call in waiting), slot)
         for call, following in zip(waiting, later, strict=True):
             call.slot = following

@@ -43,6 +43,7 @@ from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import AcceptedHeader, ApiToken, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
+from counterfoil.untrusted.background_work import foreground
 from counterfoil.untrusted.http_transport import OWNER, InvalidResponse, has_trailing_bytes
 from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerBody, AnswerTooSlow, Grow
@@ -220,7 +221,9 @@ class EsawTransport:
             refusal = answer
         async with self._waiting_for_turn(accepted):
             if not accepted.is_known:
-                return await send(header.other)
+                # Callbacks wait for this turn, also if it is one of a run for an Import.
+                with foreground():
+                    return await send(header.other)
         if accepted.header is header:
             # Another call has shown meanwhile that eSAW accepts the header: so it refuses the token.
             raise refusal

@@ -5,6 +5,8 @@ served before it. A callback must be archived as fast beside an Import as withou
 A task that another one starts has its class.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 _is_background: ContextVar[bool] = ContextVar("is_background", default=False)
@@ -18,3 +20,13 @@ def is_background() -> bool:
 def set_background(value: bool) -> None:
     """Let the current task, and those that it starts from now on, be background work or not."""
     _is_background.set(value)
+
+
+@contextmanager
+def foreground() -> Iterator[None]:
+    """Let the current task be no background work within the context: others wait for a lock that it holds."""
+    before = _is_background.set(False)
+    try:
+        yield
+    finally:
+        _is_background.reset(before)
