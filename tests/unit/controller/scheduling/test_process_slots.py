@@ -145,6 +145,26 @@ def test_an_event_of_a_callback_comes_before_the_import_of_another_namespace() -
     assert process.counts() == {"sales": 1, "legal": 3}
 
 
+def test_imports_run_beside_the_backlog_of_another_namespace_and_leave_a_part_free() -> None:
+    process = Namespaces("sales", "legal", "hr", process=32)
+    process.add("sales", *map(item, range(1000)))
+    process.settle()
+    process.add("legal", *(item(number, is_import=True) for number in range(100)))
+    process.settle()
+    assert process.counts() == {"sales": 24, "legal": 6}
+    process.add("hr", item(1))
+    process.settle()
+    assert process.counts() == {"sales": 24, "legal": 6, "hr": 1}
+
+
+def test_imports_of_all_namespaces_together_leave_a_quarter_free() -> None:
+    process = Namespaces("sales", "legal", process=32)
+    for name in ("sales", "legal"):
+        process.add(name, *(item(number, is_import=True) for number in range(100)))
+        process.settle()
+    assert process.counts().total() == 24
+
+
 def test_imports_continue_when_the_runs_of_another_namespace_end() -> None:
     process = Namespaces("sales", "legal", process=4)
     process.add("legal", *map(item, range(3)))
@@ -241,6 +261,22 @@ async def two_queues(work: ReleasedWork, *, process: int) -> AsyncIterator[list[
     ]
     async with running(queues[0], work), running(queues[1], work):
         yield queues
+
+
+async def test_a_namespace_that_was_never_read_keeps_no_slots_from_the_others() -> None:
+    slots, clock, work = ProcessSlots(), AClock(), ReleasedWork()
+    work.open = False
+    sales, absent = (
+        WorkQueue.of_namespace(name, slots, clock, lambda: limits(4)) for name in ("sales", "absent")
+    )
+    async with running(sales, work):
+        for number in "1234":
+            sales.enqueue_at(a_queue_item(number), NOON)
+        await turns()
+        assert work.started == ["1", "2", "3", "4"]
+        assert absent.backlog == 0
+        for number in "1234":
+            work.let_go(number)
 
 
 async def test_the_end_of_a_run_starts_the_event_of_another_namespace() -> None:
