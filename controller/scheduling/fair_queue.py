@@ -267,9 +267,9 @@ class FairQueue:
         """Let a running event have a place in these limits, and in no others."""
         held = self._held.get(item.event, ())
         if _PROCESS in keys and _PROCESS not in held:
-            self.slots.take()
+            self.slots.take(is_import=item.is_import)
         if _PROCESS in held and _PROCESS not in keys:
-            self.slots.release()
+            self.slots.release(is_import=item.is_import)
         self._running_counts.update(keys)
         for key in held:
             self._running_counts[key] -= 1

@@ -2,9 +2,10 @@
 The slots of a process for running events, which its namespaces share: pure bookkeeping.
 
 A free slot goes to a namespace that has an event for it: first to one whose event is of no Import, then to
-the one with the fewest running events; equal ones take turns. Events of Imports leave a quarter of all slots
-free. While a process serves several namespaces, each leaves a quarter free for the others, so the first event
-of a namespace does not wait for the end of another one's run. Within a namespace, ``FairQueue`` decides.
+the one with the fewest running events; equal ones take turns. Events of Imports leave a quarter of the slots
+free that no other events use. While a process works in several namespaces, each leaves a quarter free for the
+others, so the first event of a namespace does not wait for the end of another one's run. Within a namespace,
+``FairQueue`` decides.
 """
 
 from collections import Counter
@@ -25,17 +26,18 @@ class ProcessSlots:
     """Counts the running events of each namespace, and knows which ones wait for a slot."""
 
     _members: dict[str, Callable[[], None]] = field(default_factory=dict)
-    """The function that wakes each namespace."""
+    """The function that wakes each namespace in which work runs."""
     _in_use: Counter[str] = field(default_factory=Counter)
+    _imports: Counter[str] = field(default_factory=Counter)
+    """The part of them with events of Imports."""
     _claims: dict[str, _Claim] = field(default_factory=dict)
     _turns: dict[str, int] = field(default_factory=dict)
     """Order of the namespaces: a lower number took a slot earlier."""
     _last_turn: int = 0
 
-    def join(self, namespace: str, wake: Callable[[], None]) -> "NamespaceSlots":
-        """Return the part of a namespace; ``wake`` is called when it may have got room."""
+    def join(self, namespace: str, wake: Callable[[], None]) -> None:
+        """Let a namespace have slots; ``wake`` is called when it may have got room."""
         self._members[namespace] = wake
-        return NamespaceSlots(self, namespace)
 
     @property
     def in_use(self) -> int:
@@ -49,7 +51,7 @@ class ProcessSlots:
 
     def leave(self, namespace: str) -> None:
         """Give up the slots and the claim of a namespace that is no longer served."""
-        for book in (self._members, self._in_use, self._claims, self._turns):
+        for book in (self._members, self._in_use, self._imports, self._claims, self._turns):
             book.pop(namespace, None)
         for wake in self._members.values():
             wake()
@@ -65,16 +67,18 @@ class ProcessSlots:
             if other != namespace
         )
 
-    def take(self, namespace: str) -> None:
+    def take(self, namespace: str, *, is_import: bool) -> None:
         """Count a slot, and let the namespace wait behind equal ones."""
         self._in_use[namespace] += 1
+        self._imports[namespace] += is_import
         self._last_turn += 1
         self._turns[namespace] = self._last_turn
 
-    def release(self, namespace: str) -> None:
+    def release(self, namespace: str, *, is_import: bool) -> None:
         """Free a slot, and wake the namespace that comes first."""
         if namespace in self._members:
             self._in_use[namespace] -= 1
+            self._imports[namespace] -= is_import
             self._wake_first(by=None)
 
     def set_claim(self, namespace: str, claim: _Claim | None) -> None:
@@ -92,8 +96,15 @@ class ProcessSlots:
             self._members[first]()
 
     def _is_below_limits(self, namespace: str, claim: _Claim) -> bool:
-        limit = share_of_imports(claim.limit) if claim.is_import else claim.limit
-        return self.in_use < limit and self._in_use[namespace] < self.share(claim.limit)
+        if claim.is_import and self._imports.total() >= self._share_of_imports(claim.limit):
+            return False
+        return self.in_use < claim.limit and self._in_use[namespace] < self.share(claim.limit)
+
+    def _share_of_imports(self, limit: int) -> int:
+        """Return how many events of Imports may run beside the others."""
+        others = self.in_use - self._imports.total()
+        free = max(0, limit - others)
+        return free - max(1, free // 4) if others else share_of_imports(limit)
 
     def _rank(self, namespace: str, claim: _Claim) -> tuple[bool, int, int]:
         return claim.is_import, self._in_use[namespace], self._turns.get(namespace, 0)
@@ -105,23 +116,30 @@ class NamespaceSlots:
 
     process: ProcessSlots
     namespace: str
+    wake: Callable[[], None]
 
     @classmethod
     def alone(cls) -> "NamespaceSlots":
         """Return the slots of a process that has one queue."""
-        return ProcessSlots().join("", lambda: None)
+        slots = cls(ProcessSlots(), "", lambda: None)
+        slots.join()
+        return slots
+
+    def join(self) -> None:
+        """Have slots from now on: the queue runs. Until then, the namespace keeps none from others."""
+        self.process.join(self.namespace, self.wake)
 
     def has_room(self, limit: int, *, is_import: bool) -> bool:
         """Whether an event may take a slot now; ``limit``: the slots of the process."""
         return self.process.has_room(self.namespace, _Claim(is_import, limit))
 
-    def take(self) -> None:
+    def take(self, *, is_import: bool) -> None:
         """Take a slot."""
-        self.process.take(self.namespace)
+        self.process.take(self.namespace, is_import=is_import)
 
-    def release(self) -> None:
+    def release(self, *, is_import: bool) -> None:
         """Free a slot."""
-        self.process.release(self.namespace)
+        self.process.release(self.namespace, is_import=is_import)
 
     def claim(self, limit: int, *, is_import: bool) -> None:
         """Wait for a slot: an event would run with it."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from controller.scheduling.fair_queue import ConcurrencyLimits, FairQueue, QueueItem
-from controller.scheduling.process_slots import ProcessSlots
+from controller.scheduling.process_slots import NamespaceSlots, ProcessSlots
 from counterfoil.clock import Clock
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class WorkQueue:
     ) -> "WorkQueue":
         """Return the queue of a namespace, which shares the slots of its process."""
         wakeup = asyncio.Event()
-        fair_queue = FairQueue(slots.join(namespace, wakeup.set))
+        fair_queue = FairQueue(NamespaceSlots(slots, namespace, wakeup.set))
         return cls(clock, concurrency_limits, fair_queue, _wakeup=wakeup)
 
     def enqueue_at(self, item: QueueItem, due: datetime | None) -> None:
@@ -194,6 +194,7 @@ class WorkQueue:
 
     async def run(self, reconcile: ReconcileFunction) -> None:
         """Call ``reconcile`` for each due event until cancelled; then cancel and await the running ones."""
+        self._fair_queue.slots.join()
         try:
             async with asyncio.TaskGroup() as workers:
                 while True:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from controller.scheduling.fair_queue import ConcurrencyLimits, FairQueue, QueueItem
-from controller.scheduling.process_slots import ProcessSlots
+from controller.scheduling.process_slots import NamespaceSlots, ProcessSlots
 from controller.scheduling.workqueue import WorkQueue
 from tests.support.builders import NOON, AClock
 from tests.support.scenes.workqueue import ReleasedWork, a_queue_item, running, turns
@@ -33,7 +33,9 @@ class Namespaces:
         self.slots = ProcessSlots()
         self.limits = limits(process, organization=organization)
         self.woken: list[str] = []
-        self.queues = {name: FairQueue(self.slots.join(name, self._waker(name))) for name in names}
+        self.queues = {name: FairQueue(NamespaceSlots(self.slots, name, self._waker(name))) for name in names}
+        for queue in self.queues.values():
+            queue.slots.join()
         self.running: list[tuple[str, str]] = []
 
     def _waker(self, name: str) -> Callable[[], None]:
