@@ -63,6 +63,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_organizations_age_seconds": set(),
     "counterfoil_build_info": {"version", "process"},
     "counterfoil_namespace_ready": {"namespace", "reason"},
+    "counterfoil_namespace_restarts_total": {"namespace", "reason"},
 }
 
 

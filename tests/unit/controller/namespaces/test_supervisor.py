@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.event_recorder import EventRecorder
 from controller.namespaces.status import NamespaceStatus
-from controller.namespaces.supervisor import NamespaceSupervisor
+from controller.namespaces.supervisor import NamespaceStuck, NamespaceSupervisor
 from controller.watch.reflector import InitialSync
 from controller.watch.watched_namespaces import WatchedNamespaces
 from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
@@ -36,10 +36,12 @@ class Work:
         self.live = {"schedule": self._check, "watches": self._check}
 
     async def _read(self) -> None:
+        await self.scene.clock.sleep(self.scene.reading.get(self.kube.namespace, 0))
         if problem := self.kube.trouble.get("page"):
             raise problem
 
     async def _check(self) -> str | None:
+        await self.scene.clock.sleep(self.scene.checking.get(self.kube.namespace, 0))
         return self.scene.stuck.get(self.kube.namespace)
 
     async def run(self, watched: WatchedNamespaces) -> None:
@@ -49,6 +51,8 @@ class Work:
             await self.initial_sync.run()
             if error := self.scene.errors.pop(namespace, None):
                 raise error
+            if work := self.scene.work.get(namespace):
+                await work(self)
             await asyncio.Event().wait()
         finally:
             self.scene.lives.append(f"{namespace} ends")
@@ -69,6 +73,12 @@ class Scene:
         self.lives: list[str] = []
         self.errors: dict[str, Exception] = {}
         self.stuck: dict[str, str] = {}
+        self.work: dict[str, Callable[[Work], Coroutine[Any, Any, None]]] = {}
+        """The work in a namespace, if it is not to wait."""
+        self.reading: dict[str, float] = {}
+        """Seconds of the first read of a namespace."""
+        self.checking: dict[str, float] = {}
+        """Seconds of a liveness check in a namespace."""
         self.transfer = 5.0
         """Seconds until running work is at a safe point."""
         self.write(*names)
@@ -89,6 +99,12 @@ class Scene:
     def ready(self) -> dict[str, tuple[str, float]]:
         (family,) = self.metrics.namespace_ready.collect()
         return {each.labels["namespace"]: (each.labels["reason"], each.value) for each in family.samples}
+
+    def restarts(self, namespace: str) -> dict[str, float]:
+        """Return how often the work in a namespace started again, by reason."""
+        (family,) = self.metrics.namespace_restarts.collect()
+        samples = [each for each in family.samples if each.labels["namespace"] == namespace]
+        return {each.labels["reason"]: each.value for each in samples}
 
     def events(self) -> list[tuple[str, str]]:
         """Return type and reason of each Kubernetes Event."""
@@ -199,8 +215,12 @@ def test_an_error_in_one_namespace_starts_its_work_again_and_no_other(tmp_path: 
                 "legal starts",
             ]
             assert "sales ends" not in scene.lives
+            assert scene.ready()["legal"] == ("NamespaceBroken", 0), "it has to be good for a while"
+            await scene.clock.sleep(700)
             assert scene.ready()["legal"] == ("Serving", 1)
             assert scene.events() == [("Warning", "NamespaceBroken"), ("Normal", "Serving")]
+            assert scene.restarts("legal") == {"NamespaceBroken": 1, "NamespaceStuck": 0}
+            assert scene.restarts("sales") == {"NamespaceBroken": 0, "NamespaceStuck": 0}
 
 
 def test_an_error_in_the_only_namespace_ends_the_process(tmp_path: Path) -> None:
@@ -220,7 +240,7 @@ def test_work_that_is_stuck_in_one_namespace_starts_again_alone(tmp_path: Path) 
             assert await scene.supervisor.live["schedule"]() is None
             await scene.clock.sleep(61)
             del scene.stuck["legal"]
-            await scene.clock.sleep(30)
+            await scene.clock.sleep(700)
             assert "legal ends" in scene.lives
             assert "sales ends" not in scene.lives
             assert scene.events() == [("Warning", "NamespaceStuck"), ("Normal", "Serving")]
@@ -291,3 +311,133 @@ def test_before_the_end_of_the_process_the_work_in_all_namespaces_reaches_a_safe
             scene.lives.clear()
             await scene.supervisor.drain()
             assert sorted(scene.lives) == ["legal drains", "sales drains"]
+
+
+@pytest.mark.parametrize("seconds", [3, 45, 300])
+def test_work_that_ends_again_and_again_keeps_one_reason(seconds: float, tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async def breaks(work: Work) -> None:
+            await scene.clock.sleep(seconds)
+            raise ValueError("a bug")
+
+        scene.work["legal"] = breaks
+        async with scene.running():
+            await scene.clock.sleep(seconds + 5)
+            for _ in range(360):
+                await scene.clock.sleep(10)
+                assert scene.ready() == {"sales": ("Serving", 1), "legal": ("NamespaceBroken", 0)}
+            assert scene.restarts("legal")["NamespaceBroken"] >= 5
+            assert scene.events() == [("Warning", "NamespaceBroken")]
+
+
+def test_a_role_that_returns_after_a_restart_is_shown_at_once(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        scene.errors["legal"] = ValueError("a bug")
+        async with scene.running():
+            await scene.clock.sleep(700)
+            scene.kubes["legal"].trouble["page"] = FORBIDDEN
+            await scene.clock.sleep(61)
+            del scene.kubes["legal"].trouble["page"]
+            await scene.clock.sleep(30)
+            assert scene.ready()["legal"] == ("Serving", 1)
+
+
+def test_the_process_ends_when_the_work_in_all_namespaces_is_stuck(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal", "absent")
+    async def _(scene: Scene) -> None:
+        scene.kubes["absent"].trouble["page"] = FORBIDDEN
+        scene.stuck |= dict.fromkeys(("sales", "legal"), "an event is overdue")
+        with pytest.raises(ExceptionGroup) as raised:
+            async with asyncio.timeout(600):
+                await scene.supervisor.run()
+        assert raised.group_contains(NamespaceStuck)
+
+
+def test_an_error_in_a_namespace_that_leaves_the_list_ends_no_other(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        broken = asyncio.Event()
+
+        async def breaks(work: Work) -> None:
+            await broken.wait()
+            raise ValueError("a bug")
+
+        scene.work["legal"] = breaks
+        async with scene.running():
+            scene.lives.clear()
+            scene.write("sales")
+            await scene.clock.sleep(10)
+            broken.set()
+            await scene.clock.sleep(60)
+            assert scene.lives == ["legal drains", "legal ends"]
+            assert scene.ready() == {"sales": ("Serving", 1)}
+
+
+def test_a_namespace_that_leaves_the_list_ends_as_soon_as_its_work_is_at_a_safe_point(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        scene.transfer = 0.0
+        async with scene.running():
+            scene.write("sales")
+            await scene.clock.sleep(10)
+            assert scene.lives[-1] == "legal ends"
+
+
+def test_no_work_is_started_after_the_signal_to_stop(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "slow", "legal")
+    async def _(scene: Scene) -> None:
+        broken = asyncio.Event()
+
+        async def breaks(work: Work) -> None:
+            await broken.wait()
+            raise ValueError("a bug")
+
+        scene.work["legal"], scene.reading["slow"], scene.transfer = breaks, 10.0, 19.0
+        async with scene.running():
+            scene.lives.clear()
+            scene.write("sales", "slow", "legal", "hr")
+            draining = asyncio.create_task(scene.supervisor.drain())
+            await scene.clock.sleep(5)
+            broken.set()
+            await draining
+            assert sorted(scene.lives) == ["legal drains", "legal ends", "sales drains", "slow ends"]
+
+
+def test_the_checks_ask_all_namespaces_at_once(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, *(f"unit-{number}" for number in range(20)))
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            names = scene.supervisor.served.names
+            scene.checking |= dict.fromkeys(names, 1.0)
+            scene.checking[names[0]] = 600.0
+            async with asyncio.timeout(3):
+                assert await scene.supervisor.live["watches"]() is None
+            scene.checking[names[0]] = 1.0
+            scene.stuck |= dict.fromkeys(names, "nothing was heard")
+            async with asyncio.timeout(3):
+                assert await scene.supervisor.live["watches"]() == "nothing was heard"
+
+
+def test_a_namespace_may_end_during_a_check(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        scene.transfer = 0.0
+        async with scene.running():
+            scene.checking |= {"sales": 15.0, "legal": 15.0}
+            scene.write("sales")
+            assert await scene.supervisor.live["watches"]() is None
+
+
+def test_a_namespace_that_left_the_list_between_two_generations_leaves_no_series(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            for each in ("sales", "legal"):
+                scene.metrics.in_namespace(each).events_failed.labels("acme", "Archiving", "X").inc()
+        scene.write("sales")
+        async with scene.running():
+            told = generate_latest(scene.metrics.registry).decode()
+        assert "legal" not in told
+        assert 'namespace="sales",organization="acme"' in told

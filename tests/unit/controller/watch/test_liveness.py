@@ -218,3 +218,13 @@ async def test_a_clock_that_is_corrected_makes_no_watch_silent_and_hides_no_sile
     scene.clock.advance(seconds=60)
     scene.clock.set_back(seconds=set_back.total_seconds())
     assert scene.heartbeat.idle_times() == dict.fromkeys(("envelopeevents", "senders"), timedelta(minutes=1))
+
+
+def test_watches_that_never_began_are_not_silent() -> None:
+    scene = Scene()
+    scene.clock.advance(seconds=3600)
+    name, labels = "counterfoil_watch_silence_seconds", {"resource": "senders"}
+    assert scene.registry.get_sample_value(name, labels) == 0
+    scene.heartbeat.restart()
+    scene.clock.advance(seconds=700)
+    assert scene.registry.get_sample_value(name, labels) == 700
