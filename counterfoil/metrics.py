@@ -434,11 +434,18 @@ class Metrics:
             "counterfoil_overdue_seconds",
             "Time since which an event is due while the controller works on none; 0 without such an event.",
         )
-        self.namespace_ready = gauge(
-            "counterfoil_namespace_ready",
-            "Of each namespace to serve: 1 with the reason `Serving`, or 0 with the reason why this process "
-            "cannot work in it.",
-            ("namespace", "reason"),
+        self.namespace_ready, self.namespace_restarts = (
+            gauge(
+                "counterfoil_namespace_ready",
+                "Of each namespace to serve: 1 with the reason `Serving`, or 0 with the reason why this "
+                "process cannot work in it.",
+                ("namespace", "reason"),
+            ),
+            counter(
+                "counterfoil_namespace_restarts_total",
+                "How often the work in one of several namespaces ended and started again, by reason.",
+                ("namespace", "reason"),
+            ),
         )
         self.shards, self.shards_held = (
             gauge("counterfoil_shards", "Number of shards; 0 in a process that is no controller."),
@@ -565,7 +572,13 @@ class Metrics:
     def remove_namespace(self, namespace: str) -> None:
         """Remove all series of a namespace that is no longer served."""
         self._namespaces.of_namespaces.pop(namespace, None)
-        self.namespace_ready.remove_by_labels({"namespace": namespace})
+        for metric in (self.namespace_ready, self.namespace_restarts):
+            metric.remove_by_labels({"namespace": namespace})
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces that have metrics."""
+        return tuple(self._namespaces.of_namespaces)
 
     def set_namespace_ready(self, namespace: str, reason: str, *, is_ready: bool) -> None:
         """Show whether a namespace is served, and the reason."""

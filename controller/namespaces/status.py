@@ -8,6 +8,7 @@ in which the rights are missing, no Event can be written. Each change is reporte
 import logging
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -32,6 +33,10 @@ class NamespaceReason(StrEnum):
     """A watch is silent, or an event is overdue; the work there starts again."""
     BROKEN = "NamespaceBroken"
     """A component ended with an error; the work there starts again."""
+
+
+_RESTARTING = frozenset({NamespaceReason.STUCK, NamespaceReason.BROKEN})
+"""The reasons with which the work starts again."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,11 @@ class NamespaceStatus:
     _problems: dict[str, NamespaceProblem | None] = field(default_factory=dict)
 
     def set_starting(self, namespace: str) -> None:
-        """The work in a namespace begins."""
-        self.metrics.set_namespace_ready(namespace, NamespaceReason.STARTING, is_ready=False)
+        """The work in a namespace begins. After an end by an error the reason of that stays."""
+        for reason in _RESTARTING:
+            self.metrics.namespace_restarts.labels(namespace, reason.value)
+        if not self.is_restarting(namespace):
+            self.metrics.set_namespace_ready(namespace, NamespaceReason.STARTING, is_ready=False)
 
     def set_serving(self, namespace: str) -> None:
         """A namespace is served."""
@@ -88,6 +96,26 @@ class NamespaceStatus:
         if known is None or known.reason is not problem.reason:
             _log.warning("%s", problem.message, extra={"namespace": namespace, "reason": problem.reason})
             self._record(namespace, problem.reason, problem.message)
+
+    def set_restarting(self, namespace: str, problem: NamespaceProblem) -> None:
+        """The work in a namespace ended by an error, and starts again."""
+        self.metrics.namespace_restarts.labels(namespace, problem.reason.value).inc()
+        self.set_problem(namespace, problem)
+
+    def is_restarting(self, namespace: str) -> bool:
+        """Whether the last problem of a namespace, which is not solved, was an end of its work."""
+        problem = self._problems.get(namespace)
+        return problem is not None and problem.reason in _RESTARTING
+
+    def is_stuck(self, namespace: str) -> bool:
+        """Whether the work in a namespace did not get on, or none is possible there."""
+        problem = self._problems.get(namespace)
+        return problem is not None and problem.reason is not NamespaceReason.BROKEN
+
+    def forget_others(self, namespaces: Collection[str]) -> None:
+        """Only these are in the list; others may have left it while this process did not follow the list."""
+        for namespace in set(self.metrics.namespaces) - set(namespaces):
+            self.forget(namespace)
 
     def forget(self, namespace: str) -> None:
         """A namespace is no longer in the list."""

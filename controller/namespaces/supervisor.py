@@ -3,8 +3,9 @@ The work in each served namespace: it starts, fails, starts again and ends witho
 
 A namespace that does not exist, is being deleted, or in which the Role was taken away is reported and tried
 again; it holds nobody up. While a process serves several namespaces, an error in the components of one ends
-these components alone, and they are built again after a pause; so do components that no longer get on. In a
-process with one namespace both end the process, which a kubelet restarts.
+these components alone, and they are built again after a pause; so do components that no longer get on. The
+process ends when those of all namespaces are stuck. In a process with one namespace both end the process,
+which a kubelet restarts.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from controller.namespaces.status import (
 from controller.watch.reflector import WATCHED_KINDS, InitialSync
 from controller.watch.watched_namespaces import WatchedNamespaces
 from counterfoil.clock import Clock
-from counterfoil.health import Checks
+from counterfoil.health import Check, Checks
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.served_namespaces import ServedNamespaces
@@ -43,7 +44,8 @@ PROBE_INTERVAL_STARTING = timedelta(seconds=1)
 """The interval while its objects are read for the first time."""
 
 STEADY = timedelta(minutes=10)
-"""Duration of the work in a namespace after which an error counts as the first one."""
+"""Duration of the work in a namespace after which an error counts as the first one, and after which the
+reason of an earlier end is no longer shown."""
 
 LIVENESS_CHECKS = ("schedule", "watches")
 """The names of the liveness checks of the components."""
@@ -97,6 +99,8 @@ class NamespaceSupervisor:
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The tasks of the namespaces in the list."""
 
+    _is_draining: bool = False
+
     @property
     def live(self) -> Checks:
         """The liveness checks of the process: each fails when it fails in every namespace."""
@@ -104,13 +108,16 @@ class NamespaceSupervisor:
 
     async def check_synced(self) -> str | None:
         """Return why no namespace has been read yet, or None as soon as one has; for readiness."""
-        reasons = [await each.initial_sync.check() for each in self._components.values()]
-        return _common(reasons) if reasons else "no namespace has been read yet"
+        checks = [each.initial_sync.check for each in self._components.values()]
+        return await _common(checks) if checks else "no namespace has been read yet"
 
     async def run(self) -> None:
-        """Serve the namespaces of the list, which may change, until cancelled."""
+        """Serve the namespaces of the list, which may change, until cancelled. Raises what breaks the work in
+        the only namespace, and ``NamespaceStuck`` if the work in all of them is stuck."""
         async with asyncio.TaskGroup() as group:
             ending = dict[str, asyncio.Task[None]]()
+            self.served.read_again()
+            self.status.forget_others(self.served.names)
             async for names in self.served.follow(self.clock):
                 for name in self._tasks.keys() - set(names):
                     ending[name] = group.create_task(self._end(name, self._tasks.pop(name)))
@@ -119,7 +126,15 @@ class NamespaceSupervisor:
 
     async def drain(self) -> None:
         """Start no more work in any namespace, and return when the running work has reached a safe point."""
-        await asyncio.gather(*(each.drain() for each in self._components.values()))
+        self._is_draining = True
+        working = list[NamespaceWork]()
+        for namespace, each in tuple(self._components.items()):
+            if await each.initial_sync.check() is None:
+                working.append(each)
+            elif task := self._tasks.get(namespace):
+                # It would begin to work when it has read its objects.
+                task.cancel()
+        await asyncio.gather(*(each.drain() for each in working))
 
     async def _serve(self, namespace: str, predecessor: asyncio.Task[None] | None) -> None:
         """Work in a namespace, again after each error; first let the work end that an earlier list began."""
@@ -127,15 +142,21 @@ class NamespaceSupervisor:
             await asyncio.wait([predecessor])
         failures = 0
         with log_context(namespace=namespace):
-            while True:
+            while not self._is_draining:
                 began = self.clock.monotonic()
                 try:
                     await self._work(namespace)
                 except Exception as error:
-                    if self._is_alone:
+                    problem = _problem_of_end(namespace, error)
+                    if self._tasks.get(namespace) is not asyncio.current_task():
+                        _log.exception("the work in the namespace %s, which left the list, broke", namespace)
+                        return
+                    if self._is_alone(namespace):
+                        raise
+                    self.status.set_restarting(namespace, problem)
+                    if self._are_all_stuck(problem):
                         raise
                     _log.exception("the work in the namespace %s starts again", namespace)
-                    self.status.set_problem(namespace, _problem_of_end(namespace, error))
                 if self.clock.monotonic() - began > STEADY.total_seconds():
                     failures = 0
                 await self.clock.sleep(exponential_backoff(failures))
@@ -155,6 +176,7 @@ class NamespaceSupervisor:
     async def _probe(self, components: NamespaceWork) -> None:
         """Report whether the namespace can be served. Raises ``NamespaceStuck`` if its work must start again
         alone."""
+        namespace, steady_at = components.kube.namespace, self.clock.monotonic() + STEADY.total_seconds()
         while True:
             pause = PROBE_INTERVAL_NOT_SERVED
             try:
@@ -164,13 +186,16 @@ class NamespaceSupervisor:
                 problem = None
             else:
                 if problem is not None:
-                    self.status.set_problem(components.kube.namespace, problem)
+                    self.status.set_problem(namespace, problem)
                 elif await components.initial_sync.check() is None:
-                    self.status.set_serving(components.kube.namespace)
+                    # Work that ends again and again has one reason, or no alert about it would be pending.
+                    if not self.status.is_restarting(namespace) or self.clock.monotonic() >= steady_at:
+                        self.status.set_serving(namespace)
                     pause = PROBE_INTERVAL
                 else:
                     pause = PROBE_INTERVAL_STARTING
-            if problem is not None and problem.reason is NamespaceReason.STUCK and not self._is_alone:
+            is_stuck = problem is not None and problem.reason is NamespaceReason.STUCK
+            if problem is not None and is_stuck and not self._is_alone(namespace):
                 raise NamespaceStuck(problem.message)
             await self.clock.sleep(pause.total_seconds())
 
@@ -194,24 +219,41 @@ class NamespaceSupervisor:
         _log.info("the namespace %s is no longer served", namespace)
         if components := self._components.get(namespace):
             drained = asyncio.create_task(components.drain())
-            await asyncio.wait([drained, task], timeout=self.grace.total_seconds())
+            await asyncio.wait(
+                [drained, task],
+                timeout=self.grace.total_seconds(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             drained.cancel()
         task.cancel()
         await asyncio.wait([task])
         self.status.forget(namespace)
 
-    @property
-    def _is_alone(self) -> bool:
-        """Whether the process serves one namespace."""
-        return len(self.served.names) == 1
+    def _is_alone(self, namespace: str) -> bool:
+        """Whether the process serves this namespace only."""
+        return self.served.names == (namespace,)
+
+    def _are_all_stuck(self, problem: NamespaceProblem) -> bool:
+        """Whether the work in all namespaces that can be served is stuck: a cause of the process."""
+        return problem.reason is NamespaceReason.STUCK and all(map(self.status.is_stuck, self.served.names))
 
     async def _check_live(self, name: str) -> str | None:
-        return _common([await each.live[name]() for each in self._components.values()])
+        return await _common([each.live[name] for each in self._components.values()])
 
 
-def _common(reasons: Sequence[str | None]) -> str | None:
-    """Return the reasons of all namespaces, or None if one has none."""
-    return None if None in reasons else "; ".join(dict.fromkeys(filter(None, reasons))) or None
+async def _common(checks: Sequence[Check]) -> str | None:
+    """Return the reasons of all checks, or None as soon as one has none; they are made at once."""
+    tasks = [asyncio.ensure_future(each()) for each in checks]
+    reasons = list[str]()
+    try:
+        for each in asyncio.as_completed(tasks):
+            if (reason := await each) is None:
+                return None
+            reasons.append(reason)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return "; ".join(dict.fromkeys(reasons)) or None
 
 
 def _problem_of_end(namespace: str, error: Exception) -> NamespaceProblem:

@@ -12,9 +12,12 @@ class WatchHeartbeat:
     def __init__(self, clock: Clock, plurals: Iterable[str]) -> None:
         self._clock = clock
         self._last_data_at: dict[str, float] = dict.fromkeys(plurals, clock.monotonic())
+        self.has_begun = False
+        """Whether the watches began; before, their silence is none."""
 
     def restart(self) -> None:
         """The watches begin now: before, no data could arrive."""
+        self.has_begun = True
         self._last_data_at = dict.fromkeys(self._last_data_at, self._clock.monotonic())
 
     def record(self, plural: str) -> None:

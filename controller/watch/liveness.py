@@ -84,5 +84,6 @@ class Liveness:
 
 
 def _idle_seconds(heartbeat: WatchHeartbeat, plural: str) -> float:
-    """Return the seconds since the last line of a watch."""
-    return heartbeat.idle_times()[plural].total_seconds()
+    """Return the seconds since the last line of a watch; 0 before it began, as in a namespace that does not
+    exist, which another metric shows."""
+    return heartbeat.idle_times()[plural].total_seconds() if heartbeat.has_begun else 0.0

@@ -74,7 +74,8 @@ def page() -> str:
         f"{_listed(MailOutcome)}.\n"
         f"- `phase`: {_listed(Phase)}; in `counterfoil_attempts_total` and `counterfoil_phase_seconds` only "
         "the phases in which the controller works.\n"
-        f"- `reason` of `counterfoil_namespace_ready`: {_listed(NamespaceReason)}.\n"
+        f"- `reason` of `counterfoil_namespace_ready`: {_listed(NamespaceReason)}; of "
+        "`counterfoil_namespace_restarts_total`: `NamespaceStuck`, `NamespaceBroken`.\n"
         "- `reason` of other metrics: one of the [Reasons](reasons.md).\n"
     )
 

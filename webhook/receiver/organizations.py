@@ -99,7 +99,8 @@ class OrganizationCache:
         self.has_failed = False
         """Whether reading or following them failed once."""
         self._heard_at = clock.monotonic()
-        metrics.organizations_age_seconds.set_function(self._age_seconds)
+        # Organizations that were never read are not old: no token of them is valid.
+        metrics.organizations_age_seconds.set_function(lambda: self._age_seconds() if self.is_synced else 0.0)
 
     @property
     def is_old(self) -> bool:

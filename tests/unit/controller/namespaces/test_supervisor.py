@@ -104,7 +104,7 @@ class Scene:
         """Return how often the work in a namespace started again, by reason."""
         (family,) = self.metrics.namespace_restarts.collect()
         samples = [each for each in family.samples if each.labels["namespace"] == namespace]
-        return {each.labels["reason"]: each.value for each in samples}
+        return {each.labels["reason"]: each.value for each in samples if each.name.endswith("_total")}
 
     def events(self) -> list[tuple[str, str]]:
         """Return type and reason of each Kubernetes Event."""
@@ -324,10 +324,10 @@ def test_work_that_ends_again_and_again_keeps_one_reason(seconds: float, tmp_pat
         scene.work["legal"] = breaks
         async with scene.running():
             await scene.clock.sleep(seconds + 5)
-            for _ in range(360):
+            for _ in range(180):
                 await scene.clock.sleep(10)
                 assert scene.ready() == {"sales": ("Serving", 1), "legal": ("NamespaceBroken", 0)}
-            assert scene.restarts("legal")["NamespaceBroken"] >= 5
+            assert scene.restarts("legal")["NamespaceBroken"] >= 3
             assert scene.events() == [("Warning", "NamespaceBroken")]
 
 
