@@ -18,6 +18,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locato
 from counterfoil.resources import EnvelopeEvent, Import, Organization
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.browser.axe import axe
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.pauses import BROWSER_STEP_MILLISECONDS
 from tests.support.scenes.console import MISSING_BUCKET, Scene, a_condition, console_scene, now
@@ -25,9 +26,11 @@ from tests.support.scenes.console import MISSING_BUCKET, Scene, a_condition, con
 expect.set_options(timeout=BROWSER_STEP_MILLISECONDS)
 
 NAMESPACE = "browser-console"
-NO_RIGHTS = "browser-console-elsewhere"
-"""A second namespace of the console, in which nobody here has rights."""
-SETTINGS = {"page_rate": "1000", "address_rate": "1000", "namespaces": NO_RIGHTS}
+ELSEWHERE = "browser-console-elsewhere"
+"""A second namespace of the console, which the person with all rights may only read."""
+NO_RIGHTS = "browser-console-closed"
+"""A third one, in which nobody here has rights."""
+SETTINGS = {"page_rate": "1000", "address_rate": "1000", "namespaces": f"{ELSEWHERE},{NO_RIGHTS}"}
 PAGES = ("/attention", "/events", "/senders", "/archives", "/organizations", "/imports")
 
 
@@ -45,7 +48,17 @@ async def scene(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
         await built.failed("EnvelopeNotFound", "The sender's key does not show the envelope.")
         await built.an_event(**ARCHIVED)
         await built.an_import("old-stock")
+        await plane.namespace(ELSEWHERE)
+        for each in readable_by("full"):
+            await plane.objects(ELSEWHERE).apply(each)
         yield built
+
+
+def readable_by(account: str) -> list[dict[str, Any]]:
+    """Return a Role with a viewer's rights, bound to an account of the first namespace."""
+    _, role, binding = rbac.service_account_with_rules(account, rbac.VIEWER)
+    subjects = [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}]
+    return [role, {**binding, "subjects": subjects}]
 
 
 WIDER_THAN_THE_WINDOW = """
@@ -667,12 +680,21 @@ async def test_on_a_phone_the_menu_leads_to_another_namespace_and_back(
     async with a_browser(browser, viewport={"width": 360, "height": 740}) as context:
         page = await context.new_page()
         await sign_in(page, scene, at="/archives")
-        for name, headline in ((NO_RIGHTS, "You have no right to do that"), (NAMESPACE, "Tasks")):
+        for name in (ELSEWHERE, NAMESPACE):
             await page.locator("summary", has_text="Menu").click()
             menu = page.get_by_role("navigation", name="Namespace")
+            await expect(menu.get_by_role("link", name=NO_RIGHTS)).to_have_count(0)
             await menu.get_by_role("link", name=name, exact=True).click()
-            await expect(page.get_by_role("heading", level=1)).to_have_text(headline)
+            await expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")
             await expect(page.locator("nav.namespaces [aria-current]")).to_have_text(name)
+
+
+async def test_a_namespace_without_rights_is_refused_at_its_address(scene: Scene, browser: Browser) -> None:
+    async with a_browser(browser) as context:
+        page = await context.new_page()
+        await sign_in(page, scene)
+        await page.goto(f"{scene.console.public}/namespaces/{NO_RIGHTS}/archives")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("You have no right to do that")
 
 
 async def test_the_colours_are_those_of_the_system_until_a_person_chooses(
