@@ -33,7 +33,11 @@ class FairSlots:
     """``count`` slots. An owner is remembered while it has a slot or waits for one."""
 
     def __init__(
-        self, count: int, *, group_of: Callable[[str], str] = str, share: Callable[[int], int] = int
+        self,
+        count: int,
+        *,
+        group_of: Callable[[str], str] = str,
+        share: Callable[[int], int] | None = None,
     ) -> None:
         """
         ``group_of`` returns the group of an owner; by default each owner is a group.
@@ -96,7 +100,9 @@ class FairSlots:
     def take(self, owner: str) -> bool:
         """Take a slot that nobody waits for who may have it; False if there is none. The caller releases
         it."""
-        if not self._free or self._has_share(owner) or self._next() is not None:
+        if not self._free or (self._share is not None and self._has_share(owner)):
+            return False
+        if self._waiting and self._next() is not None:
             return False
         self._grant(owner)
         return True
@@ -154,7 +160,8 @@ class FairSlots:
         self._free += 1
         self._held[owner] -= 1
         self._held_by_group[self._groups[owner]] -= 1
-        self._hand_out()
+        if self._waiting:
+            self._hand_out()
         self._forget(owner)
 
     def _hand_out(self) -> None:
@@ -177,6 +184,8 @@ class FairSlots:
 
     def _has_share(self, owner: str) -> bool:
         """Whether the group of an owner has all slots that it may have."""
+        if self._share is None:
+            return False
         return self._held_by_group.get(self._group_of(owner), 0) >= self._share(self._count)
 
     def _rank(self, queue: tuple[str, bool]) -> tuple[int, int, int, int, bool]:
