@@ -90,9 +90,7 @@ def asks_before_copies(event: EnvelopeEvent, retention: timedelta | None, now: d
     if status.phase is Phase.PENDING or status.reason == COPIES_PENDING:
         # A callback, a search or a person started it again, or a person added a copy since it was archived.
         return status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES
-    last = last_question(event, retention)
-    is_last = last is not None and last <= now < last + MIN_NOTICE
-    return has_new_delivery(event) or (may_be_restarted(status) and is_last)
+    return has_new_delivery(event) or (may_be_restarted(status) and _is_last_day(event, retention, now))
 
 
 def has_open_question(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> bool:
@@ -108,9 +106,15 @@ def has_open_question(event: EnvelopeEvent, retention: timedelta | None, now: da
         or not _is_archived(event)
     ):
         return False
-    considered, last = status.considered_deliveries, last_question(event, retention)
+    considered = status.considered_deliveries
     is_called = considered is None or event.deliveries > considered
-    return is_called or (last is not None and last <= now < last + MIN_NOTICE)
+    return is_called or _is_last_day(event, retention, now)
+
+
+def _is_last_day(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> bool:
+    """Whether the time of the last question has come, and eSAW still has the envelope."""
+    last = last_question(event, retention)
+    return last is not None and last <= now < last + MIN_NOTICE
 
 
 def question_time(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> datetime | None:
