@@ -145,8 +145,7 @@ class EventQueue:
             self._due_before_run.add(name)
         self._changes_in_run[name] = []
         self._called.pop(name, None)
-        self._lacked.pop(name, None)
-        self._asked.pop(name, None)
+        self._forget_wait(name)
         event = self.cache.events.get(name)
         if event is not None and self._has_question(event):
             self._asked[name] = event.deliveries, self.clock.monotonic()
@@ -162,8 +161,7 @@ class EventQueue:
         changes = self._changes_in_run.pop(event.name)
         if event.name not in self.cache.events:
             # It was deleted during the run.
-            self._lacked.pop(event.name, None)
-            self._asked.pop(event.name, None)
+            self._forget_wait(event.name)
         elif any(is_fixed(event) for is_fixed in changes):
             self._due_now.add(event.name)
 
@@ -197,6 +195,10 @@ class EventQueue:
         self.workqueue.forget(name)
         self._due_now.discard(name)
         self._called.pop(name, None)
+        self._forget_wait(name)
+
+    def _forget_wait(self, name: str) -> None:
+        """Forget which Archives had no room for an event, and what it asked eSAW last."""
         self._lacked.pop(name, None)
         self._asked.pop(name, None)
 
