@@ -228,7 +228,7 @@ def new_http_client(
     verify: ssl.SSLContext | None = None,
     call_limits: CallLimits | None = None,
     connections: int = limits.MAX_CONNECTIONS,
-    share: Callable[[int], int] = int,
+    share: Callable[[int], int] | None = None,
 ) -> httpx.AsyncClient:
     """
     Return the HTTP client that all organizations of a process share, with a maximum number of connections.

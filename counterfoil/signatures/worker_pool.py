@@ -58,7 +58,7 @@ class SignatureWorkers:
         count: int = PROCESSES,
         seconds: float = TIMEOUT_SECONDS,
         command: Sequence[str] = COMMAND,
-        share: Callable[[int], int] = int,
+        share: Callable[[int], int] | None = None,
     ) -> None:
         """``share`` returns how many of the places for large PDFs one namespace may have at present; by
         default all."""

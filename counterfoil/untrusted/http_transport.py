@@ -68,7 +68,7 @@ def new_client(
     timeout: httpx.Timeout,
     idle: int,
     connections: int | None = None,
-    share: Callable[[int], int] = int,
+    share: Callable[[int], int] | None = None,
     keepalive: float = 5.0,
     headers: Mapping[str, str],
     verify: ssl.SSLContext | None = None,
@@ -119,7 +119,7 @@ def new_client(
 def unchecked_client(trust: ssl.SSLContext, timeout: httpx.Timeout, *, trust_env: bool) -> httpx.AsyncClient:
     """Return a client for one request to an address that the pod's environment names: no address is checked.
     ``trust_env`` is whether proxies of the environment are used."""
-    pool = _Pool(trust=trust, connections=None, share=int, idle=0, keepalive=0)
+    pool = _Pool(trust=trust, connections=None, share=None, idle=0, keepalive=0)
     return httpx.AsyncClient(
         transport=_Transport(pool),
         mounts=_proxies(pool) if trust_env else None,
@@ -157,7 +157,7 @@ class _Pool:
 
     trust: ssl.SSLContext
     connections: int | None
-    share: Callable[[int], int]
+    share: Callable[[int], int] | None
     idle: int
     keepalive: float
 
