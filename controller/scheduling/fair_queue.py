@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from controller.scheduling.process_slots import NamespaceSlots, share_of_imports
+from controller.scheduling.process_slots import NamespaceSlots, less_a_quarter
 
 
 class QueueItem(NamedTuple):
@@ -487,7 +487,7 @@ def _new_limits(item: QueueItem, limits: ConcurrencyLimits) -> tuple[int, int, i
     organization, sender, archive, process = _limits(item, limits)
     if not item.is_import:
         return organization, sender, archive, process
-    share = share_of_imports
+    share = less_a_quarter
     return share(organization), share(sender), share(archive), share(process)
 
 

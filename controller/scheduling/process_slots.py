@@ -47,7 +47,7 @@ class ProcessSlots:
     def share(self, limit: int) -> int:
         """Return the part of a limit of the process that one namespace may use: all of it while there is no
         other one."""
-        return limit if len(self._members) <= 1 else share_of_namespace(limit)
+        return limit if len(self._members) <= 1 else less_a_quarter(limit)
 
     def leave(self, namespace: str) -> None:
         """Give up the slots and the claim of a namespace that is no longer served."""
@@ -104,7 +104,7 @@ class ProcessSlots:
         """Return how many events of Imports may run beside the others."""
         others = self.in_use - self._imports.total()
         free = max(0, limit - others)
-        return free - max(1, free // 4) if others else share_of_imports(limit)
+        return free - max(1, free // 4) if others else less_a_quarter(limit)
 
     def _rank(self, namespace: str, claim: _Claim) -> tuple[bool, int, int]:
         return claim.is_import, self._in_use[namespace], self._turns.get(namespace, 0)
@@ -154,11 +154,6 @@ class NamespaceSlots:
         self.process.leave(self.namespace)
 
 
-def share_of_imports(limit: int) -> int:
-    """Return the part of a limit that events of Imports may use; at least one, or they would never run."""
-    return max(1, limit - max(1, limit // 4))
-
-
-def share_of_namespace(limit: int) -> int:
-    """Return the part of a limit that one of several namespaces may use; at least one."""
+def less_a_quarter(limit: int) -> int:
+    """Return the part of a limit that Imports, or one of several namespaces, may use; at least one."""
     return max(1, limit - max(1, limit // 4))

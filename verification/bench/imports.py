@@ -37,7 +37,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from controller.scheduling.process_slots import share_of_imports
+from controller.scheduling.process_slots import less_a_quarter
 from counterfoil.archives.layout import REPORTS_FOLDER
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME
 from counterfoil.resources import IMPORT_LABEL, Import, ImportStatus, envelope_id, event_name
@@ -329,7 +329,7 @@ async def measure(
     setup: BenchSetup, *, count: int, kills: int, callbacks: int, pause: float, at_once: int, plain: int
 ) -> ImportResult:
     """Measure all; ``at_once`` is the number of events that the archive takes at once."""
-    script = await plain_round(setup, plain, share_of_imports(at_once))
+    script = await plain_round(setup, plain, less_a_quarter(at_once))
     await asyncio.to_thread(shutil.rmtree, setup.root / "plain")
     envelopes = await setup.create_envelopes(count, ages=ages(count))
     receiver = await setup.local_environment.receiver()
@@ -342,9 +342,7 @@ async def measure(
     await measure_callbacks(
         setup, receiver, pause=0.0, at_once=at_once, is_enough=lambda sent: sent >= 2 * at_once
     )
-    call = partial(
-        measure_callbacks, setup, receiver, pause=pause, at_once=at_once - share_of_imports(at_once)
-    )
+    call = partial(measure_callbacks, setup, receiver, pause=pause, at_once=at_once - less_a_quarter(at_once))
     without = await call(is_enough=lambda sent: sent >= callbacks)
     await asyncio.sleep(REST_SECONDS)
     rest = ProcessMemory.of(controller.pid).now
