@@ -206,13 +206,19 @@ def test_a_paused_run_waits_for_a_slot_that_another_namespace_took() -> None:
     assert "sales" in process.woken or process.queues["sales"].resume("event-1", process.limits)
 
 
-def test_a_run_that_waits_for_an_archive_leaves_its_slot_to_another_namespace() -> None:
+def one_waiting_for_an_archive() -> Namespaces:
+    """One slot: a run of the first namespace waits for an Archive, and two events of the other one follow."""
     process = Namespaces("sales", "legal", process=1)
     process.add("sales", item(1))
     process.settle()
     assert process.queues["sales"].wait("event-1", "nas", process.limits)
     process.add("legal", *map(item, range(2)))
     process.settle()
+    return process
+
+
+def test_a_run_that_waits_for_an_archive_leaves_its_slot_to_another_namespace() -> None:
+    process = one_waiting_for_an_archive()
     assert process.counts() == {"sales": 1, "legal": 1}
 
     # It comes before the next event of the other namespace, which has taken a slot since.
@@ -225,12 +231,7 @@ def test_a_run_that_waits_for_an_archive_leaves_its_slot_to_another_namespace() 
 
 @pytest.mark.parametrize("end", [FairQueue.give_up, FairQueue.done])
 def test_a_run_that_waits_no_longer_holds_no_slot_free(end: Callable[[FairQueue, str], None]) -> None:
-    process = Namespaces("sales", "legal", process=1)
-    process.add("sales", item(1))
-    process.settle()
-    assert process.queues["sales"].wait("event-1", "nas", process.limits)
-    process.add("legal", *map(item, range(2)))
-    process.settle()
+    process = one_waiting_for_an_archive()
 
     end(process.queues["sales"], "event-1")
     process.woken.append("sales")
