@@ -70,8 +70,7 @@ LOOPS_WITHOUT_TRY = {
         "self.search.each(suited.user, request.wanted)",  # as in suited.py
         "sorted(done)[:self.limits.bulk_organizations]",
     },
-    "webhook/pages/handler.py": {"namespaces"},
-    "webhook/receiver/namespaces.py": {"namespaces"},
+    "webhook/http_server/namespaces.py": {"checks"},
     # The parts of one object, or of one question about it.
     "controller/access/archive_root.py": {"manifests"},
     "counterfoil/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},

@@ -8,13 +8,16 @@ process.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
 from counterfoil.clock import Clock
+from counterfoil.health import Check
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound
 from counterfoil.kube.served_namespaces import READ_AGAIN, ServedNamespaces
 from counterfoil.kube.watch import exponential_backoff
 from counterfoil.logs import log_context
+from counterfoil.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -137,3 +140,23 @@ class NamespaceTable(Generic[P]):
                     _log.exception("the work for a namespace broke off, and begins again")
                 await self._clock.sleep(exponential_backoff(failures))
                 failures += 1
+
+
+async def reason_of_all(checks: Iterable[Check]) -> str | None:
+    """Return why the check of each namespace fails, or None as soon as one does not: the trouble of one
+    namespace is not that of the others."""
+    reason: str | None = "no namespace is served"
+    for check in checks:
+        reason = await check()
+        if reason is None:
+            return None
+    return reason
+
+
+def show_namespace(metrics: Metrics, namespace: str, problem: ApiError | None) -> None:
+    """Show in the metrics of the process whether its Organizations can be read there (None: they can). Only
+    a missing namespace or right says something about it."""
+    if problem is None:
+        metrics.set_namespace_ready(namespace, "Serving", is_ready=True)
+    elif isinstance(problem, Forbidden | NotFound):
+        metrics.set_namespace_ready(namespace, "NamespaceForbidden", is_ready=False)

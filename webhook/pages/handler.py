@@ -23,7 +23,7 @@ from counterfoil.resources import Organization
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.forms import parse_query, read_form
 from webhook.http_server.handler import BrowserHandler
-from webhook.http_server.namespaces import NamespaceTable
+from webhook.http_server.namespaces import NamespaceTable, reason_of_all, show_namespace
 from webhook.http_server.rate_limit import ClientBuckets
 from webhook.http_server.responses import PageResponse
 from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind
@@ -72,27 +72,29 @@ class PageNamespace:
 
     async def unavailable_reason(self) -> str | None:
         """Return why no Organization of the namespace can be read, or None."""
+        problem = await self._problem()
+        return None if problem is None else str(problem)
+
+    async def _problem(self) -> ApiError | None:
         try:
             await self.kube.page(Organization, limit=1)
         except ApiError as problem:
-            return str(problem)
+            return problem
         return None
 
     async def _report_forever(self) -> None:
         """Show whether the Organizations can be read."""
         is_reported = False
         while True:
-            try:
-                await self.kube.page(Organization, limit=1)
-            except (Forbidden, NotFound) as problem:
-                self.process_metrics.set_namespace_ready(self.name, "NamespaceForbidden", is_ready=False)
+            problem = await self._problem()
+            show_namespace(self.process_metrics, self.name, problem)
+            if isinstance(problem, Forbidden | NotFound):
                 if not is_reported:
                     _log.warning("the pages cannot serve a namespace: %s", problem)
                 is_reported = True
-            except ApiError as problem:
+            elif problem is not None:
                 _log.info("it is not known whether a namespace can be served: %s", problem)
             else:
-                self.process_metrics.set_namespace_ready(self.name, "Serving", is_ready=True)
                 is_reported = False
             await self.clock.sleep(CHECK_SECONDS)
 
@@ -124,12 +126,7 @@ async def namespace_of(namespaces: PageNamespaces, namespace: str) -> PageNamesp
 
 async def all_unavailable(namespaces: PageNamespaces) -> str | None:
     """Return why no namespace can be served, or None: the trouble of one is not that of the others."""
-    reason: str | None = "no namespace is served"
-    for each in namespaces:
-        reason = await each.unavailable_reason()
-        if reason is None:
-            return None
-    return reason
+    return await reason_of_all(each.unavailable_reason for each in namespaces)
 
 
 class PageHandler(BrowserHandler[RequestContext]):

@@ -7,12 +7,11 @@ does not exist, or in which the rights are missing, delays no callback of anothe
 
 import asyncio
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Forbidden, NotFound
 from counterfoil.metrics import Metrics
-from webhook.http_server.namespaces import NamespaceTable
+from webhook.http_server.namespaces import NamespaceTable, reason_of_all, show_namespace
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.organizations import OrganizationCache
@@ -41,8 +40,9 @@ class ReceiverNamespace:
 
     async def run(self) -> None:
         """Follow the organizations and write the counts, until ``close``; then write the rest."""
+        report = partial(show_namespace, self.process_metrics, self.name)
         async with asyncio.TaskGroup() as tasks:
-            watch = tasks.create_task(self.organization_cache.watch(self.kube, self._report))
+            watch = tasks.create_task(self.organization_cache.watch(self.kube, report))
             counting = tasks.create_task(self.delivery_counter.run())
             naming = tasks.create_task(self.unlisted_actions.run())
             await asyncio.wait({counting, naming})
@@ -52,13 +52,6 @@ class ReceiverNamespace:
         """Let ``run`` end once everything is written. Nothing may be counted after this."""
         self.unlisted_actions.close()
         self.delivery_counter.close()
-
-    def _report(self, problem: ApiError | None) -> None:
-        """Show whether the organizations can be read and followed."""
-        if problem is None:
-            self.process_metrics.set_namespace_ready(self.name, "Serving", is_ready=True)
-        elif isinstance(problem, Forbidden | NotFound):
-            self.process_metrics.set_namespace_ready(self.name, "NamespaceForbidden", is_ready=False)
 
 
 ReceiverNamespaces = NamespaceTable[ReceiverNamespace]
@@ -88,9 +81,4 @@ class OrganizationsReading:
 async def writing_fails(namespaces: ReceiverNamespaces) -> str | None:
     """Return why the receiver can write in no namespace, or None: the trouble of one namespace is not that of
     the others."""
-    reason: str | None = "no namespace is served"
-    for each in namespaces:
-        reason = await each.write_probe.check()
-        if reason is None:
-            return None
-    return reason
+    return await reason_of_all(each.write_probe.check for each in namespaces)
