@@ -12,7 +12,7 @@ folder, with one control plane each.
 import itertools
 import re
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
@@ -20,8 +20,26 @@ from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.kubectl import Kubectl
 from sandbox.environment.fork_server import FORK_SERVER, WORKER_SERVERS, fork_server
 from sandbox.environment.forked_workers import worker_servers
+from tests.support.scenes.controller import ControllerScene
+
+SHOWN_LINES = 100
+"""Number of lines of a controller's log that are shown with a failure."""
 
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with each failure what the controller of its scene logged last."""
+    report = yield
+    if report.failed:
+        for scene in item.funcargs.values():
+            if isinstance(scene, ControllerScene):
+                lines = scene.controller.log.read_text(errors="replace").splitlines()
+                report.sections.append(("log of the controller", "\n".join(lines[-SHOWN_LINES:])))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
