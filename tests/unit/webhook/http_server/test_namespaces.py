@@ -19,13 +19,15 @@ class Parts:
         self.namespace, self.breaks = namespace, breaks
         self.runs = 0
         self.closing = asyncio.Event()
-        self.is_ended = False
+        self.is_ended = self.breaks_at_end = False
 
     async def run(self) -> None:
         self.runs += 1
         if self.runs <= self.breaks:
             raise RuntimeError("no work is possible here")
         await self.closing.wait()
+        if self.breaks_at_end:
+            raise RuntimeError("the rest can't be written")
         self.is_ended = True
 
     def close(self) -> None:
@@ -64,11 +66,11 @@ class Scene:
             await asyncio.sleep(0)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
         running = asyncio.create_task(self.table.run())
         await self.rounds()
         try:
-            yield
+            yield running
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -118,6 +120,29 @@ async def test_what_breaks_in_one_namespace_begins_again_and_ends_no_other(tmp_p
         await scene.rounds(40)
 
         assert [(each.namespace, each.runs) for each in scene.made] == [("legal", 1), ("sales", 4)]
+
+
+async def test_what_breaks_in_the_only_namespace_ends_the_process(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "sales")
+    scene.made[0].breaks = 1
+    async with scene.running() as running:
+        await scene.rounds()
+
+        assert running.done(), "its work began again"
+        with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="no work is possible here")):
+            await running
+
+
+async def test_what_breaks_in_a_namespace_that_left_the_list_ends_no_process(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "sales", "legal")
+    scene.made[0].breaks_at_end = True
+    async with scene.running() as running:
+        scene.write("legal")
+        await scene.rounds()
+
+        assert not running.done()
+        assert scene.served() == {"legal"}
+        assert not scene.made[1].is_ended
 
 
 async def test_a_namespace_whose_parts_cannot_be_made_is_tried_again(
