@@ -2,8 +2,8 @@
 The parts of a process for each namespace that it serves: they begin and end with the list of namespaces.
 
 A namespace that is added begins within ten seconds, and one that is removed ends, while the others work on.
-An error in one namespace is logged there, and its work begins again. It ends neither another one nor the
-process.
+An error in one of several namespaces is logged there, and its work begins again. It ends neither another one
+nor the process. In a process with one namespace it ends the process, which a kubelet restarts.
 """
 
 import asyncio
@@ -79,7 +79,8 @@ class NamespaceTable(Generic[P]):
         return self._parts.get(namespace or self.own)
 
     async def run(self) -> None:
-        """Let the parts work, and follow the list of namespaces, until cancelled."""
+        """Let the parts work, and follow the list of namespaces, until cancelled. Raises what breaks the work
+        in the only namespace."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._follow(tasks)
@@ -130,13 +131,16 @@ class NamespaceTable(Generic[P]):
             self._ended(namespace)
 
     async def _work(self, namespace: str, parts: P) -> None:
-        """Let the parts of a namespace work; begin again after an unexpected error."""
+        """Let the parts of a namespace work; begin again after an unexpected error. Raises it in the only
+        namespace that is served."""
         failures = 0
         with log_context(namespace=namespace):
             while True:
                 try:
                     return await parts.run()
                 except Exception:
+                    if self._served.names == (namespace,):
+                        raise
                     _log.exception("the work for a namespace broke off, and begins again")
                 await self._clock.sleep(exponential_backoff(failures))
                 failures += 1
