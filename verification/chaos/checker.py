@@ -420,8 +420,13 @@ def _copies_of(envelope: str, event: Mapping[str, Any], evidence: Evidence) -> I
     """Everything that is wrong with the copies of an envelope, and with what is said about them."""
     copied = _condition_of_copies(event)
     claimed = _claimed(claimed_copies(event), evidence)
+    has_succeeded = _phase(event) == "Succeeded"
     for name, is_required in evidence.planned_copies.items():
-        faults = list(_faults_of_copy(name, envelope, evidence.copies, evidence.archive, evidence))
+        faults = list(
+            _faults_of_copy(
+                name, envelope, evidence.copies, evidence.archive, evidence, every_file=has_succeeded
+            )
+        )
         if not faults:
             yield from _additional_files(name, envelope, evidence)
             continue
@@ -430,7 +435,7 @@ def _copies_of(envelope: str, event: Mapping[str, Any], evidence: Evidence) -> I
         if name in claimed:
             yield f"its status says that {name} has it: {faults[0]}"
         is_reported = copied.get("status") == "False" and name in str(copied.get("message"))
-        if _phase(event) == "Succeeded" and (is_required or not is_reported):
+        if has_succeeded and (is_required or not is_reported):
             yield f"it is missing in {name}, and no person learns of it ({faults[0]})"
 
 
@@ -474,13 +479,25 @@ def _additional_files(name: str, envelope: str, evidence: Evidence) -> Iterator[
 
 
 def _faults_of_copy(
-    name: str, envelope: str, copies: Files, archive: Files, evidence: Evidence
+    name: str,
+    envelope: str,
+    copies: Files,
+    archive: Files,
+    evidence: Evidence,
+    *,
+    every_file: bool = True,
 ) -> Iterator[str]:
-    """Everything that a copy lacks of what eSAW served, and of its original."""
+    """
+    Everything that a copy lacks of what eSAW served, and of its original.
+
+    ``every_file``: also what the original lacks. eSAW may list a file after a person skipped the event.
+    """
     copy = of_archive(name, envelope, copies)
-    original = _without_planted_aside(of_envelope(archive, envelope), evidence)
-    yield from _incomplete(evidence.envelopes.get(envelope, {}), copy)
-    originals = digests_by_id(original)
+    originals = digests_by_id(_without_planted_aside(of_envelope(archive, envelope), evidence))
+    files = evidence.envelopes.get(envelope, {})
+    if not every_file:
+        files = {file_id: file for file_id, file in files.items() if file_id in originals}
+    yield from _incomplete(files, copy)
     for file_id, sha256 in digests_by_id(copy).items():
         if file_id in originals and originals[file_id] != sha256:
             yield f"the file {file_id} has other bytes than its original"
@@ -683,7 +700,7 @@ def _mails(evidence: Evidence) -> Iterator[str]:
         usable=evidence.usable,
         interruptions=evidence.interruptions,
         restores=evidence.restores,
-        archives=1 + len(evidence.archives),
+        archives=1 + len(evidence.archives) + len(evidence.planned_copies),
         has_copies=bool(evidence.copying),
     )
     yield from (f"mail: {each}" for each in wrong_mails(evidence.mails, facts))

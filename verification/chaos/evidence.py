@@ -27,6 +27,7 @@ from verification.chaos.checker import (
     PageAnswer,
     ServedFile,
     claimed_copies,
+    digest,
 )
 from verification.chaos.mails import Mail
 from verification.chaos.places import read_archive
@@ -280,6 +281,26 @@ def served_bodies(passages: Iterable[Passage]) -> dict[str, set[str]]:
         if folder.endswith("/file") and each.status == 200 and each.sha256:
             served.setdefault(file_id, set()).add(each.sha256)
     return served
+
+
+def keep(evidence: Evidence, folder: Path) -> None:
+    """Write what explains a violation: events, mails, decisions, and the hash of each file."""
+    kept = {
+        "events": evidence.events,
+        "mails": [asdict(each) for each in evidence.mails],
+        "decisions": [asdict(each) for each in evidence.decisions],
+        "envelopes": {
+            envelope: {file_id: asdict(file) for file_id, file in files.items()}
+            for envelope, files in evidence.envelopes.items()
+        },
+        "archive": {path: digest(content) for path, content in evidence.archive.items()},
+        "copies": {path: digest(content) for path, content in evidence.copies.items()},
+        "planted": sorted(evidence.planted),
+    }
+    text = json.dumps(
+        kept, indent=1, default=lambda other: sorted(other) if isinstance(other, frozenset) else str(other)
+    )
+    (folder / "evidence.json").write_text(text)
 
 
 def served_files(

@@ -77,7 +77,7 @@ class MailFacts:
     interruptions: int = 0
     restores: int = 0
     archives: int = 1
-    """Number of the Archives in which originals are: failures for one reason are one problem in each."""
+    """Number of the Archives, also of copies: failures for one reason are one problem in each."""
     has_copies: bool = False
     """Whether persons add and remove copies."""
 

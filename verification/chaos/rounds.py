@@ -15,7 +15,7 @@ from sandbox.controlplane.control_plane import control_plane
 from sandbox.servers.s3_rclone import s3_server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
 from verification.chaos.checker import FINAL, violations
-from verification.chaos.evidence import DeleteWatch, collect
+from verification.chaos.evidence import DeleteWatch, collect, keep
 from verification.chaos.faults import Injector
 from verification.chaos.neighbour import SHARE
 from verification.chaos.places import BUCKET, Servers, read_archive
@@ -85,7 +85,7 @@ async def run_round(servers: Servers, plan: Round, folder: Path) -> Outcome:
             unsettled = (*problems, *await _rest(stage))
             if stage.copies and not unsettled:
                 unsettled = (*await stage.complete_copies(), *await _rest(stage))
-            found = await _judge(stage, deletes, injector.struck, unsettled)
+            found = await _judge(stage, deletes, injector.struck, unsettled, folder)
         finally:
             for task in beside:
                 task.cancel()
@@ -137,12 +137,16 @@ async def _judge(
     deletes: tuple[DeleteWatch, DeleteWatch],
     struck: Counter[str],
     unsettled: tuple[str, ...],
+    folder: Path,
 ) -> list[str]:
-    """Return the violations that stay."""
+    """Return the violations that stay; their evidence goes to ``folder``."""
     deadline = time.monotonic() + LAST_WRITES_SECONDS
     while True:
-        found = violations(await collect(stage, *deletes, struck, unsettled))
+        evidence = await collect(stage, *deletes, struck, unsettled)
+        found = violations(evidence)
         if not found or unsettled or time.monotonic() > deadline:
+            if found:
+                keep(evidence, folder)
             return found
         await asyncio.sleep(1)
 

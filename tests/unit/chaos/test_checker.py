@@ -187,6 +187,21 @@ def copied(
     )
 
 
+def skipped_after(found: Evidence) -> Evidence:
+    """A round with copies whose event a person skipped after they were made. eSAW lists one more file."""
+    status = {**found.events[0]["status"], "phase": "Skipped", "reason": "SkippedByRequest"}
+    late = {"f9": ServedFile("AuditTrail", frozenset())}
+    return replace(
+        found,
+        events=(skipped({**found.events[0], "status": status}),),
+        envelopes={ENVELOPE: {**GOOD.envelopes[ENVELOPE], **late}},
+        responsible={**GOOD.responsible, "SkippedByRequest": "nobody"},
+        gone=frozenset(),
+        deletes=(),
+        successes={},
+    )
+
+
 def changed_copies(*orders: CopiesInForce) -> Evidence:
     """A round in which the required copy was not there at the delete."""
     return replace(copied("worm", "mirror", at_delete={}), copies_in_force=orders)
@@ -251,6 +266,7 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         mails(("<1@x>", FULL), ("<1@x>", FULL), interruptions=1),
         # Failures in two Archives are two problems.
         mails(("<1@x>", FULL), ("<2@x>", FULL), archives=("hr",)),
+        mails(("<1@x>", FULL), ("<2@x>", FULL), planned_copies={"worm": True}),
         mails(("<1@x>", ASKED), ("<2@x>", ASKED), to="a@x", dead_keys={"a@x": 2}, interruptions=1),
         # Left by a controller that was killed while it probed the archive
         replace(GOOD, archive={**archive(), ".counterfoil-0123.tmp": b""}),
@@ -296,6 +312,7 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         # A person no longer required the copy, or required it too late for the delete.
         changed_copies(REQUIRED, CopiesInForce(4, 6, frozenset())),
         changed_copies(CopiesInForce(0, 0, frozenset()), CopiesInForce(9, 13, frozenset({"worm"}))),
+        skipped_after(copied("worm", "mirror")),
         # The planted file stays in the Archive of a copy.
         replace(copied("worm", "mirror", extra=b"planted"), planted={f"worm/{FOLDER}/extra": b"planted"}),
         routed(placed("hr"), areas={ENVELOPE: "hr"}),
@@ -434,6 +451,9 @@ WRONG = {
         CopiesInForce(0, 0, frozenset()), CopiesInForce(4, 6, frozenset({"worm"}))
     ),
     "its status says that mirror has it": copied("worm"),
+    "its status says that worm has it: the archive does not have": skipped_after(
+        copied("worm", "mirror", contract=None)
+    ),
     "proved copy in mirror: the archive has 0 manifests": replace(
         copied("worm", "mirror"),
         deletes=(replace(copied("worm").deletes[0], claimed=frozenset({"*"})),),
