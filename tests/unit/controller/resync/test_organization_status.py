@@ -1678,6 +1678,7 @@ async def test_in_the_release_s_own_namespace_the_addresses_name_the_organizatio
     assert status.callback_urls is not None
     assert status.callback_urls.envelope.startswith("https://callbacks.example.com/callbacks/acme/<token>?")
     assert status.address_path is None
+    assert status.release_namespace is None
 
 
 async def test_elsewhere_the_addresses_name_the_namespace_too() -> None:
@@ -1687,3 +1688,4 @@ async def test_elsewhere_the_addresses_name_the_namespace_too() -> None:
     assert urls is not None
     assert urls.workstep.startswith("https://callbacks.example.com/callbacks/tests/acme/<token>?")
     assert organization.address_path == "tests/acme"
+    assert organization.status.release_namespace == "release"

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
-from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem, Sender
+from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem, Resource, Sender
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.resources.imports import ImportReportParts, ImportSender, ImportWindows
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
@@ -366,6 +367,38 @@ async def test_a_page_of_conditions_says_that_no_controller_keeps_them_true(
     request = a_console_request(InMemoryKubeClient(an_organization_that(), lease), SEES_LEASES)
     shown = parsed((await getattr(views(), page)(request)).html).text_content()
     assert ("pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time" in shown) == is_said
+
+
+class FurtherNamespace(InMemoryKubeClient):
+    """A namespace that the release in another one serves."""
+
+    def __init__(self, release: InMemoryKubeClient, *resources: Resource) -> None:
+        super().__init__(*resources)
+        self.release = release
+
+    def in_namespace(self, namespace: str) -> KubeClient:
+        """Return the client of the release."""
+        assert namespace == "release"
+        return self.release
+
+
+async def test_in_a_further_namespace_a_page_says_nothing_of_controllers_that_can_not_be_known() -> None:
+    acme = an_organization_that()
+    named = replace(acme, status=replace(acme.status, release_namespace="release"))
+    release = InMemoryKubeClient()
+    release.trouble["page"] = Forbidden(403, "Forbidden", "you may not")
+    kube = FurtherNamespace(release, named)
+    user = dataclasses.replace(a_console_request(kube, SEES_LEASES).user, root="/namespaces/unit-a")
+    request = dataclasses.replace(a_console_request(kube, SEES_LEASES), user=user)
+
+    first = parsed((await views().attention(request)).html).text_content()
+    assert "No controller" not in first
+    assert "You may not list these, so tasks may be missing: leases." in first
+    assert "No controller" not in (await views().organizations(request)).html
+
+    release.trouble.clear()
+    release.put(a_shard_lease(0, 1, renewed=NOON))
+    assert "No task is open." in parsed((await views().attention(request)).html).text_content()
 
 
 # -- Imports -------------------------------------------------------------------------------------------------

@@ -1,0 +1,127 @@
+"""What a person of a further namespace learns about the controllers: their Leases are the release's."""
+
+import argparse
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from counterfoil.cli.plugin import why
+from counterfoil.cli.plugin.exit_status import CommandError
+from counterfoil.cli.plugin.installation import status
+from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import Organization
+from counterfoil.resources.lease import Lease
+from tests.support.builders import NOON, an_event, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import a_shard_lease
+
+ENDED = a_shard_lease(0, 1, renewed=NOON)
+NOT_NAMED = "nothing says yet which release serves the namespace unit-a"
+NOT_ALLOWED = "they are in the namespace release, where you may not list them"
+
+
+def held() -> Lease:
+    """Return a Lease that is held now."""
+    return a_shard_lease(0, 1, renewed=datetime.now(UTC))
+
+
+class FurtherNamespace(InMemoryKubeClient):
+    """The namespace ``unit-a``, which the release in the namespace ``release`` serves."""
+
+    def __init__(self, *leases: Lease, named: bool = True) -> None:
+        event = an_event().build()
+        super().__init__(an_organization(), event)
+        self.namespace, self.event = "unit-a", event
+        self.release = InMemoryKubeClient(*leases)
+        self.pods_here: Sequence[Raw] = ()
+        if named:
+            self.edit(Organization, "acme", {"status": {"releaseNamespace": "release"}})
+
+    def in_namespace(self, namespace: str) -> KubeClient:
+        """Return the client of the release."""
+        assert namespace == "release"
+        return self.release
+
+    async def pods(self, *, labels: str) -> Sequence[Raw]:
+        """Return the pods of Counterfoil in the further namespace."""
+        assert labels
+        return self.pods_here
+
+    async def explained(self) -> dict[str, Any]:
+        """What ``why`` prints."""
+        out = io.StringIO()
+        args = argparse.Namespace(event=self.event.name, all_namespaces=False, output="json")
+        await why.run(args, self, out)
+        found: dict[str, Any] = json.loads(out.getvalue())
+        return found
+
+
+async def test_a_controller_of_the_release_works_in_each_of_its_namespaces() -> None:
+    kube = FurtherNamespace(held())
+
+    assert (await kube.explained())["controller"] is None
+    assert (await status.read(kube)).snapshot.unheld_shards == ()
+
+
+async def test_that_none_works_names_the_namespace_of_the_release() -> None:
+    kube = FurtherNamespace(ENDED)
+
+    assert "Lease/counterfoil-shard-0-of-1 in the namespace release" in (await kube.explained())["controller"]
+    (waiting,) = status.overview(await status.read(kube), "unit-a", NOON).waiting
+    assert waiting.commands == ("kubectl -n release get pods -l app.kubernetes.io/component=controller",)
+
+
+async def test_a_lease_of_an_earlier_release_here_says_nothing() -> None:
+    kube = FurtherNamespace(held())
+    kube.put(ENDED)
+    assert (await kube.explained())["controller"] is None
+
+
+async def test_who_may_not_list_leases_in_the_release_s_namespace_learns_that_it_is_not_known() -> None:
+    kube = FurtherNamespace()
+    refusal = 'leases.coordination.k8s.io is forbidden: User "jane" cannot list resource "leases"'
+    kube.release.trouble["page"] = Forbidden(403, "Forbidden", refusal)
+
+    explained, reading = await kube.explained(), await status.read(kube)
+
+    assert explained["controller"] is None
+    assert "if a controller works" in explained["next"]
+    assert explained["unread"] == [f"leases: {NOT_ALLOWED}"]
+    assert (reading.snapshot.unheld_shards, reading.is_refused) == ((), True)
+    assert any(NOT_ALLOWED in each for each in reading.unread)
+
+
+async def test_a_request_waits_for_its_answer_while_it_is_not_known_whose_a_new_namespace_is() -> None:
+    kube = FurtherNamespace(held(), named=False)
+    id_ = await make_request(kube, Organization, "acme", "sweep")
+
+    with pytest.raises(CommandError, match="has not answered within"):
+        await wait_for_answer(kube, Organization, "acme", id_, 0.05)
+    assert (await kube.explained())["unread"] == [f"leases: {NOT_NAMED}"]
+
+
+@pytest.mark.parametrize("sign", ["a pod", "an observed Organization", "a Lease"])
+async def test_in_the_release_s_own_namespace_it_is_reported_at_once_that_no_controller_works(
+    sign: str,
+) -> None:
+    kube = FurtherNamespace(named=False)
+    match sign:
+        case "a pod":
+            kube.pods_here = ({},)
+        case "a Lease":
+            kube.put(ENDED)
+        case _:
+            observed = an_organization()
+            kube.put(replace(observed, status=replace(observed.status, observed_generation=1)))
+    id_ = await make_request(kube, Organization, "acme", "sweep")
+
+    with pytest.raises(CommandError, match="no controller works"):
+        await wait_for_answer(kube, Organization, "acme", id_, 5.0)
