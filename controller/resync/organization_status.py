@@ -175,6 +175,7 @@ class OrganizationStatusUpdater:
             sealing_key=self._sealing_key(organization),
             callback_urls=self._urls(organization),
             address_path=self._address_path(organization),
+            release_namespace=None if self.kube.namespace == self.own_namespace else self.own_namespace,
             version=version,
             origin=organization.status.origin or self._confirmed_origin(organization, reachable),
             unlisted_actions=tuple(

@@ -95,44 +95,54 @@ class UnheldShard:
     holder: str = ""
     """Empty if the Lease was released."""
     renewed_at: datetime | None = None
+    release: str = ""
+    """The namespace of the release, with its Leases and pods, if it is not that of the objects."""
 
     def __str__(self) -> str:
+        place = f" in the namespace {self.release}" if self.release else ""
         if self.renewed_at is None:
-            return "No controller has acquired the Lease of a shard yet."
+            return f"No controller{place} has acquired the Lease of a shard yet."
         at = self.renewed_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         if not self.holder:
-            return f"Lease/{self.lease} was released at {at}, and no controller has acquired it since."
-        return f"{self.holder} renewed Lease/{self.lease} for the last time at {at}."
+            return f"Lease/{self.lease}{place} was released at {at}, and no controller has acquired it since."
+        return f"{self.holder} renewed Lease/{self.lease}{place} for the last time at {at}."
 
 
-def unheld_shard(leases: Iterable[Lease], shard: int, now: datetime) -> UnheldShard | None:
-    """Return why no controller works on the events of a shard (0..63); None if one does."""
-    return _unheld([each for each in leases if _covers(each, shard)], now)
+@dataclass(frozen=True)
+class ShardLeases:
+    """The Leases of the shards of the release that serves a namespace."""
 
+    leases: tuple[Lease, ...]
+    release: str = ""
+    """The namespace of the release, if it is not that of the objects."""
 
-def unheld_shards(leases: Iterable[Lease], now: datetime) -> tuple[UnheldShard, ...]:
-    """Return all shards that no controller works on."""
-    known = tuple(leases)
-    found = {unheld_shard(known, shard, now) for shard in range(SHARD_COUNT)}
-    return tuple(sorted((each for each in found if each is not None), key=lambda each: each.lease))
+    def unheld_shard(self, shard: int, now: datetime) -> UnheldShard | None:
+        """Return why no controller works on the events of a shard (0..63); None if one does."""
+        return self._unheld([each for each in self.leases if _covers(each, shard)], now)
 
+    def unheld_shards(self, now: datetime) -> tuple[UnheldShard, ...]:
+        """Return all shards that no controller works on."""
+        found = {self.unheld_shard(shard, now) for shard in range(SHARD_COUNT)}
+        return tuple(sorted((each for each in found if each is not None), key=lambda each: each.lease))
 
-def unheld_owner(leases: Iterable[Lease], kind: str, name: str, now: datetime) -> UnheldShard | None:
-    """Return why no controller does the work that belongs to a shared object; None if one does."""
-    owners = [each for each in leases if _number(each) == shard_of_shared_object(kind, name, _count(each))]
-    return _unheld(owners, now)
+    def unheld_owner(self, kind: str, name: str, now: datetime) -> UnheldShard | None:
+        """Return why no controller does the work that belongs to a shared object; None if one does."""
+        owners = (
+            each for each in self.leases if _number(each) == shard_of_shared_object(kind, name, _count(each))
+        )
+        return self._unheld(owners, now)
 
-
-def _unheld(leases: Iterable[Lease], now: datetime) -> UnheldShard | None:
-    newest: Lease | None = None
-    for each in leases:
-        if each.spec.is_held_at(now - CLOCK_SKEW):
-            return None
-        if newest is None or _renewed_at(each) > _renewed_at(newest):
-            newest = each
-    if newest is None:
-        return UnheldShard()
-    return UnheldShard(newest.name, newest.spec.holder_identity or "", newest.spec.renew_time)
+    def _unheld(self, leases: Iterable[Lease], now: datetime) -> UnheldShard | None:
+        newest: Lease | None = None
+        for each in leases:
+            if each.spec.is_held_at(now - CLOCK_SKEW):
+                return None
+            if newest is None or _renewed_at(each) > _renewed_at(newest):
+                newest = each
+        if newest is None:
+            return UnheldShard(release=self.release)
+        spec = newest.spec
+        return UnheldShard(newest.name, spec.holder_identity or "", spec.renew_time, self.release)
 
 
 def _renewed_at(lease: Lease) -> datetime:

@@ -1274,6 +1274,14 @@ class OrganizationStatus(ResourcePart, frozen=True):
             maxLength=127,
         ),
     ] = None
+    release_namespace: Annotated[
+        str | None,
+        schema(
+            "Namespace of the release that serves this one: its pods and the Leases of its shards are there. "
+            "Not set in the release's own namespace. Example: counterfoil.",
+            maxLength=63,
+        ),
+    ] = None
     version: Annotated[str | None, schema("Version that eSAW reports.", maxLength=MAX_VERSION_LENGTH)] = None
     events: Annotated[
         dict[str, Annotated[int, schema("Number of events in this phase.", minimum=0)]],

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -15,9 +16,10 @@ from counterfoil.clock import Clock
 from counterfoil.i18n.attention import sender_of
 from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.kube.errors import ApiError
+from counterfoil.kube.shard_leases import served_shard_leases
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
-from counterfoil.resources.lease import Lease
+from counterfoil.resources.lease import Lease, ShardLeases
 from webhook.console.access import ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import Action, ActionService
 from webhook.console.errors import ConsoleErrorKind
@@ -179,12 +181,13 @@ class SenderMatches:
                 yield from parsed(Sender, [raw])
 
 
-async def shard_leases(user: AuthenticatedUser) -> tuple[Lease, ...] | None:
+async def shard_leases(user: AuthenticatedUser, now: datetime) -> ShardLeases | None:
     """Return the Leases of the shards; None if this person may not list them, or they can't be read."""
     if not user.rights.can_list(Lease.PLURAL):
         return None
     try:
-        return await user.kube.shard_leases()
+        # The console's own namespace is that of its release.
+        return await served_shard_leases(user.kube, now, is_release=not user.root)
     except ApiError:
         return None
 

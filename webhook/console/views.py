@@ -29,7 +29,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from counterfoil.resources.lease import Lease, UnheldShard, unheld_shards
+from counterfoil.resources.lease import Lease, UnheldShard
 from webhook.console import charts
 from webhook.console.access import ARCHIVES, EVENTS, IMPORTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest
@@ -66,7 +66,7 @@ class ConsoleViews(ViewBase):
         """The events and objects that wait for a person, by cause."""
         if not request.user.rights.can_list_any:
             raise PageError(ConsoleErrorKind.NOT_ALLOWED, "nothing of Counterfoil may be listed")
-        snapshot, is_cut = await self._snapshot(request.user, _organization(request))
+        snapshot, is_cut, unread = await self._snapshot(request.user, _organization(request))
         shown = tuple(each for each in snapshot.organizations if snapshot.of in ("", each.name))
         return self._page(
             "attention.html",
@@ -74,7 +74,7 @@ class ConsoleViews(ViewBase):
             entries=attention.attention_items(snapshot),
             organizations=snapshot.organizations,
             is_cut=is_cut,
-            unread=tuple(each for each in _READ_FOR_TASKS if not request.user.rights.can_list(each)),
+            unread=unread,
             archives=snapshot.archives,
             of=snapshot.of,
             charts=charts.overview(shown),
@@ -82,8 +82,11 @@ class ConsoleViews(ViewBase):
             confirmation=confirmation,
         )
 
-    async def _snapshot(self, user: AuthenticatedUser, of: str) -> tuple[ClusterSnapshot, bool]:
-        """Return what the page of tasks is made of, and whether there are more objects than were read."""
+    async def _snapshot(
+        self, user: AuthenticatedUser, of: str
+    ) -> tuple[ClusterSnapshot, bool, tuple[str, ...]]:
+        """Return what the page of tasks is made of, whether there are more objects than were read, and the
+        kinds that this person may not list."""
         mine = f",spec.organizationRef.name={of}" if of else ""
         labels = f"{ORGANIZATION_LABEL}={of}" if of else ""
         (organizations, senders, archives, leases), (failed, waiting, retrying) = await asyncio.gather(
@@ -91,7 +94,7 @@ class ConsoleViews(ViewBase):
                 self._first(user, Organization),
                 self._first(user, Sender),
                 self._first(user, Archive),
-                shard_leases(user),
+                shard_leases(user, self.clock.now()),
             ),
             asyncio.gather(
                 self._first_events(user, f"status.phase={Phase.FAILED}{mine}", labels),
@@ -107,13 +110,19 @@ class ConsoleViews(ViewBase):
             failed=failed.events,
             waiting=waiting.events,
             retrying=retrying.events,
-            unheld_shards=unheld_shards(leases, self.clock.now()) if leases is not None else (),
+            unheld_shards=leases.unheld_shards(self.clock.now()) if leases is not None else (),
             is_more_failed=bool(failed.token),
             is_more_waiting=bool(waiting.token),
             is_more_retrying=bool(retrying.token),
             of=of,
         )
-        return snapshot, any(each.is_cut for each in (organizations, senders, archives))
+        is_elsewhere = any(each.status.release_namespace for each in organizations.objects)
+        unread = tuple(
+            each
+            for each in _READ_FOR_TASKS
+            if not user.rights.can_list(each) or (each == Lease.PLURAL and is_elsewhere and leases is None)
+        )
+        return snapshot, any(each.is_cut for each in (organizations, senders, archives)), unread
 
     # -- The other kinds ------------------------------------------------------------------------------------
 
@@ -178,8 +187,9 @@ class ConsoleViews(ViewBase):
 
     async def _absence(self, user: AuthenticatedUser) -> UnheldShard | None:
         """Return a shard that no controller works on, so that what a page shows of it may be out of date."""
-        leases = await shard_leases(user)
-        return next(iter(unheld_shards(leases, self.clock.now())), None) if leases is not None else None
+        now = self.clock.now()
+        leases = await shard_leases(user, now)
+        return next(iter(leases.unheld_shards(now)), None) if leases is not None else None
 
     async def check(self, request: ConsoleRequest, name: str) -> PageResponse:
         """The last check of what Counterfoil assumes about an organization's eSAW."""

@@ -29,6 +29,7 @@ from counterfoil.cli.plugin.exit_status import (
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
 from counterfoil.kube.recorded_write import NoLongerMatches, is_any, write_recorded
+from counterfoil.kube.shard_leases import served_shard_leases
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
@@ -40,7 +41,6 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry
 from counterfoil.resources.envelopeevent import digest_of, has_state, state_of
-from counterfoil.resources.lease import unheld_owner
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.resources.reopening import (
     is_reopened_by_retry,
@@ -133,12 +133,13 @@ async def wait_for_answer(
 
 async def _require_controller(kube: KubeClient, kind: type[R], name: str) -> None:
     """Raise ``CommandError`` if it is known that no controller carries out requests on this object."""
+    now = datetime.now(UTC)
     try:
-        leases = await kube.shard_leases()
+        leases = await served_shard_leases(kube, now)
     except ApiError:
         return
     owner = UNSHARDED_WORK if kind is Organization else (kind.KIND.lower(), name)
-    if (absence := unheld_owner(leases, *owner, datetime.now(UTC))) is not None:
+    if (absence := leases.unheld_owner(*owner, now)) is not None:
         raise CommandError(
             ExitStatus.NOT_ALL,
             f"no controller works, so the request is carried out when one runs. {absence} "

@@ -23,6 +23,7 @@ from counterfoil.i18n.problems import is_about_archive, newer_condition
 from counterfoil.i18n.reasons import Correction, ReasonContext, Responsible, corrections_of, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
+from counterfoil.kube.shard_leases import served_shard_leases
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -39,7 +40,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
-from counterfoil.resources.lease import UnheldShard, unheld_shard
+from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.reopening import explained_copies, is_open_to_callbacks
 from counterfoil.resources.request import attribution
 from counterfoil.resources.routes import (
@@ -203,7 +204,8 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     if awaited is not None and is_about_archive(event.status.reason or ""):
         archive = await get(Archive, awaited)
     happened = await optional("Kubernetes Events", kube.events_regarding(event.uid, limit=100))
-    leases, now = await optional("leases", kube.shard_leases()), datetime.now(UTC)
+    now = datetime.now(UTC)
+    leases = await optional("leases", served_shard_leases(kube, now))
     why = explain(
         event,
         organization,
@@ -211,7 +213,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         happened or (),
         now,
         archive=archive,
-        absence=unheld_shard(leases, event.shard_number, now) if leases is not None else None,
+        absence=leases.unheld_shard(event.shard_number, now) if leases is not None else None,
         is_controller_unknown=leases is None,
         unread=tuple(unread),
     )

@@ -20,7 +20,6 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.envelopeevent import state_of
-from counterfoil.resources.lease import unheld_shard
 from counterfoil.resources.reopening import explained_copies, takes_copies
 from counterfoil.resources.routes import awaited_archive
 from webhook.console.access import EVENTS, AuthenticatedUser
@@ -130,7 +129,7 @@ class EventViews(ViewBase):
 
     async def event(self, request: ConsoleRequest, name: str) -> PageResponse:
         """Everything about one event."""
-        kube = request.user.kube
+        kube, now = request.user.kube, self.clock.now()
         try:
             event = EnvelopeEvent.parse(await kube.get(EnvelopeEvent, name))
         except ResourceInvalid:
@@ -139,11 +138,11 @@ class EventViews(ViewBase):
         told, sender, leases, copied = await asyncio.gather(
             self._kubernetes_events(request.user, event),
             self._sender(request.user, attention.sender_of(event)),
-            shard_leases(request.user),
+            shard_leases(request.user, now),
             self._copied_organization(request.user, event),
         )
-        is_unknown = leases is None or event.status.phase.is_final
-        absence = None if is_unknown else unheld_shard(leases or (), event.shard_number, self.clock.now())
+        is_final = event.status.phase.is_final
+        absence = leases.unheld_shard(event.shard_number, now) if leases and not is_final else None
         return self._page(
             "event.html",
             request,
@@ -152,7 +151,7 @@ class EventViews(ViewBase):
             sender=sender,
             newer=await self._newer_condition(request.user, event, sender),
             absence=absence,
-            is_controller_unknown=leases is None and not event.status.phase.is_final,
+            is_controller_unknown=leases is None and not is_final,
             can_retry=can_retry(event),
             can_skip=can_skip(event),
             can_copy=can_copy(event, copied),

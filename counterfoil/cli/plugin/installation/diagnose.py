@@ -28,6 +28,7 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_
 from counterfoil.cli.plugin.installation.archive_paths import ArchivePaths
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
+from counterfoil.kube.shard_leases import PODS
 from counterfoil.kube.watch import Raw
 from counterfoil.logs import redact
 from counterfoil.resources import (
@@ -53,7 +54,6 @@ DETAILS = (
 
 KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, Envelope, EnvelopeEvent, Import)
 """The first two have the URLs that stay in all that follows."""
-POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
 PERSONAL_KEYS = frozenset(
     {
         "email",
@@ -165,7 +165,7 @@ class SupportBundle:
         return found
 
     async def _pods(self) -> list[Raw]:
-        self._pods_found = await self._kube.pods(labels=POD_LABELS)
+        self._pods_found = await self._kube.pods(labels=PODS)
         return [
             # The rest of a pod's spec is the chart's; its environment could hold what somebody put there by
             # hand.

@@ -22,10 +22,11 @@ import msgspec
 
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus, format_answer, is_for_programs, printable
-from counterfoil.cli.plugin.installation.status import POD_LABELS, overview, read
+from counterfoil.cli.plugin.installation.status import overview, read
 from counterfoil.kube.answers import foreign_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
+from counterfoil.kube.shard_leases import PODS
 from counterfoil.origin import origin_of
 from counterfoil.resources import (
     GROUP,
@@ -246,7 +247,7 @@ async def _installation(kube: KubeClient) -> AsyncIterator[PreflightLine]:
         words = "; ".join((f"{process.ready} of {process.pods} pods are ready", *process.problems))
         yield PreflightLine(f"process {process.name}", outcome, words)
     if reading.pods is not None and not found.processes:
-        words = f"no pod has the label {POD_LABELS}; is it the namespace of the release?"
+        words = f"no pod has the label {PODS}; is it the namespace of the release?"
         yield PreflightLine("processes", Outcome.UNKNOWN, words)
     if (line := _versions(reading.pods or ())) is not None:
         yield line

@@ -33,6 +33,7 @@ from counterfoil.i18n.commands import commands_about
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
+from counterfoil.kube.shard_leases import PODS, served_shard_leases
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     FINAL_PHASES,
@@ -47,7 +48,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.envelopeevent import SUSPENDED, SUSPENDED_SELECTOR
-from counterfoil.resources.lease import Lease, unheld_shards
+from counterfoil.resources.lease import ShardLeases
 from counterfoil.resources.routes import archive_names
 from counterfoil.retention import forbids_delete
 
@@ -57,7 +58,6 @@ DETAILS = (
     "waits for a person. It is 4 if nothing does, but not everything could be read."
 )
 
-POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MAX_OBJECTS = 500
 """Organizations, Senders and Archives of each kind that are read."""
@@ -232,9 +232,11 @@ async def read(kube: KubeClient) -> Reading:
         found = _readable(EnvelopeEvent, raws)
         return found, bool(more) or len(found) < len(raws)
 
-    async def shard_leases() -> tuple[Lease, ...] | None:
+    now = datetime.now(UTC)
+
+    async def shard_leases() -> ShardLeases | None:
         try:
-            return await kube.shard_leases()
+            return await served_shard_leases(kube, now)
         except ApiError as problem:
             failed("leases, which tell whether a controller works", problem)
             return None
@@ -258,7 +260,7 @@ async def read(kube: KubeClient) -> Reading:
     leases = await shard_leases()
     pods: Sequence[Raw] | None = None
     try:
-        pods = await kube.pods(labels=POD_LABELS)
+        pods = await kube.pods(labels=PODS)
     except ApiError as problem:
         failed("pods", problem)
     snapshot = ClusterSnapshot(
@@ -269,7 +271,7 @@ async def read(kube: KubeClient) -> Reading:
         waiting=waiting,
         retrying=retrying,
         suspended_events=suspended_events,
-        unheld_shards=unheld_shards(leases, datetime.now(UTC)) if leases is not None else (),
+        unheld_shards=leases.unheld_shards(now) if leases is not None else (),
         is_more_failed=is_more_failed,
         is_more_waiting=is_more_waiting,
         is_more_retrying=is_more_retrying,

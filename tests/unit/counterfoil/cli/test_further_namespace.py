@@ -1,4 +1,4 @@
-"""What a person of a further namespace learns about the controllers: their Leases are the release's."""
+"""A person of a further namespace asks whether a controller works: the Leases are the release's."""
 
 import argparse
 import io
@@ -56,7 +56,7 @@ class FurtherNamespace(InMemoryKubeClient):
         return self.pods_here
 
     async def explained(self) -> dict[str, Any]:
-        """What ``why`` prints."""
+        """Return the explanation that ``why`` prints."""
         out = io.StringIO()
         args = argparse.Namespace(event=self.event.name, all_namespaces=False, output="json")
         await why.run(args, self, out)

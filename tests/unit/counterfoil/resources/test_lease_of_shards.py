@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from counterfoil.resources.lease import UnheldShard, unheld_owner, unheld_shard, unheld_shards
+from counterfoil.resources.lease import ShardLeases, UnheldShard
 from tests.support.builders import NOON
 from tests.support.fakes.leases import a_shard_lease
 
@@ -11,45 +11,54 @@ LIVES = NOW - timedelta(seconds=2)
 
 
 def test_a_renewed_lease_covers_every_event_of_its_shard() -> None:
-    leases = [a_shard_lease(number, 3, renewed=LIVES) for number in range(3)]
-    assert unheld_shards(leases, NOW) == ()
-    assert unheld_shard(leases, 63, NOW) is None
+    leases = ShardLeases(tuple(a_shard_lease(number, 3, renewed=LIVES) for number in range(3)))
+    assert leases.unheld_shards(NOW) == ()
+    assert leases.unheld_shard(63, NOW) is None
 
 
 def test_a_shard_whose_lease_expired_is_without_a_controller() -> None:
-    leases = [a_shard_lease(0, 2, renewed=LIVES), a_shard_lease(1, 2, renewed=NOON, holder="pod-2")]
+    held = a_shard_lease(0, 2, renewed=LIVES)
+    leases = ShardLeases((held, a_shard_lease(1, 2, renewed=NOON, holder="pod-2")))
     gone = UnheldShard("counterfoil-shard-1-of-2", "pod-2", NOON)
-    assert unheld_shards(leases, NOW) == (gone,)
-    assert (unheld_shard(leases, 4, NOW), unheld_shard(leases, 5, NOW)) == (None, gone)
+    assert leases.unheld_shards(NOW) == (gone,)
+    assert (leases.unheld_shard(4, NOW), leases.unheld_shard(5, NOW)) == (None, gone)
     assert str(gone) == (
         "pod-2 renewed Lease/counterfoil-shard-1-of-2 for the last time at 2026-07-01 12:00:00 UTC."
     )
 
 
 def test_a_released_lease_is_nobodys() -> None:
-    (released,) = unheld_shards([a_shard_lease(0, 1, renewed=LIVES, holder="")], NOW + timedelta(minutes=1))
+    leases = ShardLeases((a_shard_lease(0, 1, renewed=LIVES, holder=""),))
+    (released,) = leases.unheld_shards(NOW + timedelta(minutes=1))
     assert "was released at 2026-07-01 12:09:58 UTC" in str(released)
 
 
 def test_without_a_lease_no_controller_has_worked_yet() -> None:
-    assert unheld_shards([], NOW) == (UnheldShard(),)
+    assert ShardLeases(()).unheld_shards(NOW) == (UnheldShard(),)
     assert str(UnheldShard()) == "No controller has acquired the Lease of a shard yet."
 
 
 def test_leases_of_an_earlier_number_of_shards_report_nothing() -> None:
-    old = [a_shard_lease(number, 2, renewed=NOON, holder="") for number in range(2)]
-    assert unheld_shards([*old, a_shard_lease(0, 1, renewed=LIVES)], NOW) == ()
+    old = (a_shard_lease(number, 2, renewed=NOON, holder="") for number in range(2))
+    assert ShardLeases((*old, a_shard_lease(0, 1, renewed=LIVES))).unheld_shards(NOW) == ()
 
 
 def test_clocks_that_differ_a_little_report_nothing() -> None:
-    assert unheld_shards([a_shard_lease(0, 1, renewed=NOW - timedelta(seconds=40))], NOW) == ()
-    assert unheld_shards([a_shard_lease(0, 1, renewed=NOW + timedelta(hours=1))], NOW) == ()
+    for renewed in (NOW - timedelta(seconds=40), NOW + timedelta(hours=1)):
+        assert ShardLeases((a_shard_lease(0, 1, renewed=renewed),)).unheld_shards(NOW) == ()
 
 
 def test_the_work_for_all_shards_is_done_by_the_owner_of_its_shard() -> None:
-    leases = [a_shard_lease(number, 3, renewed=LIVES) for number in range(3)]
-    assert unheld_owner(leases, "walk", "events", NOW) is None
-    missing = [
-        unheld_owner([*leases[:each], *leases[each + 1 :]], "walk", "events", NOW) for each in range(3)
-    ]
+    leases = ShardLeases(tuple(a_shard_lease(number, 3, renewed=LIVES) for number in range(3)))
+    assert leases.unheld_owner("walk", "events", NOW) is None
+    two_of_three = [ShardLeases((*leases.leases[:each], *leases.leases[each + 1 :])) for each in range(3)]
+    missing = [each.unheld_owner("walk", "events", NOW) for each in two_of_three]
     assert missing.count(None) == 2
+
+
+def test_a_shard_of_a_release_in_another_namespace_says_where_its_lease_is() -> None:
+    (never,) = ShardLeases((), "release").unheld_shards(NOW)
+    (gone,) = ShardLeases((a_shard_lease(0, 1, renewed=NOON),), "release").unheld_shards(NOW)
+
+    assert str(never) == "No controller in the namespace release has acquired the Lease of a shard yet."
+    assert str(gone).startswith("pod-1 renewed Lease/counterfoil-shard-0-of-1 in the namespace release for")

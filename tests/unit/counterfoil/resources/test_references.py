@@ -52,9 +52,14 @@ def references(path: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+SAID = {".status.releaseNamespace"}
+"""A controller writes it for people, who look there with their own rights; no process follows it."""
+
+
 @pytest.mark.parametrize("path", CRDS, ids=lambda path: path.stem)
 def test_no_field_takes_a_namespace(path: Path) -> None:
-    assert [name for name, _ in fields(spec_and_status(path)) if "namespace" in name.lower()] == []
+    named = {name for name, _ in fields(spec_and_status(path)) if "namespace" in name.lower()}
+    assert named <= SAID
 
 
 @pytest.mark.parametrize("path", CRDS, ids=lambda path: path.stem)

@@ -1,0 +1,61 @@
+"""
+The Leases of the shards of the release that serves a namespace, for people who ask whether a controller
+works.
+
+A release for one namespace has its Leases there. A release for several has them in its own namespace, which
+``status.releaseNamespace`` of the Organizations names. Nothing is concluded from Leases that can't be read,
+or while it is unknown which release serves a namespace.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, Forbidden
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import Organization, ResourceInvalid
+from counterfoil.resources.lease import ShardLeases
+
+ORGANIZATIONS: Final = 20
+"""Maximum number of Organizations that are asked which release serves their namespace."""
+
+PODS: Final = "app.kubernetes.io/part-of=counterfoil"
+"""Labels of the pods of a release."""
+
+
+async def served_shard_leases(kube: KubeClient, now: datetime, *, is_release: bool = False) -> ShardLeases:
+    """
+    Return the Leases of the release that serves the namespace of the client.
+
+    ``is_release`` says that it is known to be the namespace of the release. Raises ``ApiError`` if they can't
+    be read, or if it is unknown which release it is.
+    """
+    here = ShardLeases(await kube.shard_leases())
+    if is_release or not here.unheld_shards(now):
+        return here
+    found, _ = await kube.first(Organization, _readable, limit=ORGANIZATIONS)
+    organizations = [each.status for each in found]
+    release = next((each.release_namespace for each in organizations if each.release_namespace), None)
+    if release is not None:
+        return await _leases_of(kube.in_namespace(release), release)
+    is_own = bool(here.leases) or any(each.observed_generation is not None for each in organizations)
+    if is_own or await kube.pods(labels=PODS):
+        return here
+    raise ApiError(0, "Unknown", f"nothing says yet which release serves the namespace {kube.namespace}")
+
+
+async def _leases_of(kube: KubeClient, release: str) -> ShardLeases:
+    try:
+        return ShardLeases(await kube.shard_leases(), release)
+    except Forbidden as refused:
+        # Without the text of the API server, which people answer with a right to all objects there.
+        where = f"they are in the namespace {release}, where you may not list them"
+        raise Forbidden(refused.status, refused.reason, where) from None
+
+
+def _readable(raws: Sequence[Raw]) -> Iterator[Organization]:
+    for each in raws:
+        with suppress(ResourceInvalid):
+            yield Organization.parse(each)
