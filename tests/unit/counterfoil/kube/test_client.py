@@ -405,6 +405,29 @@ async def test_a_version_that_is_too_old_leads_to_a_new_list_and_to_no_complaint
     assert problems == []
 
 
+async def test_watches_leave_all_connections_to_calls(tmp_path: Path) -> None:
+    watched, are_open = Watched(), asyncio.Event()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if len(watched.versions) == 49:
+            are_open.set()
+        return await watched(request)
+
+    async with answered_by(handler, tmp_path, connections=2) as kube, asyncio.timeout(60):
+
+        async def watch(namespace: str) -> None:
+            async for _ in kube.in_namespace(namespace).list_and_watch(Organization):
+                pass
+
+        watching = [asyncio.create_task(watch(f"unit-{number}")) for number in range(50)]
+        await are_open.wait()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(kube.page(Organization, limit=1) for _ in range(4)))
+        for each in watching:
+            each.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+
 async def first_pauses(watched: Watched, tmp_path: Path, count: int) -> list[float]:
     """Follow until ``count`` pauses were made, and return their seconds; the test waits for none of them."""
     pauses = list[float]()
