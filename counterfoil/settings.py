@@ -191,7 +191,7 @@ class ReceiverSettings(CommonSettings):
 
     connections: int = setting(64, "64", at_least=2)
     """Maximum number of connections to the API server, which is also the maximum number of concurrent
-    writes. The watch of the Organizations holds one permanently."""
+    writes. Each served namespace adds one for the watch of its Organizations."""
 
     drain: Duration = setting(Duration(0), "5s")
     """Time after SIGTERM during which the process still accepts callbacks while /readyz fails. In a cluster,

@@ -13,6 +13,7 @@ Secrets can be read by name only; no method lists or watches them (rule 8).
 
 import asyncio
 import re
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -37,7 +38,13 @@ from counterfoil.kube.answers import (
     parse_readable,
     watch_event,
 )
-from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
+from counterfoil.kube.config import (
+    ConnectionPool,
+    load_configuration,
+    new_connection_pool,
+    own_namespace,
+    tls_context,
+)
 from counterfoil.kube.errors import Expired, NotFound, Unavailable, api_error
 from counterfoil.kube.page_limits import (
     LARGE_PAGE,
@@ -145,6 +152,9 @@ class KubeClient:
     """Client of the API server for one namespace. Created by ``connect``."""
 
     session: aiohttp.ClientSession
+    watches: aiohttp.ClientSession
+    """The session of watches, each of which holds a connection as long as it is open. Their number grows with
+    that of the namespaces, so they take no connection of ``session``."""
     configuration: Configuration
     namespace: str
     observe: RequestObserver
@@ -624,8 +634,9 @@ class KubeClient:
         return answer
 
     def _close_idle_connections(self) -> None:
-        if isinstance(self.session.connector, ConnectionPool):
-            self.session.connector.close_idle()
+        for each in (self.session, self.watches):
+            if isinstance(each.connector, ConnectionPool):
+                each.connector.close_idle()
 
     def _url(self, path: str) -> str:
         return self.configuration.host.rstrip("/") + path
@@ -684,7 +695,7 @@ class KubeClient:
         status = 0
         try:
             headers = await self._headers()
-            async with self.session.get(
+            async with self.watches.get(
                 self._url(path), headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 status = response.status
@@ -719,13 +730,15 @@ async def connect(
     ``namespace`` of None: the namespace of the pod, or ``default`` outside a pod. Configuration:
     ``kubeconfig`` if given, else ``$KUBECONFIG``, else the pod's ServiceAccount, else ``~/.kube/config``.
     ``context`` names a context of the kubeconfig; None is the current context. ``connections`` is the maximum
-    number of open connections. ``impersonated`` is the user in whose name requests are made, and
-    ``request_seconds`` the time after which one fails.
+    number of open connections, to which each open watch adds one. ``impersonated`` is the user in whose name
+    requests are made, and ``request_seconds`` the time after which one fails.
     """
     configuration = await load_configuration(kubeconfig, context)
-    async with _new_session(configuration, connections, request_seconds) as session:
+    tls = tls_context(configuration)
+    async with _new_session(tls, connections, request_seconds) as session, _new_session(tls, 0) as watches:
         yield KubeClient(
             session=session,
+            watches=watches,
             configuration=configuration,
             namespace=namespace or own_namespace(),
             observe=observe,
@@ -781,21 +794,26 @@ async def open_token_client_factory(
     bare.host, bare.proxy = own.host, own.proxy
     for name in ("ssl_ca_cert", "ca_cert_data", "verify_ssl", "disable_strict_ssl_verification"):
         setattr(bare, name, getattr(own, name))
-    async with _new_session(bare, connections, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        where = namespace or own_namespace()
-        yield TokenClientFactory(
-            KubeClient(session=session, configuration=bare, namespace=where, observe=observe)
+    async with _new_session(tls_context(bare), connections, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        # No person watches anything.
+        anonymous = KubeClient(
+            session=session,
+            watches=session,
+            configuration=bare,
+            namespace=namespace or own_namespace(),
+            observe=observe,
         )
+        yield TokenClientFactory(anonymous)
 
 
 def _new_session(
-    configuration: Configuration,
+    tls: ssl.SSLContext,
     connections: int,
     request_seconds: float = REQUEST_TIMEOUT_SECONDS,
     **options: Any,
 ) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=new_connection_pool(configuration, connections),
+        connector=new_connection_pool(tls, connections),
         timeout=aiohttp.ClientTimeout(total=request_seconds),
         read_bufsize=2**21,  # one line of a watch is one object
         **options,

@@ -7,6 +7,7 @@ The official client (``kubernetes.aio``) reads kubeconfig files and the ServiceA
 import os
 import shlex
 import shutil
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -185,15 +186,19 @@ class ConnectionPool(aiohttp.TCPConnector):
                 protocol.close()
 
 
-def new_connection_pool(configuration: Configuration, connections: int) -> ConnectionPool:
-    """Return a pool of at most ``connections`` connections with the TLS settings of the configuration. Raises
-    ``NotConfigured`` for a certificate or key that can't be read."""
+def tls_context(configuration: Configuration) -> ssl.SSLContext:
+    """Return the TLS settings of the configuration. Raises ``NotConfigured`` for a certificate or key that
+    can't be read."""
     try:
         # Used for its TLS context only; see counterfoil.kube.client.
-        tls = RESTClientObject(configuration).ssl_context
+        return RESTClientObject(configuration).ssl_context
     except OSError as unreadable:
         raise NotConfigured(
             f"{configuration.host} can't be asked: a certificate or key for it can't be read "
             f"({type(unreadable).__name__}). {_GET_A_NEW_ONE}"
         ) from unreadable
+
+
+def new_connection_pool(tls: ssl.SSLContext, connections: int) -> ConnectionPool:
+    """Return a pool of at most ``connections`` connections; 0 is no maximum."""
     return ConnectionPool(limit=connections, ssl=tls, keepalive_timeout=60)
