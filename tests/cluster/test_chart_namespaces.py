@@ -1,6 +1,8 @@
 """A release for several namespaces: what the chart renders for each of them, and nothing more."""
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,39 @@ def of_the_cluster(rendered: Rendered) -> list[tuple[str, str]]:
         for each in rendered.objects
         if "namespace" not in each["metadata"]
     ]
+
+
+async def test_a_name_that_yaml_reads_as_another_type_stays_a_name(program: Helm) -> None:
+    """Each name is as often there as one that is plainly a text, also that of the release."""
+    switched_on = {**EVERYTHING, "floodControl": {"quota": {"enabled": True}}}
+    found = dict[str, Counter[str]]()
+    for release, unit in (("home", "unit-a"), ("20260101", "123"), ("1e3", "null")):
+        values = {**switched_on, "watchNamespaces": [release, unit]}
+        rendered = await render(program, values, *MONITORING, "--namespace", release)
+        found[unit] = Counter(leaves(rendered.objects))
+
+    plain = found.pop("unit-a")
+    assert plain["home"] > plain["unit-a"] > 10
+    number = plain["home"], plain["unit-a"]
+    assert (found["123"]["20260101"], found["123"]["123"]) == number
+    assert (found["null"]["1e3"], found["null"]["null"]) == number
+
+
+def leaves(value: object) -> Iterator[str]:
+    """Go through all texts in objects."""
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from leaves(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from leaves(each)
+    elif isinstance(value, str):
+        yield value
+
+
+async def test_a_name_that_is_no_text_in_the_values_is_refused_by_its_place(program: Helm) -> None:
+    with pytest.raises(HelmError, match="'/watchNamespaces/1': got number, want string"):
+        await render(program, {"watchNamespaces": ["unit-a", 2024]})
 
 
 def test_in_a_listed_namespace_are_rights_and_the_quota_and_no_pod(
