@@ -119,12 +119,12 @@ apiVersion: v1
 kind: ResourceQuota
 metadata:
   name: {{ include "counterfoil.fullname" .root }}
-  namespace: {{ .namespace }}
+  namespace: {{ .namespace | quote }}
   labels:
     {{- include "counterfoil.labels" .root | nindent 4 }}
   annotations:
     meta.helm.sh/release-name: {{ .root.Release.Name }}
-    meta.helm.sh/release-namespace: {{ .root.Release.Namespace }}
+    meta.helm.sh/release-namespace: {{ .root.Release.Namespace | quote }}
 spec:
   hard:
     count/envelopeevents.counterfoil.dev: {{ .root.Values.floodControl.quota.envelopeEvents | int64 | quote }}
@@ -139,7 +139,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
   name: {{ $name }}
-  namespace: {{ .namespace }}
+  namespace: {{ .namespace | quote }}
   labels:
     {{- include "counterfoil.processLabels" .process | nindent 4 }}
 rules:
@@ -149,7 +149,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
   name: {{ $name }}
-  namespace: {{ .namespace }}
+  namespace: {{ .namespace | quote }}
   labels:
     {{- include "counterfoil.processLabels" .process | nindent 4 }}
 roleRef:
@@ -159,7 +159,7 @@ roleRef:
 subjects:
   - kind: ServiceAccount
     name: {{ .account }}
-    namespace: {{ .process.root.Release.Namespace }}
+    namespace: {{ .process.root.Release.Namespace | quote }}
 {{- end -}}
 
 {{/* The processes that run, by name. */}}

@@ -203,7 +203,7 @@ apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: {{ include "counterfoil.processName" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "counterfoil.processLabels" . | nindent 4 }}
   {{- with $values.deploymentAnnotations }}
@@ -228,7 +228,7 @@ apiVersion: v1
 kind: Service
 metadata:
   name: {{ include "counterfoil.processName" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "counterfoil.processLabels" . | nindent 4 }}
     {{- with $values.service.labels }}
@@ -257,7 +257,7 @@ apiVersion: v1
 kind: ServiceAccount
 metadata:
   name: {{ include "counterfoil.serviceAccountName" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "counterfoil.processLabels" . | nindent 4 }}
   {{- with $values.annotations }}
