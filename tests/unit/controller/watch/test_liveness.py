@@ -45,13 +45,13 @@ class Scene:
         concurrency_limits = ConcurrencyLimits(process=process, organization={}, sender={}, archive={})
         self.workqueue = WorkQueue(clock=self.clock, concurrency_limits=lambda: concurrency_limits)
         self.heartbeat = WatchHeartbeat(self.clock, ("envelopeevents", "senders"))
-        self.registry = CollectorRegistry()
+        self.metrics = Metrics(CollectorRegistry(), version="0")
         self.liveness = Liveness(
             kube=self.kube,
             workqueue=self.workqueue,
             heartbeat=self.heartbeat,
             clock=self.clock,
-            metrics=Metrics(self.registry, version="0"),
+            metrics=self.metrics,
             silence=SILENCE,
             overdue=OVERDUE,
         )
@@ -112,7 +112,7 @@ async def test_an_event_that_is_due_while_nobody_works_on_any_fails() -> None:
         assert await scene.says("schedule") is None
         scene.clock.advance(seconds=LOCK_SECONDS)
         assert await scene.says("schedule") is not None
-        assert scene.registry.get_sample_value("counterfoil_overdue_seconds") == 121
+        assert scene.metrics.registry.get_sample_value("counterfoil_overdue_seconds") == 121
     assert scene.work.started == []
 
 
@@ -220,11 +220,21 @@ async def test_a_clock_that_is_corrected_makes_no_watch_silent_and_hides_no_sile
     assert scene.heartbeat.idle_times() == dict.fromkeys(("envelopeevents", "senders"), timedelta(minutes=1))
 
 
-def test_watches_that_never_began_are_not_silent() -> None:
+@pytest.mark.parametrize("reason", ["NamespaceForbidden", "NamespaceUnavailable"])
+def test_watches_that_never_began_are_silent_unless_only_their_namespace_is_missing(reason: str) -> None:
     scene = Scene()
-    scene.clock.advance(seconds=3600)
     name, labels = "counterfoil_watch_silence_seconds", {"resource": "senders"}
-    assert scene.registry.get_sample_value(name, labels) == 0
+
+    def silence() -> float | None:
+        return scene.metrics.registry.get_sample_value(name, labels)
+
+    scene.clock.advance(seconds=700)
+    assert silence() == 700, "the first read fails"
+    scene.metrics.set_namespace_ready(scene.kube.namespace, reason, is_ready=False)
+    assert silence() == 700, "no namespace is served"
+    scene.metrics.set_namespace_ready("other", "Serving", is_ready=True)
+    assert silence() == 0
+
     scene.heartbeat.restart()
     scene.clock.advance(seconds=700)
-    assert scene.registry.get_sample_value(name, labels) == 700
+    assert silence() == 700

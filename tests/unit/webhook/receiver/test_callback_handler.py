@@ -317,13 +317,6 @@ async def test_the_age_of_the_organizations_is_published(counter: Counter) -> No
     assert counter.metrics.registry.get_sample_value(name) == 0
 
 
-async def test_organizations_that_were_never_read_are_not_old() -> None:
-    async with a_counter(organizations_read=False) as counter:
-        counter.clock.advance(seconds=7200)
-        name = "counterfoil_organizations_age_seconds"
-        assert counter.metrics.registry.get_sample_value(name) == 0
-
-
 @pytest.mark.parametrize(
     "path",
     [

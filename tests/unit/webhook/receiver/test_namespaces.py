@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
-from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.settings import ListenAddress
 from tests.support.builders import AClock
@@ -24,6 +24,7 @@ from tests.support.scenes.receiver_parts import (
     handler_of,
     synced,
 )
+from webhook.http_server.namespaces import show_namespace
 from webhook.http_server.server import public_server
 from webhook.receiver.delivery_counter import DeliveryCounter, SharedCounting
 from webhook.receiver.event_writer import write_turns
@@ -246,6 +247,64 @@ async def test_a_namespace_that_is_added_later_makes_no_receiver_unready() -> No
     assert await reading.check() is None
     scene.parts[RELEASE].organization_cache.is_synced = False
     assert await reading.check() == "they are not read yet"
+
+
+def ages(scene: Scene) -> dict[str, float | None]:
+    """Return the age of the Organizations of each namespace, as the metrics show it."""
+    registry, name = scene.process_metrics.registry, "counterfoil_organizations_age_seconds"
+    return {each: registry.get_sample_value(name, {"namespace": each}) for each in scene.parts}
+
+
+def readiness(scene: Scene) -> dict[str, tuple[str, float]]:
+    """Return reason and value of each namespace, as the metrics show them."""
+    (family,) = scene.process_metrics.namespace_ready.collect()
+    return {each.labels["namespace"]: (each.labels["reason"], each.value) for each in family.samples}
+
+
+def test_a_receiver_that_never_read_the_organizations_is_seen_from_its_start() -> None:
+    scene = Scene()
+    scene.clock.advance(seconds=180)
+    assert ages(scene) == {RELEASE: 180, SALES: 180}
+    assert readiness(scene) == {RELEASE: ("Starting", 0), SALES: ("Starting", 0)}
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Unavailable(0, "NoAnswer", "the API server did not answer"),
+        Unavailable(500, "InternalError", "etcd is down"),
+        Unavailable(403, "Forbidden", "a proxy refuses it"),
+        Forbidden(401, "Unauthorized", "the token is too old"),
+    ],
+)
+def test_only_an_answer_about_a_namespace_says_that_it_is_missing(problem: ApiError) -> None:
+    scene = Scene()
+    show_namespace(scene.process_metrics, RELEASE, None)
+    show_namespace(scene.process_metrics, SALES, problem)
+    scene.clock.advance(seconds=180)
+    assert readiness(scene)[SALES] == ("Starting", 0)
+    assert ages(scene)[SALES] == 180
+
+
+@pytest.mark.parametrize(
+    "problem", [Forbidden(403, "Forbidden", "no Role"), NotFound(404, "NotFound", "no such resource")]
+)
+def test_the_organizations_of_a_missing_namespace_are_not_old_while_another_one_is_served(
+    problem: ApiError,
+) -> None:
+    scene = Scene()
+    show_namespace(scene.process_metrics, SALES, problem)
+    scene.clock.advance(seconds=180)
+    assert ages(scene)[SALES] == 180, "no namespace is served"
+
+    show_namespace(scene.process_metrics, RELEASE, None)
+    assert ages(scene) == {RELEASE: 180, SALES: 0}
+
+    # Its Role came, and was taken away again: known tokens stay valid, also withdrawn ones.
+    scene.read(SALES)
+    show_namespace(scene.process_metrics, SALES, problem)
+    scene.clock.advance(seconds=180)
+    assert ages(scene)[SALES] == 180
 
 
 async def test_the_receiver_is_ready_while_it_can_write_in_one_namespace() -> None:
