@@ -226,6 +226,10 @@ class _NamespacesCollector(Collector):
         return families.values()
 
 
+_MISSING = frozenset({"NamespaceForbidden", "NamespaceUnavailable"})
+"""The reasons of a namespace that does not exist, or in which the rights or the kinds are missing."""
+
+
 class Metrics:
     """The metrics. Each attribute has the metric's name without the prefix ``counterfoil_`` and the suffix
     ``_total``."""
@@ -519,6 +523,8 @@ class Metrics:
         )
         self.registry = registry
         self._of_process = of_process
+        self._reasons = dict[str, str]()
+        """The reason of each namespace in ``namespace_ready``; of the process."""
         self._by_name = dict[str, Metric]()
         self.of_namespace = set[str]()
         """Names of the metrics that a process has for each namespace."""
@@ -572,6 +578,7 @@ class Metrics:
     def remove_namespace(self, namespace: str) -> None:
         """Remove all series of a namespace that is no longer served."""
         self._namespaces.of_namespaces.pop(namespace, None)
+        self._reasons.pop(namespace, None)
         for metric in (self.namespace_ready, self.namespace_restarts):
             metric.remove_by_labels({"namespace": namespace})
 
@@ -582,8 +589,15 @@ class Metrics:
 
     def set_namespace_ready(self, namespace: str, reason: str, *, is_ready: bool) -> None:
         """Show whether a namespace is served, and the reason."""
+        self._reasons[namespace] = reason
         self.namespace_ready.remove_by_labels({"namespace": namespace})
         self.namespace_ready.labels(namespace, reason).set(1 if is_ready else 0)
+
+    def is_missing_alone(self, namespace: str) -> bool:
+        """Whether a namespace does not exist, or the rights there are missing, while this process serves
+        another one. Otherwise it may be the process that can't work."""
+        reasons = self._reasons if self._of_process is None else self._of_process._reasons
+        return reasons.get(namespace) in _MISSING and "Serving" in reasons.values()
 
     def _initialize_known_labels(self, version: str, process: str) -> None:
         self._version, self._process = version, process
@@ -646,6 +660,7 @@ class Metrics:
         them."""
         self.overdue_seconds.set_function(float)
         if self._of_process is None:
+            self._reasons.clear()
             self.namespace_ready.clear()
         for metric in self._of_cluster:
             metric.clear()

@@ -205,7 +205,7 @@ class NamespaceSupervisor:
             for kind in WATCHED_KINDS:
                 await components.kube.page(kind, limit=1)
         except ApiError as error:
-            if error.status not in (403, 404):
+            if not error.is_about_namespace:
                 raise
             return problem_of(components.kube.namespace, error)
         for check in components.live.values():

@@ -13,7 +13,7 @@ class WatchHeartbeat:
         self._clock = clock
         self._last_data_at: dict[str, float] = dict.fromkeys(plurals, clock.monotonic())
         self.has_begun = False
-        """Whether the watches began; before, their silence is none."""
+        """Whether the watches began."""
 
     def restart(self) -> None:
         """The watches begin now: before, no data could arrive."""

@@ -43,12 +43,19 @@ class Liveness:
         self.metrics.overdue_seconds.set_function(lambda: self._overdue_time().total_seconds())
         for plural in self.heartbeat.idle_times():
             gauge = self.metrics.watch_silence_seconds.labels(plural)
-            gauge.set_function(partial(_idle_seconds, self.heartbeat, plural))
+            gauge.set_function(partial(self._idle_seconds, plural))
 
     @property
     def checks(self) -> Checks:
         """The checks by name."""
         return {"schedule": self.check_workqueue, "watches": self.check_watches}
+
+    def _idle_seconds(self, plural: str) -> float:
+        """Return the seconds since the last line of a watch. They are 0 where it never began because only
+        this namespace is missing, which another metric shows."""
+        if not self.heartbeat.has_begun and self.metrics.is_missing_alone(self.kube.namespace):
+            return 0.0
+        return self.heartbeat.idle_times()[plural].total_seconds()
 
     def _overdue_time(self) -> timedelta:
         """Return the time for which an event is due without a worker; zero if no event is."""
@@ -81,9 +88,3 @@ class Liveness:
         silent = sorted(plural for plural, each in idle_times.items() if each > self.silence)
         seconds = counted_silence.total_seconds()
         return f"nothing was heard of {', '.join(silent)} for {seconds:.0f} s, though the API server answers"
-
-
-def _idle_seconds(heartbeat: WatchHeartbeat, plural: str) -> float:
-    """Return the seconds since the last line of a watch; 0 before it began, as in a namespace that does not
-    exist, which another metric shows."""
-    return heartbeat.idle_times()[plural].total_seconds() if heartbeat.has_begun else 0.0

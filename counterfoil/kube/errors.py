@@ -23,6 +23,12 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
     @property
+    def is_about_namespace(self) -> bool:
+        """Whether a list of objects shows by this answer that their namespace does not exist, or that the
+        rights there are missing: 403 and 404 of an API server."""
+        return isinstance(self, Forbidden | NotFound) and self.status in (403, 404)
+
+    @property
     def is_initializing(self) -> bool:
         """Whether the API server is about to serve this kind: for seconds after its CRD was created."""
         return self.status == 429 and "storage is (re)initializing" in str(self)

@@ -13,7 +13,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from counterfoil.clock import Clock
 from counterfoil.health import Check
-from counterfoil.kube.errors import ApiError, Forbidden, NotFound
+from counterfoil.kube.errors import ApiError
 from counterfoil.kube.served_namespaces import READ_AGAIN, ServedNamespaces
 from counterfoil.kube.watch import exponential_backoff
 from counterfoil.logs import log_context
@@ -157,10 +157,15 @@ async def reason_of_all(checks: Iterable[Check]) -> str | None:
     return reason
 
 
+def show_start(metrics: Metrics, namespace: str) -> None:
+    """Show in the metrics of the process that the Organizations of a namespace were not read yet."""
+    metrics.set_namespace_ready(namespace, "Starting", is_ready=False)
+
+
 def show_namespace(metrics: Metrics, namespace: str, problem: ApiError | None) -> None:
     """Show in the metrics of the process whether its Organizations can be read there (None: they can). Only
     a missing namespace or right says something about it."""
     if problem is None:
         metrics.set_namespace_ready(namespace, "Serving", is_ready=True)
-    elif isinstance(problem, Forbidden | NotFound):
+    elif problem.is_about_namespace:
         metrics.set_namespace_ready(namespace, "NamespaceForbidden", is_ready=False)

@@ -17,13 +17,13 @@ from aiohttp import web
 from counterfoil.clock import Clock
 from counterfoil.i18n.catalogue import CatalogueName
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Forbidden, NotFound
+from counterfoil.kube.errors import ApiError
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.forms import parse_query, read_form
 from webhook.http_server.handler import BrowserHandler
-from webhook.http_server.namespaces import NamespaceTable, reason_of_all, show_namespace
+from webhook.http_server.namespaces import NamespaceTable, reason_of_all, show_namespace, show_start
 from webhook.http_server.rate_limit import ClientBuckets
 from webhook.http_server.responses import PageResponse
 from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind
@@ -52,6 +52,9 @@ class PageNamespace:
     clock: Clock
     process_metrics: Metrics
     _closing: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        show_start(self.process_metrics, self.name)
 
     @property
     def name(self) -> str:
@@ -88,7 +91,7 @@ class PageNamespace:
         while True:
             problem = await self._problem()
             show_namespace(self.process_metrics, self.name, problem)
-            if isinstance(problem, Forbidden | NotFound):
+            if problem is not None and problem.is_about_namespace:
                 if not is_reported:
                     _log.warning("the pages cannot serve a namespace: %s", problem)
                 is_reported = True

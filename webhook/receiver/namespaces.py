@@ -11,7 +11,7 @@ from functools import cached_property, partial
 
 from counterfoil.kube.client import KubeClient
 from counterfoil.metrics import Metrics
-from webhook.http_server.namespaces import NamespaceTable, reason_of_all, show_namespace
+from webhook.http_server.namespaces import NamespaceTable, reason_of_all, show_namespace, show_start
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.organizations import OrganizationCache
@@ -32,6 +32,18 @@ class ReceiverNamespace:
     event_writer: EventWriter
     unlisted_actions: UnlistedActionCounter
     process_metrics: Metrics
+
+    def __post_init__(self) -> None:
+        show_start(self.process_metrics, self.name)
+        self.metrics.organizations_age_seconds.set_function(self._age_seconds)
+
+    def _age_seconds(self) -> float:
+        """Return the age of the organizations. It is 0 where they were never read because only this namespace
+        is missing: no token of them is valid, and another metric shows it."""
+        cache = self.organization_cache
+        if not cache.is_synced and self.process_metrics.is_missing_alone(self.name):
+            return 0.0
+        return cache.age_seconds
 
     @cached_property
     def name(self) -> str:

@@ -99,15 +99,15 @@ class OrganizationCache:
         self.has_failed = False
         """Whether reading or following them failed once."""
         self._heard_at = clock.monotonic()
-        # Organizations that were never read are not old: no token of them is valid.
-        metrics.organizations_age_seconds.set_function(lambda: self._age_seconds() if self.is_synced else 0.0)
 
     @property
     def is_old(self) -> bool:
         """Whether they may have changed since, because list and watch fail."""
-        return self._age_seconds() > MAX_AGE_SECONDS
+        return self.age_seconds > MAX_AGE_SECONDS
 
-    def _age_seconds(self) -> float:
+    @property
+    def age_seconds(self) -> float:
+        """Time since the last list, or the last line of the watch; since the start before the first one."""
         return self._clock.monotonic() - self._heard_at
 
     def find(self, name: str) -> OrganizationView | None:
