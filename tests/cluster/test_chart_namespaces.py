@@ -384,16 +384,19 @@ async def test_a_namespace_of_a_release_without_organizations_need_not_be_served
     assert "WARNING: The namespace pods-alone is not served, since watchNamespaces does not name it." in notes
 
 
+async def listed_before(program: Helm, plane: ControlPlane, namespace: str, *, home: str) -> None:
+    """Store the list of an earlier revision of the release."""
+    before = await rendered_in_cluster(program, plane, namespace, home=home)
+    listed = before.one("ConfigMap", f"{RELEASE}-namespaces")
+    release = {"release-name": RELEASE, "release-namespace": home}
+    listed["metadata"]["annotations"] = {f"meta.helm.sh/{name}": value for name, value in release.items()}
+    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed))
+
+
 async def test_the_notes_name_a_namespace_that_was_listed_before(program: Helm, plane: ControlPlane) -> None:
     for namespace in ("home-of-a-list", "listed-before", "listed-now"):
         await plane.namespace(namespace)
-    before = await rendered_in_cluster(
-        program, plane, "home-of-a-list", "listed-before", home="home-of-a-list"
-    )
-    listed = before.one("ConfigMap", f"{RELEASE}-namespaces")
-    release = {"release-name": RELEASE, "release-namespace": "home-of-a-list"}
-    listed["metadata"]["annotations"] = {f"meta.helm.sh/{name}": value for name, value in release.items()}
-    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed))
+    await listed_before(program, plane, "listed-before", home="home-of-a-list")
 
     notes = await notes_in_cluster(program, plane, "home-of-a-list", "home-of-a-list", "listed-now")
     assert "WARNING: The namespace listed-before was in watchNamespaces before, and is no longer" in notes
@@ -433,5 +436,44 @@ async def test_a_namespace_that_another_release_serves_is_refused(
     binding["subjects"][0]["namespace"] = home
     await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(binding))
     for scoped in (True, False):
-        with pytest.raises(HelmError, match=f"is served by the release {release} in the namespace {home}"):
+        with pytest.raises(HelmError, match=f"{namespace} has a RoleBinding of another release"):
             await rendered_in_cluster(program, plane, namespace, clusterScoped=scoped)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {"kind": "ServiceAccount", "name": "planted", "namespace": "planted-home"},
+        {"kind": "User", "name": "planted", "apiGroup": "rbac.authorization.k8s.io"},
+        None,
+    ],
+)
+async def test_who_may_bind_roles_in_a_served_namespace_stops_no_upgrade(
+    program: Helm, plane: ControlPlane, subject: dict[str, str] | None
+) -> None:
+    kind = (subject or {"kind": "nobody"})["kind"].lower()
+    home, unit = f"home-{kind}", f"unit-{kind}"
+    for namespace in (home, unit):
+        await plane.namespace(namespace)
+    await listed_before(program, plane, unit, home=home)
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {
+            "name": "planted",
+            "namespace": unit,
+            "labels": {
+                "app.kubernetes.io/part-of": "counterfoil",
+                COMPONENT: "controller",
+                "app.kubernetes.io/instance": "planted",
+            },
+        },
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [subject] if subject else [],
+    }
+    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(binding))
+
+    notes = await notes_in_cluster(program, plane, home, unit)
+
+    assert f"WARNING: The namespace {unit} has a RoleBinding of another release" in notes
+    assert "planted" not in notes
