@@ -41,6 +41,33 @@ the user of Helm may have no right to read namespaces.
 {{- toJson $present -}}
 {{- end -}}
 
+{{/* The namespaces that the last revision of the release listed, as JSON; none of a release that had no list. */}}
+{{- define "counterfoil.before" -}}
+{{- $list := lookup "v1" "ConfigMap" .Release.Namespace (printf "%s-namespaces" (include "counterfoil.fullname" .)) -}}
+{{- toJson (dig "data" "list" "" $list | splitList "\n" | compact) -}}
+{{- end -}}
+
+{{/*
+The served namespaces with a RoleBinding of another release's controller, as JSON. Two releases would archive the envelopes of
+a namespace twice. Who may write RoleBindings there chooses its texts, so nothing of it is printed.
+*/}}
+{{- define "counterfoil.contested" -}}
+{{- $contested := list -}}
+{{- if and .Values.rbac.create (or .Values.clusterScoped .Values.watchNamespaces) -}}
+{{- range $namespace := include "counterfoil.present" . | fromJsonArray -}}
+{{- range (lookup "rbac.authorization.k8s.io/v1" "RoleBinding" $namespace "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $isController := and (eq (get $labels "app.kubernetes.io/part-of") "counterfoil") (eq (get $labels "app.kubernetes.io/component") "controller") -}}
+{{- $home := get (first (.subjects | default (list dict))) "namespace" -}}
+{{- if and $isController (or (ne $home $.Release.Namespace) (ne (get $labels "app.kubernetes.io/instance") $.Release.Name)) -}}
+{{- $contested = append $contested $namespace -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson (uniq $contested) -}}
+{{- end -}}
+
 {{/* All namespaces with objects of the release, as JSON: in its own one are the Leases of shards, also if it is not served. */}}
 {{- define "counterfoil.concerned" -}}
 {{- toJson (prepend (without (include "counterfoil.served" . | fromJsonArray) .Release.Namespace) .Release.Namespace) -}}
