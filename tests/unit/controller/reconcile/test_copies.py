@@ -805,6 +805,38 @@ async def test_a_required_copy_without_room_ends_the_run_and_is_no_attempt(tmp_p
     assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
+async def test_a_copy_without_room_does_not_repeat_one_that_failed_at_once(tmp_path: Path) -> None:
+    scene = FullScene(tmp_path, WORM, MIRROR, full={"mirror"})
+    scene.break_archive("worm")
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.COPYING, "ArchiveRootMissing")
+    assert event.status.next_attempt_time == stored_copy(event.status, "worm").next_attempt_time
+    assert [stored_copy(event.status, each).attempts for each in ("worm", "mirror")] == [1, 0]
+
+    scene.full.clear()
+    event = await scene.retried()
+    assert stored_copy(event.status, "mirror").verified_time == scene.clock.now()
+
+
+async def test_a_copy_without_room_does_not_repeat_reads_of_a_first_archive_that_fails(
+    tmp_path: Path,
+) -> None:
+    scene = FullScene(tmp_path, MIRROR, WORM, full={"mirror", "worm"})
+    await scene.reconcile()
+    scene.full.remove("worm")
+    scene.break_archive("dms")
+
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.COPYING, "ArchiveRootMissing")
+    assert stored_copy(event.status, "mirror").reason == "WaitingForArchive"
+    assert stored_copy(event.status, "worm").next_attempt_time is None
+    assert event.status.next_attempt_time is not None
+    assert event.status.next_attempt_time > scene.clock.now()
+
+
 WAITED: list[tuple[dict[str, Any], bool, str]] = [
     (WORM, True, "ArchiveSuspended"),
     (OPTIONAL, True, "ArchiveSuspended"),

@@ -130,6 +130,10 @@ class ImportScene(CopiedScene):
         return found.message
 
 
+async def mirror_is_full(_: str, archive: str, *__: object) -> bool:
+    return archive != "mirror"
+
+
 async def test_each_archived_event_gets_its_missing_copies(tmp_path: Path) -> None:
     scene = await ImportScene(tmp_path).with_further_copy()
     asked = list(scene.envelope.asked)
@@ -170,6 +174,39 @@ async def test_a_copy_that_fails_is_counted_and_not_started_without_end(tmp_path
     imported = await scene.passed()
     assert stored_copy(scene.newest().status, "mirror").reason == "OriginalDiffers"
     assert (imported.status.failed, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
+
+
+async def test_a_copy_that_fails_beside_one_without_room_is_counted_and_not_started_without_end(
+    tmp_path: Path,
+) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    scene.add_archive("vault")
+    scene.change(WORM, MIRROR, {"archiveRef": {"name": "vault"}})
+    scene.break_archive("vault")
+    scene.change_archives(take_slot=mirror_is_full)
+
+    for _ in range(3):
+        imported = await scene.passed()
+
+    mirror, vault = (stored_copy(scene.newest().status, each) for each in ("mirror", "vault"))
+    assert (mirror.reason, mirror.attempts) == ("WaitingForArchive", 0)
+    assert (vault.reason, vault.attempts) == ("ArchiveRootMissing", 1)
+    assert scene.metric("copies_total", archive="vault", outcome="failed", reason="ArchiveRootMissing") == 1
+    assert (imported.status.failed, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
+
+
+async def test_a_copy_that_only_had_no_room_is_started_again(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    taken = scene.preconditions.archives.take_slot
+    scene.change_archives(take_slot=mirror_is_full)
+    await scene.passed()
+    scene.change_archives(take_slot=taken)
+    assert scene.reason("Complete")[0] == "False"
+
+    for _ in range(2):
+        imported = await scene.passed()
+
+    assert (imported.status.archived, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
 
 
 async def test_an_import_waits_until_its_organization_has_copies(tmp_path: Path) -> None:
