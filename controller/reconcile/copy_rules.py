@@ -21,6 +21,7 @@ import msgspec
 from controller.file_list_ceiling import FILE_LIST_CEILING
 from controller.reconcile.outcomes import Done, Hold, Outcome, Pause, PhaseFacts
 from controller.scheduling import retry_policy
+from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from counterfoil.archives.proof import missing_copies
 from counterfoil.archives.tags import reads_metadata
 from counterfoil.resources import (
@@ -161,6 +162,11 @@ def _failed(entry: EventCopy, outcome: Outcome, now: datetime) -> EventCopy:
 def is_given_up(copy: EventCopy, retry: RetrySpec) -> bool:
     """Whether a copy for which nothing waits was tried as often as fits into the deadline."""
     return copy.verified_time is None and retry_policy.are_tries_spent(copy.attempts, retry)
+
+
+def is_put_off(copy: EventCopy) -> bool:
+    """Whether a copy is missing because its Archive had no room: the last attempt did not try it."""
+    return copy.reason == WAITING_FOR_ARCHIVE
 
 
 def given_up(

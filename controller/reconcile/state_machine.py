@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from controller.outgoing_webhook.policy import with_notice
-from controller.reconcile.copy_rules import end_of_copies, given_up, is_given_up
+from controller.reconcile.copy_rules import end_of_copies, given_up, is_given_up, is_put_off
 from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
     Done,
@@ -529,9 +529,11 @@ class _Draft:
         return msgspec.structs.replace(copy, next_attempt_time=due)
 
     def next_copy(self) -> datetime | None:
-        """Return when the next attempt of a required copy is due; None: none is planned."""
+        """Return when the next attempt of a required copy is due; None: none is planned. One without room is
+        due at once, which would repeat an attempt that failed because of another one without end."""
         required = self._required_copies()
-        times = (each.next_attempt_time for each in self.status.copies if each.ref.name in required)
+        tried = (each for each in self.status.copies if each.ref.name in required and not is_put_off(each))
+        times = (each.next_attempt_time for each in tried)
         return min((each for each in times if each is not None), default=None)
 
     def _required_copies(self) -> tuple[str, ...]:

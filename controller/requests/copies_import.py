@@ -18,6 +18,7 @@ from enum import Enum, auto
 from msgspec.structs import replace
 
 from controller.cache import Cache
+from controller.reconcile.copy_rules import is_put_off
 from controller.reopening.reopener import Reopener
 from controller.resync.import_progress import (
     MAX_MESSAGE,
@@ -26,7 +27,6 @@ from controller.resync.import_progress import (
     copies_concluded,
     copies_hold,
 )
-from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
@@ -363,9 +363,10 @@ def copy_state(status: EnvelopeEventStatus, organization: Organization, began: d
         return CopyState.OTHER
     copies = organization.spec.copies
     if missing := missing_copies(status, copies):
-        # There was no room for one, so it was not tried.
-        is_put_off = any(stored_copy(status, each).reason == WAITING_FOR_ARCHIVE for each in missing)
-        return CopyState.FAILED if is_tried and not is_put_off else CopyState.MISSING
+        # What only had no room was not tried. Beside one that failed, the garbage collector tries it again:
+        # the Import would repeat that one, too.
+        is_untried = all(is_put_off(stored_copy(status, each)) for each in missing)
+        return CopyState.FAILED if is_tried and not is_untried else CopyState.MISSING
     times = [stored_copy(status, each.archive_ref.name).verified_time for each in copies]
     is_new = any(each is not None and each >= began for each in times)
     return CopyState.COPIED if is_new else CopyState.KNOWN
