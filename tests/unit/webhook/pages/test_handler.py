@@ -401,6 +401,44 @@ async def test_a_short_address_of_an_organization_that_exists_keeps_its_meaning(
     assert answer.status_code == 403
 
 
+class CountingKubeClient(InMemoryKubeClient):
+    """An API server that counts what is read in one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(with_pages("acme"))
+        self.namespace, self.reads = namespace, 0
+
+    async def _arrive(self, verb: str, name: str) -> None:
+        self.reads += 1
+        await super()._arrive(verb, name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/consent/unit-b/nobody/nobody", "/consent/elsewhere/nobody/nobody", "/consent/nobody/nobody"],
+)
+async def test_as_many_requests_are_made_for_each_namespace_while_the_api_server_is_down(
+    path: str, tmp_path: Path
+) -> None:
+    kubes = [CountingKubeClient(name) for name in ("unit-a", "unit-b", "unit-c")]
+    async with pages_of(kubes[0], tmp_path, LIMITS, *kubes[1:], own_namespace="release") as http:
+        for each in kubes:
+            each.trouble["get"] = Unavailable(0, "NoAnswer", "the API server did not answer")
+        assert (await http.get(path)).status_code == 503
+
+    assert sum(each.reads for each in kubes) == 1
+
+
+async def test_a_namespace_without_a_role_is_asked_in_place_of_another_one_once(tmp_path: Path) -> None:
+    kubes = [CountingKubeClient(name) for name in ("unit-a", "unit-b")]
+    kubes[0].trouble["get"] = Forbidden(403, "Forbidden", "no Role")
+    async with pages_of(kubes[0], tmp_path, LIMITS, kubes[1], own_namespace="release") as http:
+        for _ in range(2):
+            assert (await http.get("/consent/elsewhere/nobody/nobody")).status_code == 404
+
+    assert [each.reads for each in kubes] == [1, 2]
+
+
 @pytest.mark.parametrize("order", [("unit-a", "unit-b"), ("unit-b", "unit-a")])
 async def test_an_unreadable_namespace_is_no_fault_of_an_unknown_one(
     order: tuple[str, str], tmp_path: Path
