@@ -32,8 +32,12 @@ def program() -> Any:
         ([], {"unit-a": "no controller works there"}),
         ([SERVED.replace("1.0", "0.0").replace("Serving", "Starting")], {"unit-a": "Starting"}),
         (
+            [SERVED.replace("1.0", "0.0").replace("Serving", "NamespaceBroken")],
+            {"unit-a": "NamespaceBroken, now or within the last ten minutes"},
+        ),
+        (
             [SERVED, SERVED.replace("1.0", "0.0").replace("Serving", "NamespaceStuck")],
-            {"unit-a": "NamespaceStuck"},
+            {"unit-a": "NamespaceStuck, now or within the last ten minutes"},
         ),
     ],
 )

@@ -355,6 +355,38 @@ def test_the_process_ends_when_the_work_in_all_namespaces_is_stuck(tmp_path: Pat
         assert raised.group_contains(NamespaceStuck)
 
 
+def test_work_that_is_good_again_keeps_the_process_when_another_is_stuck(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            scene.stuck["sales"] = "a watch is silent"
+            await scene.clock.sleep(70)
+            del scene.stuck["sales"]
+            await scene.clock.sleep(400)
+            assert scene.ready()["sales"] == ("NamespaceStuck", 0)
+            scene.lives.clear()
+            scene.stuck["legal"] = "a watch is silent"
+            await scene.clock.sleep(70)
+            assert "legal ends" in scene.lives
+            assert "sales ends" not in scene.lives
+
+
+def test_the_process_ends_when_work_that_began_again_has_not_shown_that_it_is_good(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async def one_after_the_other() -> None:
+            async with scene.running():
+                scene.stuck["sales"] = "a watch is silent"
+                await scene.clock.sleep(70)
+                del scene.stuck["sales"]
+                scene.stuck["legal"] = "a watch is silent"
+                await scene.clock.sleep(120)
+
+        with pytest.raises(ExceptionGroup) as raised:
+            await one_after_the_other()
+        assert raised.group_contains(NamespaceStuck)
+
+
 def test_an_error_in_a_namespace_that_leaves_the_list_ends_no_other(tmp_path: Path) -> None:
     @in_virtual_time(tmp_path, "sales", "legal")
     async def _(scene: Scene) -> None:
