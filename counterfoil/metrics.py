@@ -593,11 +593,16 @@ class Metrics:
         self.namespace_ready.remove_by_labels({"namespace": namespace})
         self.namespace_ready.labels(namespace, reason).set(1 if is_ready else 0)
 
-    def is_missing_alone(self, namespace: str) -> bool:
-        """Whether a namespace does not exist, or the rights there are missing, while this process serves
-        another one. Otherwise it may be the process that can't work."""
+    def is_missing(self, namespace: str) -> bool:
+        """Whether a namespace, or the rights there, were missing when it was last asked for."""
         reasons = self._reasons if self._of_process is None else self._of_process._reasons
-        return reasons.get(namespace) in _MISSING and "Serving" in reasons.values()
+        return reasons.get(namespace) in _MISSING
+
+    def is_missing_alone(self, namespace: str) -> bool:
+        """Whether a namespace is missing while this process serves another one. Otherwise it may be the
+        process that can't work."""
+        reasons = self._reasons if self._of_process is None else self._of_process._reasons
+        return self.is_missing(namespace) and "Serving" in reasons.values()
 
     def _initialize_known_labels(self, version: str, process: str) -> None:
         self._version, self._process = version, process

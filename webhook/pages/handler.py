@@ -73,6 +73,11 @@ class PageNamespace:
         """Let ``run`` end."""
         self._closing.set()
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether the namespace, or the rights there, were missing when it was last asked for."""
+        return self.process_metrics.is_missing(self.name)
+
     async def unavailable_reason(self) -> str | None:
         """Return why no Organization of the namespace can be read, or None."""
         problem = await self._problem()
@@ -110,20 +115,21 @@ async def namespace_of(namespaces: PageNamespaces, namespace: str) -> PageNamesp
     Return the parts of the namespace in an address (empty: the release's own).
 
     One that is not served is answered as an unknown Organization, also in time and while the API server is
-    down: the same request is made, in the first namespace that answers. Raises ``PageError``, ``ApiError``.
+    down: the same request is made, in a namespace that is not known to be missing. Raises ``PageError``,
+    ``ApiError``.
     """
     found = namespaces.find(namespace)
     if found is not None:
         return found
     trouble: ApiError | None = None
-    for each in namespaces:
+    for each in sorted(namespaces, key=lambda each: each.is_missing):
         try:
             await each.views.site(_NOBODY)
         except ApiError as problem:
+            show_namespace(each.process_metrics, each.name, problem)
+            if not problem.is_about_namespace:
+                raise
             trouble = problem
-        else:
-            trouble = None
-            break
     raise trouble or PageError(HttpErrorKind.NOT_FOUND, "no such namespace is served")
 
 
