@@ -16,7 +16,7 @@ from controller.gauges import publish_shards
 from controller.generations import GenerationEnd, StopRequest, block_stop_signals, run_generations, stand_by
 from controller.namespaces.components import Components, build, minimum_rate
 from controller.namespaces.status import NamespaceStatus
-from controller.namespaces.supervisor import NamespaceSupervisor
+from controller.namespaces.supervisor import PROBE_INTERVAL, NamespaceSupervisor
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.scheduling.process_slots import ProcessSlots
 from controller.watch.kopf_operator import WATCHED_PLURALS, build_registry
@@ -168,6 +168,7 @@ class ControllerProcess:
                     NamespaceStatus(self.metrics, event_recorder),
                     clock,
                     self.settings.grace,
+                    max(self.settings.watch_silence, self.settings.overdue) + PROBE_INTERVAL,
                 ),
                 event_recorder=event_recorder,
                 metrics_registry=self.metrics.registry,

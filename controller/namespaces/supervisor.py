@@ -94,10 +94,14 @@ class NamespaceSupervisor:
     clock: Clock
     grace: timedelta
     """Time that running work has to reach a safe point when its namespace leaves the list."""
+    patience: timedelta
+    """Time after which components that are stuck are found so at the latest."""
     _components: dict[str, NamespaceWork] = field(default_factory=dict)
     """Those that run, by namespace."""
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The tasks of the namespaces in the list."""
+    _good: set[str] = field(default_factory=set)
+    """The namespaces whose components have worked for longer than the patience."""
 
     _is_draining: bool = False
 
@@ -172,11 +176,12 @@ class NamespaceSupervisor:
                 group.create_task(self._probe(components))
         finally:
             del self._components[namespace]
+            self._good.discard(namespace)
 
     async def _probe(self, components: NamespaceWork) -> None:
         """Report whether the namespace can be served. Raises ``NamespaceStuck`` if its work must start again
         alone."""
-        namespace, steady_at = components.kube.namespace, self.clock.monotonic() + STEADY.total_seconds()
+        namespace, began = components.kube.namespace, self.clock.monotonic()
         while True:
             pause = PROBE_INTERVAL_NOT_SERVED
             try:
@@ -185,12 +190,16 @@ class NamespaceSupervisor:
                 # The API server does not answer: this says nothing about one namespace.
                 problem = None
             else:
+                worked = self.clock.monotonic() - began
                 if problem is not None:
                     self.status.set_problem(namespace, problem)
+                    self._good.discard(namespace)
                 elif await components.initial_sync.check() is None:
                     # Work that ends again and again has one reason, or no alert about it would be pending.
-                    if not self.status.is_restarting(namespace) or self.clock.monotonic() >= steady_at:
+                    if not self.status.is_restarting(namespace) or worked >= STEADY.total_seconds():
                         self.status.set_serving(namespace)
+                    if worked >= self.patience.total_seconds():
+                        self._good.add(namespace)
                     pause = PROBE_INTERVAL
                 else:
                     pause = PROBE_INTERVAL_STARTING
@@ -234,8 +243,12 @@ class NamespaceSupervisor:
         return self.served.names == (namespace,)
 
     def _are_all_stuck(self, problem: NamespaceProblem) -> bool:
-        """Whether the work in all namespaces that can be served is stuck: a cause of the process."""
-        return problem.reason is NamespaceReason.STUCK and all(map(self.status.is_stuck, self.served.names))
+        """Whether the work in all namespaces that can be served is stuck: a cause of the process. Work that
+        began again counts until it has shown that it gets on."""
+        doubtful = set(self.served.names) - self._good
+        return problem.reason is NamespaceReason.STUCK and all(
+            each in doubtful and self.status.is_stuck(each) for each in self.served.names
+        )
 
     async def _check_live(self, name: str) -> str | None:
         return await _common([each.live[name] for each in self._components.values()])

@@ -18,6 +18,7 @@ PATIENCE = 60.0
 READY = re.compile(
     r'^counterfoil_namespace_ready\{namespace="([^"]*)",reason="([^"]*)"\} ([0-9.]+)$', re.MULTILINE
 )
+RESTARTING = {"NamespaceStuck", "NamespaceBroken"}
 NOBODYS = "helm-test-asks-for-nobodys-organization"
 # What is asked, and which answers mean that all is well.
 QUESTIONS = {
@@ -56,11 +57,16 @@ def until_answered(url: str, expected: set[int]) -> int | str:
     return found
 
 
+def explained(reason: str) -> str:
+    """Return a reason with the time of which it speaks: a controller keeps that of an end for ten minutes."""
+    return f"{reason}, now or within the last ten minutes" if reason in RESTARTING else reason
+
+
 def not_served(pages: list[str], namespaces: list[str]) -> dict[str, str]:
     """Return the namespaces that no controller serves, or not each one that works there, with the reason."""
     found = [each for page in pages for each in READY.findall(page)]
     served = {name for name, _, value in found if float(value)}
-    reasons = {name: reason for name, reason, value in found if not float(value)}
+    reasons = {name: explained(reason) for name, reason, value in found if not float(value)}
     missing = {name: "no controller works there" for name in namespaces if name not in served}
     return missing | {name: reasons[name] for name in namespaces if name in reasons}
 

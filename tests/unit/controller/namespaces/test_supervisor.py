@@ -91,6 +91,7 @@ class Scene:
             NamespaceStatus(self.metrics, self.recorder),
             clock,
             timedelta(seconds=20),
+            timedelta(minutes=6),
         )
 
     def write(self, *names: str) -> None:
