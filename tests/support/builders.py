@@ -6,6 +6,7 @@ Builders of resources for tests: good defaults, and words for what a test is abo
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Self
 
 import msgspec
@@ -35,6 +36,9 @@ from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import EnvelopeEventSpec, Workstep
 from counterfoil.resources.naming import EnvelopeId, event_name
 
+OWN_ADDRESS = partial(Organization.with_address, namespace="tests", own="tests")
+"""Addresses of Organizations in the release's own namespace."""
+FURTHER_ADDRESS = partial(Organization.with_address, namespace="tests", own="release")
 NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 ORIGIN = "https://esaw.example.com"
 ENVELOPE = EnvelopeId("0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d")

@@ -34,7 +34,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.routes import Choice
-from tests.support.builders import NOON, WEBHOOK, AClock, a_sender, an_event, an_organization
+from tests.support.builders import FURTHER_ADDRESS, NOON, WEBHOOK, AClock, a_sender, an_event, an_organization
 from tests.support.scenes.notifications import (
     MAILS,
     PUBLIC,
@@ -325,6 +325,13 @@ async def test_an_own_key_of_another_user_is_the_administrators_task() -> None:
     scene = Scene(an_unauthorized_sender(sent_mails=True, reason="WrongUser", waiting=1))
     await scene.look_for(2 * DAY)
     assert scene.mailer.recipients == [ADMINISTRATORS]
+
+
+async def test_in_a_further_namespace_links_name_it_before_the_organization_reports_it() -> None:
+    scene = Scene(an_unauthorized_sender(waiting=1), addressed=FURTHER_ADDRESS)
+    await scene.look_for(2 * DAY)
+    (_, message), *_ = scene.mailer.sent_mails
+    assert "https://pages.acme.example/consent/tests/acme/anna" in str(message.get_body(("plain",)))
 
 
 @pytest.mark.parametrize("oauth", [None, {**PUBLIC, "publicURL": None}], ids=["no oauth", "no page"])
