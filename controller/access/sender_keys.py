@@ -55,6 +55,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.organization import Addressed
 from counterfoil.sealing import KEY_SETTLE, SealBroken, Sealing, SealKeyUnknown, key_id_of
 from counterfoil.untrusted.background_work import foreground
 
@@ -106,6 +107,7 @@ class SenderKeys:
     cache: Cache
     secret_cache: SecretCache
     clock: Clock
+    addressed: Addressed
     sealing: Sealing | None = None
     """Without it only ``spec.tokenSecretRef`` works."""
     confirmation: timedelta = CONFIRMATION
@@ -228,7 +230,8 @@ class SenderKeys:
 
     def _organization(self, sender: Sender) -> Organization | None:
         """Return the Organization of a Sender, which decides whether and where a consent can be given."""
-        return self.cache.organizations.get(sender.spec.organization_ref.name)
+        found = self.cache.organizations.get(sender.spec.organization_ref.name)
+        return self.addressed(found) if found is not None else None
 
     def _newest_known(self, sender: Sender) -> Sender:
         known = self._newest.get(sender.name)

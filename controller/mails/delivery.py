@@ -47,6 +47,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.organization import Addressed
 
 _log = logging.getLogger(__name__)
 
@@ -162,6 +163,7 @@ class MailDelivery:
     metrics: Metrics
     clock: Clock
     namespace: str
+    addressed: Addressed
     timings: NotificationTimings
     _states: dict[str, _DeliveryState] = field(default_factory=dict)
     _is_closed: bool = False
@@ -295,7 +297,7 @@ class MailDelivery:
             raise MessageRejected("A mail has no recipient: there is no valid address.")
         begun = await self._claim(notification, session)
         mail = message(
-            MailRenderer(organization, self.namespace).content(notification),
+            MailRenderer(self.addressed(organization), self.namespace).content(notification),
             sender=sender,
             to=recipients,
             about=_about(organization, notification.kind, notification.key, notification.since),

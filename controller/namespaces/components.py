@@ -79,6 +79,7 @@ from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
 from counterfoil.resources.naming import UNSHARDED_WORK
+from counterfoil.resources.organization import Addressed
 from counterfoil.sealing import Sealing
 from counterfoil.settings import ControllerSettings
 from counterfoil.untrusted.transfer_rate import MinimumRate
@@ -170,8 +171,10 @@ def build(
         minimum_rate=minimum_rate(settings),
         probe_timeout=settings.probe_timeout.total_seconds(),
     )
+    # Links are right also before the status has the address.
+    addressed: Addressed = partial(Organization.with_address, namespace=kube.namespace, own=own_namespace)
     sender_keys = SenderKeys(
-        kube, cache, secrets, clock, sealing=sealing, confirmation=settings.key_confirmation
+        kube, cache, secrets, clock, addressed, sealing=sealing, confirmation=settings.key_confirmation
     )
     organizations = OrganizationStatusUpdater(
         kube,
@@ -239,7 +242,7 @@ def build(
             EventRequests(clock),
             CopyRequests(cache, clock),
             ObjectRequests(cache, resync, clock),
-            CheckRequests(EsawChecker(cache, secrets, sender_keys, esaw_clients, clock)),
+            CheckRequests(EsawChecker(cache, secrets, sender_keys, esaw_clients, clock, addressed)),
             RouteRequests(kube, preconditions),
         ),
         owns=partial(_owns, held),
@@ -247,7 +250,7 @@ def build(
     )
     reopener = Reopener(status_writer, event_recorder, clock)
     failed_event_retrier = FailedEventRetrier(kube, cache, reopener, clock, labels, lock=workqueue.lock)
-    notifier = _notifier(kube, cache, secrets, metrics, held, clock=clock)
+    notifier = _notifier(kube, cache, secrets, metrics, held, clock=clock, addressed=addressed)
     notice_delivery = NoticeDelivery(
         kube=kube,
         cache=cache,
@@ -295,8 +298,15 @@ def build(
     reflector = Reflector(kube, cache)
     deletion_detector = DeletionDetector(kube, cache, clock, labels=labels, fields=UNFINISHED_SELECTOR)
     heartbeat = WatchHeartbeat(clock, WATCHED_PLURALS)
-    silence, overdue = settings.watch_silence, settings.overdue
-    liveness = Liveness(kube, workqueue, heartbeat, clock, metrics, silence=silence, overdue=overdue)
+    liveness = Liveness(
+        kube,
+        workqueue,
+        heartbeat,
+        clock,
+        metrics,
+        silence=settings.watch_silence,
+        overdue=settings.overdue,
+    )
     # Which component learns of a change, in this order.
     cache.add_handler(EnvelopeEvent, event_load.event_changed)
     cache.add_handler(EnvelopeEvent, wake_ups.event_changed)
@@ -388,11 +398,18 @@ def _owns(held: HeldShards, resource: Resource) -> bool:
 
 
 def _notifier(
-    kube: KubeClient, cache: Cache, secrets: SecretCache, metrics: Metrics, held: HeldShards, *, clock: Clock
+    kube: KubeClient,
+    cache: Cache,
+    secrets: SecretCache,
+    metrics: Metrics,
+    held: HeldShards,
+    *,
+    clock: Clock,
+    addressed: Addressed,
 ) -> Notifier:
     timings = NotificationTimings()
     writer = NotificationStatusWriter(kube, cache)
-    delivery = MailDelivery(writer, secrets, SmtpMailer(), metrics, clock, kube.namespace, timings)
+    delivery = MailDelivery(writer, secrets, SmtpMailer(), metrics, clock, kube.namespace, addressed, timings)
     return Notifier(
         cache=cache,
         notification_writer=writer,

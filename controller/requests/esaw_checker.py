@@ -20,7 +20,7 @@ from counterfoil.esaw_check.probes import EsawCheckSubject, Questions, check_esa
 from counterfoil.kube.secret import SecretUse
 from counterfoil.resources import Organization
 from counterfoil.resources.naming import EnvelopeId
-from counterfoil.resources.organization import OrganizationCheck
+from counterfoil.resources.organization import Addressed, OrganizationCheck
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class EsawChecker:
     sender_keys: SenderKeys
     esaw_clients: EsawClients
     clock: Clock
+    addressed: Addressed
 
     async def check(
         self,
@@ -52,7 +53,7 @@ class EsawChecker:
         """Ask eSAW; return what the status says. Raises ``ApiError`` when a Secret can't be asked for."""
         started = self.clock.now().replace(microsecond=0)
         esaw = self.esaw_clients.for_organization(organization)
-        subject = EsawCheckSubject(organization, envelope=envelope, draft=draft)
+        subject = EsawCheckSubject(self.addressed(organization), envelope=envelope, draft=draft)
         subject = await self._with_key(subject, esaw)
         subject = await self._with_client_secret(subject, esaw)
         report = await check_esaw(Questions(esaw, self.clock), subject, self.clock.now())

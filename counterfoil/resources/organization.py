@@ -1446,6 +1446,10 @@ class Organization(Resource, frozen=True):
         return _make_several_events({*self.spec.actions_with_events, *earlier})
 
 
+Addressed = Callable[["Organization"], "Organization"]
+"""Returns an Organization of the namespace ``with_address``."""
+
+
 def address_path(name: str, *, namespace: str, own: str) -> str | None:
     """Return ``status.addressPath`` of an Organization of a namespace; None in the release's ``own``."""
     return None if namespace == own else f"{namespace}/{name}"

@@ -25,7 +25,7 @@ from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Resource
 from counterfoil.settings import ControllerSettings
-from tests.support.builders import KEY, AClock
+from tests.support.builders import KEY, OWN_ADDRESS, AClock
 from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
@@ -55,7 +55,7 @@ class ControllerParts:
         self.while_waiting: Callable[[], None] = lambda: None
         """The events whose routes have decided, and the Archives under whose limits they continue."""
         self.secrets = SecretCache(self.kube, self.clock)
-        self.sender_keys = SenderKeys(self.kube, self.cache, self.secrets, self.clock)
+        self.sender_keys = SenderKeys(self.kube, self.cache, self.secrets, self.clock, OWN_ADDRESS)
         self.archive_pool = self.new_archive_pool()
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.status_writer = StatusWriter(self.kube, **status_writer)

@@ -12,7 +12,7 @@ from counterfoil.clock import WallClock
 from counterfoil.esaw import EsawClients, new_http_client
 from counterfoil.resources.organization import OrganizationCheck
 from sandbox.esaw import StandIn, User
-from tests.support.builders import a_sender, an_organization, known_to_work
+from tests.support.builders import OWN_ADDRESS, a_sender, an_organization, known_to_work
 from tests.support.fakes.kube import InMemoryKubeClient
 
 
@@ -39,10 +39,10 @@ class EsawCheckerScene:
     async def checker(self) -> AsyncIterator[EsawChecker]:
         """Build the checker of the controller."""
         clock, secrets = WallClock(), SecretCache(self.kube, WallClock())
-        keys = SenderKeys(self.kube, self.cache, secrets, clock)
+        keys = SenderKeys(self.kube, self.cache, secrets, clock, OWN_ADDRESS)
         async with new_http_client() as http:
             clients = EsawClients(http, clock, lambda *_: None)
-            yield EsawChecker(self.cache, secrets, keys, clients, clock)
+            yield EsawChecker(self.cache, secrets, keys, clients, clock, OWN_ADDRESS)
 
     async def check(self, **spec: Any) -> OrganizationCheck:
         """Check the organization."""

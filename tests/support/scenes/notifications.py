@@ -30,7 +30,8 @@ from counterfoil.resources import (
     Resource,
     Sender,
 )
-from tests.support.builders import NOON, AClock, a_sender, an_event, an_organization
+from counterfoil.resources.organization import Addressed
+from tests.support.builders import NOON, OWN_ADDRESS, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
 
@@ -197,6 +198,7 @@ def a_notifier(
     metrics: Metrics,
     timings: NotificationTimings,
     sends_mail: bool = True,
+    addressed: Addressed = OWN_ADDRESS,
 ) -> Notifier:
     """Build the notifier of one process."""
     mail_delivery = MailDelivery(
@@ -206,6 +208,7 @@ def a_notifier(
         metrics=metrics,
         clock=clock,
         namespace=kube.namespace,
+        addressed=addressed,
         timings=timings,
     )
     return Notifier(
@@ -229,9 +232,10 @@ class Scene:
         mailer: FakeMailer | None = None,
         sends_mail: bool = True,
         timings: NotificationTimings = TIMINGS,
+        addressed: Addressed = OWN_ADDRESS,
         **spec: Any,
     ) -> None:
-        self.timings = timings
+        self.timings, self.addressed = timings, addressed
         self.clock = AClock()
         self.cache = Cache()
         settings = MAILS if notifications is None else notifications
@@ -255,6 +259,7 @@ class Scene:
             metrics=self.metrics,
             timings=self.timings,
             sends_mail=sends_mail,
+            addressed=self.addressed,
         )
         self.watch()
 

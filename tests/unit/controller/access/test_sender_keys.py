@@ -28,7 +28,16 @@ from counterfoil.kube.errors import Forbidden
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Sender, find_condition
 from counterfoil.untrusted.background_work import is_background, set_background
-from tests.support.builders import ANNA, KEY, ORIGIN, OTHER_KEY, AClock, a_sender, an_organization
+from tests.support.builders import (
+    ANNA,
+    KEY,
+    ORIGIN,
+    OTHER_KEY,
+    OWN_ADDRESS,
+    AClock,
+    a_sender,
+    an_organization,
+)
 from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.kube import InMemoryKubeClient
 
@@ -54,7 +63,7 @@ class Scene:
     def restart(self) -> None:
         """Lose everything that is only in memory."""
         secrets = SecretCache(self.kube, self.clock)
-        self.sender_keys = SenderKeys(self.kube, self.cache, secrets, self.clock)
+        self.sender_keys = SenderKeys(self.kube, self.cache, secrets, self.clock, OWN_ADDRESS)
 
     def put_key(self, key: str | bytes, *, name: str = "token") -> None:
         self.kube.put_secret("anna-key", "token", {name: key.encode() if isinstance(key, str) else key})

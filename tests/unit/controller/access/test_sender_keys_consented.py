@@ -17,7 +17,16 @@ from counterfoil.resources import LocalObjectReference, Sender, SenderKey, find_
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.sender import SenderSpec, SenderStatus
 from counterfoil.sealing import SECRET_TYPE, Sealing
-from tests.support.builders import ANNA, KEY, ORIGIN, OTHER_KEY, AClock, an_organization
+from tests.support.builders import (
+    ANNA,
+    FURTHER_ADDRESS,
+    KEY,
+    ORIGIN,
+    OTHER_KEY,
+    OWN_ADDRESS,
+    AClock,
+    an_organization,
+)
 from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.kube import InMemoryKubeClient
 
@@ -59,6 +68,7 @@ class Scene:
             self.cache,
             SecretCache(self.kube, self.clock),
             self.clock,
+            OWN_ADDRESS,
             sealing=self.sealing,
         )
 
@@ -228,11 +238,24 @@ async def test_a_consent_counts_although_it_is_remembered_that_there_was_no_secr
     assert authorized.status == "True"
 
 
+async def test_in_a_further_namespace_the_link_names_it_before_the_organization_reports_it(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
+    scene.sender_keys.addressed = FURTHER_ADDRESS
+
+    assert await scene.refusal() == "ConsentRequired"
+
+    assert scene.newest().status.consent_url == CONSENT_URL.replace("/consent/", "/consent/tests/")
+
+
 async def test_a_controller_without_sealing_keys_reports_it(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.consent()
     clock = AClock()
-    scene.sender_keys = SenderKeys(scene.kube, scene.cache, SecretCache(scene.kube, clock), clock)
+    scene.sender_keys = SenderKeys(
+        scene.kube, scene.cache, SecretCache(scene.kube, clock), clock, OWN_ADDRESS
+    )
 
     assert await scene.refusal() == "SealingKeysMissing"
 
