@@ -305,6 +305,76 @@ FAILURES = {
 }
 
 
+async def with_later_copy(scene: ExpiredScene, **spec: Any) -> ExpiredScene:
+    """Let a person add the copy before the delete is due, and eSAW answer the question before it with 503."""
+    spec = {"cleanup": {"policy": "Delete", "after": "1h"}, "retry": {"deadline": "720h"}, **spec}
+    scene.change(**spec)
+    await scene.reconcile()
+    scene.change(WORM, **spec)
+    scene.clock.advance(hours=1)
+    scene.fail("it fails")
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(minutes=1)
+    event = await scene.reconcile_until_quiet()
+    assert event.status.phase is Phase.COPYING
+    assert restart_check(event) == "EsawFailing"
+    return scene
+
+
+def restart_check(event: EnvelopeEvent) -> str | None:
+    found = find_condition(event.status.conditions, "RestartChecked")
+    return found.reason if found is not None else None
+
+
+@pytest.mark.parametrize("retention", ["96h", None])
+@pytest.mark.parametrize("state", STATES)
+async def test_a_question_before_a_later_copy_that_esaw_does_not_answer_is_repeated(
+    tmp_path: Path, state: str, retention: str | None
+) -> None:
+    spec = {"retention": retention} if retention is not None else {}
+    scene = await with_later_copy(ExpiredScene(tmp_path, state), **spec)
+    await scene.pass_hours(3)
+    assert restart_check(scene.newest()) == "EsawFailing"
+    asked = scene.questions
+
+    await scene.answered()
+
+    event = scene.newest()
+    assert event.status.phase is Phase.COPYING
+    assert scene.questions - asked == 1
+    assert restart_check(event) is None
+    organization = scene.cache.organizations.get("acme")
+    assert organization is not None
+    assert imminent_deletion(event, organization.spec, NOON + timedelta(hours=90)) is None
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_what_was_signed_before_a_later_copy_is_archived_once_esaw_answers(
+    tmp_path: Path, state: str
+) -> None:
+    scene = await with_later_copy(ExpiredScene(tmp_path, state))
+    scene.sign()
+
+    await scene.answered()
+
+    assert scene.archived == [b"%PDF-contract SIGNED"]
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_an_answer_that_does_not_show_the_envelope_is_not_asked_for_again(
+    tmp_path: Path, state: str
+) -> None:
+    scene = await with_later_copy(ExpiredScene(tmp_path, state))
+    await scene.pass_hours(2)
+    scene.envelope.problems["envelope"] = missing()
+    asked = scene.questions
+
+    await scene.pass_hours(5)
+
+    assert restart_check(scene.newest()) is None
+    assert scene.questions - asked == 1
+
+
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_copy_is_made_while_esaw_can_not_answer(tmp_path: Path, failure: str) -> None:
     scene = ExpiredScene(tmp_path, "down")

@@ -25,6 +25,7 @@ from controller.scheduling.workqueue import WorkQueue
 from counterfoil.resources import (
     IMPORT_LABEL,
     ArchiveLocation,
+    Condition,
     EnvelopeEvent,
     EnvelopeSummary,
     EventCopy,
@@ -526,9 +527,17 @@ async def test_a_callback_about_an_event_that_waits_for_a_copy_asks_in_the_first
         assert scene.begun("copy") == ["dms", "dms"]
 
 
-async def test_a_question_that_esaw_did_not_answer_is_repeated_once_an_hour() -> None:
+def a_copy_with_unanswered_question() -> EnvelopeEvent:
+    """Build the event of an Expired envelope for which no callback came, and eSAW answered 503."""
+    event = a_waiting_copy()
+    unknown = Condition("RestartChecked", "Unknown", "EsawFailing", "", NOON)
+    return replace(event, status=replace(event.status, conditions=(*event.status.conditions, unknown)))
+
+
+@pytest.mark.parametrize("event", [a_waiting_copy(2), a_copy_with_unanswered_question()])
+async def test_a_question_that_esaw_did_not_answer_is_repeated_once_an_hour(event: EnvelopeEvent) -> None:
     scene = CopyingScene()
-    async with full(scene, a_waiting_copy(2)), time_passes(scene):
+    async with full(scene, event), time_passes(scene):
         looks = int(12 * HOUR.total_seconds() / LOOK_SECONDS)
         await turns(looks)
         assert 6 <= len(scene.begun("copy")) <= 13
