@@ -79,7 +79,8 @@ def last_question(event: EnvelopeEvent, retention: timedelta | None) -> datetime
 def asks_before_copies(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> bool:
     """
     Whether eSAW is asked for an archived envelope before its copies are made: it may have been restarted and
-    signed. A callback or a search may tell of that, or eSAW's own retention ends soon.
+    signed. A callback or a search may tell of that, or eSAW's own retention ends soon. A question without an
+    answer is repeated in each attempt, so that its condition stays no longer than eSAW does not answer.
 
     Else a copy that is down or suspended would delay what was signed since. Copies of an event that has ended
     need no key: nothing would be archived again for an answer before they are made.
@@ -90,13 +91,15 @@ def asks_before_copies(event: EnvelopeEvent, retention: timedelta | None, now: d
     if status.phase is Phase.PENDING or status.reason == COPIES_PENDING:
         # A callback, a search or a person started it again, or a person added a copy since it was archived.
         return status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES
-    return has_new_delivery(event) or (may_be_restarted(status) and _is_last_day(event, retention, now))
+    is_open = has_new_delivery(event) or is_question_unanswered(status)
+    return is_open or (may_be_restarted(status) and _is_last_day(event, retention, now))
 
 
 def has_open_question(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> bool:
     """
     Whether eSAW may tell something new about an Expired envelope, so that its event must not wait for the
-    Archive of a copy only: a callback came since eSAW answered, or its retention ends soon.
+    Archive of a copy only: a callback came since eSAW answered, the last question had no answer, or eSAW's
+    retention ends soon.
     """
     status = event.status
     if (
@@ -108,7 +111,7 @@ def has_open_question(event: EnvelopeEvent, retention: timedelta | None, now: da
         return False
     considered = status.considered_deliveries
     is_called = considered is None or event.deliveries > considered
-    return is_called or _is_last_day(event, retention, now)
+    return is_called or is_question_unanswered(status) or _is_last_day(event, retention, now)
 
 
 def _is_last_day(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> bool:

@@ -509,7 +509,9 @@ class _Draft:
         event, organization, now = self.inputs.event, self.inputs.organization, self.inputs.now
         if event is None or organization is None:
             return
-        known, retention = msgspec.structs.replace(event, status=self.status), organization.spec.retention
+        # A question that was answered now is not repeated.
+        status, retention = _without_old_question(self.status, outcome), organization.spec.retention
+        known = msgspec.structs.replace(event, status=status)
         due, attempts = question_time(known, retention, now), 0
         is_answered = outcome.facts.considered_deliveries is not None
         if asks_before_copies(known, retention, now) and not is_answered:

@@ -34,6 +34,7 @@ from counterfoil.resources.reopening import (
     COPY_SUSPENDED,
     copies_after_end,
     has_new_delivery,
+    is_question_unanswered,
     may_be_restarted,
 )
 from counterfoil.resources.routes import open_copies, used_copies
@@ -222,8 +223,8 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
     if _is_suspended_itself(event, cache):
         return True
     organization = cache.organizations.get(event.organization)
-    # A callback may tell that the envelope was restarted and signed, which no copy delays.
-    if organization is None or has_new_delivery(event):
+    # The envelope may be restarted and signed, which no copy delays.
+    if organization is None or has_new_delivery(event) or is_question_unanswered(event.status):
         return False
     return are_copies_suspended(event, organization.spec, cache)
 
