@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 
 from counterfoil.cli.reseal import (
+    NamespaceNotChosen,
     NewestKeyRefused,
     NotAsShown,
     ResealOutcome,
     ResealPlan,
     ResealReport,
+    namespaces_left,
     plan_reseal,
     reseal,
+    run,
     sealing_of_namespace,
 )
 from counterfoil.esaw.token import ApiToken
@@ -28,6 +31,7 @@ from counterfoil.kube.secret import Secret
 from counterfoil.resources import Organization
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.sealing import KEY_BYTES, SECRET_KEY, SECRET_TYPE, Sealing, key_id_of
+from counterfoil.settings import ResealSettings, load
 from tests.support.builders import AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 
@@ -313,3 +317,21 @@ async def test_in_a_further_namespace_keys_are_sealed_again_with_its_derived_key
     assert report.counts[ResealOutcome.RESEALED] == 1
     assert key_id_of(data) == "second"
     assert unit.open(data, scene.kube.namespace, scene.sender) == TOKEN
+
+
+@pytest.mark.parametrize("listed", ["unit-a,unit-b", "unit-a"])
+async def test_a_list_of_namespaces_chooses_none_and_is_refused(tmp_path: Path, listed: str) -> None:
+    keys = {"COUNTERFOIL_SEALING_KEYS": str(Scene(tmp_path).of_controllers)}
+    settings = load(ResealSettings, [], {**keys, "COUNTERFOIL_NAMESPACES": listed})
+
+    with pytest.raises(NamespaceNotChosen) as refused:
+        await run(settings)
+
+    assert f"with --namespace NAMESPACE: {', '.join(listed.split(','))}." in str(refused.value)
+
+
+def test_a_run_in_one_of_several_namespaces_names_those_that_are_left() -> None:
+    listed = {"COUNTERFOIL_NAMESPACES": "unit-a,unit-b"}
+    assert namespaces_left(load(ResealSettings, ["--namespace", "unit-a"], listed)) == ("unit-b",)
+    assert namespaces_left(load(ResealSettings, ["--namespace", "unit-a"], {})) == ()
+    assert namespaces_left(load(ResealSettings, [], {})) == ()
