@@ -1,7 +1,8 @@
 """
 ``python -m counterfoil.cli.reseal``: encrypt every consented Sender's key with the newest sealing key.
 
-It does so in one namespace. A release that serves several needs one run in each.
+It does so in one namespace. A release that serves several needs one run in each, so a list of namespaces
+without ``--namespace`` is refused.
 
 The command begins only if the newest key in the folder is the newest one of the controllers too. They must
 have had it for long enough that every process has it (``status.sealingKey`` of each Organization). What is
@@ -33,8 +34,10 @@ from enum import StrEnum
 from counterfoil import logs
 from counterfoil.clock import Clock, WallClock
 from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.config import own_namespace
 from counterfoil.kube.errors import ApiError, Conflict, NotConfigured, NotFound
 from counterfoil.kube.secret import Secret
+from counterfoil.kube.served_namespaces import NamespacesFileInvalid, ServedNamespaces
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import Organization, ResourceInvalid, Sender
 from counterfoil.sealing import (
@@ -69,6 +72,10 @@ class ResealOutcome(StrEnum):
 
 class NewestKeyRefused(Exception):
     """The newest key of the folder may be unknown to a running process; the message says what to do."""
+
+
+class NamespaceNotChosen(Exception):
+    """Namespaces are listed, and none is named to seal in; the message says how to run it for each."""
 
 
 class NotAsShown(Exception):
@@ -325,10 +332,24 @@ async def _record_key_id(kube: KubeClient, sender: Sender, key_id: str) -> None:
         await kube.patch_status(Sender, sender.name, {"key": {"keyID": key_id}}, resource_version=None)
 
 
+def namespaces_left(settings: ResealSettings) -> tuple[str, ...]:
+    """Return the listed namespaces in which this run seals nothing. Raises ``NamespaceNotChosen``,
+    ``NamespacesFileInvalid``."""
+    chosen = settings.namespace or own_namespace()
+    listed = ServedNamespaces.load(settings, chosen).names
+    if settings.namespace is None and listed != (chosen,):
+        raise NamespaceNotChosen(
+            "A run seals the keys of one namespace, and none is named. Run the command for each of these "
+            f"with --namespace NAMESPACE: {', '.join(listed)}."
+        )
+    return tuple(each for each in listed if each != chosen)
+
+
 async def run(settings: ResealSettings) -> int:
     """Show what would be sealed again, or seal what was shown; return the exit status."""
     if settings.sealing_keys is None:
         raise SealingKeysInvalid("COUNTERFOIL_SEALING_KEYS is not set; name the folder of the sealing keys.")
+    left = namespaces_left(settings)
     async with connect(namespace=settings.namespace) as kube:
         sealing = await sealing_of_namespace(kube, Sealing(settings.sealing_keys))
         if settings.digest is None:
@@ -337,6 +358,10 @@ async def run(settings: ResealSettings) -> int:
             return 1 if plan.failures else 0
         report = await reseal(kube, sealing, WallClock(), settings.digest)
     print("\n".join(report.lines()))
+    if left:
+        print(
+            f"Other namespaces may need each key: repeat the command with --namespace for {', '.join(left)}."
+        )
     return 0 if report.is_complete else 1
 
 
@@ -349,6 +374,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return asyncio.run(run(settings))
     except (
         SealingKeysInvalid,
+        NamespacesFileInvalid,
+        NamespaceNotChosen,
         NewestKeyRefused,
         NotAsShown,
         NotConfigured,
