@@ -23,7 +23,6 @@ from counterfoil.esaw import (
     UnexpectedRedirect,
     new_http_client,
 )
-from counterfoil.untrusted.background_work import is_background, set_background
 from sandbox.esaw import StandIn, User
 from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.behaviour import TokenHeader as HeaderName
@@ -141,28 +140,11 @@ async def test_a_version_that_needs_no_token_says_nothing_about_the_header() -> 
         assert (await scene.user.whoami()).user_id == scene.sender.user_id
 
 
-async def test_calls_at_once_have_one_more_request_each_at_most_and_one_of_them_tries_the_other_header() -> (
-    None
-):
+async def test_calls_at_once_have_one_more_request_each_at_most() -> None:
     async with accepting("ApiToken") as scene:
         await asyncio.gather(*(scene.user.whoami() for _ in range(10)))
         await scene.user.whoami()
         assert sorted(scene.statuses()) == [200] * 11 + [401] * 10
-
-
-async def test_a_call_for_an_import_that_tries_the_other_header_lets_no_callback_wait_longer() -> None:
-    """All calls of the Organization wait for it."""
-    classes = list[tuple[str, bool]]()
-    async with accepting("ApiToken") as scene, new_http_client() as http:
-        esaw = EsawClient(
-            scene.standin.url,
-            http=http,
-            clock=WallClock(),
-            observe=lambda _, code, __: classes.append((code, is_background())),
-        )
-        set_background(True)
-        await esaw.as_user(ApiToken.parse(scene.sender.token, esaw.origin)).whoami()
-    assert classes == [("401", True), ("200", False)]
 
 
 @pytest.mark.parametrize("header", TokenHeader)
@@ -261,22 +243,19 @@ async def test_the_second_request_obeys_the_rate() -> None:
     assert setup.clock.slept == [2.0]
 
 
-async def test_who_waits_for_another_calls_try_waits_no_longer_than_for_an_answer() -> None:
-    limits = CallLimits(answer=0.2)
-    async with against(REFUSED, REFUSED, silence, call_limits=limits) as setup:
-        met = await asyncio.gather(setup.user.whoami(), setup.user.whoami(), return_exceptions=True)
-    assert [type(each) for each in met] == [EsawUnreachable, EsawUnreachable]
+async def test_a_call_waits_for_no_other_one_that_tries_the_other_header() -> None:
+    may_answer = asyncio.Event()
 
+    async def late(writer: asyncio.StreamWriter) -> None:
+        await may_answer.wait()
+        await answering(WHO)(writer)
 
-async def test_a_call_that_waited_too_long_for_another_calls_try_was_not_sent() -> None:
-    limits = CallLimits(answer=0.2)
-    async with against(REFUSED, call_limits=limits) as setup:
-        turn = setup.user.transport._accepted["v6"].turn
-        async with turn:
-            with pytest.raises(EsawUnreachable) as met:
-                await setup.user.whoami()
-    assert met.value.was_not_sent
-    assert "not sent" in str(met.value)
+    async with against(REFUSED, REFUSED, late, answering(WHO)) as setup:
+        calls = [asyncio.create_task(setup.user.whoami()) for _ in range(2)]
+        ended, _ = await asyncio.wait(calls, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        may_answer.set()
+        await asyncio.gather(*calls)
+    assert len(ended) == 1
 
 
 async def test_a_call_that_was_refused_while_another_one_succeeded_with_the_same_header_is_refused() -> None:
