@@ -14,6 +14,7 @@ Workers pass the Sender as it was when they began; the newest state that is know
 import asyncio
 import logging
 import re
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -36,6 +37,7 @@ from controller.cache import Cache, version_number
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.esaw.rate_limit import holding
 from counterfoil.esaw.token import ApiToken
 from counterfoil.i18n.key_advice import can_consent, consent_link, renewal
 from counterfoil.kube.client import KubeClient
@@ -57,7 +59,6 @@ from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.organization import Addressed
 from counterfoil.sealing import KEY_SETTLE, SealBroken, Sealing, SealKeyUnknown, key_id_of
-from counterfoil.untrusted.background_work import foreground
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class SenderKeys:
         Raises ``KeyUnusable``, ``KeyStateUnknown``, and ``EsawError`` if a new key could not be verified.
         """
         # Many events of one sender start at once; one of them verifies the key, the others wait.
-        async with self._locks.setdefault(sender.name, asyncio.Lock()):
+        async with self._lock(sender):
             sender = self._newest_known(sender)
             try:
                 token, key_id = await self._read_newest(sender, esaw.origin)
@@ -158,9 +159,7 @@ class SenderKeys:
             left = self._refusals.until_confirmation(sender, token)
             if left is not None and left > timedelta(0):
                 raise self._doubt(sender, left)
-            # Callbacks wait for the lock, so a run for an Import leaves its turn to no other call here.
-            with foreground():
-                await self._verify(sender, StoredKey(token, key_id), esaw)
+            await self._verify(sender, StoredKey(token, key_id), esaw)
             return token
 
     def accepted(self, sender: Sender) -> None:
@@ -174,7 +173,7 @@ class SenderKeys:
     async def refused(self, sender: Sender, token: ApiToken) -> None:
         """Record that eSAW itself refused this key (401 with an error id), unless the Secret has another key
         by now."""
-        async with self._locks.setdefault(sender.name, asyncio.Lock()):
+        async with self._lock(sender):
             sender = self._newest_known(sender)
             if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
                 sender, token
@@ -185,7 +184,7 @@ class SenderKeys:
 
     async def set_waiting_events(self, sender: Sender, events: int) -> None:
         """Store the number of events that wait for the sender's key, and the summary, if they changed."""
-        async with self._locks.setdefault(sender.name, asyncio.Lock()):
+        async with self._lock(sender):
             sender = self._newest_known(sender)
             status = msgspec.structs.replace(sender.status, waiting_events=events)
             authorized = find_condition(status.conditions, "Authorized")
@@ -196,7 +195,7 @@ class SenderKeys:
     async def observe_spec(self, sender: Sender) -> None:
         """Record that the key of the newest spec was checked and is as before; write nothing if it is
         recorded."""
-        async with self._locks.setdefault(sender.name, asyncio.Lock()):
+        async with self._lock(sender):
             sender = self._newest_known(sender)
             known = find_condition(sender.status.conditions, "Authorized")
             if known is not None and known.observed_generation != sender.metadata.generation:
@@ -204,7 +203,7 @@ class SenderKeys:
 
     async def organization_missing(self, sender: Sender) -> None:
         """Report that the Sender's Organization does not exist; the result of an earlier check stays."""
-        async with self._locks.setdefault(sender.name, asyncio.Lock()):
+        async with self._lock(sender):
             sender = self._newest_known(sender)
             now, generation, status = self.clock.now(), sender.metadata.generation, sender.status
             status = with_sender_readiness(sender, status, now=now, is_organization_missing=True)
@@ -227,6 +226,10 @@ class SenderKeys:
         for memory in (self._newest, self._last_checked):
             memory.pop(name, None)
         self._refusals.forget(name)
+
+    def _lock(self, sender: Sender) -> AbstractAsyncContextManager[None]:
+        """Return the lock of a Sender. Who holds it may wait for a turn of eSAW."""
+        return holding(self._locks.setdefault(sender.name, asyncio.Lock()))
 
     def _organization(self, sender: Sender) -> Organization | None:
         """Return the Organization of a Sender, which decides whether and where a consent can be given."""

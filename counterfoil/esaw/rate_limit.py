@@ -7,8 +7,9 @@ waits. Calls for an Import wait until no other call waits, but each for a bounde
 for the envelope of such a run.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import HttpStatusError, RateLimited
 from counterfoil.http_client import retry_after_seconds
-from counterfoil.untrusted.background_work import is_background
+from counterfoil.untrusted.background_work import foreground, is_background
 
 WhileWaiting = Callable[[], AbstractAsyncContextManager[None]]
 """Returns a context for the time in which a call waits for its turn."""
@@ -34,6 +35,47 @@ _while_waiting: ContextVar[WhileWaiting | None] = ContextVar("while_waiting", de
 def pause_while_waiting(while_waiting: WhileWaiting) -> None:
     """Let the long waits of this task's calls be in such a context."""
     _while_waiting.set(while_waiting)
+
+
+@asynccontextmanager
+async def holding(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """
+    Hold a lock that tasks of an Organization wait for, within which a call waits for its turn.
+
+    What a task returns at its first long wait, for the lock or for a turn, it has again only after it has
+    released the lock. Until then others use it, and they may need the lock to end. For the same reason, no
+    call within is background work.
+    """
+    while_waiting, is_returned = _while_waiting.get(), False
+    failure: Exception | None = None
+    async with AsyncExitStack() as until_released:
+
+        @asynccontextmanager
+        async def first_wait() -> AsyncIterator[None]:
+            nonlocal is_returned
+            if while_waiting is not None and not is_returned:
+                is_returned = True
+                await until_released.enter_async_context(while_waiting())
+            yield
+
+        try:
+            async with asyncio.timeout(LONG_WAIT_SECONDS):
+                await lock.acquire()
+        except TimeoutError:
+            async with first_wait():
+                await lock.acquire()
+        before = _while_waiting.set(first_wait)
+        try:
+            with foreground():
+                yield
+        except Exception as problem:
+            # The task continues, perhaps with another key, so it needs what it returned.
+            failure = problem
+        finally:
+            _while_waiting.reset(before)
+            lock.release()
+    if failure is not None:
+        raise failure
 
 
 @dataclass(eq=False)

@@ -11,7 +11,6 @@ integrations report that an instance refuses it. So the client begins with the u
 it tries the other one once, until a call has shown which of them this instance accepts.
 """
 
-import asyncio
 import hashlib
 import hmac
 from enum import StrEnum
@@ -107,8 +106,6 @@ class AcceptedHeader:
         """The header to send."""
         self.is_known = is_known
         """Whether a call has shown that eSAW accepts it."""
-        self.turn = asyncio.Lock()
-        """Held by the one call that tries the other header."""
 
     def confirm(self, header: TokenHeader) -> None:
         """Record that eSAW answered a call that needs a valid token, and that had this header."""

@@ -43,7 +43,6 @@ from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import AcceptedHeader, ApiToken, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
-from counterfoil.untrusted.background_work import foreground
 from counterfoil.untrusted.http_transport import OWNER, InvalidResponse, has_trailing_bytes
 from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerBody, AnswerTooSlow, Grow
@@ -218,29 +217,7 @@ class EsawTransport:
             is_settled = accepted.is_known and accepted.header is header
             if is_settled or answer.status != httpx.codes.UNAUTHORIZED or not answer.has_own_form:
                 raise
-            refusal = answer
-        async with self._waiting_for_turn(accepted):
-            if not accepted.is_known:
-                # Callbacks wait for this turn, also if it is one of a run for an Import.
-                with foreground():
-                    return await send(header.other)
-        if accepted.header is header:
-            # Another call has shown meanwhile that eSAW accepts the header: so it refuses the token.
-            raise refusal
-        return await send(accepted.header)
-
-    @asynccontextmanager
-    async def _waiting_for_turn(self, accepted: AcceptedHeader) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._call_limits.answer):
-                await accepted.turn.acquire()
-        except TimeoutError:
-            # Nothing was sent: eSAW refused the call without an effect, and the other header was not tried.
-            raise EsawUnreachable("busy") from None
-        try:
-            yield
-        finally:
-            accepted.turn.release()
+        return await send(header.other)
 
     async def _receive(self, call: EsawCall, credential: Credential | None, read: Callable[[bytes], T]) -> T:
         await self._rate_limiter.acquire()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from email.utils import format_datetime
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.esaw import HttpStatusError, RateLimited
-from counterfoil.esaw.rate_limit import RateLimiter, pause_while_waiting
+from counterfoil.esaw.rate_limit import RateLimiter, holding, pause_while_waiting
 from counterfoil.untrusted.background_work import set_background
 from tests.support.builders import AClock
 from tests.support.servers.scripted_esaw import START
@@ -228,6 +228,32 @@ async def test_only_a_long_wait_releases_what_others_can_use() -> None:
     for _ in range(2):
         await slow.acquire()
     assert contexts == ["begin", "end"]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("refused")])
+async def test_a_task_that_waits_with_a_lock_has_what_it_returned_after_the_lock_only(
+    error: ValueError | None,
+) -> None:
+    clock, lock, is_locked = AClock(START), asyncio.Lock(), list[bool]()
+
+    @asynccontextmanager
+    async def while_waiting() -> AsyncIterator[None]:
+        is_locked.append(lock.locked())
+        yield
+        is_locked.append(lock.locked())
+
+    pause_while_waiting(while_waiting)
+    slow = a_rate_limiter(clock, per_second=0.5)
+    with pytest.raises(ValueError, match="refused") if error else nullcontext():
+        async with holding(lock):
+            for _ in range(3):
+                await slow.acquire()
+            assert is_locked == [True], "it waits twice, and nothing is taken again in between"
+            if error is not None:
+                raise error
+    assert is_locked == [True, False]
+    await slow.acquire()
+    assert is_locked == [True, False, False, False]
 
 
 class SharedRate:
