@@ -35,9 +35,12 @@ from counterfoil.resources import (
     Sender,
     SweepResult,
     event_name,
+    find_condition,
     is_condition_true,
 )
+from counterfoil.resources.envelopeevent import COPY_MISSING
 from counterfoil.resources.naming import EnvelopeId
+from counterfoil.resources.reopening import COPY_REQUESTED, status_for_copying
 from tests.support.builders import ENVELOPE, NOON, a_sender, an_event, an_organization, known_to_work
 from tests.support.fakes.esaw import FakeEsawClients
 from tests.support.fakes.finding_esaw import FakeEsawUser, FindingEsawClient, key_of, numbered
@@ -195,6 +198,23 @@ async def test_an_envelope_that_is_listed_although_it_was_assumed_to_be_deleted_
     await scene.swept()
     (event,) = scene.noted()
     assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
+
+
+async def test_an_envelope_that_is_listed_waits_for_no_further_copy_of_its_event() -> None:
+    """The Archive of the copy may be full for days."""
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    ended = an_ended_event(Phase.SUCCEEDED, "DeletionAssumed")
+    cleaned = an_event().with_condition("Archived").with_condition("Cleaned", reason="DeletionAssumed")
+    ended = replace(ended, status=replace(ended.status, conditions=cleaned.build().status.conditions))
+    asked = status_for_copying(ended.status, reason=COPY_REQUESTED, message="", now=NOON)
+    scene.kube.put(replace(ended, status=asked))
+    await scene.swept()
+    (event,) = scene.noted()
+    assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
+    copied = find_condition(event.status.conditions, "Copied")
+    assert copied is not None
+    assert copied.reason == COPY_MISSING, "the copy is tried again after the end"
 
 
 async def test_an_event_that_was_only_recorded_is_archived_after_its_action_became_archive() -> None:

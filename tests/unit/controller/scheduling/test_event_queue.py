@@ -25,6 +25,8 @@ from controller.scheduling.workqueue import WorkQueue
 from counterfoil.resources import (
     IMPORT_LABEL,
     ArchiveLocation,
+    Attempt,
+    AttemptOutcome,
     Condition,
     EnvelopeEvent,
     EnvelopeSummary,
@@ -33,7 +35,14 @@ from counterfoil.resources import (
     Origin,
     Phase,
 )
-from counterfoil.resources.reopening import CLEANUP_DELAYED, COPY_REQUESTED, REDELIVERED
+from counterfoil.resources.reopening import (
+    CLEANUP_DELAYED,
+    COPY_REQUESTED,
+    DELETION_ASSUMED,
+    REDELIVERED,
+    must_be_stored,
+    status_for_copying,
+)
 from tests.support.builders import NOON, AClock, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.workqueue import running, turns
@@ -462,17 +471,98 @@ async def test_a_delete_without_room_is_not_queued_for_an_optional_copy() -> Non
     assert begins_in(scene, event) == "mirror"
 
 
+class AfterEndScene(CopyingScene):
+    """An event whose deletion was assumed makes its copies, and worm is full of runs of callbacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        attempt = Attempt(
+            phase=Phase.CLEANING, start_time=NOON, duration_seconds=1, outcome=AttemptOutcome.DONE, reason=""
+        )
+        event = an_event().named("copy").in_phase(Phase.SUCCEEDED, DELETION_ASSUMED)
+        event = event.with_condition("Archived").with_condition("Cleaned").with_condition("Copied", "False")
+        ended = event.status(completion_time=NOON, deliveries=1, attempt_history=(attempt,)).build()
+        asked = status_for_copying(
+            ended.status, reason=COPY_REQUESTED, message="It is asked for.", now=self.clock.now()
+        )
+        self.event = replace(ended, status=asked)
+
+    def called(self) -> EnvelopeEvent:
+        """Return the event after a callback, which the receiver stores before its answer."""
+        status, now = self.event.status, self.clock.now()
+        assert must_be_stored(status, received=now, now=now)
+        metadata = replace(self.event.metadata, resource_version="5")
+        return replace(
+            self.event, metadata=metadata, status=replace(status, deliveries=2, last_delivery_time=now)
+        )
+
+
 def test_a_run_of_an_event_that_had_succeeded_begins_in_the_limit_of_its_first_open_copy() -> None:
     """It asks eSAW nothing and ends the event, so nothing would queue it for an Archive without room."""
-    scene = CopyingScene()
-    ended = a_waiting_copy().status
-    event = an_event().in_phase(Phase.COPYING, COPY_REQUESTED)
-    event = event.status(conditions=ended.conditions, completion_time=NOON)
-    assert begins_in(scene, event.build()) == "worm"
-    made = event.status(copies=(a_copy("worm", verified=True),)).build()
+    scene = AfterEndScene()
+    assert begins_in(scene, scene.event) == "worm"
+    metadata = replace(scene.event.metadata, resource_version="5")
+    copies = (a_copy("worm", verified=True),)
+    made = replace(scene.event, metadata=metadata, status=replace(scene.event.status, copies=copies))
     assert begins_in(scene, made) == "mirror"
     scene.cache.archives.put(an_archive("mirror", version=3, suspend=True))
     assert begins_in(scene, made) == "dms"
+
+
+async def test_a_callback_about_an_event_that_had_succeeded_waits_for_no_further_copy() -> None:
+    """Only the end of its run starts the event again. The envelope may be restarted and signed."""
+    scene = AfterEndScene()
+    scene.enqueue_other("worm-1", archive="worm")
+    async with running(scene.work, scene):
+        await turns()
+        scene.enqueue(scene.event)
+        await turns()
+        assert scene.begun("copy") == []
+        called = scene.called()
+        assert not scene.events.is_background(called)
+        scene.enqueue(called)
+        await turns()
+        assert scene.begun("copy") == ["dms"]
+
+
+def test_a_callback_from_before_the_end_does_not_change_where_a_further_copy_is_made() -> None:
+    scene = AfterEndScene()
+    called = scene.called()
+    counted_late = replace(called, status=replace(called.status, last_delivery_time=NOON - HOUR))
+    assert begins_in(scene, counted_late) == "worm"
+    assert scene.events.is_background(counted_late)
+
+
+async def test_an_event_that_had_succeeded_waits_for_room_for_its_copies_for_an_hour() -> None:
+    """Meanwhile its late list, a search, its time to live and copies in other Archives wait as well."""
+    scene = AfterEndScene()
+    scene.enqueue_other("worm-1", archive="worm")
+    async with running(scene.work, scene):
+        await turns()
+        scene.enqueue(scene.event)
+        async with time_passes(scene):
+            asked = scene.clock.now()
+            for _ in range(50):
+                if not scene.begun("copy"):
+                    await turns(1)
+        assert scene.begun("copy") == ["dms"]
+        assert HOUR <= scene.clock.now() - asked <= HOUR + timedelta(seconds=5 * LOOK_SECONDS)
+
+
+def test_a_time_of_a_clock_that_was_ahead_does_not_extend_that_wait() -> None:
+    scene = AfterEndScene()
+    scene.clock.set_back(days=30)
+    assert begins_in(scene, scene.event) == "dms"
+
+
+def test_an_event_that_had_succeeded_waits_for_each_of_its_copies_also_for_an_optional_one() -> None:
+    """A person suspends the Archive to free its events."""
+    scene = AfterEndScene()
+    optional = [{**each, "required": False} for each in COPIES]
+    scene.cache.organizations.put(an_organization(version=3, archiveRef={"name": "dms"}, copies=optional))
+    assert scene.cache.may_use(scene.event, "worm")
+    assert not scene.cache.may_use(scene.event, "other")
+    assert not scene.cache.may_use(a_waiting_copy(), "worm"), "nothing waits for an optional copy"
 
 
 @asynccontextmanager
