@@ -30,10 +30,11 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.organization import ArchiveUse
-from counterfoil.resources.reopening import awaited_copies
+from counterfoil.resources.reopening import awaited_copies, copies_after_end
 from counterfoil.resources.routes import (
     archive_names,
     awaited_archive,
+    copy_names,
     is_copying_next,
     needed_choice,
     possible_archives,
@@ -341,7 +342,11 @@ class Cache:
     def may_use(self, event: EnvelopeEvent, archive: str) -> bool:
         """Whether the event waits for an Archive, or may choose it."""
         organization = self.organizations.get(event.organization)
-        return organization is not None and archive in possible_archives(event, organization.spec)
+        if organization is None:
+            return False
+        # In the queue it waits for an optional copy as well.
+        is_copied = copies_after_end(event.status) and archive in copy_names(organization.spec)
+        return is_copied or archive in possible_archives(event, organization.spec)
 
     def senders_of(self, organization: str) -> list[Sender]:
         """Return the Senders of an Organization."""

@@ -16,7 +16,7 @@ from controller.reconcile.state_machine import TransitionInput
 from counterfoil.clock import Clock
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.errors import Rejected, TooLarge
-from counterfoil.kube.status import StatusWriter
+from counterfoil.kube.status import StatusWriter, with_deliveries
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     AttemptOutcome,
@@ -30,8 +30,8 @@ from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, MISSING_COPY_REAS
 from counterfoil.resources.reopening import (
     REDELIVERED,
     copies_after_end,
+    is_called_after_end,
     is_open_to_callbacks,
-    is_started_by_callback,
     reopened_status,
 )
 
@@ -105,13 +105,11 @@ class TransitionWriter:
         Whether a callback came that the end of the event did not consider, and re-opens it.
 
         Counters decide, not clocks. An event that had ended before, and waited for its copies since, knows
-        the count of that time. A callback from before that end may be counted later: its time tells.
+        the count of that time.
         """
-        called = newest.last_delivery_time
-        if not copies_after_end(event.status) or called is None:
-            return is_open_to_callbacks(newest) and (newest.deliveries or 0) > known_deliveries
-        is_counted = (newest.deliveries or 0) > (event.status.considered_deliveries or 0)
-        return is_counted and is_started_by_callback(newest, received=called, now=self.clock.now())
+        if copies_after_end(event.status):
+            return is_called_after_end(with_deliveries(event.status, newest), now=self.clock.now())
+        return is_open_to_callbacks(newest) and (newest.deliveries or 0) > known_deliveries
 
     def _announce(self, before: EnvelopeEventStatus, stored: EnvelopeEvent, outcome: Outcome) -> None:
         """

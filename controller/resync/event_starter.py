@@ -54,6 +54,7 @@ from counterfoil.resources.reopening import (
     is_started_by_other_key,
     is_started_by_search,
     reopened_status,
+    with_kept_end,
 )
 from counterfoil.untrusted.event_ceiling import EventCeiling
 
@@ -297,12 +298,12 @@ class EventStarter:
 
     async def _reopen(self, starts: EventStarts, event: EnvelopeEvent) -> bool:
         """Start the event again; False if it was changed or deleted meanwhile."""
+        known = with_kept_end(event.status)
         message = (
-            f"The {_word(starts)} found the envelope after the event was {event.status.phase} "
-            f"({event.status.reason})."
+            f"The {_word(starts)} found the envelope after the event was {known.phase} ({known.reason})."
         )
         status = reopened_status(
-            event.status, reason=_REOPENED[starts.origin], message=message, now=self.clock.now()
+            known, reason=_REOPENED[starts.origin], message=message, now=self.clock.now()
         )
         # Not enqueued here: the watch delivers it to the controller of its shard (rule 5).
         if await write_status_or_skip(self.kube, event, status) is None:

@@ -19,12 +19,13 @@ from controller.scheduling.due import EPOCH, WAITING_FOR_ARCHIVE, due_time, has_
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
-from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin
+from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin, find_condition
 from counterfoil.resources.reopening import (
     REDELIVERED,
     are_copies_requested,
     copies_after_end,
     has_new_delivery,
+    is_called_after_end,
 )
 from counterfoil.resources.routes import copies_in_turn
 from counterfoil.retention import has_open_question
@@ -44,6 +45,11 @@ last day of eSAW's retention."""
 QUESTION_SECONDS: Final = 3600.0
 """Pause between two runs of such an event that begin in its first Archive to ask eSAW the same, whether eSAW
 answers or not."""
+
+LONGEST_COPY_WAIT = timedelta(hours=1)
+"""Time for which an event that had succeeded is queued for the Archive of a copy. Then its run begins in its
+first Archive and ends it as before, with or without the copy. Its late list, its time to live and its copies
+in other Archives wait until then."""
 
 IsFixed = Callable[[EnvelopeEvent], bool]
 """Whether the change of an object may have fixed what an event in this state waits for."""
@@ -80,8 +86,10 @@ class EventQueue:
         """Look again at the events that are queued for a further Archive, until cancelled."""
         while True:
             await self.clock.sleep(LOOK_SECONDS)
-            found = map(self.cache.events.get, list(self._lacked))
-            self.enqueue_all([event for event in found if event is not None])
+            known = self.cache.events
+            self.enqueue_all(
+                [each for each in known if each.name in self._lacked or copies_after_end(each.status)]
+            )
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Enqueue an event at its due time."""
@@ -149,8 +157,8 @@ class EventQueue:
         event = self.cache.events.get(name)
         if event is not None and self._has_question(event):
             self._asked[name] = event.deliveries, self.clock.monotonic()
-        if event is not None and _is_started_by_callback(event):
-            now = self.clock.now()
+        now = self.clock.now()
+        if event is not None and _is_started_by_callback(event, now):
             self._forget_pauses(now)
             self._began.pop(name, None)
             self._began[name] = now
@@ -208,7 +216,7 @@ class EventQueue:
         now = self.clock.now()
         due = due_time(event, self.cache, now)
         began = believed_time(self._began.get(event.name), now)
-        if due is None or began is None or not _is_started_by_callback(event):
+        if due is None or began is None or not _is_started_by_callback(event, now):
             return due
         return max(due, began + CALLBACK_PAUSE)
 
@@ -222,11 +230,10 @@ class EventQueue:
     def _begin(self, event: EnvelopeEvent) -> datetime | None:
         """Return the time that decides the event's place: of its creation, or of the callback that starts it
         again. An old event that callbacks start again and again comes before no newer one."""
-        created = event.metadata.creation_timestamp
-        if not _is_started_by_callback(event):
+        created, now = event.metadata.creation_timestamp, self.clock.now()
+        if not _is_started_by_callback(event, now):
             self._called.pop(event.name, None)
             return created
-        now = self.clock.now()
         called = believed_time(event.status.last_delivery_time, now) or now
         return self._called.setdefault(event.name, max(called, created or called))
 
@@ -234,7 +241,9 @@ class EventQueue:
         """Whether any other event comes before this one. Its work also waits for that of the others."""
         # An Import marks the events that it creates and those that it starts again.
         may_wait = IMPORT_LABEL in event.metadata.labels or _is_copied_later(event)
-        return event.spec.origin is Origin.IMPORT or (may_wait and not _is_started_by_callback(event))
+        if event.spec.origin is Origin.IMPORT:
+            return True
+        return may_wait and not _is_started_by_callback(event, self.clock.now())
 
     def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
         begin, is_import = self._begin(event), self.is_background(event)
@@ -256,17 +265,27 @@ class EventQueue:
         event that found no room in another one, nor among those that wait for it, is queued there while it
         needs that. Without that, thousands of events would begin again and again. Their questions to eSAW
         wait for no copy. An event that had succeeded asks eSAW nothing, and its one run begins where its
-        first copy is made.
+        first copy is made. That run also lets a callback start it again, which waits for no copy.
         """
         name, first = event.name, self.cache.archive_name(event)
         if copies_after_end(event.status):
-            return self._first_open_copy(event) or first
+            return first if self._ends_soon(event) else self._first_open_copy(event) or first
         lacked = self._needed(event) if event.status.reason == WAITING_FOR_ARCHIVE else None
         if lacked is None:
             return first
         now, asked = self.clock.monotonic(), self._asked.get(name)
         is_new = asked is None or asked[0] != event.deliveries or now - asked[1] >= QUESTION_SECONDS
         return first if is_new and self._has_question(event) else lacked
+
+    def _ends_soon(self, event: EnvelopeEvent) -> bool:
+        """Whether an event that had succeeded waits no longer for room for its copies: a callback starts it
+        again, or it was queued for long enough."""
+        now, copied = self.clock.now(), find_condition(event.status.conditions, "Copied")
+        if copied is None or is_called_after_end(event.status, now=now):
+            return True
+        # What started the copies set it. A time of a clock that was ahead must not extend the wait.
+        asked = believed_time(copied.last_transition_time, now)
+        return asked is None or now - asked >= LONGEST_COPY_WAIT
 
     def _first_open_copy(self, event: EnvelopeEvent) -> str | None:
         organization = self.cache.organizations.get(event.organization)
@@ -294,8 +313,9 @@ def _is_copied_later(event: EnvelopeEvent) -> bool:
     return are_copies_requested(event.status) or copies_after_end(event.status)
 
 
-def _is_started_by_callback(event: EnvelopeEvent) -> bool:
-    return has_new_delivery(event) or event.status.reason == REDELIVERED
+def _is_started_by_callback(event: EnvelopeEvent, now: datetime) -> bool:
+    is_waiting = has_new_delivery(event) or event.status.reason == REDELIVERED
+    return is_waiting or is_called_after_end(event.status, now=now)
 
 
 def concurrency_limits(cache: Cache, process_limit: int) -> ConcurrencyLimits:

@@ -265,10 +265,12 @@ def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus) -> 
     with any key: it ended without an archive and may end otherwise now, or may have to archive the envelope
     again.
 
-    Not after a person's skip, if eSAW never showed the envelope: nothing tells that it changed since.
+    Not after a person's skip, if eSAW never showed the envelope: nothing tells that it changed since. An
+    event that makes further copies starts by its kept end.
     """
     if _is_skipped_unseen(status):
         return False
+    status = with_kept_end(status)
     is_other = status.envelope is None or status.envelope.status != found
     if not status.phase.is_final:
         return may_be_restarted(status) and is_other
@@ -455,6 +457,19 @@ def has_new_delivery(event: EnvelopeEvent) -> bool:
     if considered is not None and event.deliveries <= considered:
         return False
     return may_be_restarted(event.status) or is_restarted(event.status)
+
+
+def is_called_after_end(status: EnvelopeEventStatus, *, now: datetime) -> bool:
+    """
+    Whether a callback came that re-opens an event which had succeeded and makes further copies.
+
+    Counters decide, not clocks. A callback from before the end may be counted later: its time tells.
+    """
+    called = status.last_delivery_time
+    if not copies_after_end(status) or called is None:
+        return False
+    is_counted = (status.deliveries or 0) > (status.considered_deliveries or 0)
+    return is_counted and is_started_by_callback(with_kept_end(status), received=called, now=now)
 
 
 def is_restarted(status: EnvelopeEventStatus) -> bool:
