@@ -121,6 +121,19 @@ async def test_a_condition_that_a_person_corrects_during_the_wait_decides_the_ne
     assert (documents(scene.vault), documents(scene.dms)) == ([], FILES)
 
 
+async def test_a_condition_that_a_person_corrects_during_a_wait_without_room_decides_the_next_run(
+    scene: RoutedScene,
+) -> None:
+    async def correct(*_: object) -> bool:
+        scene.change_routes({**HR, "when": {"tags": {"area": {"values": ["Legal"]}}}})
+        return False
+
+    scene.change_archives(take_slot=correct)
+    event = await scene.with_area("HR").reconcile()
+    assert event.status.reason == "WaitingForArchive"
+    assert scene.cache.archive_name(event) == ""
+
+
 async def test_an_event_whose_archive_has_no_room_waits_in_the_queue_with_its_choice(
     scene: RoutedScene,
 ) -> None:
