@@ -160,8 +160,8 @@ class ArchiveChooser:
         known = find()
         if not isinstance(known, Archive):
             return known
-        if not await self.take_slot(context.event.name, known.name, longest_wait(context), before_wait):
-            return self._busy(known.name)
+        limit = longest_wait(context)
+        has_room = await self.take_slot(context.event.name, known.name, limit, before_wait)
         organization = context.organization
         # A person may have suspended or changed it during the wait.
         newest = find()
@@ -171,7 +171,7 @@ class ArchiveChooser:
         if outdated is not None and isinstance(context, ReconcileContext):
             # A stored choice would count with any conditions of its route.
             context.choice = None
-        return outdated or newest
+        return outdated or (newest if has_room else self._busy(known.name))
 
     def _created_again(self, known: Archive, newest: Archive | Wait | Hold | None) -> Pause | None:
         """Return why a run ends that has decided about an Archive which is another one of its name by now."""
