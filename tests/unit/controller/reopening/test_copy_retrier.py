@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from controller.requests.copy_requests import CopyRequests
-from counterfoil.resources import EnvelopeEvent, Phase, find_condition
+from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status, status_for_copying
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
@@ -141,6 +142,36 @@ async def test_what_a_person_suspended_tries_no_copy(tmp_path: Path, held: str) 
     before = scene.newest()
 
     assert await scene.passed() == before
+
+
+async def test_many_missing_copies_are_tried_again_in_turn(tmp_path: Path) -> None:
+    """Each event is in memory until it has made its copy, and its Archive may have no room for days."""
+    scene = OptionalScene(tmp_path)
+    scene.retrier.most = 1
+    event = await scene.reconcile_until_quiet()
+    scene.clock.advance(hours=1)
+    labels = {ORGANIZATION_LABEL: "acme"}
+    other = replace(event, metadata=replace(event.metadata, name="other", uid="uid-other", labels=labels))
+    scene.kube.put(other)
+
+    assert (await scene.retrier.retry_if_due(other)).status.phase is Phase.COPYING
+    assert await scene.retrier.retry_if_due(event) == event
+
+    scene.kube.edit(EnvelopeEvent, "other", {"status": {"phase": "Succeeded"}})
+    scene.clock.advance(minutes=1)
+    assert (await scene.retrier.retry_if_due(event)).status.phase is Phase.COPYING
+
+
+async def test_events_that_wait_for_their_copies_since_a_callback_stop_no_retry(tmp_path: Path) -> None:
+    scene = OptionalScene(tmp_path)
+    scene.retrier.most = 1
+    event = await scene.reconcile_until_quiet()
+    scene.clock.advance(hours=1)
+    labels = {ORGANIZATION_LABEL: "acme"}
+    metadata = replace(event.metadata, name="other", uid="uid-other", labels=labels)
+    scene.kube.put(replace(event, metadata=metadata, status=replace(event.status, phase=Phase.COPYING)))
+
+    assert (await scene.retrier.retry_if_due(event)).status.phase is Phase.COPYING
 
 
 async def test_one_cause_is_one_kubernetes_event(tmp_path: Path) -> None:
