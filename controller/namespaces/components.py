@@ -288,7 +288,7 @@ def build(
         failed_event_retrier.retry_if_fixed,
         late_sender_finder.reopen_if_recorded,
         late_file_finder.observe,
-        CopyRetrier(reopener, cache, clock).retry_if_due,
+        CopyRetrier(kube, reopener, cache, clock).retry_if_due,
         # Last: an event that starts again has a new status.
         ended_event_observer.observe,
     )

@@ -10,7 +10,9 @@ to wait for a Sender that is suspended, or whose key is refused: then this one h
 """
 
 import logging
-from dataclasses import dataclass
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -28,6 +30,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import (
+    ORGANIZATION_LABEL,
     SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeEventStatus,
@@ -46,6 +49,16 @@ _log = logging.getLogger(__name__)
 
 SENDER_MAY_BE_WRONG: Final = frozenset({"SenderMissing", "SenderSuspended", "EnvelopeNotFound"})
 """Reasons that another Sender may solve, in addition to the phase ``AwaitingConsent``."""
+
+MAX_RETRIED: Final = 1_000
+"""Maximum number of events of one Organization that try a copy again at a time, for which nothing waits. Each
+is in memory until then, some KiB, and no time to live removes it."""
+
+RETRY_SECONDS: Final = 2 * 3600.0
+"""Time after which such an event has ended: it waits an hour at most for room in the Archive of its copy."""
+
+COUNT_SECONDS: Final = 60.0
+"""Interval at which the events that make copies are counted, while as many as ``MAX_RETRIED`` may do so."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +105,46 @@ class Reopener:
             return event
 
 
-@dataclass(frozen=True)
+@dataclass
 class CopyRetrier:
-    """Lets events that lack a copy for which nothing waits try it again."""
+    """Lets events that lack a copy for which nothing waits try it again, some at a time."""
 
+    kube: KubeClient
     reopener: Reopener
     cache: Cache
     clock: Clock
+    most: int = MAX_RETRIED
+    _started: dict[str, deque[float]] = field(default_factory=dict)
+    """By Organization: the monotonic times of the last starts, ``most`` of them."""
+    _copying: Counter[str] = field(default_factory=Counter)
+    """By Organization: the number of events that make copies."""
+    _counted: float = -math.inf
+    """Monotonic time of that count."""
 
     async def retry_if_due(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """Start the copies of an event of which one is due; return its newest state. Raises ``ApiError``."""
         now = self.clock.now()
         if not retries_copies(event.status) or not self._has_due_copy(event, now):
             return event
-        return await self.reopener.store(event, status_for_copy_retry(event.status, now=now))
+        if not await self._has_room(event.organization):
+            return event
+        stored = await self.reopener.store(event, status_for_copy_retry(event.status, now=now))
+        if stored is not event:
+            self._copying[event.organization] += 1
+            self._started[event.organization].append(self.clock.monotonic())
+        return stored
+
+    async def _has_room(self, organization: str) -> bool:
+        """Whether one more event may be in memory to make its copy. Those that wait for copies since a
+        callback are in the count, too, so it decides only after many starts. Raises ``ApiError``."""
+        now, started = self.clock.monotonic(), self._started.setdefault(organization, deque(maxlen=self.most))
+        if len(started) < self.most or now - started[0] >= RETRY_SECONDS:
+            return True
+        if now - self._counted >= COUNT_SECONDS:
+            fields = f"status.phase={Phase.COPYING}"
+            self._copying = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)
+            self._counted = now
+        return self._copying[organization] < self.most
 
     def _has_due_copy(self, event: EnvelopeEvent, now: datetime) -> bool:
         organization = self.cache.organizations.get(event.organization)

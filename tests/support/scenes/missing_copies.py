@@ -17,7 +17,7 @@ class CopiesScene(CopiedScene):
         super().__init__(folder, *copies, **spec)
         self.break_archive("worm")
         reopener = Reopener(self.status_writer, self.event_recorder, self.clock)
-        self.retrier = CopyRetrier(reopener, self.cache, self.clock)
+        self.retrier = CopyRetrier(self.kube, reopener, self.cache, self.clock)
 
     async def passed(self) -> EnvelopeEvent:
         """Let the garbage collector read the event, and a run follow."""
