@@ -5,6 +5,7 @@ A process that a fault killed is started again, as a node does. One that ends wi
 """
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
@@ -394,9 +395,18 @@ class Stage:
 
     def fill_disk(self) -> None:
         """Leave no byte of it."""
-        disk = os.statvfs(self.archive)
+        disk, taken = os.statvfs(self.archive), 0
+        size = disk.f_bavail * disk.f_frsize
         with (self.archive.parent / "other").open("wb") as other:
-            os.posix_fallocate(other.fileno(), 0, disk.f_bavail * disk.f_frsize)
+            while size >= disk.f_frsize:
+                try:
+                    os.posix_fallocate(other.fileno(), taken, size)
+                    taken += size
+                except OSError as problem:
+                    if problem.errno != errno.ENOSPC:
+                        raise
+                    # Less is left, or a controller wrote a file meanwhile.
+                    size //= 2
 
     def free_disk(self) -> None:
         """Remove the other's file."""
