@@ -1,15 +1,20 @@
 """The directory of organizations: what a watch tells becomes what a callback is checked against."""
 
+import asyncio
 import hashlib
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from counterfoil.callback_auth import token_hash
+from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.metrics import Metrics
+from counterfoil.resources import Resource
 from tests.support.builders import AClock
+from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.receiver_parts import (
     NOON,
     TOKEN,
@@ -18,6 +23,7 @@ from tests.support.scenes.receiver_parts import (
     synced,
     with_basic_auth,
 )
+from tests.support.virtual_time import VirtualClock, run_in_virtual_time
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.receiver.organizations import OrganizationCache, OrganizationView
 
@@ -190,3 +196,50 @@ def test_its_own_parameters_follow_the_spec(organization_cache: OrganizationCach
     raw = an_organization(spec={"callback": {"parameters": ["orderNo", "tenant"]}})
     assert listed(organization_cache, raw).own_parameters == {"orderno": "orderNo", "tenant": "tenant"}
     assert listed(organization_cache, an_organization()).own_parameters == {}
+
+
+class ScriptedKubeClient(InMemoryKubeClient):
+    """An API server whose lists and watches end with one error after the other; then it hangs."""
+
+    def __init__(self, *script: ApiError | None) -> None:
+        super().__init__()
+        self.script = list(script)
+
+    async def list_and_watch(
+        self, kind: type[Resource], *, labels: str = "", fields: str = ""
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """None in the script: a list that is complete, whose watch breaks off."""
+        if not self.script:
+            await asyncio.Event().wait()
+        if problem := self.script.pop(0):
+            raise problem
+        yield synced()
+        raise Unavailable(0, "NoAnswer", "the watch broke off")
+
+
+def test_each_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    forbidden = Forbidden(403, "Forbidden", "no Role")
+    unavailable = Unavailable(500, "InternalError", "etcd is down")
+    kube = ScriptedKubeClient(*[forbidden] * 50, *[unavailable] * 2, forbidden, None, None)
+
+    async def watch() -> None:
+        clock = VirtualClock(asyncio.get_running_loop())
+        organization_cache = OrganizationCache(
+            Metrics(CollectorRegistry(), version="0"),
+            clock=clock,
+            new_bucket=lambda: TokenBucket(rate=1.0, burst=1),
+        )
+        watching = asyncio.create_task(organization_cache.watch(kube, lambda _: None))
+        await clock.sleep(3600)
+        watching.cancel()
+
+    with caplog.at_level("INFO"):
+        run_in_virtual_time(watch())
+    logged = [f"{each.levelname} {each.getMessage().rpartition(': ')[2]}" for each in caplog.records]
+    assert logged == [
+        "WARNING no Role",
+        "WARNING etcd is down",
+        "WARNING no Role",
+        "WARNING the watch broke off",
+        "WARNING the watch broke off",
+    ]
