@@ -117,15 +117,21 @@ class OrganizationCache:
     async def watch(self, kube: KubeClient, observe: Callable[[ApiError | None], None]) -> None:
         """Keep the cache up to date until cancelled. ``observe`` learns of each full list (None), and why
         there is none or the watch broke."""
+        logged: int | None = None
 
         def watch_failed(problem: ApiError) -> None:
-            _log.warning("organizations cannot be followed just now: %s", problem)
+            nonlocal logged
+            # A namespace that does not exist yet is asked for every ten seconds.
+            if problem.status != logged:
+                _log.warning("organizations cannot be followed just now: %s", problem)
+            logged = problem.status
             self.has_failed = True
             observe(problem)
 
         async for change in list_and_watch_forever(kube, Organization, on_error=watch_failed):
             self.update(change)
             if change.type == "SYNCED":
+                logged = None
                 observe(None)
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ from tests.support.scenes.receiver_parts import (
     synced,
     with_basic_auth,
 )
-from tests.support.virtual_time import VirtualClock, run_in_virtual_time
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop, run_in_virtual_time
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.receiver.organizations import OrganizationCache, OrganizationView
 
@@ -223,7 +223,9 @@ def test_each_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     kube = ScriptedKubeClient(*[forbidden] * 50, *[unavailable] * 2, forbidden, None, None)
 
     async def watch() -> None:
-        clock = VirtualClock(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        clock = VirtualClock(loop)
         organization_cache = OrganizationCache(
             Metrics(CollectorRegistry(), version="0"),
             clock=clock,
