@@ -18,6 +18,7 @@ from controller.reopening.reopener import Reopener
 from controller.scheduling.retry_policy import LATE_LIST
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.models import ListedDocument
+from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
     EnvelopeEvent,
@@ -36,6 +37,7 @@ from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.documents import document, list_files, retried_by_a_person
 from tests.support.scenes.reconciler import ReconcilerScene
 from tests.support.scenes.waiting_events import turns
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop, run_in_virtual_time
 
 WAIT = timedelta(minutes=10)
 
@@ -368,6 +370,35 @@ async def test_a_list_that_never_ends_is_given_up(scene: KeptScene, monkeypatch:
     scene.clock.advance(seconds=LATE_LIST.pause(0))
     await scene.look()
     assert lists == 2
+
+
+def test_a_list_that_waits_for_its_turn_has_all_of_its_time_for_the_answers(tmp_path: Path) -> None:
+    async def archived() -> KeptScene:
+        scene = KeptScene(tmp_path)
+        await scene.reconcile()
+        return scene
+
+    scene = asyncio.run(archived())
+    scene.clock.advance(minutes=10)
+
+    async def look() -> list[str]:
+        loop, answers = asyncio.get_running_loop(), list[str]()
+        assert isinstance(loop, VirtualTimeLoop)
+        rate_limiter = RateLimiter(VirtualClock(loop), per_second=1, max_retry_after=3600)
+        runs = [asyncio.create_task(rate_limiter.acquire()) for _ in range(2 * int(LIST_TIMEOUT))]
+        await asyncio.sleep(0)
+
+        async def list_behind_runs() -> Wait:
+            await rate_limiter.acquire()
+            answers.append("503")
+            return Wait("EsawFailing", "eSAW answered 503.")
+
+        scene.answers = {"acme": list_behind_runs}
+        await scene.look()
+        await asyncio.gather(*runs)
+        return answers
+
+    assert run_in_virtual_time(look()) == ["503"]
 
 
 async def test_an_outage_is_asked_about_ever_more_rarely(scene: KeptScene) -> None:

@@ -26,6 +26,7 @@ from counterfoil.esaw import (
     new_http_client,
 )
 from counterfoil.esaw.client import EsawClients
+from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.i18n.commands import commands_in
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION
@@ -58,6 +59,7 @@ from tests.support.builders import (
 from tests.support.event_loop import MAX_BLOCK_SECONDS, longest_block, slow_tag_rules
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.controller_parts import ControllerParts
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop, run_in_virtual_time
 
 TOKEN = "callback-token-0123456789"
 OTHER = "another-token-0123456789"
@@ -245,6 +247,43 @@ async def test_an_esaw_that_never_answers_is_not_reachable(monkeypatch: pytest.M
         truth, reason, _ = await scene.condition("Reachable")
     assert (truth, reason) == ("False", "EsawUnreachable")
     assert (await scene.condition())[:2] == ("False", "EsawUnreachable")
+
+
+@pytest.mark.parametrize(("seconds", "reason"), [(19.0, "EsawAnswers"), (21.0, "EsawUnreachable")])
+def test_the_wait_for_requests_per_minute_says_nothing_about_esaw(
+    seconds: float, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look() -> tuple[str, str, str]:
+        loop, scene = asyncio.get_running_loop(), Scene()
+        assert isinstance(loop, VirtualTimeLoop)
+        rate_limiter = RateLimiter(VirtualClock(loop), per_second=1 / 3, max_retry_after=3600)
+        runs = [asyncio.create_task(rate_limiter.acquire()) for _ in range(16)]
+
+        async def version(token: ApiToken | None = None) -> str:
+            await rate_limiter.acquire()
+            await asyncio.sleep(seconds)
+            return "25.52.0.100"
+
+        monkeypatch.setattr(scene.esaw, "version", version)
+        await asyncio.sleep(0)
+        found = await scene.condition("Reachable")
+        await asyncio.gather(*runs)
+        return found
+
+    assert run_in_virtual_time(look())[1] == reason
+
+
+def test_a_key_that_others_verify_for_long_says_nothing_about_esaw(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def verify(*_: object) -> ApiToken:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def look() -> tuple[str, list[ApiToken | None]]:
+        scene = Scene()
+        monkeypatch.setattr(scene.sender_keys, "key", verify)
+        return (await scene.condition("Reachable"))[1], scene.esaw.tokens
+
+    assert run_in_virtual_time(look()) == ("EsawAnswers", [None])
 
 
 async def test_an_esaw_that_failed_an_event_is_asked_in_the_next_check() -> None:

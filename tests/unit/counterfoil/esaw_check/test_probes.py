@@ -1,5 +1,6 @@
 """A whole check against the stand-in: with its switches and faults, within its limits, and read-only."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,8 @@ import pytest
 
 from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, EsawClient, new_http_client
+from counterfoil.esaw.rate_limit import RateLimiter
+from counterfoil.esaw.transport import EsawCall, RawResponse
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.esaw_check.probes import EsawCheckReport, EsawCheckSubject, Questions, check_esaw
 from counterfoil.resources import envelope_id
@@ -19,6 +22,7 @@ from sandbox.esaw.core.behaviour import Behaviour
 from tests.support.builders import AClock, a_sender, an_organization
 from tests.support.scenes.esaw_check import a_check_subject
 from tests.support.servers.scripted_esaw import START, RecordingObserver, answering, running, silence
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop, run_in_virtual_time
 
 AS_EXPECTED, DEVIATES, NOT_TESTABLE = CheckOutcome
 READ_OPERATIONS = frozenset(
@@ -297,6 +301,30 @@ async def test_an_endless_answer_is_read_no_further_than_its_limit() -> None:
     async with running(answering(b" " * (3 * 2**20))) as server:
         report = await checked(server.url)
     assert report.results[0].found == "not-esaw"
+
+
+def test_a_question_that_waits_for_its_turn_has_all_of_its_time_for_the_answer() -> None:
+    class LimitedEsaw(EsawClient):
+        def __init__(self, clock: VirtualClock) -> None:
+            self.limiter = RateLimiter(clock, per_second=1, max_retry_after=3600)
+
+        async def exchange(self, *_: Any, **__: Any) -> RawResponse:
+            await self.limiter.acquire()
+            await asyncio.sleep(20)
+            return RawResponse(200)
+
+    async def ask() -> object:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        clock = VirtualClock(loop)
+        esaw = LimitedEsaw(clock)
+        runs = [asyncio.create_task(esaw.limiter.acquire()) for _ in range(16)]
+        await asyncio.sleep(0)
+        answer = await Questions(esaw, clock).ask(EsawCall("version", "GET", "system/version"))
+        await asyncio.gather(*runs)
+        return answer
+
+    assert run_in_virtual_time(ask()) == RawResponse(200)
 
 
 async def test_the_rate_limit_of_the_organization_holds_for_a_check(scene: Scene) -> None:
