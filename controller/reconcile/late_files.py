@@ -45,6 +45,7 @@ from controller.scheduling.retry_policy import LATE_LIST
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
+from counterfoil.esaw.rate_limit import answering_within
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.resources import (
@@ -70,7 +71,8 @@ POLL_SECONDS = 5.0
 """Interval at which due lists are looked for, in memory."""
 
 LIST_TIMEOUT = 300.0
-"""Seconds after which a list is given up; it counts as an eSAW that does not answer."""
+"""Seconds after which a list is given up; it counts as an eSAW that does not answer. Waits for
+``requestsPerMinute`` do not count."""
 
 MAX_QUEUED = 5_000
 """Maximum number of outstanding lists of one Organization in memory. The garbage collector reads further ones
@@ -220,7 +222,7 @@ class LateFileFinder:
             self.enqueue(event)
             return None
         try:
-            async with asyncio.timeout(LIST_TIMEOUT):
+            async with answering_within(LIST_TIMEOUT):
                 listed = await self.list_files(event)
         except TimeoutError:
             listed = _TOO_SLOW

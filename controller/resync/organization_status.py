@@ -43,6 +43,7 @@ from counterfoil.esaw.errors import (
     ResponseInvalid,
     UnexpectedRedirect,
 )
+from counterfoil.esaw.rate_limit import answering_within
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw_check.callback_address import address_fault
 from counterfoil.i18n.problems import ProblemKind, open_problems
@@ -85,7 +86,8 @@ _MAY_BE_OF_ONE_ENVELOPE = frozenset({"EsawAnswerUnreadable", "EsawV5AnswerUnread
 """Reasons that an envelope alone can have, such as one with huge metadata. A sender may send some of them."""
 
 REACHABLE_SECONDS = 20.0
-"""Seconds for such a request and for the check of the key before it; after them, eSAW did not answer."""
+"""Seconds for such a request, after which eSAW did not answer, and for the check of the key before it. Waits
+for ``requestsPerMinute`` do not count."""
 
 CEILING_SHARE = 0.9
 """Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
@@ -307,20 +309,23 @@ class OrganizationStatusUpdater:
         if known is not None and fresh and known.status == "True" and passes % VERSION_CHECK_PASSES != 0:
             return CheckResult(known.status, known.reason, known.message), known_version
         esaw = self.esaw_clients.for_organization(organization)
+        token = await self._token(organization, esaw)
         try:
-            async with asyncio.timeout(REACHABLE_SECONDS):
-                return answers, await esaw.version(await self._token(organization, esaw))
+            async with answering_within(REACHABLE_SECONDS):
+                return answers, await esaw.version(token)
         except TimeoutError:
             return _unsuccessful(EsawUnreachable("timeout")) or answers, known_version
         except EsawError as problem:
             return _unsuccessful(problem) or answers, known_version
 
     async def _token(self, organization: Organization, esaw: EsawClient) -> ApiToken | None:
-        """Return a key that works, the default Sender's if possible; None: no key is known to work."""
+        """Return a key that works, the default Sender's if possible; None: no key is known to work, or others
+        verify it now."""
         usable = self.cache.default_sender_first(organization)
         try:
-            return await self.sender_keys.key(usable[0], esaw) if usable else None
-        except (KeyUnusable, EsawError):
+            async with answering_within(REACHABLE_SECONDS):
+                return await self.sender_keys.key(usable[0], esaw) if usable else None
+        except (KeyUnusable, EsawError, TimeoutError):
             return None
 
     def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:

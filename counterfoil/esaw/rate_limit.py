@@ -8,8 +8,8 @@ for the envelope of such a run.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +30,7 @@ MAX_BACKGROUND_WAIT = timedelta(minutes=5)
 that others have by then."""
 
 _while_waiting: ContextVar[WhileWaiting | None] = ContextVar("while_waiting", default=None)
+_deadline: ContextVar[asyncio.Timeout | None] = ContextVar("deadline", default=None)
 
 
 def pause_while_waiting(while_waiting: WhileWaiting) -> None:
@@ -76,6 +77,37 @@ async def holding(lock: asyncio.Lock) -> AsyncIterator[None]:
             lock.release()
     if failure is not None:
         raise failure
+
+
+@asynccontextmanager
+async def answering_within(seconds: float) -> AsyncIterator[None]:
+    """
+    Limit the time that eSAW has for the answers to calls; their waits for their turns do not count.
+
+    Raises ``TimeoutError``.
+    """
+    async with asyncio.timeout(seconds) as deadline:
+        before = _deadline.set(deadline)
+        try:
+            yield
+        finally:
+            _deadline.reset(before)
+
+
+@contextmanager
+def suspended(deadline: asyncio.Timeout | None) -> Iterator[None]:
+    """Add the time within the context to a deadline. None: there is no deadline."""
+    ends = deadline.when() if deadline is not None and not deadline.expired() else None
+    if deadline is None or ends is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    deadline.reschedule(None)
+    try:
+        yield
+    finally:
+        deadline.reschedule(ends + loop.time() - began)
 
 
 @dataclass(eq=False)
@@ -169,8 +201,9 @@ class RateLimiter:
 
     async def _sleep(self, seconds: float) -> None:
         while_waiting = _while_waiting.get()
-        if seconds >= LONG_WAIT_SECONDS and while_waiting is not None:
-            async with while_waiting():
+        with suspended(_deadline.get()):
+            if seconds >= LONG_WAIT_SECONDS and while_waiting is not None:
+                async with while_waiting():
+                    await self._clock.sleep(seconds)
+            else:
                 await self._clock.sleep(seconds)
-        else:
-            await self._clock.sleep(seconds)

@@ -39,7 +39,7 @@ from counterfoil.esaw.errors import (
 )
 from counterfoil.esaw.limits import READ_BYTES, CallLimits
 from counterfoil.esaw.models import is_oauth_error, parse_error, refuse_error_body
-from counterfoil.esaw.rate_limit import RateLimiter
+from counterfoil.esaw.rate_limit import RateLimiter, suspended
 from counterfoil.esaw.token import AcceptedHeader, ApiToken, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
@@ -458,18 +458,16 @@ class _CallMeasurement:
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """Wait for something else than eSAW: neither the deadline nor the metrics count the time."""
-        deadline, loop = self.deadline, asyncio.get_running_loop()
-        ends = deadline.when() if deadline is not None and not deadline.expired() else None
-        if deadline is None or ends is None:
+        deadline = self.deadline
+        if deadline is None or deadline.expired() or deadline.when() is None:
             yield
             return
-        deadline.reschedule(None)
-        since, began = self._clock.monotonic(), loop.time()
+        since = self._clock.monotonic()
         try:
-            yield
+            with suspended(deadline):
+                yield
         finally:
             self.waited -= self._clock.monotonic() - since
-            deadline.reschedule(ends + loop.time() - began)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient, rfc3339
 from counterfoil.esaw.errors import EsawError, EsawUnreachable
 from counterfoil.esaw.limits import MIB
+from counterfoil.esaw.rate_limit import answering_within
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall, SecretHeaders
 from counterfoil.esaw_check import assumptions
@@ -100,7 +101,7 @@ class Questions:
         if left <= 0:
             return NoAnswer("The time of the check ended before this was asked.")
         try:
-            async with asyncio.timeout(min(left, ANSWER_SECONDS)):
+            async with asyncio.timeout(left), answering_within(ANSWER_SECONDS):
                 exchange = partial(self._esaw.exchange, call, secret or SecretHeaders(), most=most)
                 return await (exchange(reduce=reduced) if is_one_of_many else exchange())
         except TimeoutError:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.esaw import HttpStatusError, RateLimited
-from counterfoil.esaw.rate_limit import RateLimiter, holding, pause_while_waiting
+from counterfoil.esaw.rate_limit import RateLimiter, answering_within, holding, pause_while_waiting
 from counterfoil.untrusted.background_work import set_background
 from tests.support.builders import AClock
 from tests.support.servers.scripted_esaw import START
@@ -292,6 +292,21 @@ def test_a_call_waits_behind_no_call_for_an_import() -> None:
         ("import 2", 4.0),
         ("import 3", 5.0),
     ]
+
+
+@pytest.mark.parametrize(("seconds", "is_late"), [(19.0, False), (21.0, True)])
+def test_the_wait_for_a_turn_does_not_count_as_time_for_an_answer(seconds: float, is_late: bool) -> None:
+    async def call() -> None:
+        shared = SharedRate()
+        others = [asyncio.create_task(shared.call("another one")) for _ in range(60)]
+        await asyncio.sleep(0)
+        async with answering_within(20.0):
+            await shared.call("this one")
+            await asyncio.sleep(seconds)
+        await asyncio.gather(*others)
+
+    with pytest.raises(TimeoutError) if is_late else nullcontext():
+        run_in_virtual_time(call())
 
 
 def test_the_turn_of_a_cancelled_call_for_an_import_moves_nobody_back() -> None:
