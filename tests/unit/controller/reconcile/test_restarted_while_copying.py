@@ -406,6 +406,7 @@ async def test_a_key_that_is_refused_before_the_copies_is_shown_and_the_delete_w
     authorized = find_condition(event.status.conditions, "Authorized")
     assert authorized is not None
     assert (authorized.status, authorized.reason) == ("False", "TokenRejected")
+    assert (await scene.recorded()).count(("Warning", "TokenRejected")) == 1
     assert event.status.phase is Phase.COPYING
     if state == "down":
         scene.mend_archive("worm")
