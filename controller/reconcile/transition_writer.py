@@ -6,6 +6,7 @@ A status that the API server refuses would be refused again: the event then fail
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.event_recorder import EventRecorder, EventType
@@ -131,8 +132,7 @@ class TransitionWriter:
             _log.info("the event ended as %s: %s", status.phase, status.reason, extra=fields)
         if not _has_archived(before) and is_condition_true(status.conditions, "Archived"):
             self._observe_archived(stored)
-        for side_condition in outcome.facts.side_conditions:
-            self._announce_side_condition(before, stored, side_condition)
+        self._announce_side_conditions(before, stored, outcome.facts.side_conditions)
         self._announce_missing_copies(before, stored)
         if copies_after_end(before):
             # Its end was announced when it succeeded.
@@ -149,15 +149,19 @@ class TransitionWriter:
             message = f"The event failed. {message}"
         self.event_recorder.record(stored, reason, message, type_=type_)
 
-    def _announce_side_condition(
-        self, before: EnvelopeEventStatus, stored: EnvelopeEvent, condition: SideCondition
+    def _announce_side_conditions(
+        self, before: EnvelopeEventStatus, stored: EnvelopeEvent, conditions: Iterable[SideCondition]
     ) -> None:
-        """Announce a new side condition on which a person must act."""
-        if find_reason(condition.reason).responsible is Responsible.NOBODY:
-            return
-        known = find_condition(before.conditions, condition.type)
-        if known is None or known.reason != condition.reason:
-            self.event_recorder.record(stored, condition.reason, condition.message, type_="Warning")
+        """Announce new side conditions on which a person must act, once for each reason."""
+        announced = set[str]()
+        for each in conditions:
+            known = find_condition(before.conditions, each.type)
+            is_new = known is None or known.reason != each.reason
+            if not is_new or each.reason in announced:
+                continue
+            if find_reason(each.reason).responsible is not Responsible.NOBODY:
+                announced.add(each.reason)
+                self.event_recorder.record(stored, each.reason, each.message, type_="Warning")
 
     def _announce_missing_copies(self, before: EnvelopeEventStatus, stored: EnvelopeEvent) -> None:
         """Announce a copy that fails for another reason than before, or is not tried any more: nothing waits
