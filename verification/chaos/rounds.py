@@ -28,6 +28,9 @@ PATIENCE_SECONDS: Final = 180.0
 """Timeout for the next event to end after the last fault. A slow machine needs longer for all of them."""
 LAST_WRITES_SECONDS: Final = 60.0
 """Timeout for what may follow the end of the events: a mail, the removal of a probe's file."""
+COPY_REQUESTS: Final = 3
+"""Number of times that people ask for missing copies. A copy that was added last is tried first by a request,
+which can find files of another program there."""
 INTERVAL_SECONDS: Final = 1.0
 SENT_DRAFTS: Final = "Drafts that were sent"
 
@@ -83,8 +86,12 @@ async def run_round(servers: Servers, plan: Round, folder: Path) -> Outcome:
             await injector.end()
             problems = await stage.return_senders()
             unsettled = (*problems, *await _rest(stage))
-            if stage.copies and not unsettled:
+            for _ in range(COPY_REQUESTS if stage.copies else 0):
+                if unsettled:
+                    break
                 unsettled = (*await stage.complete_copies(), *await _rest(stage))
+                if not await stage.has_occupied_copies():
+                    break
             found = await _judge(stage, deletes, injector.struck, unsettled, folder)
         finally:
             for task in beside:

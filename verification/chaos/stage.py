@@ -566,6 +566,12 @@ class Stage:
                 await self.label_event(each["metadata"]["name"], f"{REQUEST}=copy")
         return ()
 
+    async def has_occupied_copies(self) -> bool:
+        """Whether files that another program wrote keep a copy of an event from its name."""
+        events = await persist(lambda: self.environment.listed("envelopeevents"))
+        entries = (copy for each in events for copy in each.get("status", {}).get("copies", ()))
+        return any(each.get("reason") == OCCUPIED for each in entries)
+
     async def _import_ended(self, name: str) -> tuple[str, ...]:
         deadline = time.monotonic() + IMPORT_SECONDS
         while time.monotonic() < deadline:
