@@ -133,6 +133,9 @@ async def _unfinished(stage: Stage) -> list[str]:
     }
     envelopes = {*stage.envelopes, *stage.neighbour.envelopes}
     missing = envelopes - stage.removed - {each["spec"]["envelopeID"] for each in events}
+    if stage.restores:
+        # No search finds an envelope that was deleted before its event was lost.
+        missing = {each for each in missing if stage.exists(each)}
     return [
         *(f"{envelope}: {state}" for envelope, state in unfinished.items()),
         *(f"{envelope}: no event" for envelope in sorted(missing)),

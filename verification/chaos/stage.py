@@ -566,6 +566,10 @@ class Stage:
                 await self.label_event(each["metadata"]["name"], f"{REQUEST}=copy")
         return ()
 
+    def exists(self, envelope: str) -> bool:
+        """Whether an envelope of either Organization is in its eSAW."""
+        return (self.neighbour.esaw if envelope in self.neighbour.envelopes else self.esaw).exists(envelope)
+
     async def has_occupied_copies(self) -> bool:
         """Whether files that another program wrote keep a copy of an event from its name."""
         events = await persist(lambda: self.environment.listed("envelopeevents"))
