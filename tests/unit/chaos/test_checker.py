@@ -202,6 +202,12 @@ def skipped_after(found: Evidence) -> Evidence:
     )
 
 
+def planted_beside(found: Evidence) -> Evidence:
+    """The round with a file in the Archive of a copy that was planted for an envelope without an event."""
+    planted = {f"worm/acme/{OTHER}/counterfoil.json": b"planted"}
+    return replace(found, copies={**found.copies, **planted}, planted=planted)
+
+
 def changed_copies(*orders: CopiesInForce) -> Evidence:
     """A round in which the required copy was not there at the delete."""
     return replace(copied("worm", "mirror", at_delete={}), copies_in_force=orders)
@@ -313,6 +319,8 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         changed_copies(REQUIRED, CopiesInForce(4, 6, frozenset())),
         changed_copies(CopiesInForce(0, 0, frozenset()), CopiesInForce(9, 13, frozenset({"worm"}))),
         skipped_after(copied("worm", "mirror")),
+        # A person deleted another envelope before its callback. What was planted for it stays.
+        planted_beside(copied("worm", "mirror")),
         # The planted file stays in the Archive of a copy.
         replace(copied("worm", "mirror", extra=b"planted"), planted={f"worm/{FOLDER}/extra": b"planted"}),
         routed(placed("hr"), areas={ENVELOPE: "hr"}),
