@@ -424,6 +424,8 @@ def _copies_of(envelope: str, event: Mapping[str, Any], evidence: Evidence) -> I
     claimed = _claimed(claimed_copies(event), evidence)
     has_succeeded = _phase(event) == "Succeeded"
     for name, is_required in evidence.planned_copies.items():
+        if not has_succeeded and name not in claimed:
+            continue
         faults = list(
             _faults_of_copy(
                 name, envelope, evidence.copies, evidence.archive, evidence, every_file=has_succeeded

@@ -202,6 +202,25 @@ def skipped_after(found: Evidence) -> Evidence:
     )
 
 
+def failed_with_planted(path: str) -> Evidence:
+    """A round with seals whose event failed, and that has only a planted file in the Archive of a copy."""
+    found = copied("worm")
+    status = {"phase": "Failed", "reason": "NameOccupied"}
+    return replace(
+        found,
+        archive={},
+        copies={path: b"{}"},
+        planted={path: b"{}"},
+        events=({**found.events[0], "status": status},),
+        responsible={**GOOD.responsible, "NameOccupied": "administrator"},
+        mails=(Mail("<1@x>", "An event failed: NameOccupied"),),
+        public_key=KEY.public_key().public_bytes_raw(),
+        gone=frozenset(),
+        deletes=(),
+        successes={},
+    )
+
+
 def planted_beside(found: Evidence) -> Evidence:
     """The round with a file in the Archive of a copy that was planted for an envelope without an event."""
     planted = {f"worm/acme/{OTHER}/counterfoil.json": b"planted"}
@@ -319,6 +338,8 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         changed_copies(REQUIRED, CopiesInForce(4, 6, frozenset())),
         changed_copies(CopiesInForce(0, 0, frozenset()), CopiesInForce(9, 13, frozenset({"worm"}))),
         skipped_after(copied("worm", "mirror")),
+        # An event failed because of planted files, and has no copy.
+        failed_with_planted(f"worm/{FOLDER}/counterfoil.json"),
         # A person deleted another envelope before its callback. What was planted for it stays.
         planted_beside(copied("worm", "mirror")),
         # The planted file stays in the Archive of a copy.
