@@ -214,7 +214,8 @@ class NamespaceSupervisor:
             for kind in WATCHED_KINDS:
                 await components.kube.page(kind, limit=1)
         except ApiError as error:
-            if not error.is_about_namespace:
+            # Also the 404 without a Status with which an API server answers about a kind that it lacks.
+            if error.status not in (403, 404):
                 raise
             return problem_of(components.kube.namespace, error)
         for check in components.live.values():

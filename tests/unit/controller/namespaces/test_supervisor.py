@@ -16,7 +16,7 @@ from controller.namespaces.status import NamespaceStatus
 from controller.namespaces.supervisor import NamespaceStuck, NamespaceSupervisor
 from controller.watch.reflector import InitialSync
 from controller.watch.watched_namespaces import WatchedNamespaces
-from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable, api_error
 from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.metrics import Metrics
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -152,6 +152,8 @@ def test_each_namespace_of_the_list_is_served(tmp_path: Path) -> None:
     [
         (FORBIDDEN, "NamespaceForbidden"),
         (NotFound(404, "NotFound", "the server could not find it"), "NamespaceUnavailable"),
+        # The CustomResourceDefinitions are missing.
+        (api_error(404, b"404 page not found\n", None, creating=False), "NamespaceUnavailable"),
     ],
 )
 def test_a_namespace_that_cannot_be_served_is_reported_once_and_holds_no_other_up(
