@@ -125,3 +125,46 @@ async def test_in_the_release_s_own_namespace_it_is_reported_at_once_that_no_con
 
     with pytest.raises(CommandError, match="no controller works"):
         await wait_for_answer(kube, Organization, "acme", id_, 5.0)
+
+
+REFUSED = Forbidden(403, "Forbidden", 'User "jane" cannot list resource "organizations"')
+
+
+def as_one_who_may_list_leases_only(kube: FurtherNamespace) -> None:
+    """Refuse each list but that of the Leases; single objects may be read."""
+    kube.refused["page", Organization.PLURAL] = REFUSED
+
+    async def no_pods(*, labels: str) -> Sequence[Raw]:
+        assert labels
+        raise Forbidden(403, "Forbidden", 'User "jane" cannot list resource "pods"')
+
+    kube.pods = no_pods  # type: ignore[method-assign]
+
+
+async def test_the_documented_rights_suffice_to_learn_that_no_controller_works() -> None:
+    kube = FurtherNamespace(named=False)
+    kube.put(ENDED)
+    as_one_who_may_list_leases_only(kube)
+    id_ = await make_request(kube, Organization, "acme", "sweep")
+
+    with pytest.raises(CommandError, match="no controller works"):
+        await wait_for_answer(kube, Organization, "acme", id_, 0.05)
+    assert "Lease/counterfoil-shard-0-of-1" in (await kube.explained())["controller"]
+
+
+async def test_in_a_further_namespace_the_named_organization_says_which_release_it_is() -> None:
+    kube = FurtherNamespace(held())
+    kube.put(ENDED)
+    as_one_who_may_list_leases_only(kube)
+    id_ = await make_request(kube, Organization, "acme", "sweep")
+
+    with pytest.raises(CommandError, match="has not answered within"):
+        await wait_for_answer(kube, Organization, "acme", id_, 0.05)
+    explained = await kube.explained()
+    assert (explained["controller"], explained["unread"]) == (None, [])
+
+
+async def test_without_leases_here_and_the_right_to_list_pods_it_is_not_known_whose_a_namespace_is() -> None:
+    kube = FurtherNamespace(named=False)
+    as_one_who_may_list_leases_only(kube)
+    assert (await kube.explained())["unread"] == [f"leases: {NOT_NAMED}"]
