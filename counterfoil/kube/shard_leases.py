@@ -4,7 +4,8 @@ works.
 
 A release for one namespace has its Leases there. A release for several has them in its own namespace, which
 ``status.releaseNamespace`` of the Organizations names. Nothing is concluded from Leases that can't be read,
-or while it is unknown which release serves a namespace.
+or while it is unknown which release serves a namespace. Leases that are here suffice for a person who may
+list nothing else.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,25 +26,45 @@ PODS: Final = "app.kubernetes.io/part-of=counterfoil"
 """Labels of the pods of a release."""
 
 
-async def served_shard_leases(kube: KubeClient, now: datetime, *, is_release: bool = False) -> ShardLeases:
+async def served_shard_leases(
+    kube: KubeClient, now: datetime, *, is_release: bool = False, known: Organization | None = None
+) -> ShardLeases:
     """
     Return the Leases of the release that serves the namespace of the client.
 
-    ``is_release`` says that it is known to be the namespace of the release. Raises ``ApiError`` if they can't
-    be read, or if it is unknown which release it is.
+    ``is_release`` says that it is known to be the namespace of the release. ``known`` is an Organization of
+    the namespace that was read already: its status answers for a person who may not list them. Raises
+    ``ApiError`` if they can't be read, or if it is unknown which release it is.
     """
     here = ShardLeases(await kube.shard_leases())
     if is_release or not here.unheld_shards(now):
         return here
-    found, _ = await kube.first(Organization, _readable, limit=ORGANIZATIONS)
-    organizations = [each.status for each in found]
+    organizations = [each.status for each in await _organizations(kube, known)]
     release = next((each.release_namespace for each in organizations if each.release_namespace), None)
     if release is not None:
         return await _leases_of(kube.in_namespace(release), release)
     is_own = bool(here.leases) or any(each.observed_generation is not None for each in organizations)
-    if is_own or await kube.pods(labels=PODS):
+    if is_own or await _has_pods(kube):
         return here
     raise ApiError(0, "Unknown", f"nothing says yet which release serves the namespace {kube.namespace}")
+
+
+async def _organizations(kube: KubeClient, known: Organization | None) -> list[Organization]:
+    """Return the Organizations that may say which release it is; ``known`` alone if they may not be
+    listed."""
+    found = [known] if known is not None else []
+    if not any(each.status.release_namespace for each in found):
+        with suppress(Forbidden):
+            listed, _ = await kube.first(Organization, _readable, limit=ORGANIZATIONS)
+            found += listed
+    return found
+
+
+async def _has_pods(kube: KubeClient) -> bool:
+    try:
+        return bool(await kube.pods(labels=PODS))
+    except Forbidden:
+        return False
 
 
 async def _leases_of(kube: KubeClient, release: str) -> ShardLeases:

@@ -37,6 +37,7 @@ from counterfoil.resources import (
     NoticeState,
     Organization,
     Request,
+    Resource,
     Sender,
 )
 from counterfoil.resources.audit_annotation import AuditEntry
@@ -108,10 +109,6 @@ async def wait_for_answer(
     try:
         async with asyncio.timeout(seconds):
             while True:
-                # A controller that was killed holds its Lease for some seconds more.
-                if time.monotonic() >= look_at:
-                    await _require_controller(kube, kind, name)
-                    look_at = time.monotonic() + look_seconds
                 resource = kind.parse(await kube.get(kind, name))
                 last, waiting = resource.status.last_request, Request.find(resource.metadata)
                 if last is not None and last.id == id_:
@@ -122,6 +119,10 @@ async def wait_for_answer(
                         f"somebody made another request on {kind.KIND}/{name}. The Kubernetes Events say "
                         "whether this one was carried out.",
                     )
+                # A controller that was killed holds its Lease for some seconds more.
+                if time.monotonic() >= look_at:
+                    await _require_controller(kube, resource)
+                    look_at = time.monotonic() + look_seconds
                 await asyncio.sleep(PAUSE_SECONDS)
     except TimeoutError:
         raise CommandError(
@@ -131,14 +132,15 @@ async def wait_for_answer(
         ) from None
 
 
-async def _require_controller(kube: KubeClient, kind: type[R], name: str) -> None:
+async def _require_controller(kube: KubeClient, resource: Resource) -> None:
     """Raise ``CommandError`` if it is known that no controller carries out requests on this object."""
     now = datetime.now(UTC)
+    organization = resource if isinstance(resource, Organization) else None
     try:
-        leases = await served_shard_leases(kube, now)
+        leases = await served_shard_leases(kube, now, known=organization)
     except ApiError:
         return
-    owner = UNSHARDED_WORK if kind is Organization else (kind.KIND.lower(), name)
+    owner = UNSHARDED_WORK if organization is not None else (resource.KIND.lower(), resource.name)
     if (absence := leases.unheld_owner(*owner, now)) is not None:
         raise CommandError(
             ExitStatus.NOT_ALL,

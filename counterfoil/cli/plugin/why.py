@@ -205,7 +205,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         archive = await get(Archive, awaited)
     happened = await optional("Kubernetes Events", kube.events_regarding(event.uid, limit=100))
     now = datetime.now(UTC)
-    leases = await optional("leases", served_shard_leases(kube, now))
+    leases = await optional("leases", served_shard_leases(kube, now, known=organization))
     why = explain(
         event,
         organization,
