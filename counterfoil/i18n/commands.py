@@ -190,7 +190,7 @@ def _about_objects(item: AttentionItem, namespace: str) -> Iterator[Command]:
     plugin, kubectl = f"kubectl counterfoil -n {namespace}", f"kubectl -n {namespace}"
     match item.kind:
         case AttentionKind.CONTROLLER:
-            pods = f"kubectl -n {item.release or namespace} get pods"
+            pods = f"kubectl -n {shlex.quote(item.release or namespace)} get pods"
             yield Command(f"{pods} -l app.kubernetes.io/component=controller")
         case AttentionKind.ARCHIVE:
             yield Command(f"{kubectl} describe archive {item.name}")

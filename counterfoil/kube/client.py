@@ -510,7 +510,8 @@ class KubeClient:
     def _path(self, kind: type[Resource] | tuple[str, str], *parts: str) -> str:
         """Return a path in the namespace. A kind that is not Counterfoil's is its API and its plural."""
         api, plural = kind if isinstance(kind, tuple) else (f"apis/{kind.API_VERSION}", kind.PLURAL)
-        place = f"namespaces/{self.namespace}/" if self.namespace else ""
+        # A status may have chosen it (kube/shard_leases.py).
+        place = f"namespaces/{_segment(self.namespace)}/" if self.namespace else ""
         return "/".join([f"/{api}/{place}{plural}", *map(_segment, parts)])
 
     async def _request_page(

@@ -3,9 +3,10 @@ The Leases of the shards of the release that serves a namespace, for people who 
 works.
 
 A release for one namespace has its Leases there. A release for several has them in its own namespace, which
-``status.releaseNamespace`` of the Organizations names. Nothing is concluded from Leases that can't be read,
-or while it is unknown which release serves a namespace. Leases that are here suffice for a person who may
-list nothing else.
+``status.releaseNamespace`` of the Organizations names. It is believed only if it can be the name of a
+namespace: it becomes part of a path and of a command. Nothing is concluded from Leases that can't be read, or
+while it is unknown which release serves a namespace. Leases that are here suffice for a person who may list
+nothing else.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from counterfoil.kube.errors import ApiError, Forbidden
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Organization, ResourceInvalid
 from counterfoil.resources.lease import ShardLeases
+from counterfoil.settings import is_namespace
 
 ORGANIZATIONS: Final = 20
 """Maximum number of Organizations that are asked which release serves their namespace."""
@@ -52,12 +54,18 @@ async def served_shard_leases(
 async def _organizations(kube: KubeClient, known: Organization | None) -> list[Organization]:
     """Return the Organizations that may say which release it is; ``known`` alone if they may not be
     listed."""
-    found = [known] if known is not None else []
+    found = [each for each in (known,) if each is not None and _is_credible(each)]
     if not any(each.status.release_namespace for each in found):
         with suppress(Forbidden):
             listed, _ = await kube.first(Organization, _readable, limit=ORGANIZATIONS)
-            found += listed
+            found += filter(_is_credible, listed)
     return found
+
+
+def _is_credible(organization: Organization) -> bool:
+    """Whether a controller may have written the status: others that may write it could name anything."""
+    release = organization.status.release_namespace
+    return release is None or is_namespace(release)
 
 
 async def _has_pods(kube: KubeClient) -> bool:

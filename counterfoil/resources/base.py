@@ -183,6 +183,8 @@ SECRET_NAME = schema("Name of the Secret.", maxLength=253, pattern=_OBJECT_NAME)
 ROUTE_NAME = schema(
     "Name of the route. Example: hr.", maxLength=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 )
+NAMESPACE_NAME = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+"""Pattern of the name of a namespace (RFC 1123, 2.1)."""
 OBSERVED_GENERATION = schema("The metadata.generation that this status describes.", minimum=0)
 
 

@@ -18,6 +18,7 @@ from counterfoil.resources.archive import Archive, has_same_folders
 from counterfoil.resources.base import (
     ARCHIVE_NAME,
     EMAIL_RULE,
+    NAMESPACE_NAME,
     OBSERVED_GENERATION,
     SECRET_NAME,
     SENDER_NAME,
@@ -1280,6 +1281,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
             "Namespace of the release that serves this one: its pods and the Leases of its shards are there. "
             "Not set in the release's own namespace. Example: counterfoil.",
             maxLength=63,
+            pattern=NAMESPACE_NAME,
         ),
     ] = None
     version: Annotated[str | None, schema("Version that eSAW reports.", maxLength=MAX_VERSION_LENGTH)] = None
