@@ -371,6 +371,23 @@ async def test_a_copy_without_room_for_its_list_leaves_the_other_copies_as_they_
     assert scene.newest().status.documents == before.status.documents
 
 
+async def test_a_callback_starts_an_event_whose_copy_has_no_room_for_its_list(tmp_path: Path) -> None:
+    scene = FurtherScene(tmp_path)
+    await end_as_deletion_assumed(scene)
+    before = scene.newest()
+    scene.change(WORM, MIRROR)
+    await scene.ask_only()
+    scene.store(replace(scene.newest().status, deliveries=2, last_delivery_time=scene.clock.now()))
+    event = scene.newest()
+
+    after = await scene.reconciler.wait_for_room(
+        replace(event, status=replace(event.status, documents=event.status.documents[:1]))
+    )
+
+    assert (after.status.phase, after.status.reason) == (Phase.PENDING, "Redelivered")
+    assert scene.newest().status.documents == before.status.documents
+
+
 @pytest.mark.parametrize("answer", ["it is deleted", "it refuses the key", "it is Completed"])
 async def test_a_copy_that_is_tried_again_after_the_end_asks_esaw_nothing(
     tmp_path: Path, answer: str
