@@ -104,7 +104,7 @@ class Reconciler:
         outcome = self.phase_runner.wait_for_room(event, phase)
         status = next_status(event.status, phase, outcome, self._inputs(event))
         # No announcement, and no failure if the status is refused: it would replace the stored files.
-        return await self.transition_writer.status_writer.store(event, status)
+        return await self.transition_writer.store_unannounced(event, status, event.deliveries)
 
     async def _run_phases(
         self, event: EnvelopeEvent, admitted: Admitted, phase: Phase, *, is_ours: bool

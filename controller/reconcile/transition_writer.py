@@ -62,14 +62,14 @@ class TransitionWriter:
         ``known_deliveries`` is the number of callbacks when the run began. Raises as ``StatusWriter.store``.
         """
         try:
-            stored = await self._store(event, status, known_deliveries)
+            stored = await self.store_unannounced(event, status, known_deliveries)
         except Rejected as refused:
             # A repeated write would be refused too. The stored status plus this failure ends the event.
             outcome = _rejected_outcome(status, refused)
             phase = state_machine.phase_to_resume(event.status)
             try:
                 failed = state_machine.next_status(event.status, phase, outcome, inputs)
-                stored = await self._store(event, failed, known_deliveries)
+                stored = await self.store_unannounced(event, failed, known_deliveries)
             except Rejected:
                 if copies_after_end(event.status):
                     # Nothing of its end is given up for a copy.
@@ -77,15 +77,16 @@ class TransitionWriter:
                 # Names and places of the files take most of the size limit. A retry collects them again.
                 bare = state_machine.with_bare_documents(event.status, outcome, inputs)
                 failed = state_machine.next_status(bare, phase, outcome, inputs)
-                stored = await self._store(event, failed, known_deliveries)
+                stored = await self.store_unannounced(event, failed, known_deliveries)
         self._announce(event.status, stored, outcome)
         return stored
 
-    async def _store(
+    async def store_unannounced(
         self, event: EnvelopeEvent, status: EnvelopeEventStatus, known_deliveries: int
     ) -> EnvelopeEvent:
         """
-        Store a status.
+        Store a status, without an announcement, and return the event as stored. Raises as
+        ``StatusWriter.store``.
 
         A callback during the run may tell of a change after eSAW's answer, and was only counted. So an end
         that a later callback would re-open is re-opened at once.
