@@ -174,6 +174,29 @@ async def test_events_that_wait_for_their_copies_since_a_callback_stop_no_retry(
     assert (await scene.retrier.retry_if_due(event)).status.phase is Phase.COPYING
 
 
+async def test_copies_for_one_archive_without_room_stop_no_retry_for_another_archive(tmp_path: Path) -> None:
+    scene = CopiesScene(tmp_path, OPTIONAL, {**MIRROR, "required": False})
+    scene.retrier.most = 1
+    conditions = (await scene.reconcile_until_quiet()).status.conditions
+    scene.mend_archive("worm")
+    scene.clock.advance(hours=1)
+    event = await scene.passed()
+    scene.clock.advance(hours=3)
+
+    async def is_started(name: str, *lacked: str) -> bool:
+        metadata = replace(event.metadata, name=name, uid=f"uid-{name}", labels={ORGANIZATION_LABEL: "acme"})
+        copies = tuple(each for each in event.status.copies if each.ref.name not in lacked)
+        status = replace(event.status, copies=copies, conditions=conditions)
+        each = replace(event, metadata=metadata, status=status)
+        scene.kube.put(each)
+        return (await scene.retrier.retry_if_due(each)).status.phase is Phase.COPYING
+
+    assert await is_started("first", "worm")
+    assert not await is_started("second", "worm")
+    assert await is_started("third", "worm", "mirror")
+    assert not await is_started("fourth", "mirror")
+
+
 async def test_one_cause_is_one_kubernetes_event(tmp_path: Path) -> None:
     scene = OptionalScene(tmp_path)
     await scene.reconcile_until_quiet()
