@@ -12,6 +12,7 @@ to wait for a Sender that is suspended, or whose key is refused: then this one h
 import logging
 import math
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -51,8 +52,8 @@ SENDER_MAY_BE_WRONG: Final = frozenset({"SenderMissing", "SenderSuspended", "Env
 """Reasons that another Sender may solve, in addition to the phase ``AwaitingConsent``."""
 
 MAX_RETRIED: Final = 1_000
-"""Maximum number of events of one Organization that try a copy again at a time, for which nothing waits. Each
-is in memory until then, some KiB, and no time to live removes it."""
+"""Maximum number of events of one Organization that try a copy for one Archive again at a time, for which
+nothing waits. Each is in memory until then, some KiB, and no time to live removes it."""
 
 RETRY_SECONDS: Final = 2 * 3600.0
 """Time after which such an event has ended: it waits an hour at most for room in the Archive of its copy."""
@@ -114,8 +115,8 @@ class CopyRetrier:
     cache: Cache
     clock: Clock
     most: int = MAX_RETRIED
-    _started: dict[str, deque[float]] = field(default_factory=dict)
-    """By Organization: the monotonic times of the last starts, ``most`` of them."""
+    _started: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
+    """By Organization and Archive: the monotonic times of the last starts, ``most`` of them."""
     _copying: Counter[str] = field(default_factory=Counter)
     """By Organization: the number of events that make copies."""
     _counted: float = -math.inf
@@ -124,42 +125,56 @@ class CopyRetrier:
     async def retry_if_due(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """Start the copies of an event of which one is due; return its newest state. Raises ``ApiError``."""
         now = self.clock.now()
-        if not retries_copies(event.status) or not self._has_due_copy(event, now):
+        if not retries_copies(event.status) or not (due := self._due_copies(event, now)):
             return event
-        if not await self._has_room(event.organization):
+        if (archive := await self._archive_with_room(event.organization, due)) is None:
             return event
         stored = await self.reopener.store(event, status_for_copy_retry(event.status, now=now))
         if stored is not event:
             self._copying[event.organization] += 1
-            self._started[event.organization].append(self.clock.monotonic())
+            started = self._started.setdefault((event.organization, archive), deque(maxlen=self.most))
+            started.append(self.clock.monotonic())
         return stored
 
-    async def _has_room(self, organization: str) -> bool:
-        """Whether one more event may be in memory to make its copy. Those that wait for copies since a
-        callback are in the count, too, so it decides only after many starts. Raises ``ApiError``."""
-        now, started = self.clock.monotonic(), self._started.setdefault(organization, deque(maxlen=self.most))
-        if len(started) < self.most or now - started[0] >= RETRY_SECONDS:
-            return True
+    async def _archive_with_room(self, organization: str, archives: Sequence[str]) -> str | None:
+        """
+        Return the first of these Archives for which one more event may be in memory to make its copy.
+
+        The count has events for other Archives, which may be full, and those that wait for copies since a
+        callback. So it decides only after many starts for each of these. Raises ``ApiError``.
+        """
+        few = next((each for each in archives if self._has_few_starts(organization, each)), None)
+        if few is not None:
+            return few
+        now = self.clock.monotonic()
         if now - self._counted >= COUNT_SECONDS:
             fields = f"status.phase={Phase.COPYING}"
             self._copying = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)
             self._counted = now
-        return self._copying[organization] < self.most
+        return archives[0] if self._copying[organization] < self.most else None
 
-    def _has_due_copy(self, event: EnvelopeEvent, now: datetime) -> bool:
+    def _has_few_starts(self, organization: str, archive: str) -> bool:
+        started = self._started.get((organization, archive))
+        if started is None or len(started) < self.most:
+            return True
+        return self.clock.monotonic() - started[0] >= RETRY_SECONDS
+
+    def _due_copies(self, event: EnvelopeEvent, now: datetime) -> tuple[str, ...]:
+        """Return the Archives of the copies that are due."""
         organization = self.cache.organizations.get(event.organization)
         if organization is None or is_suspended(event, self.cache) or self._is_sender_suspended(event):
-            return False
+            return ()
         if is_held_by_action(event, organization.spec):
-            return False
+            return ()
         retry = organization.spec.retry
-        return any(
-            not are_tries_spent(copy.attempts, retry)
+        return tuple(
+            name
+            for name in missing_copies(event.status, organization.spec.copies)
+            if (copy := stored_copy(event.status, name))
+            and not are_tries_spent(copy.attempts, retry)
             # It is tried once nobody suspends it, and no attempt counts until then.
             and not self.cache.is_archive_suspended(name)
             and (believed_time(copy.next_attempt_time, now, ahead=longest_backoff(retry)) or now) <= now
-            for name in missing_copies(event.status, organization.spec.copies)
-            if (copy := stored_copy(event.status, name))
         )
 
     def _is_sender_suspended(self, event: EnvelopeEvent) -> bool:
