@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -59,7 +59,7 @@ from tests.support.builders import (
 from tests.support.event_loop import MAX_BLOCK_SECONDS, longest_block, slow_tag_rules
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.controller_parts import ControllerParts
-from tests.support.virtual_time import VirtualClock, VirtualTimeLoop, run_in_virtual_time
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop, run_in_virtual_time, virtual_time
 
 TOKEN = "callback-token-0123456789"
 OTHER = "another-token-0123456789"
@@ -284,6 +284,104 @@ def test_a_key_that_others_verify_for_long_says_nothing_about_esaw(monkeypatch: 
         return (await scene.condition("Reachable"))[1], scene.esaw.tokens
 
     assert run_in_virtual_time(look()) == ("EsawAnswers", [None])
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (None, ("Unknown", "EsawUnconfirmed")),
+        ("answer", ("True", "EsawAnswers")),
+        ("failure", ("Unknown", "EsawUnconfirmed")),
+        ("edit", ("True", "EsawAnswers")),
+        ("other address", ("Unknown", "EsawUnconfirmed")),
+    ],
+)
+def test_a_refusal_without_a_key_that_others_verify_says_nothing_new_about_esaw(
+    known: str | None, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def verify(*_: object) -> ApiToken:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def look() -> tuple[str, str]:
+        scene = Scene()
+        if known is not None:
+            scene.esaw.problem = EsawUnreachable("connect") if known == "failure" else None
+            await scene.look()
+        if known in {"edit", "other address"}:
+            spec = {"baseURL": "https://other.example.com"} if known == "other address" else {}
+            scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}, "spec": spec})
+        monkeypatch.setattr(scene.sender_keys, "key", verify)
+        scene.esaw.problem = HttpStatusError(401)
+        scene.organizations.check_esaw_soon("acme")
+        return (await scene.condition("Reachable"))[:2]
+
+    assert run_in_virtual_time(look()) == expected
+
+
+async def a_turn_each_960_seconds() -> RateLimiter:
+    """A rate limit whose next turn is in 960 s."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    rate_limiter = RateLimiter(VirtualClock(loop), per_second=1 / 960, max_retry_after=3600)
+    await rate_limiter.acquire()
+    return rate_limiter
+
+
+def test_a_status_does_not_wait_for_the_turn_of_a_request_for_the_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def look() -> None:
+        scene, rate_limiter = Scene(), await a_turn_each_960_seconds()
+        await scene.look()
+        asked = 0
+
+        async def version(token: ApiToken | None = None) -> str:
+            nonlocal asked
+            asked += 1
+            await rate_limiter.acquire()
+            raise EsawUnreachable("connect")
+
+        monkeypatch.setattr(scene.esaw, "version", version)
+        scene.kube.secrets["callback"] = {"token": OTHER.encode()}
+        scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}})
+        began = virtual_time()
+        status = (await scene.look()).status
+        assert virtual_time() - began <= 60
+        assert (tokens_of(status), status.observed_generation) == ((OTHER,), 2)
+        assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+        assert virtual_time() - began <= 60, "a request that waits is waited for once"
+        await asyncio.sleep(960)
+        assert (await scene.condition("Reachable"))[:2] == ("False", "EsawUnreachable")
+        assert asked == 1, "each request takes a turn"
+
+    run_in_virtual_time(look())
+
+
+def test_a_request_that_waits_for_its_turn_ends_with_its_organization_and_its_controller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def look(end: Callable[[OrganizationStatusUpdater], None]) -> None:
+        scene, rate_limiter = Scene(), await a_turn_each_960_seconds()
+        await scene.look()
+        is_ended = asyncio.Event()
+
+        async def version(token: ApiToken | None = None) -> str:
+            try:
+                await rate_limiter.acquire()
+            finally:
+                is_ended.set()
+            raise AssertionError
+
+        monkeypatch.setattr(scene.esaw, "version", version)
+        scene.organizations.check_esaw_soon("acme")
+        await scene.look()
+        end(scene.organizations)
+        async with asyncio.timeout(1):
+            await is_ended.wait()
+
+    run_in_virtual_time(look(lambda organizations: organizations.forget("acme")))
+    run_in_virtual_time(look(OrganizationStatusUpdater.close))
 
 
 async def test_an_esaw_that_failed_an_event_is_asked_in_the_next_check() -> None:
