@@ -89,6 +89,10 @@ REACHABLE_SECONDS = 20.0
 """Seconds for such a request, after which eSAW did not answer, and for the check of the key before it. Waits
 for ``requestsPerMinute`` do not count."""
 
+VERSION_WAIT_SECONDS = 45.0
+"""Seconds after which the status is written without the answer: the request waits for its turn. Without such
+a wait, the request and the check of its key end within twice ``REACHABLE_SECONDS``."""
+
 CEILING_SHARE = 0.9
 """Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
 refuses callbacks slightly below the ceiling."""
@@ -119,6 +123,14 @@ _DOWN = frozenset({"ArchiveNotReady", "ArchiveSuspended"})
 OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
 
 
+class _VersionRequest(NamedTuple):
+    """A request for the version of eSAW, which may wait for its turn longer than a status may."""
+
+    generation: int
+    """Generation of the Organization when it began."""
+    answer: asyncio.Task[tuple[CheckResult, str | None]]
+
+
 @dataclass
 class OrganizationStatusUpdater:
     """Updates the status of Organizations."""
@@ -135,6 +147,8 @@ class OrganizationStatusUpdater:
     sealing: Sealing | None = None
     """The sealing keys of this process; None: only spec.tokenSecretRef works."""
     _passes: dict[str, int] = field(default_factory=dict)
+    _version_requests: dict[str, _VersionRequest] = field(default_factory=dict)
+    """The requests that have not ended, or whose answer is in no status yet, by Organization."""
 
     async def update_status(
         self,
@@ -247,6 +261,12 @@ class OrganizationStatusUpdater:
         """The Organization was deleted."""
         self.esaw_clients.forget(name)
         self._passes.pop(name, None)
+        self._end_request(name)
+
+    def close(self) -> None:
+        """End the requests to eSAW that wait for their turns."""
+        for name in tuple(self._version_requests):
+            self._end_request(name)
 
     async def _callback_secrets(
         self, organization: Organization
@@ -300,32 +320,76 @@ class OrganizationStatusUpdater:
         return OK, (username, password)
 
     async def _reachable(self, organization: Organization) -> tuple[CheckResult, str | None]:
-        passes = self._passes.get(organization.name, 0)
-        self._passes[organization.name] = passes + 1
-        known_version = organization.status.version
+        name, generation = organization.name, organization.metadata.generation
+        passes = self._passes.get(name, 0)
+        self._passes[name] = passes + 1
+        known, known_version = _known_reachability(organization), organization.status.version
+        found = find_condition(organization.status.conditions, "Reachable")
+        is_fresh = found is not None and found.observed_generation == generation
+        request = self._version_requests.get(name)
+        if request is not None and request.generation != generation:
+            self._end_request(name)
+            request = None
+        is_due = request is not None or passes % VERSION_CHECK_PASSES == 0
+        if known is not None and is_fresh and known.truth == "True" and not is_due:
+            return known, known_version
+        is_new = request is None
+        if request is None:
+            answer = asyncio.create_task(self._ask(organization, known), name=f"eSAW of {name}")
+            # Its error counts as retrieved, also one that no status waits for.
+            answer.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            request = self._version_requests[name] = _VersionRequest(generation, answer)
+        # A token that was just put into its Secret does not wait for a turn.
+        seconds = None if known is None else VERSION_WAIT_SECONDS if is_new else 0.0
+        try:
+            await asyncio.wait([request.answer], timeout=seconds)
+        except asyncio.CancelledError:
+            self._end_request(name)
+            raise
+        if known is not None and not request.answer.done():
+            return known, known_version
+        self._version_requests.pop(name, None)
+        reachable, version = request.answer.result()
+        return reachable, version or known_version
+
+    def _end_request(self, name: str) -> None:
+        request = self._version_requests.pop(name, None)
+        if request is not None:
+            request.answer.cancel()
+
+    async def _ask(
+        self, organization: Organization, known: CheckResult | None
+    ) -> tuple[CheckResult, str | None]:
+        """Ask eSAW for its version; return what the answer means, and the version if the answer has it."""
         answers = CheckResult("True", "EsawAnswers", "eSignAnyWhere answers.")
-        known = find_condition(organization.status.conditions, "Reachable")
-        fresh = known is not None and known.observed_generation == organization.metadata.generation
-        if known is not None and fresh and known.status == "True" and passes % VERSION_CHECK_PASSES != 0:
-            return CheckResult(known.status, known.reason, known.message), known_version
         esaw = self.esaw_clients.for_organization(organization)
-        token = await self._token(organization, esaw)
+        try:
+            token, is_key_locked = await self._token(organization, esaw), False
+        except TimeoutError:
+            token, is_key_locked = None, True
         try:
             async with answering_within(REACHABLE_SECONDS):
                 return answers, await esaw.version(token)
         except TimeoutError:
-            return _unsuccessful(EsawUnreachable("timeout")) or answers, known_version
+            return _unsuccessful(EsawUnreachable("timeout")) or answers, None
         except EsawError as problem:
-            return _unsuccessful(problem) or answers, known_version
+            found = _unsuccessful(problem) or answers
+        if is_key_locked and found.truth == "Unknown" and known is not None and known.truth == "True":
+            # The refusal is about the missing key, and says nothing new about eSAW.
+            found = known
+        return found, None
 
     async def _token(self, organization: Organization, esaw: EsawClient) -> ApiToken | None:
-        """Return a key that works, the default Sender's if possible; None: no key is known to work, or others
-        verify it now."""
+        """
+        Return a key that works, the default Sender's if possible; None: no key is known to work.
+
+        Raises ``TimeoutError`` while others verify it.
+        """
         usable = self.cache.default_sender_first(organization)
         try:
             async with answering_within(REACHABLE_SECONDS):
                 return await self.sender_keys.key(usable[0], esaw) if usable else None
-        except (KeyUnusable, EsawError, TimeoutError):
+        except (KeyUnusable, EsawError):
             return None
 
     def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:
@@ -497,6 +561,17 @@ class OrganizationStatusUpdater:
             now=now,
             generation=generation,
         )
+
+
+def _known_reachability(organization: Organization) -> CheckResult | None:
+    """Return the known result about the eSAW of the current spec; None: there is none."""
+    status, found = organization.status, find_condition(organization.status.conditions, "Reachable")
+    is_fresh = found is not None and found.observed_generation == organization.metadata.generation
+    access = status.envelope_access
+    is_same_address = is_fresh or (access is not None and access.base_url == organization.spec.base_url)
+    if found is None or not is_same_address:
+        return None
+    return CheckResult(found.status, found.reason, found.message)
 
 
 def _log_reachability(before: Organization, reachable: CheckResult) -> None:

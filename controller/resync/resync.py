@@ -146,17 +146,20 @@ class Resync:
 
     async def run(self) -> None:
         """Run checks until cancelled."""
-        async with asyncio.TaskGroup() as checks:
-            while True:
-                self._triggered.clear()
-                self.on_pass()
-                self._forget_deleted()
-                self._start_checks(checks)
-                try:
-                    async with asyncio.timeout(RESYNC_SECONDS):
-                        await self._triggered.wait()
-                except TimeoutError:
-                    continue
+        try:
+            async with asyncio.TaskGroup() as checks:
+                while True:
+                    self._triggered.clear()
+                    self.on_pass()
+                    self._forget_deleted()
+                    self._start_checks(checks)
+                    try:
+                        async with asyncio.timeout(RESYNC_SECONDS):
+                            await self._triggered.wait()
+                    except TimeoutError:
+                        continue
+        finally:
+            self.organizations.close()
 
     def _forget_deleted(self) -> None:
         """Drop the names of deleted objects."""
