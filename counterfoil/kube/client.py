@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -510,9 +510,13 @@ class KubeClient:
     def _path(self, kind: type[Resource] | tuple[str, str], *parts: str) -> str:
         """Return a path in the namespace. A kind that is not Counterfoil's is its API and its plural."""
         api, plural = kind if isinstance(kind, tuple) else (f"apis/{kind.API_VERSION}", kind.PLURAL)
-        # A status may have chosen it (kube/shard_leases.py).
-        place = f"namespaces/{_segment(self.namespace)}/" if self.namespace else ""
-        return "/".join([f"/{api}/{place}{plural}", *map(_segment, parts)])
+        return "/".join([f"/{api}/{self._place}{plural}", *map(_segment, parts)])
+
+    @cached_property
+    def _place(self) -> str:
+        """The part of a path that names the namespace, which a status may have chosen
+        (``kube/shard_leases.py``)."""
+        return f"namespaces/{_segment(self.namespace)}/" if self.namespace else ""
 
     async def _request_page(
         self,
