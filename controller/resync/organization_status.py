@@ -323,9 +323,7 @@ class OrganizationStatusUpdater:
         name, generation = organization.name, organization.metadata.generation
         passes = self._passes.get(name, 0)
         self._passes[name] = passes + 1
-        known, known_version = _known_reachability(organization), organization.status.version
-        found = find_condition(organization.status.conditions, "Reachable")
-        is_fresh = found is not None and found.observed_generation == generation
+        known_version, (known, is_fresh) = organization.status.version, _known_reachability(organization)
         request = self._version_requests.get(name)
         if request is not None and request.generation != generation:
             self._end_request(name)
@@ -563,15 +561,17 @@ class OrganizationStatusUpdater:
         )
 
 
-def _known_reachability(organization: Organization) -> CheckResult | None:
-    """Return the known result about the eSAW of the current spec; None: there is none."""
+def _known_reachability(organization: Organization) -> tuple[CheckResult | None, bool]:
+    """Return the known result about the eSAW of the current spec, and whether it is about this generation.
+    None: there is no result."""
     status, found = organization.status, find_condition(organization.status.conditions, "Reachable")
-    is_fresh = found is not None and found.observed_generation == organization.metadata.generation
+    if found is None:
+        return None, False
+    is_fresh = found.observed_generation == organization.metadata.generation
     access = status.envelope_access
-    is_same_address = is_fresh or (access is not None and access.base_url == organization.spec.base_url)
-    if found is None or not is_same_address:
-        return None
-    return CheckResult(found.status, found.reason, found.message)
+    if not is_fresh and (access is None or access.base_url != organization.spec.base_url):
+        return None, False
+    return CheckResult(found.status, found.reason, found.message), is_fresh
 
 
 def _log_reachability(before: Organization, reachable: CheckResult) -> None:
