@@ -144,14 +144,21 @@ async def test_what_a_person_suspended_tries_no_copy(tmp_path: Path, held: str) 
     assert await scene.passed() == before
 
 
-async def test_many_missing_copies_are_tried_again_in_turn(tmp_path: Path) -> None:
-    """Each event is in memory until it has made its copy, and its Archive may have no room for days."""
+async def two_with_one_at_a_time(tmp_path: Path) -> tuple[OptionalScene, EnvelopeEvent, EnvelopeEvent]:
+    """Return two events with a copy that is due, of which one at a time may try it; the second is not
+    stored."""
     scene = OptionalScene(tmp_path)
     scene.retrier.most = 1
     event = await scene.reconcile_until_quiet()
     scene.clock.advance(hours=1)
     labels = {ORGANIZATION_LABEL: "acme"}
-    other = replace(event, metadata=replace(event.metadata, name="other", uid="uid-other", labels=labels))
+    metadata = replace(event.metadata, name="other", uid="uid-other", labels=labels)
+    return scene, event, replace(event, metadata=metadata)
+
+
+async def test_many_missing_copies_are_tried_again_in_turn(tmp_path: Path) -> None:
+    """Each event is in memory until it has made its copy, and its Archive may have no room for days."""
+    scene, event, other = await two_with_one_at_a_time(tmp_path)
     scene.kube.put(other)
 
     assert (await scene.retrier.retry_if_due(other)).status.phase is Phase.COPYING
@@ -163,13 +170,8 @@ async def test_many_missing_copies_are_tried_again_in_turn(tmp_path: Path) -> No
 
 
 async def test_events_that_wait_for_their_copies_since_a_callback_stop_no_retry(tmp_path: Path) -> None:
-    scene = OptionalScene(tmp_path)
-    scene.retrier.most = 1
-    event = await scene.reconcile_until_quiet()
-    scene.clock.advance(hours=1)
-    labels = {ORGANIZATION_LABEL: "acme"}
-    metadata = replace(event.metadata, name="other", uid="uid-other", labels=labels)
-    scene.kube.put(replace(event, metadata=metadata, status=replace(event.status, phase=Phase.COPYING)))
+    scene, event, other = await two_with_one_at_a_time(tmp_path)
+    scene.kube.put(replace(other, status=replace(other.status, phase=Phase.COPYING)))
 
     assert (await scene.retrier.retry_if_due(event)).status.phase is Phase.COPYING
 

@@ -41,7 +41,7 @@ class FurtherNamespace(InMemoryKubeClient):
         super().__init__(an_organization(), event)
         self.namespace, self.event = "unit-a", event
         self.release = InMemoryKubeClient(*leases)
-        self.pods_here: Sequence[Raw] = ()
+        self.pods_here: Sequence[Raw] | Forbidden = ()
         if named:
             self.edit(Organization, "acme", {"status": {"releaseNamespace": "release"}})
 
@@ -53,6 +53,8 @@ class FurtherNamespace(InMemoryKubeClient):
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         """Return the pods of Counterfoil in the further namespace."""
         assert labels
+        if isinstance(self.pods_here, Forbidden):
+            raise self.pods_here
         return self.pods_here
 
     async def explained(self) -> dict[str, Any]:
@@ -133,12 +135,7 @@ REFUSED = Forbidden(403, "Forbidden", 'User "jane" cannot list resource "organiz
 def as_one_who_may_list_leases_only(kube: FurtherNamespace) -> None:
     """Refuse each list but that of the Leases; single objects may be read."""
     kube.refused["page", Organization.PLURAL] = REFUSED
-
-    async def no_pods(*, labels: str) -> Sequence[Raw]:
-        assert labels
-        raise Forbidden(403, "Forbidden", 'User "jane" cannot list resource "pods"')
-
-    kube.pods = no_pods  # type: ignore[method-assign]
+    kube.pods_here = Forbidden(403, "Forbidden", 'User "jane" cannot list resource "pods"')
 
 
 async def test_the_documented_rights_suffice_to_learn_that_no_controller_works() -> None:
