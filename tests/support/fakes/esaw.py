@@ -36,6 +36,12 @@ class KeyCheckingEsawClient(EsawClient):
     def as_user(self, token: ApiToken) -> EsawUserClient:
         return KeyCheckingEsawUser(self, token)
 
+    async def version(self, token: ApiToken | None = None) -> str:
+        """Refuse to tell it to a user whose key does not work, as a proxy would."""
+        if token is None or token.reveal() not in self.users:
+            raise HttpStatusError(401)
+        return "25.52.0.100"
+
 
 class KeyCheckingEsawUser(EsawUserClient):
     def __init__(self, esaw: KeyCheckingEsawClient, token: ApiToken) -> None:
@@ -77,7 +83,7 @@ class FakeEsawClient(EsawClient):
 class FakeEsawClients(EsawClients):
     """The same eSAW for all organizations."""
 
-    def __init__(self, esaw: FakeEsawClient) -> None:
+    def __init__(self, esaw: EsawClient) -> None:
         # Without an HTTP client, which takes longer to make than many tests need for the rest.
         self._clients = {}
         self._esaw = esaw

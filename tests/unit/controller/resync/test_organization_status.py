@@ -17,6 +17,8 @@ from msgspec.structs import replace
 from controller.access.secret_cache import FRESH_SECONDS
 from controller.reopening.fix_rules import fixed_at, ready_state
 from controller.resync.organization_status import VERSION_CHECK_PASSES, OrganizationStatusUpdater
+from controller.resync.resync import CONFLICT_RETRY_SECONDS
+from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.callback_auth import is_valid_basic_auth, is_valid_token
 from counterfoil.esaw import (
     ApiToken,
@@ -57,6 +59,7 @@ from tests.support.builders import (
     ready,
 )
 from tests.support.event_loop import MAX_BLOCK_SECONDS, longest_block, slow_tag_rules
+from tests.support.fakes.esaw import FakeEsawClients, KeyCheckingEsawClient
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.controller_parts import ControllerParts
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop, run_in_virtual_time, virtual_time
@@ -319,11 +322,11 @@ def test_a_refusal_without_a_key_that_others_verify_says_nothing_new_about_esaw(
     assert run_in_virtual_time(look()) == expected
 
 
-async def a_turn_each_960_seconds() -> RateLimiter:
-    """A rate limit whose next turn is in 960 s."""
+async def a_turn_each(seconds: float) -> RateLimiter:
+    """A rate limit whose next turn is after this time."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
-    rate_limiter = RateLimiter(VirtualClock(loop), per_second=1 / 960, max_retry_after=3600)
+    rate_limiter = RateLimiter(VirtualClock(loop), per_second=1 / seconds, max_retry_after=3600)
     await rate_limiter.acquire()
     return rate_limiter
 
@@ -332,7 +335,7 @@ def test_a_status_does_not_wait_for_the_turn_of_a_request_for_the_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def look() -> None:
-        scene, rate_limiter = Scene(), await a_turn_each_960_seconds()
+        scene, rate_limiter = Scene(), await a_turn_each(960)
         await scene.look()
         asked = 0
 
@@ -362,7 +365,7 @@ def test_a_request_that_waits_for_its_turn_ends_with_its_organization_and_its_co
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def look(end: Callable[[OrganizationStatusUpdater], None]) -> None:
-        scene, rate_limiter = Scene(), await a_turn_each_960_seconds()
+        scene, rate_limiter = Scene(), await a_turn_each(960)
         await scene.look()
         is_ended = asyncio.Event()
 
@@ -382,6 +385,129 @@ def test_a_request_that_waits_for_its_turn_ends_with_its_organization_and_its_co
 
     run_in_virtual_time(look(lambda organizations: organizations.forget("acme")))
     run_in_virtual_time(look(OrganizationStatusUpdater.close))
+
+
+@pytest.mark.parametrize("answers_after", [10.0, 31.0, 44.0])
+def test_an_answer_of_esaw_is_stored_although_receivers_write_the_same_status(
+    answers_after: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def count_unlisted_actions(scene: Scene, offset: float) -> None:
+        await asyncio.sleep(offset)
+        for count in range(1, 1000):
+            counted = {"action": "envelopeSent", "count": count, "lastTime": "2026-07-01T12:00:00Z"}
+            scene.kube.edit(Organization, "acme", {"status": {"unlistedActions": [counted]}})
+            await asyncio.sleep(30)
+
+    async def look() -> None:
+        scene = Scene()
+        await scene.look()
+
+        async def version(token: ApiToken | None = None) -> str:
+            await (await a_turn_each(answers_after)).acquire()
+            raise EsawUnreachable("connect")
+
+        monkeypatch.setattr(scene.esaw, "version", version)
+        scene.kube.secrets["callback"] = {"token": OTHER.encode()}
+        scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}})
+        scene.organizations.check_esaw_soon("acme")
+        receivers = [asyncio.create_task(count_unlisted_actions(scene, offset)) for offset in (5, 20)]
+        ends = virtual_time() + 300
+        while virtual_time() < ends:
+            stored = await scene.organizations.update_status(scene.newest())
+            await asyncio.sleep(CONFLICT_RETRY_SECONDS if stored is None else RESYNC_SECONDS)
+        for each in receivers:
+            each.cancel()
+        status = scene.newest().status
+        assert (tokens_of(status), status.observed_generation) == ((OTHER,), 2)
+        reachable = find_condition(status.conditions, "Reachable")
+        assert reachable is not None
+        assert reachable.reason == "EsawUnreachable"
+
+    run_in_virtual_time(look())
+
+
+def test_the_answer_to_a_deleted_organization_says_nothing_about_one_that_has_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def look() -> None:
+        scene, rate_limiter = Scene(), await a_turn_each(960)
+        await scene.look()
+        is_asked = asyncio.Event()
+
+        async def version(token: ApiToken | None = None) -> str:
+            is_asked.set()
+            await rate_limiter.acquire()
+            return "25.52.0.100"
+
+        monkeypatch.setattr(scene.esaw, "version", version)
+        scene.organizations.check_esaw_soon("acme")
+        before = scene.newest()
+        scene.organizations.forget("acme")
+        check = asyncio.create_task(scene.organizations.update_status(before))
+        await is_asked.wait()
+        scene.kube.edit(Organization, "acme", {"metadata": {"uid": "created-again"}, "status": None})
+        await check
+
+        async def refuse(token: ApiToken | None = None) -> str:
+            raise EsawUnreachable("connect")
+
+        monkeypatch.setattr(scene.esaw, "version", refuse)
+        assert (await scene.condition("Reachable"))[:2] == ("False", "EsawUnreachable")
+
+    run_in_virtual_time(look())
+
+
+@pytest.mark.parametrize("is_known_to_answer", [True, False])
+def test_a_changed_token_takes_effect_within_30_s_although_esaw_does_not_answer(
+    is_known_to_answer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look() -> None:
+        scene = Scene()
+        scene.esaw.problem = None if is_known_to_answer else EsawUnreachable("connect")
+        await scene.look()
+
+        rate_limiter = await a_turn_each(960)
+
+        async def version(token: ApiToken | None = None) -> str:
+            if is_known_to_answer:
+                await rate_limiter.acquire()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def resync() -> None:
+            while True:
+                await scene.look()
+                await asyncio.sleep(RESYNC_SECONDS)
+
+        monkeypatch.setattr(scene.esaw, "version", version)
+        scene.organizations.check_esaw_soon("acme")
+        checks = asyncio.create_task(resync())
+        await asyncio.sleep(0.5)
+        scene.kube.secrets["callback"] = {"token": OTHER.encode()}
+        await asyncio.sleep(30)
+        assert tokens_of(scene.newest().status) == (OTHER,)
+        checks.cancel()
+
+    run_in_virtual_time(look())
+
+
+async def test_a_refused_key_of_an_idle_sender_is_checked_and_another_key_is_used() -> None:
+    esaw = KeyCheckingEsawClient(**{"bens-key-0123456789": "ben"})
+    scene = Scene(esaw_clients=FakeEsawClients(esaw))
+    scene.put_key("ben", "bens-key-0123456789")
+    ben = a_sender("ben", tokenSecretRef={"name": "ben-key", "key": "token"})
+    scene.cache.senders.put(known_to_work(ben, "bens-key-0123456789"))
+    for each in scene.cache.senders:
+        scene.kube.put(each)
+    await scene.look()
+    del esaw.users[KEY]
+    for _ in range(20):
+        assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+    anna = scene.cache.senders.get("anna")
+    assert anna is not None
+    authorized = find_condition(anna.status.conditions, "Authorized")
+    assert authorized is not None
+    assert (authorized.status, authorized.reason) == ("False", "TokenRejected")
 
 
 async def test_an_esaw_that_failed_an_event_is_asked_in_the_next_check() -> None:
