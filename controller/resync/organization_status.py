@@ -89,9 +89,12 @@ REACHABLE_SECONDS = 20.0
 """Seconds for such a request, after which eSAW did not answer, and for the check of the key before it. Waits
 for ``requestsPerMinute`` do not count."""
 
-VERSION_WAIT_SECONDS = 45.0
-"""Seconds after which the status is written without the answer: the request waits for its turn. Without such
-a wait, the request and the check of its key end within twice ``REACHABLE_SECONDS``."""
+VERSION_WAIT_SECONDS = 5.0
+"""Seconds after which the status is written without the answer, which a later check stores. A changed token
+waits for it as well."""
+
+MAX_KEYS = 2
+"""Maximum number of keys of a request for the version: eSAW may refuse the first one without a cause."""
 
 CEILING_SHARE = 0.9
 """Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
@@ -122,13 +125,22 @@ _DOWN = frozenset({"ArchiveNotReady", "ArchiveSuspended"})
 
 OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
 
+_ANSWERS = CheckResult("True", "EsawAnswers", "eSignAnyWhere answers.")
+
 
 class _VersionRequest(NamedTuple):
     """A request for the version of eSAW, which may wait for its turn longer than a status may."""
 
-    generation: int
-    """Generation of the Organization when it began."""
+    subject: tuple[str, int]
+    """Uid and generation of the Organization when it began."""
     answer: asyncio.Task[tuple[CheckResult, str | None]]
+
+
+class _SenderToken(NamedTuple):
+    """The key of a Sender that eSAW is asked with."""
+
+    sender: Sender
+    token: ApiToken
 
 
 @dataclass
@@ -158,8 +170,26 @@ class OrganizationStatusUpdater:
         load: EventLoad | None = None,
     ) -> Organization | None:
         """Run all checks and store the results; return the new state, or None after a conflict."""
-        tokens, basic, read = await self._callback_secrets(organization)
+        try:
+            stored = await self._check(organization, counts, activity, load)
+        except ApiError:
+            # Its answer may be old when the API server works again.
+            self._end_answered_request(organization.name)
+            raise
+        if stored is not None:
+            self._end_answered_request(organization.name)
+        return stored
+
+    async def _check(
+        self,
+        organization: Organization,
+        counts: Mapping[str, int] | None,
+        activity: Activity | None,
+        load: EventLoad | None,
+    ) -> Organization | None:
+        # First: it waits for eSAW, and the Secrets may change meanwhile.
         reachable, version = await self._reachable(organization)
+        tokens, basic, read = await self._callback_secrets(organization)
         routes = await self._routes(organization)
         copies = self._copies(organization)
         references = (self._default_archive(organization), *routes, *copies, self._sender(organization))
@@ -320,12 +350,12 @@ class OrganizationStatusUpdater:
         return OK, (username, password)
 
     async def _reachable(self, organization: Organization) -> tuple[CheckResult, str | None]:
-        name, generation = organization.name, organization.metadata.generation
+        name, subject = organization.name, (organization.uid, organization.metadata.generation)
         passes = self._passes.get(name, 0)
         self._passes[name] = passes + 1
         known_version, (known, is_fresh) = organization.status.version, _known_reachability(organization)
         request = self._version_requests.get(name)
-        if request is not None and request.generation != generation:
+        if request is not None and request.subject != subject:
             self._end_request(name)
             request = None
         is_due = request is not None or passes % VERSION_CHECK_PASSES == 0
@@ -336,7 +366,7 @@ class OrganizationStatusUpdater:
             answer = asyncio.create_task(self._ask(organization, known), name=f"eSAW of {name}")
             # Its error counts as retrieved, also one that no status waits for.
             answer.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-            request = self._version_requests[name] = _VersionRequest(generation, answer)
+            request = self._version_requests[name] = _VersionRequest(subject, answer)
         # A token that was just put into its Secret does not wait for a turn.
         seconds = None if known is None else VERSION_WAIT_SECONDS if is_new else 0.0
         try:
@@ -346,8 +376,11 @@ class OrganizationStatusUpdater:
             raise
         if known is not None and not request.answer.done():
             return known, known_version
-        self._version_requests.pop(name, None)
-        reachable, version = request.answer.result()
+        try:
+            reachable, version = request.answer.result()
+        except Exception:
+            self._end_request(name)
+            raise
         return reachable, version or known_version
 
     def _end_request(self, name: str) -> None:
@@ -355,40 +388,71 @@ class OrganizationStatusUpdater:
         if request is not None:
             request.answer.cancel()
 
+    def _end_answered_request(self, name: str) -> None:
+        """Forget the answer to a request, which a status has. A later change of the spec may have begun
+        another one, which stays."""
+        request = self._version_requests.get(name)
+        if request is not None and request.answer.done():
+            del self._version_requests[name]
+
     async def _ask(
         self, organization: Organization, known: CheckResult | None
     ) -> tuple[CheckResult, str | None]:
         """Ask eSAW for its version; return what the answer means, and the version if the answer has it."""
-        answers = CheckResult("True", "EsawAnswers", "eSignAnyWhere answers.")
         esaw = self.esaw_clients.for_organization(organization)
-        try:
-            token, is_key_locked = await self._token(organization, esaw), False
-        except TimeoutError:
-            token, is_key_locked = None, True
-        try:
-            async with answering_within(REACHABLE_SECONDS):
-                return answers, await esaw.version(token)
-        except TimeoutError:
-            return _unsuccessful(EsawUnreachable("timeout")) or answers, None
-        except EsawError as problem:
-            found = _unsuccessful(problem) or answers
+        for _ in range(MAX_KEYS):
+            try:
+                key, is_key_locked = await self._key(organization, esaw), False
+            except TimeoutError:
+                key, is_key_locked = None, True
+            found, version = await self._ask_with(key, esaw)
+            if key is None or found.truth != "Unknown":
+                break
         if is_key_locked and found.truth == "Unknown" and known is not None and known.truth == "True":
             # The refusal is about the missing key, and says nothing new about eSAW.
             found = known
-        return found, None
+        return found, version
 
-    async def _token(self, organization: Organization, esaw: EsawClient) -> ApiToken | None:
+    async def _ask_with(self, key: _SenderToken | None, esaw: EsawClient) -> tuple[CheckResult, str | None]:
+        try:
+            async with answering_within(REACHABLE_SECONDS):
+                return _ANSWERS, await esaw.version(key.token if key is not None else None)
+        except TimeoutError:
+            return _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS, None
+        except EsawError as problem:
+            found = _unsuccessful(problem) or _ANSWERS
+        if key is None or found.truth != "Unknown":
+            return found, None
+        # Perhaps nothing else uses the key, and nobody has noticed that it was revoked.
+        try:
+            async with answering_within(REACHABLE_SECONDS):
+                await esaw.as_user(key.token).whoami()
+        except HttpStatusError as answer:
+            if answer.status != 401:
+                return found, None
+            if answer.error_id is None:
+                self.sender_keys.doubt(*key)
+                return found, None
+            await self.sender_keys.refused(*key)
+        except (EsawError, TimeoutError):
+            return found, None
+        return _ANSWERS, None
+
+    async def _key(self, organization: Organization, esaw: EsawClient) -> _SenderToken | None:
         """
         Return a key that works, the default Sender's if possible; None: no key is known to work.
 
         Raises ``TimeoutError`` while others verify it.
         """
-        usable = self.cache.default_sender_first(organization)
-        try:
-            async with answering_within(REACHABLE_SECONDS):
-                return await self.sender_keys.key(usable[0], esaw) if usable else None
-        except (KeyUnusable, EsawError):
-            return None
+        async with answering_within(REACHABLE_SECONDS):
+            for sender in self.cache.default_sender_first(organization):
+                try:
+                    return _SenderToken(sender, await self.sender_keys.key(sender, esaw))
+                except KeyUnusable:
+                    continue
+                except EsawError:
+                    break
+        return None
 
     def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:
         """Return the present origin once something answers there as eSAW, also before a key works."""

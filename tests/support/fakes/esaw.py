@@ -79,6 +79,19 @@ class FakeEsawClient(EsawClient):
             raise self.problem
         return self.says
 
+    def as_user(self, token: ApiToken) -> EsawUserClient:
+        return _FailingUser(self)
+
+
+class _FailingUser(EsawUserClient):
+    def __init__(self, esaw: FakeEsawClient) -> None:
+        self._esaw = esaw
+
+    async def whoami(self) -> WhoAmI:
+        if self._esaw.problem is not None:
+            raise self._esaw.problem
+        return WhoAmI(user_id=ANNA)
+
 
 class FakeEsawClients(EsawClients):
     """The same eSAW for all organizations."""
