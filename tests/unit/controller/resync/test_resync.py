@@ -608,6 +608,34 @@ async def test_the_names_of_deleted_objects_do_not_stay_in_memory(tmp_path: Path
     assert kept == []
 
 
+@pytest.mark.parametrize("kind", [Archive, Organization])
+async def test_an_object_that_is_deleted_while_it_is_checked_stays_deleted(
+    kind: type[Archive] | type[Organization], tmp_path: Path
+) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    scene, known = resync_scene.scene, resync_scene.scene.cache.store(kind)
+    async with resync_scene.resync_running():
+        for _ in range(4):
+            await resync_scene.next_pass()
+        (checked,) = known
+
+        def delete() -> None:
+            del scene.kube.objects[kind.PLURAL, checked.name]
+            scene.see_deleted(checked)
+
+        # The checks of the pass that begins have read the cache by then.
+        resync_scene.resync.on_pass = lambda: asyncio.get_running_loop().call_soon(delete)
+        scene.clock.advance(seconds=PROBE_SECONDS)
+        resync_scene.resync.trigger()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        resync_scene.resync.on_pass = lambda: None
+        await settled()
+        assert checked.name not in known
+        await resync_scene.next_pass()
+        assert checked.name not in known
+
+
 def test_the_client_of_a_deleted_organization_is_dropped() -> None:
     clients = EsawClients(new_http_client(), WallClock(), lambda *_: None)
     first = clients.for_organization(an_organization())
