@@ -220,6 +220,18 @@ class Cache:
         elif store.put(resource):
             self._publish(kind, before, resource)
 
+    def update_written(self, resource: Resource) -> None:
+        """
+        Store the answer to a write, or what a check found as it was.
+
+        It adds no Organization, Sender or Archive. One that is not known here was deleted meanwhile, and no
+        watch would remove it again.
+        """
+        known = self.store(type(resource)).get(resource.name)
+        is_known = known is not None and known.metadata.uid == resource.metadata.uid
+        if is_known or isinstance(resource, EnvelopeEvent):
+            self.update(resource)
+
     def update_from_read(self, resource: Resource, known_version: int) -> None:
         """
         Store a state that was read from the API server after ``known_version`` of the object was known here.

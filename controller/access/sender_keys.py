@@ -514,7 +514,7 @@ class SenderKeys:
         stored = await write_status_or_skip(self.kube, sender, status)
         if stored is not None and stored is not sender:
             self._newest[sender.name] = stored
-            self.cache.update(stored)
+            self.cache.update_written(stored)
             _log_key_change(sender, stored)
 
 

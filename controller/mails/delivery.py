@@ -96,7 +96,7 @@ class NotificationStatusWriter:
     async def _write(self, kind: type[K], name: str, known: K | None, change: Callable[[Any], Any]) -> K:
         written = await apply_change(self.kube, kind, name, known, lambda each: change(each.status))
         if written is not known:
-            self.cache.update(written)
+            self.cache.update_written(written)
         return written
 
 

@@ -418,7 +418,7 @@ class Preconditions:
             return msgspec.structs.replace(newest.status, archived_actions=tuple(sorted(actions)[:3]))
 
         stored = await apply_change(self.kube, Organization, organization.name, None, change)
-        self.cache.update(stored)
+        self.cache.update_written(stored)
         return stored
 
     async def _sibling_events(self, event: EnvelopeEvent) -> SiblingEvents:

@@ -172,7 +172,7 @@ class UserRequests:
             # Once, also if the label can't be removed yet.
             self._record(resource, request, last, type_)
             self._recorded[key] = request.id
-        self.cache.update(await self._remove_label(resource, request))
+        self.cache.update_written(await self._remove_label(resource, request))
         del self._recorded[key]
 
     async def _act(
@@ -230,7 +230,7 @@ class UserRequests:
         except Rejected as refused:
             # The API server will refuse each repeated write.
             return resource, request.handled(RequestOutcome.REFUSED, str(refused), now=self.clock.now())
-        self.cache.update(stored)
+        self.cache.update_written(stored)
         return stored, last
 
     def _record(

@@ -8,7 +8,7 @@ when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes ef
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -292,6 +292,12 @@ class OrganizationStatusUpdater:
         self.esaw_clients.forget(name)
         self._passes.pop(name, None)
         self._end_request(name)
+
+    def end_requests_of_others(self, organizations: Collection[str]) -> None:
+        """End the requests of Organizations that do not exist: a check may begin one after the deletion."""
+        for name in tuple(self._version_requests):
+            if name not in organizations:
+                self._end_request(name)
 
     def close(self) -> None:
         """End the requests to eSAW that wait for their turns."""

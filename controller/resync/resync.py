@@ -172,6 +172,7 @@ class Resync:
             for memory in memories:
                 for gone in memory.keys() - names:
                     memory.pop(gone)
+        self.organizations.end_requests_of_others({each.name for each in self.cache.organizations})
 
     def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
@@ -212,7 +213,7 @@ class Resync:
         load = self.event_load.load(organization.name)
         after = await self.organizations.update_status(organization, counts, activity, load)
         if after is not None:
-            self.cache.update(after)
+            self.cache.update_written(after)
         else:
             # Another client wrote its status; the watch delivers it.
             await self.clock.sleep(CONFLICT_RETRY_SECONDS)
@@ -236,7 +237,7 @@ class Resync:
         for _ in range(MAX_CHANGE_ATTEMPTS):
             self._probed_at[archive.name] = self.clock.monotonic()
             if (after := await self.archive_pool.update_status(archive)) is not None:
-                self.cache.update(after)
+                self.cache.update_written(after)
                 return after
             archive = Archive.parse(await self.kube.get(Archive, archive.name))
         raise Conflict(409, "Conflict", f"other processes write to Archive/{archive.name} all the time")
@@ -252,7 +253,7 @@ class Resync:
         raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
         if outcome.is_complete:
             self._next_sweep.pop(organization.name, None)
-        self.cache.update(Organization.parse(raw))
+        self.cache.update_written(Organization.parse(raw))
 
     def _is_sweep_due(self, organization: Organization) -> bool:
         sweep, last, now = organization.spec.sweep, organization.status.sweep, self.clock.now()
@@ -349,4 +350,4 @@ class Resync:
         self._probed_at[archive.name] = now
         after = await self.archive_pool.update_status(archive)
         if after is not None:
-            self.cache.update(after)
+            self.cache.update_written(after)

@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from controller.cache import MAX_FINISHED_VERSIONS, Cache, EventStore, Store
+from controller.cache import MAX_FINISHED_VERSIONS, Cache, EventStore, Store, version_number
 from counterfoil.resources import (
     CLAIM_ANNOTATION,
     TRACEPARENT_ANNOTATION,
+    Archive,
     EnvelopeEvent,
     Organization,
     Phase,
     Resource,
+    Sender,
     base,
 )
 from counterfoil.resources.audit_annotation import ACTS_ANNOTATION
@@ -264,3 +266,32 @@ def test_each_label_of_an_event_is_kept() -> None:
     cache = Cache()
     cache.update(event)
     assert cache.events.get(NAME) == event
+
+
+@pytest.mark.parametrize("known", [an_organization(), a_sender(), an_archive()])
+def test_the_answer_to_a_write_does_not_bring_a_deleted_object_back(
+    known: Organization | Sender | Archive,
+) -> None:
+    cache = Cache()
+    cache.update(known)
+    version = version_number(known)
+    written = replace(known, metadata=replace(known.metadata, resource_version=str(version + 1)))
+    cache.update_written(written)
+    assert cache.store(type(known)).get(known.name) == written
+
+    cache.delete(type(known), known.name, version + 2)
+    cache.update_written(written)
+    assert cache.store(type(known)).get(known.name) is None
+
+    again = replace(
+        known, metadata=replace(known.metadata, uid="created-again", resource_version=str(version + 3))
+    )
+    cache.update(again)
+    cache.update_written(replace(written, metadata=replace(written.metadata, resource_version="9999")))
+    assert cache.store(type(known)).get(known.name) == again
+
+
+def test_the_answer_to_a_write_brings_an_event_that_starts_again() -> None:
+    cache = Cache()
+    cache.update_written(an_unfinished(5))
+    assert cache.events.get(NAME) == an_unfinished(5)

@@ -94,6 +94,7 @@ class Scene:
 
 async def test_a_key_that_is_seen_first_is_verified_and_that_is_stored() -> None:
     scene = Scene()
+    scene.cache.update(scene.newest())
     assert (await scene.ask()).reveal() == KEY
     assert scene.authorized()[:2] == ("True", "KeyAccepted")
     key = scene.newest().status.key

@@ -512,6 +512,21 @@ async def test_a_refused_key_of_an_idle_sender_is_checked_and_another_key_is_use
     assert (authorized.status, authorized.reason) == ("False", "TokenRejected")
 
 
+async def test_a_proxy_that_refuses_the_version_alone_says_nothing_about_the_key() -> None:
+    esaw = KeyCheckingEsawClient()
+    scene = Scene(esaw_clients=FakeEsawClients(esaw))
+
+    async def refuse(token: ApiToken | None = None) -> str:
+        raise HttpStatusError(401)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(esaw, "version", refuse)
+        assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+    sender = scene.cache.senders.get("anna")
+    assert sender is not None
+    assert (await scene.sender_keys.key(sender, esaw)).reveal() == KEY
+
+
 async def test_an_esaw_that_failed_an_event_is_asked_in_the_next_check() -> None:
     scene = Scene()
     await scene.condition("Reachable")

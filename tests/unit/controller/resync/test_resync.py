@@ -623,8 +623,11 @@ async def test_an_object_that_is_deleted_while_it_is_checked_stays_deleted(
             del scene.kube.objects[kind.PLURAL, checked.name]
             scene.see_deleted(checked)
 
-        # The checks of the pass that begins have read the cache by then.
-        resync_scene.resync.on_pass = lambda: asyncio.get_running_loop().call_soon(delete)
+        def delete_soon() -> None:
+            # The checks of this pass have read the cache by then.
+            asyncio.get_running_loop().call_soon(delete)
+
+        resync_scene.resync.on_pass = delete_soon
         scene.clock.advance(seconds=PROBE_SECONDS)
         resync_scene.resync.trigger()
         await asyncio.sleep(0)
