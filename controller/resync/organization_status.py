@@ -33,6 +33,7 @@ from controller.reopening.fix_rules import envelope_access, settled_time, spec_o
 from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
+from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, check_credentials
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.client import EsawClient, EsawClients
@@ -79,8 +80,9 @@ from counterfoil.untrusted.patterns import FORM_PATTERNS
 
 _log = logging.getLogger(__name__)
 
-VERSION_CHECK_PASSES = 3
-"""Number of checks per request for eSAW's version: one request in 30 s."""
+VERSION_CHECK_SECONDS = 3 * RESYNC_SECONDS - 1.0
+"""Interval between requests for the version of an eSAW that answers: every third periodic check, and no
+further one after changes of other objects."""
 
 _MAY_BE_OF_ONE_ENVELOPE = frozenset({"EsawAnswerUnreadable", "EsawV5AnswerUnreadable", "EsawV5Unavailable"})
 """Reasons that an envelope alone can have, such as one with huge metadata. A sender may send some of them."""
@@ -158,7 +160,8 @@ class OrganizationStatusUpdater:
     """The release's own namespace: elsewhere the addresses name the namespace."""
     sealing: Sealing | None = None
     """The sealing keys of this process; None: only spec.tokenSecretRef works."""
-    _passes: dict[str, int] = field(default_factory=dict)
+    _asked_at: dict[str, float] = field(default_factory=dict)
+    """Monotonic time of the last request for the version, by Organization."""
     _version_requests: dict[str, _VersionRequest] = field(default_factory=dict)
     """The requests that have not ended, or whose answer is in no status yet, by Organization."""
 
@@ -285,12 +288,12 @@ class OrganizationStatusUpdater:
 
     def check_esaw_soon(self, name: str) -> None:
         """Ask eSAW for its version in the next check: an event got no usable answer."""
-        self._passes.pop(name, None)
+        self._asked_at.pop(name, None)
 
     def forget(self, name: str) -> None:
         """The Organization was deleted."""
         self.esaw_clients.forget(name)
-        self._passes.pop(name, None)
+        self._asked_at.pop(name, None)
         self._end_request(name)
 
     def end_requests_of_others(self, organizations: Collection[str]) -> None:
@@ -357,18 +360,18 @@ class OrganizationStatusUpdater:
 
     async def _reachable(self, organization: Organization) -> tuple[CheckResult, str | None]:
         name, subject = organization.name, (organization.uid, organization.metadata.generation)
-        passes = self._passes.get(name, 0)
-        self._passes[name] = passes + 1
         known_version, (known, is_fresh) = organization.status.version, _known_reachability(organization)
         request = self._version_requests.get(name)
         if request is not None and request.subject != subject:
             self._end_request(name)
             request = None
-        is_due = request is not None or passes % VERSION_CHECK_PASSES == 0
-        if known is not None and is_fresh and known.truth == "True" and not is_due:
-            return known, known_version
+        if request is None and known is not None and is_fresh and known.truth == "True":
+            now, last = self.clock.monotonic(), self._asked_at.get(name)
+            if last is not None and now - last < VERSION_CHECK_SECONDS:
+                return known, known_version
         is_new = request is None
         if request is None:
+            self._asked_at[name] = self.clock.monotonic()
             answer = asyncio.create_task(self._ask(organization, known), name=f"eSAW of {name}")
             # Its error counts as retrieved, also one that no status waits for.
             answer.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -411,7 +414,7 @@ class OrganizationStatusUpdater:
                 key, is_key_locked = await self._key(organization, esaw), False
             except TimeoutError:
                 key, is_key_locked = None, True
-            found, version = await self._ask_with(key, esaw)
+            found, version = await self._ask_with(key, esaw, known)
             if key is None or found.truth != "Unknown":
                 break
         if is_key_locked and found.truth == "Unknown" and known is not None and known.truth == "True":
@@ -419,13 +422,18 @@ class OrganizationStatusUpdater:
             found = known
         return found, version
 
-    async def _ask_with(self, key: _SenderToken | None, esaw: EsawClient) -> tuple[CheckResult, str | None]:
+    async def _ask_with(
+        self, key: _SenderToken | None, esaw: EsawClient, known: CheckResult | None
+    ) -> tuple[CheckResult, str | None]:
         try:
             async with answering_within(REACHABLE_SECONDS):
                 return _ANSWERS, await esaw.version(key.token if key is not None else None)
         except TimeoutError:
             return _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS, None
         except EsawError as problem:
+            if known is not None and isinstance(problem, HttpStatusError) and problem.status == 429:
+                # A pause for all calls, with nothing new about eSAW.
+                return known, None
             found = _unsuccessful(problem) or _ANSWERS
         if key is None or found.truth != "Unknown":
             return found, None

@@ -269,7 +269,7 @@ def test_each_label_of_an_event_is_kept() -> None:
 
 
 @pytest.mark.parametrize("known", [an_organization(), a_sender(), an_archive()])
-def test_the_answer_to_a_write_does_not_bring_a_deleted_object_back(
+def test_the_answer_to_a_write_adds_no_deleted_object(
     known: Organization | Sender | Archive,
 ) -> None:
     cache = Cache()
@@ -291,7 +291,7 @@ def test_the_answer_to_a_write_does_not_bring_a_deleted_object_back(
     assert cache.store(type(known)).get(known.name) == again
 
 
-def test_the_answer_to_a_write_brings_an_event_that_starts_again() -> None:
+def test_the_answer_to_a_write_adds_an_event_that_starts_again() -> None:
     cache = Cache()
     cache.update_written(an_unfinished(5))
     assert cache.events.get(NAME) == an_unfinished(5)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from controller.access.secret_cache import FRESH_SECONDS
 from controller.reopening.fix_rules import fixed_at, ready_state
-from controller.resync.organization_status import VERSION_CHECK_PASSES, OrganizationStatusUpdater
+from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import CONFLICT_RETRY_SECONDS
 from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.callback_auth import is_valid_basic_auth, is_valid_token
@@ -28,6 +28,7 @@ from counterfoil.esaw import (
     new_http_client,
 )
 from counterfoil.esaw.client import EsawClients
+from counterfoil.esaw.errors import RateLimited
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.i18n.commands import commands_in
 from counterfoil.kube.errors import Forbidden, Unavailable
@@ -63,6 +64,9 @@ from tests.support.fakes.esaw import FakeEsawClients, KeyCheckingEsawClient
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.controller_parts import ControllerParts
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop, run_in_virtual_time, virtual_time
+
+LOOKS_PER_REQUEST = 3
+"""Number of periodic checks in which an eSAW that answers is asked once."""
 
 TOKEN = "callback-token-0123456789"
 OTHER = "another-token-0123456789"
@@ -246,7 +250,7 @@ async def test_an_esaw_that_never_answers_is_not_reachable(monkeypatch: pytest.M
 
     monkeypatch.setattr("controller.resync.organization_status.REACHABLE_SECONDS", 0.01)
     monkeypatch.setattr(scene.esaw, "version", hang)
-    for _ in range(VERSION_CHECK_PASSES):
+    for _ in range(LOOKS_PER_REQUEST):
         truth, reason, _ = await scene.condition("Reachable")
     assert (truth, reason) == ("False", "EsawUnreachable")
     assert (await scene.condition())[:2] == ("False", "EsawUnreachable")
@@ -510,6 +514,23 @@ async def test_a_refused_key_of_an_idle_sender_is_checked_and_another_key_is_use
     authorized = find_condition(anna.status.conditions, "Authorized")
     assert authorized is not None
     assert (authorized.status, authorized.reason) == ("False", "TokenRejected")
+
+
+@pytest.mark.parametrize("pause", [HttpStatusError(429), RateLimited(429, until=NOON, retry_after=600)])
+async def test_a_pause_that_esaw_asks_for_says_nothing_new_about_it(pause: HttpStatusError) -> None:
+    scene = Scene()
+    await scene.look()
+    scene.esaw.problem = pause
+    for _ in range(2 * LOOKS_PER_REQUEST):
+        assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+
+
+async def test_changes_of_other_objects_ask_esaw_no_more_often() -> None:
+    scene = Scene()
+    for _ in range(20):
+        await scene.organizations.update_status(scene.newest())
+        scene.clock.advance(seconds=1)
+    assert scene.esaw.asked == 1
 
 
 async def test_a_proxy_that_refuses_the_version_alone_says_nothing_about_the_key() -> None:
@@ -952,7 +973,7 @@ async def test_each_change_of_reachability_is_one_line_of_the_log(caplog: pytest
         await scene.look()
         await scene.look()
         scene.esaw.problem = EsawUnreachable("connect")
-        for _ in range(2 * VERSION_CHECK_PASSES):
+        for _ in range(2 * LOOKS_PER_REQUEST):
             await scene.look()
     said = [each.message for each in caplog.records if each.message.startswith("Reachable is")]
     assert [each.split(":")[0] for each in said] == ["Reachable is True", "Reachable is False"]
@@ -1684,7 +1705,7 @@ async def test_a_key_that_is_not_known_to_work_is_not_sent_for_a_version(authori
 
 async def test_a_reachable_esaw_is_asked_for_its_version_once_a_minute_only() -> None:
     scene = Scene()
-    for _ in range(3 * VERSION_CHECK_PASSES):
+    for _ in range(3 * LOOKS_PER_REQUEST):
         await scene.look()
     assert scene.esaw.asked == 3
 
