@@ -29,6 +29,7 @@ from counterfoil.resources import (
     AttemptOutcome,
     Condition,
     EnvelopeEvent,
+    EnvelopeEventStatus,
     EnvelopeSummary,
     EventCopy,
     LocalObjectReference,
@@ -51,6 +52,10 @@ from tests.support.scenes.workqueue import running, turns
 def a_copy(archive: str, *, verified: bool) -> EventCopy:
     time = NOON if verified else None
     return EventCopy(ref=LocalObjectReference(name=archive), verified_time=time)
+
+
+def asked_for_copies(event: EnvelopeEvent, now: datetime) -> EnvelopeEventStatus:
+    return status_for_copying(event.status, reason=COPY_REQUESTED, message="It is asked for.", now=now)
 
 
 class Scene:
@@ -101,8 +106,10 @@ CALLED = NOON + timedelta(hours=1)
 @pytest.mark.parametrize("has_ended", [False, True])
 async def test_an_old_event_that_gets_further_copies_comes_after_newer_callbacks(*, has_ended: bool) -> None:
     scene = Scene()
-    old = an_event("e-1").created(NOON - timedelta(days=20)).in_phase(Phase.COPYING, COPY_REQUESTED)
-    again = old.status(completion_time=NOON - timedelta(days=19) if has_ended else None).build()
+    old = an_event("e-1").created(NOON - timedelta(days=20)).with_condition("Archived")
+    ended = old.status(completion_time=NOON - timedelta(days=19)).in_phase(Phase.SUCCEEDED)
+    event = ended.build() if has_ended else old.in_phase(Phase.CLEANING).build()
+    again = replace(event, status=asked_for_copies(event, scene.clock.now()))
     newer = an_event("e-2").created(NOON).build()
     scene.enqueue(again, newer)
     assert await scene.order(2) == [newer.name, again.name]
@@ -482,10 +489,13 @@ class AfterEndScene(CopyingScene):
         event = an_event().named("copy").in_phase(Phase.SUCCEEDED, DELETION_ASSUMED)
         event = event.with_condition("Archived").with_condition("Cleaned").with_condition("Copied", "False")
         ended = event.status(completion_time=NOON, deliveries=1, attempt_history=(attempt,)).build()
-        asked = status_for_copying(
-            ended.status, reason=COPY_REQUESTED, message="It is asked for.", now=self.clock.now()
-        )
-        self.event = replace(ended, status=asked)
+        self.event = replace(ended, status=asked_for_copies(ended, self.clock.now()))
+
+    def store(self, event: EnvelopeEvent, **_: Any) -> EnvelopeEvent:
+        """Store the end of the event: its run waits for nothing."""
+        self.cache.events.remove(event.name)
+        self.events.forget(event.name)
+        return event
 
     def called(self) -> EnvelopeEvent:
         """Return the event after a callback, which the receiver stores before its answer."""
@@ -547,6 +557,36 @@ async def test_an_event_that_had_succeeded_waits_for_room_for_its_copies_for_an_
                     await turns(1)
         assert scene.begun("copy") == ["dms"]
         assert HOUR <= scene.clock.now() - asked <= HOUR + timedelta(seconds=5 * LOOK_SECONDS)
+
+
+@pytest.mark.parametrize("origin", [Origin.CALLBACK, Origin.IMPORT])
+@pytest.mark.parametrize(
+    ("organization", "sender"), [("other", "olga"), ("acme", "")], ids=["first Archive", "its Sender"]
+)
+async def test_such_an_event_ends_also_while_callbacks_take_each_place_that_becomes_free(
+    organization: str, sender: str, origin: Origin
+) -> None:
+    """They fill the limit of its first Archive, or that of its Sender."""
+    scene = AfterEndScene()
+    event = replace(scene.event, spec=replace(scene.event.spec, origin=origin))
+    scene.enqueue_other("worm-1", archive="worm")
+    callbacks = [f"callback-{number:03}" for number in range(100)]
+    if organization == "other":
+        scene.cache.archives.put(an_archive("dms", maxConcurrency=2))
+    for each in callbacks:
+        item = QueueItem(f"0 9 {each}", each, each, organization, sender, "dms")
+        scene.work.enqueue_at(item, scene.clock.now())
+    async with running(scene.work, scene):
+        scene.enqueue(event)
+        async with time_passes(scene):
+            asked = scene.clock.now()
+            for each in callbacks[:30]:
+                if event.name in scene.cache.events:
+                    scene.ends.setdefault(each, asyncio.Event()).set()
+                    await turns(4)
+        assert event.name not in scene.cache.events
+        assert HOUR <= scene.clock.now() - asked <= 2 * HOUR
+        assert scene.work.backlog > 50, "callbacks are still queued"
 
 
 def test_a_time_of_a_clock_that_was_ahead_does_not_extend_that_wait() -> None:
