@@ -16,7 +16,7 @@ from typing import Final
 
 from controller.cache import Cache
 from controller.scheduling.due import EPOCH, WAITING_FOR_ARCHIVE, due_time, has_request, is_suspended
-from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
+from controller.scheduling.fair_queue import NO_ARCHIVE, ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
 from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin, find_condition
@@ -47,9 +47,8 @@ QUESTION_SECONDS: Final = 3600.0
 answers or not."""
 
 LONGEST_COPY_WAIT = timedelta(hours=1)
-"""Time for which an event that had succeeded is queued for the Archive of a copy. Then its run begins in its
-first Archive and ends it as before, with or without the copy. Its late list, its time to live and its copies
-in other Archives wait until then."""
+"""Time for which an event that had succeeded is queued for the Archive of a copy. Then its run ends it as
+before, without the copy. Its late list, its time to live and its copies in other Archives wait until then."""
 
 IsFixed = Callable[[EnvelopeEvent], bool]
 """Whether the change of an object may have fixed what an event in this state waits for."""
@@ -184,7 +183,11 @@ class EventQueue:
         self, name: str, archive: str, longest: timedelta, before_wait: Callable[[], None]
     ) -> bool:
         """Let a running event continue under the limit of the Archive that it has chosen, and wait for that
-        at most this time; ``before_wait`` is called before. False: the run has to end."""
+        at most this time; ``before_wait`` is called before. False: the run has to end. So has one that only
+        ends an event which had succeeded."""
+        event = self.cache.events.get(name)
+        if event is not None and copies_after_end(event.status) and self.has_slot(name, NO_ARCHIVE):
+            return False
         has_room = await self.workqueue.move(name, archive, longest, before_wait)
         if not has_room:
             self._lacked.setdefault(name, []).append(archive)
@@ -239,6 +242,8 @@ class EventQueue:
 
     def is_background(self, event: EnvelopeEvent) -> bool:
         """Whether any other event comes before this one. Its work also waits for that of the others."""
+        if self._only_ends(event):
+            return False
         # An Import marks the events that it creates and those that it starts again.
         may_wait = IMPORT_LABEL in event.metadata.labels or _is_copied_later(event)
         if event.spec.origin is Origin.IMPORT:
@@ -259,17 +264,21 @@ class EventQueue:
 
     def _slot(self, event: EnvelopeEvent) -> str:
         """
-        Return the Archive in whose limit the next run begins; empty: it is not known.
+        Return the Archive in whose limit the next run begins; ``NO_ARCHIVE``: it is not known.
 
         That is the first one, as only the run determines what is to do, and comes to the others after it. An
         event that found no room in another one, nor among those that wait for it, is queued there while it
         needs that. Without that, thousands of events would begin again and again. Their questions to eSAW
-        wait for no copy. An event that had succeeded asks eSAW nothing, and its one run begins where its
-        first copy is made. That run also lets a callback start it again, which waits for no copy.
+        wait for no copy. An event that had succeeded asks eSAW nothing, and its one run begins where a copy
+        is made. That run also lets a callback start it again, which waits for no copy. A run that
+        only ends such an event needs no Archive.
         """
         name, first = event.name, self.cache.archive_name(event)
+        if self._only_ends(event):
+            return NO_ARCHIVE
         if copies_after_end(event.status):
-            return first if self._ends_soon(event) else self._first_open_copy(event) or first
+            is_called = is_called_after_end(event.status, now=self.clock.now())
+            return first if is_called else self._open_copy(event) or first
         lacked = self._needed(event) if event.status.reason == WAITING_FOR_ARCHIVE else None
         if lacked is None:
             return first
@@ -277,20 +286,26 @@ class EventQueue:
         is_new = asked is None or asked[0] != event.deliveries or now - asked[1] >= QUESTION_SECONDS
         return first if is_new and self._has_question(event) else lacked
 
-    def _ends_soon(self, event: EnvelopeEvent) -> bool:
-        """Whether an event that had succeeded waits no longer for room for its copies: a callback starts it
-        again, or it was queued for long enough."""
-        now, copied = self.clock.now(), find_condition(event.status.conditions, "Copied")
-        if copied is None or is_called_after_end(event.status, now=now):
-            return True
-        # What started the copies set it. A time of a clock that was ahead must not extend the wait.
-        asked = believed_time(copied.last_transition_time, now)
-        return asked is None or now - asked >= LONGEST_COPY_WAIT
+    def _only_ends(self, event: EnvelopeEvent) -> bool:
+        """Whether an event that had succeeded was queued for its copies for long enough. Its run makes none,
+        takes no time, and comes before the callbacks after it: else those may keep it waiting without end."""
+        return copies_after_end(event.status) and self._copy_wait(event) >= LONGEST_COPY_WAIT
 
-    def _first_open_copy(self, event: EnvelopeEvent) -> str | None:
+    def _copy_wait(self, event: EnvelopeEvent) -> timedelta:
+        """Return how long an event that had succeeded is queued for its copies."""
+        now, copied = self.clock.now(), find_condition(event.status.conditions, "Copied")
+        # What started the copies set it. A time of a clock that was ahead must not extend the wait.
+        asked = believed_time(copied.last_transition_time, now) if copied is not None else None
+        return now - asked if asked is not None else LONGEST_COPY_WAIT
+
+    def _open_copy(self, event: EnvelopeEvent) -> str | None:
+        """Return the Archive of a copy for which an event that had succeeded is queued now: each one for an
+        equal part of the longest wait, as one of them may always be full."""
         organization = self.cache.organizations.get(event.organization)
         names = copies_in_turn(event.status, organization.spec) if organization is not None else ()
-        return next((each for each in names if not self.cache.is_archive_suspended(each)), None)
+        usable = [each for each in names if not self.cache.is_archive_suspended(each)]
+        passed = self._copy_wait(event) / LONGEST_COPY_WAIT
+        return usable[int(passed * len(usable))] if usable else None
 
     def _needed(self, event: EnvelopeEvent) -> str | None:
         """Return the first Archive of a copy without room that the event still needs: a person may have

@@ -30,6 +30,8 @@ from typing import Final, NamedTuple
 
 from controller.scheduling.process_slots import NamespaceSlots, less_a_quarter
 
+NO_ARCHIVE: Final = ""
+
 
 class QueueItem(NamedTuple):
     """One event with the keys of its limits."""
@@ -41,7 +43,7 @@ class QueueItem(NamedTuple):
     organization: str
     sender: str
     archive: str
-    """Empty: no limit of an archive counts, as before routes have decided."""
+    """``NO_ARCHIVE``: no limit of an archive counts, as before routes have decided."""
     is_import: bool = False
     """Whether an Import created the event, or it gets copies long after its archiving: any other event comes
     first."""

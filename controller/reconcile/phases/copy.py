@@ -110,7 +110,7 @@ class _CopyRun:
                 open_names.append(name)
         # A run before any of these times has another cause, such as an Archive that works again.
         due = [each for each in open_names if self._is_due(entries[each])] or open_names
-        due.sort(key=partial(turn_of_copy, self.event.status, self.context.organization.spec))
+        due.sort(key=self._turn)
         # Equal shares, and one for what is left: what an attempt did is lost if it does not end in time.
         share = self.context.attempt_limit / (len(due) + 1)
         for position, name in enumerate(due):
@@ -133,6 +133,13 @@ class _CopyRun:
                 self._put_off(name, problem)
             elif problem is not None:
                 self._failed(name, problem)
+
+    def _turn(self, name: str) -> tuple[object, ...]:
+        """Return what decides when a copy is made. The run may have begun in the limit of one of them, and to
+        make another one first gives that slot back."""
+        organization = self.context.organization
+        has_slot = self.context.copies.has_slot(self.context, name)
+        return not has_slot, *turn_of_copy(self.event.status, organization.spec, name)
 
     async def _make_within(self, limit: timedelta, name: str) -> Outcome | None:
         """Make a copy, and return why it failed; None: it did not. It may wait for its Archive, or be sent

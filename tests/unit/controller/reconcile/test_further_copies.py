@@ -163,6 +163,29 @@ async def test_a_further_copy_without_room_has_not_failed(tmp_path: Path) -> Non
     assert copy_state(event.status, organization, began) is CopyState.MISSING
 
 
+async def test_the_copy_is_made_first_in_whose_archive_the_run_begins(tmp_path: Path) -> None:
+    """To ask for another Archive, which is full, would give its place back."""
+    scene = CopiedScene(tmp_path, {**WORM, "required": False}, {**MIRROR, "required": False})
+    for each in ("worm", "mirror"):
+        scene.break_archive(each)
+    ended = await scene.reconcile_until_quiet()
+    for each in ("worm", "mirror"):
+        scene.mend_archive(each)
+    asked = list[str]()
+
+    async def take_slot(_: str, archive: str, *__: object) -> bool:
+        asked.append(archive)
+        return archive != "worm"
+
+    scene.change_archives(take_slot=take_slot, has_slot=lambda _, archive: archive == "mirror")
+    scene.store(status_for_copy_retry(ended.status, now=scene.clock.now()))
+    event = await scene.reconcile_until_quiet()
+
+    assert [each for each in asked if each != "dms"] == ["mirror", "worm"]
+    assert stored_copy(event.status, "mirror").verified_time is not None
+    assert stored_copy(event.status, "worm").reason == "WaitingForArchive"
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_an_event_ends_as_before_if_its_further_copy_fails(tmp_path: Path, fault: str) -> None:
     scene = FurtherScene(tmp_path, webhook=HOOK)
