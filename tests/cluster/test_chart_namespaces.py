@@ -389,7 +389,10 @@ async def listed_before(program: Helm, plane: ControlPlane, namespace: str, *, h
     before = await rendered_in_cluster(program, plane, namespace, home=home)
     listed = before.one("ConfigMap", f"{RELEASE}-namespaces")
     release = {"release-name": RELEASE, "release-namespace": home}
-    listed["metadata"]["annotations"] = {f"meta.helm.sh/{name}": value for name, value in release.items()}
+    kept = listed["metadata"].get("annotations", {})
+    listed["metadata"]["annotations"] = kept | {
+        f"meta.helm.sh/{name}": value for name, value in release.items()
+    }
     await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed))
 
 
@@ -420,12 +423,10 @@ async def test_a_namespace_that_does_not_exist_is_left_out_and_stops_no_upgrade(
     assert bound == {NAMESPACE, "served-there", "served-nowhere"}, "it is guarded from its first moment"
 
 
-@pytest.mark.parametrize(("release", "home"), [("other", NAMESPACE), (RELEASE, "of-another-release")])
-async def test_a_namespace_that_another_release_serves_is_refused(
-    program: Helm, plane: ControlPlane, release: str, home: str
+async def another_controller_works_in(
+    program: Helm, plane: ControlPlane, namespace: str, *, release: str, home: str
 ) -> None:
-    namespace = f"served-by-{release}"
-    await plane.namespace(namespace)
+    """Store what gives the controller of another release its Role in this namespace."""
     theirs = await render(program, {"watchNamespaces": [namespace]}, release=release)
     (binding,) = (
         each
@@ -435,9 +436,74 @@ async def test_a_namespace_that_another_release_serves_is_refused(
     )
     binding["subjects"][0]["namespace"] = home
     await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(binding))
+
+
+@pytest.mark.parametrize(("release", "home"), [("other", NAMESPACE), (RELEASE, "of-another-release")])
+async def test_a_namespace_that_another_release_serves_is_refused(
+    program: Helm, plane: ControlPlane, release: str, home: str
+) -> None:
+    namespace = f"served-by-{release}"
+    await plane.namespace(namespace)
+    await another_controller_works_in(program, plane, namespace, release=release, home=home)
     for scoped in (True, False):
         with pytest.raises(HelmError, match=f"{namespace} has a RoleBinding of another release"):
             await rendered_in_cluster(program, plane, namespace, clusterScoped=scoped)
+
+
+async def test_a_namespace_that_was_listed_while_it_was_absent_can_be_that_of_another_release(
+    program: Helm, plane: ControlPlane
+) -> None:
+    home, unit = "home-of-an-early-list", "unit-of-an-early-list"
+    await plane.namespace(home)
+    await listed_before(program, plane, unit, home=home)
+    await plane.namespace(unit)
+    await another_controller_works_in(program, plane, unit, release="other", home=unit)
+
+    with pytest.raises(HelmError, match=f"{unit} has a RoleBinding of another release"):
+        await rendered_in_cluster(program, plane, unit, home=home)
+
+
+async def policies_of(program: Helm, plane: ControlPlane, home: str, *listed: str) -> None:
+    """Store the bindings of the policies of a release."""
+    theirs = await rendered_in_cluster(program, plane, *listed, home=home)
+    for each in theirs.all("ValidatingAdmissionPolicyBinding"):
+        release = {"release-name": RELEASE, "release-namespace": home}
+        each["metadata"]["annotations"] = {f"meta.helm.sh/{name}": value for name, value in release.items()}
+        await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(each))
+
+
+@pytest.mark.parametrize(
+    ("case", "home", "listed"),
+    [
+        ("alone", "taken-alone", []),
+        ("listed", "pods-listed", ["taken-listed"]),
+        ("pods", "taken-pods", ["unit-pods"]),
+    ],
+    ids=["its own namespace", "a listed one", "its own namespace, which it does not serve"],
+)
+async def test_a_release_is_refused_where_the_policies_of_another_one_let_only_that_one_write(
+    program: Helm, plane: ControlPlane, case: str, home: str, listed: list[str]
+) -> None:
+    first, taken = f"first-{case}", f"taken-{case}"
+    await plane.namespace(first)
+    await policies_of(program, plane, first, taken)
+    for namespace in {taken, home, *listed}:
+        await plane.namespace(namespace)
+
+    words = f"{taken} is in the admission policies of another release of Counterfoil"
+    with pytest.raises(HelmError, match=words):
+        await rendered_in_cluster(program, plane, *listed, home=home)
+    await rendered_in_cluster(program, plane, taken, home=first)
+
+
+async def test_a_release_without_policies_of_the_cluster_asks_for_none(
+    program: Helm, plane: ControlPlane
+) -> None:
+    """Its user need not have the right to read them."""
+    for namespace in ("pods-with-policies", "unit-with-policies"):
+        await plane.namespace(namespace)
+    await policies_of(program, plane, "pods-with-policies", "unit-with-policies")
+    await rendered_in_cluster(program, plane, home="unit-with-policies", clusterScoped=False)
 
 
 @pytest.mark.parametrize(
