@@ -41,18 +41,24 @@ the user of Helm may have no right to read namespaces.
 {{- toJson $present -}}
 {{- end -}}
 
-{{/* The namespaces that the last revision of the release listed, as JSON; none of a release that had no list. */}}
+{{/*
+What the last revision of the release stored, as JSON: the namespaces that it listed, and those of them where it created objects.
+A release that had no list has none.
+*/}}
 {{- define "counterfoil.before" -}}
-{{- $list := lookup "v1" "ConfigMap" .Release.Namespace (printf "%s-namespaces" (include "counterfoil.fullname" .)) -}}
-{{- toJson (dig "data" "list" "" $list | splitList "\n" | compact) -}}
+{{- $map := lookup "v1" "ConfigMap" .Release.Namespace (printf "%s-namespaces" (include "counterfoil.fullname" .)) -}}
+{{- $listed := dig "data" "list" "" $map | splitList "\n" | compact -}}
+{{- $prepared := dig "metadata" "annotations" "counterfoil.dev/prepared" "[]" $map | fromJsonArray -}}
+{{- toJson (dict "listed" $listed "prepared" $prepared) -}}
 {{- end -}}
 
 {{/*
-The served namespaces with a RoleBinding of another release's controller, as JSON. Two releases would archive the envelopes of
-a namespace twice. Who may write RoleBindings there chooses its texts, so nothing of it is printed.
+The namespaces of the release that another one has too, as JSON: what shows it, and the command that prints that. Two releases would
+archive the envelopes of a namespace twice, or the policies of one would stop the other. Who may write RoleBindings in a namespace
+chooses their texts, so nothing of them is printed.
 */}}
 {{- define "counterfoil.contested" -}}
-{{- $contested := list -}}
+{{- $contested := dict -}}
 {{- if and .Values.rbac.create (or .Values.clusterScoped .Values.watchNamespaces) -}}
 {{- range $namespace := include "counterfoil.present" . | fromJsonArray -}}
 {{- range (lookup "rbac.authorization.k8s.io/v1" "RoleBinding" $namespace "").items -}}
@@ -60,12 +66,34 @@ a namespace twice. Who may write RoleBindings there chooses its texts, so nothin
 {{- $isController := and (eq (get $labels "app.kubernetes.io/part-of") "counterfoil") (eq (get $labels "app.kubernetes.io/component") "controller") -}}
 {{- $home := get (first (.subjects | default (list dict))) "namespace" -}}
 {{- if and $isController (or (ne $home $.Release.Namespace) (ne (get $labels "app.kubernetes.io/instance") $.Release.Name)) -}}
-{{- $contested = append $contested $namespace -}}
+{{- $command := printf "kubectl -n %s get rolebindings -l app.kubernetes.io/part-of=counterfoil,app.kubernetes.io/component=controller -o wide" $namespace -}}
+{{- $_ := set $contested $namespace (dict "has" "has a RoleBinding of another release of Counterfoil" "command" $command) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- toJson (uniq $contested) -}}
+{{- /* Only administrators of the cluster write these. They name a namespace before it exists. */ -}}
+{{- $kind := "ValidatingAdmissionPolicyBinding" -}}
+{{- $isServed := .Capabilities.APIVersions.Has (printf "admissionregistration.k8s.io/v1/%s" $kind) -}}
+{{- if and .Values.clusterScoped .Values.admissionPolicy.enabled $isServed -}}
+{{- $concerned := include "counterfoil.concerned" . | fromJsonArray -}}
+{{- $own := printf "%s-noted" (include "counterfoil.clusterName" .) -}}
+{{- range (lookup "admissionregistration.k8s.io/v1" $kind "" "").items -}}
+{{- $name := .metadata.name -}}
+{{- $isOther := and (hasSuffix "-noted" $name) (ne $name $own) (eq (dig "labels" "app.kubernetes.io/part-of" "" .metadata) "counterfoil") -}}
+{{- $release := dict "name" (dig "annotations" "meta.helm.sh/release-name" "" .metadata) "namespace" (dig "annotations" "meta.helm.sh/release-namespace" "" .metadata) -}}
+{{- if and $isOther (ne (toJson $release) (toJson (dict "name" $.Release.Name "namespace" $.Release.Namespace))) -}}
+{{- range dig "spec" "matchResources" "namespaceSelector" "matchExpressions" list . -}}
+{{- range .values -}}
+{{- if has . $concerned -}}
+{{- $_ := set $contested . (dict "has" "is in the admission policies of another release of Counterfoil" "command" (printf "kubectl get validatingadmissionpolicybindings %s -o yaml" $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $contested -}}
 {{- end -}}
 
 {{/* All namespaces with objects of the release, as JSON: in its own one are the Leases of shards, also if it is not served. */}}
