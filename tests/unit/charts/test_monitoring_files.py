@@ -21,7 +21,7 @@ FILES = ROOT / "charts" / "counterfoil" / "files"
 DASHBOARDS = sorted((FILES / "dashboards").glob("*.json"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
-ADDED_BY_PROMETHEUS = {"namespace", "pod", "le", "app_kubernetes_io_component"}
+ADDED_BY_PROMETHEUS = {"namespace", "pod", "instance", "le", "app_kubernetes_io_component"}
 METRICS = {each.name: each for each in describe_metrics()}
 HISTOGRAM_SUFFIXES = ("_bucket", "_count", "_sum")
 PROCESSES = {"receiver", "pages", "console", "controller"}
