@@ -334,12 +334,14 @@ async def rendered_in_cluster(
     return Rendered(await replace(program, kubeconfig=plane.kubeconfig)(*arguments, values=values))
 
 
-async def notes_in_cluster(program: Helm, plane: ControlPlane, home: str, *namespaces: str) -> str:
-    """Return the notes of an installation that reads the cluster."""
-    options = {"networkPolicy": {"enabled": False}, "crds": {"enabled": False}}
+async def notes_in_cluster(
+    program: Helm, plane: ControlPlane, home: str, *namespaces: str, user: Path | None = None, **more: object
+) -> str:
+    """Return the notes of an installation that reads the cluster, as an administrator or another user."""
+    options = {"networkPolicy": {"enabled": False}, "crds": {"enabled": False}, **more}
     values = with_image({"watchNamespaces": [*namespaces], **options})
     arguments = ("install", RELEASE, CHART, "-n", home, "--dry-run=server")
-    said = await replace(program, kubeconfig=plane.kubeconfig)(*arguments, values=values)
+    said = await replace(program, kubeconfig=user or plane.kubeconfig)(*arguments, values=values)
     return said.partition("NOTES:")[2]
 
 
@@ -384,16 +386,17 @@ async def test_a_namespace_of_a_release_without_organizations_need_not_be_served
     assert "WARNING: The namespace pods-alone is not served, since watchNamespaces does not name it." in notes
 
 
-async def listed_before(program: Helm, plane: ControlPlane, namespace: str, *, home: str) -> None:
-    """Store the list of an earlier revision of the release."""
+def annotations_of_helm(home: str) -> dict[str, str]:
+    return {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": home}
+
+
+async def listed_before(program: Helm, plane: ControlPlane, namespace: str, *, home: str) -> Rendered:
+    """Store the list of an earlier revision of the release, and return all of that revision."""
     before = await rendered_in_cluster(program, plane, namespace, home=home)
     listed = before.one("ConfigMap", f"{RELEASE}-namespaces")
-    release = {"release-name": RELEASE, "release-namespace": home}
-    kept = listed["metadata"].get("annotations", {})
-    listed["metadata"]["annotations"] = kept | {
-        f"meta.helm.sh/{name}": value for name, value in release.items()
-    }
+    listed["metadata"]["annotations"] |= annotations_of_helm(home)
     await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed))
+    return before
 
 
 async def test_the_notes_name_a_namespace_that_was_listed_before(program: Helm, plane: ControlPlane) -> None:
@@ -404,6 +407,57 @@ async def test_the_notes_name_a_namespace_that_was_listed_before(program: Helm, 
     notes = await notes_in_cluster(program, plane, "home-of-a-list", "home-of-a-list", "listed-now")
     assert "WARNING: The namespace listed-before was in watchNamespaces before, and is no longer" in notes
     assert "The namespace home-of-a-list" not in notes
+
+
+async def test_the_notes_name_the_namespaces_of_a_list_that_is_gone(
+    program: Helm, plane: ControlPlane
+) -> None:
+    home = "home-of-a-list-that-is-gone"
+    for namespace in (home, "of-a-list-that-is-gone"):
+        await plane.namespace(namespace)
+    before = await listed_before(program, plane, "of-a-list-that-is-gone", home=home)
+    controller = before.one("Deployment", f"{RELEASE}-controller")
+    controller["metadata"]["annotations"] = annotations_of_helm(home)
+    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(controller))
+
+    notes = await notes_in_cluster(program, plane, home)
+    assert "WARNING: The namespace of-a-list-that-is-gone was in watchNamespaces before" in notes
+
+
+async def test_a_release_without_a_list_needs_no_right_to_read_config_maps(
+    program: Helm, plane: ControlPlane
+) -> None:
+    home = "without-config-maps"
+    await plane.namespace(home)
+    user = await a_user_without_config_maps(plane, home)
+    notes = await notes_in_cluster(program, plane, home, user=user, clusterScoped=False)
+    assert f"runs in the namespace {home}" in notes
+
+
+async def a_user_without_config_maps(plane: ControlPlane, namespace: str) -> Path:
+    """Return the kubeconfig of one who may read all that the chart creates in a namespace but ConfigMaps."""
+    groups = ["apps", "batch", "policy", "rbac.authorization.k8s.io"]
+    core = ["resourcequotas", "secrets", "serviceaccounts", "services"]
+    role = [
+        {"apiGroups": [""], "resources": core, "verbs": ["get", "list"]},
+        {"apiGroups": groups, "resources": ["*"], "verbs": ["get", "list"]},
+    ]
+    api = "rbac.authorization.k8s.io"
+    installer = {"name": "installer", "namespace": namespace}
+    objects: list[Object] = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": installer},
+        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": installer, "rules": role},
+        {
+            "apiVersion": f"{api}/v1",
+            "kind": "RoleBinding",
+            "metadata": installer,
+            "roleRef": {"apiGroup": api, "kind": "Role", "name": "installer"},
+            "subjects": [{"kind": "ServiceAccount", **installer}],
+        },
+    ]
+    for each in objects:
+        await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(each))
+    return await plane.kubeconfig_for("installer", namespace)
 
 
 async def test_a_namespace_that_does_not_exist_is_left_out_and_stops_no_upgrade(
@@ -467,8 +521,7 @@ async def policies_of(program: Helm, plane: ControlPlane, home: str, *listed: st
     """Store the bindings of the policies of a release."""
     theirs = await rendered_in_cluster(program, plane, *listed, home=home)
     for each in theirs.all("ValidatingAdmissionPolicyBinding"):
-        release = {"release-name": RELEASE, "release-namespace": home}
-        each["metadata"]["annotations"] = {f"meta.helm.sh/{name}": value for name, value in release.items()}
+        each["metadata"]["annotations"] = annotations_of_helm(home)
         await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(each))
 
 
