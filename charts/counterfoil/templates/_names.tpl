@@ -43,10 +43,21 @@ the user of Helm may have no right to read namespaces.
 
 {{/*
 What the last revision of the release stored, as JSON: the namespaces that it listed, and those of them where it created objects.
-A release that had no list has none.
+A release that had no list has none: without one before and now, the user of Helm needs no right to read ConfigMaps.
 */}}
 {{- define "counterfoil.before" -}}
-{{- $map := lookup "v1" "ConfigMap" .Release.Namespace (printf "%s-namespaces" (include "counterfoil.fullname" .)) -}}
+{{- $name := printf "%s-namespaces" (include "counterfoil.fullname" .) -}}
+{{- $hasList := .Values.watchNamespaces -}}
+{{- $controller := lookup "apps/v1" "Deployment" .Release.Namespace (include "counterfoil.processName" (dict "root" . "name" "controller")) -}}
+{{- range dig "spec" "template" "spec" "volumes" list $controller -}}
+{{- if eq (dig "configMap" "name" "" .) $name -}}
+{{- $hasList = true -}}
+{{- end -}}
+{{- end -}}
+{{- $map := dict -}}
+{{- if $hasList -}}
+{{- $map = lookup "v1" "ConfigMap" .Release.Namespace $name -}}
+{{- end -}}
 {{- $listed := dig "data" "list" "" $map | splitList "\n" | compact -}}
 {{- $prepared := dig "metadata" "annotations" "counterfoil.dev/prepared" "[]" $map | fromJsonArray -}}
 {{- toJson (dict "listed" $listed "prepared" $prepared) -}}
