@@ -220,7 +220,11 @@ class ScriptedKubeClient(InMemoryKubeClient):
 def test_each_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     forbidden = Forbidden(403, "Forbidden", "no Role")
     unavailable = Unavailable(500, "InternalError", "etcd is down")
-    kube = ScriptedKubeClient(*[forbidden] * 50, *[unavailable] * 2, forbidden, None, None)
+    refused = Unavailable(0, "NoAnswer", "no connection")
+    unknown = Unavailable(0, "NoAnswer", "no such host")
+    kube = ScriptedKubeClient(
+        *[forbidden] * 50, *[unavailable] * 2, forbidden, None, None, *[refused] * 2, *[unknown] * 2
+    )
 
     async def watch() -> None:
         loop = asyncio.get_running_loop()
@@ -244,4 +248,6 @@ def test_each_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         "WARNING no Role",
         "WARNING the watch broke off",
         "WARNING the watch broke off",
+        "WARNING no connection",
+        "WARNING no such host",
     ]
