@@ -229,6 +229,9 @@ class _NamespacesCollector(Collector):
 _MISSING = frozenset({"NamespaceForbidden", "NamespaceUnavailable"})
 """The reasons of a namespace that does not exist, or in which the rights or the kinds are missing."""
 
+_REACHED = frozenset({"Serving", "NamespaceStuck", "NamespaceBroken"})
+"""The reasons of a namespace in which this process works, or began to work again within ten minutes."""
+
 
 class Metrics:
     """The metrics. Each attribute has the metric's name without the prefix ``counterfoil_`` and the suffix
@@ -599,10 +602,10 @@ class Metrics:
         return reasons.get(namespace) in _MISSING
 
     def is_missing_alone(self, namespace: str) -> bool:
-        """Whether a namespace is missing while this process serves another one. Otherwise it may be the
+        """Whether a namespace is missing while this process works in another one. Otherwise it may be the
         process that can't work."""
         reasons = self._reasons if self._of_process is None else self._of_process._reasons
-        return self.is_missing(namespace) and "Serving" in reasons.values()
+        return self.is_missing(namespace) and not _REACHED.isdisjoint(reasons.values())
 
     def _initialize_known_labels(self, version: str, process: str) -> None:
         self._version, self._process = version, process

@@ -117,14 +117,14 @@ class OrganizationCache:
     async def watch(self, kube: KubeClient, observe: Callable[[ApiError | None], None]) -> None:
         """Keep the cache up to date until cancelled. ``observe`` learns of each full list (None), and why
         there is none or the watch broke."""
-        logged: int | None = None
+        logged: str | None = None
 
         def watch_failed(problem: ApiError) -> None:
             nonlocal logged
             # A namespace that does not exist yet is asked for every ten seconds.
-            if problem.status != logged:
+            if str(problem) != logged:
                 _log.warning("organizations cannot be followed just now: %s", problem)
-            logged = problem.status
+            logged = str(problem)
             self.has_failed = True
             observe(problem)
 
