@@ -64,3 +64,11 @@ def service_account_with_rules(name: str, rules: tuple[Rule, ...]) -> list[dict[
             "subjects": [{"kind": "ServiceAccount", "name": name}],
         },
     ]
+
+
+def rights_of_release(release: str, name: str, rules: tuple[Rule, ...]) -> list[dict[str, Any]]:
+    """Return a Role with just these rights for another namespace, bound to the ServiceAccount of this name in
+    the namespace of a release."""
+    _, role, binding = service_account_with_rules(name, rules)
+    (subject,) = binding["subjects"]
+    return [role, binding | {"subjects": [subject | {"namespace": release}]}]

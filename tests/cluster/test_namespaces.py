@@ -56,9 +56,7 @@ class Release:
 
     async def give_role(self, namespace: str) -> None:
         """Let the controller of the release work in a namespace."""
-        for each in rbac.service_account_with_rules("controller", rbac.CONTROLLER)[1:]:
-            if each["kind"] == "RoleBinding":
-                each["subjects"][0]["namespace"] = self.built.namespace
+        for each in rbac.rights_of_release(self.built.namespace, "controller", rbac.CONTROLLER):
             await self.plane.objects(namespace).apply(each)
 
     async def take_role(self, namespace: str) -> None:

@@ -32,10 +32,7 @@ async def a_unit(own: Scene, name: str) -> Scene:
     plane = own.local_environment.plane
     await plane.namespace(name)
     built = replace(own.local_environment, namespace=name, tokens={}, processes=[])
-    for each in rbac.service_account_with_rules("pages", rbac.PAGES)[1:]:
-        if each["kind"] == "RoleBinding":
-            each["subjects"][0]["namespace"] = own.local_environment.namespace
-        await built.apply(each)
+    await built.apply(*rbac.rights_of_release(own.local_environment.namespace, "pages", rbac.PAGES))
     app = own.esaw.register_app(name="Unit", redirect_uris=[f"{own.pages.public}/oauth/{name}/acme/return"])
     unit = replace(own, local_environment=built, app=app, replicas=[])
     await built.secret("acme-oauth", "oauth", clientSecret=app.client_secret, origin=own.esaw.url)

@@ -8,7 +8,6 @@ namespace that cannot be served holds no other one up.
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,17 +23,10 @@ async def site(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIter
         yield await a_site(plane, namespace, tmp_path, opened)
 
 
-def rights_of_receiver_of(release: str) -> list[dict[str, Any]]:
-    """The Role and its binding that the chart makes in each further namespace."""
-    _, role, binding = rbac.service_account_with_rules("receiver", rbac.RECEIVER)
-    (subject,) = binding["subjects"]
-    return [role, binding | {"subjects": [subject | {"namespace": release}]}]
-
-
 async def add_unit(site: Site, unit: str) -> Site:
     """Add a namespace with the rights of the receiver and an Organization ``acme``."""
     await site.plane.namespace(unit)
-    for each in rights_of_receiver_of(site.namespace):
+    for each in rbac.rights_of_release(site.namespace, "receiver", rbac.RECEIVER):
         await site.plane.objects(unit).apply(each)
     there = Site(site.plane, unit, site.kubeconfig, site.folder, site.session, site.opened)
     await there.create(a_raw_organization())
