@@ -3,7 +3,7 @@
 report in Markdown.
 
 Without letters all benches run but those that are marked in the help. Each bench is a separate command, named
-in the report, which begins with the targets that it judged. Some fifty-five minutes in all.
+in the report, which begins with the targets that it judged. Some eighty minutes in all.
 
 With letters and the file of an earlier report, the other sections stay, and each new one names its machine.
 """
@@ -51,6 +51,7 @@ BENCHES: Final = {
     ),
     "l": ("An Import of old envelopes", "verification.bench.imports"),
     "m": ("An envelope with one copy against one without", "verification.bench.copies"),
+    "n": ("One release for many namespaces", "verification.bench.namespaces"),
 }
 ON_REQUEST: Final = {"p": ("The controller against a small reconciler in Go", "verification.bench.go_peer")}
 """Benches that run only when they are named."""

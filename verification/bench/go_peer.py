@@ -58,9 +58,7 @@ class ApiRequests:
     def parse(cls, metrics: str) -> "ApiRequests":
         """Read them from the API server's /metrics."""
         name = "apiserver_request_total"
-        # The whole text has some ten thousand lines.
-        lines = [line for line in metrics.splitlines() if line.startswith(f"{name}{{")]
-        samples = MetricSamples("\n".join(lines) + "\n")
+        samples = MetricSamples.of(metrics, name)
         return cls(
             writes=samples.total(name, verb=WRITES), reads=samples.total(name, verb="GET", scope="resource")
         )

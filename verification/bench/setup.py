@@ -328,6 +328,11 @@ class MetricSamples:
             sample for family in text_string_to_metric_families(text) for sample in family.samples
         ]
 
+    @classmethod
+    def of(cls, text: str, name: str) -> "MetricSamples":
+        """Read those of one name only: the /metrics of an API server have some ten thousand lines."""
+        return cls("".join(f"{line}\n" for line in text.splitlines() if line.startswith(f"{name}{{")))
+
     def total(self, name: str, **labels: str | Iterable[str]) -> float:
         """Add up the samples of this name; a label may be limited to several values."""
         wanted = {key: {value} if isinstance(value, str) else set(value) for key, value in labels.items()}
