@@ -96,7 +96,7 @@ VERSION_WAIT_SECONDS = 5.0
 waits for it as well."""
 
 MAX_KEYS = 2
-"""Maximum number of keys of a request for the version: eSAW may refuse the first one without a cause."""
+"""Maximum number of keys with which eSAW is asked for its version at a time."""
 
 CEILING_SHARE = 0.9
 """Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
@@ -138,13 +138,6 @@ class _VersionRequest(NamedTuple):
     answer: asyncio.Task[tuple[CheckResult, str | None]]
 
 
-class _SenderToken(NamedTuple):
-    """The key of a Sender that eSAW is asked with."""
-
-    sender: Sender
-    token: ApiToken
-
-
 @dataclass
 class OrganizationStatusUpdater:
     """Updates the status of Organizations."""
@@ -162,6 +155,8 @@ class OrganizationStatusUpdater:
     """The sealing keys of this process; None: only spec.tokenSecretRef works."""
     _asked_at: dict[str, float] = field(default_factory=dict)
     """Monotonic time of the last request for the version, by Organization."""
+    _refused_keys: dict[str, set[str]] = field(default_factory=dict)
+    """Fingerprints of keys to which eSAW, or a proxy, answered 401 or 403, by Organization."""
     _version_requests: dict[str, _VersionRequest] = field(default_factory=dict)
     """The requests that have not ended, or whose answer is in no status yet, by Organization."""
 
@@ -173,25 +168,27 @@ class OrganizationStatusUpdater:
         load: EventLoad | None = None,
     ) -> Organization | None:
         """Run all checks and store the results; return the new state, or None after a conflict."""
+        # First: it waits for eSAW, and the Secrets may change meanwhile.
+        reachable, version, request = await self._reachable(organization)
         try:
-            stored = await self._check(organization, counts, activity, load)
+            stored = await self._check(organization, (reachable, version), counts, activity, load)
         except ApiError:
             # Its answer may be old when the API server works again.
-            self._end_answered_request(organization.name)
+            self._forget_request(organization.name, request)
             raise
         if stored is not None:
-            self._end_answered_request(organization.name)
+            self._forget_request(organization.name, request)
         return stored
 
     async def _check(
         self,
         organization: Organization,
+        esaw: tuple[CheckResult, str | None],
         counts: Mapping[str, int] | None,
         activity: Activity | None,
         load: EventLoad | None,
     ) -> Organization | None:
-        # First: it waits for eSAW, and the Secrets may change meanwhile.
-        reachable, version = await self._reachable(organization)
+        reachable, version = esaw
         tokens, basic, read = await self._callback_secrets(organization)
         routes = await self._routes(organization)
         copies = self._copies(organization)
@@ -294,6 +291,7 @@ class OrganizationStatusUpdater:
         """The Organization was deleted."""
         self.esaw_clients.forget(name)
         self._asked_at.pop(name, None)
+        self._refused_keys.pop(name, None)
         self._end_request(name)
 
     def end_requests_of_others(self, organizations: Collection[str]) -> None:
@@ -358,7 +356,11 @@ class OrganizationStatusUpdater:
             return CheckResult("False", "BasicAuthRefused", message), None
         return OK, (username, password)
 
-    async def _reachable(self, organization: Organization) -> tuple[CheckResult, str | None]:
+    async def _reachable(
+        self, organization: Organization
+    ) -> tuple[CheckResult, str | None, _VersionRequest | None]:
+        """Return whether eSAW answers, its version, and the request whose answer this is; None: it was
+        known."""
         name, subject = organization.name, (organization.uid, organization.metadata.generation)
         known_version, (known, is_fresh) = organization.status.version, _known_reachability(organization)
         request = self._version_requests.get(name)
@@ -368,7 +370,7 @@ class OrganizationStatusUpdater:
         if request is None and known is not None and is_fresh and known.truth == "True":
             now, last = self.clock.monotonic(), self._asked_at.get(name)
             if last is not None and now - last < VERSION_CHECK_SECONDS:
-                return known, known_version
+                return known, known_version, None
         is_new = request is None
         if request is None:
             self._asked_at[name] = self.clock.monotonic()
@@ -384,24 +386,22 @@ class OrganizationStatusUpdater:
             self._end_request(name)
             raise
         if known is not None and not request.answer.done():
-            return known, known_version
+            return known, known_version, None
         try:
             reachable, version = request.answer.result()
         except Exception:
             self._end_request(name)
             raise
-        return reachable, version or known_version
+        return reachable, version or known_version, request
 
     def _end_request(self, name: str) -> None:
         request = self._version_requests.pop(name, None)
         if request is not None:
             request.answer.cancel()
 
-    def _end_answered_request(self, name: str) -> None:
-        """Forget the answer to a request, which a status has. A later change of the spec may have begun
-        another one, which stays."""
-        request = self._version_requests.get(name)
-        if request is not None and request.answer.done():
+    def _forget_request(self, name: str, request: _VersionRequest | None) -> None:
+        """Forget a request whose answer a status has. One that ended meanwhile keeps its answer."""
+        if request is not None and self._version_requests.get(name) is request:
             del self._version_requests[name]
 
     async def _ask(
@@ -414,54 +414,45 @@ class OrganizationStatusUpdater:
                 key, is_key_locked = await self._key(organization, esaw), False
             except TimeoutError:
                 key, is_key_locked = None, True
-            found, version = await self._ask_with(key, esaw, known)
+            try:
+                async with answering_within(REACHABLE_SECONDS):
+                    version = await esaw.version(key)
+            except TimeoutError:
+                return _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS, None
+            except EsawError as problem:
+                if known is not None and isinstance(problem, HttpStatusError) and problem.status == 429:
+                    # A pause for all calls, with nothing new about eSAW.
+                    return known, None
+                found = _unsuccessful(problem) or _ANSWERS
+            else:
+                return _ANSWERS, version
             if key is None or found.truth != "Unknown":
                 break
+            # Perhaps it was revoked and nothing else uses it. Who uses it judges it.
+            self._refused_keys.setdefault(organization.name, set()).add(key.fingerprint)
         if is_key_locked and found.truth == "Unknown" and known is not None and known.truth == "True":
             # The refusal is about the missing key, and says nothing new about eSAW.
             found = known
-        return found, version
+        return found, None
 
-    async def _ask_with(
-        self, key: _SenderToken | None, esaw: EsawClient, known: CheckResult | None
-    ) -> tuple[CheckResult, str | None]:
-        try:
-            async with answering_within(REACHABLE_SECONDS):
-                return _ANSWERS, await esaw.version(key.token if key is not None else None)
-        except TimeoutError:
-            return _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS, None
-        except EsawError as problem:
-            if known is not None and isinstance(problem, HttpStatusError) and problem.status == 429:
-                # A pause for all calls, with nothing new about eSAW.
-                return known, None
-            found = _unsuccessful(problem) or _ANSWERS
-        if key is None or found.truth != "Unknown":
-            return found, None
-        # Perhaps nothing else uses the key, and nobody has noticed that it was revoked.
-        try:
-            async with answering_within(REACHABLE_SECONDS):
-                await esaw.as_user(key.token).whoami()
-        except HttpStatusError as answer:
-            if answer.status != 401:
-                return found, None
-            if answer.error_id is None:
-                self.sender_keys.doubt(*key)
-                return found, None
-            await self.sender_keys.refused(*key)
-        except (EsawError, TimeoutError):
-            return found, None
-        return _ANSWERS, None
-
-    async def _key(self, organization: Organization, esaw: EsawClient) -> _SenderToken | None:
+    async def _key(self, organization: Organization, esaw: EsawClient) -> ApiToken | None:
         """
-        Return a key that works, the default Sender's if possible; None: no key is known to work.
+        Return a key that works, the default Sender's if possible, and one that was refused last of all; None:
+        no key is known to work.
 
         Raises ``TimeoutError`` while others verify it.
         """
+        refused = self._refused_keys.get(organization.name, set())
+
+        def is_refused(sender: Sender) -> bool:
+            return sender.status.key is not None and sender.status.key.fingerprint in refused
+
         async with answering_within(REACHABLE_SECONDS):
-            for sender in self.cache.default_sender_first(organization):
+            senders = sorted(self.cache.default_sender_first(organization), key=is_refused)
+            # Each one may be verified, which costs a call.
+            for sender in senders[:MAX_KEYS]:
                 try:
-                    return _SenderToken(sender, await self.sender_keys.key(sender, esaw))
+                    return await self.sender_keys.key(sender, esaw)
                 except KeyUnusable:
                     continue
                 except EsawError:

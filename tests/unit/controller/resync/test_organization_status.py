@@ -497,23 +497,25 @@ def test_a_changed_token_takes_effect_within_30_s_although_esaw_does_not_answer(
     run_in_virtual_time(look())
 
 
-async def test_a_refused_key_of_an_idle_sender_is_checked_and_another_key_is_used() -> None:
-    esaw = KeyCheckingEsawClient(**{"bens-key-0123456789": "ben"})
-    scene = Scene(esaw_clients=FakeEsawClients(esaw))
-    scene.put_key("ben", "bens-key-0123456789")
-    ben = a_sender("ben", tokenSecretRef={"name": "ben-key", "key": "token"})
-    scene.cache.senders.put(known_to_work(ben, "bens-key-0123456789"))
-    for each in scene.cache.senders:
-        scene.kube.put(each)
-    await scene.look()
-    del esaw.users[KEY]
-    for _ in range(20):
-        assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
-    anna = scene.cache.senders.get("anna")
-    assert anna is not None
-    authorized = find_condition(anna.status.conditions, "Authorized")
-    assert authorized is not None
-    assert (authorized.status, authorized.reason) == ("False", "TokenRejected")
+@pytest.mark.parametrize("refused", [1, 5])
+async def test_keys_that_are_refused_leave_it_to_another_key_to_ask_esaw(refused: int) -> None:
+    esaw = KeyCheckingEsawClient()
+    scene = Scene(defaultSenderRef=None, esaw_clients=FakeEsawClients(esaw))
+    assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+    names = [f"sender-{number}" for number in range(refused)]
+    for name in names:
+        key = f"key-of-{name}-0123456789"
+        scene.put_key(name, key)
+        sender = a_sender(name, tokenSecretRef={"name": f"{name}-key", "key": "token"})
+        scene.cache.senders.put(known_to_work(sender, key))
+    # The last one works. The first one is Anna.
+    esaw.users = {key: name}
+    for _ in range(LOOKS_PER_REQUEST + refused):
+        found = await scene.condition("Reachable")
+    for _ in range(2 * LOOKS_PER_REQUEST):
+        assert found[:2] == ("True", "EsawAnswers")
+        found = await scene.condition("Reachable")
+    assert esaw.asked == [], "who uses a key judges it"
 
 
 @pytest.mark.parametrize("pause", [HttpStatusError(429), RateLimited(429, until=NOON, retry_after=600)])
@@ -525,6 +527,36 @@ async def test_a_pause_that_esaw_asks_for_says_nothing_new_about_it(pause: HttpS
         assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
 
 
+@pytest.mark.parametrize("seconds", [0.005, 0.1])
+def test_an_esaw_that_hangs_is_not_reachable_although_its_time_ends_during_a_check(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look() -> None:
+        scene = Scene()
+        await scene.look()
+
+        async def hang(token: ApiToken | None = None) -> str:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        monkeypatch.setattr(scene.esaw, "version", hang)
+        read = scene.kube.secret
+
+        async def read_slowly(name: str) -> Any:
+            await asyncio.sleep(seconds)
+            return await read(name)
+
+        monkeypatch.setattr(scene.kube, "secret", read_slowly)
+        ends = virtual_time() + 180
+        while virtual_time() < ends:
+            began = virtual_time()
+            await scene.look()
+            await asyncio.sleep(max(0.0, RESYNC_SECONDS + 0.001 - (virtual_time() - began)))
+        assert (await scene.condition("Reachable"))[:2] == ("False", "EsawUnreachable")
+
+    run_in_virtual_time(look())
+
+
 async def test_changes_of_other_objects_ask_esaw_no_more_often() -> None:
     scene = Scene()
     for _ in range(20):
@@ -533,19 +565,28 @@ async def test_changes_of_other_objects_ask_esaw_no_more_often() -> None:
     assert scene.esaw.asked == 1
 
 
-async def test_a_proxy_that_refuses_the_version_alone_says_nothing_about_the_key() -> None:
+async def test_a_proxy_that_refuses_all_keys_for_a_while_refuses_no_sender() -> None:
     esaw = KeyCheckingEsawClient()
     scene = Scene(esaw_clients=FakeEsawClients(esaw))
-
-    async def refuse(token: ApiToken | None = None) -> str:
-        raise HttpStatusError(401)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(esaw, "version", refuse)
+    names = [f"sender-{number}" for number in range(12)]
+    for name in names:
+        key = f"key-of-{name}-0123456789"
+        scene.put_key(name, key)
+        esaw.users[key] = name
+        sender = a_sender(name, tokenSecretRef={"name": f"{name}-key", "key": "token"})
+        scene.cache.senders.put(known_to_work(sender, key))
+    for each in scene.cache.senders:
+        scene.kube.put(each)
+    users = dict(esaw.users)
+    for _ in range(3):
         assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
-    sender = scene.cache.senders.get("anna")
-    assert sender is not None
-    assert (await scene.sender_keys.key(sender, esaw)).reveal() == KEY
+        esaw.users.clear()
+        for _ in range(2 * LOOKS_PER_REQUEST):
+            found = await scene.condition("Reachable")
+        assert found[:2] == ("Unknown", "EsawUnconfirmed")
+        esaw.users |= users
+    assert len(scene.cache.authorized_senders("acme")) == 13
+    assert esaw.asked == []
 
 
 async def test_an_esaw_that_failed_an_event_is_asked_in_the_next_check() -> None:
