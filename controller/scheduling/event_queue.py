@@ -47,8 +47,9 @@ QUESTION_SECONDS: Final = 3600.0
 answers or not."""
 
 LONGEST_COPY_WAIT = timedelta(hours=1)
-"""Time for which an event that had succeeded is queued for the Archive of a copy. Then its run ends it as
-before, without the copy. Its late list, its time to live and its copies in other Archives wait until then."""
+"""Time for which an event that had succeeded is queued for the Archive of a copy. Then its run begins in no
+Archive and ends it as before, with or without the copy. Its late list, its time to live and its copies in
+other Archives wait until then."""
 
 IsFixed = Callable[[EnvelopeEvent], bool]
 """Whether the change of an object may have fixed what an event in this state waits for."""
@@ -183,11 +184,7 @@ class EventQueue:
         self, name: str, archive: str, longest: timedelta, before_wait: Callable[[], None]
     ) -> bool:
         """Let a running event continue under the limit of the Archive that it has chosen, and wait for that
-        at most this time; ``before_wait`` is called before. False: the run has to end. So has one that only
-        ends an event which had succeeded."""
-        event = self.cache.events.get(name)
-        if event is not None and copies_after_end(event.status) and self.has_slot(name, NO_ARCHIVE):
-            return False
+        at most this time; ``before_wait`` is called before. False: the run has to end."""
         has_room = await self.workqueue.move(name, archive, longest, before_wait)
         if not has_room:
             self._lacked.setdefault(name, []).append(archive)
@@ -242,8 +239,6 @@ class EventQueue:
 
     def is_background(self, event: EnvelopeEvent) -> bool:
         """Whether any other event comes before this one. Its work also waits for that of the others."""
-        if self._only_ends(event):
-            return False
         # An Import marks the events that it creates and those that it starts again.
         may_wait = IMPORT_LABEL in event.metadata.labels or _is_copied_later(event)
         if event.spec.origin is Origin.IMPORT:
@@ -270,11 +265,11 @@ class EventQueue:
         event that found no room in another one, nor among those that wait for it, is queued there while it
         needs that. Without that, thousands of events would begin again and again. Their questions to eSAW
         wait for no copy. An event that had succeeded asks eSAW nothing, and its one run begins where a copy
-        is made. That run also lets a callback start it again, which waits for no copy. A run that
-        only ends such an event needs no Archive.
+        is made. That run also lets a callback start it again, which waits for no copy. Once it waited for
+        long enough, its run needs no Archive to begin.
         """
         name, first = event.name, self.cache.archive_name(event)
-        if self._only_ends(event):
+        if copies_after_end(event.status) and self._copy_wait(event) >= LONGEST_COPY_WAIT:
             return NO_ARCHIVE
         if copies_after_end(event.status):
             is_called = is_called_after_end(event.status, now=self.clock.now())
@@ -285,11 +280,6 @@ class EventQueue:
         now, asked = self.clock.monotonic(), self._asked.get(name)
         is_new = asked is None or asked[0] != event.deliveries or now - asked[1] >= QUESTION_SECONDS
         return first if is_new and self._has_question(event) else lacked
-
-    def _only_ends(self, event: EnvelopeEvent) -> bool:
-        """Whether an event that had succeeded was queued for its copies for long enough. Its run makes none,
-        takes no time, and comes before the callbacks after it: else those may keep it waiting without end."""
-        return copies_after_end(event.status) and self._copy_wait(event) >= LONGEST_COPY_WAIT
 
     def _copy_wait(self, event: EnvelopeEvent) -> timedelta:
         """Return how long an event that had succeeded is queued for its copies."""

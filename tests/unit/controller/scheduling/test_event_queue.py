@@ -561,32 +561,25 @@ async def test_an_event_that_had_succeeded_waits_for_room_for_its_copies_for_an_
 
 
 @pytest.mark.parametrize("origin", [Origin.CALLBACK, Origin.IMPORT])
-@pytest.mark.parametrize(
-    ("organization", "sender"), [("other", "olga"), ("acme", "")], ids=["first Archive", "its Sender"]
-)
-async def test_such_an_event_ends_also_while_callbacks_take_each_place_that_becomes_free(
-    organization: str, sender: str, origin: Origin
-) -> None:
-    """They fill the limit of its first Archive, or that of its Sender."""
+async def test_such_an_event_begins_also_while_callbacks_fill_its_first_archive(origin: Origin) -> None:
     scene = AfterEndScene()
     event = replace(scene.event, spec=replace(scene.event.spec, origin=origin))
     scene.enqueue_other("worm-1", archive="worm")
     scene.enqueue_other("mirror-1", archive="mirror")
     callbacks = [f"callback-{number:03}" for number in range(100)]
-    if organization == "other":
-        scene.cache.archives.put(an_archive("dms", maxConcurrency=2))
+    scene.cache.archives.put(an_archive("dms", maxConcurrency=2))
     for each in callbacks:
-        item = QueueItem(f"0 9 {each}", each, each, organization, sender, "dms")
+        item = QueueItem(f"0 9 {each}", each, each, "other", "olga", "dms")
         scene.work.enqueue_at(item, scene.clock.now())
     async with running(scene.work, scene):
         scene.enqueue(event)
         async with time_passes(scene):
             asked = scene.clock.now()
             for each in callbacks[:30]:
-                if event.name in scene.cache.events:
+                if not scene.begun(event.name):
                     scene.ends.setdefault(each, asyncio.Event()).set()
                     await turns(4)
-        assert event.name not in scene.cache.events
+        assert scene.begun(event.name) == [""]
         assert HOUR <= scene.clock.now() - asked <= 2 * HOUR
         assert scene.work.backlog > 50, "callbacks are still queued"
 
@@ -601,17 +594,12 @@ def test_it_is_queued_for_each_of_its_copies_in_turn() -> None:
     assert places == ["worm"] * 3 + ["mirror"] * 3
 
 
-async def test_an_event_that_ends_before_callbacks_makes_no_copy() -> None:
-    """Thousands of copies must not come before them."""
+def test_callbacks_come_before_it_also_after_its_hour() -> None:
+    """Thousands of such events may have waited for an hour."""
     scene = AfterEndScene()
-    scene.enqueue(scene.event)
     scene.clock.advance(hours=2)
-    scene.events.enqueue_known()
-    assert not scene.events.is_background(scene.event)
-    async with running(scene.work, scene):
-        await turns()
-        assert scene.begun("copy") == [""]
-    assert "copy" not in scene.ends, "it found no room in worm, which is free"
+    assert begins_in(scene, scene.event) == ""
+    assert scene.events.is_background(scene.event)
 
 
 def test_a_time_of_a_clock_that_was_ahead_does_not_extend_that_wait() -> None:
