@@ -1,11 +1,13 @@
 """A missing optional copy is tried again, although nothing waits for it."""
 
 from pathlib import Path
+from typing import Self
 
 import pytest
 from msgspec.structs import replace
 
 from controller.requests.copy_requests import CopyRequests
+from counterfoil.archives.proof import documents_digest
 from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status, status_for_copying
 from counterfoil.resources.request import Request
@@ -176,27 +178,114 @@ async def test_events_that_wait_for_their_copies_since_a_callback_stop_no_retry(
     assert (await scene.retrier.retry_if_due(event)).status.phase is Phase.COPYING
 
 
-async def test_copies_for_one_archive_without_room_stop_no_retry_for_another_archive(tmp_path: Path) -> None:
-    scene = CopiesScene(tmp_path, OPTIONAL, {**MIRROR, "required": False})
-    scene.retrier.most = 1
-    conditions = (await scene.reconcile_until_quiet()).status.conditions
-    scene.mend_archive("worm")
-    scene.clock.advance(hours=1)
-    event = await scene.passed()
-    scene.clock.advance(hours=3)
+class TwoOptionalScene(CopiesScene):
+    """Events that lack optional copies in ``worm``, in ``mirror`` or in both; both Archives work again."""
 
-    async def is_started(name: str, *lacked: str) -> bool:
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, OPTIONAL, {**MIRROR, "required": False})
+        self.break_archive("mirror")
+
+    @classmethod
+    async def with_one_event(cls, folder: Path, *, most: int) -> Self:
+        """Return the scene with an event that lacks both copies, which are due."""
+        scene = cls(folder)
+        scene.retrier.most = most
+        await scene.reconcile_until_quiet()
+        for each in ("worm", "mirror"):
+            scene.mend_archive(each)
+        scene.clock.advance(hours=1)
+        return scene
+
+    async def is_started(self, name: str, *lacked: str) -> bool:
+        """Let the garbage collector read another event that lacks these copies; return whether it makes
+        copies then."""
+        event = self.newest()
         metadata = replace(event.metadata, name=name, uid=f"uid-{name}", labels={ORGANIZATION_LABEL: "acme"})
-        copies = tuple(each for each in event.status.copies if each.ref.name not in lacked)
-        status = replace(event.status, copies=copies, conditions=conditions)
-        each = replace(event, metadata=metadata, status=status)
-        scene.kube.put(each)
-        return (await scene.retrier.retry_if_due(each)).status.phase is Phase.COPYING
+        made = {
+            "verified_time": self.clock.now(),
+            "documents": documents_digest(event.status.documents),
+            "reason": None,
+        }
+        copies = (
+            each if each.ref.name in lacked else replace(each, manifest=f"{each.ref.name}/{name}", **made)
+            for each in event.status.copies
+        )
+        other = replace(event, metadata=metadata, status=replace(event.status, copies=tuple(copies)))
+        self.kube.put(other)
+        return (await self.retrier.retry_if_due(other)).status.phase is Phase.COPYING
 
-    assert await is_started("first", "worm")
-    assert not await is_started("second", "worm")
-    assert await is_started("third", "worm", "mirror")
-    assert not await is_started("fourth", "mirror")
+    def end(self, name: str) -> None:
+        """Let another event end."""
+        self.kube.edit(EnvelopeEvent, name, {"status": {"phase": "Succeeded"}})
+
+
+async def test_copies_for_one_archive_without_room_stop_no_retry_for_another_archive(tmp_path: Path) -> None:
+    scene = await TwoOptionalScene.with_one_event(tmp_path, most=1)
+
+    assert await scene.is_started("first", "worm")
+    assert not await scene.is_started("second", "worm")
+    assert await scene.is_started("third", "worm", "mirror")
+    assert not await scene.is_started("fourth", "mirror")
+
+
+async def test_copies_that_are_made_at_once_do_not_wait_for_those_of_a_full_archive(tmp_path: Path) -> None:
+    scene = await TwoOptionalScene.with_one_event(tmp_path, most=2)
+    assert [await scene.is_started(each, "worm") for each in ("w1", "w2")] == [True, True]
+    started = []
+    for name in ("m1", "m2", "m3", "m4", "m5", "m6"):
+        started.append(await scene.is_started(name, "mirror"))
+        scene.end(name)
+        scene.clock.advance(minutes=1)
+    assert all(started)
+    assert not await scene.is_started("w3", "worm")
+
+
+async def test_events_that_lack_several_copies_are_counted_for_each(tmp_path: Path) -> None:
+    scene = await TwoOptionalScene.with_one_event(tmp_path, most=2)
+
+    started = [await scene.is_started(each, "worm", "mirror") for each in ("b1", "b2", "b3", "b4")]
+
+    assert started == [True, True, False, False]
+    scene.end("b1")
+    scene.clock.advance(minutes=1)
+    assert await scene.is_started("m1", "mirror")
+    assert await scene.is_started("w1", "worm")
+    assert not await scene.is_started("b5", "worm", "mirror")
+
+
+async def test_an_event_tries_the_copies_for_which_there_is_room_and_no_other(tmp_path: Path) -> None:
+    scene = await TwoOptionalScene.with_one_event(tmp_path, most=1)
+    assert await scene.is_started("first", "worm")
+    attempts = stored_copy(scene.newest().status, "worm").attempts
+
+    event = await scene.passed()
+
+    worm = stored_copy(event.status, "worm")
+    assert stored_copy(event.status, "mirror").verified_time is not None
+    assert (worm.verified_time, worm.attempts) == (None, attempts)
+    assert worm.reason not in (None, "WaitingForArchive"), "why it failed last"
+    scene.end("first")
+    scene.clock.advance(hours=1)
+    assert stored_copy((await scene.passed()).status, "worm").verified_time is not None
+
+
+async def test_an_event_that_is_gone_does_not_count_without_end(tmp_path: Path) -> None:
+    scene, event, other = await two_with_one_at_a_time(tmp_path)
+    scene.kube.put(other)
+    assert (await scene.retrier.retry_if_due(other)).status.phase is Phase.COPYING
+    await scene.kube.delete(EnvelopeEvent, "other")
+    scene.clock.advance(minutes=1)
+
+    assert (await scene.retrier.retry_if_due(event)).status.phase is Phase.COPYING
+
+
+async def test_an_event_counts_for_as_long_as_it_waits(tmp_path: Path) -> None:
+    scene, event, other = await two_with_one_at_a_time(tmp_path)
+    scene.kube.put(other)
+    assert (await scene.retrier.retry_if_due(other)).status.phase is Phase.COPYING
+    scene.clock.advance(days=1)
+
+    assert await scene.retrier.retry_if_due(event) == event
 
 
 async def test_one_cause_is_one_kubernetes_event(tmp_path: Path) -> None:
