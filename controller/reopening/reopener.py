@@ -11,7 +11,6 @@ to wait for a Sender that is suspended, or whose key is refused: then this one h
 
 import logging
 import math
-from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +22,7 @@ from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.event_recorder import EventRecorder
 from controller.reader import claims_of, is_next_by_envelope, to_try_again
-from controller.scheduling.due import is_held_by_action, is_suspended
+from controller.scheduling.due import WAITING_FOR_ARCHIVE, is_held_by_action, is_suspended
 from controller.scheduling.retry_policy import are_tries_spent, longest_backoff
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock, believed_time
@@ -31,10 +30,10 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import (
-    ORGANIZATION_LABEL,
     SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    OrganizationSpec,
     Phase,
 )
 from counterfoil.resources.envelopeevent import SENDER_PENDING
@@ -44,7 +43,7 @@ from counterfoil.resources.reopening import (
     retries_copies,
     status_for_copy_retry,
 )
-from counterfoil.resources.routes import stored_copy
+from counterfoil.resources.routes import stored_copy, wanted_copies, with_copy
 
 _log = logging.getLogger(__name__)
 
@@ -52,14 +51,12 @@ SENDER_MAY_BE_WRONG: Final = frozenset({"SenderMissing", "SenderSuspended", "Env
 """Reasons that another Sender may solve, in addition to the phase ``AwaitingConsent``."""
 
 MAX_RETRIED: Final = 1_000
-"""Maximum number of events of one Organization that try a copy for one Archive again at a time, for which
-nothing waits. Each is in memory until then, some KiB, and no time to live removes it."""
+"""Maximum number of events of one Organization that were started to make a copy in one Archive, for which
+nothing waits, and still make copies. Each is in memory until then, some KiB, and no time to live removes
+it."""
 
-RETRY_SECONDS: Final = 2 * 3600.0
-"""Time after which such an event has ended: it waits an hour at most for room in the Archive of its copy."""
-
-COUNT_SECONDS: Final = 60.0
-"""Interval at which the events that make copies are counted, while as many as ``MAX_RETRIED`` may do so."""
+LOOK_SECONDS: Final = 60.0
+"""Interval at which it is determined which of these events have ended, while copies are due."""
 
 
 @dataclass(frozen=True)
@@ -115,61 +112,62 @@ class CopyRetrier:
     cache: Cache
     clock: Clock
     most: int = MAX_RETRIED
-    _started: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
-    """By Organization and Archive: the monotonic times of the last starts, ``most`` of them."""
-    _copying: Counter[str] = field(default_factory=Counter)
-    """By Organization: the number of events that make copies."""
-    _counted: float = -math.inf
-    """Monotonic time of that count."""
+    _started: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    """By Organization and Archive: the names of the events that were started to make a copy there, and made
+    copies when this was last determined. An event may be there for several Archives."""
+    _looked: float = -math.inf
+    """When that was determined, by the monotonic clock."""
 
     async def retry_if_due(self, event: EnvelopeEvent) -> EnvelopeEvent:
-        """Start the copies of an event of which one is due; return its newest state. Raises ``ApiError``."""
-        now = self.clock.now()
-        if not retries_copies(event.status) or not (due := self._due_copies(event, now)):
+        """
+        Start the copies of an event that are due; return its newest state. Raises ``ApiError``.
+
+        It tries those for which there is room. The others are put off: else it would wait for an Archive that
+        is full, in memory and beside the events that are counted there.
+        """
+        now, organization = self.clock.now(), self.cache.organizations.get(event.organization)
+        if organization is None or not retries_copies(event.status):
             return event
-        if (archive := await self._archive_with_room(event.organization, due)) is None:
+        if not (due := self._due_copies(event, organization.spec, now)):
             return event
-        stored = await self.reopener.store(event, status_for_copy_retry(event.status, now=now))
+        await self._forget_ended()
+        started = [self._started.get((event.organization, each), set()) for each in due]
+        full = [name for name, names in zip(due, started, strict=True) if len(names) >= self.most]
+        if len(full) == len(due):
+            return event
+        until = now + organization.spec.retry.max
+        status = _with_copies_put_off(event.status, organization.spec, full, until) if full else event.status
+        stored = await self.reopener.store(event, status_for_copy_retry(status, now=now))
         if stored is not event:
-            self._copying[event.organization] += 1
-            started = self._started.setdefault((event.organization, archive), deque(maxlen=self.most))
-            started.append(self.clock.monotonic())
+            for archive in set(due) - set(full):
+                self._started.setdefault((event.organization, archive), set()).add(event.name)
         return stored
 
-    async def _archive_with_room(self, organization: str, archives: Sequence[str]) -> str | None:
+    async def _forget_ended(self) -> None:
         """
-        Return the first of these Archives for which one more event may be in memory to make its copy.
+        Remove the events that make no copies any more, also those that were deleted. Raises ``ApiError``.
 
-        The count has events for other Archives, which may be full, and those that wait for copies since a
-        callback. So it decides only after many starts for each of these. Raises ``ApiError``.
+        Another process may work on them, so the API server is asked. It may be a moment behind, so that an
+        event which was started just before may not be counted.
         """
-        few = next((each for each in archives if self._has_few_starts(organization, each)), None)
-        if few is not None:
-            return few
         now = self.clock.monotonic()
-        if now - self._counted >= COUNT_SECONDS:
-            fields = f"status.phase={Phase.COPYING}"
-            self._copying = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)
-            self._counted = now
-        return archives[0] if self._copying[organization] < self.most else None
+        if not self._started or now - self._looked < LOOK_SECONDS:
+            return
+        copying = await self.kube.names(EnvelopeEvent, f"status.phase={Phase.COPYING}")
+        left = {key: names & copying for key, names in self._started.items()}
+        self._started = {key: names for key, names in left.items() if names}
+        self._looked = now
 
-    def _has_few_starts(self, organization: str, archive: str) -> bool:
-        started = self._started.get((organization, archive))
-        if started is None or len(started) < self.most:
-            return True
-        return self.clock.monotonic() - started[0] >= RETRY_SECONDS
-
-    def _due_copies(self, event: EnvelopeEvent, now: datetime) -> tuple[str, ...]:
+    def _due_copies(self, event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> tuple[str, ...]:
         """Return the Archives of the copies that are due."""
-        organization = self.cache.organizations.get(event.organization)
-        if organization is None or is_suspended(event, self.cache) or self._is_sender_suspended(event):
+        if is_suspended(event, self.cache) or self._is_sender_suspended(event):
             return ()
-        if is_held_by_action(event, organization.spec):
+        if is_held_by_action(event, spec):
             return ()
-        retry = organization.spec.retry
+        retry = spec.retry
         return tuple(
             name
-            for name in missing_copies(event.status, organization.spec.copies)
+            for name in missing_copies(event.status, spec.copies)
             if (copy := stored_copy(event.status, name))
             and not are_tries_spent(copy.attempts, retry)
             # It is tried once nobody suspends it, and no attempt counts until then.
@@ -180,6 +178,24 @@ class CopyRetrier:
     def _is_sender_suspended(self, event: EnvelopeEvent) -> bool:
         sender = self.cache.senders.get(event.metadata.labels.get(SENDER_LABEL, ""))
         return sender is not None and sender.spec.suspend
+
+
+def _with_copies_put_off(
+    status: EnvelopeEventStatus, spec: OrganizationSpec, archives: Sequence[str], until: datetime
+) -> EnvelopeEventStatus:
+    """Return the status in which the copies in these Archives are due at ``until``, as after a run that found
+    no room for them. The reason of an earlier try stays."""
+    copies = wanted_copies(status, spec)
+    for archive in archives:
+        entry = stored_copy(status, archive)
+        put_off = replace(
+            entry,
+            reason=entry.reason or WAITING_FOR_ARCHIVE,
+            message=entry.message or f"Many other copies wait for Archive/{archive}. It is tried again.",
+            next_attempt_time=until,
+        )
+        copies = with_copy(copies, put_off)
+    return replace(status, copies=copies)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import re
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -113,12 +113,13 @@ class NextPage(str):
         return following
 
 
-class _Labels(msgspec.Struct):
+class _Described(msgspec.Struct):
+    name: str = ""
     labels: dict[str, str] = {}
 
 
 class _ObjectMetadata(msgspec.Struct):
-    metadata: _Labels
+    metadata: _Described
 
 
 class _ListMetadata(msgspec.Struct, rename={"token": "continue"}):
@@ -131,9 +132,9 @@ class _MetadataList(msgspec.Struct):
     metadata: _ListMetadata
 
 
-async def count_labels(answer: bytes, label: str) -> tuple[Counter[str], str]:
+async def count_labels(answer: bytes, label: str | None) -> tuple[Counter[str], str]:
     """
-    Count the objects of a list by the value of a label, and return the token of the next page.
+    Count the objects of a list by the value of a label, and return the token of the next page. None: by name.
 
     The labels of one object at a time are in memory. Raises ``Unavailable`` for an answer of another form.
     """
@@ -141,9 +142,11 @@ async def count_labels(answer: bytes, label: str) -> tuple[Counter[str], str]:
     for number, each in enumerate(page.items or ()):
         if number % COUNTED_IN_A_ROW == 0:
             await asyncio.sleep(0)
-        labels = decode_as(_ObjectMetadata, each).metadata.labels
-        if label in labels:
-            counted[labels[label]] += 1
+        described = decode_as(_ObjectMetadata, each).metadata
+        if label is None:
+            counted[described.name] += 1
+        elif label in described.labels:
+            counted[described.labels[label]] += 1
     return counted, page.metadata.token
 
 
@@ -334,6 +337,16 @@ class KubeClient:
         for such an answer, and no way to leave out managedFields. So an answer of more than
         ``MAX_PAGE_BYTES`` is not read to its end, and the objects are counted in pages.
         """
+        return await self._count(kind, label, labels=labels, fields=fields)
+
+    async def names(self, kind: type[Resource], fields: str) -> Set[str]:
+        """Return the names of the objects that ``fields`` select, from the answers that ``count_by_label``
+        reads."""
+        return (await self._count(kind, None, labels="", fields=fields)).keys()
+
+    async def _count(
+        self, kind: type[Resource], label: str | None, *, labels: str, fields: str
+    ) -> Counter[str]:
         query = _query(
             labelSelector=labels,
             fieldSelector=fields,
@@ -349,7 +362,7 @@ class KubeClient:
         return counted
 
     async def _count_in_pages(
-        self, kind: type[Resource], label: str, *, labels: str, fields: str
+        self, kind: type[Resource], label: str | None, *, labels: str, fields: str
     ) -> Counter[str]:
         counted, token = Counter[str](), ""
         while True:

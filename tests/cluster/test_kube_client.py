@@ -272,6 +272,7 @@ async def test_objects_are_counted_by_label_and_field(kube: KubeClient) -> None:
         await asyncio.sleep(0.05)
     assert await counts(f"{selector},status.envelope.status=") == {"b": 2}
     assert await counts("status.phase!=Failed,status.phase!=Skipped") == {"a": 1, "b": 2}
+    assert {failed, described} < set(await kube.names(EnvelopeEvent, selector))
     assert dict(await kube.count_by_label(EnvelopeEvent, "no/label", "")) == {}
 
 

@@ -9,7 +9,7 @@ import itertools
 import pickle
 import re
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -197,6 +197,11 @@ class InMemoryKubeClient(KubeClient):
         chosen = [raw for raw in found if _has_labels(raw, labels) and _has_fields(raw, fields)]
         counted = [raw["metadata"].get("labels", {}) for raw in chosen]
         return Counter(each[label] for each in counted if label in each)
+
+    async def names(self, kind: type[Resource], fields: str) -> Set[str]:
+        await self._arrive("names", kind.PLURAL)
+        found = self.objects.items()
+        return {name for (plural, name), raw in found if plural == kind.PLURAL and _has_fields(raw, fields)}
 
     async def total(self, kind: type[Resource]) -> int:
         await self._arrive("total", kind.PLURAL)

@@ -796,6 +796,15 @@ async def test_objects_with_small_metadata_are_counted_by_one_request(tmp_path: 
     assert len(stored.sent) == 1
 
 
+@pytest.mark.parametrize("size", [10, 2**20])
+async def test_the_names_of_objects_are_read_as_they_are_counted(size: int, tmp_path: Path) -> None:
+    stored = LargeMetadata(*[size] * 20)
+    async with answered_by(stored.answer, tmp_path) as kube:
+        assert await kube.names(EnvelopeEvent, "status.phase=Copying") == {f"event-{n}" for n in range(20)}
+    assert (len(stored.sent) == 1) == (size == 10)
+    assert {each["fieldSelector"] for each in stored.queries} == {"status.phase=Copying"}
+
+
 async def test_what_is_counted_is_bounded_as_each_page_is(tmp_path: Path) -> None:
     """A receiver that was taken over creates events with as many labels as it may."""
     stored = LargeMetadata(*[1000] * 20_000)
