@@ -17,7 +17,7 @@ import msgspec
 
 from counterfoil.kube.answers import PartialT
 from counterfoil.kube.client import KubeClient, NextPage
-from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable, api_error
 from counterfoil.kube.page_limits import MAX_PAGE_BYTES
 from counterfoil.kube.secret import USE_LABEL, Secret
 from counterfoil.kube.watch import Raw, WatchEvent
@@ -57,6 +57,8 @@ class InMemoryKubeClient(KubeClient):
         """By verb: raised once, after a request was carried out."""
         self.refused: dict[Where, ApiError] = {}
         """By verb and name: the answer to each request about one object."""
+        self.lacked: set[str] = set()
+        """The plurals of the kinds without a CustomResourceDefinition."""
         self.unknown_status_fields: set[str] = set()
         """Fields of a status that the CRD does not have, so that the API server drops them."""
         self.server_date: str | None = None
@@ -97,6 +99,11 @@ class InMemoryKubeClient(KubeClient):
     def fail(self, verb: str, *problems: ApiError) -> None:
         """Let the next requests of this verb fail, one after the other."""
         self._problems[verb] += problems
+
+    def remove_definition(self, kind: type[Resource]) -> None:
+        """Be without the CustomResourceDefinition of a kind, so that its path is unknown."""
+        self.lacked.add(kind.PLURAL)
+        self.refused["page", kind.PLURAL] = api_error(404, b"404 page not found\n", None, creating=False)
 
     def go_away(self, verb: str, times: int) -> None:
         """Be unavailable for this number of requests of this verb."""
@@ -197,6 +204,10 @@ class InMemoryKubeClient(KubeClient):
         chosen = [raw for raw in found if _has_labels(raw, labels) and _has_fields(raw, fields)]
         counted = [raw["metadata"].get("labels", {}) for raw in chosen]
         return Counter(each[label] for each in counted if label in each)
+
+    async def serves(self, kind: type[Resource]) -> bool:
+        await self._arrive("serves", kind.PLURAL)
+        return kind.PLURAL not in self.lacked
 
     async def names(self, kind: type[Resource], fields: str) -> Set[str]:
         await self._arrive("names", kind.PLURAL)

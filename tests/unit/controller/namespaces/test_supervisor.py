@@ -19,10 +19,21 @@ from controller.watch.watched_namespaces import WatchedNamespaces
 from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable, api_error
 from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.metrics import Metrics
+from counterfoil.resources import (
+    Archive,
+    Envelope,
+    EnvelopeEvent,
+    Import,
+    Organization,
+    Resource,
+    Sender,
+)
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
 
 FORBIDDEN = Forbidden(403, "Forbidden", "organizations is forbidden")
+NO_STATUS = api_error(404, b"404 page not found\n", None, creating=False)
+"""The answer of a proxy, and of an API server about a kind that it lacks."""
 
 
 class Work:
@@ -152,8 +163,6 @@ def test_each_namespace_of_the_list_is_served(tmp_path: Path) -> None:
     [
         (FORBIDDEN, "NamespaceForbidden"),
         (NotFound(404, "NotFound", "the server could not find it"), "NamespaceUnavailable"),
-        # The CustomResourceDefinitions are missing.
-        (api_error(404, b"404 page not found\n", None, creating=False), "NamespaceUnavailable"),
     ],
 )
 def test_a_namespace_that_cannot_be_served_is_reported_once_and_holds_no_other_up(
@@ -171,6 +180,40 @@ def test_a_namespace_that_cannot_be_served_is_reported_once_and_holds_no_other_u
             await scene.clock.sleep(30)
             assert scene.ready()["legal"] == ("Serving", 1)
             assert scene.events()[1:] == [("Normal", "Serving")]
+
+
+@pytest.mark.parametrize("kind", [Archive, Envelope, EnvelopeEvent, Import, Organization, Sender])
+def test_a_missing_definition_of_each_kind_is_reported(kind: type[Resource], tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            for each in scene.kubes.values():
+                each.remove_definition(kind)
+            await scene.clock.sleep(61)
+            assert set(scene.ready().values()) == {("NamespaceUnavailable", 0)}
+            assert f"{kind.PLURAL}.counterfoil.dev" in scene.release.announced[0]["note"]
+
+
+def test_an_answer_of_a_proxy_is_no_fault_of_a_namespace(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        async with scene.running():
+            scene.kubes["legal"].trouble["page"] = NO_STATUS
+            await scene.clock.sleep(3600)
+            assert scene.events() == []
+            assert set(scene.ready().values()) == {("Serving", 1)}
+
+
+def test_a_missing_definition_ends_no_work_in_another_namespace(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        for each in ("sales", "legal"):
+            scene.kubes[each].remove_definition(Import)
+        async with scene.running():
+            scene.stuck["sales"] = "an event is overdue"
+            await scene.clock.sleep(600)
+            assert "sales ends" in scene.lives
+            assert "legal ends" not in scene.lives
 
 
 def test_the_event_about_a_namespace_is_about_the_pod_and_names_what_to_do(tmp_path: Path) -> None:
