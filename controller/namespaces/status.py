@@ -15,6 +15,7 @@ from enum import StrEnum
 from controller.event_recorder import EventRecorder, EventType
 from counterfoil.kube.errors import ApiError, Forbidden
 from counterfoil.metrics import Metrics
+from counterfoil.resources import GROUP, Resource
 
 _log = logging.getLogger("controller")
 
@@ -28,7 +29,7 @@ class NamespaceReason(StrEnum):
     FORBIDDEN = "NamespaceForbidden"
     """It does not exist, is being deleted, or the Role there is missing."""
     UNAVAILABLE = "NamespaceUnavailable"
-    """The CustomResourceDefinitions are missing."""
+    """A CustomResourceDefinition is missing, which all namespaces of the cluster share."""
     STUCK = "NamespaceStuck"
     """A watch is silent, or an event is overdue; the work there starts again."""
     BROKEN = "NamespaceBroken"
@@ -37,6 +38,9 @@ class NamespaceReason(StrEnum):
 
 _RESTARTING = frozenset({NamespaceReason.STUCK, NamespaceReason.BROKEN})
 """The reasons with which the work starts again."""
+
+
+_NOT_STUCK = frozenset({NamespaceReason.BROKEN, NamespaceReason.UNAVAILABLE})
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,15 @@ def problem_of(namespace: str, error: ApiError) -> NamespaceProblem:
     return NamespaceProblem(
         NamespaceReason.UNAVAILABLE,
         f"Namespace {namespace} is not served: {error}. Are the CustomResourceDefinitions installed?",
+    )
+
+
+def missing_definition(namespace: str, kind: type[Resource]) -> NamespaceProblem:
+    """Return the problem that the API server does not have a kind."""
+    return NamespaceProblem(
+        NamespaceReason.UNAVAILABLE,
+        f"Namespace {namespace} is not fully served: the API server lacks {kind.PLURAL}.{GROUP}. Apply the "
+        "CustomResourceDefinitions of this version.",
     )
 
 
@@ -108,9 +121,10 @@ class NamespaceStatus:
         return problem is not None and problem.reason in _RESTARTING
 
     def is_stuck(self, namespace: str) -> bool:
-        """Whether the work in a namespace did not get on, or none is possible there."""
+        """Whether the work in a namespace did not get on, or none is possible there. A missing definition is
+        no reason: where it stops all work, it does so in each namespace."""
         problem = self._problems.get(namespace)
-        return problem is not None and problem.reason is not NamespaceReason.BROKEN
+        return problem is not None and problem.reason not in _NOT_STUCK
 
     def forget_others(self, namespaces: Collection[str]) -> None:
         """Only these are in the list; others may have left it while this process did not follow the list."""

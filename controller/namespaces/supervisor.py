@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from controller.namespaces.status import (
     NamespaceProblem,
     NamespaceReason,
     NamespaceStatus,
+    missing_definition,
     problem_of,
 )
 from controller.watch.reflector import WATCHED_KINDS, InitialSync
@@ -31,11 +32,15 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.kube.watch import exponential_backoff
 from counterfoil.logs import log_context
+from counterfoil.resources import Envelope, Import, Resource
 
 _log = logging.getLogger("controller")
 
+OTHER_KINDS: Final[tuple[type[Resource], ...]] = (Envelope, Import)
+"""The kinds that are read and not watched. Without one of them the rest of the work gets on."""
+
 PROBE_INTERVAL = timedelta(seconds=60)
-"""Interval of the requests that determine whether a namespace can be served: one for each watched kind."""
+"""Interval of the requests that determine whether a namespace can be served: one for each kind."""
 
 PROBE_INTERVAL_NOT_SERVED = timedelta(seconds=10)
 """The interval while a namespace is not served."""
@@ -193,7 +198,8 @@ class NamespaceSupervisor:
                 worked = self.clock.monotonic() - began
                 if problem is not None:
                     self.status.set_problem(namespace, problem)
-                    self._good.discard(namespace)
+                    if problem.reason is not NamespaceReason.UNAVAILABLE:
+                        self._good.discard(namespace)
                 elif await components.initial_sync.check() is None:
                     # Work that ends again and again has one reason, or no alert about it would be pending.
                     if not self.status.is_restarting(namespace) or worked >= STEADY.total_seconds():
@@ -210,19 +216,13 @@ class NamespaceSupervisor:
 
     async def _problem(self, components: NamespaceWork) -> NamespaceProblem | None:
         """Return what keeps the namespace from being served. Raises ``ApiError`` if that is unknown."""
-        try:
-            for kind in WATCHED_KINDS:
-                await components.kube.page(kind, limit=1)
-        except ApiError as error:
-            # Also the 404 without a Status with which an API server answers about a kind that it lacks.
-            if error.status not in (403, 404):
-                raise
-            return problem_of(components.kube.namespace, error)
+        if (problem := await _problem_of_kinds(components.kube, WATCHED_KINDS)) is not None:
+            return problem
         for check in components.live.values():
             if (reason := await check()) is not None:
                 message = f"The work in namespace {components.kube.namespace} is stuck: {reason}."
                 return NamespaceProblem(NamespaceReason.STUCK, message)
-        return None
+        return await _problem_of_kinds(components.kube, OTHER_KINDS)
 
     async def _end(self, namespace: str, task: asyncio.Task[None]) -> None:
         """End the work in a namespace that left the list, once its running work is at a safe point."""
@@ -268,6 +268,22 @@ async def _common(checks: Sequence[Check]) -> str | None:
         for task in tasks:
             task.cancel()
     return "; ".join(dict.fromkeys(reasons)) or None
+
+
+async def _problem_of_kinds(kube: KubeClient, kinds: Sequence[type[Resource]]) -> NamespaceProblem | None:
+    """Return why objects of one of these kinds can't be listed. Raises ``ApiError`` if the answer says
+    nothing about the namespace."""
+    for kind in kinds:
+        try:
+            await kube.page(kind, limit=1)
+        except ApiError as error:
+            if error.is_about_namespace:
+                return problem_of(kube.namespace, error)
+            # An API server that lacks the kind answers so, and a proxy may do so too.
+            if error.status == 404 and not await kube.serves(kind):
+                return missing_definition(kube.namespace, kind)
+            raise
+    return None
 
 
 def _problem_of_end(namespace: str, error: Exception) -> NamespaceProblem:

@@ -21,7 +21,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -57,7 +57,7 @@ from counterfoil.kube.page_limits import (
 )
 from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
-from counterfoil.resources import CONTROLLER_REPORTER, GROUP, Resource, ResourceInvalid
+from counterfoil.resources import CONTROLLER_REPORTER, GROUP, VERSION, Resource, ResourceInvalid
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
 
 T = TypeVar("T")
@@ -130,6 +130,29 @@ class _MetadataList(msgspec.Struct):
     items: list[msgspec.Raw] | None
     """None if nothing is selected: the API server then writes null."""
     metadata: _ListMetadata
+
+
+class _GroupVersion(msgspec.Struct):
+    version: str
+
+
+class _Group(msgspec.Struct):
+    name: str
+    versions: list[_GroupVersion]
+
+
+class _GroupList(msgspec.Struct):
+    kind: Literal["APIGroupList"]
+    groups: list[_Group]
+
+
+class _ServedResource(msgspec.Struct):
+    name: str
+
+
+class _ResourceList(msgspec.Struct):
+    kind: Literal["APIResourceList"]
+    resources: list[_ServedResource]
 
 
 async def count_labels(answer: bytes, label: str | None) -> tuple[Counter[str], str]:
@@ -503,6 +526,15 @@ class KubeClient:
         unknown group."""
         answer = await self._call("get", "apis", f"/apis/{group}/{version}")
         return tuple(each for each in answer.get("resources", ()) if "/" not in each["name"])
+
+    async def serves(self, kind: type[Resource]) -> bool:
+        """Return whether the API server has a kind, by its own lists of what it has. Raises ``ApiError``."""
+        groups = decode_as(_GroupList, await self._send("get", "apis", "/apis")).groups
+        versions = (each.version for group in groups if group.name == GROUP for each in group.versions)
+        if VERSION not in versions:
+            return False
+        served = decode_as(_ResourceList, await self._send("get", "apis", f"/apis/{GROUP}/{VERSION}"))
+        return any(each.name == kind.PLURAL for each in served.resources)
 
     async def list_events(self) -> Sequence[Raw]:
         """Return the Kubernetes Events of the namespace, 500 at most; the API server keeps them for an

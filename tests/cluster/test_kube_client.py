@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -274,6 +274,20 @@ async def test_objects_are_counted_by_label_and_field(kube: KubeClient) -> None:
     assert await counts("status.phase!=Failed,status.phase!=Skipped") == {"a": 1, "b": 2}
     assert {failed, described} < set(await kube.names(EnvelopeEvent, selector))
     assert dict(await kube.count_by_label(EnvelopeEvent, "no/label", "")) == {}
+
+
+class UnknownEvent(EnvelopeEvent, frozen=True):
+    """A kind without a CustomResourceDefinition."""
+
+    PLURAL: ClassVar[str] = "unknownevents"
+
+
+async def test_a_missing_kind_is_recognized_by_what_the_api_server_has(kube: KubeClient) -> None:
+    assert await kube.serves(EnvelopeEvent)
+    with pytest.raises(ApiError) as missing:
+        await kube.page(UnknownEvent, limit=1)
+    assert (missing.value.status, missing.value.is_about_namespace) == (404, False)
+    assert not await kube.serves(UnknownEvent)
 
 
 async def test_a_selection_without_objects_counts_nothing(kube: KubeClient) -> None:

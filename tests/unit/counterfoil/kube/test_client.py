@@ -30,7 +30,7 @@ from counterfoil.kube.errors import (
 )
 from counterfoil.kube.page_limits import MAX_PAGE_BYTES
 from counterfoil.kube.watch import Raw, WatchEvent, exponential_backoff, list_and_watch_forever
-from counterfoil.resources import EnvelopeEvent, Organization
+from counterfoil.resources import VERSION, EnvelopeEvent, Organization
 from tests.support.servers.scripted_kubernetes import Handler, a_kubeconfig, answered_by
 
 
@@ -794,6 +794,45 @@ async def test_objects_with_small_metadata_are_counted_by_one_request(tmp_path: 
     async with answered_by(stored.answer, tmp_path) as kube:
         assert await kube.count_by_label(EnvelopeEvent, "a/label", "") == {"even": 3000, "odd": 3000}
     assert len(stored.sent) == 1
+
+
+def discovery(*plurals: str) -> dict[str, Any]:
+    """Return the answers of an API server that has these kinds, by path."""
+    versions = [{"groupVersion": f"counterfoil.dev/{VERSION}", "version": VERSION}]
+    groups = [{"name": "apps", "versions": []}, {"name": "counterfoil.dev", "versions": versions}]
+    resources = [{"name": each} for each in (*plurals, *(f"{each}/status" for each in plurals))]
+    return {
+        "/apis": {"kind": "APIGroupList", "groups": groups if plurals else groups[:1]},
+        f"/apis/counterfoil.dev/{VERSION}": {"kind": "APIResourceList", "resources": resources},
+    }
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_served"),
+    [
+        (discovery("envelopeevents", "imports"), True),
+        (discovery("imports"), False),
+        (discovery(), False),
+        # A proxy, or a user without the right.
+        ({}, None),
+        ({"/apis": {"groups": []}}, None),
+        ({**discovery("imports"), f"/apis/counterfoil.dev/{VERSION}": {}}, None),
+    ],
+)
+async def test_only_the_lists_of_an_api_server_show_that_a_kind_is_missing(
+    answers: dict[str, Any], is_served: bool | None, tmp_path: Path
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if request.path not in answers:
+            return web.Response(status=404, text="404 page not found")
+        return web.json_response(answers[request.path])
+
+    async with answered_by(answer, tmp_path) as kube:
+        if is_served is None:
+            with pytest.raises(Unavailable):
+                await kube.serves(EnvelopeEvent)
+        else:
+            assert await kube.serves(EnvelopeEvent) is is_served
 
 
 @pytest.mark.parametrize("size", [10, 2**20])
