@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from counterfoil.cli.plugin import why
+from counterfoil.cli.plugin import consent, why
 from counterfoil.cli.plugin.exit_status import CommandError
 from counterfoil.cli.plugin.installation import status
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
@@ -22,6 +22,7 @@ from counterfoil.resources.lease import Lease
 from tests.support.builders import NOON, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import a_shard_lease
+from tests.support.scenes.notifications import an_unauthorized_sender
 
 ENDED = a_shard_lease(0, 1, renewed=NOON)
 NOT_NAMED = "nothing says yet which release serves the namespace unit-a"
@@ -159,6 +160,23 @@ async def test_in_a_further_namespace_the_named_organization_says_which_release_
         await wait_for_answer(kube, Organization, "acme", id_, 0.05)
     explained = await kube.explained()
     assert (explained["controller"], explained["unread"]) == (None, [])
+
+
+async def test_a_mail_is_waited_for_with_the_organization_that_the_command_has_read() -> None:
+    kube = FurtherNamespace(held())
+    kube.put(ENDED)
+    kube.put(an_unauthorized_sender())
+    oauth = {
+        "clientID": "counterfoil",
+        "clientSecretRef": {"name": "oauth", "key": "secret"},
+        "publicURL": "https://sign.acme.example",
+    }
+    kube.edit(Organization, "acme", {"spec": {"oauth": oauth}})
+    as_one_who_may_list_leases_only(kube)
+    args = argparse.Namespace(sender="anna", mail=True, timeout=0.05, output="text")
+
+    with pytest.raises(CommandError, match="has not answered within"):
+        await consent.run(args, kube, io.StringIO())
 
 
 async def test_without_leases_here_and_the_right_to_list_pods_it_is_not_known_whose_a_namespace_is() -> None:

@@ -61,6 +61,7 @@ from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import parse_part
 from counterfoil.resources.envelopeevent import AwaitedArchive
 from counterfoil.resources.lease import Lease, UnheldShard
+from counterfoil.resources.organization import SweepResult
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import a_shard_lease
@@ -559,6 +560,25 @@ async def test_a_controller_that_ends_during_a_request_is_reported_as_soon_as_it
     assert told.value.exit_status is ExitStatus.NOT_ALL
 
 
+@pytest.mark.parametrize("command", ["sweep", "consent"])
+async def test_a_controller_s_answer_does_not_control_the_terminal(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kube = InMemoryKubeClient(an_organization(oauth=OAUTH), a_sender(tokenSecretRef=None))
+    outcome, said = RequestOutcome.DONE, "\x1b[2Jdone"
+    last = LastRequest(request="sweep", outcome=outcome, handled_time=NOON, id="1", message=said)
+    organization, swept = an_organization(), SweepResult(completion_time=NOON, found=0, known=0)
+
+    async def answered(*arguments: object, **named: object) -> tuple[Organization, LastRequest]:
+        return replace(organization, status=replace(organization.status, sweep=swept)), last
+
+    module, out = {"sweep": sweep, "consent": consent}[command], io.StringIO()
+    monkeypatch.setattr(module, "wait_for_answer", answered)
+    args = argparse.Namespace(organization="acme", sender="anna", mail=True, timeout=1.0, output="text")
+    assert await module.run(args, kube, out) is ExitStatus.DONE
+    assert "?[2Jdone\n" in out.getvalue()
+
+
 async def test_a_sweep_that_skipped_senders_is_not_complete_and_reports_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -808,7 +828,7 @@ class Named(InMemoryKubeClient):
 async def test_an_event_that_changes_during_the_request_is_not_changed(command: RequestCommand) -> None:
     event = an_event().in_phase(Phase.FAILED, "NameOccupied").build()
     kube, out = Named(event), io.StringIO()
-    changed = {"status": {"reason": "SenderUnknown"}}
+    changed = {"status": {"reason": "SenderUnknown\x1b[2J"}}
     kube.just_before("patch", lambda: kube.edit(EnvelopeEvent, event.name, changed))
     words = [command.request, event.name, "--because", "a duplicate", "-o", "text"]
     chosen = entry_point.parsers()[0].parse_args(words)
@@ -816,7 +836,7 @@ async def test_an_event_that_changes_during_the_request_is_not_changed(command: 
     assert await command.run(chosen, kube, out) is ExitStatus.NOT_ALL
 
     assert REQUEST_LABEL not in kube.stored(event.name).metadata.labels
-    assert "it changed from Failed/NameOccupied to Failed/SenderUnknown" in out.getvalue()
+    assert "it changed from Failed/NameOccupied to Failed/SenderUnknown?[2J;" in out.getvalue()
 
 
 async def test_a_skip_needs_a_reason_as_in_the_console() -> None:

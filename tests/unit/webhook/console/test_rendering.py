@@ -249,6 +249,18 @@ def tasks_page(*items: attention.AttentionItem) -> lxml.html.HtmlElement:
 
 
 @pytest.mark.parametrize(
+    ("kind", "path"),
+    [(attention.AttentionKind.ORGANIZATION, "events"), (attention.AttentionKind.IMPORT, "imports")],
+)
+def test_the_name_of_an_example_chooses_no_other_page(kind: attention.AttentionKind, path: str) -> None:
+    item = attention.AttentionItem(
+        kind=kind, name="acme", organization="acme", reason="EsawUnreachable", examples=("../x?y#z",)
+    )
+    (link,) = tasks_page(item).xpath("//a[contains(@href, 'y%23z')]/@href")
+    assert link.endswith(f"/{path}/..%2Fx%3Fy%23z")
+
+
+@pytest.mark.parametrize(
     ("reason", "colour"), [("EsawUnreachable", "wait"), ("EsawRedirects", "bad"), ("SettingsInvalid", "bad")]
 )
 def test_only_what_needs_a_person_is_red(reason: str, colour: str) -> None:
