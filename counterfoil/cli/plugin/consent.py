@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from counterfoil.cli.plugin import selection
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result, printable
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.i18n.key_advice import consent_link, key_advice
 from counterfoil.i18n.problems import key_failure
@@ -68,9 +68,9 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     )
     if args.mail:
         id_ = await make_request(kube, Sender, sender.name, "ask")
-        _, last = await wait_for_answer(kube, Sender, sender.name, id_, args.timeout)
+        _, last = await wait_for_answer(kube, Sender, sender.name, id_, args.timeout, known=organization)
         link = replace(link, mail=last.message)
         status = ExitStatus.DONE if last.outcome is RequestOutcome.DONE else ExitStatus.NOT_ALL
-    text = f"{url}\n{link.mail}\n" if link.mail is not None else f"{url}\n"
-    out.write(format_result(args.output, link, text))
+    lines = (each for each in (url, link.mail) if each is not None)
+    out.write(format_result(args.output, link, "".join(f"{printable(line)}\n" for line in lines)))
     return status

@@ -25,6 +25,7 @@ from counterfoil.cli.plugin.exit_status import (
     counted,
     format_answer,
     is_for_programs,
+    printable,
 )
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
@@ -97,13 +98,15 @@ async def wait_for_answer(
     id_: str,
     seconds: float,
     *,
+    known: Organization | None = None,
     look_seconds: float = CONTROLLER_SECONDS,
 ) -> tuple[R, LastRequest]:
     """
     Wait for the answer to a request; return the object and the answer.
 
-    Raises ``CommandError`` after ``seconds`` without one, as soon as no controller does such work, and for a
-    request that another one followed; ``ApiError``.
+    ``known`` is the Organization of an object of another kind if it was read: its status names the release
+    that serves the namespace. Raises ``CommandError`` after ``seconds`` without an answer, as soon as no
+    controller does such work, and for a request that another one followed; ``ApiError``.
     """
     look_at = 0.0
     try:
@@ -121,7 +124,7 @@ async def wait_for_answer(
                     )
                 # A controller that was killed holds its Lease for some seconds more.
                 if time.monotonic() >= look_at:
-                    await _require_controller(kube, resource)
+                    await _require_controller(kube, resource, known)
                     look_at = time.monotonic() + look_seconds
                 await asyncio.sleep(PAUSE_SECONDS)
     except TimeoutError:
@@ -132,12 +135,12 @@ async def wait_for_answer(
         ) from None
 
 
-async def _require_controller(kube: KubeClient, resource: Resource) -> None:
+async def _require_controller(kube: KubeClient, resource: Resource, known: Organization | None) -> None:
     """Raise ``CommandError`` if it is known that no controller carries out requests on this object."""
     now = datetime.now(UTC)
     organization = resource if isinstance(resource, Organization) else None
     try:
-        leases = await served_shard_leases(kube, now, known=organization)
+        leases = await served_shard_leases(kube, now, known=organization or known)
     except ApiError:
         return
     owner = UNSHARDED_WORK if organization is not None else (resource.KIND.lower(), resource.name)
@@ -204,7 +207,7 @@ class RequestCommand(NamedTuple):
             answers.append(EventRequestResult(event.name, asked, says))
             if not is_for_programs(args.output):
                 # At once, so that an end in the middle shows how far it came.
-                out.write(f"{event.name}: {says}\n")
+                out.write(f"{printable(f'{event.name}: {says}')}\n")
         if is_for_programs(args.output):
             out.write(format_answer(args.output, answers))
         elif not events:

@@ -4,7 +4,7 @@ import argparse
 from typing import TextIO
 
 from counterfoil.cli.plugin import selection
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result, printable
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import Organization, RequestOutcome
@@ -46,5 +46,5 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         raise CommandError(ExitStatus.NOT_ALL, f"the sweep did not take place: {last.message}")
     if swept is None or not swept.complete:
         raise CommandError(ExitStatus.NOT_ALL, f"the sweep is not complete. {last.message}")
-    out.write(format_result(args.output, swept, f"{last.message}\n"))
+    out.write(format_result(args.output, swept, f"{printable(last.message or '')}\n"))
     return ExitStatus.DONE
