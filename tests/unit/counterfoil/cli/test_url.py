@@ -1,0 +1,103 @@
+"""The callback URLs with the token: the status may only say at which address the receiver is."""
+
+import argparse
+import io
+import json
+from typing import Any
+
+import pytest
+
+from counterfoil.callback_auth import token_hash
+from counterfoil.cli.plugin import url
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
+from counterfoil.resources import Organization
+from tests.support.builders import an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+
+TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+ADDRESS = "https://sign.acme.example"
+OAUTH = {
+    "clientID": "counterfoil",
+    "clientSecretRef": {"name": "oauth", "key": "clientSecret"},
+    "publicURL": ADDRESS,
+}
+QUERY = "?envelopeId=##EnvelopeId##&action=##Action##"
+
+
+def a_client(
+    envelope: str, *, address_path: str | None = None, oauth: dict[str, Any] | None = OAUTH, **urls: str
+) -> InMemoryKubeClient:
+    kube = InMemoryKubeClient(an_organization(**({"oauth": oauth} if oauth else {})))
+    kube.put_secret("callback", "callback", {"token": TOKEN.encode()})
+    status: dict[str, Any] = {
+        "callbackURLs": {"envelope": envelope, "status": envelope, "workstep": envelope, **urls},
+        "callbackTokenHashes": [token_hash(TOKEN, bytes(16))],
+        "addressPath": address_path,
+    }
+    kube.edit(Organization, "acme", {"metadata": {"namespace": kube.namespace}, "status": status})
+    return kube
+
+
+async def printed(kube: InMemoryKubeClient) -> tuple[ExitStatus, dict[str, str]]:
+    out = io.StringIO()
+    args = argparse.Namespace(organization="acme", token=1, output="json")
+    status = await url.run(args, kube, out)
+    found: dict[str, str] = json.loads(out.getvalue())
+    return status, found
+
+
+async def test_the_urls_have_the_token_at_the_address_of_the_pages() -> None:
+    status, urls = await printed(a_client(f"{ADDRESS}/callbacks/acme/<token>{QUERY}"))
+    assert status is ExitStatus.DONE
+    assert urls["envelope"] == urls["status"] == f"{ADDRESS}/callbacks/acme/{TOKEN}{QUERY}"
+    assert urls["workstep"].startswith(
+        f"{ADDRESS}/callbacks/acme/{TOKEN}?envelopeId=##EnvelopeId##&action=##E"
+    )
+
+
+async def test_in_a_further_namespace_they_name_it() -> None:
+    at = f"{ADDRESS}/callbacks/tests/acme"
+    _, urls = await printed(a_client(f"{at}/<token>{QUERY}", address_path="tests/acme"))
+    assert urls["envelope"] == f"{at}/{TOKEN}{QUERY}"
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        "https://evil.example/?x=<token>",
+        "https://evil.example/callbacks/acme/<token>@sign.acme.example/",
+        "https://sign.acme.example@evil.example/callbacks/acme/<token>",
+        "https://sign.acme.example/callbacks/unit-b/acme/<token>?",
+        "https://sign.acme.example/callbacks/other/<token>?",
+        "https://sign.acme.example/redirect?to=https://evil.example/callbacks/acme/<token>?",
+        "https://sign.acme.example#/callbacks/acme/<token>?",
+        "javascript:x/callbacks/acme/<token>?",
+        "https://sign.acme.example x/callbacks/acme/<token>?",
+    ],
+)
+@pytest.mark.parametrize("path", [None, "unit-b/acme", "other", "../x"])
+async def test_the_token_is_in_no_other_url_that_a_status_names(envelope: str, path: str | None) -> None:
+    out, kube = io.StringIO(), a_client(envelope, address_path=path)
+    with pytest.raises(CommandError, match="not those that a controller writes") as refused:
+        await url.run(argparse.Namespace(organization="acme", token=1, output="text"), kube, out)
+    assert TOKEN not in out.getvalue() + str(refused.value)
+
+
+async def test_only_the_address_of_the_receiver_is_taken_from_the_status() -> None:
+    planted = "https://evil.example/<token>"
+    envelope = f"{ADDRESS}/callbacks/acme/<token>?to=https://evil.example"
+    _, urls = await printed(a_client(envelope, status=planted, workstep=planted))
+    assert "evil" not in json.dumps(urls)
+    assert urls["envelope"] == f"{ADDRESS}/callbacks/acme/{TOKEN}{QUERY}"
+
+
+@pytest.mark.parametrize("oauth", [None, OAUTH], ids=["no address of pages", "another one of pages"])
+async def test_an_address_that_only_the_status_names_is_to_be_compared(oauth: dict[str, Any] | None) -> None:
+    kube = a_client(f"https://callbacks.acme.example/callbacks/acme/<token>{QUERY}", oauth=oauth)
+    out = io.StringIO()
+    args = argparse.Namespace(organization="acme", token=1, output="text")
+    assert await url.run(args, kube, out) is ExitStatus.DONE
+    first, *urls = out.getvalue().splitlines()
+    assert "https://callbacks.acme.example" in first
+    assert "COUNTERFOIL_CALLBACK_URL" in first
+    assert all(TOKEN in each for each in urls)
