@@ -539,13 +539,19 @@ class ControllerSettings(OutgoingSettings):
     def _check_callback_url(self, url: str) -> None:
         # The path of each callback is appended to it.
         example = "https://callbacks.example.com"
-        try:
-            origin_of(url)
-        except ValueError:
-            raise _invalid("callback_url", url, "it is no address of a server", example=example) from None
-        if re.search(r"[?#\s]|[^/]/callbacks(/|$)", url):
-            wrong = "it is the address of the receiver alone, without the path of callbacks, ? and #"
+        if (wrong := receiver_address_fault(url)) is not None:
             raise _invalid("callback_url", url, wrong, example=example)
+
+
+def receiver_address_fault(url: str) -> str | None:
+    """Return why a text can't be the address of a receiver; None: it can."""
+    try:
+        origin_of(url)
+    except ValueError:
+        return "it is no address of a server"
+    if re.search(r"[?#\s]|[^/]/callbacks(/|$)", url):
+        return "it is the address of the receiver alone, without the path of callbacks, ? and #"
+    return None
 
 
 S = TypeVar("S", bound=CommonSettings)

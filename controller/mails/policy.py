@@ -38,6 +38,7 @@ from counterfoil.i18n.problems import (
     key_ending,
     key_failure,
     kind_of,
+    reason_cause,
 )
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Condition, Import, Organization, ReportedProblem, Sender
@@ -230,7 +231,7 @@ def import_observations(
         if (failed := import_failure(each)) is not None:
             groups[failed.reason][name] = failed
     for reason, failures in groups.items():
-        known = find_problem(problems, f"{ProblemKind.IMPORT}/{reason}")
+        known = find_problem(problems, reason_cause(ProblemKind.IMPORT, reason))
         if known is not None:
             yield _import_observation(failures, imports, known)
             continue
@@ -257,7 +258,7 @@ def _import_observation(
         if any(end_of_import(imports[each], failed.reason) is None for each in unnamed):
             count = max(count, known.count)
     return Observation(
-        f"{ProblemKind.IMPORT}/{failed.reason}",
+        reason_cause(ProblemKind.IMPORT, failed.reason),
         failed.reason,
         message=failed.message[:MAX_MESSAGE_LENGTH],
         examples=(*failures, *held, *given_up)[:MAX_EXAMPLES],
@@ -324,7 +325,7 @@ def administrator_observations(
             groups[key_cause(each, organization, refused.reason)].append((each, refused))
     for reason, members in groups.items():
         yield Observation(
-            f"{ProblemKind.KEY}/{reason}",
+            reason_cause(ProblemKind.KEY, reason),
             reason,
             message=members[0][1].message[:MAX_MESSAGE_LENGTH],
             examples=tuple(sorted(each.name for each, _ in members)[:3]),

@@ -30,6 +30,8 @@ from counterfoil.i18n.problems import (
     is_same_action,
     is_solved,
     kind_of,
+    problem_reason,
+    reason_cause,
 )
 from counterfoil.i18n.reasons import ReasonProperty, Server, has_property, server_of
 from counterfoil.resources import (
@@ -123,7 +125,7 @@ class EventArchives:
 
 @dataclass(frozen=True)
 class Observation:
-    """One or more occurrences of a problem."""
+    """One or more occurrences of a problem. Its reason is one that a problem may have."""
 
     cause: str
     reason: str
@@ -132,6 +134,10 @@ class Observation:
     count: int = 1
     at: datetime | None = None
     """Time of the last occurrence; None: now."""
+
+    def __post_init__(self) -> None:
+        # One problem that the API server refuses would end all mails of the Organization.
+        object.__setattr__(self, "reason", problem_reason(self.reason))
 
 
 def _kind(observation: Observation) -> str:
@@ -166,7 +172,7 @@ def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
 
 def notice_observation(event: EnvelopeEvent, reason: str, message: str, at: datetime) -> Observation:
     """Return the problem of a notice to the webhook that was given up."""
-    cause = f"{ProblemKind.WEBHOOK}/{reason}"
+    cause = reason_cause(ProblemKind.WEBHOOK, reason)
     return Observation(cause, reason, message=message[:MAX_MESSAGE_LENGTH], examples=(event.name,), at=at)
 
 
@@ -231,8 +237,8 @@ def failure_cause(status: EnvelopeEventStatus, archive: str) -> str:
 
 
 def _failed(reason: str, archive: str) -> str:
-    place = f"/{archive}" if archive and archive_may_fix(reason) else ""
-    return f"{ProblemKind.FAILED}/{reason}{place}"
+    place = f"/{archive}" if archive and archive_may_fix(problem_reason(reason)) else ""
+    return f"{reason_cause(ProblemKind.FAILED, reason)}{place}"
 
 
 def _causes_at_risk(status: EnvelopeEventStatus, archive: str) -> set[str]:
@@ -422,13 +428,14 @@ def with_import_reasons(problems: Problems) -> Problems:
     about one of them is the mail about all."""
     merged: dict[str, ReportedProblem] = {}
     for each in problems:
-        cause = f"{ProblemKind.IMPORT}/{each.reason}"
+        cause = reason_cause(ProblemKind.IMPORT, each.reason)
         taken, (kind, _, name) = each, each.cause.partition("/")
         if kind == ProblemKind.IMPORT and name and each.cause != cause:
             is_told = each.reason in (each.notified_reasons or (each.reason,))
             taken = replace(
                 each,
                 cause=cause,
+                reason=problem_reason(each.reason),
                 count=1,
                 examples=(name,),
                 notified_time=each.notified_time if is_told else None,

@@ -39,6 +39,7 @@ from counterfoil.i18n.problems import (
     is_solved,
     key_failure,
     kind_of,
+    problem_reason,
     task_anchor,
     told_reason,
 )
@@ -317,7 +318,7 @@ class MailRenderer:
             # The problem does not say whose key comes from a Secret.
             "escalation.mixed_subject" if kind == ProblemKind.CONSENT else f"{kind}.subject",
             count=problem.count,
-            reason=problem.reason,
+            reason=problem_reason(problem.reason),
             archive=archive_of(problem),
             name=import_of(problem),
         )

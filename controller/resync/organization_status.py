@@ -73,7 +73,12 @@ from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.envelopeevent import COPY_INVALID
 from counterfoil.resources.naming import envelope_of
-from counterfoil.resources.organization import ARCHIVE_SHARED, address_path, shared_archive_conflict
+from counterfoil.resources.organization import (
+    ARCHIVE_SHARED,
+    UNKNOWN_ADDRESS,
+    address_path,
+    shared_archive_conflict,
+)
 from counterfoil.resources.routes import ArchiveRoute, original_names
 from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import FORM_PATTERNS
@@ -103,11 +108,6 @@ CEILING_SHARE = 0.9
 refuses callbacks slightly below the ceiling."""
 
 _BASIC_VALUES = {"username": Placeholder.USERNAME, "password": Placeholder.PASSWORD}
-
-_ENVELOPE_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
-_WORKSTEP_QUERY = (
-    "envelopeId=##EnvelopeId##&action=##EventType##&workstepId=##WorkstepId##&source=##Source##&time=##Time##"
-)
 
 
 class CheckResult(NamedTuple):
@@ -600,11 +600,8 @@ class OrganizationStatusUpdater:
         return address_path(organization.name, namespace=self.kube.namespace, own=self.own_namespace)
 
     def _urls(self, organization: Organization) -> CallbackURLs:
-        base = self._address(organization)[0] or "https://<your-host>"
-        path = self._address_path(organization) or organization.name
-        prefix = f"{base.rstrip('/')}/callbacks/{path}/<token>"
-        envelope, workstep = f"{prefix}?{_ENVELOPE_QUERY}", f"{prefix}?{_WORKSTEP_QUERY}"
-        return CallbackURLs(envelope=envelope, status=envelope, workstep=workstep)
+        address = self._address(organization)[0] or UNKNOWN_ADDRESS
+        return CallbackURLs.at(address, self._address_path(organization) or organization.name)
 
     def _conditions(
         self, organization: Organization, reachable: CheckResult, ready: CheckResult

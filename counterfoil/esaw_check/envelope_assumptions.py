@@ -250,7 +250,7 @@ def _difference(shown: str, organization: Organization) -> str:
         return "it leads to another host, port or scheme"
     prefix, _, token = theirs.path.rpartition("/")
     shown_prefix = ours.path.rpartition("/")[0]
-    long_prefix = f"{shown_prefix.removesuffix(organization.address_path)}{_long_path(organization)}"
+    long_prefix = f"{shown_prefix.removesuffix(organization.address_path)}{organization.long_address_path}"
     if prefix not in (shown_prefix, long_prefix):
         return "its path is not the one of this Organization"
     if not is_valid_token(token, organization.status.callback_token_hashes):
@@ -261,11 +261,6 @@ def _difference(shown: str, organization: Organization) -> str:
     if names.get("envelopeid") != "##EnvelopeId##":
         return "it does not say envelopeId=##EnvelopeId##"
     return ""
-
-
-def _long_path(organization: Organization) -> str:
-    """Return the path with the namespace, which is valid in the release's own namespace too."""
-    return f"{organization.metadata.namespace}/{organization.name}"
 
 
 def callback_port(configurations: Sequence[Answer], organization: Organization) -> OrganizationCheckResult:
@@ -344,7 +339,7 @@ def draft(answer: Answer) -> OrganizationCheckResult:
 def before_send_redirect(configuration: Answer, organization: Organization) -> OrganizationCheckResult:
     """Decide whether eSAW leads to the page before sending of this Organization."""
     fact = FactId.BEFORE_SEND_REDIRECT
-    paths = organization.address_path, _long_path(organization)
+    paths = organization.address_path, organization.long_address_path
     ours = [organization.page_url(f"/before-send/{each}") for each in paths]
     if ours[0] is None or organization.spec.before_send is None:
         return not_testable(fact, "This Organization has no page before sending.")

@@ -4,13 +4,16 @@ The commands that a person types about a problem. Pure.
 Mails, the page of tasks, ``status`` and ``why`` print these commands, so a problem has the same ones
 everywhere, in its namespace and as they have to be typed.
 
+Who may write a status may put any text there. So each value in a command has passed a pattern, of names or of
+reasons; with another one there is no command. ``_typed`` makes each command that has such values.
+
 Some commands are in the message of a status. A message may quote eSAW or an archive, so a command is made
 again from its parts, and only a form that belongs to the reason becomes one.
 """
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,6 +22,7 @@ import msgspec
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.problems import ARCHIVE_MISSING, ARCHIVE_SUSPENDED, CALLBACK_REASONS
+from counterfoil.i18n.reasons import UNKNOWN
 from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse
 from counterfoil.logs import redact
 from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
@@ -33,6 +37,7 @@ from counterfoil.resources import (
     Phase,
     Resource,
 )
+from counterfoil.resources.base import is_object_name, is_reason
 from counterfoil.resources.reopening import lacks_copies
 from counterfoil.resources.routes import stored_copy, unverified_copies
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
@@ -62,8 +67,9 @@ _PATCH_REASONS: Final = _CREATE_REASONS | {"KeyUnreadable"}
 _ROOT_REASONS: Final = frozenset({"ArchiveRootChanged", "OriginChanged"})
 _ORIGIN_REASONS: Final = frozenset({"OriginChanged", "OriginUnknown"})
 
-_OBJECT_NAME: Final = re.compile("[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
-"""RFC 1123 subdomain, without its length."""
+_PLUGIN: Final = "kubectl counterfoil -n {namespace}"
+_KUBECTL: Final = "kubectl -n {namespace}"
+_MINE: Final = f"-l {ORGANIZATION_LABEL}={{organization}}"
 
 _OF_OBJECTS: Final = (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION)
 
@@ -95,10 +101,8 @@ class Command:
 
 
 def commands_about(item: AttentionItem, namespace: str) -> tuple[Command, ...]:
-    """Return the commands about a cause. What is no name of an object is in none of them."""
-    examples, senders = (
-        tuple(filter(_OBJECT_NAME.fullmatch, each)) for each in (item.examples, item.senders)
-    )
+    """Return the commands about a cause. A text that is neither a name nor a reason is in none of them."""
+    examples, senders = (tuple(filter(is_object_name, each)) for each in (item.examples, item.senders))
     named = replace(item, examples=examples, senders=senders)
     return tuple(dict.fromkeys(_commands_about(named, namespace)))
 
@@ -124,11 +128,9 @@ def without_commands(message: str, reason: str) -> str:
     return _IN_MESSAGE.sub(words, message)
 
 
-def end_commands(reason: str, chosen: str, namespace: str) -> tuple[Command, ...]:
-    """Return what starts failed events again, or gives them up; ``chosen`` are arguments that select them."""
-    plugin = f"kubectl counterfoil -n {namespace}"
-    skip = Command(f"{plugin} skip {chosen} --dry-run")
-    return (skip,) if is_retried_in_vain(reason) else (Command(f"{plugin} retry {chosen}"), skip)
+def end_commands(event: EnvelopeEvent, reason: str, namespace: str) -> tuple[Command, ...]:
+    """Return what starts a failed event again, or gives it up."""
+    return tuple(_end_commands(reason, "{name}", namespace=namespace, name=event.name))
 
 
 def sender_commands(event: EnvelopeEvent, reason: str, namespace: str) -> tuple[Command, ...]:
@@ -160,77 +162,107 @@ def copy_commands(
     missing = (stored_copy(status, each) for each in unverified_copies(status, organization.spec))
     if all(each.next_attempt_time is not None for each in missing):
         return ()
-    return (Command(f"kubectl counterfoil -n {namespace} copy {event.name}", "copy"),)
+    return tuple(_typed(f"{_PLUGIN} copy {{name}}", "copy", namespace=namespace, name=event.name))
 
 
-def resume_command(suspended: Resource, namespace: str) -> str:
+def resume_commands(suspended: Resource, namespace: str) -> tuple[Command, ...]:
     """Return what ends the suspension of an object."""
-    return f"kubectl counterfoil -n {namespace} resume {suspended.KIND.lower()} {suspended.name}"
+    form = f"{_PLUGIN} resume {suspended.KIND.lower()} {{name}}"
+    return tuple(_typed(form, namespace=namespace, name=suspended.name))
+
+
+def _typed(form: str, note: str = "", **values: str) -> Iterator[Command]:
+    """Yield the command in which each name in braces is replaced by its value; nothing if a value is no name
+    of an object, or the one of ``reason`` is no reason."""
+    if all(is_reason(text) if name == "reason" else is_object_name(text) for name, text in values.items()):
+        yield Command(form.format(**values), note)
+
+
+def _end_commands(cause: str, chosen: str, **values: str) -> Iterator[Command]:
+    if not is_retried_in_vain(cause):
+        yield from _typed(f"{_PLUGIN} retry {chosen}", **values)
+    yield from _typed(f"{_PLUGIN} skip {chosen} --dry-run", **values)
 
 
 def _commands_about(item: AttentionItem, namespace: str) -> Iterator[Command]:
-    plugin, kubectl = f"kubectl counterfoil -n {namespace}", f"kubectl -n {namespace}"
+    of_organization = {"namespace": namespace, "organization": item.organization}
     is_missing = item.reason == ARCHIVE_MISSING and item.kind in _OF_OBJECTS
     if is_missing and item.organization:
-        yield Command(f"{kubectl} get archives")
-        yield Command(f"{kubectl} describe organization {item.organization}")
+        yield from _typed(f"{_KUBECTL} get archives", namespace=namespace)
+        yield from _typed(f"{_KUBECTL} describe organization {{organization}}", **of_organization)
         return
     if item.kind is AttentionKind.CONSENT:
-        typed = item.advice.command_line(namespace) if item.advice is not None else ""
-        yield Command(typed or f"{plugin} consent {item.name}")
+        if item.advice is not None and (typed := item.advice.command_line(namespace)):
+            yield Command(typed)
+        else:
+            yield from _typed(f"{_PLUGIN} consent {{name}}", namespace=namespace, name=item.name)
         return
     yield from _about_objects(item, namespace)
     yield from _about_events(item, namespace)
     yield from commands_in(item.message, item.reason, namespace)
     if item.kind is AttentionKind.ORGANIZATION and item.reason in CALLBACK_REASONS:
-        yield Command(f"{plugin} sweep {item.organization}", "sweep")
+        yield from _typed(f"{_PLUGIN} sweep {{organization}}", "sweep", **of_organization)
 
 
 def _about_objects(item: AttentionItem, namespace: str) -> Iterator[Command]:
-    plugin, kubectl = f"kubectl counterfoil -n {namespace}", f"kubectl -n {namespace}"
+    named = {"namespace": namespace, "name": item.name}
     match item.kind:
         case AttentionKind.CONTROLLER:
-            pods = f"kubectl -n {shlex.quote(item.release or namespace)} get pods"
-            yield Command(f"{pods} -l app.kubernetes.io/component=controller")
+            pods = f"{_KUBECTL} get pods -l app.kubernetes.io/component=controller"
+            yield from _typed(pods, namespace=item.release or namespace)
         case AttentionKind.ARCHIVE:
-            yield Command(f"{kubectl} describe archive {item.name}")
+            yield from _typed(f"{_KUBECTL} describe archive {{name}}", **named)
             if item.reason == "ArchiveProbeOverdue":
-                yield Command(f"{kubectl} label archive {item.name} {REQUEST_LABEL}=probe")
+                yield from _typed(f"{_KUBECTL} label archive {{name}} {REQUEST_LABEL}=probe", **named)
             if item.reason == ARCHIVE_SUSPENDED:
-                yield Command(f"{plugin} resume archive {item.name}")
+                yield from _typed(f"{_PLUGIN} resume archive {{name}}", **named)
         case AttentionKind.ORGANIZATION:
-            yield Command(f"{kubectl} describe organization {item.organization}")
+            described = f"{_KUBECTL} describe organization {{organization}}"
+            yield from _typed(described, namespace=namespace, organization=item.organization)
         case AttentionKind.IMPORT:
-            yield Command(f"{kubectl} describe import {' '.join(item.examples)}".rstrip())
+            # ``commands_about`` left only names.
+            described = f"{_KUBECTL} describe import {' '.join(item.examples)}".rstrip()
+            yield from _typed(described, namespace=namespace)
         case AttentionKind.KEY:
-            yield Command(f"{kubectl} get senders")
-            names = item.senders if item.reason in CONSENT_HELPS else ()
-            yield from (Command(f"{plugin} consent {each}") for each in names)
+            yield from _typed(f"{_KUBECTL} get senders", namespace=namespace)
+            for each in item.senders if item.reason in CONSENT_HELPS else ():
+                yield from _typed(f"{_PLUGIN} consent {{name}}", namespace=namespace, name=each)
 
 
 def _about_events(item: AttentionItem, namespace: str) -> Iterator[Command]:
-    plugin, kubectl = f"kubectl counterfoil -n {namespace}", f"kubectl -n {namespace}"
-    mine = f"-l {ORGANIZATION_LABEL}={item.organization}"
+    mine = {"namespace": namespace, "organization": item.organization}
     match item.kind:
         case AttentionKind.FAILED:
-            # A field selector knows the reason of the last attempt only, so it can't list a cause's events.
-            yield from (Command(f"{plugin} why {each}") for each in item.examples[:1])
-            yield from end_commands(item.reason, f"--all-failed --reason {item.reason} {mine}", namespace)
+            yield from _why(item.examples[:1], namespace)
+            if item.reason != UNKNOWN:
+                # A field selector knows the reason of the last attempt only, so it can't list a cause's
+                # events.
+                of_cause = f"--all-failed --reason {{reason}} {_MINE}"
+                yield from _end_commands(item.reason, of_cause, reason=item.reason, **mine)
         case AttentionKind.RETENTION:
             unfinished = "--field-selector status.phase!=Succeeded,status.phase!=Skipped"
-            yield Command(f"{kubectl} get envelopeevents {unfinished} {mine}")
-            yield Command(f"{plugin} why {item.examples[0] if item.examples else 'NAME'}")
+            yield from _typed(f"{_KUBECTL} get envelopeevents {unfinished} {_MINE}", **mine)
+            yield from _why(item.examples[:1], namespace)
+            if not item.examples:
+                yield from _typed(f"{_PLUGIN} why NAME", namespace=namespace)
         case AttentionKind.UNREADABLE:
-            yield from (Command(f"{kubectl} get envelopeevent {each} -o yaml") for each in item.examples)
+            for each in item.examples:
+                form = f"{_KUBECTL} get envelopeevent {{name}} -o yaml"
+                yield from _typed(form, namespace=namespace, name=each)
         case AttentionKind.WEBHOOK:
-            failed = f"--field-selector status.notice.state=Failed {mine}"
-            yield Command(f"{kubectl} get envelopeevents {failed}")
-            yield Command(f"{kubectl} label envelopeevents {failed} {REQUEST_LABEL}=retry")
+            failed = f"--field-selector status.notice.state=Failed {_MINE}"
+            yield from _typed(f"{_KUBECTL} get envelopeevents {failed}", **mine)
+            yield from _typed(f"{_KUBECTL} label envelopeevents {failed} {REQUEST_LABEL}=retry", **mine)
         case AttentionKind.COPY:
-            yield from (Command(f"{plugin} why {each}") for each in item.examples[:1])
-            yield Command(f"{plugin} copy {mine}", "copy")
+            yield from _why(item.examples[:1], namespace)
+            yield from _typed(f"{_PLUGIN} copy {_MINE}", "copy", **mine)
         case AttentionKind.ORGANIZATION | AttentionKind.RETRYING:
-            yield from (Command(f"{plugin} why {each}") for each in item.examples[:1])
+            yield from _why(item.examples[:1], namespace)
+
+
+def _why(events: Iterable[str], namespace: str) -> Iterator[Command]:
+    for each in events:
+        yield from _typed(f"{_PLUGIN} why {{name}}", namespace=namespace, name=each)
 
 
 # -- Commands in messages --------------------------------------------------------------------------------

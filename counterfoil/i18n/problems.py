@@ -15,6 +15,7 @@ from typing import Final
 
 from counterfoil.i18n.key_advice import key_cause
 from counterfoil.i18n.reasons import (
+    UNKNOWN,
     ReasonContext,
     ReasonProperty,
     Server,
@@ -34,7 +35,8 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.organization import ARCHIVE_SHARED
+from counterfoil.resources.base import is_object_name, is_reason
+from counterfoil.resources.organization import ARCHIVE_SHARED, MAX_REASON_LENGTH
 
 
 class ProblemKind(StrEnum):
@@ -123,10 +125,22 @@ def kind_of(problem: ReportedProblem) -> str:
 
 
 def archive_of(problem: ReportedProblem) -> str:
-    """Return the name of the Archive that a problem concerns; empty if it concerns none."""
+    """Return the name of the Archive that a problem concerns; empty if it concerns none, or for a text that
+    is no name."""
     parts = problem.cause.split("/")
     place = 1 if parts[0] in (ProblemKind.ARCHIVE, ProblemKind.COPY) else 2
-    return parts[place] if len(parts) > place else ""
+    return parts[place] if len(parts) > place and is_object_name(parts[place]) else ""
+
+
+def problem_reason(reason: str) -> str:
+    """Return the reason with which a problem is stored: a status may have any text in its place, and the
+    schema of problems refuses all that is no reason or too long."""
+    return reason if is_reason(reason) and len(reason) <= MAX_REASON_LENGTH else UNKNOWN
+
+
+def reason_cause(kind: ProblemKind, reason: str) -> str:
+    """Return the cause of a problem that has its own one for each reason."""
+    return f"{kind}/{problem_reason(reason)}"
 
 
 def copy_cause(archive: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
 from types import MappingProxyType
+from typing import Final
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.resources import Language
@@ -155,8 +156,12 @@ def _load_entries() -> dict[str, Reason]:
 CATALOGUE: MappingProxyType[str, Reason] = MappingProxyType(_load_entries())
 """All reasons by name, in the order of the manual."""
 
+UNKNOWN: Final = "Unknown"
+"""Also stands for a text in place of a reason that can't be one, since who may write a status may put any
+text there."""
+
 _UNKNOWN = Reason(
-    "Unknown",
+    UNKNOWN,
     Responsible.ADMINISTRATOR,
     (),
     corrected_by=frozenset({Correction.ARCHIVE, Correction.ORGANIZATION}),

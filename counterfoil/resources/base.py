@@ -7,6 +7,7 @@ frozen structs; ``to_dict`` builds one. Unknown fields are ignored on reading (a
 fields) and never written. This module sends no requests.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -174,18 +175,31 @@ def address(description: str, example: str, max_length: int = 1024) -> FieldSche
     return schema(description, *address_rules(form), maxLength=max_length)
 
 
-_OBJECT_NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+OBJECT_NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+"""Pattern of the name of an object (RFC 1123, without its length)."""
+REASON = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+"""Pattern of a reason (metav1.Condition)."""
 
-ORGANIZATION_NAME = schema("Name of the Organization. Example: acme.", maxLength=63, pattern=_OBJECT_NAME)
-SENDER_NAME = schema("Name of the Sender.", maxLength=63, pattern=_OBJECT_NAME)
-ARCHIVE_NAME = schema("Name of the Archive.", maxLength=253, pattern=_OBJECT_NAME)
-SECRET_NAME = schema("Name of the Secret.", maxLength=253, pattern=_OBJECT_NAME)
+ORGANIZATION_NAME = schema("Name of the Organization. Example: acme.", maxLength=63, pattern=OBJECT_NAME)
+SENDER_NAME = schema("Name of the Sender.", maxLength=63, pattern=OBJECT_NAME)
+ARCHIVE_NAME = schema("Name of the Archive.", maxLength=253, pattern=OBJECT_NAME)
+SECRET_NAME = schema("Name of the Secret.", maxLength=253, pattern=OBJECT_NAME)
 ROUTE_NAME = schema(
     "Name of the route. Example: hr.", maxLength=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 )
 NAMESPACE_NAME = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 """Pattern of the name of a namespace (RFC 1123, 2.1)."""
 OBSERVED_GENERATION = schema("The metadata.generation that this status describes.", minimum=0)
+
+
+def is_object_name(text: str) -> bool:
+    """Whether a text can be the name of an object."""
+    return re.fullmatch(OBJECT_NAME, text) is not None
+
+
+def is_reason(text: str) -> bool:
+    """Whether a text can be a reason; who may write a status may put any text in its place."""
+    return re.fullmatch(REASON, text) is not None
 
 
 def secret_key(example: str) -> FieldSchema:

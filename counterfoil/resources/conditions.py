@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from msgspec.structs import replace
 
 from counterfoil.clock import believed_time, not_before_creation
-from counterfoil.resources.base import FieldSchema, ResourcePart, schema
+from counterfoil.resources.base import REASON, FieldSchema, ResourcePart, schema
 
 MAX_MESSAGE_LENGTH = 32768
 """Maximum characters of a condition's message (metav1.Condition)."""
@@ -44,7 +44,7 @@ class Condition(ResourcePart, frozen=True, omit_defaults=False):
             "Reason, in one CamelCase word that stays the same between versions.",
             minLength=1,
             maxLength=1024,
-            pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+            pattern=REASON,
         ),
     ]
     message: Annotated[str, schema("Description of the reason, for people.", maxLength=MAX_MESSAGE_LENGTH)]

@@ -17,6 +17,7 @@ from counterfoil.resources.base import (
     ARCHIVE_NAME,
     OBSERVED_GENERATION,
     ORGANIZATION_NAME,
+    REASON,
     SENDER_NAME,
     SHARD_LABEL,
     FieldSchema,
@@ -355,6 +356,12 @@ class EnvelopeEventSpec(ResourcePart, frozen=True):
 
 def error_reason(example: str) -> FieldSchema:
     """Declare the reason of a failed attempt."""
+    return schema(f"Reason, in one CamelCase word. Example: {example}.", maxLength=1024, pattern=REASON)
+
+
+def listed_reason(example: str) -> FieldSchema:
+    """Declare the reason of an attempt in a list that is replaced as a whole. It has no pattern, since the
+    API server checks all entries again when one changes."""
     return schema(f"Reason, in one CamelCase word. Example: {example}.", maxLength=1024)
 
 
@@ -403,7 +410,7 @@ class Attempt(ResourcePart, frozen=True):
             "`Fail`: only a person can help."
         ),
     ]
-    reason: Annotated[str, error_reason("ArchiveFull")]
+    reason: Annotated[str, listed_reason("ArchiveFull")]
 
 
 class SenderReference(ResourcePart, frozen=True):
@@ -649,7 +656,7 @@ class EventCopy(ResourcePart, frozen=True):
             pattern="^[0-9a-f]{64}$",
         ),
     ] = None
-    reason: Annotated[str | None, error_reason("ArchiveUnreachable")] = None
+    reason: Annotated[str | None, listed_reason("ArchiveUnreachable")] = None
     message: Annotated[
         str | None,
         schema("Why the copy is missing, and who must act, in a sentence.", maxLength=MAX_COPY_MESSAGE),
@@ -726,7 +733,9 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     reason: Annotated[
         str | None,
         schema(
-            "Cause of the current state, in one CamelCase word. Example: EsawUnreachable.", maxLength=1024
+            "Cause of the current state, in one CamelCase word. Example: EsawUnreachable.",
+            maxLength=1024,
+            pattern=REASON,
         ),
     ] = None
     message: Annotated[

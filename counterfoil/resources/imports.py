@@ -14,6 +14,7 @@ from counterfoil.resources.base import (
     ARCHIVE_NAME,
     OBSERVED_GENERATION,
     ORGANIZATION_NAME,
+    REASON,
     SENDER_NAME,
     FieldSchema,
     LocalObjectReference,
@@ -216,12 +217,20 @@ class ImportSender(ResourcePart, frozen=True):
     ] = False
     reason: Annotated[
         str | None,
-        schema("Why the Sender is not searched, or why eSAW may have left envelopes out.", maxLength=1024),
+        schema(
+            "Why the Sender is not searched, or why eSAW may have left envelopes out.",
+            maxLength=1024,
+            pattern=REASON,
+        ),
     ] = None
     message: Annotated[str | None, schema("Description of the reason, for people.", maxLength=1024)] = None
     doubt: Annotated[
         str | None,
-        schema("Why eSAW may have left envelopes out. It stays until the end of the Import.", maxLength=1024),
+        schema(
+            "Why eSAW may have left envelopes out. It stays until the end of the Import.",
+            maxLength=1024,
+            pattern=REASON,
+        ),
     ] = None
 
 

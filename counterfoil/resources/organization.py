@@ -20,6 +20,7 @@ from counterfoil.resources.base import (
     EMAIL_RULE,
     NAMESPACE_NAME,
     OBSERVED_GENERATION,
+    REASON,
     SECRET_NAME,
     SENDER_NAME,
     LocalObjectReference,
@@ -32,6 +33,7 @@ from counterfoil.resources.base import (
     address_rules,
     compare_durations,
     duration_bound,
+    is_object_name,
     schema,
     secret_key,
 )
@@ -847,6 +849,10 @@ class OrganizationSpec(ResourcePart, frozen=True):
         return _make_several_events(self.archived_actions)
 
 
+UNKNOWN_ADDRESS: Final = "https://<your-host>"
+"""Stands for the address of the receiver where no setting tells it."""
+
+
 class CallbackURLs(ResourcePart, frozen=True):
     """URLs for eSAW's organization settings. Replace `<token>` by the token."""
 
@@ -859,6 +865,20 @@ class CallbackURLs(ResourcePart, frozen=True):
         schema("Callback for workstep events (`ActivityActionCallbackConfiguration.Url`).", maxLength=2048),
     ]
 
+    @classmethod
+    def at(cls, address: str, path: str) -> Self:
+        """Return the URLs at the address of a receiver; ``path`` is ``Organization.address_path``."""
+        prefix = f"{address.rstrip('/')}/callbacks/{path}/<token>"
+        envelope = f"{prefix}?envelopeId=##EnvelopeId##&action=##Action##"
+        workstep = (
+            f"{prefix}?envelopeId=##EnvelopeId##&action=##EventType##&workstepId=##WorkstepId##"
+            "&source=##Source##&time=##Time##"
+        )
+        return cls(envelope=envelope, status=envelope, workstep=workstep)
+
+
+MAX_REASON_LENGTH: Final = 240
+"""Maximum length of a problem's reason, so that its cause also has room for the name of an Archive."""
 
 MAX_PROBLEM_MAILS = 5
 """Maximum number of mails about one problem, without reminders and the mail about its end."""
@@ -872,11 +892,18 @@ class ReportedProblem(ResourcePart, frozen=True):
     cause: Annotated[
         str,
         schema(
-            "Unique and stable key of the problem. Example: failed/ArchiveBucketMissing/dms.", maxLength=512
+            "Unique and stable key of the problem. Example: failed/ArchiveBucketMissing/dms.",
+            maxLength=512,
+            pattern="^[a-z]+(/[A-Za-z0-9][A-Za-z0-9_,:.-]*){0,2}$",
         ),
     ]
     reason: Annotated[
-        str, schema("Reason, in one CamelCase word that stays the same between versions.", maxLength=256)
+        str,
+        schema(
+            "Reason, in one CamelCase word that stays the same between versions.",
+            maxLength=256,
+            pattern=REASON,
+        ),
     ]
     start_time: Annotated[datetime, schema("Time of the first occurrence (RFC 3339, UTC).")]
     message: Annotated[
@@ -935,6 +962,7 @@ class ReportedProblem(ResourcePart, frozen=True):
             "How the problem ended: `Solved`, or one CamelCase word for what ended it instead. "
             "Example: ArchiveUnused.",
             maxLength=256,
+            pattern=REASON,
         ),
     ] = None
 
@@ -1273,6 +1301,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
             "Part of the paths of its callbacks and pages, `namespace/name`. Not set in the release's own "
             "namespace, where it is the name. Example: unit-a/acme.",
             maxLength=127,
+            pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
         ),
     ] = None
     release_namespace: Annotated[
@@ -1406,15 +1435,29 @@ class Organization(Resource, frozen=True):
 
     @property
     def address_path(self) -> str:
-        """Its part of the paths of callbacks and pages, as the controller published it: the name, or
-        ``namespace/name`` outside of the release's own namespace."""
-        return self.status.address_path or self.name
+        """
+        Its part of the paths of callbacks and pages: the name, or ``namespace/name`` outside of the release's
+        own namespace.
+
+        Only the controller knows that namespace and publishes it in the status. Others that may write it
+        choose between these two, and nothing else.
+        """
+        return self.long_address_path if self.status.address_path == self.long_address_path else self.name
+
+    @property
+    def long_address_path(self) -> str:
+        """The path with the namespace, which is valid in the release's own namespace too."""
+        return f"{self.metadata.namespace}/{self.name}"
 
     def with_address(self, *, namespace: str, own: str) -> Self:
         """Return it with the address of this namespace in the release whose ``own`` namespace is named,
         also before the controller has published that."""
         path = address_path(self.name, namespace=namespace, own=own)
-        return replace(self, status=replace(self.status, address_path=path))
+        return replace(
+            self,
+            metadata=replace(self.metadata, namespace=namespace),
+            status=replace(self.status, address_path=path),
+        )
 
     def page_url(self, path: str) -> str | None:
         """Return the public URL of one of its pages, or None when ``spec.oauth.publicURL`` is not set."""
@@ -1430,7 +1473,10 @@ class Organization(Resource, frozen=True):
         return load is None or load.senders < self.spec.limits.senders
 
     def consent_url(self, sender: str) -> str | None:
-        """Return the URL of a sender's consent page, or None when ``spec.oauth.publicURL`` is not set."""
+        """Return the URL of a sender's consent page, or None when ``spec.oauth.publicURL`` is not set, or for
+        a text that is no name: problems in a status name senders."""
+        if not is_object_name(sender):
+            return None
         return self.page_url(f"/consent/{self.address_path}/{sender}")
 
     @property

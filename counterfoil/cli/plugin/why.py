@@ -15,7 +15,7 @@ from counterfoil.i18n.commands import (
     commands_in,
     copy_commands,
     end_commands,
-    resume_command,
+    resume_commands,
     sender_commands,
 )
 from counterfoil.i18n.key_advice import key_advice
@@ -270,7 +270,8 @@ def explain(
         do = " ".join(filter(None, (do, way_elsewhere(event, organization.spec))))
     suspended = _suspended_object(cause, event, organization, sender, archive)
     if suspended is not None:
-        commands += (resume_command(suspended, event.metadata.namespace or "default"),)
+        resumed = resume_commands(suspended, event.metadata.namespace or "default")
+        commands += tuple(each.line for each in resumed)
     turn = RESPONSIBLE_TEXTS[responsible]
     if is_unknown and responsible is Responsible.NOBODY:
         turn = CONTROLLER_UNKNOWN
@@ -471,7 +472,7 @@ def _commands(
     found = sender_commands(event, cause, namespace) + commands_in(message, cause, namespace)
     found += copy_commands(event, organization, namespace)
     if event.status.phase is Phase.FAILED:
-        found += end_commands(cause, event.name, namespace)
+        found += end_commands(event, cause, namespace)
     return tuple(line for each in found for line in each.lines())
 
 

@@ -14,7 +14,7 @@ from counterfoil.kube.errors import Rejected
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, Import, LastError, Organization, Resource
 from counterfoil.resources.base import to_json_dict
-from tests.support.builders import NOON, an_organization
+from tests.support.builders import NOON, WEBHOOK, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient, copied, merge
 from tests.support.scenes.notifications import (
     MAILS,
@@ -55,15 +55,19 @@ class CheckingKubeClient(InMemoryKubeClient):
         self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
     ) -> Raw:
         """Write a status. Raises ``Rejected``."""
-        changed = copied(self.objects[kind.PLURAL, name]).get("status", {})
+        before = self.objects[kind.PLURAL, name].get("status", {})
+        changed = copied(before)
         merge(changed, status)
-        for fault in PROBLEMS.iter_errors(changed.get("problems", [])):
+        stored = before.get("problems", [])
+        # It takes what is stored already and stays.
+        written = [each for each in changed.get("problems", []) if each not in stored]
+        for fault in PROBLEMS.iter_errors(written):
             raise Rejected(422, "Invalid", f"{fault.json_path}: {fault.message[:200]}")
         return await super().patch_status(kind, name, status, resource_version=resource_version)
 
 
 def a_scene(*resources: Resource, problems: tuple[Any, ...] = (), **options: Any) -> Scene:
-    organization = an_organization(notifications=MAILS, oauth=PUBLIC)
+    organization = an_organization(notifications=MAILS, oauth=PUBLIC, webhook=WEBHOOK)
     kube = CheckingKubeClient(organization, an_archive_that_is("True"), *resources)
     stored = [each.to_dict() if isinstance(each, Resource) else each for each in problems]
     kube.edit(Organization, "acme", {"status": {"problems": stored}})

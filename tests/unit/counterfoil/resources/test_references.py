@@ -76,7 +76,6 @@ WORDS = {
     "envelopeevents": {
         ".status.reason",
         ".status.conditions[].reason",
-        ".status.copies[].reason",
         ".status.lastError.reason",
         ".status.notice.lastError.reason",
     },
