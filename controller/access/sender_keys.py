@@ -482,8 +482,9 @@ class SenderKeys:
     ) -> None:
         """Store the condition. After a conflict nothing is written, and the next call verifies again."""
         now, generation, consent_url = self.clock.now(), sender.metadata.generation, sender.status.consent_url
-        if truth != "True":
-            consent_url = consent_link(sender, self._organization(sender)) or None
+        organization = self._organization(sender)
+        if truth != "True" and organization is not None:
+            consent_url = consent_link(sender, organization) or None
         status = msgspec.structs.replace(
             sender.status,
             conditions=with_condition(

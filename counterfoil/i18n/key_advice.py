@@ -54,7 +54,7 @@ class KeyAdvice:
 
 def key_advice(sender: Sender, organization: Organization | None, reason: str) -> KeyAdvice:
     """Return the advice for a key that does not work for ``reason``. ``organization`` is None where it can't
-    be read: then the status of the Sender tells the consent page."""
+    be read: then the status of the Sender tells whether there is a consent page, and nothing its address."""
     responsible = find_reason(reason).responsible
     secret = sender.spec.token_secret_ref
     if secret is not None:
@@ -68,7 +68,7 @@ def key_advice(sender: Sender, organization: Organization | None, reason: str) -
     if responsible is not Responsible.SENDER:
         return KeyAdvice(responsible, link=link)
     values = {"sender": sender.name, "organization": sender.spec.organization_ref.name}
-    if not link:
+    if not link and (organization is not None or sender.status.consent_url is None):
         edit = ("edit", "organization", sender.spec.organization_ref.name)
         return KeyAdvice(Responsible.ADMINISTRATOR, NO_CONSENT_PAGE, values, (edit,))
     if sender.spec.email is None or (organization is not None and not can_send_mail(organization)):
@@ -115,11 +115,10 @@ def can_consent(organization: Organization | None) -> bool:
 
 
 def consent_link(sender: Sender, organization: Organization | None) -> str:
-    """Return the address of the Sender's consent page; empty where there is none."""
-    if sender.spec.token_secret_ref is not None:
+    """Return the address of the Sender's consent page; empty where there is none. Only the Organization says
+    it: who may write the status of a Sender may name a page of others there."""
+    if sender.spec.token_secret_ref is not None or organization is None:
         return ""
-    if organization is None:
-        return sender.status.consent_url or ""
     return organization.consent_url(sender.name) or ""
 
 

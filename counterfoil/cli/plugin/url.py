@@ -14,6 +14,8 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
 from counterfoil.kube.secret import SecretUse
 from counterfoil.resources import Organization
+from counterfoil.resources.organization import UNKNOWN_ADDRESS, CallbackURLs
+from counterfoil.settings import receiver_address_fault
 
 SUMMARY = "print the callback URLs of an Organization, with the token"
 DETAILS = (
@@ -57,18 +59,13 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     """Print them. Raises ``CommandError``, ``ApiError``."""
     organization = Organization.parse(await kube.get(Organization, args.organization))
     token = await _token(kube, organization, args.token)
-    status_urls = organization.status.callback_urls
-    if status_urls is None:
-        raise CommandError(
-            ExitStatus.NOT_FOUND,
-            f"Organization/{organization.name} has no URLs in its status yet; the controller writes them "
-            "within seconds. Does it run?",
-        )
+    address = _receiver_address(organization)
+    template = CallbackURLs.at(address, organization.address_path)
     ref = organization.spec.callback.basic_auth_secret_ref
     urls = CallbackUrlsOutput(
-        envelope=status_urls.envelope.replace("<token>", token),
-        status=status_urls.status.replace("<token>", token),
-        workstep=status_urls.workstep.replace("<token>", token),
+        envelope=template.envelope.replace("<token>", token),
+        status=template.status.replace("<token>", token),
+        workstep=template.workstep.replace("<token>", token),
         basic_auth_secret=ref.name if ref is not None else None,
         parameters=organization.spec.callback.parameters,
     )
@@ -83,7 +80,10 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             out.write(f"own parameters, which you may append:            {appended}\n")
         if ref is not None:
             out.write(f"also required: basic auth with username and password of Secret/{ref.name}\n")
-    if "<your-host>" in urls.envelope:
+        if address not in (UNKNOWN_ADDRESS, _address_of_pages(organization)):
+            # Who may write the status may name the address of others, which would get the token.
+            out.write(f"compare the address with COUNTERFOIL_CALLBACK_URL:     {address}\n")
+    if address == UNKNOWN_ADDRESS:
         raise CommandError(
             ExitStatus.NOT_ALL,
             "the host name is not known: put the receiver's own in place of <your-host>, or set "
@@ -96,6 +96,31 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             f"`kubectl describe org {organization.name}` says why.",
         )
     return ExitStatus.DONE
+
+
+def _receiver_address(organization: Organization) -> str:
+    """Return the address of the receiver. Nothing else of the URLs in the status is believed, since the token
+    is put into them. Raises ``CommandError``."""
+    urls = organization.status.callback_urls
+    if urls is None:
+        raise CommandError(
+            ExitStatus.NOT_FOUND,
+            f"Organization/{organization.name} has no URLs in its status yet; the controller writes them "
+            "within seconds. Does it run?",
+        )
+    address, found, _ = urls.envelope.partition(f"/callbacks/{organization.address_path}/<token>?")
+    if not found or (address != UNKNOWN_ADDRESS and receiver_address_fault(address) is not None):
+        raise CommandError(
+            ExitStatus.NOT_ALL,
+            f"the URLs in the status of Organization/{organization.name} are not those that a controller "
+            "writes. It corrects them within a minute. If they stay, see who may write the status.",
+        )
+    return address
+
+
+def _address_of_pages(organization: Organization) -> str | None:
+    oauth = organization.spec.oauth
+    return oauth.public_url.rstrip("/") if oauth is not None and oauth.public_url is not None else None
 
 
 async def _token(kube: KubeClient, organization: Organization, number: int) -> str:

@@ -92,12 +92,16 @@ async def test_only_the_address_of_the_receiver_is_taken_from_the_status() -> No
 
 
 @pytest.mark.parametrize("oauth", [None, OAUTH], ids=["no address of pages", "another one of pages"])
-async def test_an_address_that_only_the_status_names_is_to_be_compared(oauth: dict[str, Any] | None) -> None:
+async def test_an_address_that_only_the_status_names_is_printed(
+    oauth: dict[str, Any] | None,
+) -> None:
     kube = a_client(f"https://callbacks.acme.example/callbacks/acme/<token>{QUERY}", oauth=oauth)
     out = io.StringIO()
     args = argparse.Namespace(organization="acme", token=1, output="text")
     assert await url.run(args, kube, out) is ExitStatus.DONE
-    first, *urls = out.getvalue().splitlines()
-    assert "https://callbacks.acme.example" in first
-    assert "COUNTERFOIL_CALLBACK_URL" in first
-    assert all(TOKEN in each for each in urls)
+    *urls, last = out.getvalue().splitlines()
+    assert last.split() == [
+        *("compare", "the", "address", "with", "COUNTERFOIL_CALLBACK_URL:"),
+        "https://callbacks.acme.example",
+    ]
+    assert [TOKEN in each for each in urls] == [True, True, True]

@@ -91,7 +91,7 @@ def test_a_cause_of_the_administrators_keeps_its_own_text(spec: dict[str, Any]) 
     assert (found.responsible, found.text(), found.can_mail) == (Responsible.ADMINISTRATOR, "", False)
 
 
-def test_of_an_organization_that_can_not_be_read_the_sender_tells_only_that_there_is_a_page() -> None:
+def test_of_an_organization_that_can_not_be_read_it_is_only_known_that_there_is_a_page() -> None:
     found = key_advice(a_sender_that(), None, "TokenRejected")
     # Who may write the status of a Sender may name any page there.
     assert (found.responsible, found.link, found.can_mail) == (Responsible.SENDER, "", True)
