@@ -2034,5 +2034,5 @@ async def test_elsewhere_the_addresses_name_the_namespace_too() -> None:
     urls = organization.status.callback_urls
     assert urls is not None
     assert urls.workstep.startswith("https://callbacks.example.com/callbacks/tests/acme/<token>?")
-    assert organization.address_path == "tests/acme"
+    assert organization.status.address_path == "tests/acme"
     assert organization.status.release_namespace == "release"

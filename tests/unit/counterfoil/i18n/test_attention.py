@@ -54,7 +54,10 @@ def the_one(snapshot: ClusterSnapshot) -> AttentionItem:
 def test_a_sender_without_consent_with_37_envelopes_is_one_entry() -> None:
     waiting = tuple(a_waiting_event(number) for number in range(37))
 
-    entry = the_one(ClusterSnapshot(senders=(a_sender_that(),), waiting=waiting))
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that(),), senders=(a_sender_that(),), waiting=waiting
+    )
+    entry = the_one(snapshot)
 
     assert (entry.kind, entry.title, entry.count) == (AttentionKind.CONSENT, "Anna Kofler", 37)
     assert entry.advice is not None
