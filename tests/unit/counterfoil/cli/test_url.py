@@ -27,7 +27,8 @@ QUERY = "?envelopeId=##EnvelopeId##&action=##Action##"
 def a_client(
     envelope: str, *, address_path: str | None = None, oauth: dict[str, Any] | None = OAUTH, **urls: str
 ) -> InMemoryKubeClient:
-    kube = InMemoryKubeClient(an_organization(**({"oauth": oauth} if oauth else {})))
+    spec: dict[str, Any] = {"oauth": oauth} if oauth else {}
+    kube = InMemoryKubeClient(an_organization(**spec))
     kube.put_secret("callback", "callback", {"token": TOKEN.encode()})
     status: dict[str, Any] = {
         "callbackURLs": {"envelope": envelope, "status": envelope, "workstep": envelope, **urls},
