@@ -420,7 +420,8 @@ class OrganizationStatusUpdater:
             except TimeoutError:
                 return _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS, None
             except EsawError as problem:
-                if known is not None and isinstance(problem, HttpStatusError) and problem.status == 429:
+                is_pause = isinstance(problem, HttpStatusError) and problem.status == 429
+                if is_pause and known is not None and known.truth != "False":
                     # A pause for all calls, with nothing new about eSAW.
                     return known, None
                 found = _unsuccessful(problem) or _ANSWERS

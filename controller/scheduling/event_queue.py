@@ -17,6 +17,7 @@ from typing import Final
 from controller.cache import Cache
 from controller.scheduling.due import EPOCH, WAITING_FOR_ARCHIVE, due_time, has_request, is_suspended
 from controller.scheduling.fair_queue import NO_ARCHIVE, ConcurrencyLimits, QueueItem
+from controller.scheduling.retry_policy import is_copy_due
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
 from counterfoil.resources import IMPORT_LABEL, EnvelopeEvent, Origin, find_condition
@@ -27,7 +28,7 @@ from counterfoil.resources.reopening import (
     has_new_delivery,
     is_called_after_end,
 )
-from counterfoil.resources.routes import copies_in_turn
+from counterfoil.resources.routes import copies_in_turn, stored_copy
 from counterfoil.retention import has_open_question
 
 _log = logging.getLogger(__name__)
@@ -269,11 +270,12 @@ class EventQueue:
         long enough, its run needs no Archive to begin.
         """
         name, first = event.name, self.cache.archive_name(event)
-        if copies_after_end(event.status) and self._copy_wait(event) >= LONGEST_COPY_WAIT:
-            return NO_ARCHIVE
         if copies_after_end(event.status):
+            waited = self._copy_wait(event)
+            if waited >= LONGEST_COPY_WAIT:
+                return NO_ARCHIVE
             is_called = is_called_after_end(event.status, now=self.clock.now())
-            return first if is_called else self._open_copy(event) or first
+            return first if is_called else self._open_copy(event, waited) or first
         lacked = self._needed(event) if event.status.reason == WAITING_FOR_ARCHIVE else None
         if lacked is None:
             return first
@@ -288,14 +290,17 @@ class EventQueue:
         asked = believed_time(copied.last_transition_time, now) if copied is not None else None
         return now - asked if asked is not None else LONGEST_COPY_WAIT
 
-    def _open_copy(self, event: EnvelopeEvent) -> str | None:
-        """Return the Archive of a copy for which an event that had succeeded is queued now: each one for an
-        equal part of the longest wait, as one of them may always be full."""
-        organization = self.cache.organizations.get(event.organization)
-        names = copies_in_turn(event.status, organization.spec) if organization is not None else ()
+    def _open_copy(self, event: EnvelopeEvent, waited: timedelta) -> str | None:
+        """Return the Archive of a copy for which an event that had succeeded is queued now: each one that is
+        due for an equal part of the longest wait, as one of them may always be full."""
+        organization, now = self.cache.organizations.get(event.organization), self.clock.now()
+        if organization is None:
+            return None
+        names, retry = copies_in_turn(event.status, organization.spec), organization.spec.retry
         usable = [each for each in names if not self.cache.is_archive_suspended(each)]
-        passed = self._copy_wait(event) / LONGEST_COPY_WAIT
-        return usable[int(passed * len(usable))] if usable else None
+        due = [each for each in usable if is_copy_due(stored_copy(event.status, each), retry, now=now)]
+        chosen = due or usable
+        return chosen[int(waited / LONGEST_COPY_WAIT * len(chosen))] if chosen else None
 
     def _needed(self, event: EnvelopeEvent) -> str | None:
         """Return the first Archive of a copy without room that the event still needs: a person may have

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, repeat
 
-from counterfoil.resources import RetrySpec
+from counterfoil.clock import believed_time
+from counterfoil.resources import EventCopy, RetrySpec
 
 Random = Callable[[], float]
 """Returns a number in [0, 1)."""
@@ -120,6 +121,12 @@ def are_tries_spent(attempts: int, policy: RetrySpec) -> bool:
 def longest_backoff(policy: RetrySpec) -> timedelta:
     """Return the longest pause between two attempts: the backoff is added to a server's Retry-After."""
     return MAX_RETRY_AFTER + policy.max
+
+
+def is_copy_due(copy: EventCopy, policy: RetrySpec, *, now: datetime) -> bool:
+    """Whether a copy has no later time of its next attempt, or one that can't be right."""
+    planned = believed_time(copy.next_attempt_time, now, ahead=longest_backoff(policy))
+    return planned is None or planned <= now
 
 
 def is_deadline_exceeded(started: datetime | None, policy: RetrySpec, *, now: datetime) -> bool:

@@ -25,7 +25,7 @@ from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, Pause, Phas
 from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.repeated_archiving import archive_again
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
-from controller.scheduling.retry_policy import longest_backoff
+from controller.scheduling.retry_policy import is_copy_due
 from controller.sharding import LeaseLost
 from counterfoil.archives.copies.copy import plan_copy, write_copy
 from counterfoil.archives.copies.original import (
@@ -43,7 +43,6 @@ from counterfoil.archives.proof import (
     missing_copies,
     missing_required_copies,
 )
-from counterfoil.clock import believed_time
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
@@ -160,9 +159,7 @@ class _CopyRun:
             )
 
     def _is_due(self, entry: EventCopy) -> bool:
-        now, retry = self.context.clock.now(), self.context.organization.spec.retry
-        planned = believed_time(entry.next_attempt_time, now, ahead=longest_backoff(retry))
-        return planned is None or planned <= now
+        return is_copy_due(entry, self.context.organization.spec.retry, now=self.context.clock.now())
 
     async def _make(self, name: str) -> Outcome | None:
         opened = await self.context.open_copy(name)

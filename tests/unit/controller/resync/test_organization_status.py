@@ -527,6 +527,16 @@ async def test_a_pause_that_esaw_asks_for_says_nothing_new_about_it(pause: HttpS
         assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
 
 
+async def test_a_pause_after_an_outage_is_named() -> None:
+    scene = Scene()
+    scene.esaw.problem = EsawUnreachable("timeout")
+    await scene.look()
+    scene.esaw.problem = RateLimited(429, until=NOON, retry_after=600)
+    truth, reason, message = await scene.condition("Reachable")
+    assert (truth, reason) == ("False", "EsawUnreachable")
+    assert "eSAW asked for a pause" in message
+
+
 @pytest.mark.parametrize("seconds", [0.005, 0.1])
 def test_an_esaw_that_hangs_is_not_reachable_although_its_time_ends_during_a_check(
     seconds: float, monkeypatch: pytest.MonkeyPatch

@@ -594,6 +594,20 @@ def test_it_is_queued_for_each_of_its_copies_in_turn() -> None:
     assert places == ["worm"] * 3 + ["mirror"] * 3
 
 
+def test_it_is_queued_for_no_copy_that_is_not_due() -> None:
+    scene = AfterEndScene()
+    later = scene.clock.now() + timedelta(hours=1)
+    put_off = EventCopy(
+        ref=LocalObjectReference(name="mirror"), reason="NoSpace", attempts=3, next_attempt_time=later
+    )
+    event = replace(scene.event, status=replace(scene.event.status, copies=(put_off,)))
+    places = []
+    for _ in range(6):
+        places.append(begins_in(scene, event))
+        scene.clock.advance(minutes=10)
+    assert places == ["worm"] * 6
+
+
 def test_callbacks_come_before_it_also_after_its_hour() -> None:
     """Thousands of such events may have waited for an hour."""
     scene = AfterEndScene()
