@@ -24,7 +24,7 @@ from controller.access.secret_cache import (
     webhook_signature,
     what_to_type,
 )
-from controller.access.sender_keys import KeyUnusable, SenderKeys
+from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
 from controller.reconcile.copy_rules import copy_faults
@@ -102,6 +102,9 @@ waits for it as well."""
 
 MAX_KEYS = 2
 """Maximum number of keys with which eSAW is asked for its version at a time."""
+
+MAX_TRIED_SENDERS = 8
+"""Maximum number of Senders whose keys are read to find one of them."""
 
 CEILING_SHARE = 0.9
 """Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
@@ -410,10 +413,7 @@ class OrganizationStatusUpdater:
         """Ask eSAW for its version; return what the answer means, and the version if the answer has it."""
         esaw = self.esaw_clients.for_organization(organization)
         for _ in range(MAX_KEYS):
-            try:
-                key, is_key_locked = await self._key(organization, esaw), False
-            except TimeoutError:
-                key, is_key_locked = None, True
+            key, is_key_open = await self._key(organization, esaw)
             try:
                 async with answering_within(REACHABLE_SECONDS):
                     version = await esaw.version(key)
@@ -431,34 +431,40 @@ class OrganizationStatusUpdater:
                 break
             # Perhaps it was revoked and nothing else uses it. Who uses it judges it.
             self._refused_keys.setdefault(organization.name, set()).add(key.fingerprint)
-        if is_key_locked and found.truth == "Unknown" and known is not None and known.truth == "True":
+        if is_key_open and found.truth == "Unknown" and known is not None and known.truth == "True":
             # The refusal is about the missing key, and says nothing new about eSAW.
             found = known
         return found, None
 
-    async def _key(self, organization: Organization, esaw: EsawClient) -> ApiToken | None:
+    async def _key(self, organization: Organization, esaw: EsawClient) -> tuple[ApiToken | None, bool]:
         """
         Return a key that works, the default Sender's if possible, and one that was refused last of all; None:
-        no key is known to work.
-
-        Raises ``TimeoutError`` while others verify it.
+        no key is known to work. Also return whether that is open, as while others verify a key.
         """
+        senders = self.cache.default_sender_first(organization)
+        known = {each.status.key.fingerprint for each in senders if each.status.key is not None}
         refused = self._refused_keys.get(organization.name, set())
+        refused &= known
 
         def is_refused(sender: Sender) -> bool:
             return sender.status.key is not None and sender.status.key.fingerprint in refused
 
-        async with answering_within(REACHABLE_SECONDS):
-            senders = sorted(self.cache.default_sender_first(organization), key=is_refused)
-            # Each one may be verified, which costs a call.
-            for sender in senders[:MAX_KEYS]:
-                try:
-                    return await self.sender_keys.key(sender, esaw)
-                except KeyUnusable:
-                    continue
-                except EsawError:
-                    break
-        return None
+        is_open = False
+        try:
+            async with answering_within(REACHABLE_SECONDS):
+                # Each one may be verified, which costs a call.
+                for sender in sorted(senders, key=is_refused)[:MAX_TRIED_SENDERS]:
+                    try:
+                        return await self.sender_keys.key(sender, esaw), False
+                    except KeyStateUnknown:
+                        is_open = True
+                    except KeyUnusable:
+                        continue
+        except TimeoutError:
+            is_open = True
+        except EsawError:
+            return None, is_open
+        return None, is_open
 
     def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:
         """Return the present origin once something answers there as eSAW, also before a key works."""

@@ -575,6 +575,23 @@ async def test_changes_of_other_objects_ask_esaw_no_more_often() -> None:
     assert scene.esaw.asked == 1
 
 
+@pytest.mark.parametrize("doubted", [1, 2, 12])
+async def test_keys_in_doubt_say_nothing_new_about_esaw(doubted: int) -> None:
+    esaw = KeyCheckingEsawClient()
+    scene = Scene(esaw_clients=FakeEsawClients(esaw))
+    for number in range(12):
+        name, key = f"sender-{number}", f"key-of-sender-{number}-0123456789"
+        scene.put_key(name, key)
+        esaw.users[key] = name
+        sender = a_sender(name, tokenSecretRef={"name": f"{name}-key", "key": "token"})
+        scene.cache.senders.put(known_to_work(sender, key))
+    assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+    for each in list(scene.cache.senders)[:doubted]:
+        scene.sender_keys.doubt(each, await scene.sender_keys.key(each, esaw))
+    for _ in range(2 * LOOKS_PER_REQUEST - 1):
+        assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+
+
 async def test_a_proxy_that_refuses_all_keys_for_a_while_refuses_no_sender() -> None:
     esaw = KeyCheckingEsawClient()
     scene = Scene(esaw_clients=FakeEsawClients(esaw))
