@@ -106,6 +106,9 @@ MAX_KEYS = 2
 MAX_TRIED_SENDERS = 8
 """Maximum number of Senders whose keys are read to find one of them."""
 
+MAX_REFUSED_KEYS = 1_000
+"""Maximum number of refused keys of an Organization that are known. The others come first again."""
+
 CEILING_SHARE = 0.9
 """Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
 refuses callbacks slightly below the ceiling."""
@@ -158,8 +161,9 @@ class OrganizationStatusUpdater:
     """The sealing keys of this process; None: only spec.tokenSecretRef works."""
     _asked_at: dict[str, float] = field(default_factory=dict)
     """Monotonic time of the last request for the version, by Organization."""
-    _refused_keys: dict[str, set[str]] = field(default_factory=dict)
-    """Fingerprints of keys to which eSAW, or a proxy, answered 401 or 403, by Organization."""
+    _refused_keys: dict[str, dict[str, None]] = field(default_factory=dict)
+    """By Organization: fingerprints of the keys to which eSAW, or a proxy, answered 401 or 403 last, the one
+    that was refused longest ago first."""
     _version_requests: dict[str, _VersionRequest] = field(default_factory=dict)
     """The requests that have not ended, or whose answer is in no status yet, by Organization."""
 
@@ -412,8 +416,11 @@ class OrganizationStatusUpdater:
     ) -> tuple[CheckResult, str | None]:
         """Ask eSAW for its version; return what the answer means, and the version if the answer has it."""
         esaw = self.esaw_clients.for_organization(organization)
+        refused, asked = self._refused_keys.setdefault(organization.name, {}), set[str]()
         for _ in range(MAX_KEYS):
-            key, is_key_open = await self._key(organization, esaw)
+            key, is_key_open = await self._key(organization, esaw, tuple(refused))
+            if key is not None and key.fingerprint in asked:
+                break
             try:
                 async with answering_within(REACHABLE_SECONDS):
                     version = await esaw.version(key)
@@ -426,34 +433,42 @@ class OrganizationStatusUpdater:
                     return known, None
                 found = _unsuccessful(problem) or _ANSWERS
             else:
+                if key is not None:
+                    refused.pop(key.fingerprint, None)
                 return _ANSWERS, version
             if key is None or found.truth != "Unknown":
                 break
-            # Perhaps it was revoked and nothing else uses it. Who uses it judges it.
-            self._refused_keys.setdefault(organization.name, set()).add(key.fingerprint)
+            # Perhaps it was revoked and nothing else uses it. Who uses it judges it. The others are next.
+            asked.add(key.fingerprint)
+            refused.pop(key.fingerprint, None)
+            refused[key.fingerprint] = None
+            if len(refused) > MAX_REFUSED_KEYS:
+                del refused[next(iter(refused))]
         if is_key_open and found.truth == "Unknown" and known is not None and known.truth == "True":
             # The refusal is about the missing key, and says nothing new about eSAW.
             found = known
         return found, None
 
-    async def _key(self, organization: Organization, esaw: EsawClient) -> tuple[ApiToken | None, bool]:
+    async def _key(
+        self, organization: Organization, esaw: EsawClient, refused: Sequence[str]
+    ) -> tuple[ApiToken | None, bool]:
         """
-        Return a key that works, the default Sender's if possible, and one that was refused last of all; None:
-        no key is known to work. Also return whether that is open, as while others verify a key.
+        Return a key that works, the default Sender's if possible, and a refused one last of all, in their
+        order; None: no key is known to work. Also return whether that is open, as while others verify a key.
         """
-        senders = self.cache.default_sender_first(organization)
-        known = {each.status.key.fingerprint for each in senders if each.status.key is not None}
-        refused = self._refused_keys.get(organization.name, set())
-        refused &= known
 
-        def is_refused(sender: Sender) -> bool:
-            return sender.status.key is not None and sender.status.key.fingerprint in refused
+        turns = {fingerprint: number for number, fingerprint in enumerate(refused)}
+
+        def turn(sender: Sender) -> int:
+            key = sender.status.key
+            return turns.get(key.fingerprint or "", -1) if key is not None else -1
 
         is_open = False
         try:
             async with answering_within(REACHABLE_SECONDS):
                 # Each one may be verified, which costs a call.
-                for sender in sorted(senders, key=is_refused)[:MAX_TRIED_SENDERS]:
+                senders = sorted(self.cache.default_sender_first(organization), key=turn)
+                for sender in senders[:MAX_TRIED_SENDERS]:
                     try:
                         return await self.sender_keys.key(sender, esaw), False
                     except KeyStateUnknown:

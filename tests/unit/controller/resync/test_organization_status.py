@@ -592,7 +592,7 @@ async def test_keys_in_doubt_say_nothing_new_about_esaw(doubted: int) -> None:
         assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
 
 
-async def test_a_proxy_that_refuses_all_keys_for_a_while_refuses_no_sender() -> None:
+async def test_a_proxy_that_refuses_all_keys_for_a_while_changes_nothing_afterwards() -> None:
     esaw = KeyCheckingEsawClient()
     scene = Scene(esaw_clients=FakeEsawClients(esaw))
     names = [f"sender-{number}" for number in range(12)]
@@ -612,6 +612,12 @@ async def test_a_proxy_that_refuses_all_keys_for_a_while_refuses_no_sender() -> 
             found = await scene.condition("Reachable")
         assert found[:2] == ("Unknown", "EsawUnconfirmed")
         esaw.users |= users
+    # Nothing uses the first keys, which are revoked later.
+    for revoked in list(users)[:10]:
+        del esaw.users[revoked]
+    for _ in range(4 * LOOKS_PER_REQUEST):
+        found = await scene.condition("Reachable")
+    assert found[:2] == ("True", "EsawAnswers")
     assert len(scene.cache.authorized_senders("acme")) == 13
     assert esaw.asked == []
 
