@@ -229,7 +229,6 @@ class ImportSender(ResourcePart, frozen=True):
         schema(
             "Why eSAW may have left envelopes out. It stays until the end of the Import.",
             maxLength=1024,
-            pattern=REASON,
         ),
     ] = None
 

@@ -11,8 +11,11 @@ import msgspec
 import pytest
 import yaml
 
+from controller.resync.import_progress import WindowCount, after_search, next_search, with_senders
+from counterfoil.clock import WallClock
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import Rejected
+from counterfoil.kube.status import write_status
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Import, Organization, Resource, Sender
 from counterfoil.resources.base import PrinterColumn, ResourcePart, schema
 from docs.tools import generate_crds
@@ -675,6 +678,23 @@ def remove_patterns(part: Any) -> None:
     elif isinstance(part, list):
         for each in part:
             remove_patterns(each)
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    ["gets 10000 envelopes for one minute, perhaps not all", "gets the same envelopes for different times"],
+)
+async def test_an_import_stores_why_its_search_is_in_doubt(kube: KubeClient, doubt: str) -> None:
+    name = f"doubt-{len(doubt)}"
+    await kube.create(Import, {**built(Import, {}), "metadata": {"name": name}})
+    imported = Import.parse(await kube.get(Import, name))
+    imported = await write_status(kube, imported, with_senders(imported, ["anna"], {}))
+    count = WindowCount(known=3)
+    count.doubt = doubt
+    search = next_search(imported, ())
+    assert search is not None
+    status = after_search(imported, search, count, WallClock().now())
+    assert (await write_status(kube, imported, status)).status.senders[0].doubt == doubt
 
 
 async def test_explain_shows_default_unit_and_example(kubectl: Kubectl) -> None:
