@@ -33,8 +33,6 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 import uvloop
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
 
 from counterfoil.callback_auth import token_hash
 from counterfoil.kube.watch import Raw
@@ -44,7 +42,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import bound_to_parent
 from sandbox.environment.processes import CounterfoilProcess, running_receiver
 from verification.bench.machine import CoreSplit, cpu_seconds
-from verification.bench.setup import plane_on_cores
+from verification.bench.setup import api_server_session, plane_on_cores
 from verification.bench.spread import Spread, judgement
 
 NAMESPACE = "bench"
@@ -185,14 +183,8 @@ def new_envelope_ids(count: int) -> list[str]:
 
 
 async def bare_client(kubeconfig: str, in_flight: int) -> None:
-    configuration = Configuration()
-    await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
-    tls = ApiClient(configuration).rest_client.ssl_context
-    url = f"{configuration.host}/apis/{API_VERSION}/namespaces/{NAMESPACE}/envelopeevents"
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=in_flight, ssl=tls),
-        headers={"Content-Type": "application/json", "Accept": "application/json"},
-    ) as session:
+    async with api_server_session(Path(kubeconfig), in_flight) as (session, host):
+        url = f"{host}/apis/{API_VERSION}/namespaces/{NAMESPACE}/envelopeevents"
         loop = asyncio.get_running_loop()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             done = await _create_bare(session, url, int(line), in_flight)

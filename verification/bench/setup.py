@@ -9,14 +9,17 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import aiohttp
 import httpx
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.resync.event_load import ARCHIVED_OR_FINAL
@@ -318,6 +321,25 @@ async def bench_setup(
         await built.record_sweep(ORGANIZATION)
         await built.sender(SENDER, esaw.sender, organization=ORGANIZATION)
         yield BenchSetup(built, esaw, kube, root)
+
+
+@asynccontextmanager
+async def api_server_session(
+    kubeconfig: Path, connections: int
+) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    """Connect to the API server of a kubeconfig with nothing around the requests; yield its address, too."""
+    configuration = Configuration()
+    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+    auth = cast("Mapping[str, Mapping[str, str]]", await configuration.auth_settings())
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    headers |= {each["key"]: each["value"] for each in auth.values()}
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=connections, ssl=ApiClient(configuration).rest_client.ssl_context
+        ),
+        headers=headers,
+    ) as session:
+        yield session, configuration.host
 
 
 class MetricSamples:
