@@ -8,11 +8,18 @@ takes. In the last fifth no callback arrives, and the controller is killed again
 envelope must be in the archive and in the report exactly once, and the Import's status must have the true
 counts.
 
-The progress goes to stderr. With the default number it takes about ten minutes; the time grows with the
-number, and with 100,000 it is hours.
+The receiver shares with an Import only the API server and, here, the machine. So a bare client creates equal
+events at the API server in turns with the callbacks, from the process that sends these. Its times are the
+control: what both have in common is not of the receiver.
+
+The machine is busy with 32 events at once. So another run has 8 at once, with fewer envelopes for about the
+same time.
+
+The progress goes to stderr. The defaults take about eighteen minutes. The time grows with the number of
+envelopes, and with 100,000 it is hours.
 
     .venv/bin/python -m verification.bench.imports [--count 2000] [--kills 10] [--callbacks 250] [--pause 0.5]
-        [--at-once 32] [--delay 0.2] [--plain 500]
+        [--at-once 32 8] [--delay 0.2] [--plain 500]
 """
 
 import argparse
@@ -27,6 +34,7 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -40,9 +48,14 @@ import msgspec
 from controller.scheduling.process_slots import less_a_quarter
 from counterfoil.archives.layout import REPORTS_FOLDER
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME
-from counterfoil.resources import IMPORT_LABEL, Import, ImportStatus, envelope_id, event_name
+from counterfoil.resources import (
+    IMPORT_LABEL,
+    Import,
+    ImportStatus,
+    envelope_id,
+    event_name,
+)
 from sandbox.environment.processes import CounterfoilProcess
-from sandbox.servers.plain_http import plain_http
 from verification.bench.controller import ensure_all_deleted, plain_round
 from verification.bench.machine import CoreSplit, ProcessMemory, forget_peak
 from verification.bench.setup import (
@@ -51,9 +64,11 @@ from verification.bench.setup import (
     BenchSetup,
     EventProgress,
     bench_setup,
+    new_events,
     plane_on_cores,
 )
 from verification.bench.spread import verdict
+from verification.bench.timed_requests import TimedClient
 
 MIN_RATIO = 0.9
 """Of the plain script's rate."""
@@ -88,6 +103,10 @@ class CallbackTimes(msgspec.Struct, frozen=True):
     """From the request to the answer 200."""
     succeeded: Sequence[float]
     """From the request until its event succeeded."""
+    changed: Sequence[float]
+    """From the request until the controller changed its event first."""
+    created: Sequence[float]
+    """Of the control: an equal event that a bare client created at the API server meanwhile."""
 
 
 class ArchiveCheck(msgspec.Struct, frozen=True):
@@ -125,9 +144,15 @@ class ImportResult(msgspec.Struct, frozen=True):
 # -- The callbacks -------------------------------------------------------------------------------------------
 
 
+def control_namespace(setup: BenchSetup) -> str:
+    """Return the namespace of the events that a bare client creates."""
+    return f"{setup.namespace}-control"
+
+
 async def measure_callbacks(
     setup: BenchSetup,
     receiver: CounterfoilProcess,
+    client: TimedClient,
     *,
     pause: float,
     at_once: int,
@@ -138,24 +163,28 @@ async def measure_callbacks(
     events succeeded.
 
     Of ``at_once`` whose events did not succeed yet, the next one waits: more would leave the Import no room,
-    since callbacks come first. Raises ``RuntimeError`` if one is not answered 200.
+    since callbacks come first. Half a pause after each callback, ``client`` creates an equal event, for which
+    there is no controller. Raises ``RuntimeError`` if a callback is not answered 200.
     """
     url = setup.local_environment.callback_url(ORGANIZATION, receiver)
     under_way, sent = asyncio.Semaphore(at_once), 0
     answered, succeeded = list[float](), list[float]()
-    async with setup.observed_events(f"!{IMPORT_LABEL}") as progress, plain_http(timeout=60.0) as http:
+    changed, created = list[float](), list[float]()
+    async with setup.observed_events(f"!{IMPORT_LABEL}") as progress:
 
         async def call(envelope: str) -> None:
             name = event_name(ORGANIZATION, envelope_id(envelope), "envelopeFinished")
             target = url.replace("##EnvelopeId##", envelope).replace("##Action##", "envelopeFinished")
-            started = time.perf_counter()
-            answer = await http.get(target)
-            answered.append(time.perf_counter() - started)
-            if answer.status_code != 200:
-                raise RuntimeError(f"a callback was answered {answer.status_code}")
+            answer = await client.get(target)
+            answered.append(answer.seconds)
             await progress.until(lambda: name in progress.succeeded)
-            succeeded.append(progress.succeeded[name] - started)
+            succeeded.append(progress.succeeded[name] - answer.started)
+            changed.append(progress.changed[name] - answer.started)
             under_way.release()
+
+        async def create() -> None:
+            (event,) = new_events([str(uuid.uuid4())]).values()
+            created.append((await client.create_event(control_namespace(setup), event)).seconds)
 
         async with asyncio.TaskGroup() as calls:
             while not is_enough(sent):
@@ -163,8 +192,10 @@ async def measure_callbacks(
                 await under_way.acquire()
                 calls.create_task(call(envelope))
                 sent += 1
-                await asyncio.sleep(pause)
-    return CallbackTimes(answered, succeeded)
+                await asyncio.sleep(pause / 2)
+                calls.create_task(create())
+                await asyncio.sleep(pause / 2)
+    return CallbackTimes(answered, succeeded, changed, created)
 
 
 # -- The Import ----------------------------------------------------------------------------------------------
@@ -336,33 +367,37 @@ async def measure(
 
     start = partial(start_controller, setup, at_once, count)
     controller = await start()
-    # Before that, the receiver does not know the token of the callback URL.
-    await setup.local_environment.ready(f"organization/{ORGANIZATION}")
-    # As many at once as later, so that what grows with their number has grown.
-    await measure_callbacks(
-        setup, receiver, pause=0.0, at_once=at_once, is_enough=lambda sent: sent >= 2 * at_once
-    )
-    call = partial(measure_callbacks, setup, receiver, pause=pause, at_once=at_once - less_a_quarter(at_once))
-    without = await call(is_enough=lambda sent: sent >= callbacks)
-    await asyncio.sleep(REST_SECONDS)
-    rest = ProcessMemory.of(controller.pid).now
-    forget_peak(controller.pid)
+    await setup.plane.namespace(control_namespace(setup))
+    async with TimedClient.running(setup.plane.kubeconfig) as client:
+        # Before that, the receiver does not know the token of the callback URL.
+        await setup.local_environment.ready(f"organization/{ORGANIZATION}")
+        # As many at once as later, so that what grows with their number has grown.
+        await measure_callbacks(
+            setup, receiver, client, pause=0.0, at_once=at_once, is_enough=lambda sent: sent >= 2 * at_once
+        )
+        call = partial(
+            measure_callbacks, setup, receiver, client, pause=pause, at_once=at_once - less_a_quarter(at_once)
+        )
+        without = await call(is_enough=lambda sent: sent >= callbacks)
+        await asyncio.sleep(REST_SECONDS)
+        rest = ProcessMemory.of(controller.pid).now
+        forget_peak(controller.pid)
 
-    measured = int(count * MEASURED_PART)
-    async with (
-        setup.observed_events(f"{IMPORT_LABEL}={NAME}") as progress,
-        background(setup, progress, count),
-    ):
-        imported = await create_import(setup, max(ages(count)))
-        await progress.until(lambda: len(progress.unfinished) > 0)
-        started = time.perf_counter()
-        beside = await call(is_enough=lambda sent: sent > 1 and len(progress.succeeded) >= measured)
-        peak = max(rest, ProcessMemory.of(controller.pid).peak)
-        ended = next(itertools.islice(progress.succeeded.values(), measured - 1, None))
-        stops = [measured + (count - measured) * number // (kills + 1) for number in range(1, kills + 1)]
-        await kill_again_and_again(progress, controller, start, stops)
-        status = await completed(setup)
-        most = progress.most_unfinished
+        measured = int(count * MEASURED_PART)
+        async with (
+            setup.observed_events(f"{IMPORT_LABEL}={NAME}") as progress,
+            background(setup, progress, count),
+        ):
+            imported = await create_import(setup, max(ages(count)))
+            await progress.until(lambda: len(progress.unfinished) > 0)
+            started = time.perf_counter()
+            beside = await call(is_enough=lambda sent: sent > 1 and len(progress.succeeded) >= measured)
+            peak = max(rest, ProcessMemory.of(controller.pid).peak)
+            ended = next(itertools.islice(progress.succeeded.values(), measured - 1, None))
+            stops = [measured + (count - measured) * number // (kills + 1) for number in range(1, kills + 1)]
+            await kill_again_and_again(progress, controller, start, stops)
+            status = await completed(setup)
+            most = progress.most_unfinished
     esaw_memory = ProcessMemory.of(setup.esaw.pid).peak
     await ensure_all_deleted(setup, envelopes)
     checked = await asyncio.to_thread(check_archive, setup.root, envelopes)
@@ -393,10 +428,11 @@ def report(result: ImportResult) -> str:
     """Return the Markdown, ratios first."""
     without, beside, most = result.without, result.beside, result.most_unfinished
     answered = p99(beside.answered) / p99(without.answered)
+    created = p99(beside.created) / p99(without.created)
     succeeded = p99(beside.succeeded) / p99(without.succeeded)
     rate, memory = result.rate / result.plain_rate, result.memory_peak / result.memory_rest
     wrong = [*result.archive_wrong, *result.status_wrong]
-    rows = [
+    rows: list[tuple[str, str, str, bool | None]] = [
         ("rate, of a plain script with as many at once", f"{rate:.2f}", f">= {MIN_RATIO}", rate >= MIN_RATIO),
         (
             "memory of the controller at most, of that at rest",
@@ -415,6 +451,18 @@ def report(result: ImportResult) -> str:
             f"{answered:.2f}",
             f"<= {MAX_P99_RATIO}",
             answered <= MAX_P99_RATIO,
+        ),
+        (
+            "p99 of a bare client's create of an equal event, of that without an Import",
+            f"{created:.2f}",
+            "",
+            None,
+        ),
+        (
+            "what the receiver adds: the ratio of callbacks, of the bare client's",
+            f"{answered / created:.2f}",
+            f"<= {MAX_P99_RATIO}",
+            answered / created <= MAX_P99_RATIO,
         ),
         (
             "p99 from a callback to the end of its event, of that without an Import",
@@ -436,12 +484,23 @@ def report(result: ImportResult) -> str:
         ),
     ]
     lines = ["| figure | measured | target | |", "|---|---|---|---|"]
-    lines += [f"| {name} | {found} | {target} | {verdict(met)} |" for name, found, target, met in rows]
-    times = [
-        f"{name} {p99(done.answered) * 1000:.0f} ms to 200 and {p99(done.succeeded):.2f} s to the end "
-        f"({len(done.answered)} callbacks)"
-        for name, done in (("without", without), ("beside the Import", beside))
+    lines += [
+        f"| {name} | {found} | {target} | {'' if met is None else verdict(met)} |"
+        for name, found, target, met in rows
     ]
+    times = [
+        ("from a callback to its 200", without.answered, beside.answered),
+        ("a create of the bare client", without.created, beside.created),
+        ("from a callback to the first change of its event", without.changed, beside.changed),
+        ("from a callback to the end of its event", without.succeeded, beside.succeeded),
+    ]
+    lines += [
+        "",
+        f"| p50 and p99, ms | without an Import ({len(without.answered)} callbacks) "
+        f"| beside the Import ({len(beside.answered)}) |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {name} | {_quantiles(before)} | {_quantiles(during)} |" for name, before, during in times]
     return "\n".join(
         [
             *lines,
@@ -449,10 +508,13 @@ def report(result: ImportResult) -> str:
             f"- {result.rate:.1f} envelopes per s; the plain script {result.plain_rate:.1f}",
             f"- memory of the controller: {result.memory_rest:.0f} MiB at rest, {result.memory_peak:.0f} at "
             f"most; the stand-in, which holds all envelopes: {result.esaw_memory:.0f}",
-            f"- p99 of callbacks: {'; '.join(times)}",
             *(f"- wrong: {each}" for each in wrong[:10]),
         ]
     )
+
+
+def _quantiles(seconds: Sequence[float]) -> str:
+    return f"{statistics.median(seconds) * 1000:.0f}, {p99(seconds) * 1000:.0f}"
 
 
 async def run(
@@ -489,10 +551,26 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10, help="kills of the controller in the last fifth")
     parser.add_argument("--callbacks", type=int, default=250, help="number without an Import, at least 2")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two callbacks")
-    parser.add_argument("--at-once", type=int, default=32)
+    parser.add_argument(
+        "--at-once", type=int, nargs="+", default=[32, 8], help="numbers of events at once, one run for each"
+    )
     parser.add_argument("--delay", type=float, default=ESAW_DELAY_SECONDS, help="latency of eSAW in seconds")
     parser.add_argument("--plain", type=int, default=500, help="number of envelopes of the plain script")
-    print(asyncio.run(run(**vars(parser.parse_args()))))
+    chosen = parser.parse_args()
+    for at_once in chosen.at_once:
+        part = at_once / max(chosen.at_once)
+        text = asyncio.run(
+            run(
+                count=int(chosen.count * part),
+                kills=chosen.kills,
+                callbacks=chosen.callbacks,
+                pause=chosen.pause,
+                at_once=at_once,
+                delay=chosen.delay,
+                plain=int(chosen.plain * part),
+            )
+        )
+        print(f"### {at_once} events at once\n\n{text}\n")
 
 
 if __name__ == "__main__":

@@ -105,8 +105,14 @@ def test_each_count_of_the_status_that_is_not_true_is_named() -> None:
     assert status_errors(true, 3, 12) == ["found is 2, not 3", "archived is 2, not 3", "groups is 2, not 3"]
 
 
+def callback_times(
+    *, answered: float = 0.01, succeeded: float = 2.0, created: float = 0.005
+) -> CallbackTimes:
+    return CallbackTimes([answered] * 100, [succeeded] * 100, [0.1] * 100, [created] * 100)
+
+
 def a_result() -> ImportResult:
-    times = CallbackTimes([0.01] * 100, [2.0] * 100)
+    times = callback_times()
     return ImportResult(
         count=100,
         rate=9.0,
@@ -131,14 +137,27 @@ def a_result() -> ImportResult:
         ({"rate": 8.9}, "rate"),
         ({"memory_peak": 111.0}, "memory"),
         ({"most_unfinished": 201}, "unfinished events"),
-        ({"beside": CallbackTimes([0.013] * 100, [2.0] * 100)}, "to its 200"),
-        ({"beside": CallbackTimes([0.01] * 100, [2.5] * 100)}, "to the end of its event"),
+        ({"beside": callback_times(succeeded=2.5)}, "to the end of its event"),
         ({"archive_wrong": ["first is not in the archive"]}, "in the archive exactly once after 10 kills"),
         ({"status_wrong": ["known is 1, not 0"]}, "counts of the status"),
     ],
 )
 def test_each_figure_is_judged_by_its_target(changes: dict[str, object], missed: str) -> None:
     judged = targets(report(replace(a_result(), **changes)))
-    assert len(judged) == 7
+    assert len(judged) == 8
     assert all(met or missed in target for target, met in judged)
     assert [met for _, met in judged].count(False) == bool(missed)
+
+
+@pytest.mark.parametrize(
+    ("answered", "created", "receiver"),
+    [(0.013, 0.005, False), (0.04, 0.02, True), (0.013, 0.0065, True), (0.04, 0.01, False)],
+)
+def test_a_receiver_is_judged_beside_a_client_that_has_the_same_machine(
+    answered: float, created: float, receiver: bool
+) -> None:
+    beside = callback_times(answered=answered, created=created)
+    judged = dict(targets(report(replace(a_result(), beside=beside))))
+    (of_callbacks,) = (met for target, met in judged.items() if "to its 200" in target)
+    (of_receiver,) = (met for target, met in judged.items() if "what the receiver adds" in target)
+    assert (of_callbacks, of_receiver) == (False, receiver)
