@@ -3,7 +3,7 @@
 report in Markdown.
 
 Without letters all benches run but those that are marked in the help. Each bench is a separate command, named
-in the report, which begins with the targets that it judged. Some eighty minutes in all.
+in the report, which begins with the targets that it judged. Some ninety minutes in all.
 
 With letters and the file of an earlier report, the other sections stay, and each new one names its machine.
 """
