@@ -115,7 +115,8 @@ def a_result() -> ImportResult:
     times = callback_times()
     return ImportResult(
         count=100,
-        rate=9.0,
+        rate=7.0,
+        callback_rate=2.0,
         plain_rate=10.0,
         memory_rest=100.0,
         memory_peak=110.0,
@@ -134,7 +135,8 @@ def a_result() -> ImportResult:
     ("changes", "missed"),
     [
         ({}, ""),
-        ({"rate": 8.9}, "rate"),
+        ({"rate": 6.9}, "rate"),
+        ({"callback_rate": 1.9}, "rate"),
         ({"memory_peak": 111.0}, "memory"),
         ({"most_unfinished": 201}, "unfinished events"),
         ({"beside": callback_times(succeeded=2.5)}, "to the end of its event"),
