@@ -35,7 +35,7 @@ class TimedRequest(msgspec.Struct, frozen=True):
 
 
 class RequestTime(msgspec.Struct, frozen=True):
-    """How a request went."""
+    """The status of an answer, and its time."""
 
     number: int
     status: int
