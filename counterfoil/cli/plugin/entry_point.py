@@ -23,7 +23,13 @@ from counterfoil.cli.plugin import (
     url,
     why,
 )
-from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, load_for
+from counterfoil.cli.plugin.exit_status import (
+    EXIT_STATUS_TEXTS,
+    CommandError,
+    ExitStatus,
+    load_for,
+    printable,
+)
 from counterfoil.cli.plugin.installation import diagnose, preflight, setup, status
 from counterfoil.cli.plugin.missing_right import way_to_right
 from counterfoil.cli.plugin.search import imports, sweep
@@ -151,7 +157,9 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         exit_status, words = describe(problem)
     except KeyboardInterrupt:
         return 130
-    err.write(f"{PROGRAM}: {redact(words)}\n")
+    # They may quote a status, which others write.
+    lines = "\n".join(printable(line) for line in redact(words).split("\n"))
+    err.write(f"{PROGRAM}: {lines}\n")
     return exit_status
 
 

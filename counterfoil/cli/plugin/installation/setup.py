@@ -21,7 +21,13 @@ import msgspec
 import yaml
 
 from counterfoil.cli.plugin import url
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
+from counterfoil.cli.plugin.exit_status import (
+    CommandError,
+    ExitStatus,
+    format_answer,
+    is_for_programs,
+    printable,
+)
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, NotFound
 from counterfoil.kube.secret import USE_LABEL, SecretUse
@@ -321,4 +327,4 @@ def _why_not_ready(raw: Raw) -> str:
         return "no controller has processed it yet"
     observed = ready.get("observedGeneration", raw["metadata"].get("generation"))
     is_ready = ready.get("status") == "True" and observed == raw["metadata"].get("generation")
-    return "" if is_ready else f"{ready.get('reason')}: {ready.get('message')}"
+    return "" if is_ready else printable(f"{ready.get('reason')}: {ready.get('message')}")

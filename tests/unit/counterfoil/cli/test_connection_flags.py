@@ -25,6 +25,12 @@ def run(*words: str) -> tuple[int, str]:
     return entry_point.run(words, io.StringIO(), err), err.getvalue()
 
 
+def test_no_error_controls_the_terminal() -> None:
+    _, text = run("status", "--kubeconfig", "/nowhere/\x1b[2J\x07config")
+    assert "/nowhere/?[2J?config" in text
+    assert text.endswith("\n")
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

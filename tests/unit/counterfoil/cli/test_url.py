@@ -74,6 +74,8 @@ async def test_in_a_further_namespace_they_name_it() -> None:
         "https://sign.acme.example#/callbacks/acme/<token>?",
         "javascript:x/callbacks/acme/<token>?",
         "https://sign.acme.example x/callbacks/acme/<token>?",
+        "https://evil.example/\x1b]52;c;aHR0cA\x07/callbacks/acme/<token>?",
+        "https://evil.example/\u202e/callbacks/acme/<token>?",
     ],
 )
 @pytest.mark.parametrize("path", [None, "unit-b/acme", "other", "../x"])
