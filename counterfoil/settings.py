@@ -549,8 +549,8 @@ def receiver_address_fault(url: str) -> str | None:
         origin_of(url)
     except ValueError:
         return "it is no address of a server"
-    if re.search(r"[^!-~]|[?#]|[^/]/callbacks(/|$)", url):
-        return "it is the address of the receiver alone, in ASCII without the path of callbacks, ? and #"
+    if re.search(r"[?#\s]|[^/]/callbacks(/|$)", url):
+        return "it is the address of the receiver alone, without the path of callbacks, ? and #"
     return None
 
 

@@ -567,14 +567,19 @@ async def test_a_release_without_policies_of_the_cluster_asks_for_none(
         None,
     ],
 )
+@pytest.mark.parametrize("is_chart_earlier", [False, True])
 async def test_who_may_bind_roles_in_a_served_namespace_stops_no_upgrade(
-    program: Helm, plane: ControlPlane, subject: dict[str, str] | None
+    program: Helm, plane: ControlPlane, subject: dict[str, str] | None, is_chart_earlier: bool
 ) -> None:
-    kind = (subject or {"kind": "nobody"})["kind"].lower()
+    kind = (subject or {"kind": "nobody"})["kind"].lower() + ("-earlier" if is_chart_earlier else "")
     home, unit = f"home-{kind}", f"unit-{kind}"
     for namespace in (home, unit):
         await plane.namespace(namespace)
     await listed_before(program, plane, unit, home=home)
+    if is_chart_earlier:
+        # It did not tell which of the listed namespaces it had prepared.
+        annotate = ("annotate", "configmap", f"{RELEASE}-namespaces", "counterfoil.dev/prepared-")
+        await plane.kubectl("-n", home, *annotate)
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",

@@ -59,7 +59,11 @@ A release that had no list has none: without one before and now, the user of Hel
 {{- $map = lookup "v1" "ConfigMap" .Release.Namespace $name -}}
 {{- end -}}
 {{- $listed := dig "data" "list" "" $map | splitList "\n" | compact -}}
-{{- $prepared := dig "metadata" "annotations" "counterfoil.dev/prepared" "[]" $map | fromJsonArray -}}
+{{- $prepared := $listed -}}
+{{- /* An earlier chart did not tell which namespaces were absent. */ -}}
+{{- with dig "metadata" "annotations" "counterfoil.dev/prepared" "" $map -}}
+{{- $prepared = fromJsonArray . -}}
+{{- end -}}
 {{- toJson (dict "listed" $listed "prepared" $prepared) -}}
 {{- end -}}
 

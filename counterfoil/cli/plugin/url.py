@@ -109,7 +109,8 @@ def _receiver_address(organization: Organization) -> str:
             "within seconds. Does it run?",
         )
     address, found, _ = urls.envelope.partition(f"/callbacks/{organization.address_path}/<token>?")
-    if not found or (address != UNKNOWN_ADDRESS and receiver_address_fault(address) is not None):
+    is_address = address == UNKNOWN_ADDRESS or receiver_address_fault(address) is None
+    if not found or not is_address or not address.isprintable():
         raise CommandError(
             ExitStatus.NOT_ALL,
             f"the URLs in the status of Organization/{organization.name} are not those that a controller "

@@ -130,7 +130,10 @@ def test_an_address_for_callbacks_that_is_none_is_refused(url: str) -> None:
         read(ControllerSettings, ["--callback-url", url], {})
 
 
-@pytest.mark.parametrize("url", ["https://callbacks.example.com", "http://10.0.0.7:8080/counterfoil/"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://callbacks.example.com", "http://10.0.0.7:8080/counterfoil/", "https://rückruf.example/straße"],
+)
 def test_an_address_for_callbacks_may_have_a_port_and_a_path(url: str) -> None:
     assert read(ControllerSettings, ["--callback-url", url], {}).callback_url == url
 
