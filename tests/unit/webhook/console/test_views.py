@@ -200,7 +200,8 @@ async def test_a_skip_on_the_page_of_an_event_says_which_state_it_showed() -> No
 async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait() -> None:
     senders = [a_sender_that("True", "KeyAccepted", name=name) for name in ("anna", "ben")]
     zoe = a_sender_that(name="zoe")
-    kube = InMemoryKubeClient(*senders, zoe, a_listed_event(1, Phase.AWAITING_CONSENT, "zoe"))
+    waiting = a_listed_event(1, Phase.AWAITING_CONSENT, "zoe")
+    kube = InMemoryKubeClient(*senders, zoe, an_organization_that(), waiting)
 
     page = parsed((await views().attention(a_console_request(kube))).html)
 
