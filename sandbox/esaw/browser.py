@@ -3,14 +3,14 @@ A browser without a screen: it opens pages, follows redirects (also those of a p
 forms and presses buttons, as a person would.
 
 For pages of plain HTML, this side's and the product's alike; it runs no script. Cookies are kept per host for
-all ports, and Secure ones also go over plain HTTP, as Chromium does to loopback addresses. It knows neither
-SameSite nor CSP: what these prevent, only a real browser shows.
+all ports, and Secure ones go over HTTPS only, also to loopback addresses. It knows neither SameSite nor CSP:
+what these prevent, only a real browser shows.
 """
 
 import ssl
 from dataclasses import dataclass
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urljoin
@@ -69,9 +69,7 @@ class Browser:
         self.visited: list[str] = []
         """Every URL that was asked for, redirects included."""
         self._followed_prefix = followed_prefix or ""
-        jar = CookieJar(DefaultCookiePolicy(secure_protocols=("https", "http")))
         self._http = httpx.AsyncClient(
-            cookies=jar,
             headers={"Accept-Language": language},
             timeout=30,
             trust_env=False,

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -169,11 +170,15 @@ class Ticks:
 class Proxy:
     """A proxy of one server on a free loopback port; use it with ``async with``."""
 
-    def __init__(self, upstream: str, *, ticks: Ticks, tls: Any = None) -> None:
-        """``tls``: the SSL context for an upstream with https."""
+    def __init__(
+        self, upstream: str, *, ticks: Ticks, tls: Any = None, own_tls: ssl.SSLContext | None = None
+    ) -> None:
+        """``tls``: the SSL context for an upstream with https. ``own_tls``: that of the proxy, as of an
+        ingress."""
         self._upstream = upstream.rstrip("/")
         self._ticks = ticks
         self._tls = tls
+        self._own_tls = own_tls
         self._traps: list[Trap] = []
         self._under_way: dict[Passage, web.BaseRequest] = {}
         self._unwanted: set[asyncio.Task[aiohttp.ClientResponse]] = set()
@@ -193,8 +198,9 @@ class Proxy:
         server = web.Server(self._pass, handler_cancellation=True, auto_decompress=False, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._own_tls).start()
+        scheme = "http" if self._own_tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(

@@ -1,6 +1,7 @@
 """The stand-in eSAW: its web pages, from the login to the draft that is sent or handed on."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -20,6 +21,8 @@ from sandbox.esaw import (
 )
 from sandbox.esaw.core.documents import plain_pdf
 from sandbox.esaw.http.sessions import COOKIE
+from sandbox.servers.proxies import Proxy, Ticks
+from tests.support.servers.scripted_esaw import server_tls
 from tests.support.servers.standin_peers import Receiver, bruno, client_of
 
 BEFORE_SEND = (
@@ -467,6 +470,22 @@ async def test_the_browser_continues_automatically_only_where_a_page_asks_for_it
     async with TestServer(_application(answer)) as server, Browser() as browser:
         assert (await browser.open(str(server.make_url("/on")))).url.endswith("/there?x=1")
         assert (await browser.open(str(server.make_url("/later")))).url.endswith("/later")
+
+
+async def test_the_browser_sends_a_secure_cookie_over_https_only(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        cookie = {"Set-Cookie": "__Host-session=mine; Path=/; Secure; HttpOnly; SameSite=Strict"}
+        return web.Response(text=request.headers.get("Cookie", "none"), headers=cookie)
+
+    own, trust = server_tls(tmp_path)
+    async with (
+        TestServer(_application(answer)) as server,
+        Proxy(str(server.make_url("/")), ticks=Ticks(), own_tls=own) as ingress,
+        Browser(trust=trust) as browser,
+    ):
+        assert (await browser.open(ingress.url)).text == "none"
+        assert (await browser.open(ingress.url)).text == "__Host-session=mine"
+        assert (await browser.open(str(server.make_url("/")))).text == "none"
 
 
 def _application(answer: Callable[[web.Request], Awaitable[web.Response]]) -> web.Application:
