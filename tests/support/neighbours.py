@@ -1,16 +1,18 @@
 """
-The other pods around Counterfoil in the cluster: the stand-in eSAW, an S3 server, and an unrelated client.
+The other pods around Counterfoil in the cluster: the stand-in eSAW, an S3 server, a mail server, and an
+unrelated client.
 
 They run in a separate namespace, under Pod Security ``restricted`` as well.
 """
 
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox.controlplane.kubectl import Kubectl
 from sandbox.esaw import StandInControl
@@ -20,6 +22,7 @@ NAMESPACE = "neighbours"
 BUCKET = "contracts"
 ESAW_PORT = 8090
 S3_PORT = 9000
+MAIL_PORT = 1025
 PATIENCE = "120s"
 RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",
@@ -32,10 +35,21 @@ S3_START = (
 )
 
 
+PRINTED = re.compile(r"^To: ([^\n]*)\nSubject: ([^\n]*)\n\n(.*?)(?=\nTo: |\Z)", re.MULTILINE | re.DOTALL)
+
+
 async def make_namespace(kubectl: Kubectl, name: str) -> None:
     """Create a namespace in which Pod Security ``restricted`` is enforced."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
     await kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
+
+
+class PrintedMail(NamedTuple):
+    """A mail as the mail server printed it."""
+
+    to: str
+    subject: str
+    text: str
 
 
 @dataclass
@@ -73,9 +87,10 @@ class Neighbours:
         await self._apply(
             *self._server("esaw", ESAW_PORT, esaw),
             *self._server("s3", S3_PORT, s3, keys),
+            *self._server("mail", MAIL_PORT, ["python", "-m", "sandbox.trial", "mail"]),
             *self._server("stranger", 8000, listening),
         )
-        for each in ("esaw", "s3", "stranger"):
+        for each in ("esaw", "s3", "mail", "stranger"):
             await self.kubectl(
                 "-n", NAMESPACE, "rollout", "status", f"deployment/{each}", "--timeout", PATIENCE
             )
@@ -89,6 +104,11 @@ class Neighbours:
         """The hands on the stand-in."""
         async with StandInControl(await self._to_esaw.url()) as control:
             yield control
+
+    async def mails(self) -> list[PrintedMail]:
+        """All mails that arrived."""
+        printed = await self.kubectl("-n", NAMESPACE, "logs", "deployment/mail", "--tail=-1")
+        return [PrintedMail(*each) for each in PRINTED.findall(printed)]
 
     async def stored(self) -> set[str]:
         """Objects in the bucket, by name."""

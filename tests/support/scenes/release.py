@@ -17,14 +17,24 @@ from urllib.parse import unquote
 from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, Phase
 from release.helm import CHART, Helm
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
-from sandbox.esaw import CallbackUrls, User
+from sandbox.esaw import CallbackUrls, StandInControl, User
 from sandbox.node.images import IMAGE
-from tests.support.neighbours import BUCKET, ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
+from tests.support.neighbours import (
+    BUCKET,
+    ESAW_PORT,
+    MAIL_PORT,
+    NAMESPACE,
+    S3_PORT,
+    Neighbours,
+    make_namespace,
+)
 from tests.support.pauses import eventually
 
 RELEASE = "counterfoil"
 HOME = "contracts"
 """The namespace of the release."""
+RECEIVER = f"http://{RELEASE}-receiver.{HOME}.svc.cluster.local"
+"""Address of the receiver for pods."""
 PATIENCE = 180.0
 """Seconds that something may take on a busy machine."""
 ACME = "acme"
@@ -74,12 +84,18 @@ class Release:
     cluster: Cluster
     helm: Helm
     neighbours: Neighbours
+    namespace: str = HOME
+    """The namespace of its objects. The pods are in that of the release."""
     quotas_at_first: str = ""
     """The quotas that there were after the first installation."""
     _tokens: dict[str, str] = field(default_factory=dict)
     """The token in the callback URL of each organization."""
     _users: dict[str, User] = field(default_factory=dict)
     """The user of eSAW who sends the envelopes of each organization."""
+
+    def unit(self, namespace: str) -> "Release":
+        """The same release, with objects in another namespace that it serves."""
+        return Release(self.cluster, self.helm, self.neighbours, namespace)
 
     # The release
 
@@ -96,6 +112,7 @@ class Release:
                     "dns": {"to": [self.cluster.name_server]},
                     "esaw": {"to": [neighbour("esaw")], "ports": [ESAW_PORT]},
                     "archives": {"to": [neighbour("s3")], "ports": [S3_PORT]},
+                    "mail": {"to": [neighbour("mail")], "ports": [MAIL_PORT]},
                 },
             },
         }
@@ -146,20 +163,29 @@ class Release:
     # Objects
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl in the release's namespace."""
-        return await self.cluster.kubectl("-n", HOME, *arguments, stdin=stdin)
+        """Run kubectl in the namespace of the objects."""
+        return await self.cluster.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
     async def apply(self, *objects: Mapping[str, Any]) -> None:
         """Create or change objects."""
         listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         await self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(listed))
 
-    async def furnish(self) -> None:
-        """Make an archive, an organization and a new sender, and tell eSAW where to call."""
+    async def furnish(self, **spec: Any) -> None:
+        """Make an archive, an organization (with more fields of its spec) and a new sender, and tell eSAW
+        where to call."""
+        await self.declare_archive()
+        await self.until("Ready", "archive/dms")
+        await self.add_organization(ACME, **spec)
+        async with self.neighbours.esaw() as esaw:
+            await esaw.set_default_callbacks(completed=self.callback_url(), status_change=None)
+
+    async def declare_archive(self) -> None:
+        """Make an archive."""
         s3 = {"accessKeyId": self.neighbours.access_key, "secretAccessKey": self.neighbours.secret_key}
-        await self.apply(_secret("dms-key", "archive", **s3))
+        await self.apply(secret_for("dms-key", "archive", **s3))
         await self.apply(
-            _own(
+            own_object(
                 "Archive",
                 "dms",
                 s3={
@@ -167,30 +193,33 @@ class Release:
                     "endpoint": self.neighbours.s3_url,
                     "region": "us-east-1",
                     "forcePathStyle": True,
+                    "prefix": self.namespace,
                     "credentialsSecretRef": {"name": "dms-key"},
                 },
             )
         )
-        await self.until("Ready", "archive/dms")
-        await self.add_organization(ACME)
-        async with self.neighbours.esaw() as esaw:
-            await esaw.set_default_callbacks(completed=self.callback_url(), status_change=None)
 
     async def add_organization(self, organization: str, **spec: Any) -> None:
         """Make an organization with more or other fields of its spec, and a new sender."""
+        await self.declare_organization(organization, **spec)
+        await self.until("Ready", f"organization/{organization}")
+        await self.until("Authorized", f"sender/{self.sender(organization)}")
+
+    async def declare_organization(self, organization: str, **spec: Any) -> None:
+        """Do the same, and don't wait until they work."""
         async with self.neighbours.esaw() as esaw:
-            email = f"anna@{organization}.example"
+            email = self.mail_address("anna", organization)
             anna = await esaw.add_user(email=email, given_name="Anna", surname="Berger")
         self._users[organization] = anna
         self._tokens.setdefault(organization, secrets.token_hex(24))
         # Not the name of an earlier one: the stand-in may have lost its memory, and a new user has a new id.
         name = self.sender(organization)
         await self.apply(
-            _secret(f"{organization}-callback", "callback", token=self._tokens[organization]),
-            _secret(f"{name}-key", "token", token=anna.token),
+            secret_for(f"{organization}-callback", "callback", token=self._tokens[organization]),
+            secret_for(f"{name}-key", "token", token=anna.token),
         )
         await self.apply(
-            _own(
+            own_object(
                 "Organization",
                 organization,
                 baseURL=self.neighbours.esaw_url,
@@ -201,7 +230,7 @@ class Release:
                 retry={"initial": "1s", "max": "5s", "deadline": "30m"},
                 **spec,
             ),
-            _own(
+            own_object(
                 "Sender",
                 name,
                 organizationRef={"name": organization},
@@ -210,8 +239,10 @@ class Release:
                 tokenSecretRef={"name": f"{name}-key", "key": "token"},
             ),
         )
-        await self.until("Ready", f"organization/{organization}")
-        await self.until("Authorized", f"sender/{name}")
+
+    def mail_address(self, person: str, organization: str = ACME) -> str:
+        """Address of a person of an organization of this namespace."""
+        return f"{person}@{organization}.{self.namespace}.example"
 
     def sender(self, organization: str = ACME) -> str:
         """The name of the newest sender of an organization."""
@@ -239,9 +270,8 @@ class Release:
 
     async def _all_pods_ready(self) -> bool:
         labels, fields = f"app.kubernetes.io/instance={RELEASE}", "status.phase!=Succeeded"
-        pods = json.loads(
-            await self.kubectl("get", "pods", "-l", labels, "--field-selector", fields, "-o", "json")
-        )
+        selected = ["-l", labels, "--field-selector", fields]
+        pods = json.loads(await self.cluster.kubectl("-n", HOME, "get", "pods", *selected, "-o", "json"))
         states = [
             condition["status"]
             for pod in pods["items"]
@@ -253,7 +283,7 @@ class Release:
     async def pods(self, component: str) -> list[dict[str, Any]]:
         """The running pods of one process."""
         labels = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
-        found = json.loads(await self.kubectl("get", "pods", "-l", labels, "-o", "json"))
+        found = json.loads(await self.cluster.kubectl("-n", HOME, "get", "pods", "-l", labels, "-o", "json"))
         return [each for each in found["items"] if "deletionTimestamp" not in each["metadata"]]
 
     async def connects(self, pod: str, host: str, port: int, namespace: str = HOME) -> bool:
@@ -272,20 +302,24 @@ class Release:
 
     def callback_url(self, organization: str = ACME) -> str:
         """Callback URL for eSAW: the Service, from inside the cluster."""
-        service = f"http://{RELEASE}-receiver.{HOME}.svc.cluster.local"
-        path = f"callbacks/{organization}/{self._tokens[organization]}"
-        return f"{service}/{path}?envelopeId=##EnvelopeId##&action=##Action##"
+        unit = "" if self.namespace == HOME else f"{self.namespace}/"
+        path = f"callbacks/{unit}{organization}/{self._tokens[organization]}"
+        return f"{RECEIVER}/{path}?envelopeId=##EnvelopeId##&action=##Action##"
 
     async def complete(self, number: int, organization: str = ACME) -> list[str]:
         """Complete this number of envelopes; eSAW calls until the response is 200. Their ids."""
-        user, callbacks = self._users[organization], CallbackUrls(envelope=self.callback_url(organization))
         sent = []
         async with self.neighbours.esaw() as esaw:
             for _ in range(number):
-                envelope = await esaw.add_envelope(sender=user, status="Active", callbacks=callbacks)
+                envelope = await self.active(esaw, organization)
                 await esaw.complete(envelope)
                 sent.append(envelope)
         return sent
+
+    async def active(self, esaw: StandInControl, organization: str = ACME) -> str:
+        """Add an envelope that is not complete yet. Its id."""
+        user, callbacks = self._users[organization], CallbackUrls(envelope=self.callback_url(organization))
+        return await esaw.add_envelope(sender=user, status="Active", callbacks=callbacks)
 
     async def add_old(self, number: int, age: timedelta) -> list[str]:
         """Add this number of envelopes that were completed long ago, about which eSAW calls nobody. Their
@@ -345,12 +379,15 @@ class Release:
 
 
 class Flow:
-    """Callbacks that flow while something else happens: envelope after envelope, until the block ends."""
+    """Callbacks that flow while something else happens: envelope after envelope, in each namespace in turn,
+    until the block ends."""
 
-    def __init__(self, release: Release, *, every: float = 0.5) -> None:
-        self._release = release
+    def __init__(self, *releases: Release, every: float = 0.5) -> None:
+        self._releases = releases
         self._every = every
         self.sent: list[str] = []
+        """The envelopes of all namespaces."""
+        self._sent_in: dict[str, list[str]] = {each.namespace: [] for each in releases}
 
     async def __aenter__(self) -> "Flow":
         self._task = asyncio.create_task(self._flow())
@@ -362,9 +399,17 @@ class Flow:
         if not self._task.cancelled():
             self._task.result()
 
+    async def filed(self) -> None:
+        """Wait until all are filed, each by an event in its namespace."""
+        for each in self._releases:
+            await each.filed(self._sent_in[each.namespace])
+
     async def _flow(self) -> None:
         while True:
-            self.sent += await self._release.complete(1)
+            for each in self._releases:
+                sent = await each.complete(1)
+                self.sent += sent
+                self._sent_in[each.namespace] += sent
             await asyncio.sleep(self._every)
 
 
@@ -379,11 +424,13 @@ async def release_in(cluster: Cluster, helm: Helm, neighbours: Neighbours) -> Re
     return release
 
 
-def _own(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+def own_object(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    """One of Counterfoil's objects."""
     return {"apiVersion": "counterfoil.dev/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def _secret(name: str, use: str, **values: str) -> dict[str, Any]:
+def secret_for(name: str, use: str, **values: str) -> dict[str, Any]:
+    """A Secret with the label of its use."""
     metadata = {"name": name, "labels": {"counterfoil.dev/use": use}}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
 
