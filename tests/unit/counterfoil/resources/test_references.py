@@ -79,7 +79,7 @@ WORDS = {
         ".status.lastError.reason",
         ".status.notice.lastError.reason",
     },
-    "imports": {".status.conditions[].reason", ".status.senders[].doubt", ".status.senders[].reason"},
+    "imports": {".status.conditions[].reason", ".status.senders[].reason"},
     "organizations": {
         ".status.conditions[].reason",
         ".status.problems[].ending",
