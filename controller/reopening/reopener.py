@@ -153,10 +153,13 @@ class CopyRetrier:
         now = self.clock.monotonic()
         if not self._started or now - self._looked < LOOK_SECONDS:
             return
-        copying = await self.kube.names(EnvelopeEvent, f"status.phase={Phase.COPYING}")
+        try:
+            copying = await self.kube.names(EnvelopeEvent, f"status.phase={Phase.COPYING}")
+        finally:
+            # Also after an error: it is not asked for each event that is due.
+            self._looked = self.clock.monotonic()
         left = {key: names & copying for key, names in self._started.items()}
         self._started = {key: names for key, names in left.items() if names}
-        self._looked = now
 
     def _due_copies(self, event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> tuple[str, ...]:
         """Return the Archives of the copies that are due."""

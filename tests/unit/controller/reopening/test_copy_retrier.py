@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from controller.requests.copy_requests import CopyRequests
 from counterfoil.archives.proof import documents_digest
+from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status, status_for_copying
 from counterfoil.resources.request import Request
@@ -267,6 +268,20 @@ async def test_an_event_tries_the_copies_for_which_there_is_room_and_no_other(tm
     scene.end("first")
     scene.clock.advance(hours=1)
     assert stored_copy((await scene.passed()).status, "worm").verified_time is not None
+
+
+async def test_a_refused_list_of_the_events_that_make_copies_is_not_repeated_for_each_event(
+    tmp_path: Path,
+) -> None:
+    scene = await TwoOptionalScene.with_one_event(tmp_path, most=1)
+    assert await scene.is_started("first", "worm")
+    scene.clock.advance(minutes=1)
+    scene.kube.go_away("names", times=1)
+    with pytest.raises(Unavailable):
+        await scene.is_started("second", "worm")
+    asked = len(scene.kube.asked)
+    assert not await scene.is_started("third", "worm")
+    assert [each for each in scene.kube.asked[asked:] if each[0] == "names"] == []
 
 
 async def test_an_event_that_is_gone_does_not_count_without_end(tmp_path: Path) -> None:
