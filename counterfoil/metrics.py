@@ -229,7 +229,7 @@ class _NamespacesCollector(Collector):
 _MISSING = frozenset({"NamespaceForbidden", "NamespaceUnavailable"})
 """The reasons of a namespace that does not exist, or in which the rights or the kinds are missing."""
 
-_REACHED = frozenset({"Serving", "NamespaceStuck", "NamespaceBroken"})
+_REACHED = frozenset({"Serving", "NamespaceIncomplete", "NamespaceStuck", "NamespaceBroken"})
 """The reasons of a namespace in which this process works, or began to work again within ten minutes."""
 
 

@@ -29,7 +29,9 @@ class NamespaceReason(StrEnum):
     FORBIDDEN = "NamespaceForbidden"
     """It does not exist, is being deleted, or the Role there is missing."""
     UNAVAILABLE = "NamespaceUnavailable"
-    """A CustomResourceDefinition is missing, which all namespaces of the cluster share."""
+    """A CustomResourceDefinition is missing without which nothing works. All namespaces share it."""
+    INCOMPLETE = "NamespaceIncomplete"
+    """A CustomResourceDefinition is missing without which a part of the work stands still."""
     STUCK = "NamespaceStuck"
     """A watch is silent, or an event is overdue; the work there starts again."""
     BROKEN = "NamespaceBroken"
@@ -40,7 +42,7 @@ _RESTARTING = frozenset({NamespaceReason.STUCK, NamespaceReason.BROKEN})
 """The reasons with which the work starts again."""
 
 
-_NOT_STUCK = frozenset({NamespaceReason.BROKEN, NamespaceReason.UNAVAILABLE})
+_NOT_STUCK = frozenset({NamespaceReason.BROKEN, NamespaceReason.UNAVAILABLE, NamespaceReason.INCOMPLETE})
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,10 @@ def problem_of(namespace: str, error: ApiError) -> NamespaceProblem:
     )
 
 
-def missing_definition(namespace: str, kind: type[Resource]) -> NamespaceProblem:
+def missing_definition(namespace: str, kind: type[Resource], reason: NamespaceReason) -> NamespaceProblem:
     """Return the problem that the API server does not have a kind."""
     return NamespaceProblem(
-        NamespaceReason.UNAVAILABLE,
+        reason,
         f"Namespace {namespace} is not fully served: the API server lacks {kind.PLURAL}.{GROUP}. Apply the "
         "CustomResourceDefinitions of this version.",
     )
@@ -106,7 +108,8 @@ class NamespaceStatus:
         self.metrics.set_namespace_ready(namespace, problem.reason, is_ready=False)
         known = self._problems.get(namespace)
         self._problems[namespace] = problem
-        if known is None or known.reason is not problem.reason:
+        is_other_kind = problem.reason is NamespaceReason.INCOMPLETE and problem != known
+        if known is None or known.reason is not problem.reason or is_other_kind:
             _log.warning("%s", problem.message, extra={"namespace": namespace, "reason": problem.reason})
             self._record(namespace, problem.reason, problem.message)
 

@@ -196,13 +196,16 @@ class NamespaceSupervisor:
                 problem = None
             else:
                 worked = self.clock.monotonic() - began
-                if problem is not None:
+                if problem is not None and problem.reason is not NamespaceReason.INCOMPLETE:
                     self.status.set_problem(namespace, problem)
                     if problem.reason is not NamespaceReason.UNAVAILABLE:
                         self._good.discard(namespace)
                 elif await components.initial_sync.check() is None:
                     # Work that ends again and again has one reason, or no alert about it would be pending.
-                    if not self.status.is_restarting(namespace) or worked >= STEADY.total_seconds():
+                    is_steady = not self.status.is_restarting(namespace) or worked >= STEADY.total_seconds()
+                    if is_steady and problem is not None:
+                        self.status.set_problem(namespace, problem)
+                    elif is_steady:
                         self.status.set_serving(namespace)
                     if worked >= self.patience.total_seconds():
                         self._good.add(namespace)
@@ -216,13 +219,14 @@ class NamespaceSupervisor:
 
     async def _problem(self, components: NamespaceWork) -> NamespaceProblem | None:
         """Return what keeps the namespace from being served. Raises ``ApiError`` if that is unknown."""
-        if (problem := await _problem_of_kinds(components.kube, WATCHED_KINDS)) is not None:
-            return problem
+        needed = await _problem_of_kinds(components.kube, WATCHED_KINDS, NamespaceReason.UNAVAILABLE)
+        if needed is not None:
+            return needed
         for check in components.live.values():
             if (reason := await check()) is not None:
                 message = f"The work in namespace {components.kube.namespace} is stuck: {reason}."
                 return NamespaceProblem(NamespaceReason.STUCK, message)
-        return await _problem_of_kinds(components.kube, OTHER_KINDS)
+        return await _problem_of_kinds(components.kube, OTHER_KINDS, NamespaceReason.INCOMPLETE)
 
     async def _end(self, namespace: str, task: asyncio.Task[None]) -> None:
         """End the work in a namespace that left the list, once its running work is at a safe point."""
@@ -270,9 +274,11 @@ async def _common(checks: Sequence[Check]) -> str | None:
     return "; ".join(dict.fromkeys(reasons)) or None
 
 
-async def _problem_of_kinds(kube: KubeClient, kinds: Sequence[type[Resource]]) -> NamespaceProblem | None:
-    """Return why objects of one of these kinds can't be listed. Raises ``ApiError`` if the answer says
-    nothing about the namespace."""
+async def _problem_of_kinds(
+    kube: KubeClient, kinds: Sequence[type[Resource]], missing: NamespaceReason
+) -> NamespaceProblem | None:
+    """Return why objects of one of these kinds can't be listed; ``missing`` is the reason of one that the API
+    server lacks. Raises ``ApiError`` if the answer says nothing about the namespace."""
     for kind in kinds:
         try:
             await kube.page(kind, limit=1)
@@ -281,7 +287,7 @@ async def _problem_of_kinds(kube: KubeClient, kinds: Sequence[type[Resource]]) -
                 return problem_of(kube.namespace, error)
             # An API server that lacks the kind answers so, and a proxy may do so too.
             if error.status == 404 and not await kube.serves(kind):
-                return missing_definition(kube.namespace, kind)
+                return missing_definition(kube.namespace, kind, missing)
             raise
     return None
 

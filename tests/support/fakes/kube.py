@@ -105,6 +105,11 @@ class InMemoryKubeClient(KubeClient):
         self.lacked.add(kind.PLURAL)
         self.refused["page", kind.PLURAL] = api_error(404, b"404 page not found\n", None, creating=False)
 
+    def add_definition(self, kind: type[Resource]) -> None:
+        """Have the CustomResourceDefinition of a kind again."""
+        self.lacked.discard(kind.PLURAL)
+        del self.refused["page", kind.PLURAL]
+
     def go_away(self, verb: str, times: int) -> None:
         """Be unavailable for this number of requests of this verb."""
         self.fail(verb, *[Unavailable(0, "NoAnswer", "the API server did not answer")] * times)

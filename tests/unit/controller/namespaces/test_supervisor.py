@@ -190,8 +190,37 @@ def test_a_missing_definition_of_each_kind_is_reported(kind: type[Resource], tmp
             for each in scene.kubes.values():
                 each.remove_definition(kind)
             await scene.clock.sleep(61)
-            assert set(scene.ready().values()) == {("NamespaceUnavailable", 0)}
+            is_part = kind in {Envelope, Import}
+            reason = "NamespaceIncomplete" if is_part else "NamespaceUnavailable"
+            assert set(scene.ready().values()) == {(reason, 0)}
             assert f"{kind.PLURAL}.counterfoil.dev" in scene.release.announced[0]["note"]
+
+
+def test_each_missing_definition_is_named_once_the_one_before_is_there(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales")
+    async def _(scene: Scene) -> None:
+        kube = scene.kubes["sales"]
+        kube.remove_definition(Envelope)
+        kube.remove_definition(Import)
+        async with scene.running():
+            await scene.clock.sleep(61)
+            kube.add_definition(Envelope)
+            await scene.clock.sleep(61)
+            notes = [each["note"] for each in scene.release.announced]
+            assert ["envelopes." in each for each in notes] == [True, False]
+            assert "imports." in notes[1]
+
+
+def test_work_that_is_stuck_beside_a_missing_definition_ends_the_process(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        for each in ("sales", "legal"):
+            scene.kubes[each].remove_definition(Import)
+        scene.stuck |= dict.fromkeys(("sales", "legal"), "an event is overdue")
+        with pytest.raises(ExceptionGroup) as raised:
+            async with asyncio.timeout(600):
+                await scene.supervisor.run()
+        assert raised.group_contains(NamespaceStuck)
 
 
 def test_an_answer_of_a_proxy_is_no_fault_of_a_namespace(tmp_path: Path) -> None:

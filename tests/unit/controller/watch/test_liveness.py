@@ -234,7 +234,7 @@ def test_watches_that_never_began_are_silent_unless_only_their_namespace_is_miss
     assert silence() == 700, "no namespace is served"
     scene.metrics.set_namespace_ready("other", "Starting", is_ready=False)
     assert silence() == 700, "nothing shows that this process can work"
-    for restarted in ("NamespaceStuck", "NamespaceBroken"):
+    for restarted in ("NamespaceStuck", "NamespaceBroken", "NamespaceIncomplete"):
         scene.metrics.set_namespace_ready("other", restarted, is_ready=False)
         assert silence() == 0, "it has its own gauge"
     scene.metrics.set_namespace_ready("other", "Serving", is_ready=True)

@@ -62,7 +62,8 @@ NO_REASONS = {"True", "False", "Unknown", "KiB", "MiB", "GiB", "TiB", "PiB"}
 NO_REASONS |= {"IsTruncated", "EncodingType", "NextContinuationToken", "NextMarker", "SessionToken"}
 NO_REASONS |= {"AlreadyExists", "FilesLeftBehind", "NotChecked"}
 NO_REASONS |= {"DeletePending", "EventMissing", "EventRefused", "NoEnvelopeID"}
-NO_REASONS |= {"NamespaceForbidden", "NamespaceUnavailable", "NamespaceStuck", "NamespaceBroken"}
+NO_REASONS |= {"NamespaceForbidden", "NamespaceUnavailable", "NamespaceIncomplete"}
+NO_REASONS |= {"NamespaceStuck", "NamespaceBroken"}
 """Words that look like reasons: conditions, states, units, the names of elements in answers of object stores,
 a reason of the API server, those in the report of an Import, which docs/import.md explains, and those of
 ``counterfoil_namespace_ready``, which its runbook explains."""
