@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Forbidden, NotFound
+from counterfoil.kube.errors import Forbidden, NotFound, Unavailable
 from counterfoil.kube.secret import (
     SEALED_TOKEN_TYPE,
     Placeholder,
@@ -26,6 +26,10 @@ from counterfoil.standard_webhooks import SigningSecretInvalid, WebhookSignature
 FRESH_SECONDS = 8
 """Maximum age of a cached Secret; less than the interval between two resyncs, so that each resync reads
 again."""
+
+
+UNREADABLE_SECONDS = 60.0
+"""Time for which a Secret can't be read before that is about the Secret, as if it may not be read."""
 
 
 class SecretMissing(Exception):
@@ -59,7 +63,8 @@ class SecretPlaceholder(SecretKeyMissing):
 
 class SecretForbidden(SecretMissing):
     """
-    The Secret may not be read, so its existence is unknown.
+    The Secret may not be read, so its existence is unknown. Or it can't be read: the API server answers an
+    error about one Secret that it can't decrypt.
 
     This may be temporary: an API server that has just started refuses requests until it has loaded the roles.
     So a working key or archive must not be reported as lost because of this error.
@@ -97,6 +102,8 @@ class SecretCache:
     kube: KubeClient
     clock: Clock
     _cached: dict[str, _CachedSecret] = field(default_factory=dict, repr=False)
+    _unreadable_since: dict[str, float] = field(default_factory=dict)
+    """Monotonic time since which no read of a Secret was answered."""
 
     async def labelled(self, name: str, use: SecretUse) -> Secret:
         """
@@ -154,6 +161,11 @@ class SecretCache:
                     f"Secret/{name} may not be read: the controller's ServiceAccount lacks `get` on secrets."
                 )
                 raise SecretForbidden(message) from forbidden
+            except Unavailable as problem:
+                if now - self._unreadable_since.setdefault(name, now) < UNREADABLE_SECONDS:
+                    raise
+                raise SecretForbidden(f"Secret/{name} can't be read: {problem}.") from problem
+            self._unreadable_since.pop(name, None)
             self._cached[name] = known
         if known.secret is None:
             raise SecretNotFound(f"Secret/{name} does not exist.")

@@ -106,7 +106,7 @@ MAX_KEYS = 2
 MAX_TRIED_SENDERS = 8
 """Maximum number of Senders whose keys are read to find one of them."""
 
-MAX_REFUSED_KEYS = 1_000
+MAX_REFUSED_KEYS = 20_000
 """Maximum number of refused keys of an Organization that are known. The others come first again."""
 
 CEILING_SHARE = 0.9
@@ -417,8 +417,10 @@ class OrganizationStatusUpdater:
         """Ask eSAW for its version; return what the answer means, and the version if the answer has it."""
         esaw = self.esaw_clients.for_organization(organization)
         refused, asked = self._refused_keys.setdefault(organization.name, {}), set[str]()
+        is_open = False
         for _ in range(MAX_KEYS):
             key, is_key_open = await self._key(organization, esaw, tuple(refused))
+            is_open = is_open or is_key_open
             if key is not None and key.fingerprint in asked:
                 break
             try:
@@ -444,8 +446,8 @@ class OrganizationStatusUpdater:
             refused[key.fingerprint] = None
             if len(refused) > MAX_REFUSED_KEYS:
                 del refused[next(iter(refused))]
-        if is_key_open and found.truth == "Unknown" and known is not None and known.truth == "True":
-            # The refusal is about the missing key, and says nothing new about eSAW.
+        if is_open and found.truth == "Unknown" and known is not None and known.truth == "True":
+            # Another key may work, so the refusal says nothing new about eSAW.
             found = known
         return found, None
 
@@ -470,15 +472,13 @@ class OrganizationStatusUpdater:
                 senders = sorted(self.cache.default_sender_first(organization), key=turn)
                 for sender in senders[:MAX_TRIED_SENDERS]:
                     try:
-                        return await self.sender_keys.key(sender, esaw), False
-                    except KeyStateUnknown:
+                        return await self.sender_keys.key(sender, esaw), is_open
+                    except (KeyStateUnknown, EsawError, ApiError):
                         is_open = True
                     except KeyUnusable:
                         continue
         except TimeoutError:
             is_open = True
-        except EsawError:
-            return None, is_open
         return None, is_open
 
     def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:

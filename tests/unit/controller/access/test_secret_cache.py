@@ -6,12 +6,13 @@ import pytest
 
 from controller.access.secret_cache import (
     FRESH_SECONDS,
+    UNREADABLE_SECONDS,
     SecretCache,
     SecretForbidden,
     SecretMissing,
     SecretNotLabelled,
 )
-from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.kube.secret import SEALED_TOKEN_TYPE, SecretUse
 from tests.support.builders import NOON, AClock, a_sender
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -68,6 +69,26 @@ async def test_a_secret_that_may_not_be_read_is_not_called_unlabelled() -> None:
     kube.fail("secret", Forbidden(403, "Forbidden", "no"))
     with pytest.raises(SecretForbidden):
         await SecretCache(kube, AClock()).data("one", SecretUse.TOKEN)
+
+
+async def test_a_secret_that_can_not_be_read_for_a_minute_is_as_one_that_may_not_be_read() -> None:
+    """The API server answers so about one that it can't decrypt."""
+    kube, clock = InMemoryKubeClient(), AClock()
+    secrets = SecretCache(kube, clock)
+    kube.put_secret("one", "archive", {"key": b"value"})
+    for _ in range(2):
+        for seconds in (0, UNREADABLE_SECONDS - 1):
+            clock.advance(seconds=seconds)
+            kube.fail("secret", Unavailable(500, "InternalError", "unable to transform key"))
+            with pytest.raises(Unavailable):
+                await secrets.data("one", SecretUse.ARCHIVE)
+        clock.advance(seconds=2)
+        kube.fail("secret", Unavailable(500, "InternalError", "unable to transform key"))
+        with pytest.raises(SecretForbidden, match=r"Secret/one can't be read: .*unable to transform key"):
+            await secrets.data("one", SecretUse.ARCHIVE)
+
+        assert await secrets.data("one", SecretUse.ARCHIVE) == {"key": b"value"}
+        clock.advance(seconds=FRESH_SECONDS + 1)
 
 
 async def test_a_sealed_key_is_read_for_its_sender_and_for_no_reference_with_any_label() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -70,6 +70,7 @@ LOOKS_PER_REQUEST = 3
 
 TOKEN = "callback-token-0123456789"
 OTHER = "another-token-0123456789"
+BENS_KEY = "bens-key-0123456789"
 
 
 class Scene(ControllerParts):
@@ -590,6 +591,75 @@ async def test_keys_in_doubt_say_nothing_new_about_esaw(doubted: int) -> None:
         scene.sender_keys.doubt(each, await scene.sender_keys.key(each, esaw))
     for _ in range(2 * LOOKS_PER_REQUEST - 1):
         assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+
+
+def a_scene_with_ben() -> tuple[Scene, KeyCheckingEsawClient]:
+    """A scene with a second Sender."""
+    esaw = KeyCheckingEsawClient(**{BENS_KEY: "ben"})
+    scene = Scene(esaw_clients=FakeEsawClients(esaw))
+    scene.put_key("ben", BENS_KEY)
+    ben = a_sender("ben", tokenSecretRef={"name": "ben-key", "key": "token"})
+    scene.cache.senders.put(known_to_work(ben, BENS_KEY))
+    return scene, esaw
+
+
+async def test_a_refused_key_beside_one_in_doubt_says_nothing_new_about_esaw() -> None:
+    scene, esaw = a_scene_with_ben()
+    await scene.look()
+    del esaw.users[KEY]
+    for _ in range(LOOKS_PER_REQUEST):
+        await scene.look()
+    ben = scene.cache.senders.get("ben")
+    assert ben is not None
+    scene.sender_keys.doubt(ben, await scene.sender_keys.key(ben, esaw))
+    for _ in range(2 * LOOKS_PER_REQUEST):
+        assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+
+
+async def test_a_key_that_can_not_be_verified_hides_no_other_key() -> None:
+    scene, esaw = a_scene_with_ben()
+    await scene.look()
+    anna = scene.cache.senders.get("anna")
+    assert anna is not None
+    scene.sender_keys.doubt(anna, await scene.sender_keys.key(anna, esaw))
+    scene.clock.advance(minutes=2)
+    esaw.problem = HttpStatusError(403)
+    for _ in range(2 * LOOKS_PER_REQUEST):
+        assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+
+
+@pytest.mark.parametrize("unreadable", ["anna-key", "more"])
+async def test_one_secret_that_can_not_be_read_stops_no_status(
+    unreadable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, esaw = a_scene_with_ben()
+    refs = [{"name": "more", "key": "token"}, {"name": "callback", "key": "token"}]
+    scene.kube.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRefs": refs}}})
+    scene.kube.put_secret("more", "callback", {"token": OTHER.encode()})
+    await scene.look()
+    read = scene.kube.secret
+
+    async def secret(name: str) -> Any:
+        if name == unreadable:
+            raise Unavailable(500, "InternalError", "unable to transform key")
+        return await read(name)
+
+    async def refuse(token: ApiToken | None = None) -> str:
+        raise EsawUnreachable("connect")
+
+    monkeypatch.setattr(scene.kube, "secret", secret)
+    monkeypatch.setattr(esaw, "version", refuse)
+    scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}})
+    for _ in range(10):
+        with suppress(Unavailable):
+            await scene.organizations.update_status(scene.newest())
+        scene.clock.advance(seconds=RESYNC_SECONDS)
+    status = scene.newest().status
+    assert status.observed_generation == 2
+    assert set(tokens_of(status)) == {TOKEN, OTHER}
+    reachable = find_condition(status.conditions, "Reachable")
+    assert reachable is not None
+    assert reachable.reason == "EsawUnreachable"
 
 
 async def test_a_proxy_that_refuses_all_keys_for_a_while_changes_nothing_afterwards() -> None:
@@ -1324,7 +1394,8 @@ async def test_a_secret_that_may_not_be_read_is_reported_as_such() -> None:
 async def test_while_the_api_server_is_down_the_known_tokens_stay() -> None:
     scene = Scene()
     await scene.look()
-    scene.kube.go_away("secret", times=1)
+    # The first one is that with the key of a Sender.
+    scene.kube.go_away("secret", times=2)
     with pytest.raises(Unavailable):
         await scene.look()
     assert tokens_of(scene.newest().status) == (TOKEN,)
