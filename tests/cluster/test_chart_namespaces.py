@@ -504,12 +504,21 @@ async def test_a_namespace_that_another_release_serves_is_refused(
             await rendered_in_cluster(program, plane, namespace, clusterScoped=scoped)
 
 
+async def forget_prepared(plane: ControlPlane, home: str) -> None:
+    """Let the list be as an earlier chart made it, which did not tell what it had prepared."""
+    annotate = ("annotate", "configmap", f"{RELEASE}-namespaces", "counterfoil.dev/prepared-")
+    await plane.kubectl("-n", home, *annotate)
+
+
+@pytest.mark.parametrize("chart", ["present", "earlier"])
 async def test_a_namespace_that_was_listed_while_it_was_absent_can_be_that_of_another_release(
-    program: Helm, plane: ControlPlane
+    program: Helm, plane: ControlPlane, chart: str
 ) -> None:
-    home, unit = "home-of-an-early-list", "unit-of-an-early-list"
+    home, unit = f"home-of-an-early-list-{chart}", f"unit-of-an-early-list-{chart}"
     await plane.namespace(home)
     await listed_before(program, plane, unit, home=home)
+    if chart == "earlier":
+        await forget_prepared(plane, home)
     await plane.namespace(unit)
     await another_controller_works_in(program, plane, unit, release="other", home=unit)
 
@@ -577,9 +586,23 @@ async def test_who_may_bind_roles_in_a_served_namespace_stops_no_upgrade(
         await plane.namespace(namespace)
     await listed_before(program, plane, unit, home=home)
     if is_chart_earlier:
-        # It did not tell which of the listed namespaces it had prepared.
-        annotate = ("annotate", "configmap", f"{RELEASE}-namespaces", "counterfoil.dev/prepared-")
-        await plane.kubectl("-n", home, *annotate)
+        await forget_prepared(plane, home)
+        own = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {
+                "name": f"{RELEASE}-controller",
+                "namespace": unit,
+                "labels": {"app.kubernetes.io/managed-by": "Helm"},
+                "annotations": annotations_of_helm(home),
+            },
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": f"{RELEASE}-controller",
+            },
+        }
+        await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(own))
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",

@@ -59,10 +59,16 @@ A release that had no list has none: without one before and now, the user of Hel
 {{- $map = lookup "v1" "ConfigMap" .Release.Namespace $name -}}
 {{- end -}}
 {{- $listed := dig "data" "list" "" $map | splitList "\n" | compact -}}
-{{- $prepared := $listed -}}
-{{- /* An earlier chart did not tell which namespaces were absent. */ -}}
+{{- $prepared := list -}}
 {{- with dig "metadata" "annotations" "counterfoil.dev/prepared" "" $map -}}
 {{- $prepared = fromJsonArray . -}}
+{{- else -}}
+{{- /* An earlier chart did not tell which namespaces were absent. */ -}}
+{{- range $listed -}}
+{{- if lookup "rbac.authorization.k8s.io/v1" "RoleBinding" . (include "counterfoil.processName" (dict "root" $ "name" "controller")) -}}
+{{- $prepared = append $prepared . -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- toJson (dict "listed" $listed "prepared" $prepared) -}}
 {{- end -}}

@@ -4,6 +4,7 @@
 
 import argparse
 from typing import TextIO
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -13,6 +14,7 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
 from counterfoil.kube.secret import SecretUse
+from counterfoil.origin import origin_of
 from counterfoil.resources import Organization
 from counterfoil.resources.organization import UNKNOWN_ADDRESS, CallbackURLs
 from counterfoil.settings import receiver_address_fault
@@ -82,7 +84,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             out.write(f"also required: basic auth with username and password of Secret/{ref.name}\n")
         if address not in (UNKNOWN_ADDRESS, _address_of_pages(organization)):
             # Who may write the status may name the address of others, which would get the token.
-            out.write(f"compare the address with COUNTERFOIL_CALLBACK_URL:     {address}\n")
+            out.write(f"compare the address with COUNTERFOIL_CALLBACK_URL:     {_ascii(address)}\n")
     if address == UNKNOWN_ADDRESS:
         raise CommandError(
             ExitStatus.NOT_ALL,
@@ -96,6 +98,11 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             f"`kubectl describe org {organization.name}` says why.",
         )
     return ExitStatus.DONE
+
+
+def _ascii(address: str) -> str:
+    """Return an address for a comparison: a letter of another alphabet may look like the expected one."""
+    return address if address.isascii() else f"{origin_of(address)}{quote(urlsplit(address).path)}"
 
 
 def _receiver_address(organization: Organization) -> str:

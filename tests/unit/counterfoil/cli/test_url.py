@@ -108,3 +108,10 @@ async def test_an_address_that_only_the_status_names_is_printed(
         "https://callbacks.acme.example",
     ]
     assert [TOKEN in each for each in urls] == [True, True, True]
+
+
+async def test_an_address_with_letters_of_another_alphabet_is_printed_in_ascii_for_the_comparison() -> None:
+    kube = a_client(f"https://sign.\u0430cme.example/\u0430/callbacks/acme/<token>{QUERY}")
+    out = io.StringIO()
+    await url.run(argparse.Namespace(organization="acme", token=1, output="text"), kube, out)
+    assert out.getvalue().endswith(" https://sign.xn--cme-5cd.example/%D0%B0\n")
