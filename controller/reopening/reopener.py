@@ -55,7 +55,7 @@ MAX_RETRIED: Final = 1_000
 nothing waits, and still make copies. Each is in memory until then, some KiB, and no time to live removes
 it."""
 
-LOOK_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 10.0
 """Interval at which it is determined which of these events have ended, while copies are due."""
 
 
