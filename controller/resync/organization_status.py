@@ -103,6 +103,9 @@ waits for it as well."""
 MAX_KEYS = 2
 """Maximum number of keys with which eSAW is asked for its version at a time."""
 
+OTHER_KEY_SECONDS = 600.0
+"""Interval between keys with which eSAW is asked while it refuses them."""
+
 MAX_TRIED_SENDERS = 8
 """Maximum number of Senders whose keys are read to find one of them."""
 
@@ -164,6 +167,8 @@ class OrganizationStatusUpdater:
     _refused_keys: dict[str, dict[str, None]] = field(default_factory=dict)
     """By Organization: fingerprints of the keys to which eSAW, or a proxy, answered 401 or 403 last, the one
     that was refused longest ago first."""
+    _other_key_at: dict[str, float] = field(default_factory=dict)
+    """Monotonic time since which another key is used, by Organization."""
     _version_requests: dict[str, _VersionRequest] = field(default_factory=dict)
     """The requests that have not ended, or whose answer is in no status yet, by Organization."""
 
@@ -299,6 +304,7 @@ class OrganizationStatusUpdater:
         self.esaw_clients.forget(name)
         self._asked_at.pop(name, None)
         self._refused_keys.pop(name, None)
+        self._other_key_at.pop(name, None)
         self._end_request(name)
 
     def end_requests_of_others(self, organizations: Collection[str]) -> None:
@@ -440,7 +446,12 @@ class OrganizationStatusUpdater:
                 return _ANSWERS, version
             if key is None or found.truth != "Unknown":
                 break
-            # Perhaps it was revoked and nothing else uses it. Who uses it judges it. The others are next.
+            # Perhaps it was revoked and nothing else uses it. Who uses it judges it. The others are next, few
+            # at a time: what refuses all keys may be a proxy that somebody has taken over.
+            now, last = self.clock.monotonic(), self._other_key_at.get(organization.name)
+            if last is not None and now - last < OTHER_KEY_SECONDS:
+                break
+            self._other_key_at[organization.name] = now
             asked.add(key.fingerprint)
             refused.pop(key.fingerprint, None)
             refused[key.fingerprint] = None
@@ -473,10 +484,11 @@ class OrganizationStatusUpdater:
                 for sender in senders[:MAX_TRIED_SENDERS]:
                     try:
                         return await self.sender_keys.key(sender, esaw), is_open
-                    except (KeyStateUnknown, EsawError, ApiError):
+                    except KeyUnusable as unusable:
+                        is_doubted = isinstance(unusable, KeyStateUnknown) and unusable.until is not None
+                        is_open = is_open or is_doubted
+                    except (EsawError, ApiError):
                         is_open = True
-                    except KeyUnusable:
-                        continue
         except TimeoutError:
             is_open = True
         return None, is_open

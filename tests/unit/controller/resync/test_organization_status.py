@@ -15,6 +15,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from controller.access.secret_cache import FRESH_SECONDS
+from controller.access.sender_keys import KeyStateUnknown
 from controller.reopening.fix_rules import fixed_at, ready_state
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import CONFLICT_RETRY_SECONDS
@@ -512,6 +513,7 @@ async def test_keys_that_are_refused_leave_it_to_another_key_to_ask_esaw(refused
     # The last one works. The first one is Anna.
     esaw.users = {key: name}
     for _ in range(LOOKS_PER_REQUEST + refused):
+        scene.clock.advance(minutes=10)
         found = await scene.condition("Reachable")
     for _ in range(2 * LOOKS_PER_REQUEST):
         assert found[:2] == ("True", "EsawAnswers")
@@ -591,6 +593,35 @@ async def test_keys_in_doubt_say_nothing_new_about_esaw(doubted: int) -> None:
         scene.sender_keys.doubt(each, await scene.sender_keys.key(each, esaw))
     for _ in range(2 * LOOKS_PER_REQUEST - 1):
         assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+
+
+async def test_what_refuses_all_keys_gets_few_of_them() -> None:
+    scene = Scene()
+    for number in range(40):
+        name, key = f"sender-{number}", f"key-of-sender-{number}-0123456789"
+        scene.put_key(name, key)
+        sender = a_sender(name, tokenSecretRef={"name": f"{name}-key", "key": "token"})
+        scene.cache.senders.put(known_to_work(sender, key))
+    scene.esaw.problem = HttpStatusError(401)
+    for _ in range(60):
+        await scene.look()
+    assert len({each and each.fingerprint for each in scene.esaw.tokens}) <= 3, "in eleven minutes"
+
+
+async def test_a_secret_that_may_not_be_read_keeps_no_answer_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene()
+    await scene.look()
+
+    async def forbid(*_: object) -> ApiToken:
+        raise KeyStateUnknown("SecretForbidden", "Secret/anna-key may not be read.")
+
+    monkeypatch.setattr(scene.sender_keys, "key", forbid)
+    scene.esaw.problem = HttpStatusError(401)
+    for _ in range(LOOKS_PER_REQUEST):
+        await scene.look()
+    assert (await scene.condition("Reachable"))[:2] == ("Unknown", "EsawUnconfirmed")
 
 
 def a_scene_with_ben() -> tuple[Scene, KeyCheckingEsawClient]:
@@ -685,7 +716,8 @@ async def test_a_proxy_that_refuses_all_keys_for_a_while_changes_nothing_afterwa
     # Nothing uses the first keys, which are revoked later.
     for revoked in list(users)[:10]:
         del esaw.users[revoked]
-    for _ in range(4 * LOOKS_PER_REQUEST):
+    for _ in range(12):
+        scene.clock.advance(minutes=10)
         found = await scene.condition("Reachable")
     assert found[:2] == ("True", "EsawAnswers")
     assert len(scene.cache.authorized_senders("acme")) == 13
