@@ -23,9 +23,9 @@ from controller.envelopes import read_envelope, recorded_sender
 from controller.event_recorder import EventRecorder
 from controller.reader import claims_of, is_next_by_envelope, to_try_again
 from controller.scheduling.due import WAITING_FOR_ARCHIVE, is_held_by_action, is_suspended
-from controller.scheduling.retry_policy import are_tries_spent, longest_backoff
+from controller.scheduling.retry_policy import are_tries_spent, is_copy_due
 from counterfoil.archives.proof import missing_copies
-from counterfoil.clock import Clock, believed_time
+from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded
@@ -175,7 +175,7 @@ class CopyRetrier:
             and not are_tries_spent(copy.attempts, retry)
             # It is tried once nobody suspends it, and no attempt counts until then.
             and not self.cache.is_archive_suspended(name)
-            and (believed_time(copy.next_attempt_time, now, ahead=longest_backoff(retry)) or now) <= now
+            and is_copy_due(copy, retry, now=now)
         )
 
     def _is_sender_suspended(self, event: EnvelopeEvent) -> bool:
