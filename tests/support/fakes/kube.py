@@ -101,14 +101,13 @@ class InMemoryKubeClient(KubeClient):
         self._problems[verb] += problems
 
     def remove_definition(self, kind: type[Resource]) -> None:
-        """Be without the CustomResourceDefinition of a kind, so that its path is unknown."""
+        """Delete the CustomResourceDefinition of a kind, and its objects with it; its path is unknown."""
         self.lacked.add(kind.PLURAL)
-        self.refused["page", kind.PLURAL] = api_error(404, b"404 page not found\n", None, creating=False)
+        self.objects = {where: raw for where, raw in self.objects.items() if where[0] != kind.PLURAL}
 
     def add_definition(self, kind: type[Resource]) -> None:
         """Have the CustomResourceDefinition of a kind again."""
         self.lacked.discard(kind.PLURAL)
-        del self.refused["page", kind.PLURAL]
 
     def go_away(self, verb: str, times: int) -> None:
         """Be unavailable for this number of requests of this verb."""
@@ -135,6 +134,7 @@ class InMemoryKubeClient(KubeClient):
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         name = body["metadata"]["name"]
         await self._arrive("create", name)
+        self._require_definition(kind)
         if (kind.PLURAL, name) in self.objects:
             raise AlreadyExists(409, "AlreadyExists", f"{name} exists")
         raw = copied(dict(body))
@@ -149,6 +149,7 @@ class InMemoryKubeClient(KubeClient):
 
     async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
         await self._arrive("create_dry_run", msgspec.json.decode(body)["metadata"]["name"])
+        self._require_definition(kind)
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
         await self._arrive("patch", name)
@@ -178,6 +179,7 @@ class InMemoryKubeClient(KubeClient):
         self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
     ) -> tuple[list[Raw], str]:
         await self._arrive("page", kind.PLURAL)
+        self._require_definition(kind)
         chosen = [
             copied(raw)
             for (plural, _), raw in sorted(self.objects.items())
@@ -205,6 +207,7 @@ class InMemoryKubeClient(KubeClient):
         self, kind: type[Resource], label: str, fields: str, *, labels: str = ""
     ) -> Counter[str]:
         await self._arrive("count_by_label", kind.PLURAL)
+        self._require_definition(kind)
         found = [raw for (plural, _), raw in self.objects.items() if plural == kind.PLURAL]
         chosen = [raw for raw in found if _has_labels(raw, labels) and _has_fields(raw, fields)]
         counted = [raw["metadata"].get("labels", {}) for raw in chosen]
@@ -216,16 +219,19 @@ class InMemoryKubeClient(KubeClient):
 
     async def names(self, kind: type[Resource], fields: str) -> Set[str]:
         await self._arrive("names", kind.PLURAL)
+        self._require_definition(kind)
         found = self.objects.items()
         return {name for (plural, name), raw in found if plural == kind.PLURAL and _has_fields(raw, fields)}
 
     async def total(self, kind: type[Resource]) -> int:
         await self._arrive("total", kind.PLURAL)
+        self._require_definition(kind)
         return sum(plural == kind.PLURAL for plural, _ in self.objects)
 
     async def list_and_watch(
         self, kind: type[Resource], *, labels: str = "", fields: str = ""
     ) -> AsyncGenerator[WatchEvent, None]:
+        self._require_definition(kind)
         while True:
             yield await self.changes.get()
 
@@ -283,7 +289,12 @@ class InMemoryKubeClient(KubeClient):
         if verb in self.lost:
             raise self.lost.pop(verb)
 
+    def _require_definition(self, kind: type[Resource]) -> None:
+        if kind.PLURAL in self.lacked:
+            raise api_error(404, b"404 page not found\n", None, creating=False)
+
     def _at(self, kind: type[Resource], name: str) -> Raw:
+        self._require_definition(kind)
         try:
             return self.objects[kind.PLURAL, name]
         except KeyError:
