@@ -6,6 +6,7 @@ and starts, fails and ends without the others.
 import json
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.resources import EnvelopeEvent, Phase
 from sandbox.controlplane import rbac
-from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
+from sandbox.controlplane.install_crds import CRDS
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from tests.support.pauses import eventually
@@ -106,16 +108,23 @@ class Release:
         return await self.built.listed("events")
 
 
-@pytest.fixture
-async def release(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Release]:
+@asynccontextmanager
+async def a_release(plane: ControlPlane, folder: Path) -> AsyncIterator[Release]:
     """A release whose own namespace is not served."""
     namespace = f"release-{uuid.uuid4().hex[:8]}"
     await plane.namespace(namespace)
     async with (
-        local_environment(plane, tmp_path, namespace=namespace) as built,
+        local_environment(plane, folder, namespace=namespace) as built,
         connect(namespace=namespace, kubeconfig=plane.kubeconfig) as kube,
     ):
-        yield Release(plane, built, kube, tmp_path)
+        yield Release(plane, built, kube, folder)
+
+
+@pytest.fixture
+async def release(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Release]:
+    """A release in the control plane of all tests."""
+    async with a_release(plane, tmp_path) as release:
+        yield release
 
 
 async def test_namespaces_are_served_apart_and_added_and_removed_without_a_restart(release: Release) -> None:
@@ -197,3 +206,34 @@ async def test_a_namespace_that_is_deleted_holds_no_other_one_up_and_returns(rel
     await release.until_ready(legal, "Serving", 1.0)
     await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
     assert controller.pid == pid
+
+
+async def test_without_the_definition_of_envelopes_events_wait_and_continue_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with control_plane() as plane:
+        await plane.apply_crds()
+        async with a_release(plane, tmp_path) as release:
+            sales = await release.unit("sales", with_role=True)
+            release.write_list(sales)
+            await release.controller()
+            await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
+            await release.until_ready(sales, "Serving", 1.0)
+
+            definitions = ("envelopes.counterfoil.dev", "imports.counterfoil.dev")
+            await plane.kubectl("delete", "crd", *definitions)
+            envelope = sales.envelope()
+            waiting = await sales.note(envelope)
+            await release.until_ready(sales, "NamespaceUnavailable", 0.0)
+            (said,) = [each for each in await release.events() if each["reason"] == "NamespaceUnavailable"]
+            assert definitions[0] in said["note"]
+            await sales.reaches(waiting, Phase.VALIDATING, "ApiServerTrouble")
+            assert not sales.filed(envelope)
+
+            # Only Imports are missing now.
+            await plane.kubectl("apply", "--server-side", "-f", str(CRDS / "envelopes.yaml"))
+            await sales.reaches(waiting, Phase.SUCCEEDED)
+            await release.until_ready(sales, "NamespaceIncomplete", 0.0)
+            (said,) = [each for each in await release.events() if each["reason"] == "NamespaceIncomplete"]
+            assert definitions[1] in said["note"]
+            await sales.reaches(await sales.noted(), Phase.SUCCEEDED)

@@ -190,8 +190,7 @@ def test_a_missing_definition_of_each_kind_is_reported(kind: type[Resource], tmp
             for each in scene.kubes.values():
                 each.remove_definition(kind)
             await scene.clock.sleep(61)
-            is_part = kind in {Envelope, Import}
-            reason = "NamespaceIncomplete" if is_part else "NamespaceUnavailable"
+            reason = "NamespaceIncomplete" if kind is Import else "NamespaceUnavailable"
             assert set(scene.ready().values()) == {(reason, 0)}
             assert f"{kind.PLURAL}.counterfoil.dev" in scene.release.announced[0]["note"]
 
@@ -200,15 +199,66 @@ def test_each_missing_definition_is_named_once_the_one_before_is_there(tmp_path:
     @in_virtual_time(tmp_path, "sales")
     async def _(scene: Scene) -> None:
         kube = scene.kubes["sales"]
-        kube.remove_definition(Envelope)
-        kube.remove_definition(Import)
+        kinds: tuple[type[Resource], ...] = (Archive, Envelope, Import)
+        for each in kinds:
+            kube.remove_definition(each)
         async with scene.running():
-            await scene.clock.sleep(61)
-            kube.add_definition(Envelope)
+            for each in kinds:
+                await scene.clock.sleep(61)
+                kube.add_definition(each)
             await scene.clock.sleep(61)
             notes = [each["note"] for each in scene.release.announced]
-            assert ["envelopes." in each for each in notes] == [True, False]
-            assert "imports." in notes[1]
+            assert len(notes) == 4, notes
+            for kind, note in zip(kinds, notes, strict=False):
+                assert f"{kind.PLURAL}.counterfoil.dev" in note
+            assert notes[3] == "Namespace sales is served again."
+
+
+def without_the_right(kind: type[Resource]) -> ApiError:
+    message = f'{kind.PLURAL}.counterfoil.dev is forbidden: User "controller" cannot list it'
+    return Forbidden(403, "Forbidden", message)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Envelope, "NamespaceForbidden"), (Import, "NamespaceIncomplete")]
+)
+def test_a_missing_right_is_named_with_what_it_stops(
+    kind: type[Resource], reason: str, tmp_path: Path
+) -> None:
+    @in_virtual_time(tmp_path, "sales")
+    async def _(scene: Scene) -> None:
+        scene.kubes["sales"].refused["page", kind.PLURAL] = without_the_right(kind)
+        async with scene.running():
+            await scene.clock.sleep(61)
+            assert scene.ready() == {"sales": (reason, 0)}
+            (event,) = scene.release.announced
+            assert f"{kind.PLURAL}.counterfoil.dev is forbidden" in event["note"]
+            is_part = reason == "NamespaceIncomplete"
+            assert ("remove it from the list" in event["note"]) != is_part
+            assert ("All other work continues" in event["note"]) == is_part
+
+
+def test_an_absent_namespace_is_missing_alone_beside_one_without_the_right_to_a_part(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "absent")
+    async def _(scene: Scene) -> None:
+        scene.kubes["sales"].refused["page", Import.PLURAL] = without_the_right(Import)
+        scene.kubes["absent"].trouble["page"] = FORBIDDEN
+        async with scene.running():
+            await scene.clock.sleep(61)
+            assert scene.metrics.is_missing_alone("absent")
+            assert not scene.metrics.is_missing_alone("sales")
+
+
+def test_work_that_is_stuck_ends_no_work_where_only_a_part_is_missing(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        scene.kubes["sales"].refused["page", Import.PLURAL] = without_the_right(Import)
+        async with scene.running():
+            await scene.clock.sleep(3600)
+            scene.stuck["legal"] = "an event is overdue"
+            await scene.clock.sleep(600)
+            assert "legal ends" in scene.lives
+            assert "sales ends" not in scene.lives
 
 
 def test_work_that_is_stuck_beside_a_missing_definition_ends_the_process(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from controller.mails.problem_tracking import failure_observation
 from controller.reconcile.import_archives import REMEMBERED_SECONDS, ImportArchives
 from controller.scheduling.due import EPOCH, due_time
 from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
     IMPORT_ARCHIVE_LABEL,
     IMPORT_LABEL,
@@ -50,7 +51,7 @@ class ImportedScene(ReconcilerScene):
 
     def __init__(self, folder: Path, archive: str = "vault", **spec: Any) -> None:
         self.dms, self.vault = folder / "dms", folder / "vault"
-        self.dms.mkdir()
+        self.dms.mkdir(parents=True)
         self.vault.mkdir()
         builder = of_import(an_event(), archive)
         super().__init__(self.dms, builder, **{"cleanup": {"policy": "Keep"}, **spec})
@@ -398,6 +399,30 @@ async def test_an_archive_of_an_earlier_import_that_was_deleted_holds_no_event(t
     scene.kube.put(an_import(archiveRef={"name": "vault"}))
     scene.cache.archives.remove("vault")
     assert stored_choice((await scene.reconcile()).status) == USUAL
+
+
+# -- While the Imports can't be read -------------------------------------------------------------------------
+
+
+FORBIDDEN = Forbidden(403, "Forbidden", "imports.counterfoil.dev is forbidden")
+
+
+@pytest.mark.parametrize("is_defined", [True, False])
+async def test_only_events_of_imports_wait_while_the_imports_cannot_be_read(
+    tmp_path: Path, *, is_defined: bool
+) -> None:
+    for label, phase in (("", Phase.SUCCEEDED), ("old-stock", Phase.COLLECTING)):
+        scene = ImportedScene(tmp_path / (label or "callback"))
+        if not label:
+            del scene.kube.objects[EnvelopeEvent.PLURAL, scene.event.name]
+            scene.event = an_event().labelled(SENDER_LABEL, "anna").build()
+            scene.kube.put(scene.event)
+        if is_defined:
+            scene.kube.refused["page", Import.PLURAL] = FORBIDDEN
+        else:
+            scene.kube.remove_definition(Import)
+        after = await scene.reconcile()
+        assert after.status.phase is phase, after.status
 
 
 # -- A choice that is made counts ----------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     REQUEST_LABEL,
     SENDER_LABEL,
+    Envelope,
     EnvelopeEvent,
     EnvelopeStatus,
     EventNotice,
@@ -896,6 +897,18 @@ async def test_a_4xx_of_a_proxy_to_a_status_write_is_tried_again_and_fails_nothi
     scene: ReconcilerScene, status: int
 ) -> None:
     scene.kube.fail("patch_status", api_error(status, b"<html>nginx</html>", None, creating=False))
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+
+
+async def test_a_missing_definition_of_envelopes_does_not_read_as_an_event_without_an_envelope(
+    scene: ReconcilerScene,
+) -> None:
+    scene.kube.remove_definition(Envelope)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.VALIDATING, "ApiServerTrouble")
+    assert scene.envelope.asked == [], "the default Sender's key may be that of another person"
+
+    scene.kube.add_definition(Envelope)
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
 
 

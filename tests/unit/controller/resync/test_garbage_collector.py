@@ -924,3 +924,30 @@ async def test_while_the_imports_cannot_be_read_their_events_stay_and_others_are
     scene.kube.fail("page", Forbidden(403, "Forbidden", "no right to list imports"))
     await scene.pass_finished()
     assert scene.there() == {imported.name}
+
+
+async def test_without_the_definition_of_imports_their_events_stay_and_others_are_removed() -> None:
+    imported, other = imported_event(OLD_WINDOW), finished(Phase.SUCCEEDED, 1).build()
+    scene = Scene(imported, other)
+    scene.kube.remove_definition(Import)
+    await scene.pass_finished()
+    assert scene.there() == {imported.name}
+    scene.kube.add_definition(Import)
+    await scene.pass_finished()
+    assert scene.there() == set()
+
+
+async def test_while_the_envelopes_cannot_be_read_only_they_and_what_was_archived_stay(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    archived, other = filed().build(), finished(Phase.SUCCEEDED, 1).build()
+    scene = Scene(archived, other)
+    scene.kube.remove_definition(Envelope)
+    await scene.pass_finished(2)
+    assert scene.there() == {archived.name}
+    assert scene.statistics.counts("acme") == {"Succeeded": 1}
+    assert "the Envelopes can't be read" in caplog.text
+    scene.kube.add_definition(Envelope)
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(2)
+    assert scene.there() == set()
