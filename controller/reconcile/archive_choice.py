@@ -192,7 +192,7 @@ class ArchiveChooser:
         let the event continue. Where neither routes nor an Import ever decide, only events of present actions
         are looked for: the phase Archiving asks for these anyway.
         """
-        may_be_anywhere = context.destination is None or await self.import_archives.of(
+        may_be_anywhere = context.destination is None or await self.import_archives.may_name_one(
             context.organization.name
         )
         if may_be_anywhere and context.may_have_siblings:

@@ -10,6 +10,7 @@ from typing import Final
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
 from counterfoil.resources import Import
 from counterfoil.resources.routes import Choice
 
@@ -43,6 +44,14 @@ class ImportArchives:
             del self._known[name]
         self._known[organization] = now, tuple(found.values())
         return tuple(found.values())
+
+    async def may_name_one(self, organization: str) -> bool:
+        """Return whether Imports of an Organization may name an Archive, as they may while they can't be
+        read."""
+        try:
+            return bool(await self.of(organization))
+        except ApiError:
+            return True
 
     @property
     def remembered(self) -> set[str]:
