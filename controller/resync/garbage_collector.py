@@ -173,12 +173,16 @@ class GarbageCollector:
         self.pass_finished(found.began, found.failures)
 
     async def _list_archived_envelopes(self) -> dict[str, str]:
-        """Return name and uid of each marked Envelope; thousands need less memory than a page of events."""
+        """Return name and uid of each marked Envelope that can be read. Thousands need less memory than a
+        page of events."""
         labels, found = f"{ARCHIVED_LABEL}={ARCHIVED}", dict[str, str]()
-        async for envelope in self.kube.list_readable(Envelope, labels=labels):
-            spec = await self._spec(envelope.spec.organization_ref.name)
-            if may_be_outlived(envelope, spec, self._now()):
-                found[envelope.name] = envelope.uid
+        try:
+            async for envelope in self.kube.list_readable(Envelope, labels=labels):
+                spec = await self._spec(envelope.spec.organization_ref.name)
+                if may_be_outlived(envelope, spec, self._now()):
+                    found[envelope.name] = envelope.uid
+        except ApiError as problem:
+            _log.warning("the Envelopes can't be read, so they stay until the next pass: %s", problem)
         return found
 
     async def _process_page(self, token: str, found: PassStatistics, orphaned: dict[str, str]) -> str:
@@ -256,9 +260,6 @@ class GarbageCollector:
         try:
             found = self.kube.list_readable(Import)
             return {each.name: with_kept_metadata(each) async for each in found}
-        except NotFound:
-            # The CRDs of an older version are installed.
-            return {}
         except ApiError as problem:
             _log.warning("the Imports can't be read, so their events stay: %s", problem)
             return None
