@@ -445,7 +445,7 @@ class Metrics:
             gauge(
                 "counterfoil_namespace_ready",
                 "Of each namespace to serve: 1 with the reason `Serving`, or 0 with the reason why this "
-                "process cannot work in it.",
+                "process cannot do all its work in it.",
                 ("namespace", "reason"),
             ),
             counter(

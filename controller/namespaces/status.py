@@ -15,7 +15,6 @@ from enum import StrEnum
 from controller.event_recorder import EventRecorder, EventType
 from counterfoil.kube.errors import ApiError, Forbidden
 from counterfoil.metrics import Metrics
-from counterfoil.resources import GROUP, Resource
 
 _log = logging.getLogger("controller")
 
@@ -31,7 +30,8 @@ class NamespaceReason(StrEnum):
     UNAVAILABLE = "NamespaceUnavailable"
     """A CustomResourceDefinition is missing without which nothing works. All namespaces share it."""
     INCOMPLETE = "NamespaceIncomplete"
-    """A CustomResourceDefinition is missing without which a part of the work stands still."""
+    """The CustomResourceDefinition of Imports, or the right to list them, is missing: only they stand
+    still."""
     STUCK = "NamespaceStuck"
     """A watch is silent, or an event is overdue; the work there starts again."""
     BROKEN = "NamespaceBroken"
@@ -41,8 +41,12 @@ class NamespaceReason(StrEnum):
 _RESTARTING = frozenset({NamespaceReason.STUCK, NamespaceReason.BROKEN})
 """The reasons with which the work starts again."""
 
+_OF_KINDS = frozenset({NamespaceReason.UNAVAILABLE, NamespaceReason.INCOMPLETE})
+"""The reasons about kinds. When one kind is there, the next one may be missing."""
 
-_NOT_STUCK = frozenset({NamespaceReason.BROKEN, NamespaceReason.UNAVAILABLE, NamespaceReason.INCOMPLETE})
+_NOT_STUCK = _OF_KINDS | {NamespaceReason.BROKEN}
+
+_APPLY = "Apply the CustomResourceDefinitions of this version."
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class NamespaceProblem:
 
 
 def problem_of(namespace: str, error: ApiError) -> NamespaceProblem:
-    """Return the problem that a 403 or 404 to a list of its objects shows."""
+    """Return the problem that a 403 or 404 shows to a list of objects without which nothing works."""
     if isinstance(error, Forbidden):
         return NamespaceProblem(
             NamespaceReason.FORBIDDEN,
@@ -64,16 +68,17 @@ def problem_of(namespace: str, error: ApiError) -> NamespaceProblem:
         )
     return NamespaceProblem(
         NamespaceReason.UNAVAILABLE,
-        f"Namespace {namespace} is not served: {error}. Are the CustomResourceDefinitions installed?",
+        f"Namespace {namespace} is not served: {error}. {_APPLY}",
     )
 
 
-def missing_definition(namespace: str, kind: type[Resource], reason: NamespaceReason) -> NamespaceProblem:
-    """Return the problem that the API server does not have a kind."""
+def problem_of_imports(namespace: str, error: ApiError) -> NamespaceProblem:
+    """Return the problem that a 403 or 404 to a list of the Imports shows."""
+    advice = "Give the Role of the controller there the chart's rights to imports.counterfoil.dev."
     return NamespaceProblem(
-        reason,
-        f"Namespace {namespace} is not fully served: the API server lacks {kind.PLURAL}.{GROUP}. Apply the "
-        "CustomResourceDefinitions of this version.",
+        NamespaceReason.INCOMPLETE,
+        f"The Imports in namespace {namespace} stand still: {error}. All other work continues. "
+        f"{advice if isinstance(error, Forbidden) else _APPLY}",
     )
 
 
@@ -108,7 +113,7 @@ class NamespaceStatus:
         self.metrics.set_namespace_ready(namespace, problem.reason, is_ready=False)
         known = self._problems.get(namespace)
         self._problems[namespace] = problem
-        is_other_kind = problem.reason is NamespaceReason.INCOMPLETE and problem != known
+        is_other_kind = problem.reason in _OF_KINDS and problem != known
         if known is None or known.reason is not problem.reason or is_other_kind:
             _log.warning("%s", problem.message, extra={"namespace": namespace, "reason": problem.reason})
             self._record(namespace, problem.reason, problem.message)

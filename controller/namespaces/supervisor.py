@@ -20,24 +20,24 @@ from controller.namespaces.status import (
     NamespaceProblem,
     NamespaceReason,
     NamespaceStatus,
-    missing_definition,
     problem_of,
+    problem_of_imports,
 )
 from controller.watch.reflector import WATCHED_KINDS, InitialSync
 from controller.watch.watched_namespaces import WatchedNamespaces
 from counterfoil.clock import Clock
 from counterfoil.health import Check, Checks
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError
+from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.kube.watch import exponential_backoff
 from counterfoil.logs import log_context
-from counterfoil.resources import Envelope, Import, Resource
+from counterfoil.resources import GROUP, Envelope, Import, Resource
 
 _log = logging.getLogger("controller")
 
-OTHER_KINDS: Final[tuple[type[Resource], ...]] = (Envelope, Import)
-"""The kinds that are read and not watched. Without one of them the rest of the work gets on."""
+NEEDED_KINDS: Final[tuple[type[Resource], ...]] = (*WATCHED_KINDS, Envelope)
+"""The kinds without which nothing is archived: each event reads its Envelope. Imports are the other kind."""
 
 PROBE_INTERVAL = timedelta(seconds=60)
 """Interval of the requests that determine whether a namespace can be served: one for each kind."""
@@ -219,14 +219,16 @@ class NamespaceSupervisor:
 
     async def _problem(self, components: NamespaceWork) -> NamespaceProblem | None:
         """Return what keeps the namespace from being served. Raises ``ApiError`` if that is unknown."""
-        needed = await _problem_of_kinds(components.kube, WATCHED_KINDS, NamespaceReason.UNAVAILABLE)
-        if needed is not None:
-            return needed
+        kube = components.kube
+        for kind in NEEDED_KINDS:
+            if (refusal := await _refusal(kube, kind)) is not None:
+                return problem_of(kube.namespace, refusal)
         for check in components.live.values():
             if (reason := await check()) is not None:
-                message = f"The work in namespace {components.kube.namespace} is stuck: {reason}."
+                message = f"The work in namespace {kube.namespace} is stuck: {reason}."
                 return NamespaceProblem(NamespaceReason.STUCK, message)
-        return await _problem_of_kinds(components.kube, OTHER_KINDS, NamespaceReason.INCOMPLETE)
+        refusal = await _refusal(kube, Import)
+        return None if refusal is None else problem_of_imports(kube.namespace, refusal)
 
     async def _end(self, namespace: str, task: asyncio.Task[None]) -> None:
         """End the work in a namespace that left the list, once its running work is at a safe point."""
@@ -274,21 +276,18 @@ async def _common(checks: Sequence[Check]) -> str | None:
     return "; ".join(dict.fromkeys(reasons)) or None
 
 
-async def _problem_of_kinds(
-    kube: KubeClient, kinds: Sequence[type[Resource]], missing: NamespaceReason
-) -> NamespaceProblem | None:
-    """Return why objects of one of these kinds can't be listed; ``missing`` is the reason of one that the API
-    server lacks. Raises ``ApiError`` if the answer says nothing about the namespace."""
-    for kind in kinds:
-        try:
-            await kube.page(kind, limit=1)
-        except ApiError as error:
-            if error.is_about_namespace:
-                return problem_of(kube.namespace, error)
-            # An API server that lacks the kind answers so, and a proxy may do so too.
-            if error.status == 404 and not await kube.serves(kind):
-                return missing_definition(kube.namespace, kind, missing)
-            raise
+async def _refusal(kube: KubeClient, kind: type[Resource]) -> ApiError | None:
+    """Return the 403 or 404 that says why objects of a kind can't be listed in the namespace. Raises
+    ``ApiError`` if the answer says nothing about the namespace."""
+    try:
+        await kube.page(kind, limit=1)
+    except ApiError as error:
+        if error.is_about_namespace:
+            return error
+        # An API server that lacks the kind answers so, and a proxy may do so too.
+        if error.status == 404 and not await kube.serves(kind):
+            return NotFound(404, error.reason, f"the API server lacks {kind.PLURAL}.{GROUP}")
+        raise
     return None
 
 

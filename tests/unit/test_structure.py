@@ -51,7 +51,7 @@ LOOPS_WITHOUT_TRY = {
         "tuple(self._components.items())",  # a state in memory
         "asyncio.as_completed(tasks)",  # the probe fails then
         "components.live.values()",
-        "kinds",  # the caller catches the error of its namespace
+        "NEEDED_KINDS",  # the caller catches the error of its namespace
     },
     "controller/reconcile/late_files.py": {"queue.due_events(self.clock.monotonic())"},
     "controller/resync/garbage_collector.py": {
