@@ -399,6 +399,12 @@ async def listed_before(program: Helm, plane: ControlPlane, namespace: str, *, h
     return before
 
 
+async def forget_prepared(plane: ControlPlane, home: str) -> None:
+    """Let the list be as an earlier chart made it, which did not tell what it had prepared."""
+    annotate = ("annotate", "configmap", f"{RELEASE}-namespaces", "counterfoil.dev/prepared-")
+    await plane.kubectl("-n", home, *annotate)
+
+
 async def test_the_notes_name_a_namespace_that_was_listed_before(program: Helm, plane: ControlPlane) -> None:
     for namespace in ("home-of-a-list", "listed-before", "listed-now"):
         await plane.namespace(namespace)
@@ -434,6 +440,20 @@ async def test_a_release_without_a_list_needs_no_right_to_read_config_maps(
     assert f"runs in the namespace {home}" in notes
 
 
+async def test_a_user_with_rights_in_the_release_namespace_alone_takes_one_off_an_earlier_list(
+    program: Helm, plane: ControlPlane
+) -> None:
+    home, unit = "home-of-its-user", "unit-without-its-user"
+    await plane.namespace(home)
+    await listed_before(program, plane, unit, home=home)
+    await forget_prepared(plane, home)
+    user = await a_user_of(plane, home, [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])
+
+    notes = await notes_in_cluster(program, plane, home, home, user=user, clusterScoped=False)
+
+    assert f"WARNING: The namespace {unit} was in watchNamespaces before" in notes
+
+
 async def a_user_without_config_maps(plane: ControlPlane, namespace: str) -> Path:
     """Return the kubeconfig of one who may read all that the chart creates in a namespace but ConfigMaps."""
     groups = ["apps", "batch", "policy", "rbac.authorization.k8s.io"]
@@ -442,6 +462,11 @@ async def a_user_without_config_maps(plane: ControlPlane, namespace: str) -> Pat
         {"apiGroups": [""], "resources": core, "verbs": ["get", "list"]},
         {"apiGroups": groups, "resources": ["*"], "verbs": ["get", "list"]},
     ]
+    return await a_user_of(plane, namespace, role)
+
+
+async def a_user_of(plane: ControlPlane, namespace: str, role: list[Object]) -> Path:
+    """Return the kubeconfig of one who has this Role in a namespace, and nothing elsewhere."""
     api = "rbac.authorization.k8s.io"
     installer = {"name": "installer", "namespace": namespace}
     objects: list[Object] = [
@@ -504,21 +529,12 @@ async def test_a_namespace_that_another_release_serves_is_refused(
             await rendered_in_cluster(program, plane, namespace, clusterScoped=scoped)
 
 
-async def forget_prepared(plane: ControlPlane, home: str) -> None:
-    """Let the list be as an earlier chart made it, which did not tell what it had prepared."""
-    annotate = ("annotate", "configmap", f"{RELEASE}-namespaces", "counterfoil.dev/prepared-")
-    await plane.kubectl("-n", home, *annotate)
-
-
-@pytest.mark.parametrize("chart", ["present", "earlier"])
 async def test_a_namespace_that_was_listed_while_it_was_absent_can_be_that_of_another_release(
-    program: Helm, plane: ControlPlane, chart: str
+    program: Helm, plane: ControlPlane
 ) -> None:
-    home, unit = f"home-of-an-early-list-{chart}", f"unit-of-an-early-list-{chart}"
+    home, unit = "home-of-an-early-list", "unit-of-an-early-list"
     await plane.namespace(home)
     await listed_before(program, plane, unit, home=home)
-    if chart == "earlier":
-        await forget_prepared(plane, home)
     await plane.namespace(unit)
     await another_controller_works_in(program, plane, unit, release="other", home=unit)
 
@@ -587,22 +603,6 @@ async def test_who_may_bind_roles_in_a_served_namespace_stops_no_upgrade(
     await listed_before(program, plane, unit, home=home)
     if is_chart_earlier:
         await forget_prepared(plane, home)
-        own = {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": {
-                "name": f"{RELEASE}-controller",
-                "namespace": unit,
-                "labels": {"app.kubernetes.io/managed-by": "Helm"},
-                "annotations": annotations_of_helm(home),
-            },
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "Role",
-                "name": f"{RELEASE}-controller",
-            },
-        }
-        await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(own))
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
