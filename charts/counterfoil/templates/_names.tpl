@@ -59,16 +59,10 @@ A release that had no list has none: without one before and now, the user of Hel
 {{- $map = lookup "v1" "ConfigMap" .Release.Namespace $name -}}
 {{- end -}}
 {{- $listed := dig "data" "list" "" $map | splitList "\n" | compact -}}
-{{- $prepared := list -}}
+{{- $prepared := $listed -}}
+{{- /* An earlier chart did not record which namespaces were absent. What is in them now is not asked: others may change it. */ -}}
 {{- with dig "metadata" "annotations" "counterfoil.dev/prepared" "" $map -}}
 {{- $prepared = fromJsonArray . -}}
-{{- else -}}
-{{- /* An earlier chart did not tell which namespaces were absent. */ -}}
-{{- range $listed -}}
-{{- if lookup "rbac.authorization.k8s.io/v1" "RoleBinding" . (include "counterfoil.processName" (dict "root" $ "name" "controller")) -}}
-{{- $prepared = append $prepared . -}}
-{{- end -}}
-{{- end -}}
 {{- end -}}
 {{- toJson (dict "listed" $listed "prepared" $prepared) -}}
 {{- end -}}
