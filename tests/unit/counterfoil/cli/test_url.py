@@ -110,8 +110,37 @@ async def test_an_address_that_only_the_status_names_is_printed(
     assert [TOKEN in each for each in urls] == [True, True, True]
 
 
-async def test_an_address_with_letters_of_another_alphabet_is_printed_in_ascii_for_the_comparison() -> None:
-    kube = a_client(f"https://sign.\u0430cme.example/\u0430/callbacks/acme/<token>{QUERY}")
+@pytest.mark.parametrize(
+    ("address", "in_ascii"),
+    [
+        ("https://sign.\u0430cme.example/\u0430", "https://sign.xn--cme-5cd.example/%D0%B0"),
+        ("https://b\u00fccher.example:443", "https://xn--bcher-kva.example:443"),
+        (
+            "http://b\u00fccher.example:8080/%7Ea;b=c/\u00fc",
+            "http://xn--bcher-kva.example:8080/%7Ea;b=c/%C3%BC",
+        ),
+    ],
+)
+async def test_an_address_with_letters_of_another_alphabet_is_printed_as_it_is_and_in_ascii(
+    address: str, in_ascii: str
+) -> None:
+    """People compare it with the setting; a letter of another alphabet may look like the expected one."""
+    *_, compared, other = await lines(f"{address}/callbacks/acme/<token>{QUERY}")
+    assert compared.endswith(f"COUNTERFOIL_CALLBACK_URL:     {address}")
+    assert other.split(": ", 1)[0] == "the same address in ASCII"
+    assert other.split()[-1] == in_ascii
+    assert len(compared) - len(address) == len(other) - len(in_ascii)
+
+
+async def test_an_address_in_ascii_is_printed_once() -> None:
+    address = "https://sign.other.example:443/%7Ea"
+    *_, last_url, compared = await lines(f"{address}/callbacks/acme/<token>{QUERY}")
+    assert TOKEN in last_url
+    assert compared.endswith(f"COUNTERFOIL_CALLBACK_URL:     {address}")
+
+
+async def lines(envelope: str) -> list[str]:
+    """Return what is printed for people about an Organization with this callback URL."""
     out = io.StringIO()
-    await url.run(argparse.Namespace(organization="acme", token=1, output="text"), kube, out)
-    assert out.getvalue().endswith(" https://sign.xn--cme-5cd.example/%D0%B0\n")
+    await url.run(argparse.Namespace(organization="acme", token=1, output="text"), a_client(envelope), out)
+    return out.getvalue().splitlines()
