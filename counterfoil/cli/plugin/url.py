@@ -3,6 +3,7 @@
 """
 
 import argparse
+import string
 from typing import TextIO
 from urllib.parse import quote, urlsplit
 
@@ -14,7 +15,7 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
 from counterfoil.kube.secret import SecretUse
-from counterfoil.origin import origin_of
+from counterfoil.origin import DEFAULT_PORTS, origin_of
 from counterfoil.resources import Organization
 from counterfoil.resources.organization import UNKNOWN_ADDRESS, CallbackURLs
 from counterfoil.settings import receiver_address_fault
@@ -84,7 +85,10 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             out.write(f"also required: basic auth with username and password of Secret/{ref.name}\n")
         if address not in (UNKNOWN_ADDRESS, _address_of_pages(organization)):
             # Who may write the status may name the address of others, which would get the token.
-            out.write(f"compare the address with COUNTERFOIL_CALLBACK_URL:     {_ascii(address)}\n")
+            out.write(f"compare the address with COUNTERFOIL_CALLBACK_URL:     {address}\n")
+            if not address.isascii():
+                # A letter of another alphabet may look like the expected one.
+                out.write(f"the same address in ASCII:                             {_ascii(address)}\n")
     if address == UNKNOWN_ADDRESS:
         raise CommandError(
             ExitStatus.NOT_ALL,
@@ -101,8 +105,11 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
 
 
 def _ascii(address: str) -> str:
-    """Return an address for a comparison: a letter of another alphabet may look like the expected one."""
-    return address if address.isascii() else f"{origin_of(address)}{quote(urlsplit(address).path)}"
+    """Return an address with each letter in ASCII, and all else as it is."""
+    parts, origin = urlsplit(address), origin_of(address)
+    if parts.port == DEFAULT_PORTS[parts.scheme]:
+        origin += f":{parts.port}"
+    return origin + quote(parts.path, safe=string.punctuation)
 
 
 def _receiver_address(organization: Organization) -> str:
