@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.access.secret_cache import FRESH_SECONDS, SecretCache
 from controller.access.sender_keys import (
@@ -362,6 +363,20 @@ async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_reports_it() -
     key = scene.newest().status.key
     assert key is not None
     assert (key.fingerprint, key.verified_time) == (fingerprint(OTHER_KEY), None), "it was never accepted"
+
+
+@pytest.mark.parametrize("text", ["AWordThatNobodyKnows", "no reason"])
+async def test_a_text_in_place_of_the_reason_of_a_refused_key_is_no_reason_of_an_event(text: str) -> None:
+    scene = Scene(key=OTHER_KEY)
+    await scene.confirmed_refusal()
+    (condition, *others) = scene.newest().status.conditions
+    assert condition.type == "Authorized"
+    status = replace(scene.newest().status, conditions=(replace(condition, reason=text), *others))
+
+    refused = await scene.refusal(replace(scene.newest(), status=status))
+
+    assert (refused.reason, str(refused)) == ("Unknown", condition.message)
+    assert len(scene.esaw.asked) == 2, "the answer of before counts"
 
 
 async def test_a_refused_key_is_not_asked_about_again_and_again_but_from_time_to_time() -> None:

@@ -1008,3 +1008,22 @@ async def test_a_later_event_of_the_envelope_replaces_the_copy_of_an_earlier_one
     assert stored_copy(event.status, "worm").verified_time is not None
     (document,) = scene.folders["worm"].rglob("file-1.pdf")
     assert document.read_bytes() == b"%PDF-contract-signed"
+
+
+@pytest.mark.parametrize("text", ["AWordThatNobodyKnows", "no reason", ""])
+async def test_a_text_in_place_of_the_reason_of_a_copy_is_neither_a_reason_of_the_event_nor_a_series(
+    tmp_path: Path, text: str
+) -> None:
+    scene = CopiedScene(tmp_path, WORM, MIRROR)
+    scene.break_archive("worm")
+    scene.break_archive("mirror")
+    status = (await scene.reconcile_until_quiet()).status
+    worm, mirror = (stored_copy(status, name) for name in ("worm", "mirror"))
+    later = scene.clock.now() + timedelta(minutes=50)
+    copies = (replace(worm, reason=text, next_attempt_time=later), replace(mirror, next_attempt_time=None))
+    scene.store(replace(status, copies=copies, next_attempt_time=None))
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.COPYING, "Unknown" if text else "CopyInvalid")
+    assert scene.metric("attempts_total", phase="Copying", outcome="wait", reason=text) is None
