@@ -40,6 +40,7 @@ from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.rate_limit import holding
 from counterfoil.esaw.token import ApiToken
 from counterfoil.i18n.key_advice import can_consent, consent_link, renewal
+from counterfoil.i18n.reasons import find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, patch_command
 from counterfoil.kube.status import write_status_or_skip
@@ -155,7 +156,8 @@ class SenderKeys:
                     return token
                 is_back = authorized.reason in ORIGIN_REASONS
                 if authorized.status == "False" and not (is_back or self._is_recheck_due(sender)):
-                    raise KeyUnusable(authorized.reason, authorized.message)
+                    # Who may write the status may put any text there.
+                    raise KeyUnusable(find_reason(authorized.reason).name, authorized.message)
             left = self._refusals.until_confirmation(sender, token)
             if left is not None and left > timedelta(0):
                 raise self._doubt(sender, left)

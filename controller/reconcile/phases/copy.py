@@ -43,6 +43,7 @@ from counterfoil.archives.proof import (
     missing_copies,
     missing_required_copies,
 )
+from counterfoil.i18n.reasons import find_reason
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
@@ -53,7 +54,6 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.archive import has_other_root
-from counterfoil.resources.base import is_reason
 from counterfoil.resources.envelopeevent import COPY_INVALID, MAX_COPY_MESSAGE, OPTIONAL_COPY_MISSING
 from counterfoil.resources.reopening import copies_after_end
 from counterfoil.resources.routes import (
@@ -340,10 +340,9 @@ class _CopyRun:
         if problem is not None:
             return Wait(problem.reason, problem.message)
         entry = stored_copy(self.event.status, name)
-        reason = entry.reason or ""
         return Wait(
-            # The API server would refuse a status with another text.
-            reason if is_reason(reason) else COPY_INVALID,
+            # Who may write the status may put any text there.
+            find_reason(entry.reason or COPY_INVALID).name,
             entry.message
             or "Another copy has the same address. Give one of the two Archives another spec.path.",
         )
