@@ -241,6 +241,19 @@ async def test_copies_that_are_made_at_once_do_not_wait_for_those_of_a_full_arch
     assert not await scene.is_started("w3", "worm")
 
 
+async def test_an_archive_whose_copies_are_made_has_room_again_within_ten_seconds(tmp_path: Path) -> None:
+    scene = await TwoOptionalScene.with_one_event(tmp_path, most=1)
+    assert await scene.is_started("first", "worm")
+    assert not await scene.is_started("second", "worm"), "it is in progress"
+    scene.end("first")
+    asked = len(scene.kube.asked)
+    scene.clock.advance(seconds=9)
+    assert not await scene.is_started("second", "worm")
+    assert [each for each in scene.kube.asked[asked:] if each[0] == "names"] == [], "it asks each ten seconds"
+    scene.clock.advance(seconds=1)
+    assert await scene.is_started("second", "worm")
+
+
 async def test_events_that_lack_several_copies_are_counted_for_each(tmp_path: Path) -> None:
     scene = await TwoOptionalScene.with_one_event(tmp_path, most=2)
 
