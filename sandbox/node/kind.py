@@ -58,14 +58,15 @@ class KindNode:
         await self._do("kind", "delete", "cluster", f"--name={NAME}")
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    async def images(self, folder: Path) -> None:
+    async def images(self) -> None:
         """Build the images and give them to the node."""
         base = (images.ROOT / "release" / "image" / "base.txt").read_text().splitlines()[-1]
         containerfile = ["--file=release/Containerfile", str(images.ROOT)]
         await self._do("docker", "build", f"--build-arg=BASE={base}", f"--tag={images.IMAGE}", *containerfile)
         versitygw = (await binaries.ensure("versitygw"))["versitygw"]
-        write_context(folder / "trial", images.IMAGE, versitygw)
-        await self._do("docker", "build", f"--tag={images.SANDBOX_IMAGE}", str(folder / "trial"))
+        with tempfile.TemporaryDirectory(prefix="counterfoil-images-") as folder:
+            write_context(Path(folder) / "trial", images.IMAGE, versitygw)
+            await self._do("docker", "build", f"--tag={images.SANDBOX_IMAGE}", f"{folder}/trial")
         await self._do("kind", "load", "docker-image", f"--name={NAME}", images.IMAGE, images.SANDBOX_IMAGE)
 
     async def restart_runtime(self) -> None:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -163,14 +164,15 @@ class Node:
         await self._halt()
         await self._boot()
 
-    async def images(self, folder: Path) -> None:
+    async def images(self) -> None:
         """Build the images and give them to the node."""
-        # The node's network leads nowhere, and a build downloads.
-        with self._namespaces.real_network():
-            built = await images.build(folder)
-        images.say("giving the images to the node")
-        for each in (built.pause, built.ours, built.sandbox):
-            await self.load(each)
+        with tempfile.TemporaryDirectory(prefix="counterfoil-images-") as folder:
+            # The node's network leads nowhere, and a build downloads.
+            with self._namespaces.real_network():
+                built = await images.build(Path(folder))
+            images.say("giving the images to the node")
+            for each in (built.pause, built.ours, built.sandbox):
+                await self.load(each)
 
     @property
     def name_server(self) -> dict[str, object]:

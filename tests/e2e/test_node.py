@@ -84,14 +84,12 @@ FLOW = re.compile(
 
 
 @pytest.fixture(scope="module")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node | KindNode]:
+async def cluster() -> AsyncIterator[Node | KindNode]:
     """A node that has the images."""
     # In the node's network nothing can be downloaded any more.
     await ensure("helm")
     async with KindNode() if os.environ.get("CLUSTER") == "kind" else Node() as running:
-        folder = tmp_path_factory.mktemp("images")
-        await running.images(folder)
-        shutil.rmtree(folder)
+        await running.images()
         yield running
 
 

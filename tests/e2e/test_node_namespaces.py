@@ -8,7 +8,6 @@ present chart, and then it gets a list. Each test can be run alone.
 
 import json
 import re
-import shutil
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -112,9 +111,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
     # In the node's network nothing can be downloaded any more.
     await ensure("helm")
     async with Node() as node:
-        images = tmp_path_factory.mktemp("images")
-        await node.images(images)
-        shutil.rmtree(images)
+        await node.images()
         neighbours = Neighbours(node.kubectl, SANDBOX_IMAGE, node.folder)
         await neighbours.settle()
         async with neighbours.esaw() as esaw:

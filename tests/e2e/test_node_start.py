@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,9 +86,7 @@ async def reader(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Read
     clone = fresh_clone(folder)
     clone_seconds = time.monotonic() - began
     async with Node() as node:
-        images = tmp_path_factory.mktemp("images")
-        await node.images(images)
-        shutil.rmtree(images)
+        await node.images()
         neighbours = Neighbours(node.kubectl, SANDBOX_IMAGE, node.folder)
         await neighbours.settle()
         try:
