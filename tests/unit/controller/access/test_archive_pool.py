@@ -47,6 +47,7 @@ from counterfoil.resources import (
     LocalObjectReference,
     Phase,
     find_condition,
+    with_condition,
 )
 from counterfoil.resources.archive_kinds import SETTINGS
 from counterfoil.untrusted.transfer_rate import MinimumRate
@@ -204,6 +205,65 @@ async def test_trust_anchors_that_can_not_be_read_are_reported(
     truth, reason, message = scene.ready()
     assert (truth, reason) == ("False", "SettingsInvalid")
     assert says in message
+
+
+def an_anchored(scene: Scene) -> Archive:
+    scene.kube.put_secret("authorities", "trust", {"ca.pem": ROOT.pem})
+    return scene.archive(trustAnchorsSecretRef={"name": "authorities"})
+
+
+UNDECRYPTABLE = Unavailable(500, "InternalError", "unable to transform key (request id 4711)")
+
+
+async def test_two_requests_that_fail_minutes_apart_change_nothing_about_an_archive(scene: Scene) -> None:
+    scene.kube.put(an_anchored(scene))
+    await scene.archive_pool.update_status(scene.newest())
+    before = scene.newest().status
+    for _ in range(3):
+        scene.clock.advance(minutes=5)
+        scene.kube.go_away("secret", times=1)
+        with suppress(Unavailable):
+            await scene.archive_pool.update_status(scene.newest())
+        assert scene.newest().status == before
+
+
+async def test_an_archive_whose_secret_the_api_server_can_not_read_is_not_stalled_and_returns(
+    scene: Scene,
+) -> None:
+    scene.kube.put(an_anchored(scene))
+    await scene.archive_pool.update_status(scene.newest())
+    scene.kube.refused["secret", "authorities"] = UNDECRYPTABLE
+    for _ in range(8):
+        assert scene.ready()[:2] == ("True", "Probed")
+        scene.clock.advance(seconds=10)
+        with suppress(Unavailable):
+            await scene.archive_pool.update_status(scene.newest())
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "SecretUnreadable")
+    assert "Secret/authorities" in message
+    assert "500 InternalError" in message
+    assert "4711" not in message
+    assert "kubectl" not in message
+    stalled = find_condition(scene.newest().status.conditions, "Stalled")
+    assert stalled is not None
+    assert stalled.status == "False"
+
+    del scene.kube.refused["secret", "authorities"]
+    scene.clock.advance(seconds=10)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[:2] == ("True", "Probed")
+
+
+async def test_an_archive_that_is_known_to_be_unreadable_is_so_for_each_process_at_once(
+    scene: Scene,
+) -> None:
+    conditions = with_condition((), "Ready", "False", "SecretUnreadable", "It is.", now=NOON, generation=1)
+    archive = an_anchored(scene)
+    archive = replace(archive, status=replace(archive.status, conditions=conditions))
+    scene.kube.refused["secret", "authorities"] = UNDECRYPTABLE
+    with pytest.raises(SettingsInvalid, match="It is") as trouble:
+        await scene.archive_pool.anchors(archive)
+    assert trouble.value.reason == "SecretUnreadable"
 
 
 async def test_an_archive_of_several_kinds_or_none_is_reported_as_such(scene: Scene) -> None:

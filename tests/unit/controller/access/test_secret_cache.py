@@ -1,5 +1,6 @@
 """The cache of Secrets."""
 
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -108,3 +109,17 @@ async def test_a_secret_of_another_type_is_no_sealed_key() -> None:
     kube.put_secret(sender.name, "token", {"token": b"somebody's"})
     with pytest.raises(SecretMissing, match="not of the type"):
         await SecretCache(kube, AClock()).sealed_token(sender)
+
+
+async def test_names_of_secrets_that_anybody_wrote_do_not_stay_in_memory() -> None:
+    kube, clock = InMemoryKubeClient(), AClock()
+    secrets = SecretCache(kube, clock)
+    for number in range(3_000):
+        clock.advance(seconds=0.1)
+        with suppress(SecretMissing):
+            await secrets.data(f"name-{number}", SecretUse.TOKEN)
+    assert len(secrets._cached) < 1_000
+    for number in range(3_000):
+        with suppress(SecretMissing):
+            await secrets.data(f"other-{number}", SecretUse.TOKEN)
+    assert len(secrets._cached) <= 2_000

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from counterfoil.esaw import (
 )
 from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
-from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Sender, find_condition
 from counterfoil.untrusted.background_work import is_background, set_background
@@ -562,6 +563,43 @@ async def test_a_key_in_a_secret_for_another_use_is_sent_to_nobody_until_it_is_l
     scene.clock.advance(seconds=FRESH_SECONDS + 1)
     assert (await scene.ask()).reveal() == KEY
     assert scene.authorized()[:2] == ("True", "KeyAccepted")
+
+
+async def test_a_key_whose_secret_the_api_server_can_not_read_is_unknown_after_a_minute() -> None:
+    scene = Scene()
+    await scene.ask()
+    verified = scene.newest().status.key
+    scene.kube.refused["secret", "anna-key"] = Unavailable(500, "InternalError", "unable to transform key")
+    for _ in range(7):
+        scene.clock.advance(seconds=10)
+        assert scene.authorized()[:2] == ("True", "KeyAccepted")
+        with pytest.raises(Unavailable):
+            await scene.ask()
+    scene.clock.advance(seconds=10)
+    unknown = await scene.refusal()
+    assert isinstance(unknown, KeyStateUnknown)
+    assert scene.authorized() == ("Unknown", "SecretUnreadable", str(unknown))
+    assert scene.newest().status.key == verified
+
+    scene.clock.advance(hours=1)
+    scene.restart()
+    assert (await scene.refusal()).reason == "SecretUnreadable", "the status knows it"
+
+    del scene.kube.refused["secret", "anna-key"]
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.authorized()[:2] == ("True", "KeyAccepted")
+
+
+async def test_a_key_that_esaw_refused_stays_refused_while_its_secret_can_not_be_read() -> None:
+    scene = Scene(key=OTHER_KEY)
+    await scene.confirmed_refusal()
+    refused = scene.authorized()
+    scene.kube.refused["secret", "anna-key"] = Unavailable(500, "InternalError", "unable to transform key")
+    for _ in range(8):
+        scene.clock.advance(seconds=10)
+        with suppress(Unavailable, KeyStateUnknown):
+            await scene.ask()
+    assert scene.authorized() == refused
 
 
 async def test_a_secret_that_may_not_be_read_is_reported_as_such_and_says_nothing_about_the_key() -> None:

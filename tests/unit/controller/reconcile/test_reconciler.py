@@ -16,10 +16,11 @@ from msgspec import structs
 from controller.cache import version_number
 from controller.file_list_ceiling import CEILING_PAUSE
 from controller.outgoing_webhook.policy import notice_id
+from controller.reopening.fix_rules import find_fix
 from controller.sharding import LeaseLost
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedFile
-from counterfoil.kube.errors import Rejected, TooLarge, api_error
+from counterfoil.kube.errors import Rejected, TooLarge, Unavailable, api_error
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -599,6 +600,28 @@ async def test_a_key_that_is_refused_twice_parks_the_event_and_is_remembered(
     assert anna is not None
     assert not is_condition_true(anna.status.conditions, "Authorized")
     assert await scene.recorded() == [("Warning", "KeyDoubted"), ("Warning", "TokenRejected")]
+
+
+async def test_events_of_a_sender_whose_secret_can_not_be_read_start_again_after_the_repair(
+    tmp_path: Path,
+) -> None:
+    scene = ReconcilerScene(tmp_path)
+    scene.kube.refused["secret", "anna-key"] = Unavailable(500, "InternalError", "unable to transform key")
+    after = await scene.reconcile()
+    while not after.status.phase.is_final:
+        due = after.status.next_attempt_time
+        assert due is not None
+        scene.clock.advance(seconds=max(1.0, (due - scene.clock.now()).total_seconds()))
+        after = await scene.reconcile()
+    assert (after.status.phase, after.status.cause) == (Phase.FAILED, "SecretUnreadable")
+
+    del scene.kube.refused["secret", "anna-key"]
+    scene.clock.advance(minutes=10)
+    anna = scene.cache.senders.get("anna")
+    assert anna is not None
+    assert find_fix(after, scene.cache, scene.clock.now()) is None
+    await scene.sender_keys.key(anna, scene.esaw_clients.for_organization(scene.organization))
+    assert find_fix(after, scene.cache, scene.clock.now()) == scene.cache.senders.get("anna")
 
 
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])

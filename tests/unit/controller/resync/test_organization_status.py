@@ -45,6 +45,7 @@ from counterfoil.resources import (
     Sender,
     SenderKey,
     find_condition,
+    is_condition_true,
     with_condition,
 )
 from counterfoil.sealing import Sealing
@@ -691,6 +692,44 @@ async def test_one_secret_that_can_not_be_read_stops_no_status(
     reachable = find_condition(status.conditions, "Reachable")
     assert reachable is not None
     assert reachable.reason == "EsawUnreachable"
+
+
+async def test_all_secrets_that_can_not_be_read_cost_one_minute_and_keep_what_is_published() -> None:
+    scene = Scene(
+        callback={
+            "tokenSecretRefs": [{"name": "callback", "key": "token"}, {"name": "more", "key": "token"}],
+            "basicAuthSecretRef": {"name": "lock"},
+        },
+        webhook=WEBHOOK,
+        oauth=OAUTH,
+    )
+    scene.kube.put_secret("more", "callback", {"token": OTHER.encode()})
+    scene.kube.put_secret("lock", "callback", {"username": b"esaw", "password": b"a-password-0123456789"})
+    scene.kube.put_secret("hook", "webhook", {"secret": b"whsec_" + b"QUFB" * 8})
+    scene.kube.put_secret("another", "oauth", {"secret": b"client-secret"})
+    assert (await scene.condition())[0] == "True"
+    before = scene.newest().status
+    scene.kube.trouble["secret"] = Unavailable(500, "InternalError", "unable to transform key")
+    began = scene.clock.monotonic()
+    while scene.newest().status == before:
+        scene.clock.advance(seconds=RESYNC_SECONDS)
+        with suppress(Unavailable):
+            await scene.organizations.update_status(scene.newest())
+        assert scene.clock.monotonic() - began < 90
+    status = scene.newest().status
+    assert scene.clock.monotonic() - began > 60
+    assert status.callback_token_hashes == before.callback_token_hashes
+    assert status.settled_time == before.settled_time
+    ready_ = find_condition(status.conditions, "Ready")
+    assert ready_ is not None
+    assert (ready_.status, ready_.reason) == ("False", "SecretUnreadable")
+    for name in ("callback", "more", "lock", "hook", "another"):
+        assert f"Secret/{name} " in ready_.message
+    assert not is_condition_true(status.conditions, "Stalled")
+
+    scene.kube.trouble.clear()
+    assert (await scene.condition())[0] == "True"
+    assert scene.newest().status.settled_time == before.settled_time
 
 
 async def test_a_proxy_that_refuses_all_keys_for_a_while_changes_nothing_afterwards() -> None:
@@ -2096,7 +2135,7 @@ async def test_no_origin_is_recorded_where_the_namespace_knows_another_esaw() ->
 
 async def test_a_client_secret_of_another_esaw_makes_the_organization_unready() -> None:
     scene = Scene(oauth=APP)
-    scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
+    scene.kube.put_secret("another", "oauth", {"secret": b"client-secret"})
     await scene.look()
     assert (await scene.condition())[:2] == ("True", "Ready")
 
@@ -2112,7 +2151,7 @@ async def test_a_client_secret_of_another_esaw_makes_the_organization_unready() 
 
 async def test_a_new_client_secret_in_a_namespace_of_several_esaws_needs_its_annotation() -> None:
     scene = Scene(oauth=APP)
-    scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
+    scene.kube.put_secret("another", "oauth", {"secret": b"client-secret"})
     other = an_organization(baseURL=ELSEWHERE)
     scene.cache.organizations.put(replace(other, metadata=replace(other.metadata, name="other")))
     assert (await scene.condition())[:2] == ("False", "OriginUnknown")

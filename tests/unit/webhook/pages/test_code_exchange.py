@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from counterfoil.esaw import ApiToken, EsawClient, WhoAmI, new_http_client
+from counterfoil.kube.errors import AlreadyExists, Rejected, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import (
     EventLoad,
@@ -20,7 +22,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.organization import SealingKeyStatus
-from counterfoil.sealing import SECRET_KEY, Sealing, key_id_of
+from counterfoil.sealing import SECRET_KEY, SECRET_TYPE, Sealing, key_id_of
 from tests.support.builders import NOON, ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from webhook.http_server.errors import HttpErrorKind, PageError
@@ -67,6 +69,36 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
     assert (authorized.status, authorized.reason) == ("True", "KeyAccepted")
     assert after.status.key is not None
     assert after.status.notified_time is not None, "the fields that others wrote stay"
+
+
+class ReplacingKubeClient(InMemoryKubeClient):
+    """Has a Secret of that name, which it can't read."""
+
+    async def create_secret(self, body: Mapping[str, Any]) -> None:
+        raise AlreadyExists(409, "AlreadyExists", "it exists")
+
+    async def patch_secret(self, name: str, changes: Mapping[str, Any]) -> None:
+        if changes["type"] != self.secret_types[name]:
+            raise Rejected(422, "Invalid", "type: field is immutable")
+        self.secrets[name] = {SECRET_KEY: base64.b64decode(changes["data"][SECRET_KEY])}
+
+
+@pytest.mark.parametrize(("type_", "is_stored"), [(SECRET_TYPE, True), ("Opaque", False)])
+async def test_a_new_consent_needs_nothing_of_the_secret_that_it_replaces_and_replaces_no_other_type(
+    tmp_path: Path, type_: str, *, is_stored: bool
+) -> None:
+    (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
+    sender = a_sender(tokenSecretRef=None)
+    kube = ReplacingKubeClient(sender)
+    kube.secrets["anna"], kube.secret_types["anna"] = {SECRET_KEY: b"before"}, type_
+    kube.fail("secret", Unavailable(500, "InternalError", "unable to transform key"))
+    consent = Consent(ApiToken.parse(b"a-new-token-0123456789", ORIGIN), WhoAmI(user_id=sender.spec.user_id))
+
+    with nullcontext() if is_stored else pytest.raises(PageError) as refused:
+        await ConsentService(kube, Sealing(tmp_path), AClock()).store(an_organization(), consent, "anna")
+
+    assert (kube.secrets["anna"] != {SECRET_KEY: b"before"}) is is_stored
+    assert is_stored or refused.value.kind is PageErrorKind.NOT_CONFIGURED
 
 
 async def test_no_key_is_stored_for_a_sender_that_is_being_deleted(tmp_path: Path) -> None:
