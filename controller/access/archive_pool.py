@@ -38,7 +38,7 @@ from controller.access.archive_root import (
 )
 from controller.access.credential_origin import is_origin_lost, other_origin_of_secret
 from controller.access.pod_access import PodAccess
-from controller.access.secret_cache import SecretCache, SecretMissing
+from controller.access.secret_cache import SECRET_UNREADABLE, SecretCache, SecretMissing
 from controller.cache import Cache
 from controller.reopening.fix_rules import settled_time
 from counterfoil.archives import open_backend
@@ -48,7 +48,7 @@ from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUna
 from counterfoil.archives.layout import problems_aside
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError
+from counterfoil.kube.errors import ApiError, Unavailable
 from counterfoil.kube.secret import USE_LABEL, Secret, SecretUse
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
@@ -60,6 +60,7 @@ from counterfoil.resources import (
     ArchiveStatus,
     EnvelopeEvent,
     LocalObjectReference,
+    find_condition,
     is_condition_true,
 )
 from counterfoil.resources.conditions import ConditionStatus
@@ -586,6 +587,12 @@ class ArchivePool:
     ) -> Secret:
         try:
             return await self.secret_cache.labelled(ref.name, use)
+        except Unavailable as problem:
+            known = find_condition(archive.status.conditions, "Ready")
+            if known is None or known.reason != SECRET_UNREADABLE:
+                raise
+            # Another process, or the one before, saw it for a minute.
+            raise SettingsInvalid(known.message, reason=known.reason) from problem
         except SecretMissing as missing:
             advice = f"Create it with the label {USE_LABEL}={use}, or correct {field}."
             reason, message = missing.explain("SettingsInvalid", advice)

@@ -5,12 +5,13 @@ The controller may only ``get`` Secrets, not watch them (rule 8). It therefore r
 ``FRESH_SECONDS``, well within the documented 30 s. The cache is in memory only.
 """
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Forbidden, NotFound, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
 from counterfoil.kube.secret import (
     SEALED_TOKEN_TYPE,
     Placeholder,
@@ -19,7 +20,7 @@ from counterfoil.kube.secret import (
     create_commands,
     patch_command,
 )
-from counterfoil.resources import Sender, WebhookSpec
+from counterfoil.resources import Organization, Sender, WebhookSpec
 from counterfoil.sealing import SECRET_KEY
 from counterfoil.standard_webhooks import SigningSecretInvalid, WebhookSignature, signing_keys
 
@@ -27,9 +28,21 @@ FRESH_SECONDS = 8
 """Maximum age of a cached Secret; less than the interval between two resyncs, so that each resync reads
 again."""
 
+READ_SECONDS = 5.0
+"""Seconds after which a read of a Secret failed: less than those of a question to eSignAnyWhere that needs
+it."""
 
 UNREADABLE_SECONDS = 60.0
-"""Time for which a Secret can't be read before that is about the Secret, as if it may not be read."""
+"""Time for which Secrets can't be read, while the API server answers, before that is about the Secrets."""
+
+MAX_PAUSE_SECONDS = 180.0
+"""Maximum time between two failed reads of this time: nobody knows how it was between others."""
+
+MAX_CACHED = 2_000
+"""Maximum number of Secrets in memory: who may write a reference chooses its name."""
+
+SECRET_UNREADABLE = "SecretUnreadable"  # noqa: S105 - the name of a reason
+"""Reason of an object whose Secret the API server can't read."""
 
 
 class SecretMissing(Exception):
@@ -61,14 +74,35 @@ class SecretPlaceholder(SecretKeyMissing):
     """The value is the placeholder of a command that was typed as it was printed."""
 
 
-class SecretForbidden(SecretMissing):
+class SecretUnknown(SecretMissing):
+    """The existence of the Secret is unknown, so a working key must not be reported as lost because of this
+    error."""
+
+
+class SecretForbidden(SecretUnknown):
     """
-    The Secret may not be read, so its existence is unknown. Or it can't be read: the API server answers an
-    error about one Secret that it can't decrypt.
+    The Secret may not be read.
 
     This may be temporary: an API server that has just started refuses requests until it has loaded the roles.
-    So a working key or archive must not be reported as lost because of this error.
     """
+
+
+class SecretUnreadable(SecretUnknown):
+    """The API server can't read the Secret, for example because it can't decrypt it, and answers other
+    requests. The message has no text of the answer, in which each one may have another number."""
+
+    def __init__(self, name: str, problem: Unavailable) -> None:
+        named = " ".join(dict.fromkeys((str(problem.status), problem.reason)))
+        answer = named if problem.status else "no answer"
+        super().__init__(
+            f"The API server can't read Secret/{name} ({answer}). There is nothing to create, and it is "
+            "tried again. Let an administrator of the cluster check the encryption at rest (KMS) and the log "
+            "of the API server. Only if the content is lost, let them remove the Secret, and create it again."
+        )
+
+    def explain(self, reason: str, advice: str) -> tuple[str, str]:
+        """Return the reason ``SecretUnreadable`` and the message, which has its own advice."""
+        return SECRET_UNREADABLE, str(self)
 
 
 class SecretNotLabelled(SecretMissing):
@@ -93,6 +127,16 @@ class _CachedSecret:
     """None: the Secret does not exist."""
     at: float
     """When it was read, on the monotonic clock: a clock that is set back makes no Secret fresh."""
+    is_forgotten: bool = False
+    """Whether it may have changed; its time still shows that it could be read."""
+
+
+@dataclass(frozen=True)
+class _Failing:
+    """A time in which reads of Secrets failed, and the API server answered other requests."""
+
+    since: float
+    last: float
 
 
 @dataclass
@@ -101,16 +145,18 @@ class SecretCache:
 
     kube: KubeClient
     clock: Clock
+    timeout: float = READ_SECONDS
     _cached: dict[str, _CachedSecret] = field(default_factory=dict, repr=False)
-    _unreadable_since: dict[str, float] = field(default_factory=dict)
-    """Monotonic time since which no read of a Secret was answered."""
+    """The Secrets that were read in the last minute, the latest one last."""
+    _failing: _Failing | None = None
+    """The last such time, of all Secrets: if none can be decrypted, one minute shows it."""
 
     async def labelled(self, name: str, use: SecretUse) -> Secret:
         """
         Return a Secret that is labelled for ``use``, at most ``FRESH_SECONDS`` old.
 
         A value and the origin that it belongs to come from one call: between two calls the Secret may be
-        replaced. Raises ``SecretMissing``, ``SecretNotLabelled``, ``SecretForbidden`` (never cached),
+        replaced. Raises ``SecretMissing``, ``SecretNotLabelled``, ``SecretUnknown`` (never cached),
         ``ApiError``.
         """
         secret = await self._read(name)
@@ -141,35 +187,83 @@ class SecretCache:
 
     async def declared_origin(self, name: str) -> str | None:
         """Return the only origin that the Secret may be sent to; None: it names none. Raises
-        ``SecretMissing``, ``SecretForbidden``, ``ApiError``."""
+        ``SecretMissing``, ``SecretUnknown``, ``ApiError``."""
         return (await self._read(name)).origin
 
     def forget(self, name: str) -> None:
         """Drop a Secret that may have changed; the next call reads it again."""
-        self._cached.pop(name, None)
+        if (known := self._cached.get(name)) is not None:
+            self._cached[name] = replace(known, is_forgotten=True)
 
     async def _read(self, name: str) -> Secret:
         now = self.clock.monotonic()
         known = self._cached.get(name)
-        if known is None or now - known.at > FRESH_SECONDS:
-            try:
-                known = _CachedSecret(await self.kube.secret(name), now)
-            except NotFound:
-                known = _CachedSecret(None, now)
-            except Forbidden as forbidden:
-                message = (
-                    f"Secret/{name} may not be read: the controller's ServiceAccount lacks `get` on secrets."
-                )
-                raise SecretForbidden(message) from forbidden
-            except Unavailable as problem:
-                if now - self._unreadable_since.setdefault(name, now) < UNREADABLE_SECONDS:
-                    raise
-                raise SecretForbidden(f"Secret/{name} can't be read: {problem}.") from problem
-            self._unreadable_since.pop(name, None)
-            self._cached[name] = known
+        if known is None or known.is_forgotten or now - known.at > FRESH_SECONDS:
+            known = _CachedSecret(await self._request(name), now)
+            self._cache(name, known)
         if known.secret is None:
             raise SecretNotFound(f"Secret/{name} does not exist.")
         return known.secret
+
+    def _cache(self, name: str, read: _CachedSecret) -> None:
+        self._cached.pop(name, None)
+        self._cached[name] = read
+        while len(self._cached) > MAX_CACHED or read.at - self._oldest().at > UNREADABLE_SECONDS:
+            del self._cached[next(iter(self._cached))]
+
+    def _oldest(self) -> _CachedSecret:
+        return next(iter(self._cached.values()))
+
+    async def _request(self, name: str) -> Secret | None:
+        """Request a Secret, a second time before an error is about it; None: it does not exist. Raises
+        ``SecretUnknown``, ``Unavailable``."""
+        try:
+            return await self._request_once(name)
+        except Unavailable:
+            if not await self._is_failing_for_long(name):
+                raise
+        try:
+            return await self._request_once(name)
+        except Unavailable as problem:
+            raise SecretUnreadable(name, problem) from problem
+
+    async def _request_once(self, name: str) -> Secret | None:
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await self.kube.secret(name)
+        except NotFound:
+            return None
+        except Forbidden as forbidden:
+            message = (
+                f"Secret/{name} may not be read: the controller's ServiceAccount lacks `get` on secrets."
+            )
+            raise SecretForbidden(message) from forbidden
+        except TimeoutError as late:
+            raise Unavailable(0, "", "the API server did not answer in time") from late
+
+    async def _is_failing_for_long(self, name: str) -> bool:
+        """Whether Secrets have failed for a minute, and this one could not be read meanwhile. The time begins
+        again while the API server does not answer at all."""
+        if not await self._answers():
+            self._failing = None
+            return False
+        now, failing, known = self.clock.monotonic(), self._failing, self._cached.get(name)
+        if failing is None or now - failing.last > MAX_PAUSE_SECONDS:
+            failing = _Failing(now, now)
+        self._failing = replace(failing, last=now)
+        since = failing.since if known is None else max(failing.since, known.at)
+        return now - since >= UNREADABLE_SECONDS
+
+    async def _answers(self) -> bool:
+        """Whether the API server answers another small request that it takes from etcd, too."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                await self.kube.page(Organization, limit=1)
+        except (Unavailable, TimeoutError):
+            return False
+        except ApiError:
+            return True
+        return True
 
 
 async def webhook_signature(secrets: SecretCache, webhook: WebhookSpec, clock: Clock) -> WebhookSignature:

@@ -25,10 +25,11 @@ import msgspec
 
 from controller.access.credential_origin import is_first_esaw
 from controller.access.secret_cache import (
+    SECRET_UNREADABLE,
     SecretCache,
-    SecretForbidden,
     SecretMissing,
     SecretPlaceholder,
+    SecretUnknown,
     value_of,
     what_to_type,
 )
@@ -42,6 +43,7 @@ from counterfoil.esaw.token import ApiToken
 from counterfoil.i18n.key_advice import can_consent, consent_link, renewal
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, patch_command
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.origin import annotate_command
@@ -86,8 +88,8 @@ class KeyUnusable(Exception):
 
 
 class KeyStateUnknown(KeyUnusable):
-    """It is unknown whether a key works: its Secret may not be read, its sealing key may not be mounted here
-    yet, or a 401 is not confirmed before ``until``."""
+    """It is unknown whether a key works: its Secret may not or can't be read, its sealing key may not be
+    mounted here yet, or a 401 is not confirmed before ``until``."""
 
     def __init__(self, reason: str, message: str, *, until: datetime | None = None) -> None:
         super().__init__(reason, message)
@@ -139,6 +141,12 @@ class SenderKeys:
             sender = self._newest_known(sender)
             try:
                 token, key_id = await self._read_newest(sender, esaw.origin)
+            except Unavailable:
+                known = find_condition(sender.status.conditions, "Authorized")
+                if known is None or known.reason != SECRET_UNREADABLE:
+                    raise
+                # Another process, or the one before, saw it for a minute.
+                raise KeyStateUnknown(known.reason, known.message) from None
             except KeyStateUnknown as unknown_state:
                 await self._write_unknown(sender, unknown_state.reason, str(unknown_state))
                 raise
@@ -296,8 +304,8 @@ class SenderKeys:
             secret = await self.secret_cache.labelled(ref.name, SecretUse.TOKEN)
             value, declared = value_of(secret, ref.key), secret.origin
             token = ApiToken.parse(value, declared or origin)
-        except SecretForbidden as forbidden:
-            raise _state_unknown(forbidden) from forbidden
+        except SecretUnknown as unknown:
+            raise _state_unknown(unknown) from unknown
         except SecretPlaceholder as typed:
             raise _unreadable(str(typed), ref) from typed
         except SecretMissing as missing:
@@ -319,8 +327,8 @@ class SenderKeys:
     async def _read_sealed(self, sender: Sender) -> StoredKey:
         try:
             data = await self.secret_cache.sealed_token(sender)
-        except SecretForbidden as forbidden:
-            raise _state_unknown(forbidden) from forbidden
+        except SecretUnknown as unknown:
+            raise _state_unknown(unknown) from unknown
         except SecretMissing as missing:
             if not can_consent(self._organization(sender)):
                 name = f"{sender.name}-esaw"
@@ -467,9 +475,11 @@ class SenderKeys:
         await self._write(sender, "Unknown", "EsawUnreachable", message, sender.status.key)
 
     async def _write_unknown(self, sender: Sender, reason: str, message: str) -> None:
-        """Report that the state of an unverified key is unknown; the result of an earlier check stays."""
+        """Report that the state of an unverified key is unknown. The result of an earlier check stays, but a
+        key that nobody can read does not work."""
         before = find_condition(sender.status.conditions, "Authorized")
-        if before is None or before.status == "Unknown":
+        is_lost = reason == SECRET_UNREADABLE and before is not None and before.status == "True"
+        if before is None or before.status == "Unknown" or is_lost:
             await self._write(sender, "Unknown", reason, message, sender.status.key)
 
     async def _write_unusable(
@@ -532,8 +542,8 @@ def _log_key_change(before: Sender, after: Sender) -> None:
     _log.info("the key of Sender/%s %s: %s", after.name, words, found.reason, extra=fields)
 
 
-def _state_unknown(forbidden: SecretForbidden) -> KeyStateUnknown:
-    return KeyStateUnknown("ApiServerTrouble", f"{forbidden} It is tried again.")
+def _state_unknown(unknown: SecretUnknown) -> KeyStateUnknown:
+    return KeyStateUnknown(*unknown.explain("ApiServerTrouble", "It is tried again."))
 
 
 def _secret_name(sender: Sender) -> str:

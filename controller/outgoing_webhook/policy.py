@@ -26,7 +26,9 @@ from counterfoil.resources import (
     is_condition_true,
 )
 
-SECRET_REASONS = frozenset({"WebhookSecretMissing", "WebhookSecretInvalid", "SecretNotLabelled"})
+SECRET_REASONS = frozenset(
+    {"WebhookSecretMissing", "WebhookSecretInvalid", "SecretNotLabelled", "SecretUnreadable"}
+)
 """Reasons of notices that continue as soon as the signing secret can be used."""
 
 WEBHOOK_REMOVED = "WebhookRemoved"

@@ -17,9 +17,9 @@ import msgspec
 from controller.access.credential_origin import client_secret_fault, is_esaw_origin
 from controller.access.secret_cache import (
     SecretCache,
-    SecretForbidden,
     SecretMissing,
     SecretNotLabelled,
+    SecretUnknown,
     SigningSecretUnusable,
     webhook_signature,
     what_to_type,
@@ -338,7 +338,7 @@ class OrganizationStatusUpdater:
                     "callback URL, then request a sweep."
                 )
                 trouble = trouble or _missing("CallbackTokenMissing", missing, advice)
-                if isinstance(missing, SecretForbidden):
+                if isinstance(missing, SecretUnknown):
                     unread.add(ref)
             except CallbackSecretInvalid as weak:
                 message = (
@@ -723,7 +723,7 @@ def _basic_advice(how: str = "") -> str:
 
 def _missing(reason: str, missing: SecretMissing, advice: str) -> CheckResult:
     # An API server that has just started refuses permitted requests, which passes.
-    is_stalled = False if isinstance(missing, SecretForbidden) else None
+    is_stalled = False if isinstance(missing, SecretUnknown) else None
     return CheckResult("False", *missing.explain(reason, advice), is_stalled)
 
 

@@ -348,6 +348,11 @@ class Resync:
         if is_early and not await self.archive_pool.has_other_anchors(archive):
             return
         self._probed_at[archive.name] = now
-        after = await self.archive_pool.update_status(archive)
+        try:
+            after = await self.archive_pool.update_status(archive)
+        except ApiError:
+            # Nothing was found, so the next periodic check tries it again.
+            self._probed_at[archive.name] = now - pause + UNREADY_PROBE_SECONDS
+            raise
         if after is not None:
             self.cache.update_written(after)

@@ -16,7 +16,7 @@ from counterfoil.clock import Clock
 from counterfoil.esaw import ApiToken, EsawClient, EsawError, WhoAmI
 from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
+from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound, Rejected
 from counterfoil.kube.secret import SecretUse
 from counterfoil.origin import annotate_command, belongs_to, origin_of
 from counterfoil.readiness import with_sender_readiness
@@ -204,12 +204,12 @@ class ConsentService:
             await self._replace_secret(sender.name, body)
 
     async def _replace_secret(self, name: str, body: dict[str, Any]) -> None:
-        before = await self.kube.secret(name)
-        if before.type != SECRET_TYPE:
-            # Another owner's Secret: Counterfoil must not overwrite it.
-            detail = f"Secret/{name} exists and is not of type {SECRET_TYPE}"
-            raise PageError(PageErrorKind.NOT_CONFIGURED, detail)
-        await self.kube.patch_secret(name, {"metadata": body["metadata"], "data": body["data"]})
+        try:
+            await self.kube.patch_secret(name, body)
+        except Rejected as refused:
+            # The type of a Secret never changes: it is another owner's, which Counterfoil must not overwrite.
+            detail = f"Secret/{name} exists and can't be one of type {SECRET_TYPE}: {refused}"
+            raise PageError(PageErrorKind.NOT_CONFIGURED, detail) from refused
 
     async def _mark_authorized(
         self, organization: Organization, sender: Sender, token: ApiToken, sealed: Sealed

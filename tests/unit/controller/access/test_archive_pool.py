@@ -233,7 +233,7 @@ async def test_an_archive_whose_secret_the_api_server_can_not_read_is_not_stalle
     scene.kube.put(an_anchored(scene))
     await scene.archive_pool.update_status(scene.newest())
     scene.kube.refused["secret", "authorities"] = UNDECRYPTABLE
-    for _ in range(8):
+    for _ in range(7):
         assert scene.ready()[:2] == ("True", "Probed")
         scene.clock.advance(seconds=10)
         with suppress(Unavailable):

@@ -1,5 +1,6 @@
 """The cache of Secrets."""
 
+import asyncio
 from contextlib import suppress
 from datetime import timedelta
 
@@ -7,14 +8,14 @@ import pytest
 
 from controller.access.secret_cache import (
     FRESH_SECONDS,
-    UNREADABLE_SECONDS,
     SecretCache,
     SecretForbidden,
     SecretMissing,
     SecretNotLabelled,
+    SecretUnreadable,
 )
 from counterfoil.kube.errors import Forbidden, Unavailable
-from counterfoil.kube.secret import SEALED_TOKEN_TYPE, SecretUse
+from counterfoil.kube.secret import SEALED_TOKEN_TYPE, Secret, SecretUse
 from tests.support.builders import NOON, AClock, a_sender
 from tests.support.fakes.kube import InMemoryKubeClient
 
@@ -72,24 +73,135 @@ async def test_a_secret_that_may_not_be_read_is_not_called_unlabelled() -> None:
         await SecretCache(kube, AClock()).data("one", SecretUse.TOKEN)
 
 
-async def test_a_secret_that_can_not_be_read_for_a_minute_is_as_one_that_may_not_be_read() -> None:
-    """The API server answers so about one that it can't decrypt."""
-    kube, clock = InMemoryKubeClient(), AClock()
-    secrets = SecretCache(kube, clock)
-    kube.put_secret("one", "archive", {"key": b"value"})
-    for _ in range(2):
-        for seconds in (0, UNREADABLE_SECONDS - 1):
-            clock.advance(seconds=seconds)
-            kube.fail("secret", Unavailable(500, "InternalError", "unable to transform key"))
-            with pytest.raises(Unavailable):
-                await secrets.data("one", SecretUse.ARCHIVE)
-        clock.advance(seconds=2)
-        kube.fail("secret", Unavailable(500, "InternalError", "unable to transform key"))
-        with pytest.raises(SecretForbidden, match=r"Secret/one can't be read: .*unable to transform key"):
-            await secrets.data("one", SecretUse.ARCHIVE)
+UNDECRYPTABLE = Unavailable(500, "InternalError", "unable to transform key (request id 4711)")
 
-        assert await secrets.data("one", SecretUse.ARCHIVE) == {"key": b"value"}
-        clock.advance(seconds=FRESH_SECONDS + 1)
+
+class UnreadableScene:
+    """Two Secrets, and the API server that reads them."""
+
+    def __init__(self) -> None:
+        self.kube, self.clock = InMemoryKubeClient(), AClock()
+        self.secrets = SecretCache(self.kube, self.clock)
+        for name in ("one", "two"):
+            self.kube.put_secret(name, "archive", {"key": b"value"})
+
+    def lose(self, *names: str) -> None:
+        for name in names:
+            self.kube.refused["secret", name] = UNDECRYPTABLE
+
+    async def look(self, name: str = "one", *, after: float = 10) -> str:
+        """Read a Secret after a pause; return what was the answer."""
+        self.clock.advance(seconds=after)
+        try:
+            await self.secrets.data(name, SecretUse.ARCHIVE)
+        except (Unavailable, SecretMissing) as problem:
+            return type(problem).__name__
+        return "read"
+
+    async def looks(self, seconds: float, name: str = "one") -> list[str]:
+        """Read a Secret each ten seconds."""
+        return [await self.look(name) for _ in range(int(seconds / 10))]
+
+
+async def test_a_secret_that_can_not_be_read_for_a_minute_is_unreadable_until_it_is_read() -> None:
+    scene = UnreadableScene()
+    assert await scene.look() == "read"
+    for _ in range(2):
+        scene.lose("one")
+        assert await scene.looks(50) == ["Unavailable"] * 5
+        assert (await scene.looks(20))[-1] == "SecretUnreadable"
+        assert await scene.look(after=0) == "SecretUnreadable"
+        scene.kube.refused.clear()
+        assert await scene.look(after=0) == "read"
+        scene.clock.advance(seconds=FRESH_SECONDS)
+
+
+async def test_the_message_about_an_unreadable_secret_is_the_same_each_time() -> None:
+    scene = UnreadableScene()
+    scene.lose("one")
+    await scene.looks(70)
+    messages = set()
+    for number in range(3):
+        scene.kube.refused["secret", "one"] = Unavailable(500, "InternalError", f"request id {number}")
+        with pytest.raises(SecretUnreadable) as unreadable:
+            await scene.secrets.data("one", SecretUse.ARCHIVE)
+        messages.add(unreadable.value.explain("SettingsInvalid", "Create it."))
+    (reason, message), *others = messages
+    assert not others
+    assert reason == "SecretUnreadable"
+    assert message.startswith("The API server can't read Secret/one (500 InternalError). There is nothing to")
+
+
+@pytest.mark.parametrize("pause", [240, 3_600, 7 * 86_400])
+async def test_requests_that_fail_with_long_pauses_show_no_minute(pause: float) -> None:
+    scene = UnreadableScene()
+    scene.lose("one")
+    assert [await scene.look(after=pause) for _ in range(4)] == ["Unavailable"] * 4
+
+
+async def test_one_request_that_fails_within_a_bad_minute_of_others_is_repeated() -> None:
+    scene = UnreadableScene()
+    scene.lose("two")
+    await scene.looks(70, "two")
+    scene.kube.go_away("secret", times=1)
+    assert await scene.look() == "read"
+
+
+async def test_a_secret_that_was_read_has_its_own_minute_beside_one_that_is_unreadable() -> None:
+    scene = UnreadableScene()
+    scene.lose("two")
+    await scene.looks(70, "two")
+    assert await scene.look("one") == "read"
+    scene.secrets.forget("one")
+    scene.lose("one")
+    assert await scene.looks(50, "one") == ["Unavailable"] * 5
+    assert await scene.look("one") == "SecretUnreadable"
+    assert await scene.look("two") == "SecretUnreadable"
+
+
+async def test_all_secrets_share_the_minute_in_which_none_could_be_read() -> None:
+    scene = UnreadableScene()
+    scene.lose("one", "two")
+    assert await scene.looks(60, "one") == ["Unavailable"] * 6
+    assert await scene.look("two") == "SecretUnreadable"
+
+
+@pytest.mark.parametrize("minutes", [2, 60, 4 * 24 * 60])
+async def test_an_outage_of_the_api_server_is_none_of_its_secrets(minutes: int) -> None:
+    scene = UnreadableScene()
+    scene.kube.trouble |= {"secret": UNDECRYPTABLE, "page": UNDECRYPTABLE}
+    for _ in range(4):
+        assert await scene.look(after=minutes * 15) == "Unavailable"
+    # It decrypts some seconds later than it answers.
+    del scene.kube.trouble["page"]
+    assert await scene.looks(60) == ["Unavailable"] * 6
+    scene.kube.trouble.clear()
+    assert await scene.look() == "read"
+
+
+async def test_an_api_server_that_refuses_the_other_request_answers() -> None:
+    scene = UnreadableScene()
+    scene.lose("one")
+    scene.kube.trouble["page"] = Forbidden(403, "Forbidden", "organizations is forbidden")
+    assert (await scene.looks(70))[-1] == "SecretUnreadable"
+
+
+class HangingKubeClient(InMemoryKubeClient):
+    """Does not answer about Secrets."""
+
+    async def secret(self, name: str) -> Secret:
+        await asyncio.Event().wait()
+        return await super().secret(name)
+
+
+async def test_a_secret_that_hangs_is_unreadable_as_one_with_an_error() -> None:
+    scene = UnreadableScene()
+    scene.secrets = SecretCache(HangingKubeClient(), scene.clock, timeout=0.01)
+    async with asyncio.timeout(10):
+        assert await scene.looks(60) == ["Unavailable"] * 6
+        scene.clock.advance(seconds=10)
+        with pytest.raises(SecretUnreadable, match=r"can't read Secret/one \(no answer\)"):
+            await scene.secrets.data("one", SecretUse.ARCHIVE)
 
 
 async def test_a_sealed_key_is_read_for_its_sender_and_for_no_reference_with_any_label() -> None:

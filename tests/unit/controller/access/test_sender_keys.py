@@ -570,7 +570,7 @@ async def test_a_key_whose_secret_the_api_server_can_not_read_is_unknown_after_a
     await scene.ask()
     verified = scene.newest().status.key
     scene.kube.refused["secret", "anna-key"] = Unavailable(500, "InternalError", "unable to transform key")
-    for _ in range(7):
+    for _ in range(6):
         scene.clock.advance(seconds=10)
         assert scene.authorized()[:2] == ("True", "KeyAccepted")
         with pytest.raises(Unavailable):

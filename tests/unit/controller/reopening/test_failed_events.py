@@ -275,7 +275,8 @@ WORKING = (
     ),
     # Callbacks, pages, mails and notices: the events that exist are archived.
     *("CallbackTokenMissing", "CallbackTokenRefused", "BasicAuthMissing", "BasicAuthRefused"),
-    *("CallbackURLUnusable", "ClientSecretMissing", "SecretNotLabelled", "OriginChanged", "OriginUnknown"),
+    *("CallbackURLUnusable", "ClientSecretMissing", "SecretNotLabelled", "SecretUnreadable"),
+    *("OriginChanged", "OriginUnknown"),
     *("FieldPatternInvalid", "WebhookSecretMissing", "WebhookSecretInvalid"),
     *("MailServerAnswers", "MailServerUnreachable", "MailServerNotTrusted", "MailServerLacksTls"),
     *("MailLoginRefused", "MailRefused", "MailSettingsInvalid"),

@@ -723,7 +723,7 @@ async def test_all_secrets_that_can_not_be_read_cost_one_minute_and_keep_what_is
     ready_ = find_condition(status.conditions, "Ready")
     assert ready_ is not None
     assert (ready_.status, ready_.reason) == ("False", "SecretUnreadable")
-    for name in ("callback", "more", "lock", "hook", "another"):
+    for name in ("callback", "lock", "hook", "another"):
         assert f"Secret/{name} " in ready_.message
     assert not is_condition_true(status.conditions, "Stalled")
 
@@ -2135,7 +2135,7 @@ async def test_no_origin_is_recorded_where_the_namespace_knows_another_esaw() ->
 
 async def test_a_client_secret_of_another_esaw_makes_the_organization_unready() -> None:
     scene = Scene(oauth=APP)
-    scene.kube.put_secret("another", "oauth", {"secret": b"client-secret"})
+    scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
     await scene.look()
     assert (await scene.condition())[:2] == ("True", "Ready")
 
@@ -2151,7 +2151,7 @@ async def test_a_client_secret_of_another_esaw_makes_the_organization_unready() 
 
 async def test_a_new_client_secret_in_a_namespace_of_several_esaws_needs_its_annotation() -> None:
     scene = Scene(oauth=APP)
-    scene.kube.put_secret("another", "oauth", {"secret": b"client-secret"})
+    scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
     other = an_organization(baseURL=ELSEWHERE)
     scene.cache.organizations.put(replace(other, metadata=replace(other.metadata, name="other")))
     assert (await scene.condition())[:2] == ("False", "OriginUnknown")
