@@ -9,6 +9,7 @@ changes from the cache; the cache receives them from the watches and from the st
 from dataclasses import dataclass
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.secret_cache import SECRET_UNREADABLE
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.reader import key_of
@@ -107,9 +108,12 @@ class WakeUps:
         elif _decisive_state(before) == _decisive_state(after):
             return
         cache, name = self.cache, sender.name
-        self.event_queue.enqueue_all(
+        concerned = [
             event for event in events if name == cache.sender_name(event) or name in _readers(cache, event)
-        )
+        ]
+        if after is not None and is_condition_true(after.status.conditions, "Authorized"):
+            self.event_queue.mark_due_now(concerned, _lacks_secret)
+        self.event_queue.enqueue_all(concerned)
 
     def archive_changed(self, before: Archive | None, after: Archive | None) -> None:
         """
@@ -190,6 +194,10 @@ def _is_sharing(event: EnvelopeEvent) -> bool:
 
 def _misses_sender(event: EnvelopeEvent) -> bool:
     return event.status.reason == "SenderMissing"
+
+
+def _lacks_secret(event: EnvelopeEvent) -> bool:
+    return event.status.reason == SECRET_UNREADABLE
 
 
 def _fault(archive: Archive) -> tuple[str, int | None] | None:

@@ -16,7 +16,7 @@ from sandbox.controlplane.kubectl import KubectlError
 from tests.support.builders import AClock
 
 UNDECRYPTABLE = b"k8s:enc:secretbox:v1:lost:" + bytes(64)
-"""What etcd has of a Secret that was encrypted with a key which the API server does not have."""
+"""The stored form of a Secret that was encrypted with a key which the API server does not have."""
 
 
 @pytest.fixture(scope="module")

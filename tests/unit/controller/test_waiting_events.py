@@ -256,6 +256,20 @@ async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
     assert scene.reconciled == [each.name for each in parked]
 
 
+async def test_a_sender_whose_secret_can_be_read_again_resumes_what_waited_for_it() -> None:
+    scene = HandlersScene()
+    scene.observe(an_organization(), a_sender(authorized="Unknown"), ready(an_archive()))
+    scene.answers(finishes)
+    mine, other = waiting("SecretUnreadable", 2), waiting("EsawFailing", 3)[2:]
+    async with scene.running():
+        scene.observe(*mine, *other)
+        await turns()
+        assert scene.reconciled == []
+        scene.observe(a_sender(version=2))
+        await turns()
+    assert scene.reconciled == [each.name for each in mine]
+
+
 async def test_the_key_of_each_sender_that_may_read_an_envelope_resumes_its_event() -> None:
     """The default Sender's was looked up; a search listed the envelope with the other one."""
     scene = HandlersScene()
