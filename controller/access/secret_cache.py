@@ -29,8 +29,7 @@ FRESH_SECONDS = 8
 again."""
 
 READ_SECONDS = 5.0
-"""Seconds after which a read of a Secret failed: less than those of a question to eSignAnyWhere that needs
-it."""
+"""Seconds after which a read of a Secret failed. A caller that gives up before that leaves it open."""
 
 UNREADABLE_SECONDS = 60.0
 """Time for which Secrets can't be read, while the API server answers, before that is about the Secrets."""

@@ -19,7 +19,7 @@ from counterfoil.esaw import (
 )
 from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.kube.errors import Conflict
+from counterfoil.kube.errors import Conflict, Unavailable
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -247,6 +247,23 @@ async def test_an_archive_that_failed_is_probed_with_the_next_pass(tmp_path: Pat
         await resync_scene.next_pass()
         assert is_condition_true(resync_scene.archive().status.conditions, "Ready"), "it is not due yet"
         resync_scene.resync.probe_soon("dms")
+        await resync_scene.next_pass()
+    assert not is_condition_true(resync_scene.archive().status.conditions, "Ready")
+
+
+async def test_an_archive_whose_check_the_api_server_ended_is_checked_in_the_next_pass(
+    tmp_path: Path,
+) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    kube = resync_scene.scene.kube
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        resync_scene.scene.clock.advance(seconds=PROBE_SECONDS)
+        resync_scene.root.rename(resync_scene.root.with_name("unmounted"))
+        kube.refused["patch_status", "dms"] = Unavailable(500, "InternalError", "no")
+        await resync_scene.next_pass()
+        del kube.refused["patch_status", "dms"]
+        assert is_condition_true(resync_scene.archive().status.conditions, "Ready")
         await resync_scene.next_pass()
     assert not is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
