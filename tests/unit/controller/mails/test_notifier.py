@@ -1049,6 +1049,22 @@ async def test_calls_that_fail_while_esaw_answers_are_one_mail_and_a_pass_that_f
     assert scene.problems() == {}
 
 
+@pytest.mark.parametrize("reason", ["EsawAnswerUnreadable", "EsawFailing"])
+@pytest.mark.parametrize(("truth", "why"), [("True", "EsawAnswers"), ("Unknown", "EsawUnconfirmed")])
+async def test_calls_that_fail_for_a_day_are_one_mail_also_if_it_is_unknown_who_answers(
+    truth: str, why: str, reason: str
+) -> None:
+    scene = Scene()
+    with_esaw(scene, truth, why)
+    for hour in range(23):
+        scene.clock.advance(minutes=10)
+        ago = 3600 * hour + 70
+        pass_finished(scene, *(refused_by_esaw(scene, each, reason=reason, ago=ago) for each in range(1, 21)))
+        await scene.look_for(timedelta(minutes=50))
+    assert scene.mailer.subjects == [f"[acme] eSignAnyWhere can't be used: {reason}"]
+    assert list(scene.problems()) == ["esaw"]
+
+
 async def test_attempts_that_follow_each_other_fast_are_refused_since_their_phase_began() -> None:
     scene = Scene()
     with_esaw(scene, "True", "EsawAnswers")
