@@ -23,6 +23,7 @@ from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.callback_auth import is_valid_basic_auth, is_valid_token
 from counterfoil.esaw import (
     ApiToken,
+    EsawClient,
     EsawError,
     EsawUnreachable,
     HttpStatusError,
@@ -500,26 +501,171 @@ def test_a_changed_token_takes_effect_within_30_s_although_esaw_does_not_answer(
     run_in_virtual_time(look())
 
 
-@pytest.mark.parametrize("refused", [1, 5])
-async def test_keys_that_are_refused_leave_it_to_another_key_to_ask_esaw(refused: int) -> None:
+def with_senders(number: int) -> tuple[Scene, KeyCheckingEsawClient, list[str]]:
+    """A scene without a default Sender, its eSAW, and the keys of this number of Senders, which all work."""
     esaw = KeyCheckingEsawClient()
-    scene = Scene(defaultSenderRef=None, esaw_clients=FakeEsawClients(esaw))
-    assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
-    names = [f"sender-{number}" for number in range(refused)]
-    for name in names:
-        key = f"key-of-{name}-0123456789"
+    scene, keys = Scene(defaultSenderRef=None, esaw_clients=FakeEsawClients(esaw)), [KEY]
+    for each in range(1, number):
+        name, key = f"sender-{each:02}", f"key-of-sender-{each}-0123456789"
         scene.put_key(name, key)
         sender = a_sender(name, tokenSecretRef={"name": f"{name}-key", "key": "token"})
         scene.cache.senders.put(known_to_work(sender, key))
-    # The last one works. The first one is Anna.
-    esaw.users = {key: name}
-    for _ in range(LOOKS_PER_REQUEST + refused):
-        scene.clock.advance(minutes=10)
-        found = await scene.condition("Reachable")
-    for _ in range(2 * LOOKS_PER_REQUEST):
-        assert found[:2] == ("True", "EsawAnswers")
-        found = await scene.condition("Reachable")
+        esaw.users[key] = name
+        keys.append(key)
+    return scene, esaw, keys
+
+
+async def changes_within(scene: Scene, time: timedelta) -> list[tuple[int, str]]:
+    """Look for a time; return the minutes at which Reachable changed, and the new values."""
+    found, began = list[tuple[int, str]](), scene.clock.now()
+    while scene.clock.now() - began < time:
+        minute = int((scene.clock.now() - began).total_seconds()) // 60
+        truth = (await scene.condition("Reachable"))[0]
+        if not found or found[-1][1] != truth:
+            found.append((minute, truth))
+    return found
+
+
+def restart(scene: Scene) -> None:
+    """Forget what only the process knows."""
+    scene.esaw_clients.forget("acme")
+    scene.organizations = OrganizationStatusUpdater(
+        kube=scene.kube,
+        cache=scene.cache,
+        secrets=scene.secrets,
+        sender_keys=scene.sender_keys,
+        esaw_clients=scene.esaw_clients,
+        clock=scene.clock,
+        callback_url=None,
+        own_namespace="tests",
+    )
+
+
+HOURS = timedelta(hours=2)
+
+
+async def test_keys_that_are_revoked_one_after_the_other_leave_it_to_another_one_to_ask_esaw() -> None:
+    scene, esaw, keys = with_senders(6)
+    settled = (await scene.look()).status.settled_time
+    del esaw.users[keys[0]]
+    assert await changes_within(scene, timedelta(minutes=5)) == [(0, "True")]
+    del esaw.users[keys[1]]
+    assert await changes_within(scene, HOURS) == [(0, "True")]
+    assert scene.newest().status.settled_time == settled
     assert esaw.asked == [], "who uses a key judges it"
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_key_that_esaw_accepts_for_any_call_leaves_idle_ones_unimportant(
+    *, is_restarted: bool
+) -> None:
+    scene, esaw, keys = with_senders(21)
+    await scene.look()
+    esaw.users = {keys[-1]: "sender-20"}
+    if is_restarted:
+        restart(scene)
+    for _ in range(10):
+        # An event, a sweep or a check of a key makes a call.
+        await esaw.as_user(ApiToken.parse(keys[-1], ORIGIN)).whoami()
+        assert await changes_within(scene, timedelta(minutes=25)) == [(0, "True")]
+
+
+async def test_what_refuses_all_keys_is_no_esaw_that_answers_half_an_hour_after_the_last_one() -> None:
+    scene, esaw, _ = with_senders(3)
+    await scene.look()
+    esaw.users.clear()
+    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "Unknown")]
+
+
+async def test_a_restart_during_a_refusal_says_nothing_new_about_esaw() -> None:
+    scene, esaw, keys = with_senders(3)
+    await scene.look()
+    users = dict(esaw.users)
+    esaw.users.clear()
+    restart(scene)
+    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "Unknown")]
+    restart(scene)
+    assert await changes_within(scene, HOURS) == [(0, "Unknown")]
+    esaw.users = users
+    assert (await scene.condition("Reachable"))[0] == "True"
+    assert len(keys) == 3
+
+
+async def test_one_403_of_an_api_server_that_starts_corrects_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, _, _ = with_senders(1)
+    for _ in range(2 * LOOKS_PER_REQUEST):
+        await scene.look()
+    settled, read = scene.newest().status.settled_time, scene.kube.secret
+
+    async def forbid(_: str) -> Any:
+        raise Forbidden(403, "Forbidden", "not yet ready to handle request")
+
+    monkeypatch.setattr(scene.kube, "secret", forbid)
+    scene.clock.advance(seconds=FRESH_SECONDS)
+    found = await changes_within(scene, timedelta(minutes=2))
+    monkeypatch.setattr(scene.kube, "secret", read)
+    assert [*found, *await changes_within(scene, HOURS)] == [(0, "True"), (0, "True")]
+    assert scene.newest().status.settled_time == settled
+
+
+async def test_an_unconfirmed_esaw_holds_no_correction_and_its_return_is_none() -> None:
+    scene, esaw, _ = with_senders(2)
+    before = (await scene.look()).status
+    state, users = ready_state(scene.newest()), dict(esaw.users)
+    esaw.users.clear()
+    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "Unknown")]
+    assert (ready_state(scene.newest()), fixed_at(scene.newest(), scene.clock.now())) == (
+        state,
+        before.settled_time,
+    )
+    esaw.users = users
+    assert await changes_within(scene, HOURS) == [(0, "True")]
+    assert (ready_state(scene.newest()), scene.newest().status.settled_time) == (state, before.settled_time)
+    esaw.users.clear()
+    assert (await changes_within(scene, HOURS))[-1][1] == "Unknown"
+    scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}})
+    await scene.look()
+    corrected = fixed_at(scene.newest(), scene.clock.now())
+    assert corrected is not None, "a corrected spec starts its failed events"
+    assert before.settled_time is not None
+    assert corrected > before.settled_time
+
+
+@pytest.mark.parametrize("fault", ["hangs", "fails"])
+async def test_a_key_whose_question_hangs_hides_no_other_key(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.resync.organization_status.REACHABLE_SECONDS", 0.2)
+    scene, esaw = a_scene_with_ben()
+    anna = scene.cache.senders.get("anna")
+    assert anna is not None
+    scene.sender_keys.doubt(anna, await scene.sender_keys.key(anna, esaw))
+    scene.clock.advance(minutes=2)
+    key = scene.sender_keys.key
+
+    async def verify(sender: Sender, client: EsawClient) -> ApiToken:
+        if sender.name != "anna":
+            return await key(sender, client)
+        if fault == "hangs":
+            await asyncio.Event().wait()
+        raise HttpStatusError(500)
+
+    monkeypatch.setattr(scene.sender_keys, "key", verify)
+    assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+
+
+async def test_a_key_in_doubt_keeps_no_answer_without_end() -> None:
+    scene, esaw = a_scene_with_ben()
+    await scene.look()
+    anna = scene.cache.senders.get("anna")
+    assert anna is not None
+    scene.sender_keys.doubt(anna, await scene.sender_keys.key(anna, esaw))
+    scene.clock.advance(minutes=2)
+    esaw.users.clear()
+    esaw.problem = HttpStatusError(403)
+    assert (await changes_within(scene, HOURS))[-1] == (28, "Unknown")
 
 
 @pytest.mark.parametrize("pause", [HttpStatusError(429), RateLimited(429, until=NOON, retry_after=600)])
@@ -596,17 +742,22 @@ async def test_keys_in_doubt_say_nothing_new_about_esaw(doubted: int) -> None:
         assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
 
 
-async def test_what_refuses_all_keys_gets_few_of_them() -> None:
-    scene = Scene()
-    for number in range(40):
-        name, key = f"sender-{number}", f"key-of-sender-{number}-0123456789"
-        scene.put_key(name, key)
-        sender = a_sender(name, tokenSecretRef={"name": f"{name}-key", "key": "token"})
-        scene.cache.senders.put(known_to_work(sender, key))
-    scene.esaw.problem = HttpStatusError(401)
-    for _ in range(60):
+@pytest.mark.parametrize("is_in_turns", [False, True])
+async def test_the_question_for_the_version_shows_few_keys_to_what_refuses_all(*, is_in_turns: bool) -> None:
+    scene, esaw, _ = with_senders(40)
+    await scene.look()
+    users, shown, version = dict(esaw.users), list[str](), esaw.version
+
+    async def count(token: ApiToken | None = None) -> str:
+        shown.append(token.reveal() if token is not None else "")
+        return await version(token)
+
+    esaw.version = count  # type: ignore[method-assign]
+    began = scene.clock.now()
+    while scene.clock.now() - began < timedelta(minutes=59):
+        esaw.users = {} if not is_in_turns or len(shown) % 2 else users
         await scene.look()
-    assert len({each and each.fingerprint for each in scene.esaw.tokens}) <= 3, "in eleven minutes"
+    assert len(set(shown)) in range(5, 7), "one further key each ten minutes"
 
 
 async def test_a_secret_that_may_not_be_read_keeps_no_answer_without_end(
@@ -620,9 +771,7 @@ async def test_a_secret_that_may_not_be_read_keeps_no_answer_without_end(
 
     monkeypatch.setattr(scene.sender_keys, "key", forbid)
     scene.esaw.problem = HttpStatusError(401)
-    for _ in range(LOOKS_PER_REQUEST):
-        await scene.look()
-    assert (await scene.condition("Reachable"))[:2] == ("Unknown", "EsawUnconfirmed")
+    assert (await changes_within(scene, HOURS)) == [(0, "True"), (30, "Unknown")]
 
 
 def a_scene_with_ben() -> tuple[Scene, KeyCheckingEsawClient]:
@@ -748,17 +897,12 @@ async def test_a_proxy_that_refuses_all_keys_for_a_while_changes_nothing_afterwa
     for _ in range(3):
         assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
         esaw.users.clear()
-        for _ in range(2 * LOOKS_PER_REQUEST):
-            found = await scene.condition("Reachable")
-        assert found[:2] == ("Unknown", "EsawUnconfirmed")
+        assert (await changes_within(scene, timedelta(hours=1)))[-1] == (30, "Unknown")
         esaw.users |= users
     # Nothing uses the first keys, which are revoked later.
     for revoked in list(users)[:10]:
         del esaw.users[revoked]
-    for _ in range(12):
-        scene.clock.advance(minutes=10)
-        found = await scene.condition("Reachable")
-    assert found[:2] == ("True", "EsawAnswers")
+    assert (await changes_within(scene, HOURS))[-1][1] == "True"
     assert len(scene.cache.authorized_senders("acme")) == 13
     assert esaw.asked == []
 
@@ -1276,6 +1420,15 @@ async def test_an_organization_whose_esaw_answers_while_calls_fail_never_says_th
     assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
     with_failing_calls(scene, reason, solvedTime=NOON.isoformat())
     assert (await scene.condition())[:2] == ("True", "Ready")
+
+
+async def test_calls_that_fail_while_it_is_unknown_who_answers_are_in_the_summary() -> None:
+    scene = Scene()
+    scene.esaw.problem = HttpStatusError(403)
+    await scene.look()
+    with_failing_calls(scene)
+    assert (await scene.condition("Reachable"))[:2] == ("Unknown", "EsawUnconfirmed")
+    assert (await scene.condition())[:2] == ("False", "EsawCallsFailing")
 
 
 async def test_calls_that_fail_for_other_events_each_time_write_the_summary_once() -> None:
