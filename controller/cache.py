@@ -369,10 +369,16 @@ class Cache:
         return [each for each in self.senders_of(organization) if is_usable(each)]
 
     def default_sender_first(self, organization: Organization) -> list[Sender]:
-        """Return the Senders whose keys a question about the Organization may use, in this order."""
+        """Return the Senders whose keys a question about the Organization may use, in this order. Of the
+        others, the one with the newest key is first."""
         default = organization.spec.default_sender_ref
-        usable = self.authorized_senders(organization.name)
-        return sorted(usable, key=lambda each: default is None or each.name != default.name)
+
+        def rank(sender: Sender) -> tuple[bool, float]:
+            verified = sender.status.key.verified_time if sender.status.key is not None else None
+            is_default = default is not None and sender.name == default.name
+            return not is_default, -verified.timestamp() if verified is not None else 0.0
+
+        return sorted(self.authorized_senders(organization.name), key=rank)
 
     def events_of(self, organization: str) -> list[EnvelopeEvent]:
         """Return the unfinished events of an Organization."""

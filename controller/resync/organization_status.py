@@ -9,6 +9,7 @@ when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes ef
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,12 +25,17 @@ from controller.access.secret_cache import (
     webhook_signature,
     what_to_type,
 )
-from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
+from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
 from controller.reconcile.copy_rules import copy_faults
 from controller.reconcile.routing import RouteFault, route_fault
-from controller.reopening.fix_rules import envelope_access, settled_time, spec_observed_time
+from controller.reopening.fix_rules import (
+    ESAW_CALLS_FAILING,
+    envelope_access,
+    settled_time,
+    spec_observed_time,
+)
 from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
@@ -46,6 +52,7 @@ from counterfoil.esaw.errors import (
 )
 from counterfoil.esaw.rate_limit import answering_within
 from counterfoil.esaw.token import ApiToken
+from counterfoil.esaw.transport import AcceptedKey
 from counterfoil.esaw_check.callback_address import address_fault
 from counterfoil.i18n.problems import ProblemKind, open_problems
 from counterfoil.kube.client import KubeClient
@@ -100,17 +107,15 @@ VERSION_WAIT_SECONDS = 5.0
 """Seconds after which the status is written without the answer, which a later check stores. A changed token
 waits for it as well."""
 
-MAX_KEYS = 2
-"""Maximum number of keys with which eSAW is asked for its version at a time."""
+CONFIRMED_SECONDS = 1800.0
+"""Time after the last answer to a key in which a 401 or 403 of any server says nothing new about eSAW."""
 
 OTHER_KEY_SECONDS = 600.0
 """Interval between keys with which eSAW is asked while it refuses them."""
 
 MAX_TRIED_SENDERS = 8
-"""Maximum number of Senders whose keys are read to find one of them."""
-
-MAX_REFUSED_KEYS = 20_000
-"""Maximum number of refused keys of an Organization that are known. The others come first again."""
+"""Maximum number of Senders whose keys are read to find one of them. Each has its share of
+``REACHABLE_SECONDS``."""
 
 CEILING_SHARE = 0.9
 """Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
@@ -129,14 +134,22 @@ class CheckResult(NamedTuple):
     """Whether only a person can change it; None: the catalogue of reasons decides."""
 
 
-_CALLS_FAILING = "EsawCallsFailing"
-
 _DOWN = frozenset({"ArchiveNotReady", "ArchiveSuspended"})
 """Reasons of an Archive that works again without a change of the Organization."""
 
 OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
 
 _ANSWERS = CheckResult("True", "EsawAnswers", "eSignAnyWhere answers.")
+
+
+class _VersionRefusal(NamedTuple):
+    """The last request for the version with a key to which any server answered 401 or 403."""
+
+    sender: str
+    since: float
+    """Monotonic time of the first such request in a row with the key of this Sender."""
+    last: float
+    """Monotonic time of this request."""
 
 
 class _VersionRequest(NamedTuple):
@@ -164,11 +177,8 @@ class OrganizationStatusUpdater:
     """The sealing keys of this process; None: only spec.tokenSecretRef works."""
     _asked_at: dict[str, float] = field(default_factory=dict)
     """Monotonic time of the last request for the version, by Organization."""
-    _refused_keys: dict[str, dict[str, None]] = field(default_factory=dict)
-    """By Organization: fingerprints of the keys to which eSAW, or a proxy, answered 401 or 403 last, the one
-    that was refused longest ago first."""
-    _other_key_at: dict[str, float] = field(default_factory=dict)
-    """Monotonic time since which another key is used, by Organization."""
+    _refusals: dict[str, _VersionRefusal] = field(default_factory=dict)
+    """By Organization."""
     _version_requests: dict[str, _VersionRequest] = field(default_factory=dict)
     """The requests that have not ended, or whose answer is in no status yet, by Organization."""
 
@@ -303,8 +313,7 @@ class OrganizationStatusUpdater:
         """The Organization was deleted."""
         self.esaw_clients.forget(name)
         self._asked_at.pop(name, None)
-        self._refused_keys.pop(name, None)
-        self._other_key_at.pop(name, None)
+        self._refusals.pop(name, None)
         self._end_request(name)
 
     def end_requests_of_others(self, organizations: Collection[str]) -> None:
@@ -420,78 +429,69 @@ class OrganizationStatusUpdater:
     async def _ask(
         self, organization: Organization, known: CheckResult | None
     ) -> tuple[CheckResult, str | None]:
-        """Ask eSAW for its version; return what the answer means, and the version if the answer has it."""
+        """
+        Ask eSAW for its version; return what the answer means, and the version if the answer has it.
+
+        A 401 or 403 of any server changes nothing for a while after the last answer to a key: perhaps the key
+        was revoked and nothing else uses it. Who uses it judges it.
+        """
         esaw = self.esaw_clients.for_organization(organization)
-        refused, asked = self._refused_keys.setdefault(organization.name, {}), set[str]()
-        is_open = False
-        for _ in range(MAX_KEYS):
-            key, is_key_open = await self._key(organization, esaw, tuple(refused))
-            is_open = is_open or is_key_open
-            if key is not None and key.fingerprint in asked:
-                break
-            try:
-                async with answering_within(REACHABLE_SECONDS):
-                    version = await esaw.version(key)
-            except TimeoutError:
-                return _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS, None
-            except EsawError as problem:
-                is_pause = isinstance(problem, HttpStatusError) and problem.status == 429
-                if is_pause and known is not None and known.truth != "False":
-                    # A pause for all calls, with nothing new about eSAW.
-                    return known, None
-                found = _unsuccessful(problem) or _ANSWERS
-            else:
-                if key is not None:
-                    refused.pop(key.fingerprint, None)
-                return _ANSWERS, version
-            if key is None or found.truth != "Unknown":
-                break
-            # Perhaps it was revoked and nothing else uses it. Who uses it judges it. The others are next, few
-            # at a time: what refuses all keys may be a proxy that somebody has taken over.
-            now, last = self.clock.monotonic(), self._other_key_at.get(organization.name)
-            if last is not None and now - last < OTHER_KEY_SECONDS:
-                break
-            self._other_key_at[organization.name] = now
-            asked.add(key.fingerprint)
-            refused.pop(key.fingerprint, None)
-            refused[key.fingerprint] = None
-            if len(refused) > MAX_REFUSED_KEYS:
-                del refused[next(iter(refused))]
-        if is_open and found.truth == "Unknown" and known is not None and known.truth == "True":
-            # Another key may work, so the refusal says nothing new about eSAW.
-            found = known
-        return found, None
-
-    async def _key(
-        self, organization: Organization, esaw: EsawClient, refused: Sequence[str]
-    ) -> tuple[ApiToken | None, bool]:
-        """
-        Return a key that works, the default Sender's if possible, and a refused one last of all, in their
-        order; None: no key is known to work. Also return whether that is open, as while others verify a key.
-        """
-
-        turns = {fingerprint: number for number, fingerprint in enumerate(refused)}
-
-        def turn(sender: Sender) -> int:
-            key = sender.status.key
-            return turns.get(key.fingerprint or "", -1) if key is not None else -1
-
-        is_open = False
+        if esaw.last_accepted is None and known is not None and known.truth == "True":
+            # An earlier process stored it. Which key it was is not known.
+            esaw.last_accepted = AcceptedKey("", self.clock.monotonic())
+        sender, key = await self._key(organization, esaw)
+        asked_at = self.clock.monotonic()
         try:
             async with answering_within(REACHABLE_SECONDS):
-                # Each one may be verified, which costs a call.
-                senders = sorted(self.cache.default_sender_first(organization), key=turn)
-                for sender in senders[:MAX_TRIED_SENDERS]:
-                    try:
-                        return await self.sender_keys.key(sender, esaw), is_open
-                    except KeyUnusable as unusable:
-                        is_doubted = isinstance(unusable, KeyStateUnknown) and unusable.until is not None
-                        is_open = is_open or is_doubted
-                    except (EsawError, ApiError):
-                        is_open = True
+                return _ANSWERS, await esaw.version(key)
         except TimeoutError:
-            is_open = True
-        return None, is_open
+            return _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS, None
+        except EsawError as problem:
+            is_pause = isinstance(problem, HttpStatusError) and problem.status == 429
+            if is_pause and known is not None and known.truth != "False":
+                # A pause for all calls, with nothing new about eSAW.
+                return known, None
+            found = _unsuccessful(problem) or _ANSWERS
+        if found.truth != "Unknown":
+            return found, None
+        if sender is not None:
+            before = self._refusals.get(organization.name)
+            since = before.since if before is not None and before.sender == sender.name else asked_at
+            self._refusals[organization.name] = _VersionRefusal(sender.name, since, asked_at)
+        accepted, now = esaw.last_accepted, self.clock.monotonic()
+        is_confirmed = accepted is not None and now - accepted.at < CONFIRMED_SECONDS
+        return _ANSWERS if is_confirmed else found, None
+
+    async def _key(
+        self, organization: Organization, esaw: EsawClient
+    ) -> tuple[Sender | None, ApiToken | None]:
+        """Return a key that works, and its Sender; None: no key is known to work, as while others verify
+        it."""
+        for sender in self._senders_to_ask_with(organization, esaw)[:MAX_TRIED_SENDERS]:
+            with suppress(KeyUnusable, EsawError, ApiError, TimeoutError):
+                # Each one may be verified, which costs a call.
+                async with answering_within(REACHABLE_SECONDS / MAX_TRIED_SENDERS):
+                    return sender, await self.sender_keys.key(sender, esaw)
+        return None, None
+
+    def _senders_to_ask_with(self, organization: Organization, esaw: EsawClient) -> list[Sender]:
+        """
+        Return the Senders whose keys may be used now, in this order.
+
+        First the one whose key eSAW accepted last, for any call. After a refusal it is the turn of the others
+        by name, but slowly: what refuses all keys may be a proxy that somebody has taken over.
+        """
+        refusal, accepted = self._refusals.get(organization.name), esaw.last_accepted
+        usable, first = self.cache.default_sender_first(organization), list[Sender]()
+        if accepted is not None and (refusal is None or accepted.at > refusal.last):
+            first = [each for each in usable if _fingerprint(each) == accepted.fingerprint]
+        if refusal is None:
+            others = usable
+        elif self.clock.monotonic() - refusal.since >= OTHER_KEY_SECONDS:
+            others = sorted(usable, key=lambda each: (each.name <= refusal.sender, each.name))
+        else:
+            others = [each for each in usable if each.name == refusal.sender and not first]
+        return [*first, *(each for each in others if each not in first)]
 
     def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:
         """Return the present origin once something answers there as eSAW, also before a key works."""
@@ -674,6 +674,10 @@ def _known_reachability(organization: Organization) -> tuple[CheckResult | None,
     return CheckResult(found.status, found.reason, found.message), is_fresh
 
 
+def _fingerprint(sender: Sender) -> str | None:
+    return sender.status.key.fingerprint if sender.status.key is not None else None
+
+
 def _log_reachability(before: Organization, reachable: CheckResult) -> None:
     """Log that eSAW can be reached, or no longer; not that it is still so."""
     known = find_condition(before.status.conditions, "Reachable")
@@ -689,7 +693,8 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
             return None
         message = (
             f"{problem} Any server may say that, so it is not known whether eSignAnyWhere is at "
-            "spec.baseURL. Counterfoil asks with the key of a Sender as soon as one works."
+            "spec.baseURL. Counterfoil asks with the key of a Sender as soon as one works, and with another "
+            "one each ten minutes."
         )
         return CheckResult("Unknown", "EsawUnconfirmed", message)
     if isinstance(problem, ResponseInvalid):
@@ -760,16 +765,16 @@ def _check_calls(organization: Organization, reachable: CheckResult) -> CheckRes
     """
     problems = open_problems(organization, ProblemKind.ESAW)
     known = find_condition(organization.status.conditions, "Ready")
-    is_shown = known is not None and known.reason == _CALLS_FAILING
+    is_shown = known is not None and known.reason == ESAW_CALLS_FAILING
     # A number that moves changes nothing.
-    if reachable.truth != "True" or not problems or not (is_shown or _is_general(problems[0])):
+    if reachable.truth == "False" or not problems or not (is_shown or _is_general(problems[0])):
         return OK
     message = (
-        "Callbacks are recorded. eSignAnyWhere answers, but its calls fail for events that wait. The entry "
-        "esaw of status.problems has the reason and names events."
+        "Callbacks are recorded, but calls of eSignAnyWhere fail for events that wait. The entry esaw of "
+        "status.problems has the reason and names events."
     )
     stalled = is_stalled("False", problems[0].reason)
-    return CheckResult("False", _CALLS_FAILING, message, is_stalled=stalled)
+    return CheckResult("False", ESAW_CALLS_FAILING, message, is_stalled=stalled)
 
 
 def _is_general(problem: ReportedProblem) -> bool:

@@ -19,7 +19,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeVar, cast
+from typing import Final, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -106,6 +106,15 @@ class Credential:
     header: TokenHeader
 
 
+class AcceptedKey(NamedTuple):
+    """A key that eSAW accepted."""
+
+    fingerprint: str
+    """Empty if it is not known."""
+    at: float
+    """Monotonic time of the answer."""
+
+
 @dataclass(frozen=True)
 class SecretHeaders:
     """Headers that carry a credential, and its origin. ``repr`` shows no header."""
@@ -138,6 +147,9 @@ def _unchanged(answer: RawResponse) -> RawResponse:
 
 class EsawTransport:
     """Sends the calls of one organization."""
+
+    last_accepted: AcceptedKey | None = None
+    """The key of the last call that eSAW answered as it should; None: this client knows none."""
 
     def __init__(
         self,
@@ -225,9 +237,15 @@ class EsawTransport:
             body = await self._with_timeout(measurement, self._read_body(call, credential, measurement))
             refuse_error_body(call.operation, body)
             answer = read(body)
-        if credential is not None and not call.is_public:
-            self._accepted[call.api].confirm(credential.header)
+        if credential is not None:
+            self.key_accepted(credential.token)
+            if not call.is_public:
+                self._accepted[call.api].confirm(credential.header)
         return answer
+
+    def key_accepted(self, token: ApiToken) -> None:
+        """Record that eSAW answered a call with this key."""
+        self.last_accepted = AcceptedKey(token.fingerprint, self._clock.monotonic())
 
     @asynccontextmanager
     async def _file(self, call: EsawCall, credential: Credential) -> AsyncIterator[FileDownload]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from counterfoil.clock import Clock
 from counterfoil.esaw import (
     ApiToken,
     EsawClient,
@@ -19,6 +20,7 @@ from tests.support.builders import (
     ANNA,
     KEY,
     ORIGIN,
+    AClock,
 )
 
 
@@ -28,6 +30,7 @@ class KeyCheckingEsawClient(EsawClient):
     origin = ORIGIN
 
     def __init__(self, **users: str) -> None:
+        self._clock = AClock()
         self.users = {KEY: ANNA} | users
         self.asked: list[str] = []
         self.problem: Exception | None = None
@@ -40,6 +43,7 @@ class KeyCheckingEsawClient(EsawClient):
         """Refuse to tell it to a user whose key does not work, as a proxy would."""
         if token is None or token.reveal() not in self.users:
             raise HttpStatusError(401)
+        self.key_accepted(token)
         return "25.52.0.100"
 
 
@@ -57,6 +61,7 @@ class KeyCheckingEsawUser(EsawUserClient):
         user = self._esaw.users.get(self.token.reveal())
         if user is None:
             raise HttpStatusError(401)
+        self._esaw.key_accepted(self.token)
         return WhoAmI(user_id=user)
 
 
@@ -66,6 +71,7 @@ class FakeEsawClient(EsawClient):
     origin = ORIGIN
 
     def __init__(self) -> None:
+        self._clock = AClock()
         self.asked = 0
         self.problem: EsawError | None = None
         self.says = "25.52.0.100"
@@ -77,6 +83,8 @@ class FakeEsawClient(EsawClient):
         self.tokens.append(token)
         if self.problem is not None:
             raise self.problem
+        if token is not None:
+            self.key_accepted(token)
         return self.says
 
     def as_user(self, token: ApiToken) -> EsawUserClient:
@@ -100,6 +108,16 @@ class FakeEsawClients(EsawClients):
         # Without an HTTP client, which takes longer to make than many tests need for the rest.
         self._clients = {}
         self._esaw = esaw
+        self._address = ""
+
+    def use_clock(self, clock: Clock) -> None:
+        self._esaw._clock = clock
 
     def for_organization(self, organization: Organization) -> EsawClient:
+        if self._address != organization.spec.base_url:
+            self.forget(organization.name)
+            self._address = organization.spec.base_url
         return self._esaw
+
+    def forget(self, name: str) -> None:
+        self._esaw.last_accepted = None

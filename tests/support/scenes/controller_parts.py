@@ -48,6 +48,8 @@ class ControllerParts:
         self.metrics = Metrics(CollectorRegistry(), version="test")
         self.esaw = FakeEsawClient()
         self.esaw_clients = esaw_clients or FakeEsawClients(self.esaw)
+        if isinstance(self.esaw_clients, FakeEsawClients):
+            self.esaw_clients.use_clock(self.clock)
         self.held = held or held_shards()
         self.examiner = FakeSignatureCheck()
         self.slots: list[tuple[str, str]] = []

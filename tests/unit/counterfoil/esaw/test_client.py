@@ -68,6 +68,26 @@ async def test_the_token_goes_in_the_authorization_header_and_nowhere_else() -> 
     assert request.headers["cache-control"] == "no-cache, no-store"
 
 
+async def test_the_client_knows_the_key_of_the_last_call_that_esaw_answered() -> None:
+    answers = (answering(WHO), answering(b"", 403), answering(WHO), answering(b'"25.52"'), answering(b"<p>"))
+    async with against(*answers) as setup:
+        other, known = ApiToken.parse("another" * 9, setup.esaw.origin), [setup.esaw.last_accepted]
+        await setup.user.whoami()
+        known.append(setup.esaw.last_accepted)
+        first = setup.clock.monotonic()
+        setup.clock.advance(minutes=1)
+        with pytest.raises(HttpStatusError):
+            await setup.esaw.as_user(other).whoami()
+        known.append(setup.esaw.last_accepted)
+        await setup.esaw.as_user(other).whoami()
+        await setup.esaw.version()
+        with pytest.raises(ResponseInvalid):
+            await setup.user.whoami()
+        known.append(setup.esaw.last_accepted)
+    one, two = (setup.user.token.fingerprint, first), (other.fingerprint, first + 60)
+    assert known == [None, one, one, two]
+
+
 async def test_the_version_is_asked_for_without_a_token() -> None:
     async with against(answering({"Version": "25.52"})) as setup:
         assert await setup.esaw.version() == "25.52"
