@@ -33,6 +33,7 @@ from counterfoil.resources import (
     ReportedProblem,
     Sender,
     find_condition,
+    is_condition_not_false,
     is_condition_true,
 )
 from counterfoil.resources.base import is_object_name, is_reason
@@ -265,9 +266,10 @@ def esaw_ending(problem: ReportedProblem, organization: Organization) -> Ending 
     """
     Return how a problem with eSAW ended; None: it is open.
 
-    One with examples was found by a pass over all events while eSAW answered, so only a pass ends it.
+    One with examples was found by a pass over all events while eSAW answered, so only a pass ends it. Where
+    it is unknown who answers, the events tell more.
     """
-    is_reachable = is_condition_true(organization.status.conditions, "Reachable")
+    is_reachable = is_condition_not_false(organization.status.conditions, "Reachable")
     return Ending.SOLVED if is_reachable and not problem.examples else None
 
 

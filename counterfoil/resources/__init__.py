@@ -39,6 +39,7 @@ from counterfoil.resources.conditions import (
     MAX_MESSAGE_LENGTH,
     Condition,
     find_condition,
+    is_condition_not_false,
     is_condition_true,
     with_condition,
 )
