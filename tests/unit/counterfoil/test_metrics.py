@@ -1,13 +1,18 @@
 """Metrics: the names and labels that dashboards rely on, and series that start at 0."""
 
+import tracemalloc
 from collections import Counter
+from typing import Final
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from counterfoil.metrics import CallbackOutcome, Metrics, new_registry
+from counterfoil.metrics import CallbackOutcome, MailKind, MailOutcome, Metrics, new_registry
+
+IDLE_ORGANIZATIONS: Final = 20
+MAX_IDLE_ORGANIZATION_BYTES: Final = 40 * 1024
 
 CONTRACT: dict[str, set[str]] = {
     "counterfoil_callbacks_total": {"organization", "outcome"},
@@ -96,6 +101,33 @@ def test_an_organizations_events_start_at_zero_in_every_phase(metrics: Metrics) 
     assert 'counterfoil_events{organization="acme",phase="AwaitingConsent"} 0.0' in told
     assert 'counterfoil_oldest_unfinished_seconds{organization="acme"} 0.0' in told
     assert 'counterfoil_senders{authorized="False",organization="acme"} 0.0' in told
+
+
+def test_an_organizations_mails_start_at_zero_and_each_series_is_shown_once(metrics: Metrics) -> None:
+    metrics.initialize_events("acme")
+    metrics.notifications.labels("acme", MailKind.COPY, MailOutcome.FAILED).inc()
+
+    (family,) = metrics.notifications.collect()
+    samples = [each for each in family.samples if each.name == "counterfoil_notifications_total"]
+    found = [(each.labels["kind"], each.labels["outcome"], each.value) for each in samples]
+    counted = (MailKind.COPY, MailOutcome.FAILED)
+    assert sorted(found) == sorted(
+        (kind, outcome, float((kind, outcome) == counted)) for kind in MailKind for outcome in MailOutcome
+    )
+    assert {each.labels["organization"] for each in samples} == {"acme"}
+
+
+def test_series_of_an_idle_organization_take_little_memory(metrics: Metrics) -> None:
+    metrics.initialize_events("first")
+    tracemalloc.start()
+    try:
+        for number in range(IDLE_ORGANIZATIONS):
+            metrics.initialize_events(f"organization-{number}")
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert used / IDLE_ORGANIZATIONS < MAX_IDLE_ORGANIZATION_BYTES
 
 
 def test_a_deleted_organization_leaves_no_series_behind_and_others_stay(metrics: Metrics) -> None:
