@@ -13,6 +13,7 @@ process's registry shows them with the label ``namespace``, and never without it
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import partial
+from itertools import product
 from typing import Any, TypeVar, cast
 
 import prometheus_client
@@ -157,6 +158,32 @@ class TracedHistogram(Histogram):
         super().observe(amount, exemplar or tracing.exemplar())
 
 
+class MailCounter(Counter):
+    """A counter of mails by organization, kind and outcome. All series of an organization are shown from its
+    start, but one without a mail takes no memory."""
+
+    _organizations: frozenset[str] = frozenset()
+
+    def start(self, organization: str) -> None:
+        """Show all series of an organization, at 0."""
+        self._organizations |= {organization}
+
+    def remove_by_labels(self, labels: dict[str, str]) -> None:
+        """Remove the series of an organization."""
+        self._organizations -= {labels["organization"]}
+        super().remove_by_labels(labels)
+
+    def collect(self) -> Iterable[MetricFamily]:
+        """Return the series, also those at 0."""
+        (family,) = super().collect()
+        counted = {tuple(each.labels.values()) for each in family.samples}
+        for organization, kind, outcome in product(sorted(self._organizations), MailKind, MailOutcome):
+            if (organization, kind.value, outcome.value) not in counted:
+                labels = {"organization": organization, "kind": kind.value, "outcome": outcome.value}
+                family.add_sample(f"{family.name}_total", labels, 0)
+        return [family]
+
+
 _OF_WAITING_EVENTS = (
     (
         "retention_ending_events",
@@ -194,7 +221,7 @@ _OF_OBJECTS = frozenset({"organization", "archive", "import"})
 """Labels that name an object of a namespace."""
 
 Metric = Counter | Gauge | Histogram
-M = TypeVar("M", Counter, Gauge, TracedHistogram)
+M = TypeVar("M", Counter, MailCounter, Gauge, TracedHistogram)
 
 
 class _NamespacesCollector(Collector):
@@ -403,7 +430,8 @@ class Metrics:
             "Senders, by status of the condition Authorized (True, False, Unknown).",
             ("organization", "authorized"),
         )
-        self.notifications = counter(
+        self.notifications = self._new(
+            MailCounter,
             "counterfoil_notifications_total",
             "Mails to people, by organization, kind and outcome.",
             ("organization", "kind", "outcome"),
@@ -632,9 +660,7 @@ class Metrics:
         self.event_archived_seconds.labels(organization)
         self.retries_exhausted.labels(organization)
         self.sweep_found.labels(organization)
-        for mail in MailKind:
-            for outcome in MailOutcome:
-                self.notifications.labels(organization, mail.value, outcome.value)
+        self.notifications.start(organization)
         for phase in Phase:
             self.events.labels(organization, phase.value)
         self.oldest_unfinished_seconds.labels(organization)
