@@ -40,10 +40,9 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     NoticeState,
     Organization,
-    OrganizationStatus,
     Phase,
     ReportedProblem,
-    is_condition_not_false,
+    find_condition,
 )
 from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
@@ -638,16 +637,16 @@ class FailureSummary:
         were read at ``began`` or later.
 
         While eSAW does not answer at all, the condition Reachable tells it, and nothing else ends the
-        problem. It tells nobody that it is unknown who answers. What was refused before eSAW answered again
-        says nothing about it.
+        problem. What was refused before eSAW answered again says nothing about it.
         """
-        status = organization.status if organization is not None else OrganizationStatus()
-        works = is_condition_not_false(status.conditions, "Reachable")
+        conditions = organization.status.conditions if organization is not None else ()
+        reachable = find_condition(conditions, "Reachable")
+        works = reachable is not None and reachable.status == "True"
         if works and self.esaw_since is None:
             return self
         failed, refused = self.failed, self.esaw
-        if works and refused is not None and refused.at is not None:
-            works_since = believed_time(status.settled_time, now)
+        if works and reachable is not None and refused is not None and refused.at is not None:
+            works_since = believed_time(reachable.last_transition_time, now)
             is_news = works_since is None or refused.at > works_since
             if is_news and self.esaw_since is not None and age(self.esaw_since, began) >= OUTAGE:
                 failed = {**failed, refused.cause: refused}

@@ -37,7 +37,7 @@ from counterfoil.resources import (
     ReportedProblem,
     Sender,
     find_condition,
-    is_condition_not_false,
+    is_condition_true,
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.lease import UnheldShard
@@ -323,9 +323,9 @@ def _esaw_item(organization: Organization, item: AttentionItem) -> AttentionItem
 
 
 def _failing_calls(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
-    """Yield the eSAWs that answer, as far as is known, but refuse what events need."""
+    """Yield the eSAWs that answer, but refuse what events need."""
     for each in snapshot.organizations:
-        if not is_condition_not_false(each.status.conditions, "Reachable"):
+        if not is_condition_true(each.status.conditions, "Reachable"):
             continue
         for problem in open_problems(each, ProblemKind.ESAW):
             yield AttentionItem(

@@ -33,7 +33,6 @@ from counterfoil.resources import (
     ReportedProblem,
     Sender,
     find_condition,
-    is_condition_not_false,
     is_condition_true,
 )
 from counterfoil.resources.base import is_object_name, is_reason
@@ -266,10 +265,9 @@ def esaw_ending(problem: ReportedProblem, organization: Organization) -> Ending 
     """
     Return how a problem with eSAW ended; None: it is open.
 
-    One with examples was found by a pass over all events while eSAW answered, so only a pass ends it. Where
-    it is unknown who answers, the events tell more.
+    One with examples was found by a pass over all events while eSAW answered, so only a pass ends it.
     """
-    is_reachable = is_condition_not_false(organization.status.conditions, "Reachable")
+    is_reachable = is_condition_true(organization.status.conditions, "Reachable")
     return Ending.SOLVED if is_reachable and not problem.examples else None
 
 

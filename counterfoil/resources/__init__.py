@@ -39,7 +39,6 @@ from counterfoil.resources.conditions import (
     MAX_MESSAGE_LENGTH,
     Condition,
     find_condition,
-    is_condition_not_false,
     is_condition_true,
     with_condition,
 )

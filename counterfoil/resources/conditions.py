@@ -161,12 +161,6 @@ def is_condition_true(conditions: tuple[Condition, ...], type_: str) -> bool:
     return found is not None and found.status == "True"
 
 
-def is_condition_not_false(conditions: tuple[Condition, ...], type_: str) -> bool:
-    """Whether the condition of that type is set and not ``False``."""
-    found = find_condition(conditions, type_)
-    return found is not None and found.status != "False"
-
-
 def transition_time(condition: Condition, created: datetime | None, now: datetime) -> datetime:
     """Return since when a condition has its status, which is not before the object's creation; now if the
     stored time can't be right."""
