@@ -40,8 +40,6 @@ from counterfoil.resources import (
 from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
 from counterfoil.resources.routes import possible_archives, stored_choice
 
-ESAW_CALLS_FAILING = "EsawCallsFailing"
-
 _STOPS_ARCHIVING = frozenset(
     {
         "Pending",
@@ -180,8 +178,8 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
     """
     Return a value that changes with each fix of an object; None: it is not ready, or not at its newest spec.
 
-    It includes times, so that an object that was not ready between two observations counts as fixed. Those of
-    an Organization's conditions also change at a ceiling, or if it is unknown who answers.
+    It includes times, so that an object that was not ready between two observations counts as fixed.
+    ``settled_time`` ignores them. The time of an Organization's ``Ready`` also changes at a ceiling.
     """
     match resource:
         case Organization():
@@ -191,7 +189,8 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
                 return None
             if not (_is_observed(resource, ready) and _is_observed(resource, reachable)):
                 return None
-            return (resource.uid, resource.metadata.generation, status.settled_time)
+            times = (status.settled_time, reachable.last_transition_time)
+            return (resource.uid, resource.metadata.generation, *times)
         case Archive():
             ready = find_condition(resource.status.conditions, "Ready")
             if ready is None or ready.status != "True" or not _is_observed(resource, ready):
@@ -309,11 +308,7 @@ def _status_ready_state(status: SharedStatus) -> ReadyState | None:
 
 
 def _organization_works(status: OrganizationStatus) -> bool:
-    """Whether it archives what it knows, as far as is known, also if it is not ready for another reason."""
-    ready, reachable = (find_condition(status.conditions, each) for each in ("Ready", "Reachable"))
-    if ready is None or reachable is None or reachable.status == "False":
-        return False
-    if reachable.status == "Unknown" and ready.reason == ESAW_CALLS_FAILING:
-        # Else it is unknown only because of keys that nothing uses.
-        return False
-    return ready.status == "True" or ready.reason not in _STOPS_ARCHIVING
+    """Whether it archives what it knows, also if it is not ready for another reason."""
+    ready = find_condition(status.conditions, "Ready")
+    is_stopped = ready is None or (ready.status != "True" and ready.reason in _STOPS_ARCHIVING)
+    return not is_stopped and is_condition_true(status.conditions, "Reachable")

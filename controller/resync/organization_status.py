@@ -30,12 +30,7 @@ from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
 from controller.reconcile.copy_rules import copy_faults
 from controller.reconcile.routing import RouteFault, route_fault
-from controller.reopening.fix_rules import (
-    ESAW_CALLS_FAILING,
-    envelope_access,
-    settled_time,
-    spec_observed_time,
-)
+from controller.reopening.fix_rules import envelope_access, settled_time, spec_observed_time
 from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
@@ -108,7 +103,8 @@ VERSION_WAIT_SECONDS = 5.0
 waits for it as well."""
 
 CONFIRMED_SECONDS = 1800.0
-"""Time after the last answer to a key in which a 401 or 403 of any server says nothing new about eSAW."""
+"""Time after the last answer to a key, or since the first refusal, in which a 401 or 403 of any server says
+nothing new about eSAW."""
 
 OTHER_KEY_SECONDS = 600.0
 """Interval between keys with which eSAW is asked while it refuses them."""
@@ -134,6 +130,10 @@ class CheckResult(NamedTuple):
     """Whether only a person can change it; None: the catalogue of reasons decides."""
 
 
+_CALLS_FAILING = "EsawCallsFailing"
+
+_UNCONFIRMED = "EsawUnconfirmed"
+
 _DOWN = frozenset({"ArchiveNotReady", "ArchiveSuspended"})
 """Reasons of an Archive that works again without a change of the Organization."""
 
@@ -145,6 +145,8 @@ _ANSWERS = CheckResult("True", "EsawAnswers", "eSignAnyWhere answers.")
 class _VersionRefusal(NamedTuple):
     """The last request for the version with a key to which any server answered 401 or 403."""
 
+    began: float
+    """Monotonic time of the first such request since a key was accepted."""
     sender: str
     since: float
     """Monotonic time of the first such request in a row with the key of this Sender."""
@@ -432,8 +434,8 @@ class OrganizationStatusUpdater:
         """
         Ask eSAW for its version; return what the answer means, and the version if the answer has it.
 
-        A 401 or 403 of any server changes nothing for a while after the last answer to a key: perhaps the key
-        was revoked and nothing else uses it. Who uses it judges it.
+        A 401 or 403 of any server ends no outage, and begins none for a while: perhaps the key was revoked
+        and nothing else uses it. Who uses it judges it. Without a key, it says nothing about eSAW.
         """
         esaw = self.esaw_clients.for_organization(organization)
         if esaw.last_accepted is None and known is not None and known.truth == "True":
@@ -454,13 +456,29 @@ class OrganizationStatusUpdater:
             found = _unsuccessful(problem) or _ANSWERS
         if found.truth != "Unknown":
             return found, None
+        accepted, now, refusal = esaw.last_accepted, self.clock.monotonic(), None
         if sender is not None:
-            before = self._refusals.get(organization.name)
-            since = before.since if before is not None and before.sender == sender.name else asked_at
-            self._refusals[organization.name] = _VersionRefusal(sender.name, since, asked_at)
-        accepted, now = esaw.last_accepted, self.clock.monotonic()
-        is_confirmed = accepted is not None and now - accepted.at < CONFIRMED_SECONDS
-        return _ANSWERS if is_confirmed else found, None
+            refusal = self._refused(organization.name, sender, accepted, asked_at)
+        if known is not None and known.truth == "True":
+            if accepted is not None and now - accepted.at < CONFIRMED_SECONDS:
+                return known, None
+            return (found if refusal is None else _refused_keys(found)), None
+        is_lasting = refusal is not None and now - refusal.began >= CONFIRMED_SECONDS
+        is_outage = refusal is not None and known is not None and known.truth == "False"
+        return (_refused_keys(found) if is_lasting or is_outage else found), None
+
+    def _refused(
+        self, organization: str, sender: Sender, accepted: AcceptedKey | None, asked_at: float
+    ) -> _VersionRefusal:
+        """Record that any server refused the key of a Sender; return the refusal."""
+        before = self._refusals.get(organization)
+        if before is None or (accepted is not None and accepted.at > before.last):
+            began = asked_at
+        else:
+            began = before.began
+        since = before.since if before is not None and before.sender == sender.name else asked_at
+        refusal = self._refusals[organization] = _VersionRefusal(began, sender.name, since, asked_at)
+        return refusal
 
     async def _key(
         self, organization: Organization, esaw: EsawClient
@@ -495,7 +513,7 @@ class OrganizationStatusUpdater:
 
     def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:
         """Return the present origin once something answers there as eSAW, also before a key works."""
-        if reachable.truth != "True" and reachable.reason != "EsawUnconfirmed":
+        if reachable.truth != "True" and reachable.reason != _UNCONFIRMED:
             return None
         origin = self.esaw_clients.for_organization(organization).origin
         return origin if is_esaw_origin(self.cache, organization.name, origin) else None
@@ -686,6 +704,12 @@ def _log_reachability(before: Organization, reachable: CheckResult) -> None:
         _log.info("Reachable is %s: %s", reachable.truth, reachable.message, extra=fields)
 
 
+def _refused_keys(found: CheckResult) -> CheckResult:
+    """Return that keys which should work are refused: then no call of an event works."""
+    message = f"{found.message} Check also whether a proxy refuses all calls, or the keys were revoked."
+    return found._replace(truth="False", message=message, is_stalled=False)
+
+
 def _unsuccessful(problem: EsawError) -> CheckResult | None:
     """Return what a failed request for the version means; None: eSAW refused it, so it answers."""
     if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
@@ -696,7 +720,7 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
             "spec.baseURL. Counterfoil asks with the key of a Sender as soon as one works, and with another "
             "one each ten minutes."
         )
-        return CheckResult("Unknown", "EsawUnconfirmed", message)
+        return CheckResult("Unknown", _UNCONFIRMED, message)
     if isinstance(problem, ResponseInvalid):
         message = (
             f"The server at spec.baseURL is no eSignAnyWhere with API v6: {problem} Correct spec.baseURL, or "
@@ -765,16 +789,16 @@ def _check_calls(organization: Organization, reachable: CheckResult) -> CheckRes
     """
     problems = open_problems(organization, ProblemKind.ESAW)
     known = find_condition(organization.status.conditions, "Ready")
-    is_shown = known is not None and known.reason == ESAW_CALLS_FAILING
+    is_shown = known is not None and known.reason == _CALLS_FAILING
     # A number that moves changes nothing.
-    if reachable.truth == "False" or not problems or not (is_shown or _is_general(problems[0])):
+    if reachable.truth != "True" or not problems or not (is_shown or _is_general(problems[0])):
         return OK
     message = (
-        "Callbacks are recorded, but calls of eSignAnyWhere fail for events that wait. The entry esaw of "
-        "status.problems has the reason and names events."
+        "Callbacks are recorded. eSignAnyWhere answers, but its calls fail for events that wait. The entry "
+        "esaw of status.problems has the reason and names events."
     )
     stalled = is_stalled("False", problems[0].reason)
-    return CheckResult("False", ESAW_CALLS_FAILING, message, is_stalled=stalled)
+    return CheckResult("False", _CALLS_FAILING, message, is_stalled=stalled)
 
 
 def _is_general(problem: ReportedProblem) -> bool:

@@ -15,21 +15,20 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from controller.access.secret_cache import FRESH_SECONDS
-from controller.access.sender_keys import KeyStateUnknown
+from controller.access.sender_keys import KeyStateUnknown, KeyUnusable
 from controller.reopening.fix_rules import fixed_at, ready_state
-from controller.resync.organization_status import OrganizationStatusUpdater
+from controller.resync.organization_status import VERSION_CHECK_SECONDS, OrganizationStatusUpdater
 from controller.resync.resync import CONFLICT_RETRY_SECONDS
 from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.callback_auth import is_valid_basic_auth, is_valid_token
 from counterfoil.esaw import (
     ApiToken,
-    EsawClient,
     EsawError,
     EsawUnreachable,
     HttpStatusError,
     new_http_client,
 )
-from counterfoil.esaw.client import EsawClients
+from counterfoil.esaw.client import EsawClient, EsawClients
 from counterfoil.esaw.errors import RateLimited
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.i18n.commands import commands_in
@@ -574,7 +573,7 @@ async def test_what_refuses_all_keys_is_no_esaw_that_answers_half_an_hour_after_
     scene, esaw, _ = with_senders(3)
     await scene.look()
     esaw.users.clear()
-    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "Unknown")]
+    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "False")]
 
 
 async def test_a_restart_during_a_refusal_says_nothing_new_about_esaw() -> None:
@@ -583,9 +582,9 @@ async def test_a_restart_during_a_refusal_says_nothing_new_about_esaw() -> None:
     users = dict(esaw.users)
     esaw.users.clear()
     restart(scene)
-    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "Unknown")]
+    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "False")]
     restart(scene)
-    assert await changes_within(scene, HOURS) == [(0, "Unknown")]
+    assert await changes_within(scene, HOURS) == [(0, "False")]
     esaw.users = users
     assert (await scene.condition("Reachable"))[0] == "True"
     assert len(keys) == 3
@@ -610,35 +609,32 @@ async def test_one_403_of_an_api_server_that_starts_corrects_nothing(
     assert scene.newest().status.settled_time == settled
 
 
-async def test_an_unconfirmed_esaw_holds_no_correction_and_its_return_is_none() -> None:
-    scene, esaw, _ = with_senders(2)
-    before = (await scene.look()).status
-    state, users = ready_state(scene.newest()), dict(esaw.users)
-    esaw.users.clear()
-    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "Unknown")]
-    assert (ready_state(scene.newest()), fixed_at(scene.newest(), scene.clock.now())) == (
-        state,
-        before.settled_time,
-    )
-    esaw.users = users
-    assert await changes_within(scene, HOURS) == [(0, "True")]
-    assert (ready_state(scene.newest()), scene.newest().status.settled_time) == (state, before.settled_time)
-    esaw.users.clear()
-    assert (await changes_within(scene, HOURS))[-1][1] == "Unknown"
-    scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}})
-    await scene.look()
-    corrected = fixed_at(scene.newest(), scene.clock.now())
-    assert corrected is not None, "a corrected spec starts its failed events"
-    assert before.settled_time is not None
-    assert corrected > before.settled_time
+@pytest.mark.parametrize("status", [401, 403])
+async def test_no_refusal_of_any_server_ends_an_outage_and_the_return_of_esaw_does(status: int) -> None:
+    scene = Scene()
+    esaw, before = scene.esaw, (await scene.look()).status
+    scene.clock.advance(seconds=VERSION_CHECK_SECONDS)
+    esaw.problem = HttpStatusError(503)
+    assert (await scene.condition("Reachable"))[0] == "False"
+    for problem in [HttpStatusError(status), HttpStatusError(503)] * 3:
+        esaw.problem = problem
+        assert await changes_within(scene, timedelta(minutes=40)) == [(0, "False")]
+        assert scene.newest().status.settled_time == before.settled_time
+        assert fixed_at(scene.newest(), scene.clock.now()) is None
+    esaw.problem = None
+    assert await changes_within(scene, timedelta(minutes=10)) == [(0, "True")]
+    corrected, last = fixed_at(scene.newest(), scene.clock.now()), before.settled_time
+    assert corrected is not None, "its failed events start"
+    assert last is not None
+    assert corrected >= last + timedelta(hours=4)
 
 
 async def test_the_return_of_an_esaw_that_refused_all_calls_is_a_correction() -> None:
     scene, esaw, _ = with_senders(2)
     before, users = (await scene.look()).status, dict(esaw.users)
     esaw.users.clear()
-    with_failing_calls(scene)
-    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "Unknown")]
+    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "False")]
+    assert (await scene.condition())[:2] == ("False", "EsawUnconfirmed")
     assert fixed_at(scene.newest(), scene.clock.now()) is None
     esaw.users = users
     await scene.look()
@@ -646,6 +642,28 @@ async def test_the_return_of_an_esaw_that_refused_all_calls_is_a_correction() ->
     assert corrected is not None
     assert before.settled_time is not None
     assert corrected >= before.settled_time + HOURS
+
+
+async def test_what_refuses_the_keys_of_a_new_organization_is_no_esaw_after_half_an_hour() -> None:
+    scene, esaw, _ = with_senders(2)
+    users = dict(esaw.users)
+    esaw.users.clear()
+    assert await changes_within(scene, HOURS) == [(0, "Unknown"), (30, "False")]
+    esaw.users = users
+    assert await changes_within(scene, HOURS) == [(0, "True")]
+
+
+async def test_a_refusal_without_a_key_that_should_work_begins_no_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(*_: object) -> ApiToken:
+        raise KeyUnusable("TokenRejected", "Give consent again.")
+
+    scene = Scene()
+    monkeypatch.setattr(scene.sender_keys, "key", refuse)
+    scene.esaw.problem = HttpStatusError(403)
+    assert await changes_within(scene, HOURS) == [(0, "Unknown")]
+    assert (await scene.condition())[0] == "True"
 
 
 @pytest.mark.parametrize("fault", ["hangs", "fails"])
@@ -679,7 +697,7 @@ async def test_a_key_in_doubt_keeps_no_answer_without_end() -> None:
     scene.clock.advance(minutes=2)
     esaw.users.clear()
     esaw.problem = HttpStatusError(403)
-    assert (await changes_within(scene, HOURS))[-1] == (28, "Unknown")
+    assert (await changes_within(scene, HOURS))[-1] == (28, "False")
 
 
 @pytest.mark.parametrize("pause", [HttpStatusError(429), RateLimited(429, until=NOON, retry_after=600)])
@@ -911,7 +929,7 @@ async def test_a_proxy_that_refuses_all_keys_for_a_while_changes_nothing_afterwa
     for _ in range(3):
         assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
         esaw.users.clear()
-        assert (await changes_within(scene, timedelta(hours=1)))[-1] == (30, "Unknown")
+        assert (await changes_within(scene, timedelta(hours=1)))[-1] == (30, "False")
         esaw.users |= users
     # Nothing uses the first keys, which are revoked later.
     for revoked in list(users)[:10]:
@@ -1434,15 +1452,6 @@ async def test_an_organization_whose_esaw_answers_while_calls_fail_never_says_th
     assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
     with_failing_calls(scene, reason, solvedTime=NOON.isoformat())
     assert (await scene.condition())[:2] == ("True", "Ready")
-
-
-async def test_calls_that_fail_while_it_is_unknown_who_answers_are_in_the_summary() -> None:
-    scene = Scene()
-    scene.esaw.problem = HttpStatusError(403)
-    await scene.look()
-    with_failing_calls(scene)
-    assert (await scene.condition("Reachable"))[:2] == ("Unknown", "EsawUnconfirmed")
-    assert (await scene.condition())[:2] == ("False", "EsawCallsFailing")
 
 
 async def test_calls_that_fail_for_other_events_each_time_write_the_summary_once() -> None:

@@ -25,7 +25,6 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.base import SENDER_LABEL, SecretKeyRef
-from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.routes import ArchiveRoute, Choice, CopySpec, RouteConditions
 from tests.support.builders import NOON, EventBuilder, an_organization
@@ -268,12 +267,9 @@ def test_an_esaw_that_does_not_answer_is_one_entry_for_all_organizations_that_us
     assert mine.organizations == ("globex",)
 
 
-@pytest.mark.parametrize(("truth", "reason"), [("True", "EsawAnswers"), ("Unknown", "EsawUnconfirmed")])
-def test_an_esaw_that_answers_but_refuses_what_events_need_is_one_entry_where_the_mail_leads_to(
-    truth: ConditionStatus, reason: str
-) -> None:
+def test_an_esaw_that_answers_but_refuses_what_events_need_is_one_entry_where_the_mail_leads_to() -> None:
     problem = ReportedProblem("esaw", "EsawRedirects", NOON, count=2, examples=("event-1",))
-    organization = an_organization_that(truth, reason, problems=(problem,))
+    organization = an_organization_that("True", "EsawAnswers", problems=(problem,))
     reachable = structs.replace(organization.status.conditions[0], type="Reachable")
     status = structs.replace(organization.status, conditions=(reachable,))
     there = structs.replace(organization, status=status)
