@@ -127,6 +127,9 @@ class HttpSite:
     ) -> AsyncIterator[httpx.Response]:
         """Send a request; give the answer with any status, its body unread; no redirect is followed. Raises
         ``ArchiveError``; so does reading the body."""
+        if self.http.is_closed:
+            # The work ends, and something still cleans up. httpx would raise an error that nothing expects.
+            raise ArchiveUnavailable("ArchiveUnreachable", f"{self.archive}: its connections are closed.")
         try:
             async with self.http.stream(method, url, headers=headers, content=content) as response:
                 yield response

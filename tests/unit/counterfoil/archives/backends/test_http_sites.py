@@ -207,6 +207,16 @@ async def test_a_tag_with_any_character_is_sent_to_a_webdav_server(value: str) -
         await backend.close()
 
 
+async def test_what_cleans_up_after_the_connections_are_closed_gets_an_error_of_an_archive() -> None:
+    """kopf raises the error of any task that it ends, and the process would end with it."""
+    credentials = Credentials("dms", None, {})
+    site = HttpSite.open("the WebDAV server", "spec.webdav.url", "http://127.0.0.1:1", credentials)
+    await site.close()
+    with pytest.raises(ArchiveUnavailable) as trouble:
+        await site.request("DELETE", f"{site.url}/probe")
+    assert trouble.value.reason == "ArchiveUnreachable"
+
+
 async def test_a_server_that_falls_silent_is_given_up() -> None:
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
