@@ -8,6 +8,7 @@ from unittest.mock import patch
 import pytest
 from msgspec import structs
 
+from controller.access.secret_cache import SecretUnreadable
 from controller.scheduling.event_queue import concurrency_limits
 from controller.scheduling.retry_policy import LOST_OUTCOME
 from controller.sharding import LeaseLost
@@ -268,6 +269,33 @@ async def test_a_sender_whose_secret_can_be_read_again_resumes_what_waited_for_i
         scene.observe(a_sender(version=2))
         await turns()
     assert scene.reconciled == [each.name for each in mine]
+
+
+async def test_a_sender_that_works_as_before_resumes_nothing_that_waits_for_a_secret() -> None:
+    """At a start the events are observed before it, and then somebody edits its spec."""
+    scene = HandlersScene()
+    scene.observe(an_organization(), ready(an_archive()), *waiting("SecretUnreadable", 2))
+    async with scene.running():
+        scene.observe(a_sender())
+        await turns()
+        edited = a_sender(version=2)
+        scene.observe(structs.replace(edited, metadata=structs.replace(edited.metadata, generation=2)))
+        await turns()
+    assert scene.reconciled == []
+
+
+async def test_a_sender_that_works_again_resumes_nothing_that_waits_for_the_secret_of_an_archive() -> None:
+    scene = HandlersScene()
+    scene.observe(an_organization(), a_sender(authorized="Unknown"), ready(an_archive()))
+    message = SecretUnreadable("dms-key", Unavailable(500, "InternalError", "unable to transform key"))
+    event = number(0).in_phase(Phase.ARCHIVING, "SecretUnreadable")
+    event = event.status(attempts=5, next_attempt_time=LATER, message=f"Archive/dms: {message}")
+    async with scene.running():
+        scene.observe(event.build())
+        await turns()
+        scene.observe(a_sender(version=2))
+        await turns()
+    assert scene.reconciled == []
 
 
 async def test_the_key_of_each_sender_that_may_read_an_envelope_resumes_its_event() -> None:
