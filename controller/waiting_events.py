@@ -111,8 +111,8 @@ class WakeUps:
         concerned = [
             event for event in events if name == cache.sender_name(event) or name in _readers(cache, event)
         ]
-        if after is not None and is_condition_true(after.status.conditions, "Authorized"):
-            self.event_queue.mark_due_now(concerned, _lacks_secret)
+        if before is not None and not _is_authorized(before) and after is not None and _is_authorized(after):
+            self.event_queue.mark_due_now(concerned, _lacks_key)
         self.event_queue.enqueue_all(concerned)
 
     def archive_changed(self, before: Archive | None, after: Archive | None) -> None:
@@ -196,8 +196,15 @@ def _misses_sender(event: EnvelopeEvent) -> bool:
     return event.status.reason == "SenderMissing"
 
 
-def _lacks_secret(event: EnvelopeEvent) -> bool:
-    return event.status.reason == SECRET_UNREADABLE
+def _is_authorized(sender: Sender) -> bool:
+    return is_condition_true(sender.status.conditions, "Authorized")
+
+
+def _lacks_key(event: EnvelopeEvent) -> bool:
+    """Whether the event waits for the Secret of a key. The message about one of an Archive begins with the
+    Archive."""
+    is_of_archive = (event.status.message or "").startswith("Archive/")
+    return event.status.reason == SECRET_UNREADABLE and not is_of_archive
 
 
 def _fault(archive: Archive) -> tuple[str, int | None] | None:
