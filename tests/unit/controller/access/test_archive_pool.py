@@ -240,6 +240,7 @@ async def test_an_archive_whose_secret_the_api_server_can_not_read_is_not_stalle
             await scene.archive_pool.update_status(scene.newest())
     truth, reason, message = scene.ready()
     assert (truth, reason) == ("False", "SecretUnreadable")
+    assert message.startswith("Archive/dms: ")
     assert "Secret/authorities" in message
     assert "500 InternalError" in message
     assert "4711" not in message

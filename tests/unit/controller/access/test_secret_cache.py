@@ -163,7 +163,46 @@ async def test_all_secrets_share_the_minute_in_which_none_could_be_read() -> Non
     scene = UnreadableScene()
     scene.lose("one", "two")
     assert await scene.looks(60, "one") == ["Unavailable"] * 6
+    assert await scene.look("two") == "Unavailable"
     assert await scene.look("two") == "SecretUnreadable"
+
+
+@pytest.mark.parametrize("pause", [0, 9])
+async def test_one_moment_beside_an_unreadable_secret_makes_no_other_one_unreadable(pause: float) -> None:
+    """Nothing read it in the last minute, as with an Archive that is probed each 300 s."""
+    scene = UnreadableScene()
+    scene.lose("two")
+    await scene.looks(300, "two")
+    for _ in range(2):
+        scene.lose("one")
+        assert await scene.look("one", after=0) == "Unavailable"
+        assert await scene.look("one", after=pause) == "Unavailable"
+        del scene.kube.refused["secret", "one"]
+        assert await scene.look("one") == "read"
+        await scene.looks(300, "two")
+
+
+async def test_a_secret_that_is_read_each_hour_is_unreadable_with_the_second_read_of_a_long_outage() -> None:
+    scene = UnreadableScene()
+    scene.lose("one", "two")
+    assert await scene.look("one") == "Unavailable"
+    await scene.looks(3_600, "two")
+    assert await scene.look("one") == "SecretUnreadable"
+
+
+async def test_an_api_server_that_fails_sometimes_keeps_the_minute() -> None:
+    """Each sixth of its other answers is an error, too."""
+    scene = UnreadableScene()
+    scene.lose("one")
+    found = []
+    for number in range(60):
+        if number % 6 == 5:
+            scene.kube.trouble["page"] = UNDECRYPTABLE
+        found.append(await scene.look())
+        scene.kube.trouble.clear()
+    assert found[:6] == ["Unavailable"] * 6
+    assert found[6:].count("SecretUnreadable") == 45
+    assert [found[each] for each in range(11, 60, 6)] == ["Unavailable"] * 9
 
 
 @pytest.mark.parametrize("minutes", [2, 60, 4 * 24 * 60])
@@ -230,8 +269,30 @@ async def test_names_of_secrets_that_anybody_wrote_do_not_stay_in_memory() -> No
         clock.advance(seconds=0.1)
         with suppress(SecretMissing):
             await secrets.data(f"name-{number}", SecretUse.TOKEN)
-    assert len(secrets._cached) < 1_000
+    assert len(secrets._cached) < 100
+    assert len(secrets._read_at) < 1_000
     for number in range(3_000):
         with suppress(SecretMissing):
             await secrets.data(f"other-{number}", SecretUse.TOKEN)
     assert len(secrets._cached) <= 2_000
+    assert len(secrets._read_at) <= 10_000
+
+
+async def test_names_of_secrets_that_fail_do_not_stay_in_memory() -> None:
+    scene = UnreadableScene()
+    scene.kube.trouble["secret"] = UNDECRYPTABLE
+    for number in range(11_000):
+        await scene.look(f"name-{number}", after=0.001)
+    assert len(scene.secrets._failed_since) == 10_000
+    assert await scene.look("name-10999", after=60) == "SecretUnreadable"
+    await scene.look("one", after=200)
+    assert list(scene.secrets._failed_since) == ["one"]
+
+
+async def test_the_content_of_a_secret_stays_in_memory_only_while_it_is_fresh() -> None:
+    scene = UnreadableScene()
+    await scene.look("one")
+    await scene.look("two", after=FRESH_SECONDS + 1)
+    assert list(scene.secrets._cached) == ["two"]
+    scene.secrets.forget("two")
+    assert not scene.secrets._cached
