@@ -1338,6 +1338,31 @@ async def test_a_default_sender_that_does_not_work_is_in_the_message(
     )
 
 
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (
+            "SecretUnreadable",
+            "Callbacks are taken. The default Sender/anna is not ready (SecretUnreadable), so envelopes "
+            "without another Sender wait. Its condition Ready says what to do.",
+        ),
+        ("EsawUnreachable", "Callbacks are taken and envelopes are archived."),
+    ],
+)
+async def test_a_default_sender_whose_secret_is_unreadable_is_in_the_message(
+    reason: str, message: str
+) -> None:
+    """A key that is only not verified yet is no reason to do anything."""
+    scene = Scene()
+    anna, shown = known_to_work(a_sender(version=2)), "The API server can't read Secret/anna-key (500)."
+    conditions = with_condition(
+        anna.status.conditions, "Authorized", "Unknown", reason, shown, now=NOON, generation=1
+    )
+    status = with_sender_readiness(anna, replace(anna.status, conditions=conditions), now=NOON)
+    scene.cache.senders.put(replace(anna, status=status))
+    assert await scene.condition() == ("True", "Ready", message)
+
+
 async def test_another_sender_that_does_not_work_leaves_the_message() -> None:
     scene = Scene()
     scene.cache.senders.put(known_not_to_work("ben", "TokenRejected"))
