@@ -17,6 +17,7 @@ import msgspec
 
 from controller.access.credential_origin import client_secret_fault, is_esaw_origin
 from controller.access.secret_cache import (
+    SECRET_UNREADABLE,
     SecretCache,
     SecretMissing,
     SecretNotLabelled,
@@ -633,7 +634,7 @@ class OrganizationStatusUpdater:
         if sender is None or sender.spec.organization_ref.name != organization.name:
             return OK
         ready = find_condition(sender.status.conditions, "Ready")
-        if ready is None or ready.status != "False":
+        if ready is None or (ready.status != "False" and ready.reason != SECRET_UNREADABLE):
             return OK
         message = (
             f"The default Sender/{sender.name} is not ready ({ready.reason}), so envelopes without another "
