@@ -34,11 +34,17 @@ READ_SECONDS = 5.0
 UNREADABLE_SECONDS = 60.0
 """Time for which Secrets can't be read, while the API server answers, before that is about the Secrets."""
 
+REPEATED_SECONDS = 10.0
+"""Time since the first failed read of one Secret before that is about it: a moment is not."""
+
 MAX_PAUSE_SECONDS = 180.0
 """Maximum time between two failed reads of this time: nobody knows how it was between others."""
 
 MAX_CACHED = 2_000
 """Maximum number of Secrets in memory: who may write a reference chooses its name."""
+
+MAX_TIMES = 10_000
+"""Maximum number of Secrets whose times are in memory: those of a namespace, if none can be decrypted."""
 
 SECRET_UNREADABLE = "SecretUnreadable"  # noqa: S105 - the name of a reason
 """Reason of an object whose Secret the API server can't read."""
@@ -121,16 +127,6 @@ class SigningSecretUnusable(Exception):
 
 
 @dataclass(frozen=True)
-class _CachedSecret:
-    secret: Secret | None
-    """None: the Secret does not exist."""
-    at: float
-    """When it was read, on the monotonic clock: a clock that is set back makes no Secret fresh."""
-    is_forgotten: bool = False
-    """Whether it may have changed; its time still shows that it could be read."""
-
-
-@dataclass(frozen=True)
 class _Failing:
     """A time in which reads of Secrets failed, and the API server answered other requests."""
 
@@ -145,10 +141,15 @@ class SecretCache:
     kube: KubeClient
     clock: Clock
     timeout: float = READ_SECONDS
-    _cached: dict[str, _CachedSecret] = field(default_factory=dict, repr=False)
-    """The Secrets that were read in the last minute, the latest one last."""
+    _cached: dict[str, Secret | None] = field(default_factory=dict, repr=False)
+    """The Secrets that are fresh, the latest one last. None: it does not exist."""
+    _read_at: dict[str, float] = field(default_factory=dict, repr=False)
+    """Times of the reads of the last minute, the latest one last, on the monotonic clock: a clock that is set
+    back makes no Secret fresh."""
     _failing: _Failing | None = None
     """The last such time, of all Secrets: if none can be decrypted, one minute shows it."""
+    _failed_since: dict[str, float] = field(default_factory=dict, repr=False)
+    """Within this time, the first failed read of each Secret since it was read, the latest one last."""
 
     async def labelled(self, name: str, use: SecretUse) -> Secret:
         """
@@ -191,27 +192,24 @@ class SecretCache:
 
     def forget(self, name: str) -> None:
         """Drop a Secret that may have changed; the next call reads it again."""
-        if (known := self._cached.get(name)) is not None:
-            self._cached[name] = replace(known, is_forgotten=True)
+        self._cached.pop(name, None)
 
     async def _read(self, name: str) -> Secret:
         now = self.clock.monotonic()
-        known = self._cached.get(name)
-        if known is None or known.is_forgotten or now - known.at > FRESH_SECONDS:
-            known = _CachedSecret(await self._request(name), now)
-            self._cache(name, known)
-        if known.secret is None:
+        if name not in self._cached or now - self._read_at[name] > FRESH_SECONDS:
+            self._cache(name, await self._request(name), now)
+        secret = self._cached[name]
+        if secret is None:
             raise SecretNotFound(f"Secret/{name} does not exist.")
-        return known.secret
+        return secret
 
-    def _cache(self, name: str, read: _CachedSecret) -> None:
+    def _cache(self, name: str, secret: Secret | None, now: float) -> None:
         self._cached.pop(name, None)
-        self._cached[name] = read
-        while len(self._cached) > MAX_CACHED or read.at - self._oldest().at > UNREADABLE_SECONDS:
-            del self._cached[next(iter(self._cached))]
-
-    def _oldest(self) -> _CachedSecret:
-        return next(iter(self._cached.values()))
+        self._read_at.pop(name, None)
+        self._failed_since.pop(name, None)
+        self._cached[name], self._read_at[name] = secret, now
+        _prune(self._cached, self._read_at, now - FRESH_SECONDS, MAX_CACHED)
+        _prune(self._read_at, self._read_at, now - UNREADABLE_SECONDS, MAX_TIMES)
 
     async def _request(self, name: str) -> Secret | None:
         """Request a Secret, a second time before an error is about it; None: it does not exist. Raises
@@ -224,6 +222,9 @@ class SecretCache:
         try:
             return await self._request_once(name)
         except Unavailable as problem:
+            now = self.clock.monotonic()
+            if now - self._failed_since.get(name, now) < REPEATED_SECONDS:
+                raise
             raise SecretUnreadable(name, problem) from problem
 
     async def _request_once(self, name: str) -> Secret | None:
@@ -241,16 +242,18 @@ class SecretCache:
             raise Unavailable(0, "", "the API server did not answer in time") from late
 
     async def _is_failing_for_long(self, name: str) -> bool:
-        """Whether Secrets have failed for a minute, and this one could not be read meanwhile. The time begins
-        again while the API server does not answer at all."""
+        """Whether Secrets have failed for a minute, and this one could not be read meanwhile. A failure while
+        the API server does not answer at all does not count."""
         if not await self._answers():
-            self._failing = None
             return False
-        now, failing, known = self.clock.monotonic(), self._failing, self._cached.get(name)
+        now, failing = self.clock.monotonic(), self._failing
         if failing is None or now - failing.last > MAX_PAUSE_SECONDS:
             failing = _Failing(now, now)
+            self._failed_since.clear()
         self._failing = replace(failing, last=now)
-        since = failing.since if known is None else max(failing.since, known.at)
+        self._failed_since.setdefault(name, now)
+        _prune(self._failed_since, self._failed_since, failing.since, MAX_TIMES)
+        since = max(failing.since, self._read_at.get(name, failing.since))
         return now - since >= UNREADABLE_SECONDS
 
     async def _answers(self) -> bool:
@@ -263,6 +266,14 @@ class SecretCache:
         except ApiError:
             return True
         return True
+
+
+def _prune(
+    names: dict[str, Secret | None] | dict[str, float], times: Mapping[str, float], since: float, most: int
+) -> None:
+    """Drop the first ones that are too many or older than this. The last one is not older."""
+    while len(names) > most or times[next(iter(names))] < since:
+        del names[next(iter(names))]
 
 
 async def webhook_signature(secrets: SecretCache, webhook: WebhookSpec, clock: Clock) -> WebhookSignature:

@@ -875,7 +875,7 @@ async def test_one_secret_that_can_not_be_read_stops_no_status(
     assert reachable.reason == "EsawUnreachable"
 
 
-async def test_all_secrets_that_can_not_be_read_cost_one_minute_and_keep_what_is_published() -> None:
+async def test_all_secrets_that_can_not_be_read_share_one_minute_and_keep_what_is_published() -> None:
     scene = Scene(
         callback={
             "tokenSecretRefs": [{"name": "callback", "key": "token"}, {"name": "more", "key": "token"}],
@@ -896,7 +896,8 @@ async def test_all_secrets_that_can_not_be_read_cost_one_minute_and_keep_what_is
         scene.clock.advance(seconds=RESYNC_SECONDS)
         with suppress(Unavailable):
             await scene.organizations.update_status(scene.newest())
-        assert scene.clock.monotonic() - began < 90
+        # Each of the four after the first one has failed for ten seconds, too.
+        assert scene.clock.monotonic() - began <= 70 + 4 * 10
     status = scene.newest().status
     assert scene.clock.monotonic() - began > 60
     assert status.callback_token_hashes == before.callback_token_hashes
