@@ -5,6 +5,7 @@ import gc
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from weakref import WeakValueDictionary
 
 import pytest
@@ -45,7 +46,7 @@ from tests.support.builders import (
     ready,
 )
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.resync import ResyncScene, settled
+from tests.support.scenes.resync import AcceptedUser, ResyncScene, settled
 from tests.support.signed_pdfs import BETWEEN, ROOT
 
 
@@ -61,7 +62,9 @@ async def test_everything_is_looked_at_and_found_ready(tmp_path: Path) -> None:
 async def test_once_everything_is_determined_nothing_is_written_any_more(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     async with resync_scene.resync_running():
-        for _ in range(3):
+        # The first sweep meets an unverified key. The second one finds an envelope, which is counted later.
+        for _ in range(2):
+            resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[0])
             await resync_scene.next_pass()
         writes = len(resync_scene.scene.kube.patches)
         for _ in range(5):
@@ -497,6 +500,43 @@ async def test_a_sweep_that_skipped_a_sender_is_repeated_soon_and_then_less_ofte
     assert swept.found == 1
 
 
+async def test_the_first_sweep_is_repeated_soon_for_a_sender_whose_key_it_met_unverified(
+    tmp_path: Path,
+) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        assert is_condition_true(resync_scene.sender().status.conditions, "Authorized")
+        first = resync_scene.organization().status.sweep
+        resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[0])
+        await resync_scene.next_pass()
+        second = resync_scene.organization().status.sweep
+        resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[-1])
+        await resync_scene.next_pass()
+    assert first is not None
+    assert second is not None
+    assert (first.found, first.complete) == (0, False)
+    assert (second.found, second.complete) == (1, True)
+    assert resync_scene.organization().status.sweep == second, "then only at its interval"
+
+
+async def test_a_key_that_stays_unverified_repeats_the_sweep_less_and_less_often(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.put(an_organization("other"), a_sender("late", organization="other", authorized=None))
+    resync_scene.scene.kube.secrets["late-key"] = {"token": KEY.encode()}
+    times = set()
+    with patch.object(AcceptedUser, "whoami", side_effect=EsawUnreachable("connect")):
+        async with resync_scene.resync_running():
+            for _ in range(24 * 6):
+                await resync_scene.next_pass()
+                swept = resync_scene.organization("other").status.sweep
+                assert swept is not None
+                times.add(swept.completion_time)
+                assert not swept.complete
+                resync_scene.scene.clock.advance(seconds=590)
+    assert 24 <= len(times) <= 32
+
+
 async def test_a_sweep_on_request_that_skipped_a_sender_is_repeated_soon(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     resync_scene.put(known_to_work(a_sender(version=2)))
@@ -514,6 +554,7 @@ async def test_a_sweep_on_request_that_skipped_a_sender_is_repeated_soon(tmp_pat
 
 async def test_without_settings_an_organization_is_swept_every_six_hours(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
+    resync_scene.put(known_to_work(a_sender(version=2)))
     async with resync_scene.resync_running():
         await resync_scene.next_pass()
         first = resync_scene.organization().status.sweep

@@ -38,6 +38,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import COPY_MISSING
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.reopening import COPY_REQUESTED, status_for_copying
@@ -876,6 +877,40 @@ async def test_a_sender_without_a_key_that_works_is_named_and_not_repeated() -> 
         "Finished envelopes without an event: 1. Each of them has one now. Not searched, since they are "
         "suspended or have no key that works: Sender/carl, Sender/dora."
     )
+
+
+@pytest.mark.parametrize("authorized", [None, "Unknown"])
+async def test_a_sender_whose_key_was_not_verified_yet_makes_the_sweep_incomplete(
+    authorized: ConditionStatus | None,
+) -> None:
+    scene = Scene("anna")
+    scene.put_sender(a_sender("bert", authorized=authorized))
+    scene.put_sender(a_sender("carl", authorized="False"))
+    scene.put_sender(a_sender("dora", authorized=authorized, suspend=True))
+    outcome = await scene.sweep()
+    assert not outcome.is_complete
+    assert outcome.message == (
+        "Finished envelopes without an event: 0. Not searched, since they are suspended or have no key that "
+        "works: Sender/carl, Sender/dora. Not searched, since the key was not verified yet: Sender/bert. The "
+        "search is repeated automatically."
+    )
+
+
+async def test_a_key_that_is_verified_during_a_sweep_is_none_that_does_not_work() -> None:
+    scene = Scene("anna")
+    scene.put_sender(a_sender("bert", authorized=None))
+    find = FakeEsawUser.find
+
+    async def verifying(user: FakeEsawUser, **asked: Any) -> Any:
+        scene.cache.senders.put(known_to_work(a_sender("bert", version=2), key_of("bert")))
+        scene.cache.senders.put(known_to_work(a_sender("carl"), key_of("carl")))
+        return await find(user, **asked)
+
+    with patch.object(FakeEsawUser, "find", verifying):
+        outcome = await scene.sweep()
+    assert not outcome.is_complete
+    assert "since the key was not verified yet: Sender/bert. " in outcome.message
+    assert "no key that works" not in outcome.message
 
 
 async def test_an_envelope_whose_event_has_a_taken_name_is_not_said_to_have_one() -> None:
