@@ -2014,6 +2014,25 @@ NO_ESAW: list[tuple[str, Answering, str, str]] = [
         "eSignAnyWhere at spec.baseURL does not answer as it should: eSAW answered 503.",
     ),
     (
+        "an object store",
+        Answering("application/xml", b"<Error><Code>MissingAuthenticationToken</Code></Error>", status=400),
+        "EsawAnswerUnreadable",
+        "eSAW answered 400. It has no error id of eSAW, so perhaps another server, a proxy or a firewall "
+        "answered. Correct spec.baseURL, or check what is between Counterfoil and this address.",
+    ),
+    (
+        "a proxy that asks for a pause",
+        Answering("text/html", HTML, status=429),
+        "EsawUnreachable",
+        "eSignAnyWhere at spec.baseURL does not answer as it should: eSAW answered 429.",
+    ),
+    (
+        "a proxy without an answer in time",
+        Answering("text/html", HTML, status=408),
+        "EsawUnreachable",
+        "eSignAnyWhere at spec.baseURL does not answer as it should: eSAW answered 408.",
+    ),
+    (
         "a login page with 401",
         Answering("text/html", HTML, status=401),
         "EsawUnconfirmed",

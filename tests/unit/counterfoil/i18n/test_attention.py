@@ -224,14 +224,25 @@ def test_what_an_organizations_summary_repeats_is_reported_once(reason: str) -> 
     assert attention_items(ClusterSnapshot(organizations=(an_organization_that("False", reason),))) == ()
 
 
-def test_an_esaw_that_does_not_answer_is_reported_by_its_own_condition() -> None:
-    organization = an_organization_that("False", "EsawUnreachable")
+@pytest.mark.parametrize("reason", ["EsawUnreachable", "EsawAnswerUnreadable", "EsawRedirects"])
+def test_an_esaw_that_does_not_answer_is_reported_by_its_own_condition(reason: str) -> None:
+    organization = an_organization_that("False", reason)
     reachable = msgspec.structs.replace(organization.status.conditions[0], type="Reachable")
     status = msgspec.structs.replace(
         organization.status, conditions=(*organization.status.conditions, reachable)
     )
     snapshot = ClusterSnapshot(organizations=(msgspec.structs.replace(organization, status=status),))
     assert [each.name for each in attention_items(snapshot)] == ["acme-Reachable"]
+
+
+def test_what_a_summary_says_beside_the_answer_of_esaw_is_reported_as_well() -> None:
+    organization = an_organization_that("False", "EsawAnswerUnreadable")
+    summary = organization.status.conditions[0]
+    reachable = msgspec.structs.replace(summary, type="Reachable")
+    summary = msgspec.structs.replace(summary, message=f"{summary.message} The token is missing.")
+    status = msgspec.structs.replace(organization.status, conditions=(summary, reachable))
+    snapshot = ClusterSnapshot(organizations=(msgspec.structs.replace(organization, status=status),))
+    assert {each.name for each in attention_items(snapshot)} == {"acme", "acme-Reachable"}
 
 
 def an_organization_whose_esaw_is_away(name: str, address: str) -> Organization:
