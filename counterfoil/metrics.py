@@ -375,8 +375,8 @@ class Metrics:
         )
         self.sweep_complete = cluster_gauge(
             "counterfoil_sweep_complete",
-            "1 if the last sweep searched all that it should, otherwise 0; none before the first sweep, and "
-            "while a person suspends the organization.",
+            "1 if the last sweep is complete (status.sweep.complete), otherwise 0; none before the first "
+            "sweep, and while a person suspends the organization.",
             ("organization",),
         )
         self.event_seconds = histogram(

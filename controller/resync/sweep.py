@@ -42,7 +42,14 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients, EsawUserClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.metrics import Metrics
-from counterfoil.resources import EnvelopeStatus, Organization, Origin, Sender, SweepResult
+from counterfoil.resources import (
+    EnvelopeStatus,
+    Organization,
+    Origin,
+    Sender,
+    SweepResult,
+    find_condition,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +99,9 @@ class SweepOutcome(NamedTuple):
     refused: tuple[str, ...] = ()
     """Those whose search only a person can correct, each with its reason; the sweep is repeated, too."""
     unusable: tuple[str, ...] = ()
-    """Names of the Senders that are suspended, or whose key is not known to work."""
+    """Names of the Senders that are suspended, or whose key does not work. Their owners have to act."""
+    unverified: tuple[str, ...] = ()
+    """Names of those whose key was not verified yet when the sweep began; it is repeated soon."""
     without_event: int = 0
     """Number of listed envelopes that got no event all the same."""
     known: int = 0
@@ -107,7 +116,7 @@ class SweepOutcome(NamedTuple):
     @property
     def is_complete(self) -> bool:
         """Whether the sweep need not be repeated before its interval."""
-        return not self.skipped and not self.refused and not self.cut and not self.doubts
+        return not (self.skipped or self.refused or self.unverified or self.cut or self.doubts)
 
     @property
     def message(self) -> str:
@@ -127,6 +136,11 @@ class SweepOutcome(NamedTuple):
             parts.append(
                 "Not searched, since they are suspended or have no key that works: "
                 f"{_some_senders(self.unusable)}."
+            )
+        if self.unverified:
+            parts.append(
+                f"Not searched, since the key was not verified yet: {_some_senders(self.unverified)}. "
+                f"{REPEATED}"
             )
         if self.skipped:
             parts.append(
@@ -293,7 +307,10 @@ class MissedCallbackFinder:
             return SweepOutcome(0)
         self._forget_deleted()
         sweep = _Sweep(EventStarts(organization, action, Origin.SWEEP, self.bounds.started))
-        usable = self.cache.authorized_senders(organization.name)
+        # Of one moment: a key that is verified meanwhile is searched by the next sweep.
+        senders = self.cache.senders_of(organization.name)
+        usable = [each for each in senders if is_usable(each)]
+        others = sorted((each for each in senders if not is_usable(each)), key=lambda each: each.name)
         usable.sort(key=lambda each: self._begun.get((organization.uid, each.uid), -1.0))
         for sender in usable:
             self._begun[organization.uid, sender.uid] = self.clock.monotonic()
@@ -313,15 +330,14 @@ class MissedCallbackFinder:
                 break
             except StartForbidden as forbidden:
                 sweep.refused.append(f"{sender.name} ({str(forbidden)[:MAX_WHY].rstrip('.')})")
-        names = {each.name for each in self.cache.senders_of(organization.name)}
-        unusable = tuple(sorted(names - {each.name for each in usable}))
         cuts, doubts = ("; ".join(each[:MAX_SENDERS_SHOWN]) for each in (sweep.cuts, sweep.doubts))
         reopened = sweep.starts.started - sweep.starts.created
         outcome = SweepOutcome(
             sweep.starts.created,
             tuple(sweep.skipped),
             tuple(sweep.refused),
-            unusable,
+            tuple(each.name for each in others if not _is_unverified(each)),
+            tuple(each.name for each in others if _is_unverified(each)),
             sweep.without_event,
             sweep.listed_again - reopened,
             reopened,
@@ -470,6 +486,12 @@ def _union(one: Window, other: Window) -> Window:
 
 def _gap(one: Window, other: Window) -> timedelta:
     return max(one.start, other.start) - min(one.end, other.end)
+
+
+def _is_unverified(sender: Sender) -> bool:
+    """Whether it is not known yet if the Sender's key works."""
+    authorized = find_condition(sender.status.conditions, "Authorized")
+    return not sender.spec.suspend and (authorized is None or authorized.status == "Unknown")
 
 
 def _is_changed(before: Organization | Sender, now: Organization | Sender) -> bool:
