@@ -743,6 +743,18 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
             "allowLoopback of controller and pages, for one on the node allowNode."
         )
         return CheckResult("False", "EsawAddressForbidden", message)
+    # 408 and 429 end without anybody.
+    if (
+        isinstance(problem, HttpStatusError)
+        and 400 <= problem.status < 500
+        and problem.status not in (408, 429)
+        and problem.error_id is None
+    ):
+        message = (
+            f"{problem} It has no error id of eSAW, so perhaps another server, a proxy or a firewall "
+            "answered. Correct spec.baseURL, or check what is between Counterfoil and this address."
+        )
+        return CheckResult("False", "EsawAnswerUnreadable", message)
     message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
     return CheckResult("False", "EsawUnreachable", message)
 

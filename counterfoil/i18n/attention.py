@@ -31,6 +31,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     AttemptOutcome,
+    Condition,
     EnvelopeEvent,
     Organization,
     Phase,
@@ -294,7 +295,7 @@ def _organizations(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             found = find_condition(each.status.conditions, type_)
             if found is None or found.status != "False":
                 continue
-            if type_ == "Ready" and found.reason in _REPORTED_ELSEWHERE:
+            if type_ == "Ready" and (found.reason in _REPORTED_ELSEWHERE or _repeats_reachable(each, found)):
                 continue
             item = AttentionItem(
                 kind=AttentionKind.ORGANIZATION,
@@ -308,6 +309,15 @@ def _organizations(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
                 suspended=each.spec.suspend,
             )
             yield item if type_ != "Reachable" else _esaw_item(each, item)
+
+
+def _repeats_reachable(organization: Organization, summary: Condition) -> bool:
+    """Whether the summary says only what the condition Reachable says."""
+    reachable = find_condition(organization.status.conditions, "Reachable")
+    return reachable is not None and (reachable.reason, reachable.message) == (
+        summary.reason,
+        summary.message,
+    )
 
 
 def _esaw_item(organization: Organization, item: AttentionItem) -> AttentionItem:
