@@ -234,7 +234,7 @@ async def test_an_api_server_that_refuses_what_it_permits_as_after_its_start_shu
     await scene.controller()
     async with calling(await scene.receivers(1)) as esaw:
         scene.api.trap(reads_a_secret, TrapPoint.ARRIVED, refuses, times=None)
-        await eventually(partial(is_recorded, scene, "CallbackTokenMissing"))
+        await eventually(partial(is_recorded, scene, "SecretForbidden"))
 
         meanwhile = await esaw.call(scene.envelope(2000))
 

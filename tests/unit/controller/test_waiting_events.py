@@ -257,11 +257,12 @@ async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
     assert scene.reconciled == [each.name for each in parked]
 
 
-async def test_a_sender_whose_secret_can_be_read_again_resumes_what_waited_for_it() -> None:
+@pytest.mark.parametrize("reason", ["SecretUnreadable", "SecretForbidden"])
+async def test_a_sender_whose_secret_can_be_read_again_resumes_what_waited_for_it(reason: str) -> None:
     scene = HandlersScene()
     scene.observe(an_organization(), a_sender(authorized="Unknown"), ready(an_archive()))
     scene.answers(finishes)
-    mine, other = waiting("SecretUnreadable", 2), waiting("EsawFailing", 3)[2:]
+    mine, other = waiting(reason, 2), waiting("EsawFailing", 3)[2:]
     async with scene.running():
         scene.observe(*mine, *other)
         await turns()

@@ -255,6 +255,19 @@ async def test_an_archive_whose_secret_the_api_server_can_not_read_is_not_stalle
     assert scene.ready()[:2] == ("True", "Probed")
 
 
+async def test_an_archive_whose_secret_may_not_be_read_needs_no_new_secret(scene: Scene) -> None:
+    scene.kube.put(an_anchored(scene))
+    scene.kube.refused["secret", "authorities"] = Forbidden(403, "Forbidden", "no")
+    await scene.archive_pool.update_status(scene.newest())
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "SecretForbidden")
+    assert "Secret/authorities may not be read" in message
+    assert "Create it" not in message
+    stalled = find_condition(scene.newest().status.conditions, "Stalled")
+    assert stalled is not None
+    assert stalled.status == "False"
+
+
 async def test_an_archive_that_is_known_to_be_unreadable_is_so_for_each_process_at_once(
     scene: Scene,
 ) -> None:

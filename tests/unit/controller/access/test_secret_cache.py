@@ -73,6 +73,41 @@ async def test_a_secret_that_may_not_be_read_is_not_called_unlabelled() -> None:
         await SecretCache(kube, AClock()).data("one", SecretUse.TOKEN)
 
 
+async def test_the_advice_about_a_secret_that_may_not_be_read_is_about_the_role() -> None:
+    kube = InMemoryKubeClient()
+    kube.fail("secret", Forbidden(403, "Forbidden", "no"))
+    with pytest.raises(SecretForbidden) as forbidden:
+        await SecretCache(kube, AClock()).data("one", SecretUse.TOKEN)
+    reason, message = forbidden.value.explain("KeyMissing", "Put the key there.")
+    assert reason == "SecretForbidden"
+    assert message.startswith("Secret/one may not be read: the controller's ServiceAccount lacks `get` on")
+    assert "There is nothing to create or to replace" in message
+    assert "Put the key there" not in message
+
+
+async def test_secrets_are_forbidden_for_long_after_a_minute_in_which_none_was_read() -> None:
+    scene = UnreadableScene()
+
+    async def lasts(name: str = "one") -> bool:
+        with pytest.raises(SecretForbidden) as forbidden:
+            await scene.secrets.data(name, SecretUse.ARCHIVE)
+        return forbidden.value.is_lasting
+
+    for _ in range(2):
+        scene.kube.trouble["secret"] = Forbidden(403, "Forbidden", "no")
+        scene.clock.advance(seconds=FRESH_SECONDS + 1)
+        assert not await lasts()
+        scene.clock.advance(seconds=59)
+        assert not await lasts()
+        scene.clock.advance(seconds=1)
+        assert await lasts()
+        assert await lasts("two"), "the right is one for all"
+        scene.clock.advance(minutes=4)
+        assert not await lasts(), "nobody knows how it was meanwhile"
+        scene.kube.trouble.clear()
+        assert await scene.look() == "read"
+
+
 UNDECRYPTABLE = Unavailable(500, "InternalError", "unable to transform key (request id 4711)")
 
 

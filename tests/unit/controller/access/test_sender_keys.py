@@ -612,6 +612,31 @@ async def test_a_secret_that_may_not_be_read_is_reported_as_such_and_says_nothin
     assert (await scene.ask()).reveal() == KEY, "it is tried at once, since nothing is remembered"
 
 
+async def test_a_key_whose_secret_may_not_be_read_is_unknown_after_a_minute() -> None:
+    scene = Scene()
+    await scene.ask()
+    verified = scene.newest().status.key
+    scene.kube.refused["secret", "anna-key"] = FORBIDDEN
+    for _ in range(6):
+        scene.clock.advance(seconds=10)
+        assert (await scene.refusal()).reason == "ApiServerTrouble", "after the start of an API server, too"
+        assert scene.authorized()[:2] == ("True", "KeyAccepted")
+    scene.clock.advance(seconds=10)
+    unknown = await scene.refusal()
+    assert isinstance(unknown, KeyStateUnknown)
+    assert scene.authorized() == ("Unknown", "SecretForbidden", str(unknown))
+    assert "nothing to create or to replace" in str(unknown)
+    assert scene.newest().status.key == verified
+
+    scene.clock.advance(hours=1)
+    scene.restart()
+    assert (await scene.refusal()).reason == "SecretForbidden", "the status knows it"
+
+    del scene.kube.refused["secret", "anna-key"]
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.authorized()[:2] == ("True", "KeyAccepted")
+
+
 @pytest.mark.parametrize("key", [KEY, OTHER_KEY])
 async def test_the_state_of_a_key_stays_while_its_secret_may_not_be_read(key: str) -> None:
     """An API server that has just started refuses permitted requests; this must not cause a mail that asks

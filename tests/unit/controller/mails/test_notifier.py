@@ -18,7 +18,7 @@ from controller.outgoing_webhook.policy import resent
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics
 from counterfoil.i18n.commands import commands_in
-from counterfoil.kube.errors import Conflict, Rejected, Unavailable
+from counterfoil.kube.errors import Conflict, Forbidden, Rejected, Unavailable
 from counterfoil.kube.status import write_status
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -1401,6 +1401,16 @@ async def test_a_placeholder_for_the_mail_server_gets_a_hint_and_no_connection(k
     assert told[1] == "MailSettingsInvalid"
     assert f"Secret/smtp, key '{key}': {placeholder} is the placeholder of a command" in told[2]
     assert (scene.mailer.checks, scene.mailer.sent_mails) == (0, [])
+
+
+async def test_settings_of_the_mail_server_that_may_not_be_read_are_not_said_to_be_missing() -> None:
+    scene = Scene(died())
+    scene.kube.refused["secret", "smtp"] = Forbidden(403, "Forbidden", "no")
+    await scene.run_once(3)
+    told = scene.told()
+    assert told is not None
+    assert told[:2] == ("False", "SecretForbidden")
+    assert "Put the address" not in told[2]
 
 
 async def test_a_secret_for_another_use_gets_no_connection() -> None:

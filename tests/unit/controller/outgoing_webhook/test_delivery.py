@@ -12,6 +12,7 @@ from controller.access import secret_cache
 from controller.outgoing_webhook import delivery
 from controller.outgoing_webhook.delivery import CONCURRENT_NOTICES
 from controller.scheduling.retry_policy import Backoff
+from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.resources import EnvelopeEvent, NoticeState, Phase
 from tests.support.builders import an_organization
@@ -204,6 +205,7 @@ async def test_a_suspended_organization_sends_nothing_until_it_is_resumed() -> N
         ({"other": SECRET}, "WebhookSecretMissing"),
         ({"secret": b"x"}, "WebhookSecretInvalid"),
         ({"secret": SECRET}, "SecretNotLabelled"),
+        ({"secret": SECRET}, "SecretForbidden"),
     ],
 )
 async def test_without_a_signing_secret_nothing_is_sent_until_there_is_one(
@@ -221,6 +223,8 @@ async def test_without_a_signing_secret_nothing_is_sent_until_there_is_one(
             scene.kube.secrets["hook"] = secret
         if reason == "SecretNotLabelled":
             scene.kube.secret_uses["hook"] = "archive"
+        if reason == "SecretForbidden":
+            scene.kube.refused["secret", "hook"] = Forbidden(403, "Forbidden", "no")
         async with scene.controller(event):
             await until(lambda: scene.notice().attempts == 1)
             error = scene.notice().last_error
@@ -229,6 +233,7 @@ async def test_without_a_signing_secret_nothing_is_sent_until_there_is_one(
             await asyncio.sleep(0.2)
             assert server.received == []
             assert scene.notice().attempts == 1, "waiting costs no further write"
+            scene.kube.refused.clear()
             scene.kube.put_secret("hook", "webhook", {"secret": SECRET})
             await until(lambda: scene.notice().state is NoticeState.DELIVERED)
 

@@ -20,7 +20,7 @@ from controller.reopening.fix_rules import find_fix
 from controller.sharding import LeaseLost
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedFile
-from counterfoil.kube.errors import Rejected, TooLarge, Unavailable, api_error
+from counterfoil.kube.errors import ApiError, Forbidden, Rejected, TooLarge, Unavailable, api_error
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -602,18 +602,25 @@ async def test_a_key_that_is_refused_twice_parks_the_event_and_is_remembered(
     assert await scene.recorded() == [("Warning", "KeyDoubted"), ("Warning", "TokenRejected")]
 
 
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (Unavailable(500, "InternalError", "unable to transform key"), "SecretUnreadable"),
+        (Forbidden(403, "Forbidden", "no"), "SecretForbidden"),
+    ],
+)
 async def test_events_of_a_sender_whose_secret_can_not_be_read_start_again_after_the_repair(
-    tmp_path: Path,
+    tmp_path: Path, problem: ApiError, reason: str
 ) -> None:
     scene = ReconcilerScene(tmp_path)
-    scene.kube.refused["secret", "anna-key"] = Unavailable(500, "InternalError", "unable to transform key")
+    scene.kube.refused["secret", "anna-key"] = problem
     after = await scene.reconcile()
     while not after.status.phase.is_final:
         due = after.status.next_attempt_time
         assert due is not None
         scene.clock.advance(seconds=max(1.0, (due - scene.clock.now()).total_seconds()))
         after = await scene.reconcile()
-    assert (after.status.phase, after.status.cause) == (Phase.FAILED, "SecretUnreadable")
+    assert (after.status.phase, after.status.cause) == (Phase.FAILED, reason)
 
     del scene.kube.refused["secret", "anna-key"]
     scene.clock.advance(minutes=10)

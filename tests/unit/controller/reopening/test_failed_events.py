@@ -275,7 +275,8 @@ WORKING = (
     ),
     # Callbacks, pages, mails and notices: the events that exist are archived.
     *("CallbackTokenMissing", "CallbackTokenRefused", "BasicAuthMissing", "BasicAuthRefused"),
-    *("CallbackURLUnusable", "ClientSecretMissing", "SecretNotLabelled", "SecretUnreadable"),
+    *("CallbackURLUnusable", "ClientSecretMissing"),
+    *("SecretForbidden", "SecretNotLabelled", "SecretUnreadable"),
     *("OriginChanged", "OriginUnknown"),
     *("FieldPatternInvalid", "WebhookSecretMissing", "WebhookSecretInvalid"),
     *("MailServerAnswers", "MailServerUnreachable", "MailServerNotTrusted", "MailServerLacksTls"),

@@ -914,6 +914,35 @@ async def test_all_secrets_that_can_not_be_read_share_one_minute_and_keep_what_i
     assert scene.newest().status.settled_time == before.settled_time
 
 
+async def test_no_secret_that_may_not_be_read_is_said_to_be_missing() -> None:
+    scene = Scene(
+        callback={
+            "tokenSecretRefs": [{"name": "callback", "key": "token"}],
+            "basicAuthSecretRef": {"name": "lock"},
+        },
+        webhook=WEBHOOK,
+        oauth=OAUTH,
+    )
+    scene.kube.put_secret("lock", "callback", {"username": b"esaw", "password": b"a-password-0123456789"})
+    scene.kube.put_secret("hook", "webhook", {"secret": b"whsec_" + b"QUFB" * 8})
+    scene.kube.put_secret("another", "oauth", {"secret": b"client-secret"})
+    assert (await scene.condition())[0] == "True"
+    before = scene.newest().status
+    scene.kube.trouble["secret"] = Forbidden(403, "Forbidden", "no")
+    scene.clock.advance(seconds=RESYNC_SECONDS)
+    truth, reason, message = await scene.condition()
+    assert (truth, reason) == ("False", "SecretForbidden")
+    for name in ("callback", "lock", "hook", "another"):
+        assert f"Secret/{name} may not be read" in message
+    for advice in ("Put ", "put a new one", "kubectl", "correct spec"):
+        assert advice not in message
+    assert (await scene.condition("Stalled"))[0] == "False"
+    assert scene.newest().status.callback_token_hashes == before.callback_token_hashes
+
+    scene.kube.trouble.clear()
+    assert (await scene.condition())[0] == "True"
+
+
 async def test_a_proxy_that_refuses_all_keys_for_a_while_changes_nothing_afterwards() -> None:
     esaw = KeyCheckingEsawClient()
     scene = Scene(esaw_clients=FakeEsawClients(esaw))
@@ -1659,7 +1688,7 @@ async def test_a_secret_that_may_not_be_read_is_reported_as_such() -> None:
     # The first one is that with the key of a Sender.
     scene.kube.fail("secret", *[Forbidden(403, "Forbidden", "no")] * 2)
     truth, reason, message = await scene.condition()
-    assert (truth, reason) == ("False", "CallbackTokenMissing")
+    assert (truth, reason) == ("False", "SecretForbidden")
     assert message.startswith("Secret/callback may not be read")
     assert (await scene.condition("Stalled"))[0] == "False", "an API server that starts refuses that, too"
 
