@@ -8,6 +8,7 @@ The controller may only ``get`` Secrets, not watch them (rule 8). It therefore r
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -32,7 +33,8 @@ READ_SECONDS = 5.0
 """Seconds after which a read of a Secret failed. A caller that gives up before that leaves it open."""
 
 UNREADABLE_SECONDS = 60.0
-"""Time for which Secrets can't be read, while the API server answers, before that is about the Secrets."""
+"""Time for which Secrets can't be read, while the API server answers, before that is about the Secrets. Also
+the time for which they may not be read, before that is about the Role."""
 
 REPEATED_SECONDS = 10.0
 """Time since the first failed read of one Secret before that is about it: a moment is not."""
@@ -48,6 +50,9 @@ MAX_TIMES = 10_000
 
 SECRET_UNREADABLE = "SecretUnreadable"  # noqa: S105 - the name of a reason
 """Reason of an object whose Secret the API server can't read."""
+
+SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105 - the name of a reason
+"""Reason of an object whose Secret the controller may not read."""
 
 
 class SecretMissing(Exception):
@@ -89,7 +94,20 @@ class SecretForbidden(SecretUnknown):
     The Secret may not be read.
 
     This may be temporary: an API server that has just started refuses requests until it has loaded the roles.
+    ``is_lasting``: no Secret could be read for a minute.
     """
+
+    def __init__(self, name: str, *, is_lasting: bool) -> None:
+        super().__init__(
+            f"Secret/{name} may not be read: the controller's ServiceAccount lacks `get` on secrets. There "
+            "is nothing to create or to replace, and it is tried again. Let an administrator give the Role "
+            "of the controller this right again."
+        )
+        self.is_lasting = is_lasting
+
+    def explain(self, reason: str, advice: str) -> tuple[str, str]:
+        """Return the reason ``SecretForbidden`` and the message, which has its own advice."""
+        return SECRET_FORBIDDEN, str(self)
 
 
 class SecretUnreadable(SecretUnknown):
@@ -128,10 +146,17 @@ class SigningSecretUnusable(Exception):
 
 @dataclass(frozen=True)
 class _Failing:
-    """A time in which reads of Secrets failed, and the API server answered other requests."""
+    """A time in which reads of Secrets failed, and the API server answered other requests, or these."""
 
     since: float
     last: float
+
+    @classmethod
+    def at(cls, now: float, known: Self | None) -> Self:
+        """Return the time that lasts until now; another one begins after a pause."""
+        if known is None or now - known.last > MAX_PAUSE_SECONDS:
+            return cls(now, now)
+        return replace(known, last=now)
 
 
 @dataclass
@@ -150,6 +175,8 @@ class SecretCache:
     """The last such time, of all Secrets: if none can be decrypted, one minute shows it."""
     _failed_since: dict[str, float] = field(default_factory=dict, repr=False)
     """Within this time, the first failed read of each Secret since it was read, the latest one last."""
+    _forbidden: _Failing | None = None
+    """The time since which no Secret may be read: the right is one for all."""
 
     async def labelled(self, name: str, use: SecretUse) -> Secret:
         """
@@ -230,27 +257,28 @@ class SecretCache:
     async def _request_once(self, name: str) -> Secret | None:
         try:
             async with asyncio.timeout(self.timeout):
-                return await self.kube.secret(name)
+                secret = await self.kube.secret(name)
         except NotFound:
-            return None
+            secret = None
         except Forbidden as forbidden:
-            message = (
-                f"Secret/{name} may not be read: the controller's ServiceAccount lacks `get` on secrets."
-            )
-            raise SecretForbidden(message) from forbidden
+            self._forbidden = time = _Failing.at(self.clock.monotonic(), self._forbidden)
+            raise SecretForbidden(
+                name, is_lasting=time.last - time.since >= UNREADABLE_SECONDS
+            ) from forbidden
         except TimeoutError as late:
             raise Unavailable(0, "", "the API server did not answer in time") from late
+        self._forbidden = None
+        return secret
 
     async def _is_failing_for_long(self, name: str) -> bool:
         """Whether Secrets have failed for a minute, and this one could not be read meanwhile. A failure while
         the API server does not answer at all does not count."""
         if not await self._answers():
             return False
-        now, failing = self.clock.monotonic(), self._failing
-        if failing is None or now - failing.last > MAX_PAUSE_SECONDS:
-            failing = _Failing(now, now)
+        now, before = self.clock.monotonic(), self._failing
+        self._failing = failing = _Failing.at(now, before)
+        if before is None or failing.since != before.since:
             self._failed_since.clear()
-        self._failing = replace(failing, last=now)
         self._failed_since.setdefault(name, now)
         _prune(self._failed_since, self._failed_since, failing.since, MAX_TIMES)
         since = max(failing.since, self._read_at.get(name, failing.since))

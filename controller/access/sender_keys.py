@@ -25,8 +25,10 @@ import msgspec
 
 from controller.access.credential_origin import is_first_esaw
 from controller.access.secret_cache import (
+    SECRET_FORBIDDEN,
     SECRET_UNREADABLE,
     SecretCache,
+    SecretForbidden,
     SecretMissing,
     SecretPlaceholder,
     SecretUnknown,
@@ -305,7 +307,7 @@ class SenderKeys:
             value, declared = value_of(secret, ref.key), secret.origin
             token = ApiToken.parse(value, declared or origin)
         except SecretUnknown as unknown:
-            raise _state_unknown(unknown) from unknown
+            raise _state_unknown(sender, unknown) from unknown
         except SecretPlaceholder as typed:
             raise _unreadable(str(typed), ref) from typed
         except SecretMissing as missing:
@@ -328,7 +330,7 @@ class SenderKeys:
         try:
             data = await self.secret_cache.sealed_token(sender)
         except SecretUnknown as unknown:
-            raise _state_unknown(unknown) from unknown
+            raise _state_unknown(sender, unknown) from unknown
         except SecretMissing as missing:
             if not can_consent(self._organization(sender)):
                 name = f"{sender.name}-esaw"
@@ -478,7 +480,9 @@ class SenderKeys:
         """Report that the state of an unverified key is unknown. The result of an earlier check stays, but a
         key that nobody can read does not work."""
         before = find_condition(sender.status.conditions, "Authorized")
-        is_lost = reason == SECRET_UNREADABLE and before is not None and before.status == "True"
+        is_lost = (
+            reason in (SECRET_UNREADABLE, SECRET_FORBIDDEN) and before is not None and before.status == "True"
+        )
         if before is None or before.status == "Unknown" or is_lost:
             await self._write(sender, "Unknown", reason, message, sender.status.key)
 
@@ -542,8 +546,15 @@ def _log_key_change(before: Sender, after: Sender) -> None:
     _log.info("the key of Sender/%s %s: %s", after.name, words, found.reason, extra=fields)
 
 
-def _state_unknown(unknown: SecretUnknown) -> KeyStateUnknown:
-    return KeyStateUnknown(*unknown.explain("ApiServerTrouble", "It is tried again."))
+def _state_unknown(sender: Sender, unknown: SecretUnknown) -> KeyStateUnknown:
+    """Return what is raised about a Secret that can't be read. A refusal is about the Role after a minute,
+    which another process, or the one before, may have seen."""
+    reason, message = unknown.explain("ApiServerTrouble", "It is tried again.")
+    known = find_condition(sender.status.conditions, "Authorized")
+    is_known = known is not None and known.reason == reason
+    if isinstance(unknown, SecretForbidden) and not (unknown.is_lasting or is_known):
+        reason = "ApiServerTrouble"
+    return KeyStateUnknown(reason, message)
 
 
 def _secret_name(sender: Sender) -> str:

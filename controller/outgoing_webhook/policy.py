@@ -27,7 +27,13 @@ from counterfoil.resources import (
 )
 
 SECRET_REASONS = frozenset(
-    {"WebhookSecretMissing", "WebhookSecretInvalid", "SecretNotLabelled", "SecretUnreadable"}
+    {
+        "SecretForbidden",
+        "SecretNotLabelled",
+        "SecretUnreadable",
+        "WebhookSecretInvalid",
+        "WebhookSecretMissing",
+    }
 )
 """Reasons of notices that continue as soon as the signing secret can be used."""
 

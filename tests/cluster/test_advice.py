@@ -155,6 +155,35 @@ async def test_what_callbacks_lack_is_put_there_and_a_callback_is_archived(
     await people.is_archived(name, people.sent(user, url.replace("://", f"://{case.login}")))
 
 
+async def test_a_role_gets_its_right_again_and_no_secret_is_touched(people: People) -> None:
+    name, built = "secretforbidden", people.scene.local_environment
+    user = await people.own(name)
+    await people.scene.until_condition(Organization, name, "Ready", ("True", "Ready"))
+    role = json.loads(await people.kubectl("get", "role", "controller", "-o", "json"))
+    others = [each for each in role["rules"] if each["resources"] != ["secrets"]]
+    assert len(others) < len(role["rules"])
+
+    async def rules(wanted: list[dict[str, Any]]) -> None:
+        await people.kubectl(
+            "patch", "role", "controller", "--type=merge", "-p", json.dumps({"rules": wanted})
+        )
+
+    await rules(others)
+    try:
+        message = await people.message(Organization, name, "Ready", "SecretForbidden")
+        assert "There is nothing to create or to replace" in message
+        assert "kubectl" not in message
+        envelope = people.sent(user, built.callback_url(name, people.receiver))
+        await people.scene.esaw.complete(envelope)
+        await people.scene.esaw.callbacks_settled()
+    finally:
+        await rules(role["rules"])
+
+    await people.scene.until_condition(Organization, name, "Ready", ("True", "Ready"))
+    event = event_name(name, envelope_id(envelope), "envelopeFinished")
+    await people.scene.reaches(event, Phase.SUCCEEDED)
+
+
 # -- Organizations -------------------------------------------------------------------------------------------
 
 OAUTH = {

@@ -1709,7 +1709,7 @@ async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_rep
     # The first one is that with the key of a Sender.
     scene.kube.fail("secret", *[Forbidden(403, "Forbidden", "no")] * 2)
     truth, reason, _ = await scene.condition()
-    assert (truth, reason) == ("False", "CallbackTokenMissing")
+    assert (truth, reason) == ("False", "SecretForbidden")
     assert tokens_of(scene.newest().status) == (TOKEN,)
 
 
