@@ -1376,6 +1376,11 @@ async def test_a_default_sender_that_does_not_work_is_in_the_message(
             "Callbacks are taken. The default Sender/anna is not ready (SecretUnreadable), so envelopes "
             "without another Sender wait. Its condition Ready says what to do.",
         ),
+        (
+            "SecretForbidden",
+            "Callbacks are taken. The default Sender/anna is not ready (SecretForbidden), so envelopes "
+            "without another Sender wait. Its condition Ready says what to do.",
+        ),
         ("EsawUnreachable", "Callbacks are taken and envelopes are archived."),
     ],
 )
@@ -1441,6 +1446,16 @@ async def test_a_suspended_organization_is_not_ready_until_it_is_resumed() -> No
     scene.kube.edit(Organization, "acme", {"spec": {"suspend": False}, "metadata": {"generation": 2}})
     assert (await scene.condition())[:2] == ("True", "Ready")
     assert await scene.condition("Stalled") == ("False", "NotStalled", "Nobody has to act.")
+
+
+async def test_a_suspended_archive_of_a_required_copy_holds_copies_and_no_archiving() -> None:
+    scene = Scene(copies=[{"archiveRef": {"name": "second"}}])
+    scene.cache.archives.put(an_archive("second", filesystem={"root": "/srv/second"}, suspend=True))
+    assert await scene.condition() == (
+        "False",
+        "ArchiveSuspended",
+        "spec.suspend of Archive/second is true: envelopes are archived, and wait for their copies there.",
+    )
 
 
 async def test_the_organization_of_a_suspended_archive_is_not_ready_until_it_is_resumed() -> None:

@@ -223,3 +223,17 @@ def test_nothing_is_decided_by_how_a_reason_begins() -> None:
     modules = [path for each in folders if each.name != "testing" for path in each.rglob("*.py")]
     by_prefix = re.compile(r"(reason|cause)\)?\.(startswith|removeprefix|endswith)\(")
     assert [path.name for path in modules if by_prefix.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("language", Language)
+@pytest.mark.parametrize("reason", ["ArchiveMissing", "ArchiveShared"])
+def test_the_advice_about_an_archive_that_a_copy_may_name_says_where_it_is_named(
+    reason: str, language: Language
+) -> None:
+    advice = CATALOGUE[reason].localized_text(language).do
+    assert all(each in advice for each in ("spec.archiveRef", "spec.copies"))
+
+
+@pytest.mark.parametrize("language", Language)
+def test_a_suspended_archive_of_a_copy_is_not_said_to_hold_the_archiving(language: Language) -> None:
+    assert "spec.copies" in CATALOGUE["ArchiveSuspended"].localized_text(language).what
