@@ -17,6 +17,7 @@ import msgspec
 
 from controller.access.credential_origin import client_secret_fault, is_esaw_origin
 from controller.access.secret_cache import (
+    SECRET_FORBIDDEN,
     SECRET_UNREADABLE,
     SecretCache,
     SecretMissing,
@@ -137,6 +138,9 @@ _UNCONFIRMED = "EsawUnconfirmed"
 
 _DOWN = frozenset({"ArchiveNotReady", "ArchiveSuspended"})
 """Reasons of an Archive that works again without a change of the Organization."""
+
+_ENVELOPES_WAIT = "callbacks are recorded, and envelopes wait"
+_COPIES_WAIT = "envelopes are archived, and wait for their copies there"
 
 OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
 
@@ -589,7 +593,8 @@ class OrganizationStatusUpdater:
         and its Archive reports it."""
         spec = organization.spec
         found = [
-            (each, self._archive(organization, each.archive_ref.name, "spec.copies")) for each in spec.copies
+            (each, self._archive(organization, each.archive_ref.name, "spec.copies", _COPIES_WAIT))
+            for each in spec.copies
         ]
         faults = copy_faults(spec.copies, original_names(spec), self.cache.archives.get)
         return (
@@ -597,13 +602,15 @@ class OrganizationStatusUpdater:
             *(result for copy, result in found if copy.required or result.reason not in _DOWN),
         )
 
-    def _archive(self, organization: Organization, name: str, where: str) -> CheckResult:
+    def _archive(
+        self, organization: Organization, name: str, where: str, if_suspended: str = _ENVELOPES_WAIT
+    ) -> CheckResult:
         archive = self.cache.archives.get(name)
         if archive is None:
             message = f"Archive/{name} does not exist. Create it, or correct {where}."
             return CheckResult("False", "ArchiveMissing", message)
         if archive.spec.suspend:
-            message = f"spec.suspend of Archive/{name} is true: callbacks are recorded, and envelopes wait."
+            message = f"spec.suspend of Archive/{name} is true: {if_suspended}."
             return CheckResult("False", "ArchiveSuspended", message)
         if (reason := shared_archive_conflict(organization, archive, self.cache.archive_use)) is not None:
             return CheckResult("False", ARCHIVE_SHARED, reason)
@@ -634,7 +641,9 @@ class OrganizationStatusUpdater:
         if sender is None or sender.spec.organization_ref.name != organization.name:
             return OK
         ready = find_condition(sender.status.conditions, "Ready")
-        if ready is None or (ready.status != "False" and ready.reason != SECRET_UNREADABLE):
+        if ready is None:
+            return OK
+        if ready.status != "False" and ready.reason not in (SECRET_FORBIDDEN, SECRET_UNREADABLE):
             return OK
         message = (
             f"The default Sender/{sender.name} is not ready ({ready.reason}), so envelopes without another "
