@@ -9,7 +9,7 @@ changes from the cache; the cache receives them from the watches and from the st
 from dataclasses import dataclass
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.secret_cache import SECRET_FORBIDDEN, SECRET_UNREADABLE
+from controller.access.secret_cache import UNREAD_SECRET_REASONS
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.reader import key_of
@@ -204,7 +204,7 @@ def _lacks_key(event: EnvelopeEvent) -> bool:
     """Whether the event waits for the Secret of a key. The message about one of an Archive begins with the
     Archive."""
     is_of_archive = (event.status.message or "").startswith("Archive/")
-    return event.status.reason in (SECRET_FORBIDDEN, SECRET_UNREADABLE) and not is_of_archive
+    return event.status.reason in UNREAD_SECRET_REASONS and not is_of_archive
 
 
 def _fault(archive: Archive) -> tuple[str, int | None] | None:

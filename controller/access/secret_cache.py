@@ -54,6 +54,9 @@ SECRET_UNREADABLE = "SecretUnreadable"  # noqa: S105 - the name of a reason
 SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105 - the name of a reason
 """Reason of an object whose Secret the controller may not read."""
 
+UNREAD_SECRET_REASONS = frozenset({SECRET_FORBIDDEN, SECRET_UNREADABLE})
+"""The reasons with which nothing is known about the content of a Secret."""
+
 
 class SecretMissing(Exception):
     """

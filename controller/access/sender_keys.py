@@ -25,8 +25,8 @@ import msgspec
 
 from controller.access.credential_origin import is_first_esaw
 from controller.access.secret_cache import (
-    SECRET_FORBIDDEN,
     SECRET_UNREADABLE,
+    UNREAD_SECRET_REASONS,
     SecretCache,
     SecretForbidden,
     SecretMissing,
@@ -156,7 +156,7 @@ class SenderKeys:
                 await self._write(sender, "False", unusable.reason, str(unusable), sender.status.key)
                 raise
             authorized = find_condition(sender.status.conditions, "Authorized")
-            if authorized is not None and _fingerprint(sender) == token.fingerprint:
+            if authorized is not None and sender.key_fingerprint == token.fingerprint:
                 is_recorded = _recorded_origin(sender) == token.origin
                 if (
                     authorized.status == "True"
@@ -187,7 +187,7 @@ class SenderKeys:
         by now."""
         async with self._lock(sender):
             sender = self._newest_known(sender)
-            if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
+            if sender.key_fingerprint in (None, token.fingerprint) and not await self._is_replaced(
                 sender, token
             ):
                 self._last_checked[sender.name] = self.clock.monotonic()
@@ -261,7 +261,7 @@ class SenderKeys:
     async def _read_newest(self, sender: Sender, origin: str) -> StoredKey:
         try:
             stored = await self._read(sender, origin)
-            if _fingerprint(sender) in (None, stored.token.fingerprint):
+            if sender.key_fingerprint in (None, stored.token.fingerprint):
                 return stored
         except KeyStateUnknown:
             raise
@@ -320,7 +320,7 @@ class SenderKeys:
         if declared is not None:
             return StoredKey(token)
         recorded = _recorded_origin(sender)
-        if recorded is not None and _fingerprint(sender) == token.fingerprint:
+        if recorded is not None and sender.key_fingerprint == token.fingerprint:
             return StoredKey(ApiToken.parse(value, recorded))
         if not is_first_esaw(self.cache, sender, origin):
             raise KeyUnusable("OriginUnknown", _unknown_message(sender, ref.name, origin))
@@ -416,11 +416,11 @@ class SenderKeys:
         is_known = (
             authorized is not None
             and authorized.status == "False"
-            and _fingerprint(sender) == stored.token.fingerprint
+            and sender.key_fingerprint == stored.token.fingerprint
         )
         if answer.error_id is None and not is_known and left > timedelta(0):
             doubt = self._doubt(sender, left)
-            if _fingerprint(sender) != stored.token.fingerprint or authorized is None:
+            if sender.key_fingerprint != stored.token.fingerprint or authorized is None:
                 await self._write(sender, "Unknown", doubt.reason, str(doubt), sender.status.key)
             return doubt
         is_common = answer.error_id is None and await self._is_common(sender, esaw)
@@ -466,7 +466,7 @@ class SenderKeys:
         """Report that eSAW could not verify this key; the result of an earlier check of the same key
         stays."""
         before = find_condition(sender.status.conditions, "Authorized")
-        is_same_key = _fingerprint(sender) == stored.token.fingerprint
+        is_same_key = sender.key_fingerprint == stored.token.fingerprint
         if before is not None and before.status != "Unknown" and is_same_key:
             return
         message = (
@@ -480,9 +480,7 @@ class SenderKeys:
         """Report that the state of an unverified key is unknown. The result of an earlier check stays, but a
         key that nobody can read does not work."""
         before = find_condition(sender.status.conditions, "Authorized")
-        is_lost = (
-            reason in (SECRET_UNREADABLE, SECRET_FORBIDDEN) and before is not None and before.status == "True"
-        )
+        is_lost = reason in UNREAD_SECRET_REASONS and before is not None and before.status == "True"
         if before is None or before.status == "Unknown" or is_lost:
             await self._write(sender, "Unknown", reason, message, sender.status.key)
 
@@ -560,10 +558,6 @@ def _state_unknown(sender: Sender, unknown: SecretUnknown) -> KeyStateUnknown:
 def _secret_name(sender: Sender) -> str:
     ref = sender.spec.token_secret_ref
     return ref.name if ref is not None else sender.name
-
-
-def _fingerprint(sender: Sender) -> str | None:
-    return sender.status.key.fingerprint if sender.status.key is not None else None
 
 
 def _recorded_origin(sender: Sender) -> str | None:

@@ -22,7 +22,6 @@ from controller.mails.policy import (
     Notification,
     NotificationTimings,
     due_notifications,
-    key_fingerprint,
 )
 from controller.mails.problem_tracking import Problems
 from controller.mails.render import MailRenderer, address, message, person_name
@@ -369,7 +368,7 @@ class MailDelivery:
         def heard(status: SenderStatus) -> SenderStatus:
             if kind is MailKind.ESCALATION:
                 return replace(status, escalated_time=at)
-            return replace(status, notified_time=at, notified_key=key_fingerprint(sender))
+            return replace(status, notified_time=at, notified_key=sender.key_fingerprint)
 
         try:
             await self.notification_writer.sender(sender.name, heard)

@@ -274,11 +274,6 @@ def has_user_secret(sender: Sender) -> bool:
     return sender.spec.token_secret_ref is not None
 
 
-def key_fingerprint(sender: Sender) -> str | None:
-    """Return the fingerprint of the sender's key."""
-    return sender.status.key.fingerprint if sender.status.key is not None else None
-
-
 def unresponsive_senders(
     senders: Iterable[Sender], organization: Organization, now: datetime, *, unreachable: Iterable[str] = ()
 ) -> list[Sender]:
@@ -361,7 +356,7 @@ def _asked_at(sender: Sender, refused: Condition, now: datetime) -> datetime | N
     )
     if asked is None or _reminder_requested_at(sender, now) is not None:
         return None
-    same_key = sender.status.notified_key == key_fingerprint(sender)
+    same_key = sender.status.notified_key == sender.key_fingerprint
     quiet = QUIET_PERIOD if since is not None else UNKNOWN_SINCE_PERIOD
     was_asked = (since is not None and asked >= since) or (same_key and now - asked < quiet)
     return asked if was_asked else None

@@ -204,8 +204,7 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
                 return None
             # Each Send may bring another key by consent while the last one works: no fix that is worth a list
             # of events. ``retry_if_fixed`` finds the few that it may solve.
-            key = resource.status.key if resource.spec.token_secret_ref is not None else None
-            fingerprint = key.fingerprint if key is not None else None
+            fingerprint = resource.key_fingerprint if resource.spec.token_secret_ref is not None else None
             return (resource.uid, authorized.last_transition_time, fingerprint)
 
 

@@ -494,8 +494,7 @@ class ImportRunner:
     def versions(self, imported: Import, name: str) -> _Versions:
         """Return those of the Organization of an Import and of a Sender, and of its key."""
         sender = self.cache.senders.get(name)
-        key = sender.status.key if sender is not None else None
-        return _Versions(self.specs(imported, name), key.fingerprint if key is not None else None)
+        return _Versions(self.specs(imported, name), sender.key_fingerprint if sender is not None else None)
 
     def memory_of(self, imported: Import, sender: str) -> ListMemory:
         """Return the conclusions from eSAW's lists of a Sender."""

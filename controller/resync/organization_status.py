@@ -17,8 +17,7 @@ import msgspec
 
 from controller.access.credential_origin import client_secret_fault, is_esaw_origin
 from controller.access.secret_cache import (
-    SECRET_FORBIDDEN,
-    SECRET_UNREADABLE,
+    UNREAD_SECRET_REASONS,
     SecretCache,
     SecretMissing,
     SecretNotLabelled,
@@ -507,7 +506,7 @@ class OrganizationStatusUpdater:
         refusal, accepted = self._refusals.get(organization.name), esaw.last_accepted
         usable, first = self.cache.default_sender_first(organization), list[Sender]()
         if accepted is not None and (refusal is None or accepted.at > refusal.last):
-            first = [each for each in usable if _fingerprint(each) == accepted.fingerprint]
+            first = [each for each in usable if each.key_fingerprint == accepted.fingerprint]
         if refusal is None:
             others = usable
         elif self.clock.monotonic() - refusal.since >= OTHER_KEY_SECONDS:
@@ -643,7 +642,7 @@ class OrganizationStatusUpdater:
         ready = find_condition(sender.status.conditions, "Ready")
         if ready is None:
             return OK
-        if ready.status != "False" and ready.reason not in (SECRET_FORBIDDEN, SECRET_UNREADABLE):
+        if ready.status != "False" and ready.reason not in UNREAD_SECRET_REASONS:
             return OK
         message = (
             f"The default Sender/{sender.name} is not ready ({ready.reason}), so envelopes without another "
@@ -700,10 +699,6 @@ def _known_reachability(organization: Organization) -> tuple[CheckResult | None,
     if not is_fresh and (access is None or access.base_url != organization.spec.base_url):
         return None, False
     return CheckResult(found.status, found.reason, found.message), is_fresh
-
-
-def _fingerprint(sender: Sender) -> str | None:
-    return sender.status.key.fingerprint if sender.status.key is not None else None
 
 
 def _log_reachability(before: Organization, reachable: CheckResult) -> None:

@@ -240,6 +240,11 @@ class Sender(Resource, frozen=True):
     spec: SenderSpec
     status: SenderStatus = SenderStatus()
 
+    @property
+    def key_fingerprint(self) -> str | None:
+        """The fingerprint of the key in the status; None: no key is known."""
+        return self.status.key.fingerprint if self.status.key is not None else None
+
 
 # -- Who sent an envelope ------------------------------------------------------------------------------------
 

@@ -92,6 +92,10 @@ class Scene(ControllerParts):
         self.kube.secret_uses |= {"more": "callback", "lock": "callback", "hook": "webhook"}
         self.kube.put_secret("callback", "callback", {"token": TOKEN.encode()})
         self.put_key()
+        self.start(callback_url, own_namespace)
+
+    def start(self, callback_url: str | None = None, own_namespace: str = "tests") -> None:
+        """Begin without what only a process knows."""
         self.organizations = OrganizationStatusUpdater(
             kube=self.kube,
             cache=self.cache,
@@ -528,16 +532,7 @@ async def changes_within(scene: Scene, time: timedelta) -> list[tuple[int, str]]
 def restart(scene: Scene) -> None:
     """Forget what only the process knows."""
     scene.esaw_clients.forget("acme")
-    scene.organizations = OrganizationStatusUpdater(
-        kube=scene.kube,
-        cache=scene.cache,
-        secrets=scene.secrets,
-        sender_keys=scene.sender_keys,
-        esaw_clients=scene.esaw_clients,
-        clock=scene.clock,
-        callback_url=None,
-        own_namespace="tests",
-    )
+    scene.start()
 
 
 HOURS = timedelta(hours=2)
@@ -775,7 +770,9 @@ async def test_keys_in_doubt_say_nothing_new_about_esaw(doubted: int) -> None:
 
 
 @pytest.mark.parametrize("is_in_turns", [False, True])
-async def test_the_question_for_the_version_shows_few_keys_to_what_refuses_all(*, is_in_turns: bool) -> None:
+async def test_the_question_for_the_version_shows_few_keys_to_what_refuses_all(
+    *, is_in_turns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene, esaw, _ = with_senders(40)
     await scene.look()
     users, shown, version = dict(esaw.users), list[str](), esaw.version
@@ -784,7 +781,7 @@ async def test_the_question_for_the_version_shows_few_keys_to_what_refuses_all(*
         shown.append(token.reveal() if token is not None else "")
         return await version(token)
 
-    esaw.version = count  # type: ignore[method-assign]
+    monkeypatch.setattr(esaw, "version", count)
     began = scene.clock.now()
     while scene.clock.now() - began < timedelta(minutes=59):
         esaw.users = {} if not is_in_turns or len(shown) % 2 else users
