@@ -105,7 +105,7 @@ class LocalEnvironment:
 
         Otherwise it searches as it starts, and may create the event of an envelope before its callback does.
         """
-        swept = {"completionTime": datetime.now(UTC).isoformat(), "found": 0}
+        swept = {"completionTime": datetime.now(UTC).isoformat(), "found": 0, "complete": True}
         await self.plane.objects(self.namespace).merge_status("organization", organization, {"sweep": swept})
 
     async def mails(self, server: SmtpServer, *administrators: str, **settings: Any) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class People:
         esaw = self.scene.esaw.url
         await self.scene.local_environment.sender(name, user, organization=name, origin=esaw)
         await self.scene.local_environment.organization(name, archive="dms", sender=name, **spec)
+        await self.scene.has_swept(name)
         return user
 
     async def is_archived(self, name: str, envelope: str) -> None:
@@ -558,6 +559,8 @@ async def test_a_skipped_event_is_retried_and_archived(people: People) -> None:
 async def test_a_cause_is_corrected_after_the_deadline_and_the_event_retried(people: People) -> None:
     scene = people.scene
     user = await people.own("late", retry={"initial": "200ms", "max": "1s", "deadline": "1s"})
+    # What fails before eSAW's first answer is retried after it.
+    await scene.local_environment.ready("organization/late")
     envelope = scene.envelope(user)
     scene.esaw.fault("files", id=envelope, status=503)
     event = await scene.note(envelope, "late")

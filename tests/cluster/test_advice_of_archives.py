@@ -97,6 +97,7 @@ class Archives:
         # Another test has an Organization with another eSAW: a key must name its own then.
         await self.scene.local_environment.sender(name, user, organization=name, origin=esaw)
         await self.scene.local_environment.organization(name, archive=name, sender=name)
+        await self.scene.has_swept(name)
         event = await self.scene.noted(name, user, **envelope)
         return await self.scene.is_so(event, lambda each: each.status.reason == reason)
 

@@ -77,6 +77,7 @@ async def trusting(
     user = scene.user(name.capitalize())
     await scene.local_environment.sender(name, user, organization=name)
     await scene.local_environment.organization(name, archive=name, sender=name, **organization)
+    await scene.has_swept(name)
     return user
 
 

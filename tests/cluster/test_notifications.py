@@ -122,6 +122,7 @@ async def opened(plane: ControlPlane, namespace: str, folder: Path, mail: SmtpSe
         await built.archive("folder", filesystem={"root": str(folder / "archive")})
         settings = await built.mails(mail, ADMINISTRATOR)
         await built.organization("acme", archive="folder", sender="anna", notifications=settings)
+        await built.record_sweep("acme")
         await built.sender("anna", anna, organization="acme")
         controller = await built.controller()
         await built.ready("archive/folder", "organization/acme")
