@@ -23,6 +23,8 @@ PRODUCT: Final = tuple(f"{ROOT}/{each}/" for each in ("controller", "webhook", "
 SECONDS: Final = 0.02
 """Interval between two reports of one module by one task."""
 ENTRY: Final = "controller/reconcile/reconciler.py Reconciler.reconcile"
+WRAPPER: Final = "_run_without_end"
+"""Runs each part of a namespace, so a task is named by the part."""
 API_CALL: Final = "counterfoil/kube/client.py KubeClient.create_from_json"
 
 
@@ -78,7 +80,11 @@ def _root() -> str:
     if task is None:
         return "event loop"
     coroutine = task.get_coro()
-    return f"task {getattr(coroutine, '__qualname__', coroutine)}"
+    name = getattr(coroutine, "__qualname__", coroutine)
+    if name == WRAPPER and (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        run = frame.f_locals["run"]
+        name = getattr(run, "func", run).__qualname__
+    return f"task {name}"
 
 
 def _is_import(frame: FrameType | None) -> bool:

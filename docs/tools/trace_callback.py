@@ -35,7 +35,8 @@ SETTLED_SECONDS: Final = 2.0
 BACKGROUND: Final = (
     *("Candidate.", "ClockChangeDetector.", "ElectionThread.", "GarbageCollector.", "ImportRunner."),
     *("LateFileFinder.", "LeaderElection.", "NoticeDelivery.", "Notifier.", "Resync.", "DeliveryCounter."),
-    *("HttpServer.", "OrganizationCache.", "event loop"),
+    *("HttpServer.", "NamespaceSupervisor.", "NamespaceTable.", "OrganizationCache."),
+    *("OrganizationStatusUpdater.", "event loop"),
 )
 """Beginnings of the names of tasks that run without a callback, too."""
 
