@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -219,14 +219,17 @@ class Resync:
             await self.clock.sleep(CONFLICT_RETRY_SECONDS)
             self._triggered.set()
 
-    async def sweep(self, organization: Organization) -> SweepOutcome:
-        """Sweep now. A sweep that is not complete is repeated soon. Raises ``ApiError``."""
+    async def sweep(
+        self, organization: Organization, senders: Sequence[Sender] | None = None
+    ) -> SweepOutcome:
+        """Sweep now, for all Senders or only for these. A sweep that is not complete is repeated soon. Raises
+        ``ApiError``."""
         name = organization.name
         async with self._sweep_locks.setdefault(name, asyncio.Lock()):
             pause = INCOMPLETE_SWEEP.pause(self._incomplete_sweeps[name])
             self._next_sweep[name] = self.clock.monotonic() + pause
             self._incomplete_sweeps[name] += 1
-            outcome = await self.missed_callback_finder.sweep(organization)
+            outcome = await self.missed_callback_finder.sweep(organization, senders)
             if outcome.is_complete:
                 self._incomplete_sweeps.pop(name, None)
             return outcome
@@ -244,11 +247,19 @@ class Resync:
 
     async def _sweep(self, organization: Organization) -> None:
         # There is a lock only while a sweep runs.
-        if not self._is_sweep_due(organization) or organization.name in self._sweep_locks:
+        if organization.name in self._sweep_locks or self._is_sweep_held(organization):
             return
-        outcome = await self.sweep(organization)
+        last, late = organization.status.sweep, None
+        if last is not None and not self._is_sweep_due(organization):
+            late = self.missed_callback_finder.late_senders(organization)
+            if not late:
+                return
+        outcome, ended = await self.sweep(organization, late), self.clock.now()
+        if last is not None and late is not None:
+            # The next sweep of all is not later for it.
+            outcome, ended = outcome.with_earlier(last), last.completion_time
         # The fields that are unset in this result remove those of the last one.
-        swept = {**_UNSET_RESULT, **to_json_dict(outcome.result(self.clock.now()))}
+        swept = {**_UNSET_RESULT, **to_json_dict(outcome.result(ended))}
         status = {"sweep": swept}
         raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
         if outcome.is_complete:
@@ -257,9 +268,11 @@ class Resync:
 
     def _is_sweep_due(self, organization: Organization) -> bool:
         sweep, last, now = organization.spec.sweep, organization.status.sweep, self.clock.now()
-        if last is not None and last.complete and age(last.completion_time, now) < sweep.interval:
-            return False
-        return self.clock.monotonic() >= self._next_sweep.get(organization.name, -math.inf)
+        return last is None or not last.complete or age(last.completion_time, now) >= sweep.interval
+
+    def _is_sweep_held(self, organization: Organization) -> bool:
+        """Whether the pause after a sweep that was not complete lasts."""
+        return self.clock.monotonic() < self._next_sweep.get(organization.name, -math.inf)
 
     async def _check_sender(self, sender: Sender) -> None:
         """Verify a new key, and a key that did not work at the last check: it may have been replaced."""

@@ -99,9 +99,8 @@ class SweepOutcome(NamedTuple):
     refused: tuple[str, ...] = ()
     """Those whose search only a person can correct, each with its reason; the sweep is repeated, too."""
     unusable: tuple[str, ...] = ()
-    """Names of the Senders that are suspended, or whose key does not work. Their owners have to act."""
-    unverified: tuple[str, ...] = ()
-    """Names of those whose key was not verified yet when the sweep began; it is repeated soon."""
+    """Names of the Senders that were suspended, or whose key was not known to work; each is searched once its
+    key works (``late_senders``)."""
     without_event: int = 0
     """Number of listed envelopes that got no event all the same."""
     known: int = 0
@@ -116,7 +115,7 @@ class SweepOutcome(NamedTuple):
     @property
     def is_complete(self) -> bool:
         """Whether the sweep need not be repeated before its interval."""
-        return not (self.skipped or self.refused or self.unverified or self.cut or self.doubts)
+        return not (self.skipped or self.refused or self.cut or self.doubts)
 
     @property
     def message(self) -> str:
@@ -134,13 +133,8 @@ class SweepOutcome(NamedTuple):
             parts.append(f"Events that start again: {self.reopened}.")
         if self.unusable:
             parts.append(
-                "Not searched, since they are suspended or have no key that works: "
-                f"{_some_senders(self.unusable)}."
-            )
-        if self.unverified:
-            parts.append(
-                f"Not searched, since the key was not verified yet: {_some_senders(self.unverified)}. "
-                f"{REPEATED}"
+                "Not searched, since they were suspended or had no key that works: "
+                f"{_some_senders(self.unusable)}. Each is searched once its key works."
             )
         if self.skipped:
             parts.append(
@@ -156,6 +150,15 @@ class SweepOutcome(NamedTuple):
                 f"eSignAnyWhere may have left envelopes out: {self.doubts}. Report that to Namirial."
             )
         return " ".join(parts)
+
+    def with_earlier(self, earlier: SweepResult) -> "SweepOutcome":
+        """Return the outcome of an earlier sweep together with this one of late Senders."""
+        return self._replace(
+            created=self.created + earlier.found,
+            known=self.known + earlier.known,
+            reopened=self.reopened + earlier.reopened,
+            without_event=self.without_event + earlier.refused,
+        )
 
     def result(self, now: datetime) -> SweepResult:
         """Return the result for the Organization's status."""
@@ -295,10 +298,37 @@ class MissedCallbackFinder:
     """By Organization and Sender (uids): the rest of a search that ended early."""
     _begun: dict[tuple[str, str], float] = field(default_factory=dict)
     """By the same: when the last search began, by the clock that is never set."""
+    _searched: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By the same: when the last search began that ended."""
+    _swept: dict[str, float] = field(default_factory=dict)
+    """By Organization (uid): when the last sweep of all Senders began."""
 
-    async def sweep(self, organization: Organization) -> SweepOutcome:
+    def late_senders(self, organization: Organization) -> list[Sender]:
         """
-        Ask for all authorised senders of the organization, first for those that waited longest.
+        Return the authorised senders that the last complete sweep did not search, since their keys did not
+        work then. Where another process made it, their times and that of the sweep decide.
+        """
+        last, begun = organization.status.sweep, self._swept.get(organization.uid)
+        if last is None or not last.complete or organization.spec.archive_action is None:
+            return []
+
+        def is_late(sender: Sender) -> bool:
+            searched = self._searched.get((organization.uid, sender.uid))
+            if begun is not None:
+                return searched is None or searched < begun
+            authorized = find_condition(sender.status.conditions, "Authorized")
+            # Times in a status are whole seconds.
+            swept = last.completion_time.replace(microsecond=0)
+            return searched is None and authorized is not None and authorized.last_transition_time >= swept
+
+        return [each for each in self.cache.authorized_senders(organization.name) if is_late(each)]
+
+    async def sweep(
+        self, organization: Organization, senders: Sequence[Sender] | None = None
+    ) -> SweepOutcome:
+        """
+        Ask for all authorised senders of the organization, or only for these, first for those that waited
+        longest.
 
         A sender whose envelopes can't be asked for now is skipped until the next sweep. Raises ``ApiError``.
         """
@@ -307,13 +337,16 @@ class MissedCallbackFinder:
             return SweepOutcome(0)
         self._forget_deleted()
         sweep = _Sweep(EventStarts(organization, action, Origin.SWEEP, self.bounds.started))
-        # Of one moment: a key that is verified meanwhile is searched by the next sweep.
-        senders = self.cache.senders_of(organization.name)
-        usable = [each for each in senders if is_usable(each)]
-        others = sorted((each for each in senders if not is_usable(each)), key=lambda each: each.name)
+        # Of one moment: who is authorised meanwhile is a late one.
+        known = self.cache.senders_of(organization.name)
+        unusable = tuple(sorted(each.name for each in known if not is_usable(each)))
+        if senders is None:
+            self._swept[organization.uid] = self.clock.monotonic()
+        usable = [each for each in (known if senders is None else senders) if is_usable(each)]
         usable.sort(key=lambda each: self._begun.get((organization.uid, each.uid), -1.0))
         for sender in usable:
-            self._begun[organization.uid, sender.uid] = self.clock.monotonic()
+            key = organization.uid, sender.uid
+            begun = self._begun[key] = self.clock.monotonic()
             try:
                 await self._sweep_sender(sweep, sender)
             except _Unanswered as unanswered:
@@ -330,14 +363,14 @@ class MissedCallbackFinder:
                 break
             except StartForbidden as forbidden:
                 sweep.refused.append(f"{sender.name} ({str(forbidden)[:MAX_WHY].rstrip('.')})")
+            self._searched[key] = begun
         cuts, doubts = ("; ".join(each[:MAX_SENDERS_SHOWN]) for each in (sweep.cuts, sweep.doubts))
         reopened = sweep.starts.started - sweep.starts.created
         outcome = SweepOutcome(
             sweep.starts.created,
             tuple(sweep.skipped),
             tuple(sweep.refused),
-            tuple(each.name for each in others if not _is_unverified(each)),
-            tuple(each.name for each in others if _is_unverified(each)),
+            unusable,
             sweep.without_event,
             sweep.listed_again - reopened,
             reopened,
@@ -423,11 +456,13 @@ class MissedCallbackFinder:
     def _forget_deleted(self) -> None:
         organizations = {each.uid for each in self.cache.organizations}
         senders = {each.uid for each in self.cache.senders}
-        memories: tuple[dict[tuple[str, str], Any], ...] = (self.rests, self._begun)
+        memories: tuple[dict[tuple[str, str], Any], ...] = (self.rests, self._begun, self._searched)
         for memory in memories:
             for organization, sender in list(memory):
                 if organization not in organizations or sender not in senders:
                     del memory[organization, sender]
+        for gone in self._swept.keys() - organizations:
+            del self._swept[gone]
 
     def _keep(self, key: tuple[str, str], rest: _Rest) -> None:
         if rest.untried or rest.again:
@@ -486,12 +521,6 @@ def _union(one: Window, other: Window) -> Window:
 
 def _gap(one: Window, other: Window) -> timedelta:
     return max(one.start, other.start) - min(one.end, other.end)
-
-
-def _is_unverified(sender: Sender) -> bool:
-    """Whether it is not known yet if the Sender's key works."""
-    authorized = find_condition(sender.status.conditions, "Authorized")
-    return not sender.spec.suspend and (authorized is None or authorized.status == "Unknown")
 
 
 def _is_changed(before: Organization | Sender, now: Organization | Sender) -> bool:

@@ -53,7 +53,7 @@ REJECTED_MAIL = Backoff.doubling(10.0, 3600.0)
 """One mail that the mail server rejects while it accepts others."""
 
 INCOMPLETE_SWEEP = Backoff.doubling(60.0, 3600.0)
-"""A sweep that failed, that skipped a Sender or met an unverified key, or that was cut."""
+"""A sweep that failed, that skipped a Sender, or that was cut."""
 
 LISTING_AFTER_FIX = Backoff((10.0,))
 """The list of failed events after the cause of their failure was fixed."""

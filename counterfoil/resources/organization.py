@@ -994,8 +994,8 @@ class SweepResult(ResourcePart, frozen=True):
     complete: Annotated[
         bool,
         schema(
-            "False: the search stopped early, eSAW or a key failed for a Sender, a key was not verified "
-            "yet, or eSAW may have left envelopes out. It is repeated soon. Default true."
+            "False: the search stopped early, eSAW or a key failed for a Sender, or eSAW may "
+            "have left envelopes out. It is repeated soon. Default true."
         ),
     ] = True
     message: Annotated[

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from counterfoil.clock import CLOCK_DIFFERENCE
 from counterfoil.kube.secret import USE_LABEL
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, micro_time, shard_lease_name
@@ -101,11 +102,13 @@ class LocalEnvironment:
 
     async def record_sweep(self, organization: str) -> None:
         """
-        Record that the controller has just searched for missed callbacks of this organization.
+        Record that the controller has searched for missed callbacks of this organization, for all senders
+        whose keys it verifies within minutes.
 
         Otherwise it searches as it starts, and may create the event of an envelope before its callback does.
         """
-        swept = {"completionTime": datetime.now(UTC).isoformat(), "found": 0, "complete": True}
+        ended = datetime.now(UTC) + CLOCK_DIFFERENCE / 2
+        swept = {"completionTime": ended.isoformat(), "found": 0}
         await self.plane.objects(self.namespace).merge_status("organization", organization, {"sweep": swept})
 
     async def mails(self, server: SmtpServer, *administrators: str, **settings: Any) -> dict[str, Any]:

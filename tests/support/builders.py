@@ -277,9 +277,10 @@ def a_sender(
     authorized: ConditionStatus | None = "True",
     version: int = 1,
     organization: str = "acme",
+    since: str = "2026-07-01T12:00:00Z",
     **spec: Any,
 ) -> Sender:
-    """Build a Sender whose key is known to work, or not, or unknown."""
+    """Build a Sender whose key is known to work, or not, or unknown, since some time."""
     conditions = []
     if authorized is not None:
         conditions.append(
@@ -288,7 +289,7 @@ def a_sender(
                 "status": authorized,
                 "reason": "Tested",
                 "message": "",
-                "lastTransitionTime": "2026-07-01T12:00:00Z",
+                "lastTransitionTime": since,
             }
         )
     return Sender.parse(

@@ -21,7 +21,7 @@ from controller.resync.sweep import (
 )
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import ResponseTooLarge
-from counterfoil.kube.errors import Forbidden, Rejected, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
@@ -30,6 +30,7 @@ from counterfoil.resources import (
     EnvelopeStatus,
     EnvelopeSummary,
     EventLoad,
+    Organization,
     Origin,
     Phase,
     Sender,
@@ -81,6 +82,11 @@ class Scene(ControllerParts):
 
     async def swept(self) -> int:
         return (await self.sweep()).created
+
+    def after(self, outcome: SweepOutcome) -> Organization:
+        """Return the Organization with the result of a sweep."""
+        status = replace(self.organization.status, sweep=outcome.result(self.clock.now()))
+        return replace(self.organization, status=status)
 
     async def sweep(self) -> SweepOutcome:
         self.cache.organizations.put(self.organization)
@@ -874,43 +880,72 @@ async def test_a_sender_without_a_key_that_works_is_named_and_not_repeated() -> 
     outcome = await scene.sweep()
     assert outcome.is_complete
     assert outcome.message == (
-        "Finished envelopes without an event: 1. Each of them has one now. Not searched, since they are "
-        "suspended or have no key that works: Sender/carl, Sender/dora."
+        "Finished envelopes without an event: 1. Each of them has one now. Not searched, since they were "
+        "suspended or had no key that works: Sender/carl, Sender/dora. Each is searched once its key works."
     )
 
 
-@pytest.mark.parametrize("authorized", [None, "Unknown"])
-async def test_a_sender_whose_key_was_not_verified_yet_makes_the_sweep_incomplete(
+@pytest.mark.parametrize("authorized", [None, "Unknown", "False"])
+async def test_who_is_authorized_after_a_sweep_or_during_it_is_late(
     authorized: ConditionStatus | None,
 ) -> None:
     scene = Scene("anna")
     scene.put_sender(a_sender("bert", authorized=authorized))
-    scene.put_sender(a_sender("carl", authorized="False"))
-    scene.put_sender(a_sender("dora", authorized=authorized, suspend=True))
-    outcome = await scene.sweep()
-    assert not outcome.is_complete
-    assert outcome.message == (
-        "Finished envelopes without an event: 0. Not searched, since they are suspended or have no key that "
-        "works: Sender/carl, Sender/dora. Not searched, since the key was not verified yet: Sender/bert. The "
-        "search is repeated automatically."
-    )
-
-
-async def test_a_key_that_is_verified_during_a_sweep_is_none_that_does_not_work() -> None:
-    scene = Scene("anna")
-    scene.put_sender(a_sender("bert", authorized=None))
     find = FakeEsawUser.find
 
     async def verifying(user: FakeEsawUser, **asked: Any) -> Any:
         scene.cache.senders.put(known_to_work(a_sender("bert", version=2), key_of("bert")))
-        scene.cache.senders.put(known_to_work(a_sender("carl"), key_of("carl")))
         return await find(user, **asked)
 
     with patch.object(FakeEsawUser, "find", verifying):
         outcome = await scene.sweep()
-    assert not outcome.is_complete
-    assert "since the key was not verified yet: Sender/bert. " in outcome.message
-    assert "no key that works" not in outcome.message
+    assert outcome.is_complete
+    assert outcome.message.endswith(
+        "Not searched, since they were suspended or had no key that works: Sender/bert. Each is searched "
+        "once its key works."
+    )
+    organization = scene.after(outcome)
+    assert [each.name for each in scene.missed_callback_finder.late_senders(organization)] == ["bert"]
+    late = await scene.missed_callback_finder.sweep(
+        organization, scene.missed_callback_finder.late_senders(organization)
+    )
+    assert late == SweepOutcome(0, known=late.known)
+    assert scene.missed_callback_finder.late_senders(organization) == []
+
+
+async def test_who_is_resumed_after_a_sweep_is_late() -> None:
+    scene = Scene("anna", "bert")
+    scene.put_sender(known_to_work(a_sender("bert", version=2, suspend=True), key_of("bert")))
+    organization = scene.after(await scene.sweep())
+    assert scene.missed_callback_finder.late_senders(organization) == []
+    scene.put_sender(known_to_work(a_sender("bert", version=3), key_of("bert")))
+    assert [each.name for each in scene.missed_callback_finder.late_senders(organization)] == ["bert"]
+
+
+async def test_a_search_that_the_api_server_ended_leaves_its_sender_late() -> None:
+    scene = Scene("anna")
+    scene.finds("anna", ENVELOPE)
+    scene.kube.go_away("create", times=1)
+    with pytest.raises(ApiError):
+        await scene.sweep()
+    organization = scene.after(SweepOutcome(0))
+    assert [each.name for each in scene.missed_callback_finder.late_senders(organization)] == ["anna"]
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(-1, ["anna"]), (0.5, ["anna"]), (1, [])])
+async def test_after_a_restart_the_times_decide_who_is_late(seconds: float, late: list[str]) -> None:
+    scene = Scene("anna")
+    swept = SweepOutcome(0).result(NOON + timedelta(seconds=seconds))
+    organization = replace(scene.organization, status=replace(scene.organization.status, sweep=swept))
+    scene.cache.organizations.put(organization)
+    assert [each.name for each in scene.missed_callback_finder.late_senders(organization)] == late
+    await scene.missed_callback_finder.sweep(organization, scene.cache.authorized_senders("acme"))
+    assert scene.missed_callback_finder.late_senders(organization) == []
+
+
+async def test_nobody_is_late_while_the_last_sweep_is_not_complete() -> None:
+    scene = Scene("anna")
+    assert scene.missed_callback_finder.late_senders(scene.after(SweepOutcome(0, skipped=("anna",)))) == []
 
 
 async def test_an_envelope_whose_event_has_a_taken_name_is_not_said_to_have_one() -> None:
