@@ -59,6 +59,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import parse_part
+from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import AwaitedArchive
 from counterfoil.resources.lease import Lease, UnheldShard
 from counterfoil.resources.organization import SweepResult
@@ -336,6 +337,26 @@ def test_a_sentence_that_the_last_problem_and_a_step_repeat_is_printed_once() ->
     assert said.count("The server is unavailable.") == 1
     assert "Last problem  ArchiveUnreachable, 0s ago\n" in said
     assert "Archived          not yet  as above\n" in said
+
+
+@pytest.mark.parametrize(
+    ("finding", "reason"),
+    [
+        ("SignaturesChecked", "NoSignatures"),
+        ("SignaturesChecked", "SignatureBroken"),
+        ("EvidenceComplete", "DocumentsMissing"),
+        ("FilesLeftBehind", "FilesListed"),
+        ("ParametersArchived", "ParametersLate"),
+        ("DeleteRequested", "DeleteUnconfirmed"),
+    ],
+)
+@pytest.mark.parametrize(("truth", "word"), [("False", "no"), ("True", "yes"), ("Unknown", "unknown")])
+def test_what_a_check_found_is_yes_or_no_and_not_a_step_that_is_to_come(
+    finding: str, reason: str, truth: ConditionStatus, word: str
+) -> None:
+    found = Condition(finding, truth, reason, "What was found.", NOON)
+    said = told(an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").status(conditions=(found,)))
+    assert f"  {finding:<18}{word:<9}What was found.\n" in said
 
 
 @pytest.mark.parametrize(
