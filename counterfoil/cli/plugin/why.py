@@ -75,6 +75,12 @@ CONDITION_ORDER = (
 """Conditions in the order in which they come true."""
 
 STATUS_TEXTS = {"True": "done", "False": "not yet", "Unknown": "unknown"}
+FINDINGS = frozenset(
+    {"DeleteRequested", "EvidenceComplete", "FilesLeftBehind", "ParametersArchived", "SignaturesChecked"}
+)
+"""Conditions that say what was found. The others are steps, and come true later."""
+
+FINDING_TEXTS = {"True": "yes", "False": "no", "Unknown": "unknown"}
 RESPONSIBLE_TEXTS = {
     Responsible.NOBODY: "nobody has to act",
     Responsible.SENDER: "the sender",
@@ -353,7 +359,8 @@ def page(why: EventExplanation) -> str:
         lines += ["", "Steps"]
     for each in why.steps:
         message = "as above" if each.message and each.message in (why.message, why.means) else each.message
-        word = "kept" if each.reason == "ArchivedAndKept" else STATUS_TEXTS.get(each.status, each.status)
+        texts = FINDING_TEXTS if each.name in FINDINGS else STATUS_TEXTS
+        word = "kept" if each.reason == "ArchivedAndKept" else texts.get(each.status, each.status)
         lines.append(f"  {each.name:<18}{word:<9}{message}")
     if why.attempts:
         lines += ["", "Last attempts"]
