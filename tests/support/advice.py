@@ -68,6 +68,7 @@ MESSAGES: Final[Mapping[str, str]] = {
     f"`{annotate_command(SECRET, 'https://esaw.acme.example:8443')}`",
     "OriginUnknown": f"`{annotate_command(SECRET, 'https://esaw.acme.example:8443')}`",
     "SecretNotLabelled": f"`{label_command(SECRET, SecretUse.TRUST)}`",
+    "SettingsInvalid": _created("accessKeyId", Placeholder.ACCESS_KEY_ID, SecretUse.ARCHIVE),
     "TooManyUnknownEnvelopes": "`kubectl delete ee --field-selector "
     f"{UNKNOWN_ENVELOPE},spec.organizationRef.name={ORGANIZATION}`",
     "WebhookSecretMissing": _created("secret", Placeholder.SIGNING_SECRET, SecretUse.WEBHOOK),

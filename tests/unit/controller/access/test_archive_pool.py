@@ -37,6 +37,7 @@ from counterfoil.archives.errors import (
     VerificationFailed,
 )
 from counterfoil.archives.manifest import Manifest, ManifestEnvelope, ManifestSender, ManifestTimes
+from counterfoil.i18n.commands import commands_in
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import (
@@ -135,9 +136,47 @@ async def test_a_secret_that_is_not_there_is_reported_with_what_to_do(scene: Sce
     with pytest.raises(SettingsInvalid) as trouble:
         await scene.archive_pool.backend(an_s3())
     assert str(trouble.value) == (
-        "Archive/dms: Secret/dms-key does not exist. Create it with the label counterfoil.dev/use=archive, "
-        "or correct credentialsSecretRef."
+        "Archive/dms: Secret/dms-key does not exist. Put the credentials there (type `kubectl create secret "
+        "generic dms-key --from-literal=accessKeyId=NEW-ACCESS-KEY-ID "
+        "--from-literal=secretAccessKey=NEW-SECRET-ACCESS-KEY`, then `kubectl label secret dms-key "
+        "counterfoil.dev/use=archive`), or correct credentialsSecretRef."
     )
+
+
+async def test_the_commands_for_a_secret_have_the_names_that_the_archive_gives_its_keys(scene: Scene) -> None:
+    claim = {"name": "claim", "keys": {"accessKeyId": "AWS_ACCESS_KEY_ID"}}
+    s3 = {"bucket": "contracts", "region": "eu-south-1", "credentialsSecretRef": claim}
+    with pytest.raises(SettingsInvalid) as trouble:
+        await scene.archive_pool.backend(an_archive(filesystem=None, s3=s3))
+    assert " --from-literal=AWS_ACCESS_KEY_ID=NEW-ACCESS-KEY-ID " in str(trouble.value)
+
+
+async def test_of_a_kind_whose_keys_are_unknown_no_command_is_printed(scene: Scene) -> None:
+    custom = {"kind": "acme-dms", "credentialsSecretRef": {"name": "acme"}}
+    with pytest.raises(SettingsInvalid) as trouble:
+        await scene.archive_pool.backend(an_archive(filesystem=None, custom=custom))
+    assert str(trouble.value) == (
+        "Archive/dms: Secret/acme does not exist. Put what the kind needs there, with the label "
+        "counterfoil.dev/use=archive, or correct credentialsSecretRef."
+    )
+
+
+async def test_a_command_that_was_typed_as_it_was_printed_gives_no_credentials(scene: Scene) -> None:
+    scene.kube.secrets["dms-key"] = {"accessKeyId": b"AKIA", "secretAccessKey": b"NEW-SECRET-ACCESS-KEY\n"}
+    with pytest.raises(SettingsInvalid) as trouble:
+        await scene.archive_pool.backend(an_s3())
+    assert "NEW-SECRET-ACCESS-KEY is the placeholder of a command." in str(trouble.value)
+    assert "kubectl patch secret dms-key -p " in str(trouble.value)
+    assert len(commands_in(str(trouble.value), trouble.value.reason, "tests")) == 1
+
+
+async def test_the_commands_for_a_secret_are_offered_for_typing(scene: Scene) -> None:
+    anchored = an_archive(trustAnchorsSecretRef={"name": "authorities"})
+    for opening in (scene.archive_pool.backend(an_s3()), scene.archive_pool.anchors(anchored)):
+        with pytest.raises(SettingsInvalid) as trouble:
+            await opening
+        found = commands_in(str(trouble.value), trouble.value.reason, "tests")
+        assert [each.line.split()[3] for each in found] == ["create", "label"]
 
 
 async def test_a_secret_for_another_use_is_no_credential_until_it_is_labelled(scene: Scene) -> None:
@@ -188,8 +227,9 @@ async def test_a_secret_without_the_right_keys_is_reported_without_what_is_in_it
     [
         (
             None,
-            "Secret/authorities does not exist. Create it with the label counterfoil.dev/use=trust, or "
-            "correct trustAnchorsSecretRef.",
+            "Secret/authorities does not exist. Put the trust anchors there (type `kubectl create secret "
+            "generic authorities --from-literal=ca.pem=NEW-CERTIFICATES`, then `kubectl label secret "
+            "authorities counterfoil.dev/use=trust`), or correct trustAnchorsSecretRef.",
         ),
         ({}, "must contain trust anchors, but it is empty."),
         ({"ca.pem": b"x"}, "but `ca.pem` in it is no certificate in PEM form."),
@@ -262,7 +302,7 @@ async def test_an_archive_whose_secret_may_not_be_read_needs_no_new_secret(scene
     truth, reason, message = scene.ready()
     assert (truth, reason) == ("False", "SecretForbidden")
     assert "Secret/authorities may not be read" in message
-    assert "Create it" not in message
+    assert "kubectl" not in message
     stalled = find_condition(scene.newest().status.conditions, "Stalled")
     assert stalled is not None
     assert stalled.status == "False"

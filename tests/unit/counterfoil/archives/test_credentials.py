@@ -7,8 +7,10 @@ import pytest
 from counterfoil import archives
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.i18n.commands import commands_in
+from counterfoil.kube.secret import Placeholder, patch_command
 from counterfoil.resources import Archive
-from counterfoil.resources.archive_kinds import CredentialsReference
+from counterfoil.resources.archive_kinds import SETTINGS, CredentialsReference
 from tests.support.archive_servers import SECRETS
 from tests.support.crd_cases import SECRET_KEYS, built, keys
 
@@ -42,3 +44,42 @@ async def test_only_the_name_that_the_archive_gives_counts() -> None:
     assert credentials.line("username") == "jane"
     assert credentials.has_any(("username",))
     assert not Credentials("dms", ref, {"username": b"other"}).has_any(("username",))
+
+
+@pytest.mark.parametrize("kind", SECRET_KEYS)
+async def test_a_secret_with_the_keys_of_the_printed_command_opens_the_archive(kind: str) -> None:
+    archive = an_archive(kind, {})
+    names = archive.spec.settings.CREDENTIAL_KEYS
+    assert names
+    content = {name: SECRETS[kind][name] for name in names}
+    backend = await archives.open_backend("dms", archive.spec, content)
+    await backend.close()
+
+
+@pytest.mark.parametrize("kind", SECRET_KEYS)
+def test_each_key_of_the_printed_command_has_a_placeholder(kind: str) -> None:
+    for each in SETTINGS[kind].CREDENTIAL_KEYS:
+        assert each in SECRET_KEYS[kind]
+        assert Placeholder.of_key(each) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing"),
+    [
+        *(("s3", each) for each in ("accessKeyId", "secretAccessKey")),
+        *(("azblob", each) for each in ("accountName", "accountKey")),
+        ("gcs", "serviceAccountJson"),
+        *(("sftp", each) for each in ("username", "password")),
+        *((kind, each) for kind in ("webdav", "cmis") for each in ("username", "password")),
+    ],
+)
+async def test_the_message_about_a_missing_key_has_the_command_that_adds_it(kind: str, missing: str) -> None:
+    archive = an_archive(kind, {missing: "OTHER"})
+    content = {name: SECRETS[kind][name] for name in archive.spec.settings.CREDENTIAL_KEYS if name != missing}
+    with pytest.raises(SettingsInvalid) as trouble:
+        await archives.open_backend("dms", archive.spec, content)
+    placeholder = Placeholder.of_key(missing)
+    assert placeholder is not None
+    patch = patch_command("s", "OTHER", placeholder)
+    assert f"(type `{patch}`)" in str(trouble.value)
+    assert len(commands_in(str(trouble.value), trouble.value.reason, "tests")) == 1
