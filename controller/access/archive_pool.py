@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -38,7 +38,13 @@ from controller.access.archive_root import (
 )
 from controller.access.credential_origin import is_origin_lost, other_origin_of_secret
 from controller.access.pod_access import PodAccess
-from controller.access.secret_cache import SECRET_UNREADABLE, SecretCache, SecretMissing
+from controller.access.secret_cache import (
+    SECRET_UNREADABLE,
+    SecretCache,
+    SecretMissing,
+    value_of,
+    what_to_type,
+)
 from controller.cache import Cache
 from controller.reopening.fix_rules import settled_time
 from counterfoil.archives import open_backend
@@ -49,7 +55,7 @@ from counterfoil.archives.layout import problems_aside
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Unavailable
-from counterfoil.kube.secret import USE_LABEL, Secret, SecretUse
+from counterfoil.kube.secret import USE_LABEL, Placeholder, Secret, SecretUse
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.origin import annotate_command
@@ -234,7 +240,8 @@ class ArchivePool:
         ref = archive.spec.trust_anchors_secret_ref
         if ref is None:
             return NO_ANCHORS
-        content = await self._secret(archive, ref, SecretUse.TRUST, "trustAnchorsSecretRef")
+        values = {"ca.pem": Placeholder.CERTIFICATES}
+        content = await self._secret(archive, ref, SecretUse.TRUST, "trustAnchorsSecretRef", values)
         try:
             return _anchors(tuple(sorted(content.data.items())))
         except AnchorsInvalid as invalid:
@@ -537,7 +544,12 @@ class ArchivePool:
             raise SettingsInvalid(f"Archive/{archive.name}: {several}.") from several
         if ref is None:
             return {}
-        credentials = await self._secret(archive, ref, SecretUse.ARCHIVE, "credentialsSecretRef")
+        values = {
+            ref.key(key): placeholder
+            for key in archive.spec.settings.CREDENTIAL_KEYS
+            if (placeholder := Placeholder.of_key(key)) is not None
+        }
+        credentials = await self._secret(archive, ref, SecretUse.ARCHIVE, "credentialsSecretRef", values)
         self._refuse_other_origin(archive, credentials)
         return credentials.data
 
@@ -583,10 +595,19 @@ class ArchivePool:
             return False
 
     async def _secret(
-        self, archive: Archive, ref: LocalObjectReference, use: SecretUse, field: str
+        self,
+        archive: Archive,
+        ref: LocalObjectReference,
+        use: SecretUse,
+        field: str,
+        values: Mapping[str, Placeholder],
     ) -> Secret:
+        """Return a Secret of an archive. ``values`` are those of the command that makes it; none: nobody
+        knows its keys. Raises ``SettingsInvalid``, ``ApiError``."""
         try:
-            return await self.secret_cache.labelled(ref.name, use)
+            secret = await self.secret_cache.labelled(ref.name, use)
+            for key in secret.data:
+                value_of(secret, key)
         except Unavailable as problem:
             known = find_condition(archive.status.conditions, "Ready")
             if known is None or known.reason != SECRET_UNREADABLE:
@@ -594,9 +615,14 @@ class ArchivePool:
             # Another process, or the one before, saw it for a minute.
             raise SettingsInvalid(known.message, reason=known.reason) from problem
         except SecretMissing as missing:
-            advice = f"Create it with the label {USE_LABEL}={use}, or correct {field}."
+            what = "the trust anchors" if use is SecretUse.TRUST else "the credentials"
+            how = what_to_type(missing, ref.name, values, use)
+            if not values:
+                what, how = "what the kind needs", f", with the label {USE_LABEL}={use}"
+            advice = f"Put {what} there{how}, or correct {field}."
             reason, message = missing.explain("SettingsInvalid", advice)
             raise SettingsInvalid(f"Archive/{archive.name}: {message}", reason=reason) from missing
+        return secret
 
 
 def _origin(archive: Archive) -> str | None:

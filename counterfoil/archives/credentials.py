@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.kube.secret import Placeholder, patch_command
 from counterfoil.resources.archive_kinds import CredentialsReference
 
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f]")
@@ -37,7 +38,9 @@ class Credentials:
         """Return a text of one line that must be there. Raises ``SettingsInvalid``."""
         text = self.line(key)
         if text is None:
-            raise SettingsInvalid(f"Archive/{self.archive}: {self.secret} has no `{self.name_of(key)}`.")
+            raise SettingsInvalid(
+                f"Archive/{self.archive}: {self.secret} has no `{self.name_of(key)}`{self.how_to_add(key)}."
+            )
         return text
 
     def multiline_text(self, key: str) -> str | None:
@@ -51,6 +54,13 @@ class Credentials:
     def name_of(self, key: str) -> str:
         """Return the Secret's own name of a key, for messages."""
         return key if self._ref is None else self._ref.key(key)
+
+    def how_to_add(self, key: str) -> str:
+        """Return the command that puts a key into the Secret, for messages; empty if it is not known."""
+        placeholder = Placeholder.of_key(key)
+        if self._ref is None or placeholder is None:
+            return ""
+        return f" (type `{patch_command(self._ref.name, self.name_of(key), placeholder)}`)"
 
     def _text(self, key: str) -> str:
         try:

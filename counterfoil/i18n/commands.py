@@ -59,6 +59,7 @@ _CREATE_REASONS: Final = frozenset(
         "KeyNotConfigured",
         "MailSettingsInvalid",
         "NoUsableSender",
+        "SettingsInvalid",
         "WebhookSecretMissing",
     }
 )

@@ -8,6 +8,7 @@ no reference has: the pods mount them. ``repr`` shows a Secret's name and its ke
 """
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from enum import StrEnum
@@ -63,6 +64,18 @@ class Placeholder(StrEnum):
     CLIENT_SECRET = "NEW-CLIENT-SECRET"  # noqa: S105 - a placeholder
     SIGNING_SECRET = "NEW-SIGNING-SECRET"  # noqa: S105 - a placeholder
     MAIL_HOST = "NEW-MAIL-HOST"
+    ACCESS_KEY_ID = "NEW-ACCESS-KEY-ID"
+    SECRET_ACCESS_KEY = "NEW-SECRET-ACCESS-KEY"  # noqa: S105 - a placeholder
+    ACCOUNT_NAME = "NEW-ACCOUNT-NAME"
+    ACCOUNT_KEY = "NEW-ACCOUNT-KEY"
+    SERVICE_ACCOUNT_JSON = "NEW-SERVICE-ACCOUNT-JSON"
+    CERTIFICATES = "NEW-CERTIFICATES"
+
+    @classmethod
+    def of_key(cls, key: str) -> "Placeholder | None":
+        """Return the one of a key of an archive, such as ``NEW-ACCOUNT-KEY`` of ``accountKey``."""
+        name = "NEW-" + re.sub("[A-Z]", r"-\g<0>", key).upper()
+        return next((each for each in cls if each == name), None)
 
 
 class Secret(Resource, frozen=True):

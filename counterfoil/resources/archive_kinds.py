@@ -115,6 +115,9 @@ class KindSettings(ResourcePart, frozen=True):
     """True: a marker in the root tells it from an empty one in its place
     (``controller.access.archive_root``)."""
 
+    CREDENTIAL_KEYS: ClassVar[tuple[str, ...]] = ()
+    """Keys of the Secret that a command makes, for one login of several; empty: they are not known."""
+
     REPORTS_CHECKSUMS: ClassVar[bool] = False
     """True: the server can report the SHA-256 of a file, which ``verify: Checksum`` needs."""
 
@@ -191,6 +194,7 @@ class S3(KindSettings, frozen=True):
 
     USES_POD_IDENTITY: ClassVar[bool] = True
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"bucket": "contracts"}
+    CREDENTIAL_KEYS: ClassVar[tuple[str, ...]] = ("accessKeyId", "secretAccessKey")
     RULES: ClassVar[tuple[ValidationRule, ...]] = (
         ValidationRule(
             "!has(self.objectLock) || (has(self.region) && has(self.credentialsSecretRef))",
@@ -301,6 +305,7 @@ class AzureBlob(KindSettings, frozen=True):
 
     USES_POD_IDENTITY: ClassVar[bool] = True
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"container": "contracts"}
+    CREDENTIAL_KEYS: ClassVar[tuple[str, ...]] = ("accountName", "accountKey")
     RULES: ClassVar[tuple[ValidationRule, ...]] = (
         _own_identity(
             AZURE_ENDPOINT,
@@ -355,6 +360,7 @@ class GoogleCloudStorage(KindSettings, frozen=True):
 
     USES_POD_IDENTITY: ClassVar[bool] = True
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"bucket": "contracts"}
+    CREDENTIAL_KEYS: ClassVar[tuple[str, ...]] = ("serviceAccountJson",)
 
     bucket: Annotated[
         str,
@@ -386,6 +392,7 @@ class WebDav(KindSettings, frozen=True):
     """A WebDAV collection (RFC 4918)."""
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://dms.acme.example/dav"}
+    CREDENTIAL_KEYS: ClassVar[tuple[str, ...]] = ("username", "password")
 
     url: Annotated[
         str,
@@ -417,6 +424,7 @@ class Sftp(KindSettings, frozen=True):
         "hostKeys": ["ssh-ed25519 AAAA"],
         "credentialsSecretRef": {"name": "sftp"},
     }
+    CREDENTIAL_KEYS: ClassVar[tuple[str, ...]] = ("username", "password")
 
     host: Annotated[
         str,
@@ -485,6 +493,7 @@ class Cmis(KindSettings, frozen=True):
     """A CMIS 1.1 repository, by its browser binding."""
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://dms.acme.example/cmis", "repositoryID": "r"}
+    CREDENTIAL_KEYS: ClassVar[tuple[str, ...]] = ("username", "password")
 
     url: Annotated[
         str,
@@ -546,6 +555,7 @@ class Http(KindSettings, frozen=True):
     # It has no root: the system decides where a file goes, and may keep all that it was ever sent.
     HAS_MARKER: ClassVar[bool] = False
     REPORTS_CHECKSUMS: ClassVar[bool] = True
+    CREDENTIAL_KEYS: ClassVar[tuple[str, ...]] = ("signingSecret",)
 
     url: Annotated[
         str,

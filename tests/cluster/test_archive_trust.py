@@ -36,8 +36,9 @@ OTHERS = {"esaw.pem": ESAW, "people.pem": OTHER.pem.decode()}
 USELESS: dict[str, tuple[dict[str, str] | None, str]] = {
     "missing": (
         None,
-        "Secret/{name}-authorities does not exist. Create it with the label counterfoil.dev/use=trust, or "
-        "correct trustAnchorsSecretRef.",
+        "Secret/{name}-authorities does not exist. Put the trust anchors there (type `kubectl create secret "
+        "generic {name}-authorities --from-literal=ca.pem=NEW-CERTIFICATES`, then `kubectl label secret "
+        "{name}-authorities counterfoil.dev/use=trust`), or correct trustAnchorsSecretRef.",
     ),
     "empty": (
         {},

@@ -110,7 +110,7 @@ class SshLogin:
         if text is None and password is None:
             raise SettingsInvalid(
                 f"Archive/{archive}: {credentials.secret} has neither `{credentials.name_of('password')}` "
-                f"nor `{credentials.name_of('privateKey')}`."
+                f"nor `{credentials.name_of('privateKey')}`{credentials.how_to_add('password')}."
             )
         return cls(username, password, _private_key(archive, credentials, text), credentials.secret)
 

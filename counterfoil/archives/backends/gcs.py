@@ -194,7 +194,8 @@ def _key(name: str, secret: Credentials) -> ServiceAccountKey:
     text = secret.multiline_text("serviceAccountJson")
     if text is None:
         raise SettingsInvalid(
-            f"Archive/{name}: {secret.secret} has no `{secret.name_of('serviceAccountJson')}`."
+            f"Archive/{name}: {secret.secret} has no `{secret.name_of('serviceAccountJson')}`"
+            f"{secret.how_to_add('serviceAccountJson')}."
         )
     try:
         return msgspec.json.decode(text, type=ServiceAccountKey)
