@@ -457,8 +457,8 @@ def test_the_mail_about_calls_that_fail_names_the_event_that_shows_them() -> Non
     content = mail_about(about("esaw", MailKind.ESAW, reason="EsawFailing", examples=("event-1", "event-2")))
     assert content.items_title == "Examples"
     assert content.commands == (
-        "kubectl -n contracts describe organization acme",
         "kubectl counterfoil -n contracts why event-1",
+        "kubectl -n contracts describe organization acme",
     )
 
 

@@ -28,12 +28,12 @@ from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import EnvelopeEvent, LocalObjectReference, Phase
+from counterfoil.resources import EnvelopeEvent, EventCopy, LocalObjectReference, Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.conditions import with_condition
 from counterfoil.resources.lease import UnheldShard
-from counterfoil.resources.routes import ArchiveRoute, Choice, RouteConditions
+from counterfoil.resources.routes import ArchiveRoute, Choice, CopySpec, RouteConditions
 from tests.support.builders import NOON, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.inline_commands import printed_in_manual
@@ -300,6 +300,60 @@ def test_of_a_suspended_archive_the_events_that_have_chosen_it_are_counted() -> 
         seen = found(organizations=(acme,), archives=archives, retrying=events)
         assert [(each.name, each.waiting) for each in seen.suspended] == [("Archive/vault", 1)]
         assert needs_person(seen) is not bool(acme.spec.routes)
+
+
+def test_of_the_suspended_archive_of_a_copy_the_archived_events_that_wait_for_it_are_counted() -> None:
+    second = an_archive_that("False", "ArchiveSuspended", name="second")
+    second = structs.replace(second, spec=structs.replace(second.spec, suspend=True))
+    first = an_archive_that("True", "Probed")
+    first = structs.replace(first, spec=structs.replace(first.spec, suspend=True))
+    acme = an_organization_that(copies=(CopySpec(LocalObjectReference(name="second")),))
+    filed = structs.replace(Choice("dms", None).location, manifest="file:///srv/x/counterfoil.json")
+    missing = EventCopy(ref=LocalObjectReference(name="second"), reason="ArchiveSuspended")
+    event = (
+        EventBuilder().in_phase(Phase.COPYING, "ArchiveSuspended").status(archive=filed, copies=(missing,))
+    )
+    event.with_condition("Archived").with_condition("Copied", "Unknown", "CopiesPending")
+    seen = found(organizations=(acme,), archives=(first, second), retrying=(event.build(),))
+    waiting = {each.name: each.waiting for each in seen.suspended}
+    assert waiting == {"Archive/dms": 0, "Archive/second": 1}
+    assert "Archive/second, 1 event waits\n" in page(seen, NOON)
+
+
+def test_an_advice_that_refers_to_the_message_is_printed_with_it() -> None:
+    create = "kubectl create secret generic main-s3 --from-literal=accessKeyId=NEW-ACCESS-KEY-ID"
+    conditions = with_condition(
+        (),
+        "Ready",
+        "False",
+        "SettingsInvalid",
+        f"Archive/dms: Secret/main-s3 does not exist. Put the credentials there (type `{create}`).",
+        now=NOON,
+        generation=1,
+    )
+    archive = an_archive_that()
+    archive = structs.replace(archive, status=structs.replace(archive.status, conditions=conditions))
+    seen = found(organizations=(an_organization_that(),), archives=(archive,))
+    text = page(seen, NOON)
+    assert (
+        "    The message names the setting. Correct it.\n"
+        "    Message: Archive/dms: Secret/main-s3 does not exist. Put the credentials there "
+        "(type the command below).\n"
+    ) in text
+    assert f"    $ {create.replace('kubectl', 'kubectl -n contracts')}\n" in text
+    assert f"`{create}`" in seen.waiting[0].message
+
+
+def test_a_message_of_a_status_controls_no_terminal_and_fits() -> None:
+    conditions = with_condition(
+        (), "Ready", "False", "SettingsInvalid", "\x1b[2J evil " * 40, now=NOON, generation=1
+    )
+    archive = an_archive_that()
+    archive = structs.replace(archive, status=structs.replace(archive.status, conditions=conditions))
+    text = page(found(organizations=(an_organization_that(),), archives=(archive,)), NOON)
+    assert "evil" in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_the_manual_shows_what_the_program_prints() -> None:

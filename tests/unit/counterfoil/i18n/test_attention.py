@@ -290,6 +290,69 @@ def test_an_esaw_that_answers_but_refuses_what_events_need_is_one_entry_where_th
     assert (found.reason, found.count, found.examples) == ("EsawRedirects", 2, ("event-1",))
 
 
+def an_organization_that_is_refused() -> Organization:
+    problem = ReportedProblem("esaw", "EsawAnswerUnreadable", NOON, examples=("retry-1",))
+    organization = an_organization_that("True", "EsawAnswers", problems=(problem,))
+    reachable = structs.replace(organization.status.conditions[0], type="Reachable")
+    return structs.replace(organization, status=structs.replace(organization.status, conditions=(reachable,)))
+
+
+def test_calls_that_fail_are_as_old_as_the_first_of_them_and_not_as_the_pass_that_saw_it() -> None:
+    first = Attempt(
+        phase=Phase.ARCHIVING,
+        start_time=NOON - timedelta(minutes=3),
+        duration_seconds=1,
+        outcome=AttemptOutcome.WAIT,
+        reason="EsawAnswerUnreadable",
+    )
+    retrying = (
+        a_retrying_event(1, "EsawAnswerUnreadable", attempt_history=(first,)),
+        a_retrying_event(2, attempt_history=(structs.replace(first, start_time=NOON - timedelta(hours=1)),)),
+    )
+    (found, _) = attention_items(
+        ClusterSnapshot(organizations=(an_organization_that_is_refused(),), retrying=retrying)
+    )
+    assert found.since == NOON - timedelta(minutes=3)
+
+
+def test_calls_that_fail_are_explained_by_their_event_first() -> None:
+    found = the_one(
+        ClusterSnapshot(
+            organizations=(an_organization_that_is_refused(),),
+            retrying=(a_retrying_event(1, "EsawAnswerUnreadable"),),
+        )
+    )
+    assert [each.line for each in commands_about(found, "contracts")] == [
+        "kubectl counterfoil -n contracts why retry-1",
+        "kubectl -n contracts describe organization acme",
+    ]
+
+
+def test_events_of_a_suspended_sender_have_the_command_that_resumes_it() -> None:
+    events = [
+        EventBuilder()
+        .named(f"held-{number}")
+        .labelled(SENDER_LABEL, sender)
+        .in_phase(Phase.VALIDATING, "SenderSuspended")
+        .build()
+        for number, sender in enumerate(("anna", "ben", "anna"))
+    ]
+    found = the_one(ClusterSnapshot(organizations=(an_organization_that(),), retrying=tuple(events)))
+    assert [each.line for each in commands_about(found, "contracts")] == [
+        "kubectl counterfoil -n contracts why held-0",
+        "kubectl counterfoil -n contracts resume sender anna",
+        "kubectl counterfoil -n contracts resume sender ben",
+    ]
+
+
+def test_a_suspended_event_has_the_command_that_resumes_it() -> None:
+    found = the_one(ClusterSnapshot(retrying=(a_retrying_event(1, "Suspended"),)))
+    assert [each.line for each in commands_about(found, "contracts")] == [
+        "kubectl counterfoil -n contracts why retry-1",
+        "kubectl counterfoil -n contracts resume envelopeevent retry-1",
+    ]
+
+
 def test_envelopes_that_esaw_deletes_soon_are_one_entry_before_what_only_failed() -> None:
     ending = ReportedProblem(
         cause="retention/RetentionEnding",
