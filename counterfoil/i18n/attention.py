@@ -338,6 +338,11 @@ def _failing_calls(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         if not is_condition_true(each.status.conditions, "Reachable"):
             continue
         for problem in open_problems(each, ProblemKind.ESAW):
+            refused = [
+                one
+                for one in snapshot.retrying
+                if (one.organization, one.status.cause) == (each.name, problem.reason)
+            ]
             yield AttentionItem(
                 kind=AttentionKind.ORGANIZATION,
                 name=_reachable(each.name),
@@ -346,7 +351,7 @@ def _failing_calls(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
                 reason=problem.reason,
                 message=problem.message or "",
                 count=problem.count,
-                since=problem.start_time,
+                since=_since(refused, [problem]),
                 examples=problem.examples[:MAX_EXAMPLES],
                 suspended=each.spec.suspend,
             )
@@ -487,6 +492,7 @@ def _retries(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             is_more=snapshot.is_more_retrying,
             since=_since(events),
             examples=_names(events),
+            senders=tuple(dict.fromkeys(map(sender_of, events)))[:MAX_EXAMPLES],
         )
 
 

@@ -38,6 +38,7 @@ from counterfoil.resources import (
     Resource,
 )
 from counterfoil.resources.base import is_object_name, is_reason
+from counterfoil.resources.envelopeevent import SUSPENDED
 from counterfoil.resources.reopening import lacks_copies
 from counterfoil.resources.routes import stored_copy, unverified_copies
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
@@ -218,6 +219,8 @@ def _about_objects(item: AttentionItem, namespace: str) -> Iterator[Command]:
             if item.reason == ARCHIVE_SUSPENDED:
                 yield from _typed(f"{_PLUGIN} resume archive {{name}}", **named)
         case AttentionKind.ORGANIZATION:
+            # If eSAW answers, and refuses what an event needs, only the event says what is wrong.
+            yield from _why(item.examples[:1], namespace)
             described = f"{_KUBECTL} describe organization {{organization}}"
             yield from _typed(described, namespace=namespace, organization=item.organization)
         case AttentionKind.IMPORT:
@@ -257,8 +260,12 @@ def _about_events(item: AttentionItem, namespace: str) -> Iterator[Command]:
         case AttentionKind.COPY:
             yield from _why(item.examples[:1], namespace)
             yield from _typed(f"{_PLUGIN} copy {_MINE}", "copy", **mine)
-        case AttentionKind.ORGANIZATION | AttentionKind.RETRYING:
+        case AttentionKind.RETRYING:
             yield from _why(item.examples[:1], namespace)
+            names = {"SenderSuspended": item.senders, SUSPENDED: item.examples}.get(item.reason, ())
+            kind = "sender" if item.reason == "SenderSuspended" else "envelopeevent"
+            for each in names:
+                yield from _typed(f"{_PLUGIN} resume {kind} {{name}}", namespace=namespace, name=each)
 
 
 def _why(events: Iterable[str], namespace: str) -> Iterator[Command]:

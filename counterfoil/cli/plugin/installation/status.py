@@ -29,7 +29,7 @@ from counterfoil.i18n.attention import (
     ClusterSnapshot,
     attention_items,
 )
-from counterfoil.i18n.commands import commands_about
+from counterfoil.i18n.commands import commands_about, without_commands
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -111,9 +111,16 @@ class WaitingItem(msgspec.Struct, frozen=True, rename="camel"):
     since_condition: str
     """Type of the condition that is False since then, perhaps for other reasons before; empty: it is the time
     of the reason."""
+    message: str
     do: str
     commands: tuple[str, ...]
     """Commands to type; a line that begins with ``#`` says when."""
+
+    @property
+    def explanation(self) -> str:
+        """The message if the advice refers to it; its commands are printed below. Empty: it does not."""
+        is_needed = self.message and "message" in self.do.lower()
+        return f"Message: {without_commands(self.message, self.reason)}" if is_needed else ""
 
 
 class SuspendedObject(msgspec.Struct, frozen=True, rename="camel"):
@@ -335,13 +342,14 @@ def _suspended(each: Organization | Archive | Sender, snapshot: ClusterSnapshot)
 
 
 def _waiting_for(archive: str, organization: Organization, snapshot: ClusterSnapshot) -> int:
-    """Return the number of unfinished events of an Organization whose Archive this is. Where not all were
-    read, the others count if the Organization names no other Archive."""
-    read = len(snapshot.unfinished_of(organization.name, archive))
+    """Return the number of unfinished events of an Organization that wait for this Archive. Where not all
+    were read, the others count if the Organization names no other Archive."""
+    events = (*snapshot.waiting, *snapshot.retrying)
+    mine = [each for each in events if each.organization == organization.name]
+    read = sum(snapshot.awaited_archive(each) == archive for each in mine)
     if archive_names(organization.spec) != (archive,):
         return read
-    all_read = sum(each.organization == organization.name for each in (*snapshot.waiting, *snapshot.retrying))
-    return read + _event_counts(organization, snapshot).unfinished - all_read
+    return read + _event_counts(organization, snapshot).unfinished - len(mine)
 
 
 def _suspended_event(event: EnvelopeEvent) -> SuspendedObject:
@@ -443,8 +451,16 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
         case _:
             what = f"{events} of {item.organization}"
     commands = tuple(line for each in commands_about(item, namespace) for line in each.lines())
-    responsible = TURNS[item.responsible]
-    return WaitingItem(what, item.reason, responsible, item.since, item.since_condition, do, commands)
+    return WaitingItem(
+        what,
+        item.reason,
+        TURNS[item.responsible],
+        item.since,
+        item.since_condition,
+        item.message,
+        do,
+        commands,
+    )
 
 
 # -- The page ------------------------------------------------------------------------------------------------
@@ -461,7 +477,8 @@ def page(found: InstallationStatus, now: datetime) -> str:
         not_true = f"not {each.since_condition} " if each.since_condition else ""
         since = f", {not_true}since {_age(each.since, now)}" if each.since is not None else ""
         lines.append(f"  {each.what}: {each.reason}, for {each.for_whom}{since}")
-        lines += textwrap.wrap(each.do, WIDTH, initial_indent="    ", subsequent_indent="    ")
+        for text in (each.do, printable(each.explanation)):
+            lines += textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
         lines += [line for command in each.commands for line in command_lines(command)]
     nothing = "nothing in what could be read" if found.is_refused else "nothing"
     lines += [] if found.waiting else [f"  {nothing}"]
