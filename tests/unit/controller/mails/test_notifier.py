@@ -942,6 +942,45 @@ async def test_an_archive_that_nobody_waits_for_is_no_mail() -> None:
     assert scene.mailer.sent_mails == []
 
 
+async def test_an_archive_that_nothing_waits_for_any_more_before_the_mail_is_no_mail() -> None:
+    scene = Scene()
+    scene.set(an_archive_that_is("False"))
+    event = an_event().build()
+    scene.cache.events.put(event)
+    await until_a_problem(scene, "archive/dms")
+    scene.cache.events.remove(event.name)
+    await scene.look_for(HOUR)
+    assert (scene.mailer.sent_mails, scene.problems()) == ([], {})
+    scene.cache.events.put(event)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == ["[acme] Archive dms can't be used: ArchiveUnreachable"]
+    scene.cache.events.remove(event.name)
+    await scene.look_for(HOUR)
+    assert len(scene.mailer.sent_mails) == 1, "what a mail told is open until the archive works"
+    assert scene.problems().keys() == {"archive/dms"}
+
+
+async def test_an_esaw_that_nothing_waits_for_any_more_before_the_mail_is_no_mail() -> None:
+    scene = Scene()
+    with_esaw(scene, "False", "EsawUnreachable")
+    event = an_event().build()
+    scene.cache.events.put(event)
+    await until_a_problem(scene, "esaw")
+    scene.cache.events.remove(event.name)
+    await scene.look_for(HOUR)
+    assert (scene.mailer.sent_mails, scene.problems()) == ([], {})
+
+
+async def until_a_problem(scene: Scene, cause: str) -> None:
+    """Look until there is a problem, of which no mail was sent yet."""
+    for _ in range(60):
+        await scene.run_once(every=timedelta(seconds=1))
+        if cause in scene.problems():
+            break
+    assert scene.problems()[cause].notified_time is None
+    assert scene.mailer.sent_mails == []
+
+
 async def test_events_that_fail_of_an_archive_that_is_down_are_the_same_problem() -> None:
     scene = Scene()
     scene.set(an_archive_that_is("False"))

@@ -453,6 +453,14 @@ def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
     assert link.url.endswith(f"/attention?organization=acme#{entry.anchor}")
 
 
+@pytest.mark.parametrize("language", Language)
+def test_the_mail_about_an_archive_that_no_event_waits_for_counts_none(language: Language) -> None:
+    notification = about("archive/dms", MailKind.ARCHIVE, reason="ArchiveFull", count=0)
+    content = mail_about(notification, an_addressed_organization(language.value))
+    assert "0" not in " ".join(content.paragraphs)
+    assert "dms" in content.paragraphs[0]
+
+
 def test_the_mail_about_calls_that_fail_names_the_event_that_shows_them() -> None:
     content = mail_about(about("esaw", MailKind.ESAW, reason="EsawFailing", examples=("event-1", "event-2")))
     assert content.items_title == "Examples"
