@@ -231,6 +231,8 @@ class Notifier:
         unreachable = self.mail_delivery.unreachable(organization.name)
         unresponsive = policy.unresponsive_senders(senders, organization, now, unreachable=unreachable)
         waiting = self._waiting_for_archives(organization, problems)
+        # What waited may have ended in the seconds before the mail.
+        problems = problem_tracking.without_untold(problems, self._unneeded(organization, waiting))
         current = [
             *self._outage_observations(organization, problems, waiting, now),
             *self._callback_observations(organization, problems, now),
@@ -316,6 +318,14 @@ class Notifier:
         if is_long or problem_tracking.is_open(problems, ProblemKind.CALLBACK):
             message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
             yield Observation(ProblemKind.CALLBACK, failed.reason, message=message)
+
+    def _unneeded(self, organization: Organization, waiting: Mapping[str, int]) -> frozenset[str]:
+        """Return the causes of the outages for whose end nothing waits."""
+        return frozenset(
+            cause
+            for cause, failed, number in self._outages(organization, waiting)
+            if not number and not self._holds_import(organization, failed)
+        )
 
     def _holds_import(self, organization: Organization, failed: Condition) -> bool:
         """Whether an Import waits for the end of an outage."""

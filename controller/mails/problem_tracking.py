@@ -8,7 +8,7 @@ end is the same problem; one that returns after that mail is a new problem.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
@@ -409,6 +409,15 @@ def with_state(problems: Problems, observation: Observation, now: datetime) -> P
     if _kind(observation) == ProblemKind.IMPORT:
         problems = _changed(problems, observation.cause, examples=observation.examples)
     return problems
+
+
+def without_untold(problems: Problems, causes: Container[str]) -> Problems:
+    """Drop the open problems with these causes of which no mail tells, and none is being sent."""
+
+    def is_told(each: ReportedProblem) -> bool:
+        return (each.notified_time, each.mail_attempt_time, each.solved_time) != (None, None, None)
+
+    return tuple(each for each in problems if each.cause not in causes or is_told(each))
 
 
 def full_kinds(problems: Problems) -> frozenset[str]:

@@ -239,6 +239,8 @@ class MailRenderer:
             if kind == ProblemKind.FAILED
             else ""
         )
+        # An Import alone may wait for an archive.
+        text = "no_event" if kind == ProblemKind.ARCHIVE and not problem.count else "text"
         facts = [LabelledText(self._text("what"), texts.what)]
         if texts.do:
             facts.append(LabelledText(self._text("do"), texts.do))
@@ -251,7 +253,7 @@ class MailRenderer:
             greeting=self._text("hello"),
             paragraphs=(
                 self._text(
-                    f"{kind}.text",
+                    f"{kind}.{text}",
                     count=problem.count,
                     archive=archive_of(problem),
                     name=import_of(problem),
