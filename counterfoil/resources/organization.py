@@ -1391,7 +1391,7 @@ class Organization(Resource, frozen=True):
         PrinterColumn(
             "Ready",
             '.status.conditions[?(@.type=="Ready")].status',
-            "Whether callbacks are accepted and events processed.",
+            "False: callbacks are refused, or events can't be processed; REASON says why.",
         ),
         PrinterColumn(
             "Reason", '.status.conditions[?(@.type=="Ready")].reason', "Reason of the condition Ready."
