@@ -13,6 +13,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from controller.access.secret_cache import UNREAD_SECRET_REASONS
 from controller.scheduling import retry_policy
 from counterfoil.resources import (
     EnvelopeEvent,
@@ -26,15 +27,11 @@ from counterfoil.resources import (
     is_condition_true,
 )
 
-SECRET_REASONS = frozenset(
-    {
-        "SecretForbidden",
-        "SecretNotLabelled",
-        "SecretUnreadable",
-        "WebhookSecretInvalid",
-        "WebhookSecretMissing",
-    }
-)
+SECRET_REASONS = UNREAD_SECRET_REASONS | {
+    "SecretNotLabelled",
+    "WebhookSecretInvalid",
+    "WebhookSecretMissing",
+}
 """Reasons of notices that continue as soon as the signing secret can be used."""
 
 WEBHOOK_REMOVED = "WebhookRemoved"
