@@ -148,6 +148,7 @@ KIND_SETTINGS = '''class Shelf(KindSettings, frozen=True):
     """A shelf."""
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://shelf.acme.example"}
+    CREDENTIAL_KEYS: ClassVar[tuple[str, ...]] = ("bearerToken",)
 
     url: Annotated[str, address("Address of the shelf.", "https://shelf.acme.example")]
     credentials_secret_ref: Annotated[SecretRef, _secret("`bearerToken`. Default none.")] = None
@@ -274,6 +275,11 @@ ADDITIONS: Mapping[str, Addition] = {
                     "counterfoil/resources/archive_kinds.py",
                     "    custom: Custom | None",
                     "    shelf: Shelf | None = None\n",
+                ),
+                inserted(
+                    "counterfoil/kube/secret.py",
+                    "    CERTIFICATES = ",
+                    '    BEARER_TOKEN = "NEW-BEARER-TOKEN"\n',
                 ),
             ),
             written("counterfoil/archives/backends/shelf.py", KIND_MODULE),
