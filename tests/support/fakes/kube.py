@@ -255,6 +255,9 @@ class InMemoryKubeClient(KubeClient):
     async def whoami(self) -> str:
         return "jane"
 
+    async def pods(self, *, labels: str) -> Sequence[Raw]:
+        return ()
+
     async def create_event(self, body: Mapping[str, Any]) -> None:
         await self._arrive("create_event", body["metadata"]["name"])
         self.announced.append(dict(body))

@@ -2,7 +2,6 @@
 
 import shlex
 import subprocess
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -63,15 +62,8 @@ def test_each_process_says_how_many_of_its_pods_are_ready_and_why_another_is_not
     assert "counterfoil-receiver-x: CrashLoopBackOff" in text
 
 
-class WithoutPods(InMemoryKubeClient):
-    """A namespace without pods."""
-
-    async def pods(self, *, labels: str) -> Sequence[Raw]:
-        return ()
-
-
 async def test_it_says_which_objects_it_did_not_read() -> None:
-    kube, archive = WithoutPods(an_organization_that()), an_archive_that()
+    kube, archive = InMemoryKubeClient(an_organization_that()), an_archive_that()
     for number in range(MAX_OBJECTS + 1):
         kube.put(structs.replace(archive, metadata=structs.replace(archive.metadata, name=f"dms-{number}")))
     reading = await read(kube)
@@ -232,7 +224,7 @@ def test_of_many_suspended_events_some_are_shown_and_all_are_counted() -> None:
 
 async def test_suspended_events_of_each_phase_are_read() -> None:
     ended = a_suspended_event(2, Phase.SUCCEEDED, "ArchivedAndKept")
-    kube = WithoutPods(an_organization_that(), ended, EventBuilder().in_phase(Phase.SUCCEEDED).build())
+    kube = InMemoryKubeClient(an_organization_that(), ended, EventBuilder().in_phase(Phase.SUCCEEDED).build())
     reading = await read(kube)
     assert [each.name for each in reading.snapshot.suspended_events] == [ended.name]
 
@@ -254,7 +246,7 @@ async def test_a_refused_read_is_named_with_the_command_that_gives_the_right() -
         'leases.coordination.k8s.io is forbidden: User "jane" cannot list resource "leases" in API group '
         '"coordination.k8s.io" in the namespace "contracts"'
     )
-    kube = WithoutPods(an_organization_that())
+    kube = InMemoryKubeClient(an_organization_that())
     kube.refused["page", "leases"] = Forbidden(403, "Forbidden", message)
     reading = await read(kube)
     assert reading.is_refused
