@@ -11,12 +11,14 @@ import argparse
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import NamedTuple, TextIO, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import (
@@ -31,18 +33,22 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
 from counterfoil.kube.recorded_write import NoLongerMatches, is_any, write_recorded
 from counterfoil.kube.shard_leases import served_shard_leases
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
+    Import,
     LastRequest,
     NoticeState,
     Organization,
     Request,
     Resource,
+    ResourceInvalid,
     Sender,
 )
 from counterfoil.resources.audit_annotation import AuditEntry
 from counterfoil.resources.envelopeevent import digest_of, has_state, state_of
+from counterfoil.resources.lease import ShardLeases, UnheldShard
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.resources.reopening import (
     is_reopened_by_retry,
@@ -51,7 +57,7 @@ from counterfoil.resources.reopening import (
     takes_back_skip,
     takes_skip,
 )
-from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
+from counterfoil.resources.request import EXPECTED_PARAMETER, attribution, request_changes
 
 DIGEST_LENGTH = 16
 """Number of characters of a digest that a user copies from one command to the next."""
@@ -124,7 +130,9 @@ async def wait_for_answer(
                     )
                 # A controller that was killed holds its Lease for some seconds more.
                 if time.monotonic() >= look_at:
-                    await _require_controller(kube, resource, known)
+                    if absence := await find_absences(kube, (resource,), known):
+                        words = absence_text(absence[resource.name], "the request is carried out")
+                        raise CommandError(ExitStatus.NOT_ALL, words)
                     look_at = time.monotonic() + look_seconds
                 await asyncio.sleep(PAUSE_SECONDS)
     except TimeoutError:
@@ -135,21 +143,36 @@ async def wait_for_answer(
         ) from None
 
 
-async def _require_controller(kube: KubeClient, resource: Resource, known: Organization | None) -> None:
-    """Raise ``CommandError`` if it is known that no controller carries out requests on this object."""
+async def find_absences(
+    kube: KubeClient, resources: Sequence[Resource], known: Organization | None = None
+) -> dict[str, UnheldShard]:
+    """
+    Return why no controller works on objects of one kind, by the name of each that has none.
+
+    It is not known of objects that are missing here: a user may lack the right to list Leases. ``known`` is
+    an Organization that was read, as for ``wait_for_answer``.
+    """
     now = datetime.now(UTC)
-    organization = resource if isinstance(resource, Organization) else None
+    own = next((each for each in resources if isinstance(each, Organization)), None)
     try:
-        leases = await served_shard_leases(kube, now, known=organization or known)
+        leases = await served_shard_leases(kube, now, known=own or known)
     except ApiError:
-        return
-    owner = UNSHARDED_WORK if organization is not None else (resource.KIND.lower(), resource.name)
-    if (absence := leases.unheld_owner(*owner, now)) is not None:
-        raise CommandError(
-            ExitStatus.NOT_ALL,
-            f"no controller works, so the request is carried out when one runs. {absence} "
-            "Check the controller's pods.",
-        )
+        return {}
+    found = ((each.name, _absence(leases, each, now)) for each in resources)
+    return {name: absence for name, absence in found if absence is not None}
+
+
+def _absence(leases: ShardLeases, resource: Resource, now: datetime) -> UnheldShard | None:
+    if isinstance(resource, EnvelopeEvent):
+        return leases.unheld_shard(resource.shard_number, now)
+    is_unsharded = isinstance(resource, Organization | Import)
+    owner = UNSHARDED_WORK if is_unsharded else (resource.KIND.lower(), resource.name)
+    return leases.unheld_owner(*owner, now)
+
+
+def absence_text(absence: UnheldShard, work: str) -> str:
+    """Return for a person that no controller does ``work``, such as "the request is carried out"."""
+    return f"no controller works, so {work} when one runs. {absence} Check the controller's pods."
 
 
 class EventRequestResult(msgspec.Struct, frozen=True, rename="camel"):
@@ -158,6 +181,31 @@ class EventRequestResult(msgspec.Struct, frozen=True, rename="camel"):
     event: str
     asked: bool
     says: str
+
+
+@dataclass
+class _Seen:
+    """The state in which the user saw an event, and the request that the write of another one replaces."""
+
+    state: str
+    replaced: Request | None = None
+
+    def is_current(self, raw: Raw) -> bool:
+        """Whether an event is in this state; remember its request that was not carried out."""
+        if not has_state(raw, self.state):
+            return False
+        event = EnvelopeEvent.parse(raw)
+        found = Request.find(event.metadata)
+        is_open = found is not None and not found.is_handled(event.status.last_request)
+        self.replaced = found if is_open else None
+        return True
+
+    def replaced_by(self, request: str) -> str:
+        """Return which other request this one replaces; empty if it replaces none."""
+        if self.replaced is None or self.replaced.name == request:
+            return ""
+        by = attribution(self.replaced.by, None)
+        return f"It replaces the request to {self.replaced.name}{by}, which was not carried out"
 
 
 class RequestCommand(NamedTuple):
@@ -198,25 +246,44 @@ class RequestCommand(NamedTuple):
             )
         by = "" if args.dry_run else await kube.whoami()
         organizations = await _organizations_of(kube, events) if self.request == "copy" else {}
-        answers = []
+        answers, asked_for = [], list[EnvelopeEvent]()
         for event in events:
             if self._does_something(event, organizations.get(event.organization)):
                 asked, says = await self._request_for_event(kube, event, by, args)
             else:
                 asked, says = False, f"nothing to {self.request}, it is {event.status.phase}"
             answers.append(EventRequestResult(event.name, asked, says))
+            asked_for += [event] if asked and not args.dry_run else []
             if not is_for_programs(args.output):
                 # At once, so that an end in the middle shows how far it came.
                 out.write(f"{printable(f'{event.name}: {says}')}\n")
+        absences = await self._absences(kube, asked_for, organizations)
         if is_for_programs(args.output):
-            out.write(format_answer(args.output, answers))
+            out.write(format_answer(args.output, [_with_absence(each, absences) for each in answers]))
         elif not events:
             out.write("no event matches\n")
         elif args.dry_run:
             reason = "--because TEXT and " if self.request == "skip" else ""
             number = counted(len(events), "event")
             out.write(f"{number}; to request exactly this, add {reason}--digest {digest}\n")
+        else:
+            for absence, each in Counter(absences.values()).items():
+                work = f"{counted(each, 'request')} {'is' if each == 1 else 'are'} carried out"
+                out.write(f"{printable(absence_text(absence, work))}\n")
         return ExitStatus.DONE if all(each.asked for each in answers) else ExitStatus.NOT_ALL
+
+    async def _absences(
+        self,
+        kube: KubeClient,
+        events: Sequence[EnvelopeEvent],
+        organizations: Mapping[str, Organization | None],
+    ) -> dict[str, UnheldShard]:
+        """Return why no controller works on events, by their names; empty if it is not known."""
+        if not events:
+            return {}
+        name = events[0].organization
+        known = organizations.get(name) or await readable_organization(kube, name)
+        return await find_absences(kube, events, known)
 
     def _check_digest(self, args: argparse.Namespace, events: Sequence[EnvelopeEvent], digest: str) -> None:
         """Raise ``CommandError`` if the chosen events are not those that the user was shown."""
@@ -261,7 +328,7 @@ class RequestCommand(NamedTuple):
             undone = ", and a person's skip is taken back" if self._takes_back_skip(event) else ""
             return True, f"{self.request} would be asked for, it is {event.status.phase}{undone}"
         parameters = {EXPECTED_PARAMETER: state_of(event)} if self.request == "skip" else None
-        state, because = state_of(event), args.because
+        seen, because = _Seen(state_of(event)), args.because
         change = request_changes(
             self.request, id_=secrets.token_hex(8), by=by, reason=because, parameters=parameters
         )
@@ -272,20 +339,18 @@ class RequestCommand(NamedTuple):
                 event.to_dict(),
                 _audit_entry(by, self.request, because),
                 change={"metadata": change},
-                is_current=partial(has_state, state=state),
+                is_current=seen.is_current,
             )
         except NotFound:
             return False, "it was removed meanwhile"
         except NoLongerMatches as changed:
             now = state_of(EnvelopeEvent.parse(changed.newest))
-            return False, f"it changed from {state} to {now}; nothing is asked for"
+            return False, f"it changed from {seen.state} to {now}; nothing is asked for"
         except Conflict:
             return False, "it is written by others all the time; try again"
         delay = remaining_delay(event.status) if self.request == "retry" else ""
-        return (
-            True,
-            f"{self.request} is asked for, it was {event.status.phase}{f'. {delay}' if delay else ''}",
-        )
+        words = f"{self.request} is asked for, it was {event.status.phase}"
+        return True, ". ".join(filter(None, (words, seen.replaced_by(self.request), delay)))
 
 
 RETRY = RequestCommand(
@@ -308,6 +373,21 @@ COPY = RequestCommand(
     DETAILS="The copies are those in spec.copies of the Organization. They are made from the first archive, "
     "and eSignAnyWhere is not asked. A failed event has to be retried instead, which makes its copies too.",
 )
+
+
+def _with_absence(answer: EventRequestResult, absences: Mapping[str, UnheldShard]) -> EventRequestResult:
+    absence = absences.get(answer.event)
+    if absence is None:
+        return answer
+    return replace(answer, says=f"{answer.says}; {absence_text(absence, 'the request is carried out')}")
+
+
+async def readable_organization(kube: KubeClient, name: str) -> Organization | None:
+    """Return an Organization; None if it is missing, or if this user can't read it."""
+    try:
+        return Organization.parse(await kube.get(Organization, name))
+    except (ApiError, ResourceInvalid):
+        return None
 
 
 async def _organizations_of(

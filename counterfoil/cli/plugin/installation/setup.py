@@ -28,6 +28,7 @@ from counterfoil.cli.plugin.exit_status import (
     is_for_programs,
     printable,
 )
+from counterfoil.cli.plugin.send_request import absence_text, find_absences
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, NotFound
 from counterfoil.kube.secret import USE_LABEL, SecretUse
@@ -144,6 +145,9 @@ async def _report(args: argparse.Namespace, kube: KubeClient, out: TextIO, resul
     else:
         out.write("".join(f"{name}: {words or 'ready'}\n" for name, words in result.ready.items()))
     if unready:
+        organization = Organization.parse(await kube.get(Organization, args.organization))
+        if absence := (await find_absences(kube, (organization,))).get(organization.name):
+            raise CommandError(ExitStatus.NOT_ALL, absence_text(absence, "the objects become ready"))
         first = next(iter(unready)).replace("/", " ").lower()
         raise CommandError(
             ExitStatus.NOT_ALL,

@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import get_terminal_size
@@ -18,6 +18,7 @@ from counterfoil.cli.plugin.exit_status import (
     printable,
 )
 from counterfoil.cli.plugin.search.estimate import SAMPLE, ask_lines, estimate_lines
+from counterfoil.cli.plugin.send_request import absence_text, find_absences, readable_organization
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, Unavailable
@@ -146,13 +147,21 @@ async def run(
         words = f"Import/{imported.name} exists already. Choose another --name, or show it without --from."
         raise CommandError(ExitStatus.NOT_ALL, words) from None
     if not is_for_programs(args.output):
-        out.write(f"Import/{created.name} is created. The controller begins within seconds.\n")
-        if not args.dry_run:
-            out.writelines(f"{each}\n" for each in await _warnings(kube, organization, created))
+        out.write(f"Import/{created.name} is created.\n")
+        said = await _beginning(kube, organization, created)
+        said += [] if args.dry_run else await _warnings(kube, organization, created)
+        out.writelines(f"{printable(each)}\n" for each in said)
         out.flush()
     elif not args.watch:
         out.write(format_answer(args.output, created.to_dict()))
     return await _watch(kube, created.name, args.output, out, sleep) if args.watch else ExitStatus.DONE
+
+
+async def _beginning(kube: KubeClient, organization: Organization, created: Import) -> list[str]:
+    """Return whether a controller begins with the Import, in a sentence."""
+    if absence := (await find_absences(kube, (created,), organization)).get(created.name):
+        return [absence_text(absence, "the Import begins")]
+    return [f"`kubectl counterfoil -n {kube.namespace} import {created.name}` shows whether it has begun."]
 
 
 async def _warnings(kube: KubeClient, organization: Organization, created: Import) -> list[str]:
@@ -220,6 +229,8 @@ async def _show_chosen(args: argparse.Namespace, kube: KubeClient, out: TextIO, 
         return await _show(kube, chosen, args.output, out)
     if len(chosen) != 1:
         raise CommandError(ExitStatus.MISUSED, "--watch shows one Import: give its name")
+    if not is_for_programs(args.output):
+        await _tell_standstill(kube, chosen, out)
     return await _watch(kube, chosen[0].name, args.output, out, sleep)
 
 
@@ -260,7 +271,20 @@ async def _show(kube: KubeClient, imports: list[Import], output: str, out: TextI
         out.write("\n".join(describe(each) for each in imports))
         if len(imports) == 1:
             out.write("".join(f"{each}\n" for each in await _advice(kube, imports[0])))
+        await _tell_standstill(kube, imports, out)
     return ExitStatus.NOT_ALL if any(_is_stalled(each) for each in imports) else ExitStatus.DONE
+
+
+async def _tell_standstill(kube: KubeClient, imports: Sequence[Import], out: TextIO) -> None:
+    """Print why no controller works on the Imports that are not complete, if that is known."""
+    unfinished = [each for each in imports if each.status.completion_time is None]
+    if not unfinished:
+        return
+    known = await readable_organization(kube, unfinished[0].organization)
+    absences = await find_absences(kube, unfinished, known)
+    found = dict.fromkeys(absence_text(each, "Imports continue") for each in absences.values())
+    out.writelines(f"{printable(each)}\n" for each in found)
+    out.flush()
 
 
 async def _watch(kube: KubeClient, name: str, output: str, out: TextIO, sleep: Sleep) -> ExitStatus:

@@ -5,7 +5,7 @@ from typing import TextIO
 
 from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result, printable
-from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
+from counterfoil.cli.plugin.send_request import absence_text, find_absences, make_request, wait_for_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import Organization, RequestOutcome
 
@@ -38,8 +38,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     """Ask for it and say what was found. Raises ``CommandError``, ``ApiError``."""
     id_ = await make_request(kube, Organization, args.organization, "sweep")
     if args.timeout == 0:
-        out.write(format_result(args.output, {"asked": id_}, "asked for\n"))
-        return ExitStatus.DONE
+        return await _asked(args, kube, out, id_)
     organization, last = await wait_for_answer(kube, Organization, args.organization, id_, args.timeout)
     swept = organization.status.sweep
     if last.outcome is not RequestOutcome.DONE:
@@ -47,4 +46,15 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     if swept is None or not swept.complete:
         raise CommandError(ExitStatus.NOT_ALL, f"the sweep is not complete. {last.message}")
     out.write(format_result(args.output, swept, f"{printable(last.message or '')}\n"))
+    return ExitStatus.DONE
+
+
+async def _asked(args: argparse.Namespace, kube: KubeClient, out: TextIO, id_: str) -> ExitStatus:
+    """Print that the request is made, without its result."""
+    organization = Organization.parse(await kube.get(Organization, args.organization))
+    answer, lines = {"asked": id_}, ["asked for"]
+    if absence := await find_absences(kube, (organization,)):
+        words = absence_text(absence[organization.name], "the sweep begins")
+        answer, lines = {**answer, "says": words}, [*lines, printable(words)]
+    out.write(format_result(args.output, answer, "".join(f"{each}\n" for each in lines)))
     return ExitStatus.DONE

@@ -18,7 +18,9 @@ from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, Organization, Resource, Sender
 from counterfoil.resources.base import ObjectMeta
+from tests.support.builders import NOON
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import a_shard_lease
 from tests.support.inline_commands import printed_in_manual
 
 
@@ -182,3 +184,11 @@ async def test_what_is_not_ready_in_time_is_named_with_its_reason(tmp_path: Path
         await setup.run(args, cluster, out)
     assert stopped.value.exit_status is ExitStatus.NOT_ALL
     assert "Organization/acme: no controller has processed it yet" in out.getvalue()
+
+
+async def test_that_no_controller_works_is_the_reason_why_nothing_becomes_ready(tmp_path: Path) -> None:
+    cluster = ACluster()
+    cluster.put(a_shard_lease(0, 1, renewed=NOON))
+    args = arguments(tmp_path, "--folder", "/archive", "--timeout", "0.01")
+    with pytest.raises(CommandError, match="no controller works, so the objects become ready when one runs"):
+        await setup.run(args, cluster, io.StringIO())

@@ -118,7 +118,9 @@ async def test_in_a_further_namespace_the_organization_that_may_be_read_says_who
 
 
 @pytest.mark.parametrize(("distance", "is_warned"), [(0, True), (1, False)], ids=["its", "the other"])
-async def test_only_the_events_of_a_shard_without_a_controller_wait(distance: int, *, is_warned: bool) -> None:
+async def test_only_the_events_of_a_shard_without_a_controller_wait(
+    distance: int, *, is_warned: bool
+) -> None:
     absent = (FAILED.shard_number + distance) % 2
     leases = a_shard_lease(absent, 2, renewed=NOON), a_shard_lease(1 - absent, 2, renewed=datetime.now(UTC))
     text = await said(InMemoryKubeClient(FAILED, *leases), COMMANDS["retry"][1])
@@ -129,7 +131,8 @@ async def test_an_import_that_is_shown_says_that_no_controller_works() -> None:
     kube = InMemoryKubeClient(COPIED, ENDED)
     await said(kube, COMMANDS["import"][1])
     assert LAST_RENEWAL in await said(kube, ("import", "acme-2019-01-01"))
-    kube.edit(Import, "acme-2019-01-01", {"status": {"completionTime": NOON.isoformat()}})
+    complete = {"status": {"completionTime": NOON.isoformat()}}
+    kube.edit(Import, "acme-2019-01-01", complete)
     assert LAST_RENEWAL not in await said(kube, ("import", "acme-2019-01-01"))
 
 
@@ -146,7 +149,9 @@ async def test_a_skip_that_replaces_a_retry_names_it() -> None:
     kube = InMemoryKubeClient(FAILED, held())
     asked_before(kube, "retry")
     text = await said(kube, COMMANDS["skip"][1])
-    assert "skip is asked for, it was Failed. It replaces the request to retry, in the name of bob?[2J" in text
+    assert (
+        "skip is asked for, it was Failed. It replaces the request to retry, in the name of bob?[2J" in text
+    )
     assert kube.stored(FAILED.name).metadata.labels[REQUEST_LABEL] == "skip"
 
 
