@@ -138,7 +138,7 @@ def an_import_that(
     return Import(
         metadata=ObjectMeta(name=name, uid=f"uid-{name}", resource_version="1", creation_timestamp=NOON),
         spec=ImportSpec(organization_ref=LocalObjectReference(name="acme"), from_="2019-01-01"),
-        status=ImportStatus(conditions=conditions, **status),
+        status=ImportStatus(conditions=conditions, **{"observed_generation": 1, **status}),
     )
 
 

@@ -17,7 +17,7 @@ from counterfoil.resources import Import, Resource
 from tests.support.builders import NOON, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.console_parts import a_sender_that, an_organization_that
+from tests.support.scenes.console_parts import a_sender_that, an_import_that, an_organization_that
 
 
 def arguments(*words: str) -> argparse.Namespace:
@@ -315,3 +315,13 @@ async def test_a_dry_run_shows_its_estimate_and_the_command_that_asks_for_missin
     assert "1 of the known ones would start again" in said
     assert "to import: 2 envelopes. Their size is unknown" in said
     assert said.endswith(f"  kubectl -n {kube.namespace} label senders anna counterfoil.dev/request=ask\n")
+
+
+@pytest.mark.parametrize(("observed", "is_named"), [(None, True), (1, False)])
+async def test_an_import_that_no_controller_processes_names_rights_and_definitions(
+    observed: int | None, *, is_named: bool
+) -> None:
+    imported = an_import_that("Pending", observed_generation=observed)
+    _, said = await told(InMemoryKubeClient(an_organization(), imported), "old-stock")
+    assert ("ImportNotProcessed: " in said) is is_named
+    assert ("`imports.counterfoil.dev`" in said) is is_named

@@ -2,7 +2,7 @@
 
 import shlex
 import subprocess
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import EnvelopeEvent, EventCopy, LocalObjectReference, Phase
+from counterfoil.resources import EnvelopeEvent, EventCopy, Import, LocalObjectReference, Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.conditions import with_condition
@@ -36,7 +36,7 @@ from counterfoil.resources.routes import ArchiveRoute, Choice, CopySpec, RouteCo
 from tests.support.builders import NOON, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.inline_commands import printed_in_manual
-from tests.support.scenes.console_parts import an_archive_that, an_organization_that
+from tests.support.scenes.console_parts import an_archive_that, an_import_that, an_organization_that
 from tests.support.scenes.notifications import an_unauthorized_sender
 
 
@@ -419,3 +419,35 @@ def test_the_page_fits_120_columns_and_controls_no_terminal() -> None:
     )
     assert max(map(len, text.splitlines())) <= 120
     assert "\x1b" not in text
+
+
+# -- Imports -------------------------------------------------------------------------------------------------
+
+
+async def shown(kube: InMemoryKubeClient) -> str:
+    now = datetime.now(UTC)
+    return page(overview(await read(kube), "contracts", now), now)
+
+
+async def test_an_import_that_waits_for_a_person_is_listed_at_once() -> None:
+    kube = InMemoryKubeClient(an_organization_that(), an_import_that("ImportSpanEmpty", name="future"))
+    text = await shown(kube)
+    assert "1 Import of acme: ImportSpanEmpty, for an administrator" in text
+    assert "$ kubectl -n contracts describe import future" in text
+
+
+async def test_an_import_that_no_controller_processes_names_the_rights_and_definitions() -> None:
+    kube = InMemoryKubeClient(an_organization_that(), an_import_that("Pending", observed_generation=None))
+    text = " ".join((await shown(kube)).split())
+    assert "1 Import of acme: ImportNotProcessed, for an administrator" in text
+    assert "`imports.counterfoil.dev`" in text
+    assert "CustomResourceDefinitions" in text
+
+
+async def test_an_api_server_without_imports_is_not_said_to_have_none() -> None:
+    kube = InMemoryKubeClient(an_organization_that())
+    kube.remove_definition(Import)
+    text = " ".join((await shown(kube)).split())
+    assert "imports: the API server has no kind Import" in text
+    assert "nothing in what could be read" in text
+    assert exit_status([overview(await read(kube), "contracts", NOON)]) is ExitStatus.NOT_ALLOWED

@@ -16,6 +16,7 @@ from counterfoil.resources import (
     AttemptOutcome,
     EnvelopeEvent,
     EventCopy,
+    Import,
     LastError,
     LocalObjectReference,
     Organization,
@@ -28,7 +29,12 @@ from counterfoil.resources.base import SENDER_LABEL, SecretKeyRef
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.routes import ArchiveRoute, Choice, CopySpec, RouteConditions
 from tests.support.builders import NOON, EventBuilder, an_organization
-from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
+from tests.support.scenes.console_parts import (
+    a_sender_that,
+    an_archive_that,
+    an_import_that,
+    an_organization_that,
+)
 from tests.support.scenes.notifications import a_problem
 
 
@@ -605,3 +611,71 @@ def test_a_sender_with_an_own_key_is_offered_neither_a_link_nor_a_mail() -> None
 
     assert advice is not None
     assert (advice.responsible, advice.link, advice.can_mail) == (Responsible.ADMINISTRATOR, "", False)
+
+
+# -- Imports -------------------------------------------------------------------------------------------------
+
+
+def an_import_problem(reason: str = "ImportSpanEmpty") -> ReportedProblem:
+    return ReportedProblem(
+        cause=f"import/{reason}", reason=reason, start_time=NOON, count=2, examples=("old-stock", "older")
+    )
+
+
+def test_an_import_that_waits_for_a_person_is_an_entry_before_its_mail() -> None:
+    stalled = an_import_that("ImportSpanEmpty", "It begins too late.")
+    entry = the_one(ClusterSnapshot(organizations=(an_organization_that(),), imports=(stalled,)))
+    assert (entry.kind, entry.organization, entry.reason) == (AttentionKind.IMPORT, "acme", "ImportSpanEmpty")
+    assert (entry.message, entry.count, entry.examples) == ("It begins too late.", 1, ("old-stock",))
+    assert entry.since == NOON
+
+
+def test_imports_are_one_entry_for_each_reason_also_after_the_mail() -> None:
+    stalled = [an_import_that("ImportSpanEmpty", name=each) for each in ("old-stock", "older")]
+    others = (an_import_that("ImportCeiling", name="full"), an_import_that(name="running"))
+    told = an_organization_that(problems=(an_import_problem(),))
+    found = attention_items(ClusterSnapshot(organizations=(told,), imports=(*stalled, *others)))
+    assert [(each.reason, each.count) for each in found] == [("ImportSpanEmpty", 2), ("ImportCeiling", 1)]
+
+
+@pytest.mark.parametrize("reason", ["ImportSuspended", "OrganizationSuspended", "ArchiveSuspended"])
+def test_an_import_that_a_person_suspended_is_no_entry(reason: str) -> None:
+    assert attention_items(ClusterSnapshot(imports=(an_import_that(reason),))) == ()
+
+
+def test_an_import_names_its_archive_only_if_no_other_entry_does() -> None:
+    waiting = an_import_that("ArchiveRefused", "Archive/dms: 403")
+    broken, other = an_archive_that(reason="ArchiveRefused"), LocalObjectReference(name="other")
+    named, unnamed = an_organization_that(), an_organization_that(archive_ref=other)
+    alone = the_one(ClusterSnapshot(organizations=(unnamed,), archives=(broken,), imports=(waiting,)))
+    assert (alone.kind, alone.message) == (AttentionKind.IMPORT, "Archive/dms: 403")
+    shared = the_one(ClusterSnapshot(organizations=(named,), archives=(broken,), imports=(waiting,)))
+    assert shared.kind is AttentionKind.ARCHIVE
+
+
+def an_unseen_import() -> Import:
+    """An Import as the API server stores it, before any controller has processed it."""
+    said = "A controller has not processed this object yet."
+    return an_import_that("Pending", said, observed_generation=None)
+
+
+@pytest.mark.parametrize(("seconds", "number"), [(59, 0), (61, 1)])
+def test_an_import_that_no_controller_processes_is_an_entry_after_a_minute(seconds: int, number: int) -> None:
+    now = NOON + timedelta(seconds=seconds)
+    found = attention_items(ClusterSnapshot(imports=(an_unseen_import(),), read_time=now))
+    assert [(each.reason, each.since, each.examples) for each in found] == [
+        ("ImportNotProcessed", NOON, ("old-stock",))
+    ] * number
+
+
+def test_an_import_that_was_processed_once_is_no_such_entry() -> None:
+    later = NOON + timedelta(days=1)
+    for processed in ({"observed_generation": 1}, {"observed_generation": None, "start_time": NOON}):
+        imported = an_import_that(**processed)
+        assert attention_items(ClusterSnapshot(imports=(imported,), read_time=later)) == ()
+
+
+def test_imports_wait_with_everything_else_for_a_controller_that_is_gone() -> None:
+    later, absence = NOON + timedelta(days=1), UnheldShard("counterfoil-shard-0-of-1", "pod-1", NOON)
+    snapshot = ClusterSnapshot(imports=(an_unseen_import(),), unheld_shards=(absence,), read_time=later)
+    assert the_one(snapshot).kind is AttentionKind.CONTROLLER

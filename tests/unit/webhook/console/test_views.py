@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
-from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase, ReportedProblem, Resource, Sender
+from counterfoil.resources import SENDER_LABEL, Import, ImportStatus, Phase, ReportedProblem, Resource, Sender
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.resources.imports import ImportReportParts, ImportSender, ImportWindows
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
@@ -428,10 +428,27 @@ async def test_tasks_that_may_not_be_read_are_not_said_to_be_none() -> None:
     kube = InMemoryKubeClient(an_organization_that(), a_shard_lease(0, 1, renewed=NOON))
     shown = parsed((await views().attention(a_console_request(kube, EVENTS_ONLY))).html).text_content()
     assert "No task is open." not in shown
-    assert "You may not list these, so tasks may be missing: senders, archives, leases." in shown
+    assert "You may not list these, so tasks may be missing: senders, archives, imports, leases." in shown
     shown = parsed((await views().attention(a_console_request(kube, READER))).html).text_content()
     assert "No task is open." in shown
     assert "tasks may be missing" not in shown
+
+
+async def test_an_import_that_waits_for_a_person_is_a_task_at_once() -> None:
+    kube = InMemoryKubeClient(
+        an_organization_that(), an_import_that("ImportSpanEmpty", "It begins too late.")
+    )
+    shown = parsed((await views().attention(a_console_request(kube, VIEW))).html).text_content()
+    assert "ImportSpanEmpty" in shown
+    assert "It begins too late." in shown
+
+
+async def test_tasks_are_shown_although_the_api_server_has_no_imports() -> None:
+    kube = InMemoryKubeClient(an_organization_that("False", "CallbackTokenMissing"))
+    kube.remove_definition(Import)
+    shown = parsed((await views().attention(a_console_request(kube, VIEW))).html).text_content()
+    assert "CallbackTokenMissing" in shown
+    assert "tasks may be missing: imports" in shown
 
 
 @pytest.mark.parametrize(("rights", "links"), [(VIEW, ["/imports/old-stock"]), (EVENTS_ONLY, [])])
