@@ -8,7 +8,7 @@ retried automatically is one if its reason needs a person.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -33,6 +33,7 @@ from counterfoil.resources import (
     AttemptOutcome,
     Condition,
     EnvelopeEvent,
+    Import,
     Organization,
     Phase,
     ReportedProblem,
@@ -41,6 +42,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
+from counterfoil.resources.imports import is_processed
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.routes import (
     Choice,
@@ -55,6 +57,16 @@ _REPORTED_ELSEWHERE: Final = frozenset(
     {"ArchiveNotReady", "ArchiveSuspended", "EsawCallsFailing", "EsawUnreachable", "OrganizationSuspended"}
 )
 """Reasons of an Organization's Ready that another entry or the page of Organizations reports."""
+
+
+_SUSPENDED: Final = frozenset({ARCHIVE_SUSPENDED, "ImportSuspended", "OrganizationSuspended"})
+"""Reasons of an Import that a person caused, who knows it."""
+
+UNPROCESSED: Final = timedelta(minutes=1)
+"""Age of an Import that no controller has processed after which a person has to act. A controller reads all
+Imports every 10 seconds."""
+
+NOT_PROCESSED: Final = "ImportNotProcessed"
 
 
 class AttentionKind(StrEnum):
@@ -156,6 +168,9 @@ class ClusterSnapshot:
     """All other unfinished events."""
     suspended_events: tuple[EnvelopeEvent, ...] = ()
     """Events that a person suspended, in any phase."""
+    imports: tuple[Import, ...] = ()
+    read_time: datetime | None = None
+    """When the objects were read; None: an Import may have been created just before."""
     unheld_shards: tuple[UnheldShard, ...] = ()
     """Shards that no controller works on."""
     is_more_failed: bool = False
@@ -214,6 +229,7 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_reported(snapshot, ProblemKind.IMPORT),
         *_reported(snapshot, ProblemKind.COPY),
     ]
+    found += _imports(snapshot, found)
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
     return tuple(sorted(_shared_by_address(mine), key=_rank))
 
@@ -580,6 +596,62 @@ def _reported(snapshot: ClusterSnapshot, kind: ProblemKind) -> Iterable[Attentio
 def _open_problems(snapshot: ClusterSnapshot, kind: ProblemKind) -> list[tuple[str, ReportedProblem]]:
     """Return the open problems of a kind, as the controller counted them, each with its organization."""
     return [(each.name, problem) for each in snapshot.organizations for problem in open_problems(each, kind)]
+
+
+def _imports(snapshot: ClusterSnapshot, known: Iterable[AttentionItem]) -> Iterable[AttentionItem]:
+    """Yield the Imports that stand still, one entry for each Organization and reason. The problem that a mail
+    reports later is the same; ``known`` are the other entries."""
+    others = list(known)
+    groups: dict[tuple[str, str], list[tuple[Import, Condition]]] = {}
+    for each in sorted(snapshot.imports, key=lambda each: each.name):
+        condition = _standstill(snapshot, each)
+        if condition is not None and not any(_is_told(item, each, condition) for item in others):
+            groups.setdefault((each.organization, condition.reason), []).append((each, condition))
+    for (organization, reason), members in groups.items():
+        yield AttentionItem(
+            kind=AttentionKind.IMPORT,
+            name=reason,
+            organization=organization,
+            reason=reason,
+            message=members[0][1].message,
+            count=len(members),
+            since=min(condition.last_transition_time for _, condition in members),
+            examples=tuple(each.name for each, _ in members[:MAX_EXAMPLES]),
+        )
+
+
+def _is_told(item: AttentionItem, imported: Import, condition: Condition) -> bool:
+    """Whether an entry tells why an Import stands still."""
+    if item.reason != condition.reason:
+        return False
+    is_of_archive = condition.message.startswith(f"Archive/{item.name}:")
+    return (
+        is_of_archive if item.kind is AttentionKind.ARCHIVE else imported.organization in item.organizations
+    )
+
+
+def _standstill(snapshot: ClusterSnapshot, imported: Import) -> Condition | None:
+    """Return why an Import stands still until a person acts; None if it works, or if a person suspended it or
+    what it needs."""
+    created = imported.metadata.creation_timestamp
+    if (
+        created is not None
+        and snapshot.read_time is not None
+        and is_unprocessed(imported, snapshot.read_time)
+    ):
+        unwritten = Condition(
+            type="Ready", status="False", reason=NOT_PROCESSED, message="", last_transition_time=created
+        )
+        return unwritten if not snapshot.unheld_shards else None
+    stalled = find_condition(imported.status.conditions, "Stalled")
+    is_held = imported.spec.suspend or stalled is None or stalled.status != "True"
+    return None if is_held or stalled is None or stalled.reason in _SUSPENDED else stalled
+
+
+def is_unprocessed(imported: Import, now: datetime) -> bool:
+    """Whether no controller has processed an Import in time."""
+    created = imported.metadata.creation_timestamp
+    return not is_processed(imported) and created is not None and now - created >= UNPROCESSED
 
 
 def _names(events: list[EnvelopeEvent]) -> tuple[str, ...]:

@@ -455,6 +455,11 @@ class Import(Resource, frozen=True):
         return self.spec.organization_ref.name
 
 
+def is_processed(imported: Import) -> bool:
+    """Whether a controller has written the status of an Import."""
+    return imported.status.observed_generation is not None or imported.status.start_time is not None
+
+
 class ImportSpan(ResourcePart, frozen=True):
     """A span of the time of sending."""
 

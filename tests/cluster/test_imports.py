@@ -1,6 +1,8 @@
 """Old envelopes are imported by a real controller, with the rights of the chart."""
 
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ from typing import Any
 import pytest
 
 from counterfoil.cli.plugin.exit_status import ExitStatus
+from counterfoil.cli.plugin.installation.status import read as read_status
+from counterfoil.i18n.attention import attention_items
 from counterfoil.resources import (
     IMPORT_LABEL,
     EnvelopeEvent,
@@ -209,9 +213,30 @@ async def test_another_import_with_an_earlier_day_finds_what_an_empty_span_did_n
     tomorrow = (datetime.now(UTC) + timedelta(days=2)).strftime("%Y-%m-%d")
     await create_import(scene, "empty", **{"from": tomorrow})
     await until(scene, "ImportSpanEmpty", "empty")
+    await scene.local_environment.kubectl("delete", "import", "empty")
     await create_import(scene, "earlier")
     await until(scene, "ImportComplete", "earlier")
     assert "contract.pdf" in scene.filed(envelope)
+
+
+async def test_an_import_that_no_controller_processes_begins_once_the_role_has_its_right_again(
+    scene: ControllerScene,
+) -> None:
+    kubectl = scene.local_environment.kubectl
+    role = json.loads(await kubectl("get", "role", "controller", "-o", "json"))
+    others = [each for each in role["rules"] if each["resources"] != ["imports"]]
+    assert len(others) < len(role["rules"])
+
+    async def set_rules(wanted: list[dict[str, Any]]) -> None:
+        await kubectl("patch", "role", "controller", "--type=merge", "-p", json.dumps({"rules": wanted}))
+
+    await set_rules(others)
+    await create_import(scene)
+    snapshot = (await read_status(scene.kube)).snapshot
+    later = replace(snapshot, read_time=datetime.now(UTC) + timedelta(minutes=2))
+    assert [each.reason for each in attention_items(later)] == ["ImportNotProcessed"]
+    await set_rules(role["rules"])
+    await until(scene, "ImportComplete")
 
 
 async def test_an_import_continues_when_the_organization_archives_its_status(scene: ControllerScene) -> None:

@@ -7,18 +7,21 @@ about a kind that the person may not list is left out. Lists come in pages of th
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
+from msgspec.structs import replace
+
 from counterfoil.i18n import attention
 from counterfoil.i18n.attention import RETRYING_SELECTOR, ClusterSnapshot
 from counterfoil.i18n.key_advice import ask_command, askable_senders, key_advice
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Forbidden, NotFound
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     IMPORT_LABEL,
     ORGANIZATION_LABEL,
@@ -41,6 +44,7 @@ from webhook.console.routes import is_name, local_location
 from webhook.console.view_base import (
     ConsoleRequest,
     EventPage,
+    FirstObjects,
     SenderMatches,
     ViewBase,
     counts_by_phase,
@@ -52,7 +56,7 @@ from webhook.console.view_base import (
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.responses import PageResponse
 
-_READ_FOR_TASKS: Final = (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS, Lease.PLURAL)
+_READ_FOR_TASKS: Final = (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS, IMPORTS, Lease.PLURAL)
 """Kinds from which the tasks follow."""
 
 
@@ -89,11 +93,19 @@ class ConsoleViews(ViewBase):
         kinds that this person may not list."""
         mine = f",spec.organizationRef.name={of}" if of else ""
         labels = f"{ORGANIZATION_LABEL}={of}" if of else ""
-        (organizations, senders, archives, leases), (failed, waiting, retrying) = await asyncio.gather(
+        (
+            (organizations, senders, archives, imports, leases),
+            (
+                failed,
+                waiting,
+                retrying,
+            ),
+        ) = await asyncio.gather(
             asyncio.gather(
                 self._first(user, Organization),
                 self._first(user, Sender),
                 self._first(user, Archive),
+                self._first_imports(user),
                 shard_leases(user, self.clock.now()),
             ),
             asyncio.gather(
@@ -110,6 +122,8 @@ class ConsoleViews(ViewBase):
             failed=failed.events,
             waiting=waiting.events,
             retrying=retrying.events,
+            imports=imports.objects if imports is not None else (),
+            read_time=self.clock.now(),
             unheld_shards=leases.unheld_shards(self.clock.now()) if leases is not None else (),
             is_more_failed=bool(failed.token),
             is_more_waiting=bool(waiting.token),
@@ -120,9 +134,25 @@ class ConsoleViews(ViewBase):
         unread = tuple(
             each
             for each in _READ_FOR_TASKS
-            if not user.rights.can_list(each) or (each == Lease.PLURAL and is_elsewhere and leases is None)
+            if not user.rights.can_list(each)
+            or (each == Lease.PLURAL and is_elsewhere and leases is None)
+            or (each == IMPORTS and imports is None)
         )
-        return snapshot, any(each.is_cut for each in (organizations, senders, archives)), unread
+        lists = (organizations, senders, archives, *((imports,) if imports is not None else ()))
+        return snapshot, any(each.is_cut for each in lists), unread
+
+    async def _first_imports(self, user: AuthenticatedUser) -> FirstObjects[Import] | None:
+        """Return the first Imports, without the progress of their Senders; None if the API server has no such
+        kind, or if this person may not list it."""
+        if not user.rights.can_list(IMPORTS):
+            return None
+        try:
+            found, is_cut = await user.kube.first(Import, _summaries, limit=self.limits.listed_imports)
+        except Unavailable as problem:
+            if problem.status != 404:
+                raise
+            return None
+        return FirstObjects(tuple(found), is_cut)
 
     # -- The other kinds ------------------------------------------------------------------------------------
 
@@ -321,6 +351,12 @@ class ConsoleViews(ViewBase):
             # The right was taken away since it was asked about.
             return EventPage((), "")
         return EventPage(parsed(EnvelopeEvent, page), token)
+
+
+def _summaries(raws: Sequence[Raw]) -> Iterator[Import]:
+    for each in parsed(Import, raws):
+        status = replace(each.status, senders=(), groups=(), open_windows=())
+        yield replace(each, status=status)
 
 
 def _creation_time(imported: Import) -> datetime:

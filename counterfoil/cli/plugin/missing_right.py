@@ -1,11 +1,13 @@
-"""The command that gives a right whose lack the API server names in a refusal. Pure."""
+"""The command that gives a right whose lack the API server names in a refusal, and what is said of a kind
+that the API server does not have. Pure."""
 
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Final
 
-from counterfoil.kube.errors import ApiError
-from counterfoil.resources.base import GROUP
+from counterfoil.kube.errors import ApiError, Unavailable
+from counterfoil.resources.base import GROUP, Resource
 
 _READING_VERBS: Final = frozenset({"get", "list", "watch"})
 
@@ -48,6 +50,20 @@ def way_to_right(refusal: str) -> str:
 def unread_text(subject: str, problem: ApiError) -> str:
     """Return what could not be read, why, and by which command somebody gives a right that is missing."""
     return f"{subject}: {problem}{way_to_right(str(problem))}"
+
+
+def is_undefined(problem: ApiError) -> bool:
+    """Whether the API server may not have the kind that was asked for: it has no Status object for that."""
+    return isinstance(problem, Unavailable) and problem.status == 404
+
+
+def undefined_text(kinds: Iterable[type[Resource]]) -> str:
+    """Return that the API server does not have these kinds, and what brings them."""
+    names = " and ".join(each.KIND for each in kinds)
+    return (
+        f"the API server has no kind {names}. Apply the CustomResourceDefinitions of this version: `kubectl "
+        "apply --server-side -f crds/` in a clone, or an upgrade of the chart"
+    )
 
 
 def _is_needed(group: str, verb: str, resource: str) -> bool:

@@ -20,7 +20,7 @@ import msgspec
 
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs, printable
-from counterfoil.cli.plugin.missing_right import unread_text
+from counterfoil.cli.plugin.missing_right import is_undefined, undefined_text, unread_text
 from counterfoil.durations import Duration
 from counterfoil.i18n.attention import (
     RETRYING_SELECTOR,
@@ -39,6 +39,7 @@ from counterfoil.resources import (
     FINAL_PHASES,
     Archive,
     EnvelopeEvent,
+    Import,
     Organization,
     Phase,
     Resource,
@@ -60,7 +61,7 @@ DETAILS = (
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MAX_OBJECTS = 500
-"""Organizations, Senders and Archives of each kind that are read."""
+"""Organizations, Senders, Archives and Imports of each kind that are read."""
 
 MAX_EVENTS = 500
 """Events of each kind that are read; the controller's counts stand for the rest."""
@@ -227,7 +228,11 @@ async def read(kube: KubeClient) -> Reading:
         try:
             return await first(kind)
         except ApiError as problem:
-            failed(kind.PLURAL, problem)
+            if is_undefined(problem):
+                failed_reads.append(problem)
+                unread.append(f"{kind.PLURAL}: {undefined_text((kind,))}")
+            else:
+                failed(kind.PLURAL, problem)
             return ()
 
     async def events(fields: str) -> tuple[tuple[Any, ...], bool]:
@@ -252,6 +257,7 @@ async def read(kube: KubeClient) -> Reading:
     (
         senders,
         archives,
+        imports,
         (failed_events, is_more_failed),
         (waiting, is_more_waiting),
         (retrying, is_more_retrying),
@@ -259,6 +265,7 @@ async def read(kube: KubeClient) -> Reading:
     ) = await asyncio.gather(
         optional(Sender),
         optional(Archive),
+        optional(Import),
         events(f"status.phase={Phase.FAILED}"),
         events(f"status.phase={Phase.AWAITING_CONSENT}"),
         events(RETRYING_SELECTOR),
@@ -278,6 +285,8 @@ async def read(kube: KubeClient) -> Reading:
         waiting=waiting,
         retrying=retrying,
         suspended_events=suspended_events,
+        imports=imports,
+        read_time=now,
         unheld_shards=leases.unheld_shards(now) if leases is not None else (),
         is_more_failed=is_more_failed,
         is_more_waiting=is_more_waiting,

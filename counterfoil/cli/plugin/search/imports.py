@@ -19,6 +19,8 @@ from counterfoil.cli.plugin.exit_status import (
 )
 from counterfoil.cli.plugin.search.estimate import SAMPLE, ask_lines, estimate_lines
 from counterfoil.cli.plugin.send_request import absence_text, find_absences, readable_organization
+from counterfoil.i18n.attention import NOT_PROCESSED, is_unprocessed
+from counterfoil.i18n.reasons import find_reason
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, Unavailable
@@ -276,13 +278,16 @@ async def _show(kube: KubeClient, imports: list[Import], output: str, out: TextI
 
 
 async def _tell_standstill(kube: KubeClient, imports: Sequence[Import], out: TextIO) -> None:
-    """Print why no controller works on the Imports that are not complete, if that is known."""
+    """Print why no controller works on the Imports that are not complete, or that none has begun."""
     unfinished = [each for each in imports if each.status.completion_time is None]
     if not unfinished:
         return
     known = await readable_organization(kube, unfinished[0].organization)
     absences = await find_absences(kube, unfinished, known)
     found = dict.fromkeys(absence_text(each, "Imports continue") for each in absences.values())
+    if not absences and any(is_unprocessed(each, datetime.now(UTC)) for each in unfinished):
+        texts = find_reason(NOT_PROCESSED).localized_text()
+        found[f"{NOT_PROCESSED}: {texts.what} {texts.do}"] = None
     out.writelines(f"{printable(each)}\n" for each in found)
     out.flush()
 
