@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from aiohttp import web
 from counterfoil.cli.plugin import entry_point
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer
 from counterfoil.kube.errors import ApiError
+from counterfoil.resources import API_VERSION
 
 DATA = base64.b64encode(b"no certificate").decode()
 NONE = "Name another one by --kubeconfig FILE or $KUBECONFIG."
@@ -77,11 +78,15 @@ def test_without_a_kubeconfig_the_place_is_named_where_one_was_looked_for(
 
 
 @asynccontextmanager
-async def an_api_server(*, status: int = 200, text: str = "") -> AsyncIterator[tuple[str, list[web.Request]]]:
+async def an_api_server(
+    *, status: int = 200, text: str = "", served: Sequence[str] = ()
+) -> AsyncIterator[tuple[str, list[web.Request]]]:
     asked: list[web.Request] = []
 
     async def answer(request: web.Request) -> web.Response:
         asked.append(request)
+        if served and request.path == f"/apis/{API_VERSION}":
+            return web.json_response({"resources": [{"name": each} for each in served]})
         return web.Response(status=status, text=text)
 
     app = web.Application()
@@ -336,6 +341,34 @@ async def test_a_cluster_without_counterfoil_is_called_that(tmp_path: Path) -> N
         code, text = await asked(tmp_path, url, "status")
     assert code == ExitStatus.NOT_FOUND
     assert "Counterfoil is not installed there" in text
+
+
+KINDS = ("archives", "envelopes", "envelopeevents", "imports", "organizations", "senders")
+
+
+@pytest.mark.parametrize(
+    ("served", "code", "says"),
+    [
+        (KINDS[:3] + KINDS[4:], ExitStatus.NOT_FOUND, "the API server has no kind Import. Apply the Custom"),
+        (KINDS[:2] + KINDS[5:], ExitStatus.NOT_FOUND, "no kind EnvelopeEvent, Import, Organization."),
+        # A proxy answered, for example.
+        (
+            KINDS,
+            ExitStatus.NO_ANSWER,
+            "404 was the answer, without a Status object of the API server. Try again",
+        ),
+        (("deployments",), ExitStatus.NOT_FOUND, "Counterfoil is not installed there"),
+    ],
+    ids=["Imports", "several", "none", "all"],
+)
+async def test_kinds_that_are_missing_beside_others_are_named(
+    tmp_path: Path, served: tuple[str, ...], code: ExitStatus, says: str
+) -> None:
+    async with an_api_server(status=404, text="404 page not found", served=served) as (url, _):
+        ended, text = await asked(tmp_path, url, "import", "status")
+    assert ended is code
+    assert says in text
+    assert ("not installed" in text) is ("not installed" in says)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("5s", 5), ("1m", 60), ("7", 7)])
