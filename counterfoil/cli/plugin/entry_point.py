@@ -31,10 +31,11 @@ from counterfoil.cli.plugin.exit_status import (
     printable,
 )
 from counterfoil.cli.plugin.installation import diagnose, preflight, setup, status
-from counterfoil.cli.plugin.missing_right import way_to_right
+from counterfoil.cli.plugin.missing_right import is_undefined, undefined_text, way_to_right
 from counterfoil.cli.plugin.search import imports, sweep
 from counterfoil.cli.plugin.send_request import COPY, RETRY, SKIP, RequestCommand
 from counterfoil.cli.plugin.suspension import RESUME, SUSPEND, SuspensionCommand
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
 from counterfoil.process_exit import exit_process
@@ -196,8 +197,26 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 async def carry_out(args: argparse.Namespace, out: TextIO) -> ExitStatus:
     """Run a command that asks the API server. Raises what ``describe`` takes."""
     async with config_flags.connect_to_api_server(args) as kube:
-        exit_status: ExitStatus = await COMMANDS[args.command].run(args, kube, out)
+        try:
+            exit_status: ExitStatus = await COMMANDS[args.command].run(args, kube, out)
+        except Unavailable as problem:
+            if is_undefined(problem):
+                await _name_missing_kinds(kube, problem)
+            raise
         return exit_status
+
+
+async def _name_missing_kinds(kube: KubeClient, problem: Unavailable) -> None:
+    """Raise ``CommandError`` if the API server has some kinds of Counterfoil; do nothing if it has none, or
+    does not say which."""
+    try:
+        missing = await preflight.missing_kinds(kube)
+    except ApiError:
+        return
+    if not missing:
+        raise CommandError(ExitStatus.NO_ANSWER, f"{problem}. Try again later.")
+    if len(missing) < len(preflight.ALL_KINDS):
+        raise CommandError(ExitStatus.NOT_FOUND, f"{undefined_text(missing)}.")
 
 
 def _with_namespace(environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -59,7 +59,7 @@ def is_undefined(problem: ApiError) -> bool:
 
 def undefined_text(kinds: Iterable[type[Resource]]) -> str:
     """Return that the API server does not have these kinds, and what brings them."""
-    names = " and ".join(each.KIND for each in kinds)
+    names = ", ".join(each.KIND for each in kinds)
     return (
         f"the API server has no kind {names}. Apply the CustomResourceDefinitions of this version: `kubectl "
         "apply --server-side -f crds/` in a clone, or an upgrade of the chart"

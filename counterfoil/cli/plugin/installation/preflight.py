@@ -35,6 +35,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Import,
     Organization,
+    Resource,
     Sender,
     find_condition,
 )
@@ -81,6 +82,16 @@ OPERATES: Final = (
     ("get", "secrets", ""),
 )
 """Rights for ``setup`` and the requests of an administrator."""
+
+
+ALL_KINDS: Final[tuple[type[Resource], ...]] = (
+    Archive,
+    Envelope,
+    EnvelopeEvent,
+    Import,
+    Organization,
+    Sender,
+)
 
 
 class Outcome(StrEnum):
@@ -183,19 +194,26 @@ async def _kubernetes(kube: KubeClient) -> PreflightLine:
     return PreflightLine("Kubernetes", Outcome.OK, name)
 
 
+async def missing_kinds(kube: KubeClient) -> list[type[Resource]]:
+    """Return the kinds that the API server does not have. Raises ``ApiError`` with status 404 if it has no
+    resources of the group."""
+    served = {each["name"] for each in await kube.served_resources(GROUP, VERSION)}
+    return [each for each in ALL_KINDS if each.PLURAL not in served]
+
+
 async def _definitions(kube: KubeClient) -> PreflightLine:
-    kinds = {each.PLURAL for each in (Archive, Envelope, EnvelopeEvent, Import, Organization, Sender)}
     try:
-        served = {each["name"] for each in await kube.served_resources(GROUP, VERSION)}
+        missing = await missing_kinds(kube)
     except ApiError as problem:
         if problem.status == 404:
             words = "not installed yet; `helm install` of the chart brings them"
             return PreflightLine("CRDs", Outcome.UNKNOWN, words)
         return PreflightLine("CRDs", Outcome.UNKNOWN, str(problem))
-    if missing := sorted(kinds - served):
-        words = f"{', '.join(missing)} are missing. Apply the CustomResourceDefinitions of this version."
+    if missing:
+        names = ", ".join(sorted(each.PLURAL for each in missing))
+        words = f"{names} are missing. Apply the CustomResourceDefinitions of this version."
         return PreflightLine("CRDs", Outcome.WRONG, words)
-    return PreflightLine("CRDs", Outcome.OK, f"{GROUP}/{VERSION} has all {len(kinds)} kinds")
+    return PreflightLine("CRDs", Outcome.OK, f"{GROUP}/{VERSION} has all {len(ALL_KINDS)} kinds")
 
 
 async def _rights(kube: KubeClient, *, is_installed: bool) -> list[PreflightLine]:
