@@ -7,14 +7,24 @@ import pytest
 from msgspec import to_builtins
 from msgspec.structs import replace
 
+from controller.mails.policy import Notification
 from controller.mails.problem_tracking import with_import_reasons
+from controller.mails.render import MailRenderer
 from controller.resync.import_progress import REPORT_ATTEMPTS, ImportHold, report_hold
 from counterfoil.i18n.problems import ARCHIVE_MISSING, is_about_archive
 from counterfoil.i18n.reasons import CATALOGUE, ReasonContext, Server, server_of
+from counterfoil.metrics import MailKind
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import Import, Organization, Phase, ReportedProblem
-from tests.support.builders import NOON, an_event
-from tests.support.scenes.notifications import TIMINGS, Scene, a_condition, a_problem, an_archive_that_is
+from tests.support.builders import NOON, an_event, an_organization
+from tests.support.scenes.notifications import (
+    MAILS,
+    TIMINGS,
+    Scene,
+    a_condition,
+    a_problem,
+    an_archive_that_is,
+)
 
 DAY = timedelta(days=1)
 SUBJECT = "[acme] Import old-stock can't continue: {}"
@@ -143,6 +153,23 @@ async def test_a_controller_that_has_not_read_the_imports_ends_no_problem() -> N
     scene.again()
     await scene.look_for(timedelta(hours=1))
     assert len(scene.mailer.sent_mails) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "continues"), [("ImportSpanEmpty", False), ("TooManySenders", False), ("ImportCeiling", True)]
+)
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+    ("language", "promise"), [("en", "automatically"), ("de", "automatisch"), ("it", "automaticamente")]
+)
+def test_no_mail_promises_that_an_import_continues_whose_spec_never_changes(
+    reason: str, number: int, language: str, promise: str, *, continues: bool
+) -> None:
+    organization = an_organization(notifications={**MAILS, "language": language})
+    problem = a_problem(f"import/{reason}", reason=reason, count=number, examples=("old-stock",))
+    content = MailRenderer(organization, "contracts").content(Notification(MailKind.FAILED, NOON, problem))
+    assert (promise in content.paragraphs[0]) is continues
+    assert ("old-stock" in content.paragraphs[0]) is (number == 1)
 
 
 async def test_a_deleted_import_ends_its_problem_without_a_solution() -> None:

@@ -114,6 +114,22 @@ def test_a_window_is_recorded_once_although_two_controllers_searched_it() -> Non
     assert after_search(replace(imported, status=once), search, count, NOON) is once
 
 
+@pytest.mark.parametrize(
+    ("until", "end"),
+    [
+        ("2026-06-30", "2026-06-30"),
+        ("2026-07-01", "2026-07-01 12:00 UTC, when the Import was created"),
+        ("2027-03-01", "2026-07-01 12:00 UTC, when the Import was created"),
+        (None, "2026-07-01 12:00 UTC, when the Import was created"),
+    ],
+)
+def test_a_complete_import_names_the_real_end_of_its_span(until: str | None, end: str) -> None:
+    imported = an_import(until=until, status={"senders": [{"name": "anna", "searched": True}]})
+    ready_now = find_condition(concluded(imported, None, is_waiting=False, now=NOON).conditions, "Ready")
+    assert ready_now is not None
+    assert ready_now.message.endswith(f"Searched: what was sent from 2026-06-01 to {end}.")
+
+
 def test_the_results_of_a_window_are_added_once() -> None:
     imported = an_import(status={"openWindows": [{"id": "a", "events": 2}], "archived": 5})
     tallies = {"a": EventTally(archived=1, failed=1, bytes=7), "b": EventTally(archived=9)}

@@ -4,10 +4,12 @@ import argparse
 import io
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.cli.plugin import entry_point
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
@@ -325,3 +327,47 @@ async def test_an_import_that_no_controller_processes_names_rights_and_definitio
     _, said = await told(InMemoryKubeClient(an_organization(), imported), "old-stock")
     assert ("ImportNotProcessed: " in said) is is_named
     assert ("`imports.counterfoil.dev`" in said) is is_named
+
+
+# -- Spans in the future -------------------------------------------------------------------------------------
+
+
+def day_from_now(days: int) -> str:
+    return f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}"
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+async def test_a_span_that_begins_after_today_is_refused_with_the_reason(words: tuple[str, ...]) -> None:
+    kube = InMemoryKubeClient(an_organization())
+    with pytest.raises(CommandError, match=r"is after today.*sent before the Import is created") as refused:
+        await told(kube, "acme", "--from", day_from_now(2), *words)
+    assert refused.value.exit_status is ExitStatus.MISUSED
+    assert kube.count("create") == 0
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+@pytest.mark.parametrize(("days", "is_said"), [(60, True), (0, True), (-2, False)])
+async def test_an_end_that_is_not_over_is_said_at_the_creation(
+    days: int, words: tuple[str, ...], *, is_said: bool
+) -> None:
+    until = day_from_now(days)
+    _, said = await told(
+        InMemoryKubeClient(an_organization()), "acme", "--from", "2019-01-01", "--until", until, *words
+    )
+    assert (f"--until {until} is not over: the Import ends with its creation" in said) is is_said
+
+
+@pytest.mark.parametrize(
+    ("until", "span"),
+    [
+        (None, "2019-01-01 to its creation"),
+        ("2026-06-30", "2019-01-01 to 2026-06-30"),
+        ("2026-07-01", "2019-01-01 to its creation, not to 2026-07-01"),
+        ("2027-03-01", "2019-01-01 to its creation, not to 2027-03-01"),
+    ],
+)
+async def test_the_span_that_is_shown_ends_where_the_search_ends(until: str | None, span: str) -> None:
+    imported = an_import_that()
+    imported = replace(imported, spec=replace(imported.spec, until=until))
+    _, said = await told(InMemoryKubeClient(an_organization(), imported), "old-stock")
+    assert f"Import/old-stock ({span})" in said

@@ -237,3 +237,21 @@ def test_the_advice_about_an_archive_that_a_copy_may_name_says_where_it_is_named
 @pytest.mark.parametrize("language", Language)
 def test_a_suspended_archive_of_a_copy_is_not_said_to_hold_the_archiving(language: Language) -> None:
     assert "spec.copies" in CATALOGUE["ArchiveSuspended"].localized_text(language).what
+
+
+@pytest.mark.parametrize("language", Language)
+def test_the_advice_about_an_empty_span_ends_the_import_that_has_it(language: Language) -> None:
+    do = CATALOGUE["ImportSpanEmpty"].localized_text(language).do
+    delete, create = "`kubectl delete import NAME`", "`kubectl counterfoil import ORGANIZATION --from DATE`"
+    assert do.index(delete) < do.index(create)
+
+
+@pytest.mark.parametrize("language", Language)
+@pytest.mark.parametrize(
+    "reason",
+    ["ImportNotArchived", "SendersNotSearched", "TooManySenders", "EsawListTooLong", "ArchiveShared"],
+)
+def test_the_advice_to_create_another_import_says_what_becomes_of_this_one(
+    reason: str, language: Language
+) -> None:
+    assert "`kubectl counterfoil suspend import NAME`" in CATALOGUE[reason].localized_text(language).do
