@@ -43,7 +43,7 @@ from counterfoil.i18n.problems import (
     task_anchor,
     told_reason,
 )
-from counterfoil.i18n.reasons import find_reason
+from counterfoil.i18n.reasons import ReasonProperty, find_reason, has_property
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
 from counterfoil.resources import GROUP, Language, Notifications, Organization, ReportedProblem, Sender
@@ -239,8 +239,6 @@ class MailRenderer:
             if kind == ProblemKind.FAILED
             else ""
         )
-        # An Import alone may wait for an archive.
-        text = "no_event" if kind == ProblemKind.ARCHIVE and not problem.count else "text"
         facts = [LabelledText(self._text("what"), texts.what)]
         if texts.do:
             facts.append(LabelledText(self._text("do"), texts.do))
@@ -253,7 +251,7 @@ class MailRenderer:
             greeting=self._text("hello"),
             paragraphs=(
                 self._text(
-                    f"{kind}.{text}",
+                    f"{kind}.{_text_name(problem)}",
                     count=problem.count,
                     archive=archive_of(problem),
                     name=import_of(problem),
@@ -370,6 +368,15 @@ class MailRenderer:
 
     def _footer(self) -> str:
         return self._text("footer", organization=self.organization.name)
+
+
+def _text_name(problem: ReportedProblem) -> str:
+    """Return the name of the text about a problem, within those of its kind."""
+    kind = kind_of(problem)
+    if kind == ProblemKind.IMPORT and has_property(problem.reason, ReasonProperty.ANOTHER_IMPORT):
+        return "replaced_text"
+    # An Import alone may wait for an archive.
+    return "no_event" if kind == ProblemKind.ARCHIVE and not problem.count else "text"
 
 
 def person_name(sender: Sender) -> str:

@@ -13,7 +13,7 @@ This module asks nobody and writes nothing.
 from bisect import bisect_right
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -50,6 +50,7 @@ from counterfoil.resources.imports import (
     ImportWindow,
     ImportWindows,
     is_of_import,
+    last_day,
     read_window_label,
     sender_of_window,
     span_of,
@@ -379,7 +380,8 @@ def too_many_senders(imported: Import, names: Sequence[str]) -> ImportHold | Non
         return None
     message = (
         f"Organization/{imported.organization} has {len(names)} Senders to search, and an Import searches "
-        f"{MAX_SENDERS} at most. Create several Imports, each with a part of the Senders in spec.senderRefs."
+        f"{MAX_SENDERS} at most. Create several Imports, each with a part of the Senders in spec.senderRefs, "
+        "and suspend this one."
     )
     return ImportHold("TooManySenders", message)
 
@@ -633,7 +635,14 @@ def _result(imported: Import) -> str:
             f" eSignAnyWhere may have left envelopes of {len(doubtful)} Senders out, such as "
             f"Sender/{doubtful[0]}: status.senders has the details."
         )
-    return message
+    return f"{message} {_searched_span(imported)}"
+
+
+def _searched_span(imported: Import) -> str:
+    end = last_day(imported)
+    if end is None:
+        end = f"{span_of(imported).end.astimezone(UTC):%Y-%m-%d %H:%M} UTC, when the Import was created"
+    return f"Searched: what was sent from {imported.spec.from_} to {end}."
 
 
 def events_waiting(events: Iterable[EnvelopeEvent]) -> ImportHold | None:
@@ -661,6 +670,6 @@ def _not_searched(imported: Import, stalled: ImportHold | None) -> ImportHold:
     message = (
         f"{len(left)} Senders can't be searched, such as Sender/{first.name} ({first.reason}). The message "
         "in status.senders says why. The Import continues when the cause is corrected. Without them, create "
-        "an Import that lists the others in spec.senderRefs."
+        "an Import that lists the others in spec.senderRefs, and suspend this one."
     )
     return ImportHold("SendersNotSearched", message)

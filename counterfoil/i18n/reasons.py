@@ -103,6 +103,8 @@ class ReasonProperty(StrEnum):
     """One outage changes between these reasons: the operator of the server or of the network must act."""
     NO_DEADLINE = "no deadline"
     """An unfinished event has no deadline with it, and a person must know of it."""
+    ANOTHER_IMPORT = "another Import"
+    """An Import does not continue with it: its spec never changes, so other Imports take its place."""
     ONLY_THE_DELETE = "only the delete"
     """
     If an event failed so, it says nothing against the files that are archived: only the delete failed.

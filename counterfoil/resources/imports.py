@@ -134,8 +134,8 @@ class ImportSpec(ResourcePart, frozen=True):
     until: Annotated[
         str | None,
         _date(
-            "Last day of the span, in UTC, by the time of sending. Default: up to the creation of the "
-            "Import. Example: 2023-12-31."
+            "Last day of the span, in UTC, by the time of sending. A span ends with the creation of the "
+            "Import at the latest, which is also the default. Example: 2023-12-31."
         ),
     ] = None
     order: Annotated[
@@ -479,6 +479,13 @@ def span_of(imported: Import) -> ImportSpan:
     if imported.spec.until is not None:
         end = min(_day(imported.spec.until) + timedelta(days=1), created)
     return ImportSpan(start=start, end=max(start, end))
+
+
+def last_day(imported: Import) -> str | None:
+    """Return the last day of the span of an Import; None if the span ends with its creation."""
+    until, created = imported.spec.until, imported.metadata.creation_timestamp
+    is_over = until is not None and (created is None or _day(until) + timedelta(days=1) <= created)
+    return until if is_over else None
 
 
 def _day(date: str) -> datetime:

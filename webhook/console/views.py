@@ -32,6 +32,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
+from counterfoil.resources.imports import last_day
 from counterfoil.resources.lease import Lease, UnheldShard
 from webhook.console import charts
 from webhook.console.access import ARCHIVES, EVENTS, IMPORTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
@@ -267,6 +268,7 @@ class ConsoleViews(ViewBase):
             "import.html",
             request,
             imported=imported,
+            until=last_day(imported),
             state=state_of_import(imported),
             senders=senders_of(imported, self.limits.sender_rows),
             failures=failures_of(imported, failed.events, is_cut=bool(failed.token)),

@@ -37,7 +37,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.base import ObjectMeta
-from counterfoil.resources.imports import ImportOrder, ImportSpec
+from counterfoil.resources.imports import ImportOrder, ImportSpec, last_day
 from counterfoil.resources.routes import archive_names
 
 SUMMARY = "import envelopes from before Counterfoil, or show how far that is"
@@ -141,6 +141,14 @@ async def run(
         return await _show_chosen(args, kube, out, sleep)
     if len(args.names) > 1:
         raise CommandError(ExitStatus.MISUSED, "an Import is of one Organization: give one name with --from")
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    if args.from_ > today:
+        raise CommandError(
+            ExitStatus.MISUSED,
+            f"--from {args.from_} is after today ({today} in UTC). An Import finds envelopes that were sent "
+            "before the Import is created, so it would find none. Later envelopes come by callbacks and "
+            "sweeps.",
+        )
     organization = Organization.parse(await kube.get(Organization, args.names[0]))
     imported = _new_import(args, organization.name)
     try:
@@ -151,6 +159,11 @@ async def run(
     if not is_for_programs(args.output):
         out.write(f"Import/{created.name} is created.\n")
         said = await _beginning(kube, organization, created)
+        if args.until is not None and args.until >= today:
+            said.append(
+                f"--until {args.until} is not over: the Import ends with its creation. What is sent later "
+                "comes by callbacks and sweeps."
+            )
         said += [] if args.dry_run else await _warnings(kube, organization, created)
         out.writelines(f"{printable(each)}\n" for each in said)
         out.flush()
@@ -369,7 +382,9 @@ def describe(imported: Import) -> str:
     """Return what a person wants to know about an Import, in lines."""
     status, spec = imported.status, imported.spec
     ready = find_condition(status.conditions, "Ready")
-    span = f"{spec.from_} to {spec.until or 'its creation'}"
+    end = last_day(imported)
+    cut = f", not to {spec.until}" if spec.until is not None and end is None else ""
+    span = f"{spec.from_} to {end or 'its creation'}{cut}"
     span += f", into Archive/{spec.archive_ref.name}" if spec.archive_ref is not None else ""
     lines = [f"Import/{imported.name} ({span}{', only counted' if spec.dry_run else ''})", progress(imported)]
     if status.reopened:
