@@ -1,5 +1,5 @@
-"""The command that gives a right whose lack the API server names in a refusal, and what is said of a kind
-that the API server does not have. Pure."""
+"""The command that gives a right whose lack the API server names in a refusal. The text about a kind that it
+does not have. Pure."""
 
 import re
 import shlex

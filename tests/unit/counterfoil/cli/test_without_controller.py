@@ -1,4 +1,4 @@
-"""What commands say that ask a controller for something, while no controller works."""
+"""The output of commands that need a controller, while no controller works."""
 
 import io
 import json
@@ -84,14 +84,14 @@ async def test_a_request_while_one_works_has_no_such_warning(command: str) -> No
 
 
 @pytest.mark.parametrize("command", [each for each in COMMANDS if each != "import"])
-async def test_programs_are_told_too(command: str) -> None:
+async def test_the_output_for_programs_names_it_too(command: str) -> None:
     event, words = COMMANDS[command]
     answer = json.loads(await said(InMemoryKubeClient(COPIED, event, ENDED), words, "json"))
     assert LAST_RENEWAL in json.dumps(answer)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_who_may_not_list_leases_asks_all_the_same(command: str) -> None:
+async def test_who_may_not_list_leases_makes_the_request_still(command: str) -> None:
     event, words = COMMANDS[command]
     kube = InMemoryKubeClient(COPIED, event, ENDED)
     kube.refused["page", Lease.PLURAL] = REFUSED[Lease.PLURAL]

@@ -251,7 +251,7 @@ def test_the_advice_about_an_empty_span_ends_the_import_that_has_it(language: La
     "reason",
     ["ImportNotArchived", "SendersNotSearched", "TooManySenders", "EsawListTooLong", "ArchiveShared"],
 )
-def test_the_advice_to_create_another_import_says_what_becomes_of_this_one(
+def test_the_advice_to_create_another_import_says_to_suspend_this_one(
     reason: str, language: Language
 ) -> None:
     assert "`kubectl counterfoil suspend import NAME`" in CATALOGUE[reason].localized_text(language).do
