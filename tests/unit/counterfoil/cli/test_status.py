@@ -26,7 +26,6 @@ from counterfoil.cli.plugin.why import explain
 from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.kube.errors import Forbidden
-from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, EventCopy, Import, LocalObjectReference, Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
