@@ -29,6 +29,7 @@ from verification.chaos.checker import (
     digest,
     violations,
 )
+from verification.chaos.faults import FOREIGN
 from verification.chaos.mails import Mail
 
 ENVELOPE = "0f9c1c2e-0000-4000-8000-000000000001"
@@ -277,6 +278,8 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         GOOD,
         failed(),
         replace(failed(), events=(event("AwaitingConsent", "ArchiveFull"),)),
+        # Two Organizations list an envelope that does not exist.
+        replace(GOOD, events=(*GOOD.events, *[event("Skipped", "SkippedByRequest", FOREIGN)] * 2)),
         replace(GOOD, policy="Keep", gone=frozenset(), deletes=(), successes={}),
         replace(failed(), removed=frozenset({ENVELOPE}), gone=frozenset({ENVELOPE})),
         # The answer to the first request was lost.
