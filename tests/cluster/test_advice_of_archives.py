@@ -135,6 +135,7 @@ def store_says(status: int, code: str) -> Callable[[], Awaitable[None]]:
 
 
 AT_WEBDAV: dict[str, tuple[str, Callable[[], Awaitable[None]]]] = {
+    # rclone shows the root, so the refusal is its own.
     "ArchivePermissionDenied": ("PUT", answers(403)),
     "ArchiveRefused": ("PUT", answers(418)),
     "ArchiveLocked": ("PUT", answers(423)),
@@ -169,6 +170,37 @@ async def test_an_archive_whose_server_refuses_is_waited_for_until_the_server_is
     proxy.clear()
 
     await archives.scene.reaches(event.name, Phase.SUCCEEDED)
+
+
+@pytest.mark.parametrize("status", [404, 403, 200])
+@pytest.mark.parametrize("kind", ["s3", "webdav"])
+async def test_an_archive_behind_a_proxy_that_answers_pages_is_waited_for_and_its_marker_is_not_forgotten(
+    archives: Archives, kind: str, status: int
+) -> None:
+    name = f"pages-{kind}-{status}"
+    proxy = await archives.proxy(archives.s3.url if kind == "s3" else archives.dav.url)
+    if kind == "s3":
+        await archives.s3.make_bucket(name)
+        await archives.bucket(name, proxy.url)
+    else:
+        await archives.webdav(name, f"{proxy.url}/{name}")
+    await archives.works(name)
+    page = answers(status, b"<html>default backend</html>")
+    proxy.trap(lambda passage: True, TrapPoint.ARRIVED, page, times=None)
+    event = await archives.waiting(name, "ArchiveAnswerUnreadable")
+    await archives.scene.until_condition(Archive, name, "Ready", ("False", "ArchiveAnswerUnreadable"))
+    broken = Archive.parse(await archives.scene.kube.get(Archive, name))
+    ready = find_condition(broken.status.conditions, "Ready")
+    assert ready is not None
+    assert "proxy" in ready.message
+    assert "kubectl" not in ready.message
+    assert not archives.scene.esaw.delete_calls(event.spec.envelope_id)
+
+    proxy.clear()
+
+    await archives.scene.reaches(event.name, Phase.SUCCEEDED)
+    working = Archive.parse(await archives.scene.kube.get(Archive, name))
+    assert working.status.root == broken.status.root
 
 
 async def test_an_archive_whose_server_is_down_is_waited_for_until_it_runs(archives: Archives) -> None:

@@ -669,12 +669,36 @@ async def test_the_root_of_another_archive_is_not_this_one(scene: Scene) -> None
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"\xff", b"x" * 5000, b'{"id": "../../../../../../../../../../x"}']
 )
-async def test_a_marker_that_can_not_be_read_is_none(scene: Scene, content: bytes) -> None:
-    await probe(scene)
-    (scene.root / MARKER_NAME).write_bytes(content)
-    await probe(scene)
+async def test_other_content_than_a_marker_is_named_and_no_command_forgets_the_marker(
+    scene: Scene, content: bytes
+) -> None:
+    before = await probe(scene)
+    marker = scene.root / MARKER_NAME
+    restored = marker.read_bytes()
+    marker.write_bytes(content)
+    assert await probe(scene) == before
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "ArchiveRootChanged")
+    assert MARKER_NAME in message
+    assert f"{min(len(content), 4096)} bytes" in message
+    assert before.marker_id is not None
+    assert before.marker_id in message
+    assert "kubectl" not in message
+    assert marker.read_bytes() == content
+
+    marker.write_bytes(restored)
+    assert await probe(scene) == before
+    assert scene.ready()[0] == "True"
+
+
+async def test_a_new_root_with_a_damaged_marker_is_not_marked_again(scene: Scene) -> None:
+    (scene.root / MARKER_NAME).write_bytes(b"damaged")
+    await scene.archive_pool.update_status(scene.newest())
     assert scene.ready()[1] == "ArchiveRootChanged"
-    assert (scene.root / MARKER_NAME).read_bytes() == content
+    assert (scene.root / MARKER_NAME).read_bytes() == b"damaged"
+
+    (scene.root / MARKER_NAME).unlink()
+    assert (await probe(scene)).marker_id == scene.marker()
 
 
 async def test_a_person_confirms_a_new_root_by_the_command_in_the_message(scene: Scene) -> None:

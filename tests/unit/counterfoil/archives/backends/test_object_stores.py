@@ -438,7 +438,7 @@ def test_the_text_that_azure_signs_is_as_in_its_documentation() -> None:
 
 async def test_a_service_account_signs_its_own_token() -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=404)
+        return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
 
     async with serving(Server(answer=answer)) as server:
         backend = await opened("gcs", server.url)

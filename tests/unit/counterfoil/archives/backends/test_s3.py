@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.backends.s3 import endpoint_of, open_s3
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock, TagRule
@@ -184,7 +184,6 @@ async def test_a_cancelled_wait_for_the_first_part_asks_nothing_of_the_server(
         (500, "InternalError", ArchiveUnavailable, "ArchiveFailing"),
         (507, "XMinioStorageFull", ArchiveUnavailable, "ArchiveFull"),
         (403, "AccessDenied", ArchiveRefused, "ArchivePermissionDenied"),
-        (403, "", ArchiveRefused, "ArchivePermissionDenied"),
         (400, "ExpiredToken", ArchiveRefused, "ArchiveCredentialsRejected"),
         (400, "AuthorizationHeaderMalformed", ArchiveRefused, "ArchiveRegionWrong"),
         (403, "RequestTimeTooSkewed", ArchiveRefused, "ClockWrong"),
@@ -216,15 +215,6 @@ async def test_each_answer_has_its_words_which_are_the_same_each_time(
     assert f"S3 answered {status}" in said[0].message
     assert code in said[0].message
     assert "very-secret" not in said[0].message
-
-
-async def test_a_404_without_words_means_absent_when_reading(
-    server: RecordingServer, backend: ArchiveBackend
-) -> None:
-    server.answer = (404, "")
-
-    with pytest.raises(FileNotStored):
-        await read(backend, "a.pdf")
 
 
 async def test_encryption_is_asked_for_with_each_object(server: RecordingServer) -> None:

@@ -1,0 +1,89 @@
+"""
+The root of an archive whose server is behind a proxy, which answers with pages for a while.
+"""
+
+import pytest
+from aiohttp import web
+from msgspec.structs import replace
+
+from controller.access.archive_root import (
+    MARKER_NAME,
+    EarlierManifest,
+    check_new_root,
+    check_root,
+    root_of,
+)
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.resources import Archive, ArchiveRoot
+from tests.support.fakes.reconcile_context import an_archive
+from tests.support.servers.page_front import Front, listing, nothing, opened
+
+MARKER_ID = "1" * 32
+DESTINATION = "https://dms.acme.example"
+KINDS = ("s3", "azblob", "gcs", "webdav")
+
+
+def marked(backend: ArchiveBackend) -> Archive:
+    """An Archive whose last probe found the marker in this root."""
+    archive = an_archive()
+    root = ArchiveRoot(location=root_of(backend), marker_id=MARKER_ID)
+    return replace(archive, status=replace(archive.status, root=root, destination=DESTINATION))
+
+
+async def the_marker(request: web.BaseRequest) -> web.StreamResponse | None:
+    is_marker = request.method == "GET" and request.path.endswith(MARKER_NAME)
+    return web.json_response({"id": MARKER_ID}) if is_marker else None
+
+
+async def missing_at_store(request: web.BaseRequest) -> web.StreamResponse | None:
+    return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
+
+
+async def missing_at_webdav(request: web.BaseRequest) -> web.StreamResponse | None:
+    return listing(request) if request.method == "PROPFIND" else web.Response(status=404)
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 405])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_page_in_the_place_of_the_marker_does_not_change_the_root(kind: str, status: int) -> None:
+    front = Front(the_marker, page=status)
+    async with opened(kind, front) as backend:
+        archive = marked(backend)
+        await check_root(archive, backend)
+
+        front.answer = nothing
+        manifest = EarlierManifest(backend.location("acme/e1/counterfoil.json"), "e1")
+        for check in (check_root(archive, backend), check_new_root(an_archive(), backend, [manifest])):
+            with pytest.raises(ArchiveRefused) as refused:
+                await check
+            # A WebDAV server does not answer 405 to PROPFIND.
+            is_known = (kind, status) == ("webdav", 405)
+            assert refused.value.reason == ("ArchiveNotWebDav" if is_known else "ArchiveAnswerUnreadable")
+            assert "kubectl" not in refused.value.message
+
+        front.answer = the_marker
+        await check_root(archive, backend)
+
+
+@pytest.mark.parametrize("body", ["ok", '{"status": "ok"}'])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_another_answer_in_the_place_of_the_marker_prints_no_command(kind: str, body: str) -> None:
+    async def up(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(text=body)
+
+    async with opened(kind, Front(up)) as backend:
+        with pytest.raises(ArchiveRefused) as refused:
+            await check_root(marked(backend), backend)
+    assert "another program answers" in refused.value.message
+    assert "kubectl" not in refused.value.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_marker_is_missing_if_the_server_of_the_archive_says_it(kind: str) -> None:
+    missing = missing_at_webdav if kind == "webdav" else missing_at_store
+    async with opened(kind, Front(missing)) as backend:
+        with pytest.raises(ArchiveRefused) as refused:
+            await check_root(marked(backend), backend)
+    assert refused.value.reason == "ArchiveRootChanged"
+    assert "`kubectl patch archive" in refused.value.message

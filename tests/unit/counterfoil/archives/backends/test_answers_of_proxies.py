@@ -1,0 +1,323 @@
+"""
+What a proxy, an ingress or a login page answers in the place of an archive says nothing about the archive.
+"""
+
+from collections.abc import Awaitable
+
+import pytest
+from aiohttp import web
+
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.backends.webdav import RECOGNIZED_SECONDS, WebDavBackend
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused
+from counterfoil.resources.archive import ArchiveSpec, Cmis
+from sandbox.servers.proxies import Instead, Proxy, Ticks, TrapPoint
+from tests.support.archive_servers import HTTP_KINDS, OBJECT_STORES
+from tests.support.builders import AClock
+from tests.support.fakes.archives import once
+from tests.support.servers.cmis_repository import REPOSITORY, Names, cmis_repository
+from tests.support.servers.page_front import PAGE, Front, listing, nothing, opened
+
+MARKER = ".counterfoil-archive.json"
+MANIFEST = "acme/e1/counterfoil.json"
+
+
+async def do(backend: ArchiveBackend, operation: str) -> None:
+    match operation:
+        case "read the marker":
+            await read(backend, MARKER)
+        case "read":
+            await read(backend, "acme/e1/contract.pdf")
+        case "list":
+            await backend.entries("acme/e1")
+        case "put":
+            await backend.put("acme/e1/contract.pdf", once(b"%PDF"), tags={}, content_type=None)
+        case _:
+            await backend.probe()
+
+
+async def read(backend: ArchiveBackend, name: str) -> bytes:
+    return b"".join([block async for block in backend.read(name)])
+
+
+async def refusal(action: Awaitable[object]) -> ArchiveError:
+    with pytest.raises(ArchiveError) as refused:
+        await action
+    assert isinstance(refused.value, ArchiveRefused)
+    return refused.value
+
+
+# -- Errors --------------------------------------------------------------------------------------------------
+
+NOT_CMIS = frozenset({"ArchiveAnswerUnreadable", "ArchiveNotCmis"})
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 407, 410])
+@pytest.mark.parametrize("operation", ["read the marker", "read", "list", "put", "probe"])
+@pytest.mark.parametrize("kind", HTTP_KINDS)
+async def test_a_page_with_an_error_says_nothing_about_rights_keys_or_files(
+    kind: str, operation: str, status: int
+) -> None:
+    if (kind, operation) == ("http", "list"):
+        pytest.skip("nothing is asked for")
+    async with opened(kind, Front(page=status)) as backend:
+        refused = await refusal(do(backend, operation))
+    assert refused.reason in (NOT_CMIS if kind == "cmis" else {"ArchiveAnswerUnreadable"})
+    assert "Allow" not in refused.message
+    assert "HTTP 4" in refused.message or refused.reason == "ArchiveNotCmis"
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 409])
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_an_error_without_a_code_of_the_store_does_not_show_that_an_object_is_removed(
+    kind: str, status: int
+) -> None:
+    async with opened(kind, Front(page=status)) as backend:
+        refused = await refusal(backend.discard("acme/e1/contract.pdf"))
+    assert refused.reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_page_in_the_place_of_a_cmis_repository_that_answered_before_says_nothing(
+    status: int,
+) -> None:
+    async with (
+        cmis_repository(Names.UNIQUE) as repository,
+        Proxy(repository.url.removesuffix("/browser"), ticks=Ticks()) as proxy,
+    ):
+        repository.url = f"{proxy.url}/browser"
+        spec = ArchiveSpec(cmis=Cmis(url=repository.url, repository_id=REPOSITORY))
+        backend = await open_backend("dms", spec, {})
+        await backend.probe()
+
+        async def page() -> None:
+            raise Instead(status, PAGE.encode(), "text/html")
+
+        proxy.trap(lambda passage: True, TrapPoint.ARRIVED, page, times=None)
+        for operation in ("read the marker", "read", "list", "put"):
+            assert (await refusal(do(backend, operation))).reason == "ArchiveAnswerUnreadable"
+        proxy.clear()
+        await do(backend, "put")
+        with pytest.raises(FileNotStored):
+            await read(backend, MARKER)
+        await backend.close()
+
+
+# -- Pages with success --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [MARKER, MANIFEST])
+@pytest.mark.parametrize("kind", [kind for kind in HTTP_KINDS if kind != "cmis"])
+async def test_a_login_page_is_not_read_as_a_file_that_counterfoil_writes(kind: str, name: str) -> None:
+    async with opened(kind, Front(page=200)) as backend:
+        refused = await refusal(read(backend, name))
+    assert refused.reason == "ArchiveAnswerUnreadable"
+    assert "login page" in refused.message
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HTTP_KINDS if kind not in {"cmis", "http"}])
+async def test_a_login_page_that_takes_a_probe_does_not_return_other_bytes_than_were_written(
+    kind: str,
+) -> None:
+    async def take(request: web.BaseRequest) -> web.StreamResponse | None:
+        if request.method == "PROPFIND":
+            return listing(request)
+        return None if request.method == "GET" else web.Response(status=201)
+
+    async with opened(kind, Front(take, page=200)) as backend:
+        assert (await refusal(backend.probe())).reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize("name", ["acme/e1/page.html", "acme/e1/audit.xml"])
+@pytest.mark.parametrize("kind", [kind for kind in HTTP_KINDS if kind != "cmis"])
+async def test_a_document_may_begin_as_a_page(kind: str, name: str) -> None:
+    async with opened(kind, Front(page=200)) as backend:
+        assert await read(backend, name) == PAGE.encode()
+
+
+# -- Object stores -------------------------------------------------------------------------------------------
+
+LISTS = {
+    "s3": "<L><IsTruncated>false</IsTruncated>{}</L>",
+    "gcs": "<L><IsTruncated>false</IsTruncated>{}</L>",
+    "azblob": "<L><NextMarker/>{}</L>",
+}
+
+
+def objects(kind: str, key: str) -> str:
+    outer, inner = ("Blob", "Name") if kind == "azblob" else ("Contents", "Key")
+    return f"<{outer}><{inner}>{key}</{inner}></{outer}>"
+
+
+@pytest.mark.parametrize(
+    ("key", "is_absent"), [(MARKER, False), (f"{MARKER}.old", True)], ids=["the object", "another one"]
+)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_a_404_without_a_code_counts_if_a_list_of_the_store_does_not_have_the_object(
+    kind: str, key: str, *, is_absent: bool
+) -> None:
+    async def lists(request: web.BaseRequest) -> web.StreamResponse | None:
+        if "prefix" not in request.query:
+            return None
+        assert request.query["prefix"] == MARKER
+        return web.Response(text=LISTS[kind].format(objects(kind, key)))
+
+    async with opened(kind, Front(lists)) as backend:
+        if is_absent:
+            with pytest.raises(FileNotStored):
+                await read(backend, MARKER)
+            await backend.discard(MARKER)
+        else:
+            assert (await refusal(read(backend, MARKER))).reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_a_404_with_a_code_of_the_store_needs_no_further_request(kind: str) -> None:
+    async def missing(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
+
+    front = Front(missing)
+    async with opened(kind, front) as backend:
+        with pytest.raises(FileNotStored):
+            await read(backend, MARKER)
+    assert len([each for each in front.requests if each.startswith("GET")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (403, "AuthorizationPermissionMismatch", "ArchivePermissionDenied"),
+        (403, "AuthenticationFailed", "ArchiveCredentialsRejected"),
+        (404, "ContainerNotFound", "ArchiveBucketMissing"),
+    ],
+)
+async def test_azure_may_give_its_code_in_a_header_only(status: int, code: str, reason: str) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(status=status, headers={"x-ms-error-code": code})
+
+    async with opened("azblob", Front(answer)) as backend:
+        assert (await refusal(read(backend, MARKER))).reason == reason
+
+
+async def test_a_redirect_of_an_ingress_is_no_other_region() -> None:
+    async def to_tls(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(status=301, headers={"Location": "https://dms.example"}, text=PAGE)
+
+    async with opened("s3", Front(to_tls)) as backend:
+        assert (await refusal(read(backend, MARKER))).reason == "ArchiveRedirects"
+
+
+async def test_a_probe_needs_no_right_to_delete_also_where_a_proxy_refuses_that() -> None:
+    stored: dict[str, bytes] = {}
+
+    async def no_deletes(request: web.BaseRequest) -> web.StreamResponse | None:
+        if request.method == "PUT":
+            stored[request.path] = await request.read()
+            return web.Response()
+        return web.Response(body=stored[request.path]) if request.method == "GET" else None
+
+    async with opened("s3", Front(no_deletes, page=403)) as backend:
+        await backend.probe()
+    assert len(stored) == 1
+
+
+# -- WebDAV --------------------------------------------------------------------------------------------------
+
+
+async def a_collection(request: web.BaseRequest) -> web.StreamResponse | None:
+    """A WebDAV server with an empty root. All files are missing."""
+    return listing(request) if (request.method, request.path) == ("PROPFIND", "/dms/") else None
+
+
+async def test_a_404_of_a_server_that_has_the_root_says_that_a_file_is_missing() -> None:
+    front = Front(a_collection)
+    async with opened("webdav", front) as backend:
+        for name in (MARKER, MANIFEST, MARKER):
+            with pytest.raises(FileNotStored):
+                await read(backend, name)
+        assert await backend.entries("acme/e1") == []
+    # A file in the root, which the marker is, is never missing by an answer to an earlier question.
+    assert front.requests.count("PROPFIND /dms/") == 2
+
+
+async def test_an_answer_about_the_root_counts_for_a_while_for_the_files_below_it() -> None:
+    clock, front = AClock(), Front(a_collection)
+    async with opened("webdav", front) as opened_backend:
+        assert isinstance(opened_backend, WebDavBackend)
+        backend = WebDavBackend(opened_backend._site, clock)
+        for _ in range(3):
+            with pytest.raises(FileNotStored):
+                await read(backend, MANIFEST)
+        assert front.requests.count("PROPFIND /dms/") == 1
+        clock.advance(seconds=RECOGNIZED_SECONDS)
+        front.answer = nothing
+        assert (await refusal(read(backend, MANIFEST))).reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize(
+    ("dav", "reason"), [({"DAV": "1, 2"}, "ArchiveRootMissing"), ({}, "ArchiveAnswerUnreadable")]
+)
+@pytest.mark.parametrize("operation", ["read the marker", "put", "probe"])
+async def test_a_collection_is_missing_if_a_webdav_server_says_it(
+    operation: str, dav: dict[str, str], reason: str
+) -> None:
+    async def options(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(headers=dav) if request.method == "OPTIONS" else None
+
+    async with opened("webdav", Front(options)) as backend:
+        assert (await refusal(do(backend, operation))).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"WWW-Authenticate": 'Basic realm="dms"'}, "ArchiveCredentialsRejected"),
+        ({}, "ArchiveAnswerUnreadable"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["webdav", "cmis", "http"])
+async def test_a_401_that_asks_for_no_login_says_nothing_about_the_login(
+    kind: str, headers: dict[str, str], reason: str
+) -> None:
+    async def login(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(status=401, headers=headers)
+
+    async with opened(kind, Front(login)) as backend:
+        assert (await refusal(backend.probe())).reason == reason
+
+
+@pytest.mark.parametrize("method", ["MKCOL", "PUT", "MOVE"])
+@pytest.mark.parametrize(
+    ("has_root", "reason"), [(True, "ArchivePermissionDenied"), (False, "ArchiveAnswerUnreadable")]
+)
+async def test_a_403_is_about_the_login_if_the_server_shows_the_root(
+    method: str, *, has_root: bool, reason: str
+) -> None:
+    async def refuse(request: web.BaseRequest) -> web.StreamResponse | None:
+        if request.method == "PROPFIND":
+            return listing(request) if has_root and request.path == "/dms/" else None
+        return None if request.method == method else web.Response(status=201)
+
+    async with opened("webdav", Front(refuse, page=403)) as backend:
+        refused = await refusal(do(backend, "put"))
+    assert refused.reason == reason
+    assert ("Allow it to read, create, rename and delete" in refused.message) == has_root
+
+
+# -- The plain HTTP endpoint ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("has_system", "type_"),
+    [(True, "text/html"), (True, "application/json"), (False, "application/json")],
+)
+async def test_a_404_of_a_system_that_takes_files_says_that_a_file_is_missing(
+    type_: str, *, has_system: bool
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response() if has_system and request.method == "POST" else None
+
+    async with opened("http", Front(answer, type=type_)) as backend:
+        with pytest.raises(FileNotStored):
+            await read(backend, "acme/e1/contract.pdf")
