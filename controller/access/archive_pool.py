@@ -28,13 +28,11 @@ from controller.access.archive_root import (
     check_new_root,
     check_root,
     expected_marker,
+    find_or_write_marker,
     is_new_root_confirmed,
     is_root_known,
-    new_marker_id,
     origin_changed,
-    read_marker,
     root_of,
-    write_marker,
 )
 from controller.access.credential_origin import is_origin_lost, other_origin_of_secret
 from controller.access.pod_access import PodAccess
@@ -516,7 +514,7 @@ class ArchivePool:
         marker = expected_marker(archive, location)
         if marker is None:
             async with self._marking.setdefault(location, asyncio.Lock()):
-                marker = await read_marker(backend) or await write_marker(backend, new_marker_id())
+                marker = await find_or_write_marker(archive, backend)
         return ArchiveRoot(location=location, marker_id=marker)
 
     async def _trust_anchors_id(self, archive: Archive) -> str | None:

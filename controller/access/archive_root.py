@@ -9,6 +9,9 @@ delete of an envelope there is another check (docs/decisions/0045).
 
 A root that the status does not name is first probed. ``check_new_root`` refuses it if events of this cluster
 have their files there, and none of their manifests is. A person can confirm it (``is_new_root_confirmed``).
+
+A marker is missing only if the archive's server says that (see the backends). Other content in its place may
+be of a proxy, so no message about it has the command that forgets the marker.
 """
 
 import asyncio
@@ -77,19 +80,38 @@ def new_marker_id() -> str:
     return secrets.token_hex(16)
 
 
+class MarkerDamaged(Exception):
+    """The file of the marker is there, and its content is no marker. ``found`` describes the content."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+
 async def read_marker(backend: ArchiveBackend) -> str | None:
-    """Return the id of the marker in the root; None if there is no valid one. Raises ``ArchiveError``."""
+    """Return the id of the marker in the root; None if there is no file. Raises ``ArchiveError``,
+    ``MarkerDamaged``."""
     content = bytearray()
     try:
         async with aclosing(backend.read(MARKER_NAME)) as stream:
             async for chunk in stream:
                 content += chunk
                 if len(content) > MARKER_LIMIT:
-                    return None
+                    raise MarkerDamaged(f"more than {MARKER_LIMIT} bytes")
         found = msgspec.json.decode(content, type=ArchiveMarker).id
-    except (FileNotStored, FileNotReturned, *JSON_ERRORS):
+    except (FileNotStored, FileNotReturned):
         return None
-    return found if len(found) == 32 and set(found) <= set("0123456789abcdef") else None
+    except JSON_ERRORS as error:
+        raise MarkerDamaged(f"{len(content)} bytes") from error
+    if len(found) != 32 or not set(found) <= set("0123456789abcdef"):
+        raise MarkerDamaged(f"{len(content)} bytes with another id")
+    return found
+
+
+async def find_or_write_marker(archive: Archive, backend: ArchiveBackend) -> str:
+    """Return the id of the marker in a root that the status does not name; write one if there is none. Raises
+    ``ArchiveError``."""
+    return await _marker_of(archive, backend, None) or await write_marker(backend, new_marker_id())
 
 
 async def write_marker(backend: ArchiveBackend, marker: str) -> str:
@@ -100,7 +122,10 @@ async def write_marker(backend: ArchiveBackend, marker: str) -> str:
     """
     content = msgspec.json.format(msgspec.json.encode(ArchiveMarker(marker)), indent=2) + b"\n"
     await backend.put(MARKER_NAME, single_chunk(content), tags={}, content_type="application/json")
-    found = await read_marker(backend)
+    try:
+        found = await read_marker(backend)
+    except MarkerDamaged:
+        found = None
     if found is None:
         where = backend.location(MARKER_NAME)
         raise VerificationFailed(
@@ -155,10 +180,27 @@ async def check_root(archive: Archive, backend: ArchiveBackend) -> None:
     expected = expected_marker(archive, root)
     if expected is None:
         raise ArchiveUnavailable("ArchiveNotProbed", not_probed_message(archive))
-    found = await read_marker(backend)
+    found = await _marker_of(archive, backend, expected)
     if found != expected:
-        what = "is missing or has no marker" if found is None else "has the marker of another archive"
+        what = "has no marker" if found is None else "has the marker of another archive"
         raise _changed(archive.name, root, f"{what} ({MARKER_NAME})")
+
+
+async def _marker_of(archive: Archive, backend: ArchiveBackend, expected: str | None) -> str | None:
+    """As ``read_marker``. Raises ``ArchiveRefused`` for other content. The server does not say that it is
+    missing, so the message has no command that forgets it."""
+    try:
+        return await read_marker(backend)
+    except MarkerDamaged as damage:
+        known = f"It had the id {expected}. " if expected is not None else ""
+        raise ArchiveRefused(
+            "ArchiveRootChanged",
+            f"Archive/{archive.name}: {_shown(backend.location(MARKER_NAME))} has other content than a "
+            f"marker ({damage.found}). {known}Nothing is archived there, and nothing is deleted in "
+            "eSignAnyWhere. Look at the file in the storage itself. If it is right there, another program "
+            "answers for the archive: correct that. If it is damaged, restore it. Remove it only for a new "
+            "root: the message then names the command.",
+        ) from damage
 
 
 async def check_new_root(

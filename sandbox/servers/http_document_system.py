@@ -161,7 +161,7 @@ class DocumentSystem:
         given = request.headers.get("webhook-signature", "")
         token = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given, wanted) or token != f"Bearer {self.token}":
-            raise web.HTTPUnauthorized
+            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ KEY = {
     ).encode()
 }
 DENIED = b"<Error><Code>AccessDenied</Code></Error>"
+UNAUTHORIZED = b"<Error><Code>AuthenticationRequired</Code></Error>"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ class TestGcs(ListingContract, WireContract, RefusalContract):
 
     @pytest.fixture
     async def stranger(self, server: RcloneServer, ground: ArchiveFixture) -> AsyncIterator[ArchiveBackend]:
-        async with refusing(f"http://127.0.0.1:{server.port}", {"PUT"}, 401) as url:
+        async with refusing(f"http://127.0.0.1:{server.port}", {"PUT"}, 401, UNAUTHORIZED) as url:
             yield await opened(ground.spec, int(url.rpartition(":")[2]))
 
     @pytest.fixture

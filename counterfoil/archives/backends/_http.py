@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from counterfoil.archives.backend import TEMPORARY_PREFIX
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import (
     ArchiveError,
@@ -26,6 +27,7 @@ from counterfoil.archives.errors import (
     address_forbidden,
     find_text,
 )
+from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.streams import BLOCK
 from counterfoil.http_client import tls_fault
 from counterfoil.untrusted.addresses import is_address_forbidden
@@ -43,6 +45,9 @@ MAX_RESPONSE_BYTES = 1024 * 1024
 """Bytes of an answer that is no document."""
 
 NOT_FOUND_STATUSES = frozenset({404, 410})
+
+_BEFORE_A_PAGE = b"\xef\xbb\xbf \t\r\n"
+"""Bytes that may be before the first tag of a page."""
 
 
 class UploadSourceFailed(Exception):
@@ -148,7 +153,7 @@ class HttpSite:
         headers: Mapping[str, str] | None = None,
         content: AsyncIterable[bytes] | bytes | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """As ``exchange``. Raises ``ArchiveRefused`` for a redirect."""
+        """As ``exchange``. Raises ``ArchiveRefused`` for a redirect, and for a 401 that asks for no login."""
         async with self.exchange(method, url, headers=headers, content=content) as response:
             if response.is_redirect:
                 raise ArchiveRefused(
@@ -157,6 +162,9 @@ class HttpSite:
                     f"{response.status_code}), and Counterfoil does not follow with documents. Put the "
                     f"final address into {self.field}.",
                 )
+            # A server that wants another login names the scheme (RFC 9110, section 15.5.2).
+            if response.status_code == 401 and "WWW-Authenticate" not in response.headers:
+                raise self.unrecognized_response("HTTP 401", "a WWW-Authenticate header")
             yield response
 
     async def request(
@@ -208,8 +216,36 @@ class HttpSite:
         """Return what to say of an answer that is none of the protocol's."""
         return ArchiveRefused(
             "ArchiveAnswerUnreadable",
-            f"{self.archive}: {self.server} gives answers that Counterfoil can't read. Check {self.field}.",
+            f"{self.archive}: {self.server} gives answers that Counterfoil can't read. Perhaps a proxy or a "
+            f"login page answers. Check what is at this address, and {self.field}.",
         )
+
+    def unrecognized_response(self, answer: object, lacks: str) -> ArchiveError:
+        """
+        Return what to say of an error that does not show who sent it: nothing about rights, keys and files.
+
+        ``answer`` as in ``HTTP 404``; ``lacks`` as in ``an error code of S3``.
+        """
+        return ArchiveRefused(
+            "ArchiveAnswerUnreadable",
+            f"{self.archive}: {self.server} gives an error without {lacks} ({answer}), so perhaps a proxy, a "
+            "firewall or another program answers. Nothing is concluded from it. Check what is at this "
+            f"address, {self.field} and the server's log.",
+        )
+
+    async def stored_content(self, name: str, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """
+        Yield the bytes of a stored file block by block.
+
+        Raises ``ArchiveRefused`` for a page in the place of a file that Counterfoil writes itself.
+        """
+        last = name.rpartition("/")[2]
+        is_own = last == MANIFEST_NAME or last.startswith(TEMPORARY_PREFIX)
+        async for block in response.aiter_raw(BLOCK):
+            if is_own and block.lstrip(_BEFORE_A_PAGE).startswith(b"<"):
+                raise self.unreadable_response()
+            is_own = False
+            yield block
 
     def _unreachable(self, error: httpx.TransportError) -> ArchiveError:
         if isinstance(error, httpx.LocalProtocolError):
@@ -247,10 +283,16 @@ class HttpSite:
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
                 raise self.unreadable_response()
-        return httpx.Response(response.status_code, content=bytes(body))
+        kept = {"Content-Type": response.headers.get("Content-Type", "")}
+        return httpx.Response(response.status_code, headers=kept, content=bytes(body))
 
 
 ERROR_RULES: Mapping[frozenset[int], ErrorText] = {
+    frozenset({407}): ErrorText(
+        "ArchiveAnswerUnreadable",
+        "a proxy before {server} asks for a login ({answer}). Let it pass the controller, or correct "
+        "{field}.",
+    ),
     frozenset({401}): ErrorText(
         "ArchiveCredentialsRejected", "{server} does not accept {who} ({answer}). Give a valid one."
     ),
@@ -381,12 +423,6 @@ def _authorization(credentials: Credentials) -> str | None:
 def path_of(parts: Iterable[str]) -> str:
     """Return the segments of a name as the path of a URL."""
     return "/".join(quote(part, safe="") for part in parts)
-
-
-async def content_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of an answer block by block."""
-    async for block in response.aiter_raw(BLOCK):
-        yield block
 
 
 async def small_body(response: httpx.Response, *, contents: Container[str]) -> AsyncGenerator[bytes, None]:

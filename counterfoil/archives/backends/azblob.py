@@ -79,6 +79,7 @@ DIALECT = ErrorDialect(
         "ServerBusy": "503",
         "OperationTimedOut": "503",
     },
+    code_header="x-ms-error-code",
 )
 
 

@@ -11,6 +11,7 @@ Tags become the properties that ``spec.cmis.properties`` names; the manifest has
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
@@ -33,7 +34,6 @@ from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
     HttpSite,
     MultipartForm,
-    content_of,
     path_of,
 )
 from counterfoil.archives.credentials import Credentials
@@ -172,8 +172,9 @@ class CmisBackend(FolderTreeBackend):
         async with self._site.stream("GET", url) as response:
             status = response.status_code
             if status == 200:
-                async for block in content_of(response):
-                    yield block
+                async with aclosing(self._site.stored_content(name, response)) as content:
+                    async for block in content:
+                        yield block
                 return
         if status in NOT_FOUND_STATUSES or status in {400, 403, 409}:
             await self._check_document_is_empty(parts, status)
@@ -207,7 +208,7 @@ class CmisBackend(FolderTreeBackend):
         if answer.status_code in NOT_FOUND_STATUSES:
             raise self._not_cmis()
         if not answer.is_success:
-            raise self._site.error_for_status(answer.status_code)
+            raise self._refusal(answer)
         repositories = self._decoded(answer, dict[CmisText, CmisRepositoryInfo])
         repository = repositories.get(self._settings.repository_id)
         if repository is None:
@@ -222,14 +223,14 @@ class CmisBackend(FolderTreeBackend):
         kind = self._settings.document_type
         query = urlencode({"cmisselector": "typeDefinition", "typeId": kind})
         answer = await self._site.request("GET", f"{repository}?{query}")
-        if answer.status_code in {400, *NOT_FOUND_STATUSES}:
+        if answer.status_code == 400 or self._is_missing(answer):
             raise ArchiveRefused(
                 "ArchiveRefused",
                 f"{self._archive}: {self._server} has no document type `{kind}`. Correct "
                 "spec.cmis.documentType.",
             )
         if not answer.is_success:
-            raise self._site.error_for_status(answer.status_code)
+            raise self._refusal(answer)
         return self._decoded(answer, CmisTypeInfo).versionable
 
     def _check_origin(self, url: str) -> None:
@@ -255,7 +256,7 @@ class CmisBackend(FolderTreeBackend):
     async def _find_object(self, parts: list[str]) -> FolderEntry | None:
         """Return what lies at a path; None when nothing does."""
         answer = await self._site.request("GET", await self._address(parts, "object"))
-        if answer.status_code in NOT_FOUND_STATUSES:
+        if self._is_missing(answer):
             return None
         if not answer.is_success:
             raise self._refusal(answer)
@@ -350,13 +351,13 @@ class CmisBackend(FolderTreeBackend):
 
     async def _rename(self, old: list[str], new: list[str]) -> bool:
         answer = await self._update_name(old, new)
-        if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES:
+        if not answer.is_success and not self._is_missing(answer):
             raise self._refusal(answer)
         return answer.is_success
 
     async def _delete(self, parts: list[str]) -> None:
         answer = await self._post_action(parts, "delete", {"allVersions": "true"})
-        if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES:
+        if not answer.is_success and not self._is_missing(answer):
             raise self._refusal(answer)
 
     async def _check_document_is_empty(self, parts: list[str], status: int) -> None:
@@ -376,7 +377,7 @@ class CmisBackend(FolderTreeBackend):
                 parts, "children", filter=LISTED, maxItems=str(PAGE), skipCount=str(skipped)
             )
             answer = await self._site.request("GET", url)
-            if answer.status_code in NOT_FOUND_STATUSES:
+            if self._is_missing(answer):
                 return
             if not answer.is_success:
                 raise self._refusal(answer)
@@ -404,19 +405,30 @@ class CmisBackend(FolderTreeBackend):
         except JSON_ERRORS as error:
             raise self._not_cmis() from error
 
+    def _is_missing(self, answer: httpx.Response) -> bool:
+        """Whether the repository says that there is no such object. Raises ``ArchiveError`` for a 404 without
+        its exception, which may be of a proxy."""
+        if answer.status_code not in NOT_FOUND_STATUSES:
+            return False
+        if not _exception_in(answer):
+            raise self._unrecognized(answer)
+        return True
+
     def _refusal(self, answer: httpx.Response) -> ArchiveError:
         """Return what an exception of the repository means."""
-        try:
-            exception = _decode_json(answer.content, CmisObject).exception
-        except JSON_ERRORS:
-            exception = ""
+        exception = _exception_in(answer)
         if (text := find_text(_ERROR_RULES, exception)) is not None:
             return text.error(self._archive, server=self._server, exception=exception)
+        if not exception and answer.status_code in {403, *NOT_FOUND_STATUSES}:
+            return self._unrecognized(answer)
         return (
             self._changed()
             if answer.status_code in NOT_FOUND_STATUSES
             else self._site.error_for_status(answer.status_code)
         )
+
+    def _unrecognized(self, answer: httpx.Response) -> ArchiveError:
+        return self._site.unrecognized_response(f"HTTP {answer.status_code}", "an exception of CMIS")
 
     def _not_cmis(self) -> ArchiveError:
         return ArchiveRefused(
@@ -457,6 +469,14 @@ def _decode_json(content: bytes, kind: type[T]) -> T:
     if has_too_many_values(content, MAX_PAGE_CONTAINERS):
         raise msgspec.ValidationError("it has too many values")
     return msgspec.json.decode(content, type=kind)
+
+
+def _exception_in(answer: httpx.Response) -> str:
+    """Return the name of the exception that each error has (CMIS 1.1, 5.2.10); empty if there is none."""
+    try:
+        return _decode_json(answer.content, CmisObject).exception
+    except JSON_ERRORS:
+        return ""
 
 
 def _properties(values: Mapping[str, str]) -> dict[str, str]:

@@ -38,7 +38,6 @@ from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
     HttpSite,
     MultipartForm,
-    content_of,
     path_of,
 )
 from counterfoil.archives.credentials import Credentials
@@ -206,16 +205,14 @@ class HttpBackend:
         url = (known.location if known is not None else None) or self.location(name)
         answer = await self._site.request("DELETE", url, headers=self._bodiless("DELETE", url))
         if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES | _CANT_DELETE:
-            raise self._site.error_for_status(answer.status_code)
+            raise self._refusal(answer)
 
     async def probe(self) -> None:
         """Ask whether files would be accepted, without sending one: it might be stored permanently. Raises
         ``ArchiveError``."""
         answer = await self._send_message("counterfoil.probe", _message("probe"), {})
-        if answer.status_code in NOT_FOUND_STATUSES:
-            raise self._root_missing(answer.status_code)
         if not answer.is_success:
-            raise self._site.error_for_status(answer.status_code)
+            raise self._refusal(answer)
 
     async def remove_leftovers(self, folder: str) -> None:
         """Nothing to do: what was not concluded has no name."""
@@ -230,12 +227,17 @@ class HttpBackend:
                 raise self._missing_feature(
                     "return the stored files", "Let it answer GET, or set spec.verify to Checksum."
                 )
-            if response.status_code in NOT_FOUND_STATUSES | _CANT_READ:
-                raise FileNotStored
-            if response.status_code != 200:
-                raise self._site.error_for_status(response.status_code)
-            async for block in content_of(response):
-                yield block
+            if response.status_code == 200:
+                async with aclosing(self._site.stored_content(name, response)) as content:
+                    async for block in content:
+                        yield block
+                return
+        if response.status_code not in NOT_FOUND_STATUSES | _CANT_READ:
+            raise self._refusal(response)
+        if _is_text(response):
+            # A page of the system, or of a proxy: what takes a probe is the system.
+            await self.probe()
+        raise FileNotStored
 
     async def _send(
         self, upload: str, facts: Mapping[str, str], tags: Mapping[str, str], chunks: AsyncIterable[bytes]
@@ -253,7 +255,7 @@ class HttpBackend:
             headers["Content-Type"], chunks = form.content_type, form.encode(chunks)
         answer = await self._site.upload("POST", self._site.url, chunks, headers=headers)
         if not answer.is_success:
-            raise self._error_for_status(facts["name"], answer.status_code)
+            raise self._error_for_file(facts["name"], answer)
 
     async def _conclude(self, name: str, data: Mapping[str, object]) -> HttpConclusion:
         # Sent again it is the same message, whose id a receiver may remember.
@@ -262,7 +264,7 @@ class HttpBackend:
             "counterfoil.file", f"end_{data['upload']}", data, contents=("POST",)
         )
         if not answer.is_success:
-            raise self._error_for_status(name, answer.status_code)
+            raise self._error_for_file(name, answer)
         try:
             return msgspec.json.decode(answer.content or b"{}", type=HttpConclusion)
         except JSON_ERRORS as error:
@@ -317,26 +319,30 @@ class HttpBackend:
     def _key_of(self, name: str) -> str:
         return hashlib.sha256(self.location(name).encode()).hexdigest()[:32]
 
-    def _error_for_status(self, name: str, status: int) -> ArchiveError:
-        if status == _CONFLICT:
+    def _error_for_file(self, name: str, answer: httpx.Response) -> ArchiveError:
+        if answer.status_code == _CONFLICT:
             return NameTaken(
                 f"{self.location(name)} is there already, as {self._site.server} says (HTTP 409). Move it "
                 "away."
             )
-        if status == _UNPROCESSABLE:
+        if answer.status_code == _UNPROCESSABLE:
             return VerificationFailed(
                 f"{self.location(name)}: {self._site.server} got other bytes than were sent (HTTP 422)."
             )
-        if status in NOT_FOUND_STATUSES:
-            return self._root_missing(status)
-        return self._site.error_for_status(status)
+        return self._refusal(answer)
 
-    def _root_missing(self, status: int) -> ArchiveError:
-        return ArchiveRefused(
-            "ArchiveRootMissing",
-            f"{self._site.archive}: there is nothing at {self._site.url} that takes files (HTTP {status}). "
-            f"Correct {FIELD}.",
-        )
+    def _refusal(self, answer: httpx.Response) -> ArchiveError:
+        """Return what a refusal means: of a page nobody knows who sent it."""
+        status = answer.status_code
+        if status in {403, *NOT_FOUND_STATUSES} and _is_page(answer):
+            return self._site.unrecognized_response(f"HTTP {status}", "a sign of the system")
+        if status in NOT_FOUND_STATUSES:
+            return ArchiveRefused(
+                "ArchiveRootMissing",
+                f"{self._site.archive}: there is nothing at {self._site.url} that takes files (HTTP "
+                f"{status}), or a proxy answers for it. Correct {FIELD}, or the proxy.",
+            )
+        return self._site.error_for_status(status)
 
     def _missing_feature(self, what: str, then: str) -> ArchiveError:
         return ArchiveRefused(
@@ -357,6 +363,15 @@ def _signature(archive: str, secret: Credentials, clock: Clock) -> WebhookSignat
             f"{invalid}."
         ) from invalid
     return WebhookSignature((key,), clock)
+
+
+def _is_page(answer: httpx.Response) -> bool:
+    return str(answer.headers.get("Content-Type", "")).startswith("text/html")
+
+
+def _is_text(answer: httpx.Response) -> bool:
+    """Whether an answer is for people, as a page of a proxy is."""
+    return str(answer.headers.get("Content-Type", "")).startswith("text/")
 
 
 def _memory_of(name: str, file: SentFile) -> int:

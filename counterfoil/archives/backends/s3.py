@@ -75,7 +75,7 @@ ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
         "spec.s3.bucket.",
     ),
     frozenset(
-        {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "301"}
+        {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
     ): ErrorText(
         "ArchiveRegionWrong", "the bucket `{bucket}` is in another region ({answer}). Correct spec.s3.region."
     ),

@@ -6,10 +6,13 @@ has all of a file or none of it. The move first asks not to overwrite anything: 
 all that is in it. Tags become properties of the namespace ``counterfoil.dev/tags`` where the server keeps
 such; the manifest has them anyway.
 
+A 403 or 404 is believed of a server that shows the root as a collection: any proxy answers such as well.
+
 Counterfoil uses no locks (docs/decisions/0020): nothing is changed in place, and two runs move the same
 content to the same name. If another client has a lock, the event waits.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
@@ -23,14 +26,10 @@ from lxml import etree
 
 from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored, Opener, required_settings, segments
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
-from counterfoil.archives.backends._http import (
-    NOT_FOUND_STATUSES,
-    HttpSite,
-    content_of,
-    path_of,
-)
+from counterfoil.archives.backends._http import NOT_FOUND_STATUSES, HttpSite, path_of
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
+from counterfoil.clock import Clock, WallClock
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.untrusted.xml_bounds import PIECE, SEPARATOR, BoundedXmlParser, XmlRefused, XmlTooLarge
 
@@ -49,6 +48,10 @@ MAX_PATH_LENGTH = 32 * 1024
 MAX_SIZE_DIGITS = 19
 """Digits of the length of a file; a longer number is none."""
 
+RECOGNIZED_SECONDS = 10.0
+"""Seconds for which an answer about the root shows that a 404 for a file below it is the server's. It is as
+long as runs share a check of the marker. A missing file in the root, as the marker is, has its own answer."""
+
 MAX_EXTRA_SLASHES = 16
 """Slashes of an address in a listing beyond those that it needs; some servers double them."""
 
@@ -61,6 +64,7 @@ _COLLECTION = [f"{_DAV}resourcetype", f"{_DAV}collection"]
 _OK = "HTTP/1.1 200 OK"
 _MULTI_STATUS = 207
 _EXISTS = 405
+_FORBIDDEN = 403
 _CONFLICT = 409
 _PRECONDITION_FAILED = 412
 # XML 1.0, production 2.
@@ -76,7 +80,7 @@ async def open_webdav(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     """Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``."""
     settings = required_settings(name, "spec.webdav", spec.webdav)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
-    return WebDavBackend(HttpSite.open("the WebDAV server", FIELD, settings.url, secret))
+    return WebDavBackend(HttpSite.open("the WebDAV server", FIELD, settings.url, secret), WallClock())
 
 
 OPENER: Opener = open_webdav
@@ -101,9 +105,12 @@ class WebDavBackend(FolderTreeBackend):
 
     kind: ClassVar[str] = "webdav"
 
-    def __init__(self, site: HttpSite) -> None:
+    def __init__(self, site: HttpSite, clock: Clock) -> None:
         super().__init__(site.archive, site.server, site.url)
         self._site = site
+        self._clock = clock
+        self._recognized = -math.inf
+        """Monotonic time at which the server showed the root."""
         root = urlsplit(site.url).path
         self._root_parts = _decoded(root, len(root))
 
@@ -116,12 +123,19 @@ class WebDavBackend(FolderTreeBackend):
         parts = segments(name)
         headers = {"Cache-Control": "no-cache"}
         async with self._site.stream("GET", self._url(parts), headers=headers) as response:
-            if response.status_code in NOT_FOUND_STATUSES:
-                raise FileNotStored
-            if response.status_code != 200:
-                raise await self._error_for_status(parts, response.status_code)
-            async for block in content_of(response):
-                yield block
+            status = response.status_code
+            if status == 200:
+                async with aclosing(self._site.stored_content(name, response)) as content:
+                    async for block in content:
+                        yield block
+                return
+        if status not in NOT_FOUND_STATUSES:
+            raise await self._error_for_status(parts, status)
+        if len(parts) == 1:
+            await self._recognize()
+        else:
+            await self._recognize_recently()
+        raise FileNotStored
 
     async def close(self) -> None:
         """Close the connections."""
@@ -137,8 +151,6 @@ class WebDavBackend(FolderTreeBackend):
         # Servers have several answers for one that is there, above all when it may not be made.
         if answer.is_success or answer.status_code == _EXISTS or await self._is_folder(parts):
             return
-        if answer.status_code in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
-            raise self._root_missing()
         raise await self._error_for_status(parts, answer.status_code)
 
     async def _send(
@@ -146,8 +158,6 @@ class WebDavBackend(FolderTreeBackend):
     ) -> None:
         headers = {"Content-Type": content_type}
         answer = await self._site.upload("PUT", self._url(parts), chunks, headers=headers)
-        if answer.status_code in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
-            raise self._root_missing()
         if not answer.is_success:
             raise await self._error_for_status(parts, answer.status_code)
         if tags:
@@ -193,7 +203,7 @@ class WebDavBackend(FolderTreeBackend):
         if answer.status_code not in NOT_FOUND_STATUSES and (
             not answer.is_success or answer.status_code == _MULTI_STATUS
         ):
-            raise self._site.error_for_status(answer.status_code)
+            raise await self._refusal(answer.status_code)
 
     async def _error_for_status(self, parts: list[str], status: int) -> ArchiveError:
         """Return what a refusal means, after a check of the existing entries: servers answer differently."""
@@ -204,11 +214,28 @@ class WebDavBackend(FolderTreeBackend):
             if await self._is_folder(parts):
                 return self._name_taken(parts, "is a folder")
         if status in {_CONFLICT, *NOT_FOUND_STATUSES}:
+            await self._recognize()
             return ArchiveUnavailable(
                 "ArchiveChanged",
                 f"{self._archive}: a folder below {self._root} was removed while a file was filed into it.",
             )
+        return await self._refusal(status)
+
+    async def _refusal(self, status: int) -> ArchiveError:
+        """Return what a refusal by the server means. Raises ``ArchiveError`` if it may be a proxy's."""
+        if status == _FORBIDDEN:
+            await self._recognize()
         return self._site.error_for_status(status)
+
+    async def _recognize(self) -> None:
+        """Ask for the root, which only the server itself shows. Raises ``ArchiveError``."""
+        await self._check_root()
+        self._recognized = self._clock.monotonic()
+
+    async def _recognize_recently(self) -> None:
+        """As ``_recognize``, unless the server was asked in the last ``RECOGNIZED_SECONDS``."""
+        if self._clock.monotonic() - self._recognized >= RECOGNIZED_SECONDS:
+            await self._recognize()
 
     async def _is_folder(self, parts: list[str]) -> bool | None:
         """Tell whether the entry is a collection; None when there is no entry."""
@@ -226,7 +253,7 @@ class WebDavBackend(FolderTreeBackend):
         try:
             is_folder = await self._is_collection([], slash="/")
         except FileNotStored:
-            raise self._root_missing() from None
+            raise await self._missing_root() from None
         if not is_folder:
             raise self._name_taken([], "is a file where Counterfoil needs a folder")
 
@@ -256,6 +283,7 @@ class WebDavBackend(FolderTreeBackend):
                     else:
                         is_complete |= each.is_complete
         except FileNotStored:
+            await self._recognize_recently()
             return
         if not is_complete:
             raise self._site.unreadable_response()
@@ -270,7 +298,7 @@ class WebDavBackend(FolderTreeBackend):
             if response.status_code in NOT_FOUND_STATUSES:
                 raise FileNotStored
             if response.status_code != _MULTI_STATUS:
-                raise self._listing_error(response.status_code)
+                raise await self._listing_error(parts, response.status_code)
             path = (*self._root_parts, *parts)
             async with aclosing(self._responses(response.aiter_raw(PIECE))) as found:
                 async for each in found:
@@ -318,12 +346,12 @@ class WebDavBackend(FolderTreeBackend):
     def _url(self, parts: list[str]) -> str:
         return f"{self._root}/{path_of(parts)}" if parts else self._root
 
-    def _listing_error(self, status: int) -> ArchiveError:
-        return (
-            self._not_webdav()
-            if 200 <= status < 300 or status in {405, 501}
-            else self._site.error_for_status(status)
-        )
+    async def _listing_error(self, parts: list[str], status: int) -> ArchiveError:
+        if 200 <= status < 300 or status in {405, 501}:
+            return self._not_webdav()
+        if status == _FORBIDDEN and not parts:
+            return self._unrecognized(status)
+        return await self._refusal(status)
 
     def _not_webdav(self) -> ArchiveError:
         return ArchiveRefused(
@@ -332,12 +360,19 @@ class WebDavBackend(FolderTreeBackend):
             f"should be). Correct {FIELD}, or turn WebDAV on there.",
         )
 
-    def _root_missing(self) -> ArchiveError:
+    async def _missing_root(self) -> ArchiveError:
+        """Return what a 404 for the root means: a WebDAV server shows itself by a header (RFC 4918, 10.1)."""
+        async with self._site.stream("OPTIONS", f"{self._root}/") as response:
+            if "DAV" not in response.headers:
+                return self._unrecognized(404)
         return ArchiveRefused(
             "ArchiveRootMissing",
             f"{self._archive}: the collection {self._root} does not exist. Restore it, or correct {FIELD}. "
             "Create it only for a new archive.",
         )
+
+    def _unrecognized(self, status: int) -> ArchiveError:
+        return self._site.unrecognized_response(f"HTTP {status} for {self._root}", "a sign of WebDAV")
 
 
 def _decoded(path: str, max_slashes: int) -> tuple[str, ...]:

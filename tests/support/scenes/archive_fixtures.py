@@ -4,6 +4,7 @@ Servers for the contract tests of several kinds of archives, which refuse some r
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from counterfoil.resources.archive import (
     ArchiveSpec,
@@ -24,7 +25,9 @@ async def refusing(
     """Give the address of a proxy that answers requests of these methods itself, and passes on the others."""
 
     async def refuse() -> None:
-        raise Instead(status, body, "application/xml")
+        # As each server does that wants another login.
+        login = {"WWW-Authenticate": "Basic"} if status == HTTPStatus.UNAUTHORIZED else {}
+        raise Instead(status, body, "application/xml", login)
 
     async with Proxy(upstream, ticks=Ticks()) as proxy:
         proxy.trap(lambda passage: passage.method in methods, TrapPoint.ARRIVED, refuse, times=None)

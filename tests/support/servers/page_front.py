@@ -1,5 +1,5 @@
 """
-What stands before an archive and answers in its place: a proxy, an ingress or a login page.
+A proxy, an ingress or a login page before an archive, which answers in its place.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable

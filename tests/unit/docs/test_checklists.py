@@ -174,6 +174,7 @@ from counterfoil.archives.backend import ArchiveBackend, Opener, required_settin
 from counterfoil.archives.backends._http import HttpSite
 from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.credentials import Credentials
+from counterfoil.clock import WallClock
 from counterfoil.resources.archive import ArchiveSpec
 
 
@@ -181,7 +182,7 @@ async def open_shelf(name: str, spec: ArchiveSpec, credentials: Mapping[str, byt
     """Open the archive ``name``, which is a folder of WebDAV."""
     settings = required_settings(name, "spec.shelf", spec.shelf)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
-    return WebDavBackend(HttpSite.open("the shelf", "spec.shelf", settings.url, secret))
+    return WebDavBackend(HttpSite.open("the shelf", "spec.shelf", settings.url, secret), WallClock())
 
 
 OPENER: Opener = open_shelf

@@ -29,7 +29,6 @@ from counterfoil.archives.backend import (
     segments,
     too_many_files,
 )
-from counterfoil.archives.backends._http import content_of
 from counterfoil.archives.backends._object_store.client import (
     Content,
     ObjectStoreClient,
@@ -173,21 +172,36 @@ class ObjectStoreBackend(ArchiveBackend):
         """Yield an object block by block. Raises ``FileNotStored``."""
         async with self._client.open(StoreRequest("GET", self._path(name))) as response:
             if response.status_code == 200:
-                async for block in content_of(response):
-                    yield block
+                async with aclosing(self._client.stored_content(name, response)) as content:
+                    async for block in content:
+                        yield block
                 return
             answer = await self._client.read_answer(response)
-        if answer.status == NOT_FOUND and not self._client.is_root_missing(answer):
+        if await self._is_absent(name, answer):
             raise FileNotStored
         raise self._client.error(answer)
 
     async def discard(self, name: str) -> None:
         """Remove an object; nothing happens when it is absent."""
         answer = await self._client.request(StoreRequest("DELETE", self._path(name)))
-        if answer.status == NOT_FOUND and not self._client.is_root_missing(answer):
-            return
-        if not answer.is_success:
+        if not answer.is_success and not await self._is_absent(name, answer):
             raise self._client.error(answer)
+
+    async def _is_absent(self, name: str, answer: StoreAnswer) -> bool:
+        """
+        Whether the answer to a request for an object says that there is none. Raises ``ArchiveError``.
+
+        A proxy can answer 404 as well. Without a code of the store, its list decides.
+        """
+        if answer.status != NOT_FOUND:
+            return False
+        if self._client.parsed(answer).code:
+            return not self._client.is_root_missing(answer)
+        key = self._key(name)
+        async with reading_list(self, name) as bounds:
+            # In the order of the keys, so the first one is the object, if it is there.
+            found, _ = await self._keys(StoreRequest("GET", query=self._list_query(key, None)), bounds)
+        return key not in (each for each, _ in found)
 
     async def probe(self) -> None:
         """Write, read back and, where that is allowed, remove a small object. Raises ``ArchiveError``."""
@@ -203,8 +217,9 @@ class ObjectStoreBackend(ArchiveBackend):
         try:
             await self.discard(name)
         except ArchiveRefused as refused:
-            # Filing needs no right to delete, and some archives are there to grant none.
-            if refused.reason != "ArchivePermissionDenied":
+            # Filing needs no right to delete, and some archives are there to grant none. A proxy may be what
+            # refuses.
+            if refused.reason not in {"ArchivePermissionDenied", "ArchiveAnswerUnreadable"}:
                 raise
         else:
             self._kept_probe = None

@@ -38,6 +38,10 @@ RETRY_PAUSES_SECONDS = (0.1, 0.4, 1.5)
 RETRY_SECONDS = 30.0
 """No request is repeated later than this after its first attempt."""
 
+ANYBODYS = frozenset({408, 413, 429})
+"""Errors of the client that mean the same from the service and from a proxy. All others count with a code of
+the service only."""
+
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 MAX_ERROR_BYTES = 64 * 1024
@@ -127,6 +131,8 @@ class ErrorDialect:
     """The first entry that has the code counts; then the first that has the HTTP status."""
     synonyms: Mapping[str, str]
     """Code to the HTTP status whose rule in ``COMMON_ERROR_RULES`` also holds for the code."""
+    code_header: str = ""
+    """Header that has the code as well; an answer may have no body."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +156,12 @@ class ObjectStoreResponse:
     code: str = ""
 
     @classmethod
-    def read(cls, service: str, status: int, body: bytes) -> "ObjectStoreResponse":
-        """Find the code in the body of an answer."""
+    def read(cls, service: str, status: int, body: bytes, header: str = "") -> "ObjectStoreResponse":
+        """Find the code in the body of an answer, or in the header for it."""
         code = re.search(rb"<Code>([A-Za-z0-9.]{1,64})</Code>", body)
-        return cls(service, str(status), code[1].decode() if code else "")
+        if code is not None:
+            return cls(service, str(status), code[1].decode())
+        return cls(service, str(status), header if re.fullmatch("[A-Za-z0-9.]{1,64}", header) else "")
 
     def __str__(self) -> str:
         return f"{self.service} answered {self.status} {self.code}".rstrip()
@@ -227,19 +235,28 @@ class ObjectStoreClient:
         return StoreAnswer(response.status_code, response.headers, body.take()[: max(limit, MAX_ERROR_BYTES)])
 
     def error(self, answer: StoreAnswer, dialect: ErrorDialect | None = None) -> ArchiveError:
-        """Return the error for an answer other than success, by who must act."""
-        dialect = dialect or self._dialect
-        return error_of_response(self.parsed(answer), dialect, self.bucket)
+        """Return the error for an answer other than success, by who must act. One without a code may be of a
+        proxy."""
+        said = self.parsed(answer)
+        if 400 <= answer.status < 500 and answer.status not in ANYBODYS and not said.code:
+            lacks = f"an error code of {self._dialect.service}"
+            return self._site.unrecognized_response(f"HTTP {answer.status}", lacks)
+        return error_of_response(said, dialect or self._dialect, self.bucket)
 
     def parsed(self, answer: StoreAnswer) -> ObjectStoreResponse:
         """Return status and code of an answer."""
         # An error after a 200: its status would say that all is well.
         status = 500 if 200 <= answer.status < 300 else answer.status
-        return ObjectStoreResponse.read(self._dialect.service, status, answer.body[:MAX_ERROR_BYTES])
+        header = answer.headers.get(self._dialect.code_header, "") if self._dialect.code_header else ""
+        return ObjectStoreResponse.read(self._dialect.service, status, answer.body[:MAX_ERROR_BYTES], header)
 
     def is_root_missing(self, answer: StoreAnswer) -> bool:
         """Whether a 404 means the bucket."""
         return self.parsed(answer).code in self._dialect.root_missing
+
+    def stored_content(self, name: str, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of an object, as ``HttpSite.stored_content``."""
+        return self._site.stored_content(name, response)
 
     @property
     def origin(self) -> str:

@@ -1,5 +1,5 @@
 """
-What a proxy, an ingress or a login page answers in the place of an archive says nothing about the archive.
+The answer of a proxy, an ingress or a login page in the place of an archive says nothing about the archive.
 """
 
 from collections.abc import Awaitable
