@@ -295,10 +295,29 @@ async def test_an_archive_whose_secret_the_api_server_can_not_read_is_not_stalle
     assert scene.ready()[:2] == ("True", "Probed")
 
 
+async def test_one_403_of_an_api_server_that_starts_changes_nothing_about_an_archive(scene: Scene) -> None:
+    scene.kube.put(an_anchored(scene))
+    await scene.archive_pool.update_status(scene.newest())
+    before = scene.newest().status
+    scene.clock.advance(minutes=30)
+    scene.kube.refused["secret", "authorities"] = Forbidden(403, "Forbidden", "not yet ready")
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await scene.archive_pool.update_status(scene.newest())
+        scene.clock.advance(seconds=10)
+    del scene.kube.refused["secret", "authorities"]
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[:2] == ("True", "Probed")
+    assert scene.newest().status.settled_time == before.settled_time, "no failed event starts again"
+
+
 async def test_an_archive_whose_secret_may_not_be_read_needs_no_new_secret(scene: Scene) -> None:
     scene.kube.put(an_anchored(scene))
     scene.kube.refused["secret", "authorities"] = Forbidden(403, "Forbidden", "no")
-    await scene.archive_pool.update_status(scene.newest())
+    for _ in range(7):
+        with suppress(Unavailable):
+            await scene.archive_pool.update_status(scene.newest())
+        scene.clock.advance(seconds=10)
     truth, reason, message = scene.ready()
     assert (truth, reason) == ("False", "SecretForbidden")
     assert "Secret/authorities may not be read" in message
@@ -308,16 +327,19 @@ async def test_an_archive_whose_secret_may_not_be_read_needs_no_new_secret(scene
     assert stalled.status == "False"
 
 
+@pytest.mark.parametrize("reason", ["SecretForbidden", "SecretUnreadable"])
 async def test_an_archive_that_is_known_to_be_unreadable_is_so_for_each_process_at_once(
-    scene: Scene,
+    scene: Scene, reason: str
 ) -> None:
-    conditions = with_condition((), "Ready", "False", "SecretUnreadable", "It is.", now=NOON, generation=1)
+    conditions = with_condition((), "Ready", "False", reason, "It is.", now=NOON, generation=1)
     archive = an_anchored(scene)
     archive = replace(archive, status=replace(archive.status, conditions=conditions))
-    scene.kube.refused["secret", "authorities"] = UNDECRYPTABLE
+    is_refused = reason == "SecretForbidden"
+    problem = Forbidden(403, "Forbidden", "no") if is_refused else UNDECRYPTABLE
+    scene.kube.refused["secret", "authorities"] = problem
     with pytest.raises(SettingsInvalid, match="It is") as trouble:
         await scene.archive_pool.anchors(archive)
-    assert trouble.value.reason == "SecretUnreadable"
+    assert trouble.value.reason == reason
 
 
 async def test_an_archive_of_several_kinds_or_none_is_reported_as_such(scene: Scene) -> None:

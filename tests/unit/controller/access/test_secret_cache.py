@@ -66,48 +66,6 @@ async def test_a_missing_key_is_named_and_the_other_keys_are_not() -> None:
     assert str(raised.value) == "Secret/one has no key 'apiKey'."
 
 
-async def test_a_secret_that_may_not_be_read_is_not_called_unlabelled() -> None:
-    kube = InMemoryKubeClient()
-    kube.fail("secret", Forbidden(403, "Forbidden", "no"))
-    with pytest.raises(SecretForbidden):
-        await SecretCache(kube, AClock()).data("one", SecretUse.TOKEN)
-
-
-async def test_the_advice_about_a_secret_that_may_not_be_read_is_about_the_role() -> None:
-    kube = InMemoryKubeClient()
-    kube.fail("secret", Forbidden(403, "Forbidden", "no"))
-    with pytest.raises(SecretForbidden) as forbidden:
-        await SecretCache(kube, AClock()).data("one", SecretUse.TOKEN)
-    reason, message = forbidden.value.explain("KeyMissing", "Put the key there.")
-    assert reason == "SecretForbidden"
-    assert message.startswith("Secret/one may not be read: the controller's ServiceAccount lacks `get` on")
-    assert "There is nothing to create or to replace" in message
-    assert "Put the key there" not in message
-
-
-async def test_secrets_are_forbidden_for_long_after_a_minute_in_which_none_was_read() -> None:
-    scene = UnreadableScene()
-
-    async def lasts(name: str = "one") -> bool:
-        with pytest.raises(SecretForbidden) as forbidden:
-            await scene.secrets.data(name, SecretUse.ARCHIVE)
-        return forbidden.value.is_lasting
-
-    for _ in range(2):
-        scene.kube.trouble["secret"] = Forbidden(403, "Forbidden", "no")
-        scene.clock.advance(seconds=FRESH_SECONDS + 1)
-        assert not await lasts()
-        scene.clock.advance(seconds=59)
-        assert not await lasts()
-        scene.clock.advance(seconds=1)
-        assert await lasts()
-        assert await lasts("two"), "the right is one for all"
-        scene.clock.advance(minutes=4)
-        assert not await lasts(), "nobody knows how it was meanwhile"
-        scene.kube.trouble.clear()
-        assert await scene.look() == "read"
-
-
 UNDECRYPTABLE = Unavailable(500, "InternalError", "unable to transform key (request id 4711)")
 
 
@@ -130,12 +88,64 @@ class UnreadableScene:
         try:
             await self.secrets.data(name, SecretUse.ARCHIVE)
         except (Unavailable, SecretMissing) as problem:
-            return type(problem).__name__
+            return "Unavailable" if isinstance(problem, Unavailable) else type(problem).__name__
         return "read"
 
     async def looks(self, seconds: float, name: str = "one") -> list[str]:
         """Read a Secret each ten seconds."""
         return [await self.look(name) for _ in range(int(seconds / 10))]
+
+
+NOT_PERMITTED = Forbidden(403, "Forbidden", "no")
+
+
+async def test_the_advice_about_a_secret_that_may_not_be_read_is_about_the_role() -> None:
+    scene = UnreadableScene()
+    scene.kube.refused["secret", "one"] = NOT_PERMITTED
+    await scene.looks(70)
+    with pytest.raises(SecretForbidden) as forbidden:
+        await scene.secrets.data("one", SecretUse.ARCHIVE)
+    reason, message = forbidden.value.explain("KeyMissing", "Put the key there.")
+    assert reason == "SecretForbidden"
+    assert message.startswith("Secret/one may not be read: the controller's ServiceAccount lacks `get` on")
+    assert "There is nothing to create or to replace" in message
+    assert "Put the key there" not in message
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_an_api_server_that_starts_refuses_secrets_for_a_moment(status: int) -> None:
+    scene = UnreadableScene()
+    for _ in range(3):
+        scene.kube.trouble["secret"] = Forbidden(status, "Forbidden", "not yet ready to handle request")
+        assert await scene.looks(50) == ["Unavailable"] * 5
+        scene.kube.trouble.clear()
+        assert await scene.look() == "read"
+        scene.clock.advance(seconds=FRESH_SECONDS)
+
+
+async def test_a_role_that_may_get_only_some_secrets_lacks_the_others_after_a_minute() -> None:
+    scene = UnreadableScene()
+    scene.kube.refused["secret", "one"] = NOT_PERMITTED
+    for _ in range(6):
+        assert await scene.look("one") == "Unavailable"
+        assert await scene.look("two", after=0) == "read"
+    assert await scene.look("one") == "SecretForbidden"
+    assert await scene.look("two", after=0) == "read"
+    del scene.kube.refused["secret", "one"]
+    assert await scene.look("one") == "read"
+
+
+async def test_a_refusal_needs_no_other_request_to_show_that_the_api_server_answers() -> None:
+    scene = UnreadableScene()
+    scene.kube.refused["secret", "one"] = NOT_PERMITTED
+    scene.kube.trouble["page"] = UNDECRYPTABLE
+    assert (await scene.looks(70))[-1] == "SecretForbidden"
+
+
+async def test_a_403_of_a_proxy_is_about_no_role() -> None:
+    scene = UnreadableScene()
+    scene.kube.refused["secret", "one"] = Unavailable(403, "", "a page of a proxy")
+    assert (await scene.looks(70))[-1] == "SecretUnreadable"
 
 
 async def test_a_secret_that_can_not_be_read_for_a_minute_is_unreadable_until_it_is_read() -> None:

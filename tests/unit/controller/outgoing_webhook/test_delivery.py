@@ -212,7 +212,8 @@ async def test_without_a_signing_secret_nothing_is_sent_until_there_is_one(
     monkeypatch: pytest.MonkeyPatch, secret: dict[str, bytes] | None, reason: str
 ) -> None:
     monkeypatch.setattr(delivery, "SECRET_CHECK_SECONDS", 0.05)
-    monkeypatch.setattr(secret_cache, "FRESH_SECONDS", 0)
+    for seconds in ("FRESH_SECONDS", "UNREADABLE_SECONDS", "REPEATED_SECONDS"):
+        monkeypatch.setattr(secret_cache, seconds, 0)
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
         scene = NoticeScene(server.url, event)
