@@ -37,7 +37,7 @@ from controller.access.archive_root import (
 from controller.access.credential_origin import is_origin_lost, other_origin_of_secret
 from controller.access.pod_access import PodAccess
 from controller.access.secret_cache import (
-    SECRET_UNREADABLE,
+    UNREAD_SECRET_REASONS,
     SecretCache,
     SecretMissing,
     value_of,
@@ -608,7 +608,7 @@ class ArchivePool:
                 value_of(secret, key)
         except Unavailable as problem:
             known = find_condition(archive.status.conditions, "Ready")
-            if known is None or known.reason != SECRET_UNREADABLE:
+            if known is None or known.reason not in UNREAD_SECRET_REASONS:
                 raise
             # Another process, or the one before, saw it for a minute.
             raise SettingsInvalid(known.message, reason=known.reason) from problem

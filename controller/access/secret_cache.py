@@ -33,8 +33,8 @@ READ_SECONDS = 5.0
 """Seconds after which a read of a Secret failed. A caller that gives up before that leaves it open."""
 
 UNREADABLE_SECONDS = 60.0
-"""Time for which Secrets can't be read, while the API server answers, before that is about the Secrets. Also
-the time for which they may not be read, before that is about the Role."""
+"""Time for which Secrets can't or may not be read, while the API server answers, before that is about the
+Secrets or about the Role."""
 
 REPEATED_SECONDS = 10.0
 """Time since the first failed read of one Secret before that is about it: a moment is not."""
@@ -93,20 +93,15 @@ class SecretUnknown(SecretMissing):
 
 
 class SecretForbidden(SecretUnknown):
-    """
-    The Secret may not be read.
+    """The Secret may not be read for a minute. An API server that has just started refuses all requests until
+    it has loaded the roles, so until then it is ``Unavailable``."""
 
-    This may be temporary: an API server that has just started refuses requests until it has loaded the roles.
-    ``is_lasting``: no Secret could be read for a minute.
-    """
-
-    def __init__(self, name: str, *, is_lasting: bool) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(
             f"Secret/{name} may not be read: the controller's ServiceAccount lacks `get` on secrets. There "
             "is nothing to create or to replace, and it is tried again. Let an administrator give the Role "
             "of the controller this right again."
         )
-        self.is_lasting = is_lasting
 
     def explain(self, reason: str, advice: str) -> tuple[str, str]:
         """Return the reason ``SecretForbidden`` and the message, which has its own advice."""
@@ -137,6 +132,10 @@ class SecretNotLabelled(SecretMissing):
     def explain(self, reason: str, advice: str) -> tuple[str, str]:
         """Return the reason ``SecretNotLabelled`` and the message, which has its own advice."""
         return "SecretNotLabelled", str(self)
+
+
+class _Refused(Unavailable):
+    """The API server refuses one read now: the right is missing, or it has just started."""
 
 
 class SigningSecretUnusable(Exception):
@@ -178,8 +177,6 @@ class SecretCache:
     """The last such time, of all Secrets: if none can be decrypted, one minute shows it."""
     _failed_since: dict[str, float] = field(default_factory=dict, repr=False)
     """Within this time, the first failed read of each Secret since it was read, the latest one last."""
-    _forbidden: _Failing | None = None
-    """The time since which no Secret may be read: the right is one for all."""
 
     async def labelled(self, name: str, use: SecretUse) -> Secret:
         """
@@ -246,8 +243,8 @@ class SecretCache:
         ``SecretUnknown``, ``Unavailable``."""
         try:
             return await self._request_once(name)
-        except Unavailable:
-            if not await self._is_failing_for_long(name):
+        except Unavailable as problem:
+            if not await self._is_failing_for_long(name, problem):
                 raise
         try:
             return await self._request_once(name)
@@ -255,28 +252,26 @@ class SecretCache:
             now = self.clock.monotonic()
             if now - self._failed_since.get(name, now) < REPEATED_SECONDS:
                 raise
+            if isinstance(problem, _Refused):
+                raise SecretForbidden(name) from problem
             raise SecretUnreadable(name, problem) from problem
 
     async def _request_once(self, name: str) -> Secret | None:
         try:
             async with asyncio.timeout(self.timeout):
-                secret = await self.kube.secret(name)
+                return await self.kube.secret(name)
         except NotFound:
-            secret = None
-        except Forbidden as forbidden:
-            self._forbidden = time = _Failing.at(self.clock.monotonic(), self._forbidden)
-            raise SecretForbidden(
-                name, is_lasting=time.last - time.since >= UNREADABLE_SECONDS
-            ) from forbidden
+            return None
+        except Forbidden as refused:
+            message = f"Secret/{name} may not be read now: {refused}"
+            raise _Refused(refused.status, refused.reason, message) from refused
         except TimeoutError as late:
             raise Unavailable(0, "", "the API server did not answer in time") from late
-        self._forbidden = None
-        return secret
 
-    async def _is_failing_for_long(self, name: str) -> bool:
+    async def _is_failing_for_long(self, name: str, problem: Unavailable) -> bool:
         """Whether Secrets have failed for a minute, and this one could not be read meanwhile. A failure while
         the API server does not answer at all does not count."""
-        if not await self._answers():
+        if not isinstance(problem, _Refused) and not await self._answers():
             return False
         now, before = self.clock.monotonic(), self._failing
         self._failing = failing = _Failing.at(now, before)

@@ -25,10 +25,8 @@ import msgspec
 
 from controller.access.credential_origin import is_first_esaw
 from controller.access.secret_cache import (
-    SECRET_UNREADABLE,
     UNREAD_SECRET_REASONS,
     SecretCache,
-    SecretForbidden,
     SecretMissing,
     SecretPlaceholder,
     SecretUnknown,
@@ -145,7 +143,7 @@ class SenderKeys:
                 token, key_id = await self._read_newest(sender, esaw.origin)
             except Unavailable:
                 known = find_condition(sender.status.conditions, "Authorized")
-                if known is None or known.reason != SECRET_UNREADABLE:
+                if known is None or known.reason not in UNREAD_SECRET_REASONS:
                     raise
                 # Another process, or the one before, saw it for a minute.
                 raise KeyStateUnknown(known.reason, known.message) from None
@@ -282,7 +280,7 @@ class SenderKeys:
         self.secret_cache.forget(_secret_name(sender))
         try:
             return (await self._read(sender, token.origin)).token.fingerprint != token.fingerprint
-        except KeyStateUnknown:
+        except (KeyStateUnknown, Unavailable):
             # It may be replaced; the next call decides.
             return True
         except KeyUnusable:
@@ -307,7 +305,7 @@ class SenderKeys:
             value, declared = value_of(secret, ref.key), secret.origin
             token = ApiToken.parse(value, declared or origin)
         except SecretUnknown as unknown:
-            raise _state_unknown(sender, unknown) from unknown
+            raise _state_unknown(unknown) from unknown
         except SecretPlaceholder as typed:
             raise _unreadable(str(typed), ref) from typed
         except SecretMissing as missing:
@@ -330,7 +328,7 @@ class SenderKeys:
         try:
             data = await self.secret_cache.sealed_token(sender)
         except SecretUnknown as unknown:
-            raise _state_unknown(sender, unknown) from unknown
+            raise _state_unknown(unknown) from unknown
         except SecretMissing as missing:
             if not can_consent(self._organization(sender)):
                 name = f"{sender.name}-esaw"
@@ -544,15 +542,8 @@ def _log_key_change(before: Sender, after: Sender) -> None:
     _log.info("the key of Sender/%s %s: %s", after.name, words, found.reason, extra=fields)
 
 
-def _state_unknown(sender: Sender, unknown: SecretUnknown) -> KeyStateUnknown:
-    """Return what is raised about a Secret that can't be read. A refusal is about the Role after a minute,
-    which another process, or the one before, may have seen."""
-    reason, message = unknown.explain("ApiServerTrouble", "It is tried again.")
-    known = find_condition(sender.status.conditions, "Authorized")
-    is_known = known is not None and known.reason == reason
-    if isinstance(unknown, SecretForbidden) and not (unknown.is_lasting or is_known):
-        reason = "ApiServerTrouble"
-    return KeyStateUnknown(reason, message)
+def _state_unknown(unknown: SecretUnknown) -> KeyStateUnknown:
+    return KeyStateUnknown(*unknown.explain("ApiServerTrouble", "It is tried again."))
 
 
 def _secret_name(sender: Sender) -> str:

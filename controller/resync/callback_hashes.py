@@ -2,11 +2,10 @@
 Which hashes of callback tokens and of basic auth the status of an Organization has.
 
 A hash of basic auth has a token as its key, so each token of the spec has a pair of hashes, and keeps it
-alone while its Secret may not be read: an API server that has just started refuses permitted reads. A token
-that was replaced, and a password that was changed, are not valid any more because of another token's Secret.
-Whether a password was changed is known only from a token that can be read, and was published before. Unless
-one shows that the password is unchanged, a token that can't be read has no password until it can. Its calls
-are answered 503, which eSAW repeats.
+alone while its Secret may not or can't be read. A token that was replaced, and a password that was changed,
+are not valid any more because of another token's Secret. Whether a password was changed is known only from a
+token that can be read, and was published before. Unless one shows that the password is unchanged, a token
+that can't be read has no password until it can. Its calls are answered 503, which eSAW repeats.
 """
 
 import secrets
