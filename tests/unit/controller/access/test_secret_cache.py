@@ -14,6 +14,7 @@ from controller.access.secret_cache import (
     SecretNotLabelled,
     SecretUnreadable,
 )
+from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.kube.secret import SEALED_TOKEN_TYPE, Secret, SecretUse
 from tests.support.builders import NOON, AClock, a_sender
@@ -91,6 +92,12 @@ class UnreadableScene:
             return "Unavailable" if isinstance(problem, Unavailable) else type(problem).__name__
         return "read"
 
+    async def passes(self, time: timedelta) -> None:
+        """Let the resync run for a while, in which nothing else reads a Secret."""
+        for _ in range(int(time.total_seconds() / RESYNC_SECONDS)):
+            self.clock.advance(seconds=RESYNC_SECONDS)
+            await self.secrets.repeat_failed()
+
     async def looks(self, seconds: float, name: str = "one") -> list[str]:
         """Read a Secret each ten seconds."""
         return [await self.look(name) for _ in range(int(seconds / 10))]
@@ -146,6 +153,42 @@ async def test_a_403_of_a_proxy_is_about_no_role() -> None:
     scene = UnreadableScene()
     scene.kube.refused["secret", "one"] = Unavailable(403, "", "a page of a proxy")
     assert (await scene.looks(70))[-1] == "SecretUnreadable"
+
+
+async def test_a_secret_that_one_event_reads_after_long_pauses_is_unreadable_with_the_second_read() -> None:
+    for problem, reason in ((UNDECRYPTABLE, "SecretUnreadable"), (NOT_PERMITTED, "SecretForbidden")):
+        scene = UnreadableScene()
+        scene.kube.refused["secret", "one"] = problem
+        assert await scene.look("one") == "Unavailable"
+        await scene.passes(timedelta(minutes=50))
+        assert await scene.look("one") == reason
+
+
+async def test_a_moment_of_a_secret_that_nothing_else_reads_has_ended_after_some_passes() -> None:
+    scene = UnreadableScene()
+    scene.lose("one", "two")
+    assert await scene.look("one") == "Unavailable"
+    assert await scene.look("two") == "Unavailable"
+    del scene.kube.refused["secret", "one"]
+    await scene.passes(timedelta(minutes=50))
+    scene.lose("one")
+    assert await scene.look("one") == "Unavailable"
+    assert await scene.look("two") == "SecretUnreadable"
+
+
+async def test_secrets_that_failed_are_repeated_rarely() -> None:
+    scene = UnreadableScene()
+    scene.lose("one", "two")
+    await scene.look("one")
+    await scene.look("two")
+    scene.kube.asked.clear()
+    await scene.passes(timedelta(hours=1))
+    assert 90 <= scene.kube.asked.count(("secret", "one")) + scene.kube.asked.count(("secret", "two")) <= 120
+    scene.kube.refused.clear()
+    await scene.passes(timedelta(minutes=5))
+    scene.kube.asked.clear()
+    await scene.passes(timedelta(hours=1))
+    assert scene.kube.asked == []
 
 
 async def test_a_secret_that_can_not_be_read_for_a_minute_is_unreadable_until_it_is_read() -> None:

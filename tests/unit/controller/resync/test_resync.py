@@ -11,9 +11,10 @@ from weakref import WeakValueDictionary
 import pytest
 from msgspec.structs import replace
 
+from controller.access.secret_cache import SecretUnreadable
 from controller.resync.resync import PROBE_SECONDS
 from controller.resync.sweep import SweepOutcome
-from controller.scheduling.retry_policy import INCOMPLETE_SWEEP
+from controller.scheduling.retry_policy import INCOMPLETE_SWEEP, RESYNC_SECONDS
 from counterfoil.clock import WallClock
 from counterfoil.esaw import (
     new_http_client,
@@ -21,6 +22,7 @@ from counterfoil.esaw import (
 from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.kube.errors import Conflict, Unavailable
+from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -114,6 +116,22 @@ async def test_a_sender_whose_key_does_not_work_is_checked_in_each_pass(tmp_path
         for _ in range(3):
             await scene.next_pass()
         assert await checks_of_senders(scene) == 1
+
+
+async def test_a_secret_that_failed_is_read_again_although_no_check_needs_it(tmp_path: Path) -> None:
+    scene = ResyncScene(tmp_path)
+    secrets, lost = scene.scene.secrets, ("secret", "rarely-read")
+    scene.scene.kube.refused[lost] = Unavailable(500, "InternalError", "unable to transform key")
+    async with scene.resync_running():
+        with pytest.raises(Unavailable):
+            await secrets.value(lost[1], "token", SecretUse.TOKEN)
+        before = scene.scene.kube.asked.count(lost)
+        for _ in range(12):
+            scene.scene.clock.advance(seconds=RESYNC_SECONDS)
+            await scene.next_pass()
+        assert scene.scene.kube.asked.count(lost) > before
+        with pytest.raises(SecretUnreadable):
+            await secrets.value(lost[1], "token", SecretUse.TOKEN)
 
 
 async def test_an_esaw_that_hangs_delays_no_other_check(tmp_path: Path) -> None:
