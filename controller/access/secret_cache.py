@@ -7,6 +7,7 @@ The controller may only ``get`` Secrets, not watch them (rule 8). It therefore r
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -41,6 +42,9 @@ REPEATED_SECONDS = 10.0
 
 MAX_PAUSE_SECONDS = 180.0
 """Maximum time between two failed reads of this time: nobody knows how it was between others."""
+
+REPEAT_SECONDS = 60.0
+"""Time without a failed read after which the cache repeats one: the next reader may be hours away."""
 
 MAX_CACHED = 2_000
 """Maximum number of Secrets in memory: who may write a reference chooses its name."""
@@ -176,7 +180,8 @@ class SecretCache:
     _failing: _Failing | None = None
     """The last such time, of all Secrets: if none can be decrypted, one minute shows it."""
     _failed_since: dict[str, float] = field(default_factory=dict, repr=False)
-    """Within this time, the first failed read of each Secret since it was read, the latest one last."""
+    """Within this time, the first failed read of each Secret since it was read. The one that was repeated
+    last is the last one."""
 
     async def labelled(self, name: str, use: SecretUse) -> Secret:
         """
@@ -220,6 +225,16 @@ class SecretCache:
     def forget(self, name: str) -> None:
         """Drop a Secret that may have changed; the next call reads it again."""
         self._cached.pop(name, None)
+
+    async def repeat_failed(self) -> None:
+        """Read one of the Secrets that failed, if nothing else reads them. So a Secret that is needed each
+        hour only is known to be unreadable, or to have failed for a moment."""
+        failing, name = self._failing, next(iter(self._failed_since), None)
+        if failing is None or name is None or self.clock.monotonic() - failing.last < REPEAT_SECONDS:
+            return
+        self._failed_since[name] = self._failed_since.pop(name)
+        with suppress(SecretMissing, ApiError):
+            await self._read(name)
 
     async def _read(self, name: str) -> Secret:
         now = self.clock.monotonic()

@@ -176,6 +176,7 @@ class Resync:
 
     def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
+        self._start(checks, "reading a Secret that failed", self.sender_keys.secret_cache.repeat_failed)
         # All Organizations in the garbage collector's process, because their status has its counts.
         if self.held.owns(*UNSHARDED_WORK):
             self._start(checks, "counting events", self.event_load.refresh)
