@@ -1177,7 +1177,16 @@ async def test_a_retry_of_what_esaw_refused_ends_no_problem_and_a_suspension_end
 # -- Callbacks that are refused ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", ["CallbackTokenMissing", "CallbackTokenRefused", "SecretNotLabelled"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "CallbackTokenMissing",
+        "CallbackTokenRefused",
+        "SecretForbidden",
+        "SecretNotLabelled",
+        "SecretUnreadable",
+    ],
+)
 async def test_callbacks_that_are_refused_for_a_minute_are_one_mail_and_its_end_another(
     reason: str,
 ) -> None:
@@ -1205,7 +1214,26 @@ async def test_another_action_that_callbacks_need_after_the_mail_is_one_further_
     assert scene.mailer.subjects == [f"{about}: CallbackTokenMissing", f"{about}: CallbackTokenRefused"]
 
 
-@pytest.mark.parametrize("reason", ["CallbackTokenMissing", "BasicAuthMissing", "SecretNotLabelled"])
+@pytest.mark.parametrize("reason", ["SecretForbidden", "SecretUnreadable", "ArchiveMissing"])
+async def test_refused_callbacks_are_not_called_solved_while_a_hash_is_missing(reason: str) -> None:
+    scene = Scene()
+    for each in ("CallbackTokenMissing", reason):
+        failed = a_condition("Ready", "False", each, scene.clock.now())
+        scene.change(Organization, "acme", conditions=[failed])
+        await scene.look_for(HOUR)
+    assert not [each for each in scene.mailer.subjects if each.startswith("Solved")]
+    assert "callback" in scene.problems()
+
+    tokens = [{"name": "callback", "key": "token", "hash": "hash"}]
+    scene.change(Organization, "acme", callbackTokenHashes=["hash"], callbackTokens=tokens)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[-1].startswith("Solved: [acme] Callbacks of eSignAnyWhere are refused")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["CallbackTokenMissing", "BasicAuthMissing", "SecretForbidden", "SecretNotLabelled", "SecretUnreadable"],
+)
 async def test_a_token_or_login_whose_last_value_still_counts_refuses_no_callback(reason: str) -> None:
     tokens = [{"name": "callback", "key": "token"}]
     scene = Scene(callback={"tokenSecretRefs": tokens, "basicAuthSecretRef": {"name": "basic"}})

@@ -32,7 +32,8 @@ from counterfoil.esaw.client import EsawClient, EsawClients
 from counterfoil.esaw.errors import RateLimited
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.i18n.commands import commands_in
-from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.i18n.problems import Ending, callback_ending, callback_failure
+from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import (
@@ -122,9 +123,9 @@ class Scene(ControllerParts):
         self.clock.advance(seconds=11)
         return self.newest()
 
-    async def refuse(self, *names: str) -> None:
+    async def refuse(self, *names: str, problem: ApiError | None = None) -> None:
         """Refuse to read these Secrets, and look until that is no moment of an API server that starts."""
-        self.kube.refused |= {("secret", name): NOT_PERMITTED for name in names}
+        self.kube.refused |= {("secret", name): problem or NOT_PERMITTED for name in names}
         for _ in range(7 + len(names)):
             with suppress(Unavailable):
                 await self.look()
@@ -1716,6 +1717,91 @@ async def test_a_secret_that_may_not_be_read_is_reported_as_such() -> None:
     assert (truth, reason) == ("False", "SecretForbidden")
     assert message.startswith("Secret/callback may not be read")
     assert (await scene.condition("Stalled"))[0] == "False"
+
+
+TWO_TOKENS = {"tokenSecretRefs": [{"name": "callback", "key": "token"}, {"name": "more", "key": "token"}]}
+
+
+async def test_an_unread_token_hides_no_token_that_is_refused() -> None:
+    scene = Scene(callback=TWO_TOKENS)
+    assert (await scene.condition())[:2] == ("False", "CallbackTokenMissing")
+    await scene.refuse("callback")
+    truth, reason, message = await scene.condition()
+    assert (truth, reason) == ("False", "CallbackTokenMissing")
+    assert message.index("Secret/more does not exist") < message.index("Secret/callback may not be read")
+    after = scene.newest()
+    assert tokens_of(after.status) == (TOKEN,)
+    assert callback_failure(after) == find_condition(after.status.conditions, "Ready")
+    assert callback_ending(after) is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (NOT_PERMITTED, "SecretForbidden"),
+        (Unavailable(500, "InternalError", "unable to transform key"), "SecretUnreadable"),
+    ],
+)
+async def test_a_token_without_a_hash_is_refused_until_its_secret_can_be_read(
+    problem: ApiError, reason: str
+) -> None:
+    scene = Scene(callback=TWO_TOKENS, archiveRef={"name": "no-archive"})
+    scene.kube.put_secret("more", "callback", {"token": b"short"})
+    assert (await scene.condition())[:2] == ("False", "CallbackTokenRefused")
+    await scene.refuse("more", problem=problem)
+    truth, found, message = await scene.condition()
+    # Events wait for the archive, but these callbacks are lost.
+    assert (truth, found) == ("False", reason)
+    assert "Archive/no-archive does not exist" in message
+    assert callback_ending(scene.newest()) is None
+    assert callback_failure(scene.newest()) is not None
+    assert is_condition_true(scene.newest().status.conditions, "Stalled")
+
+    scene.kube.refused.clear()
+    scene.kube.put_secret("more", "callback", {"token": OTHER.encode()})
+    assert (await scene.condition())[:2] == ("False", "ArchiveMissing")
+    assert (callback_failure(scene.newest()), callback_ending(scene.newest())) == (None, Ending.SOLVED)
+
+
+async def test_a_new_organization_whose_token_may_not_be_read_refuses_callbacks() -> None:
+    scene = Scene()
+    await scene.refuse("callback")
+    assert (await scene.condition())[:2] == ("False", "SecretForbidden")
+    assert callback_failure(scene.newest()) is not None
+    assert callback_ending(scene.newest()) is None
+
+
+async def test_an_unread_secret_whose_hash_is_published_refuses_no_callback() -> None:
+    scene = await with_two_tokens()
+    await scene.refuse("callback", "more", "lock")
+    assert (await scene.condition())[:2] == ("False", "SecretForbidden")
+    assert (callback_failure(scene.newest()), callback_ending(scene.newest())) == (None, Ending.SOLVED)
+    assert not is_condition_true(scene.newest().status.conditions, "Stalled")
+
+
+async def test_an_unread_password_without_a_hash_refuses_callbacks() -> None:
+    scene = await with_two_tokens()
+    await scene.refuse("more")
+    scene.kube.secrets["lock"]["password"] = b"another-0123456789"
+    assert (await scene.condition())[:2] == ("False", "SecretForbidden")
+    assert callback_failure(scene.newest()) is not None
+    assert callback_ending(scene.newest()) is None
+
+
+async def test_one_token_in_two_secrets_is_no_missing_hash() -> None:
+    scene = Scene(callback=TWO_TOKENS)
+    assert (await scene.condition())[:2] == ("False", "CallbackTokenMissing")
+    scene.kube.put_secret("more", "callback", {"token": TOKEN.encode()})
+    assert (await scene.condition())[0] == "True"
+    assert len(scene.newest().status.callback_token_hashes) == 1
+    assert callback_ending(scene.newest()) is Ending.SOLVED
+
+
+async def test_two_tokens_of_one_secret_have_one_fault() -> None:
+    refs = [{"name": "more", "key": "token"}, {"name": "more", "key": "next"}]
+    scene = Scene(callback={"tokenSecretRefs": refs})
+    await scene.refuse("more")
+    assert (await scene.condition())[2].count("Secret/more may not be read") == 1
 
 
 async def test_an_api_server_that_starts_changes_nothing_about_an_organization() -> None:
