@@ -50,7 +50,7 @@ from counterfoil.esaw.rate_limit import answering_within
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import AcceptedKey
 from counterfoil.esaw_check.callback_address import address_fault
-from counterfoil.i18n.problems import ProblemKind, open_problems
+from counterfoil.i18n.problems import ProblemKind, are_callbacks_refused, open_problems
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.secret import Placeholder, SecretUse, create_commands
@@ -217,7 +217,11 @@ class OrganizationStatusUpdater:
         load: EventLoad | None,
     ) -> Organization | None:
         reachable, version = esaw
-        tokens, basic, read = await self._callback_secrets(organization)
+        callbacks, read = await self._callback_secrets(organization)
+        hashed = with_hashes(organization, read)
+        if are_callbacks_refused(msgspec.structs.replace(organization, status=hashed)):
+            # Nothing else may hide it.
+            callbacks = [each._replace(is_stalled=True) for each in callbacks]
         routes = await self._routes(organization)
         copies = self._copies(organization)
         references = (self._default_archive(organization), *routes, *copies, self._sender(organization))
@@ -225,8 +229,7 @@ class OrganizationStatusUpdater:
         webhook, oauth = await self._webhook(organization), await self._oauth(organization)
         client_secret = await self._client_secret(organization)
         settings = (
-            tokens,
-            basic,
+            *callbacks,
             *references,
             await _check_form(organization),
             address,
@@ -243,7 +246,7 @@ class OrganizationStatusUpdater:
         ready = _summary((*settings, *ceilings, _check_suspension(organization), calls, reachable, default))
         known = organization.status.activity
         status = msgspec.structs.replace(
-            with_hashes(organization, read),
+            hashed,
             observed_generation=organization.metadata.generation,
             conditions=self._conditions(organization, reachable, ready),
             sealing_key=self._sealing_key(organization),
@@ -335,12 +338,12 @@ class OrganizationStatusUpdater:
 
     async def _callback_secrets(
         self, organization: Organization
-    ) -> tuple[CheckResult, CheckResult, CallbackSecrets]:
-        """Read the callback tokens and the password; return the results for both, and what is usable. One bad
-        token among several must not disable the good ones."""
+    ) -> tuple[list[CheckResult], CallbackSecrets]:
+        """Read the callback tokens and the password; return the faults of all, and what is usable. One bad
+        token among several must not disable the good ones. Faults that only a person can end come first."""
         tokens: dict[SecretKeyRef, str] = {}
         unread: set[SecretKeyRef] = set()
-        trouble: CheckResult | None = None
+        faults: list[CheckResult] = []
         for ref in organization.spec.callback.token_secret_refs:
             try:
                 value = await self.secrets.value(ref.name, ref.key, SecretUse.CALLBACK)
@@ -352,16 +355,18 @@ class OrganizationStatusUpdater:
                     "spec.callback.tokenSecretRefs. If the token is lost, put a new one there and into the "
                     "callback URL, then request a sweep."
                 )
-                trouble = trouble or _missing("CallbackTokenMissing", missing, advice)
+                faults.append(_missing("CallbackTokenMissing", missing, advice))
                 if isinstance(missing, SecretUnknown):
                     unread.add(ref)
             except CallbackSecretInvalid as weak:
                 message = (
                     f"Secret/{ref.name}, key {ref.key!r}: {weak}. Put another token there, and into the URL."
                 )
-                trouble = trouble or CheckResult("False", "CallbackTokenRefused", message)
+                faults.append(CheckResult("False", "CallbackTokenRefused", message))
         basic, credentials = await self._credentials(organization)
-        return trouble or OK, basic, CallbackSecrets(tokens, frozenset(unread), credentials)
+        # Several keys of one Secret have the same fault.
+        found = sorted(dict.fromkeys((*faults, basic)), key=lambda each: each.is_stalled is False)
+        return found, CallbackSecrets(tokens, frozenset(unread), credentials)
 
     async def _credentials(self, organization: Organization) -> tuple[CheckResult, Credentials | None]:
         """Return the result, and the user name and password. Without them the published hashes stay: a lost
@@ -768,7 +773,7 @@ def _basic_advice(how: str = "") -> str:
 
 
 def _missing(reason: str, missing: SecretMissing, advice: str) -> CheckResult:
-    # An API server that has just started refuses permitted requests, which passes.
+    # What was published counts, and it is tried again.
     is_stalled = False if isinstance(missing, SecretUnknown) else None
     return CheckResult("False", *missing.explain(reason, advice), is_stalled)
 

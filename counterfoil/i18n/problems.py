@@ -95,6 +95,9 @@ CALLBACK_REASONS: Final = frozenset(
 )
 """Reasons of an Organization's Ready for which callbacks are refused."""
 
+_UNREAD_REASONS: Final = frozenset({"SecretForbidden", "SecretUnreadable"})
+"""Reasons for which they are refused unless the hash was published before."""
+
 
 class Ending(StrEnum):
     """End of a problem; also the name of its text in the mail."""
@@ -271,22 +274,34 @@ def esaw_ending(problem: ReportedProblem, organization: Organization) -> Ending 
     return Ending.SOLVED if is_reachable and not problem.examples else None
 
 
+def are_callbacks_refused(organization: Organization) -> bool:
+    """Whether the receiver refuses callbacks with one of the tokens: it has no hash of it or of its login."""
+    callback, status = organization.spec.callback, organization.status
+    needs_login = callback.basic_auth_secret_ref is not None
+    if not status.callback_tokens:
+        # None is published, or an earlier version does not tell which hash is whose.
+        lacks_token = len(status.callback_token_hashes) < len(callback.token_secret_refs)
+        return lacks_token or (
+            needs_login and len(status.basic_auth_hashes) < len(status.callback_token_hashes)
+        )
+    known = {
+        (each.name, each.key) for each in status.callback_tokens if each.basic_auth_hash or not needs_login
+    }
+    return any((each.name, each.key) not in known for each in callback.token_secret_refs)
+
+
 def callback_failure(organization: Organization) -> Condition | None:
     """Return the condition for which callbacks are refused; None: they are not, or for another reason."""
-    callback, status = organization.spec.callback, organization.status
-    lacks_token = len(status.callback_token_hashes) < len(callback.token_secret_refs)
-    needs_login = callback.basic_auth_secret_ref is not None
-    lacks_login = needs_login and len(status.basic_auth_hashes) < len(status.callback_token_hashes)
-    ready = find_condition(status.conditions, "Ready")
-    if ready is None or ready.status != "False" or ready.reason not in CALLBACK_REASONS:
+    ready = find_condition(organization.status.conditions, "Ready")
+    if ready is None or ready.status != "False" or ready.reason not in CALLBACK_REASONS | _UNREAD_REASONS:
         return None
-    return ready if lacks_token or lacks_login else None
+    return ready if are_callbacks_refused(organization) else None
 
 
 def callback_ending(organization: Organization) -> Ending | None:
     """Return how a problem with callbacks ended; None: it is open. Without a summary nothing is known."""
     is_known = find_condition(organization.status.conditions, "Ready") is not None
-    return Ending.SOLVED if is_known and callback_failure(organization) is None else None
+    return Ending.SOLVED if is_known and not are_callbacks_refused(organization) else None
 
 
 def key_ending(
