@@ -1008,9 +1008,12 @@ def with_esaw(scene: Scene, truth: str, reason: str) -> None:
     scene.set(Organization.parse(raw))
 
 
-@pytest.mark.parametrize("reason", ["EsawUnreachable", "EsawAnswerUnreadable", "EsawRedirects"])
+@pytest.mark.parametrize(
+    ("reason", "ending"),
+    [("EsawUnreachable", "Solved"), ("EsawAnswerUnreadable", "Ended"), ("EsawRedirects", "Ended")],
+)
 async def test_an_esaw_that_does_not_answer_while_events_wait_is_one_mail_and_its_end_another(
-    reason: str,
+    reason: str, ending: str
 ) -> None:
     scene = Scene()
     with_esaw(scene, "False", reason)
@@ -1023,7 +1026,7 @@ async def test_an_esaw_that_does_not_answer_while_events_wait_is_one_mail_and_it
     await scene.look_for(HOUR)
     assert [each.partition(":")[0] for each in scene.mailer.subjects] == [
         "[acme] eSignAnyWhere can't be used",
-        "Solved",
+        ending,
     ]
     assert scene.problems() == {}
 
@@ -1156,6 +1159,75 @@ async def test_calls_that_fail_since_just_now_or_failed_before_esaw_answered_aga
     pass_finished(scene, refused_by_esaw(scene, reason=reason, ago=ago))
     await scene.look_for(HOUR)
     assert scene.mailer.sent_mails == []
+
+
+@pytest.mark.parametrize("truth", ["True", "Unknown"])
+async def test_calls_that_fail_are_one_mail_also_while_it_is_unknown_who_answers(truth: str) -> None:
+    scene = Scene()
+    with_esaw(scene, truth, "EsawAnswers" if truth == "True" else "EsawUnconfirmed")
+    for hour in range(6):
+        scene.clock.advance(minutes=10)
+        scene.cache.events.put(refused_by_esaw(scene, ago=3600 * hour + 70))
+        await scene.look_for(timedelta(minutes=50))
+    assert scene.mailer.subjects == [CALLS_FAIL]
+
+
+async def test_no_pass_ends_a_problem_with_esaw_while_it_is_unknown_who_answers() -> None:
+    scene = Scene()
+    with_esaw(scene, "Unknown", "EsawUnconfirmed")
+    scene.clock.advance(minutes=10)
+    pass_finished(scene, refused_by_esaw(scene))
+    await scene.run_once(3)
+    # The event failed at its deadline, or waits for a consent.
+    pass_finished(scene)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == [CALLS_FAIL]
+    with_esaw(scene, "True", "EsawAnswers")
+    pass_finished(scene)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == [CALLS_FAIL, f"Solved: {CALLS_FAIL}"]
+
+
+DISPROVED = ["EsawNotFound", "EsawRedirects", "EsawAddressForbidden", "EsawAnswerUnreadable"]
+
+
+@pytest.mark.parametrize("reason", DISPROVED)
+async def test_a_fault_that_a_refusal_disproves_ends_unsolved_and_is_a_mail_again(reason: str) -> None:
+    scene = Scene()
+    scene.cache.events.put(an_event().build())
+    for _ in range(2):
+        with_esaw(scene, "False", reason)
+        await scene.look_for(timedelta(seconds=70))
+        with_esaw(scene, "Unknown", "EsawUnconfirmed")
+        await scene.look_for(timedelta(hours=10))
+        assert scene.problems() == {}
+    about = f"[acme] eSignAnyWhere can't be used: {reason}"
+    assert scene.mailer.subjects == [about, f"Ended: {about}"] * 2
+
+
+@pytest.mark.parametrize("reason", ["EsawUnreachable", "EsawUnconfirmed"])
+async def test_only_another_address_ends_an_outage_that_a_refusal_does_not_disprove(reason: str) -> None:
+    scene = Scene()
+    scene.cache.events.put(an_event().build())
+    for _ in range(3):
+        with_esaw(scene, "False", reason)
+        await scene.look_for(timedelta(minutes=30))
+        with_esaw(scene, "Unknown", "EsawUnconfirmed")
+        await scene.look_for(timedelta(minutes=30))
+    about = f"[acme] eSignAnyWhere can't be used: {reason}"
+    assert scene.mailer.subjects == [about]
+    raw = scene.organization().to_dict()
+    raw["status"]["envelopeAccess"] = {
+        "baseURL": "https://other.example.com",
+        "observedTime": scene.clock.now().isoformat(),
+    }
+    scene.set(Organization.parse(raw))
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == [about, f"Ended: {about}"]
+    assert scene.problems() == {}
+    with_esaw(scene, "False", reason)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[2:] == [about]
 
 
 async def test_a_retry_of_what_esaw_refused_ends_no_problem_and_a_suspension_ends_it() -> None:

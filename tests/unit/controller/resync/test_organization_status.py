@@ -17,7 +17,11 @@ from msgspec.structs import replace
 from controller.access.secret_cache import FRESH_SECONDS
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable
 from controller.reopening.fix_rules import fixed_at, ready_state
-from controller.resync.organization_status import VERSION_CHECK_SECONDS, OrganizationStatusUpdater
+from controller.resync.organization_status import (
+    CONFIRMED_SECONDS,
+    VERSION_CHECK_SECONDS,
+    OrganizationStatusUpdater,
+)
 from controller.resync.resync import CONFLICT_RETRY_SECONDS
 from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.callback_auth import is_valid_basic_auth, is_valid_token
@@ -316,7 +320,7 @@ def test_a_key_that_others_verify_for_long_says_nothing_about_esaw(monkeypatch: 
     [
         (None, ("Unknown", "EsawUnconfirmed")),
         ("answer", ("True", "EsawAnswers")),
-        ("failure", ("Unknown", "EsawUnconfirmed")),
+        ("failure", ("False", "EsawUnreachable")),
         ("edit", ("True", "EsawAnswers")),
         ("other address", ("Unknown", "EsawUnconfirmed")),
     ],
@@ -652,6 +656,174 @@ async def test_the_return_of_an_esaw_that_refused_all_calls_is_a_correction() ->
     assert corrected is not None
     assert before.settled_time is not None
     assert corrected >= before.settled_time + HOURS
+
+
+async def a_known_reachability(known: str, accepted: str) -> tuple[Scene, KeyCheckingEsawClient]:
+    """Return a scene whose Reachable has this value. A key was accepted last before or after the trouble that
+    made it so, or never by this process."""
+    scene, esaw, keys = with_senders(1)
+    users, key = dict(esaw.users), ApiToken.parse(keys[0], ORIGIN)
+    # The client of this address exists before its first request for the version.
+    scene.esaw_clients.for_organization(scene.newest())
+    if accepted == "before":
+        esaw.key_accepted(key)
+        # Else nothing would be unknown.
+        scene.clock.advance(seconds=CONFIRMED_SECONDS + 1 if known == "Unknown" else 5)
+    match known:
+        case "True":
+            await scene.look()
+        case "False":
+            await look_during(scene, esaw, "fails")
+        case "Unknown":
+            await look_during(scene, esaw, "is refused without a key")
+    esaw.users = users
+    if accepted == "never":
+        esaw.last_accepted = None
+    if accepted == "after":
+        scene.clock.advance(seconds=5)
+        esaw.key_accepted(key)
+        scene.clock.advance(seconds=5)
+    found = find_condition(scene.newest().status.conditions, "Reachable")
+    assert (found.status if found is not None else "") == known
+    scene.organizations.check_esaw_soon("acme")
+    return scene, esaw
+
+
+async def look_during(scene: Scene, esaw: KeyCheckingEsawClient, request: str) -> tuple[str, str, str]:
+    """Return Reachable after one request for the version that is answered, refused or fails."""
+    version, key = esaw.version, scene.sender_keys.key
+
+    async def fail(token: ApiToken | None = None) -> str:
+        raise HttpStatusError(503)
+
+    async def refuse(token: ApiToken | None = None) -> str:
+        raise HttpStatusError(403)
+
+    async def lack(*_: object) -> ApiToken:
+        raise KeyUnusable("KeysRejected", "Give consent again.")
+
+    scene.organizations.check_esaw_soon("acme")
+    with pytest.MonkeyPatch.context() as patch:
+        if request != "is answered":
+            patch.setattr(esaw, "version", fail if request == "fails" else refuse)
+        if request == "is refused without a key":
+            patch.setattr(scene.sender_keys, "key", lack)
+        found = await scene.condition("Reachable")
+    assert (esaw.version, scene.sender_keys.key) == (version, key)
+    return found
+
+
+WITH_KEY, WITHOUT_KEY = "is refused with a key", "is refused without a key"
+REACHABLE = {
+    # By request and known value: the next one, and that after more than half an hour of such requests.
+    ("is answered", ""): ("True", "True"),
+    ("is answered", "True"): ("True", "True"),
+    ("is answered", "False"): ("True", "True"),
+    ("is answered", "Unknown"): ("True", "True"),
+    ("fails", ""): ("False", "False"),
+    ("fails", "True"): ("False", "False"),
+    ("fails", "False"): ("False", "False"),
+    ("fails", "Unknown"): ("False", "False"),
+    (WITH_KEY, ""): ("Unknown", "False"),
+    (WITH_KEY, "True"): ("True", "False"),
+    (WITH_KEY, "False"): ("False", "False"),
+    (WITH_KEY, "Unknown"): ("Unknown", "False"),
+    (WITHOUT_KEY, ""): ("Unknown", "Unknown"),
+    (WITHOUT_KEY, "True"): ("True", "Unknown"),
+    (WITHOUT_KEY, "False"): ("False", "False"),
+    (WITHOUT_KEY, "Unknown"): ("Unknown", "Unknown"),
+}
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("accepted", ["never", "before", "after"])
+@pytest.mark.parametrize(("request_", "known"), REACHABLE)
+async def test_who_answers_is_decided_by_one_table(
+    request_: str, known: str, accepted: str, *, is_restarted: bool
+) -> None:
+    scene, esaw = await a_known_reachability(known, accepted)
+    if is_restarted:
+        restart(scene)
+        scene.clock.advance(seconds=5)
+    if is_restarted and accepted == "after":
+        esaw.key_accepted(ApiToken.parse(KEY, ORIGIN))
+        scene.clock.advance(seconds=5)
+        # The first request does not know whether that was after the trouble.
+        await look_during(scene, esaw, request_)
+        esaw.key_accepted(ApiToken.parse(KEY, ORIGIN))
+        scene.clock.advance(seconds=5)
+    expected, later = REACHABLE[request_, known]
+    # The key of a new Organization that was accepted before its first request has seen no trouble.
+    is_proved = accepted == "after" or (accepted == "before" and not known and not is_restarted)
+    if request_ in (WITH_KEY, WITHOUT_KEY) and is_proved:
+        expected, later = "True", REACHABLE[request_, "True"][1]
+    truth, reason, message = await look_during(scene, esaw, request_)
+    assert truth == expected, (reason, message)
+    began = scene.clock.now()
+    while scene.clock.now() - began < timedelta(seconds=CONFIRMED_SECONDS + 60):
+        scene.clock.advance(minutes=1)
+        truth, reason, message = await look_during(scene, esaw, request_)
+    assert truth == later, (reason, message)
+
+
+async def test_accepted_keys_end_an_outage_although_the_version_is_refused() -> None:
+    scene, esaw = await a_known_reachability("False", "before")
+    for _ in range(20):
+        assert (await look_during(scene, esaw, WITH_KEY))[:2] == ("False", "EsawUnconfirmed")
+    esaw.key_accepted(ApiToken.parse(KEY, ORIGIN))
+    scene.clock.advance(seconds=5)
+    assert (await look_during(scene, esaw, WITH_KEY))[:2] == ("True", "EsawAnswers")
+    assert fixed_at(scene.newest(), scene.clock.now()) is not None
+    assert (await look_during(scene, esaw, "fails"))[:2] == ("False", "EsawUnreachable")
+    assert (await look_during(scene, esaw, WITH_KEY))[:2] == ("False", "EsawUnconfirmed"), "a new outage"
+
+
+async def test_an_outage_continues_although_its_keys_become_unusable() -> None:
+    scene, esaw = await a_known_reachability("False", "before")
+    await look_during(scene, esaw, WITH_KEY)
+    before = scene.newest().status
+    for _ in range(20):
+        scene.clock.advance(minutes=5)
+        assert (await look_during(scene, esaw, WITHOUT_KEY))[:2] == ("False", "EsawUnconfirmed")
+    assert scene.newest().status == before
+
+
+@pytest.mark.parametrize("request_", [WITH_KEY, WITHOUT_KEY])
+async def test_what_another_address_refused_says_nothing_about_this_one(request_: str) -> None:
+    scene, esaw = await a_known_reachability("True", "before")
+    began = scene.clock.now()
+    while scene.clock.now() - began < HOURS:
+        scene.clock.advance(minutes=5)
+        found = await look_during(scene, esaw, WITH_KEY)
+    assert found[:2] == ("False", "EsawUnconfirmed")
+    spec = {"baseURL": "https://other.example.com"}
+    scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}, "spec": spec})
+    assert (await look_during(scene, esaw, request_))[:2] == ("Unknown", "EsawUnconfirmed")
+
+
+async def test_the_key_that_another_address_refused_last_is_not_the_only_one_that_asks() -> None:
+    scene, esaw, keys = with_senders(3)
+    await scene.look()
+    users, esaw.users = esaw.users, {}
+    scene.clock.advance(seconds=VERSION_CHECK_SECONDS)
+    await scene.look()
+    esaw.users = {keys[-1]: users[keys[-1]]}
+    newest = next(each for each in scene.cache.senders if each.name == users[keys[-1]])
+    spec = {"baseURL": "https://other.example.com", "defaultSenderRef": {"name": newest.name}}
+    scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}, "spec": spec})
+    assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+
+
+@pytest.mark.parametrize("senders", [0, 1])
+async def test_where_no_key_ever_worked_a_refusal_ends_a_known_failure(senders: int) -> None:
+    scene = Scene()
+    scene.cache.senders.remove("anna")
+    if senders:
+        scene.cache.senders.put(refused("anna"))
+    scene.esaw.problem = EsawUnreachable("connect")
+    assert (await scene.condition("Reachable"))[:2] == ("False", "EsawUnreachable")
+    scene.esaw.problem = HttpStatusError(401)
+    assert await changes_within(scene, HOURS) == [(0, "Unknown")], "no key can show that eSAW is back"
 
 
 async def test_what_refuses_the_keys_of_a_new_organization_is_no_esaw_after_half_an_hour() -> None:

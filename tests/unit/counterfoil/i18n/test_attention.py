@@ -284,9 +284,12 @@ def test_an_esaw_that_does_not_answer_is_one_entry_for_all_organizations_that_us
     assert mine.organizations == ("globex",)
 
 
-def test_an_esaw_that_answers_but_refuses_what_events_need_is_one_entry_where_the_mail_leads_to() -> None:
+@pytest.mark.parametrize(("truth", "reason"), [("True", "EsawAnswers"), ("Unknown", "EsawUnconfirmed")])
+def test_an_esaw_that_may_answer_but_refuses_what_events_need_is_one_entry_where_the_mail_leads_to(
+    truth: Any, reason: str
+) -> None:
     problem = ReportedProblem("esaw", "EsawRedirects", NOON, count=2, examples=("event-1",))
-    organization = an_organization_that("True", "EsawAnswers", problems=(problem,))
+    organization = an_organization_that(truth, reason, problems=(problem,))
     reachable = structs.replace(organization.status.conditions[0], type="Reachable")
     status = structs.replace(organization.status, conditions=(reachable,))
     there = structs.replace(organization, status=status)
