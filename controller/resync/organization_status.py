@@ -105,7 +105,7 @@ waits for it as well."""
 
 CONFIRMED_SECONDS = 1800.0
 """Time after the last answer to a key, or since the first refusal, in which a 401 or 403 of any server says
-nothing new about eSAW."""
+nothing new about eSAW (``_after_refusal``)."""
 
 OTHER_KEY_SECONDS = 600.0
 """Interval between keys with which eSAW is asked while it refuses them."""
@@ -149,13 +149,23 @@ _ANSWERS = CheckResult("True", "EsawAnswers", "eSignAnyWhere answers.")
 class _VersionRefusal(NamedTuple):
     """The last request for the version with a key to which any server answered 401 or 403."""
 
-    began: float
-    """Monotonic time of the first such request since a key was accepted."""
     sender: str
     since: float
     """Monotonic time of the first such request in a row with the key of this Sender."""
     last: float
     """Monotonic time of this request."""
+
+
+@dataclass
+class _AddressMemory:
+    """Knowledge of this process about the server at one address. Another spec.baseURL begins without it."""
+
+    base_url: str
+    trouble_at: float | None = None
+    """Monotonic time of the last request for the version that failed. After that, or without one: of the
+    first one that any server refused since eSAW answered, or of a key that was accepted later. None: the last
+    request was answered."""
+    refusal: _VersionRefusal | None = None
 
 
 class _VersionRequest(NamedTuple):
@@ -183,7 +193,7 @@ class OrganizationStatusUpdater:
     """The sealing keys of this process; None: only spec.tokenSecretRef works."""
     _asked_at: dict[str, float] = field(default_factory=dict)
     """Monotonic time of the last request for the version, by Organization."""
-    _refusals: dict[str, _VersionRefusal] = field(default_factory=dict)
+    _memories: dict[str, _AddressMemory] = field(default_factory=dict)
     """By Organization."""
     _version_requests: dict[str, _VersionRequest] = field(default_factory=dict)
     """The requests that have not ended, or whose answer is in no status yet, by Organization."""
@@ -322,7 +332,7 @@ class OrganizationStatusUpdater:
         """The Organization was deleted."""
         self.esaw_clients.forget(name)
         self._asked_at.pop(name, None)
-        self._refusals.pop(name, None)
+        self._memories.pop(name, None)
         self._end_request(name)
 
     def end_requests_of_others(self, organizations: Collection[str]) -> None:
@@ -443,72 +453,70 @@ class OrganizationStatusUpdater:
         """
         Ask eSAW for its version; return what the answer means, and the version if the answer has it.
 
-        A 401 or 403 of any server ends no outage, and begins none for a while: perhaps the key was revoked
-        and nothing else uses it. Who uses it judges it. Without a key, it says nothing about eSAW.
+        What answers or fails decides. A 401 or 403 without an error id of eSAW may come from any server
+        (``_after_refusal``).
         """
-        esaw = self.esaw_clients.for_organization(organization)
-        if esaw.last_accepted is None and known is not None and known.truth == "True":
-            # An earlier process stored it. Which key it was is not known.
-            esaw.last_accepted = AcceptedKey("", self.clock.monotonic())
-        sender, key = await self._key(organization, esaw)
+        esaw, memory = self.esaw_clients.for_organization(organization), self._memory(organization)
+        sender, key = await self._key(organization, esaw, memory)
         asked_at = self.clock.monotonic()
         try:
             async with answering_within(REACHABLE_SECONDS):
-                return _ANSWERS, await esaw.version(key)
+                version = await esaw.version(key)
         except TimeoutError:
-            return _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS, None
+            found = _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS
         except EsawError as problem:
             is_pause = isinstance(problem, HttpStatusError) and problem.status == 429
             if is_pause and known is not None and known.truth != "False":
                 # A pause for all calls, with nothing new about eSAW.
                 return known, None
             found = _unsuccessful(problem) or _ANSWERS
-        if found.truth != "Unknown":
-            return found, None
-        accepted, now, refusal = esaw.last_accepted, self.clock.monotonic(), None
-        if sender is not None:
-            refusal = self._refused(organization.name, sender, accepted, asked_at)
-        if known is not None and known.truth == "True":
-            if accepted is not None and now - accepted.at < CONFIRMED_SECONDS:
-                return known, None
-            return (found if refusal is None else _refused_keys(found)), None
-        is_lasting = refusal is not None and now - refusal.began >= CONFIRMED_SECONDS
-        is_outage = refusal is not None and known is not None and known.truth == "False"
-        return (_refused_keys(found) if is_lasting or is_outage else found), None
-
-    def _refused(
-        self, organization: str, sender: Sender, accepted: AcceptedKey | None, asked_at: float
-    ) -> _VersionRefusal:
-        """Record that any server refused the key of a Sender; return the refusal."""
-        before = self._refusals.get(organization)
-        if before is None or (accepted is not None and accepted.at > before.last):
-            began = asked_at
         else:
-            began = before.began
-        since = before.since if before is not None and before.sender == sender.name else asked_at
-        refusal = self._refusals[organization] = _VersionRefusal(began, sender.name, since, asked_at)
-        return refusal
+            memory.trouble_at = None
+            return _ANSWERS, version
+        if found.truth != "Unknown":
+            memory.trouble_at = None if found.truth == "True" else self.clock.monotonic()
+            return found, None
+        if sender is not None:
+            before = memory.refusal
+            since = before.since if before is not None and before.sender == sender.name else asked_at
+            memory.refusal = _VersionRefusal(sender.name, since, asked_at)
+        now, accepted = self.clock.monotonic(), esaw.last_accepted
+        if sender is not None:
+            return _after_refusal(found, known, memory, accepted, now, has_key=True), None
+        if known is not None and known.truth == "False":
+            senders = self.cache.senders_of(organization.name)
+            # Nothing else would show that eSAW is back.
+            known = None if all(map(_has_never_worked, senders)) else known
+        return _after_refusal(found, known, memory, accepted, now, has_key=False), None
+
+    def _memory(self, organization: Organization) -> _AddressMemory:
+        memory = self._memories.get(organization.name)
+        if memory is None or memory.base_url != organization.spec.base_url:
+            memory = self._memories[organization.name] = _AddressMemory(organization.spec.base_url)
+        return memory
 
     async def _key(
-        self, organization: Organization, esaw: EsawClient
+        self, organization: Organization, esaw: EsawClient, memory: _AddressMemory
     ) -> tuple[Sender | None, ApiToken | None]:
         """Return a key that works, and its Sender; None: no key is known to work, as while others verify
         it."""
-        for sender in self._senders_to_ask_with(organization, esaw)[:MAX_TRIED_SENDERS]:
+        for sender in self._senders_to_ask_with(organization, esaw, memory.refusal)[:MAX_TRIED_SENDERS]:
             with suppress(KeyUnusable, EsawError, ApiError, TimeoutError):
                 # Each one may be verified, which costs a call.
                 async with answering_within(REACHABLE_SECONDS / MAX_TRIED_SENDERS):
                     return sender, await self.sender_keys.key(sender, esaw)
         return None, None
 
-    def _senders_to_ask_with(self, organization: Organization, esaw: EsawClient) -> list[Sender]:
+    def _senders_to_ask_with(
+        self, organization: Organization, esaw: EsawClient, refusal: _VersionRefusal | None
+    ) -> list[Sender]:
         """
         Return the Senders whose keys may be used now, in this order.
 
         First the one whose key eSAW accepted last, for any call. After a refusal it is the turn of the others
         by name, but slowly: what refuses all keys may be a proxy that somebody has taken over.
         """
-        refusal, accepted = self._refusals.get(organization.name), esaw.last_accepted
+        accepted = esaw.last_accepted
         usable, first = self.cache.default_sender_first(organization), list[Sender]()
         if accepted is not None and (refusal is None or accepted.at > refusal.last):
             first = [each for each in usable if each.key_fingerprint == accepted.fingerprint]
@@ -703,7 +711,9 @@ def _known_reachability(organization: Organization) -> tuple[CheckResult | None,
     access = status.envelope_access
     if not is_fresh and (access is None or access.base_url != organization.spec.base_url):
         return None, False
-    return CheckResult(found.status, found.reason, found.message), is_fresh
+    # As ``_refused_keys`` says.
+    stalled = False if found.reason == _UNCONFIRMED else None
+    return CheckResult(found.status, found.reason, found.message, stalled), is_fresh
 
 
 def _log_reachability(before: Organization, reachable: CheckResult) -> None:
@@ -712,6 +722,47 @@ def _log_reachability(before: Organization, reachable: CheckResult) -> None:
     if known is None or (known.status, known.reason) != (reachable.truth, reachable.reason):
         fields = {"organization": before.name, "reason": reachable.reason}
         _log.info("Reachable is %s: %s", reachable.truth, reachable.message, extra=fields)
+
+
+def _after_refusal(
+    found: CheckResult,
+    known: CheckResult | None,
+    memory: _AddressMemory,
+    accepted: AcceptedKey | None,
+    now: float,
+    *,
+    has_key: bool,
+) -> CheckResult:
+    """
+    Return what is believed after a 401 or 403 that any server may say, so that it tells nothing about eSAW.
+
+    =======================  =======================  ========================  =====================
+    The known state          A request with a key     A request without a key   A key is accepted
+    =======================  =======================  ========================  =====================
+    nothing, or Unknown      Unknown, then False      Unknown                   True
+    True                     True, then False         True, then Unknown        True
+    False                    False (EsawUnconfirmed)  False, as it was          True
+    =======================  =======================  ========================  =====================
+
+    "Then" is after ``CONFIRMED_SECONDS`` of such answers. A key counts as accepted after any call to this
+    address in the last ``CONFIRMED_SECONDS``, but only since the last request that failed. So a refusal alone
+    ends no outage, and begins none at once.
+    """
+    truth = known.truth if known is not None else "Unknown"
+    before = memory.trouble_at
+    if accepted is not None and now - accepted.at < CONFIRMED_SECONDS:
+        # Of an outage that another process saw, it is not known whether it began earlier.
+        is_later = accepted.at >= before if before is not None else truth != "False"
+        if is_later:
+            memory.trouble_at = accepted.at
+            return _ANSWERS
+    if before is None and (has_key or truth != "Unknown"):
+        memory.trouble_at = now
+    is_lasting = before is not None and now - before >= CONFIRMED_SECONDS
+    if has_key and (truth == "False" or is_lasting):
+        return _refused_keys(found)
+    stays = truth == "False" or (truth == "True" and not is_lasting)
+    return known if known is not None and stays else found
 
 
 def _refused_keys(found: CheckResult) -> CheckResult:
