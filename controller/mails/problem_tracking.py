@@ -642,19 +642,20 @@ class FailureSummary:
 
     def with_esaw(self, organization: Organization | None, began: datetime, now: datetime) -> Self:
         """
-        Return the summary with the problem of eSAW, if this answers but refuses what events need. They
+        Return the summary with the problem of eSAW, if this may answer but refuses what events need. They
         were read at ``began`` or later.
 
-        While eSAW does not answer at all, the condition Reachable tells it, and nothing else ends the
-        problem. What was refused before eSAW answered again says nothing about it.
+        While eSAW does not answer at all, the condition Reachable tells it. Only while eSAW answers, a pass
+        without a refused event ends the problem. What was refused before eSAW answered again says nothing
+        about it.
         """
         conditions = organization.status.conditions if organization is not None else ()
         reachable = find_condition(conditions, "Reachable")
-        works = reachable is not None and reachable.status == "True"
-        if works and self.esaw_since is None:
+        if reachable is not None and reachable.status == "True" and self.esaw_since is None:
             return self
         failed, refused = self.failed, self.esaw
-        if works and reachable is not None and refused is not None and refused.at is not None:
+        may_answer = reachable is not None and reachable.status != "False"
+        if may_answer and reachable is not None and refused is not None and refused.at is not None:
             works_since = believed_time(reachable.last_transition_time, now)
             is_news = works_since is None or refused.at > works_since
             if is_news and self.esaw_since is not None and age(self.esaw_since, began) >= OUTAGE:

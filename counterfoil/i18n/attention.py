@@ -39,7 +39,6 @@ from counterfoil.resources import (
     ReportedProblem,
     Sender,
     find_condition,
-    is_condition_true,
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.imports import is_processed
@@ -349,9 +348,10 @@ def _esaw_item(organization: Organization, item: AttentionItem) -> AttentionItem
 
 
 def _failing_calls(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
-    """Yield the eSAWs that answer, but refuse what events need."""
+    """Yield the eSAWs that answer, as far as is known, but refuse what events need."""
     for each in snapshot.organizations:
-        if not is_condition_true(each.status.conditions, "Reachable"):
+        reachable = find_condition(each.status.conditions, "Reachable")
+        if reachable is None or reachable.status == "False":
             continue
         for problem in open_problems(each, ProblemKind.ESAW):
             refused = [

@@ -47,8 +47,8 @@ class ProblemKind(StrEnum):
     ARCHIVE = "archive"
     """Events wait for an Archive. It is Ready."""
     ESAW = "esaw"
-    """Events wait for eSAW. The Organization is Reachable. If eSAW answered and refused what events need, a
-    pass over all events finds none that it refused."""
+    """Events wait for eSAW. The Organization is Reachable. If eSAW refused what events need, and perhaps
+    answered otherwise, a pass over all events finds none that it refused."""
     CALLBACK = "callback"
     """Callbacks are refused because of their token or login. The controller has published both."""
     KEY = "key"
@@ -99,6 +99,12 @@ _UNREAD_REASONS: Final = frozenset({"SecretForbidden", "SecretUnreadable"})
 """Reasons for which they are refused unless the hash was published before."""
 
 
+_DISPROVED_BY_REFUSAL: Final = frozenset(
+    {"EsawAddressForbidden", "EsawAnswerUnreadable", "EsawNotFound", "EsawRedirects"}
+)
+"""Reasons of Reachable that have ended as soon as a server answers 401 or 403 there, as eSAW may."""
+
+
 class Ending(StrEnum):
     """End of a problem; also the name of its text in the mail."""
 
@@ -107,6 +113,8 @@ class Ending(StrEnum):
     """The Organization does not name the Archive any more, and no event waits for it."""
     WEBHOOK_REMOVED = "WebhookRemoved"
     """The Organization has no webhook any more; the notices stay undelivered."""
+    ESAW_UNCONFIRMED = "EsawUnconfirmed"
+    """Another address, or another answer. It is unknown whether this is eSAW until a key works there."""
     SENDER_SUSPENDED = "SenderSuspended"
     """The key does not work, and a person suspended the Sender."""
     SENDER_DELETED = "SenderDeleted"
@@ -268,10 +276,19 @@ def esaw_ending(problem: ReportedProblem, organization: Organization) -> Ending 
     """
     Return how a problem with eSAW ended; None: it is open.
 
-    One with examples was found by a pass over all events while eSAW answered, so only a pass ends it.
+    One with examples was found by a pass over all events, so only a pass ends it. While it is unknown who
+    answers, an outage has ended only if it was that of another address, or if this answer disproves its
+    reason.
     """
-    is_reachable = is_condition_true(organization.status.conditions, "Reachable")
-    return Ending.SOLVED if is_reachable and not problem.examples else None
+    reachable = find_condition(organization.status.conditions, "Reachable")
+    if reachable is None or reachable.status == "False" or problem.examples:
+        return None
+    if reachable.status == "True":
+        return Ending.SOLVED
+    access, seen = organization.status.envelope_access, problem.last_seen_time or problem.start_time
+    is_moved = access is not None and access.observed_time is not None and access.observed_time > seen
+    is_over = is_moved or problem.reason in _DISPROVED_BY_REFUSAL
+    return Ending.ESAW_UNCONFIRMED if is_over else None
 
 
 def are_callbacks_refused(organization: Organization) -> bool:
