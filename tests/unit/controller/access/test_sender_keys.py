@@ -26,7 +26,7 @@ from counterfoil.esaw import (
 )
 from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
-from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Sender, find_condition
 from counterfoil.untrusted.background_work import is_background, set_background
@@ -635,6 +635,67 @@ async def test_a_key_whose_secret_may_not_be_read_is_unknown_after_a_minute() ->
     del scene.kube.refused["secret", "anna-key"]
     assert (await scene.ask()).reveal() == KEY
     assert scene.authorized()[:2] == ("True", "KeyAccepted")
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (Unavailable(500, "InternalError", "unable to transform key"), "SecretUnreadable"),
+        (FORBIDDEN, "SecretForbidden"),
+    ],
+)
+async def test_a_key_that_can_be_read_again_was_accepted_as_long_ago_as_before(
+    problem: ApiError, reason: str
+) -> None:
+    scene = Scene()
+    await scene.ask()
+    verified = scene.newest().status.key
+    scene.kube.refused["secret", "anna-key"] = problem
+    for _ in range(8):
+        scene.clock.advance(seconds=10)
+        with suppress(Unavailable, KeyStateUnknown):
+            await scene.ask()
+    assert scene.authorized()[:2] == ("Unknown", reason)
+
+    scene.restart()
+    del scene.kube.refused["secret", "anna-key"]
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.authorized()[:2] == ("True", "KeyAccepted")
+    assert scene.newest().status.key == verified
+    assert scene.esaw.asked == [KEY], "the one question of the beginning"
+
+
+async def test_another_key_in_a_secret_that_can_be_read_again_is_verified() -> None:
+    scene = Scene()
+    await scene.ask()
+    scene.kube.refused["secret", "anna-key"] = FORBIDDEN
+    for _ in range(8):
+        scene.clock.advance(seconds=10)
+        with suppress(Unavailable, KeyStateUnknown):
+            await scene.ask()
+    assert scene.authorized()[:2] == ("Unknown", "SecretForbidden")
+
+    del scene.kube.refused["secret", "anna-key"]
+    scene.put_key(OTHER_KEY)
+    await scene.confirmed_refusal()
+    assert scene.authorized()[:2] == ("False", "TokenRejected")
+    assert scene.esaw.asked[1:] == [OTHER_KEY, OTHER_KEY]
+
+
+async def test_a_key_in_doubt_that_can_be_read_again_is_verified() -> None:
+    scene = Scene()
+    token = await scene.ask()
+    scene.sender_keys.doubt(scene.newest(), token)
+    scene.kube.refused["secret", "anna-key"] = FORBIDDEN
+    for _ in range(8):
+        scene.clock.advance(seconds=10)
+        with suppress(Unavailable, KeyStateUnknown):
+            await scene.ask()
+    assert scene.authorized()[:2] == ("Unknown", "SecretForbidden")
+
+    del scene.kube.refused["secret", "anna-key"]
+    await scene.ask()
+    assert scene.esaw.asked == [KEY, KEY]
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER_KEY])

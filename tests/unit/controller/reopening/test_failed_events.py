@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from controller.access.secret_cache import UNREAD_SECRET_REASONS
 from controller.reopening.failed_events import FailedEventRetrier
 from controller.reopening.reopener import Reopener
 from counterfoil.i18n.reasons import CATALOGUE, ReasonContext
@@ -427,6 +428,60 @@ async def test_a_restart_is_no_change() -> None:
     states = (an_archive_that_works(), an_organization_that_works(), known_to_work(a_sender()))
     assert await retry_scene.reopened_after(*states) == []
     assert ("page", "envelopeevents") not in retry_scene.scene.kube.asked
+
+
+def a_sender_with_key(truth: str, reason: str, version: int, at: str, name: str = "anna") -> Sender:
+    """Return a Sender whose key eSAW accepted long ago, as long as nothing else is given."""
+    raw = settled(a_sender(name, version=version), "Authorized", at=at, truth=truth).to_dict()
+    raw["status"]["conditions"][0]["reason"] = reason
+    raw["status"]["key"] = {"fingerprint": "0123abcd", "verifiedTime": "2026-06-01T12:00:00Z"}
+    return Sender.parse(raw)
+
+
+def an_unread_key_and_its_return(reason: str, name: str = "anna") -> tuple[Sender, Sender]:
+    return (
+        a_sender_with_key("Unknown", reason, 2, "2026-07-01T11:58:00Z", name),
+        a_sender_with_key("True", "KeyAccepted", 3, "2026-07-01T12:00:00Z", name),
+    )
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("reason", sorted(UNREAD_SECRET_REASONS))
+async def test_a_key_that_can_be_read_again_corrects_no_other_failure(
+    reason: str, is_restarted: bool
+) -> None:
+    event = event_failed("NotPermitted").build()
+    retry_scene = RetryScene(event)
+    before = [] if is_restarted else [a_sender_with_key("True", "KeyAccepted", 1, "2026-06-01T12:00:00Z")]
+    assert await retry_scene.reopened_after(*before, *an_unread_key_and_its_return(reason)) == []
+    retry_scene.scene.observe(an_unread_key_and_its_return(reason)[1])
+    assert await retry_scene.failed_event_retrier.retry_if_fixed(event) is event
+
+
+@pytest.mark.parametrize("reason", sorted(UNREAD_SECRET_REASONS))
+async def test_keys_that_can_be_read_again_start_what_failed_for_that_with_one_list(reason: str) -> None:
+    event, other = event_failed(reason, 1).build(), event_failed("NotPermitted", 2).build()
+    retry_scene = RetryScene(event, other)
+    scene = retry_scene.scene
+    scene.cache.add_handler(Sender, retry_scene.failed_event_retrier.resource_changed)
+    states = [an_unread_key_and_its_return(reason, name) for name in ("anna", "ben", "carl")]
+    async with scene.running(retry_scene.failed_event_retrier.run()):
+        for unread, _ in states:
+            scene.observe(unread)
+        for _, returned in states:
+            scene.observe(returned)
+            await turns(50)
+    assert scene.kube.stored(event.name).status.phase is Phase.PENDING
+    assert scene.kube.stored(other.name).status.phase is Phase.FAILED
+    assert scene.kube.asked.count(("page", "envelopeevents")) == 1
+
+
+async def test_what_failed_for_an_unread_secret_starts_again_after_a_return_that_nobody_observed() -> None:
+    event = event_failed("SecretForbidden").build()
+    retry_scene = RetryScene(event)
+    retry_scene.scene.observe(an_unread_key_and_its_return("SecretForbidden")[1])
+    reopened = await retry_scene.failed_event_retrier.retry_if_fixed(event)
+    assert reopened.status.phase is Phase.PENDING
 
 
 def missed_by_everyone(retry_scene: RetryScene) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.access.secret_cache import SecretUnreadable
+from controller.access.sender_keys import KeyUnusable
 from controller.resync.resync import PROBE_SECONDS
 from controller.resync.sweep import SweepOutcome
 from controller.scheduling.retry_policy import INCOMPLETE_SWEEP, RESYNC_SECONDS
@@ -21,7 +23,7 @@ from counterfoil.esaw import (
 )
 from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.kube.errors import Conflict, Unavailable
+from counterfoil.kube.errors import Conflict, Forbidden, Unavailable
 from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import (
@@ -47,6 +49,7 @@ from tests.support.builders import (
     known_to_work,
     ready,
 )
+from tests.support.fakes.finding_esaw import key_of
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.resync import AcceptedUser, ResyncScene, settled
 from tests.support.signed_pdfs import BETWEEN, ROOT
@@ -217,6 +220,53 @@ async def test_a_key_that_does_not_work_and_nothing_waits_for_is_read_at_every_s
         while not is_condition_true(resync_scene.sender().status.conditions, "Authorized"):
             await resync_scene.next_pass()
     assert (resync_scene.scene.clock.now() - changed).total_seconds() < 30
+
+
+@pytest.mark.parametrize(("used", "passes"), [("carl", 1), (None, 28)])
+async def test_secrets_that_may_not_be_read_are_read_rarely_until_one_of_them_is(
+    tmp_path: Path, used: str | None, passes: int
+) -> None:
+    """The right is one for all Senders, and thousands can be idle."""
+    resync_scene = ResyncScene(tmp_path)
+    kube, clock, cache = resync_scene.scene.kube, resync_scene.scene.clock, resync_scene.scene.cache
+    names = ["anna", "ben", "carl"]
+    secrets = [("secret", f"{name}-key") for name in names]
+
+    async def use(name: str) -> None:
+        esaw, sender = resync_scene.esaw_clients.named("acme"), cache.senders.get(name)
+        assert sender is not None
+        with suppress(KeyUnusable, Unavailable):
+            await resync_scene.resync.sender_keys.key(sender, esaw)
+
+    def unread() -> int:
+        found = [find_condition(each.status.conditions, "Authorized") for each in cache.senders]
+        return sum(each is not None and each.reason == "SecretForbidden" for each in found)
+
+    for name in names[1:]:
+        resync_scene.put(known_to_work(a_sender(name), key_of(name)))
+        kube.put_secret(f"{name}-key", "token", {"token": key_of(name).encode()})
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        kube.refused |= dict.fromkeys(secrets, Forbidden(403, "Forbidden", "no"))
+        for _ in range(8):
+            clock.advance(seconds=10)
+            for name in names:
+                await use(name)
+        await resync_scene.next_pass()
+        before = len(kube.asked)
+        for _ in range(20):
+            await resync_scene.next_pass()
+        assert unread() == 3
+        reads = [each for each in kube.asked[before:] if each in secrets]
+        assert len(reads) <= 8, "those of the cache, which reads one that failed each minute"
+
+        for each in secrets:
+            del kube.refused[each]
+        if used is not None:
+            await use(used)
+        for _ in range(passes):
+            await resync_scene.next_pass()
+        assert unread() == 0
 
 
 async def test_a_sender_that_was_changed_has_its_key_tried_at_once(tmp_path: Path) -> None:
