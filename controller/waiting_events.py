@@ -9,7 +9,7 @@ changes from the cache; the cache receives them from the watches and from the st
 from dataclasses import dataclass
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.secret_cache import UNREAD_SECRET_REASONS
+from controller.access.secret_cache import UNREAD_SECRET_REASONS, is_key_unread
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.reader import key_of
@@ -113,6 +113,8 @@ class WakeUps:
         ]
         if before is not None and not _is_authorized(before) and after is not None and _is_authorized(after):
             self.event_queue.mark_due_now(concerned, _lacks_key)
+            if is_key_unread(before):
+                self.resync.check_unread_keys_soon()
         self.event_queue.enqueue_all(concerned)
 
     def archive_changed(self, before: Archive | None, after: Archive | None) -> None:

@@ -30,6 +30,7 @@ from controller.access.secret_cache import (
     SecretMissing,
     SecretPlaceholder,
     SecretUnknown,
+    is_key_unread,
     value_of,
     what_to_type,
 )
@@ -66,7 +67,8 @@ from counterfoil.sealing import KEY_SETTLE, SealBroken, Sealing, SealKeyUnknown,
 _log = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 300
-"""Interval between checks of a refused key, which may be enabled again in eSAW without a change."""
+"""Interval between checks of a refused key, which may be enabled again in eSAW without a change, and of one
+whose Secret can't be read."""
 
 MAX_ASKED_COLLEAGUES = 3
 """Maximum number of other senders' keys that eSAW is asked about before a common cause is believed."""
@@ -156,14 +158,14 @@ class SenderKeys:
             authorized = find_condition(sender.status.conditions, "Authorized")
             if authorized is not None and sender.key_fingerprint == token.fingerprint:
                 is_recorded = _recorded_origin(sender) == token.origin
-                if (
-                    authorized.status == "True"
-                    and is_recorded
-                    and self._refusals.until_confirmation(sender, token) is None
-                ):
+                is_doubted = self._refusals.until_confirmation(sender, token) is not None
+                is_back = is_key_unread(sender)
+                if (authorized.status == "True" or is_back) and is_recorded and not is_doubted:
+                    if is_back:
+                        await self._write_accepted(sender, sender.status.key)
                     return token
-                is_back = authorized.reason in ORIGIN_REASONS
-                if authorized.status == "False" and not (is_back or self._is_recheck_due(sender)):
+                has_moved = authorized.reason in ORIGIN_REASONS
+                if authorized.status == "False" and not (has_moved or self._is_recheck_due(sender)):
                     # Who may write the status may put any text there.
                     raise KeyUnusable(find_reason(authorized.reason).name, authorized.message)
             left = self._refusals.until_confirmation(sender, token)
@@ -403,7 +405,7 @@ class SenderKeys:
         accepted = msgspec.structs.replace(
             self._describe(sender, stored), verified_time=now, origin=stored.token.origin
         )
-        await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
+        await self._write_accepted(sender, accepted)
 
     async def _refusal(
         self, sender: Sender, stored: StoredKey, answer: HttpStatusError, esaw: EsawClient
@@ -459,6 +461,9 @@ class SenderKeys:
             self._refusals.accepted(colleague)
             return False
         return True
+
+    async def _write_accepted(self, sender: Sender, key: SenderKey | None) -> None:
+        await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", key)
 
     async def _write_unverified(self, sender: Sender, stored: StoredKey, problem: EsawError) -> None:
         """Report that eSAW could not verify this key; the result of an earlier check of the same key

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
+from controller.access.secret_cache import UNREAD_SECRET_REASONS, is_key_unread
 from controller.cache import Cache
 from controller.reopening.fix_rules import (
     ReadyState,
@@ -113,10 +114,16 @@ class FailedEventRetrier:
     _specs: dict[tuple[str, str], _Spec] = field(default_factory=dict)
     """The spec of each object when it was first observed, or last worked."""
 
-    def resource_changed(self, _: Resource | None, resource: Resource | None) -> None:
+    def resource_changed(self, before: Resource | None, resource: Resource | None) -> None:
         """Compare with the last observed state. The first one is no fix, so a restart lists nothing."""
         if not isinstance(resource, Organization | Sender | Archive):
             return
+        if isinstance(resource, Sender):
+            if is_key_unread(resource):
+                # When it can be read again, it is compared with the state before.
+                return
+            if isinstance(before, Sender) and is_key_unread(before):
+                self._secret_read(resource)
         key, state = (resource.KIND, resource.name), ready_state(resource)
         is_first = key not in self._ready_states
         before = self._ready_states.get(key)
@@ -126,9 +133,7 @@ class FailedEventRetrier:
         change = self._specs.setdefault(key, spec).change_to(spec)
         if not is_first and state is not None and state != before:
             self._specs[key] = spec
-            fix = self._fix_of(resource, change)
-            self._latest_fixes[fix.key] = (self.clock.monotonic(), fix)
-            self._enqueue(fix)
+            self._fixed(self._fix_of(resource, change))
 
     def event_failed(self, event: EnvelopeEvent, began: float) -> None:
         """Retry an event that failed here in a run that began, at that monotonic time, before a fix."""
@@ -160,6 +165,18 @@ class FailedEventRetrier:
                 _log.warning("the events that %s may solve can't be re-opened yet: %s", fix.subject, problem)
                 await self.clock.sleep(LISTING_AFTER_FIX.pause(0))
                 self._enqueue(fix)
+
+    def _secret_read(self, sender: Sender) -> None:
+        """Retry what failed because Secrets could not be read, if those of all Senders can be: one list is
+        enough. Else the passes over all events do it."""
+        organization = sender.spec.organization_ref.name
+        if not any(is_key_unread(each) for each in self.cache.senders_of(organization)):
+            subject, may_fix = f"The Secret of Sender/{sender.name}", _by_cause(_is_unread_secret)
+            self._fixed(_Fix(subject, _Change.RECOVERY, lambda: [organization], may_fix))
+
+    def _fixed(self, fix: _Fix) -> None:
+        self._latest_fixes[fix.key] = (self.clock.monotonic(), fix)
+        self._enqueue(fix)
 
     def _enqueue(self, fix: _Fix) -> None:
         # One list is enough for many runs that began before the fix.
@@ -209,6 +226,10 @@ class FailedEventRetrier:
     async def _store(self, event: EnvelopeEvent, subject: str) -> EnvelopeEvent:
         message = f"{subject} was changed or works again, which may solve why this failed."
         return await self.reopener.reopen_after_fix(event, "CauseSolved", message)
+
+
+def _is_unread_secret(cause: str) -> bool:
+    return cause in UNREAD_SECRET_REASONS
 
 
 def _by_cause(may_fix: Callable[[str], bool]) -> Callable[[EnvelopeEvent], bool]:

@@ -18,6 +18,7 @@ within the same second is retried once: times in a status are whole seconds, so 
 from collections.abc import Iterator
 from datetime import datetime
 
+from controller.access.secret_cache import UNREAD_SECRET_REASONS
 from controller.cache import Cache
 from controller.reader import is_of_other_user
 from counterfoil.clock import believed_time
@@ -167,7 +168,7 @@ def envelope_access(
 def fixed_at(resource: SharedResource, now: datetime) -> datetime | None:
     """Return since when an object works with its current configuration; None: not ready, or unknown."""
     if isinstance(resource, Sender):
-        return _key_accepted_at(resource, now)
+        return _key_accepted_at(resource, now) or _authorized_since(resource, now)
     status = resource.status
     if _status_ready_state(status) is None or status.observed_generation != resource.metadata.generation:
         return None
@@ -178,8 +179,9 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
     """
     Return a value that changes with each fix of an object; None: it is not ready, or not at its newest spec.
 
-    It includes times, so that an object that was not ready between two observations counts as fixed.
-    ``settled_time`` ignores them. The time of an Organization's ``Ready`` also changes at a ceiling.
+    It includes times, so that an object that was not ready between two observations counts as fixed, but no
+    time of a Sender. ``settled_time`` ignores them. The time of an Organization's ``Ready`` also changes at a
+    ceiling.
     """
     match resource:
         case Organization():
@@ -203,9 +205,10 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
             if authorized is None or authorized.status != "True":
                 return None
             # Each Send may bring another key by consent while the last one works: no fix that is worth a list
-            # of events. ``retry_if_fixed`` finds the few that it may solve.
+            # of events. ``retry_if_fixed`` finds the few that it may solve, and what nobody observed: a key
+            # whose Secret can be read again is no other one, so the time of the condition is not included.
             fingerprint = resource.key_fingerprint if resource.spec.token_secret_ref is not None else None
-            return (resource.uid, authorized.last_transition_time, fingerprint)
+            return (resource.uid, fingerprint)
 
 
 def _is_observed(resource: SharedResource, condition: Condition) -> bool:
@@ -230,6 +233,8 @@ def find_fix(event: EnvelopeEvent, cache: Cache, now: datetime) -> SharedResourc
         at = fixed_at(resource, now)
         if at is not None and isinstance(resource, Organization):
             at = _changed_at(resource, at, event.status.cause, now)
+        if isinstance(resource, Sender) and event.status.cause in UNREAD_SECRET_REASONS:
+            at = _authorized_since(resource, now)
         if at is not None and at >= ended.replace(microsecond=0):
             return resource
     return None
@@ -285,15 +290,22 @@ def _senders(event: EnvelopeEvent, cache: Cache) -> Iterator[Sender]:
 
 
 def _key_accepted_at(sender: Sender, now: datetime) -> datetime | None:
+    """Return when eSAW accepted the key; None: it does not work, or its status has no such time."""
+    key = sender.status.key
+    if key is None or not is_condition_true(sender.status.conditions, "Authorized"):
+        return None
+    # A new key may replace one that still works.
+    times = [each for each in (key.obtained_time, key.verified_time) if each is not None]
+    return max((each for each in times if believed_time(each, now) is not None), default=None)
+
+
+def _authorized_since(sender: Sender, now: datetime) -> datetime | None:
+    """Return since when the key works and can be read. Only that a Secret can be read solves nothing but what
+    failed for that."""
     authorized = find_condition(sender.status.conditions, "Authorized")
     if authorized is None or authorized.status != "True":
         return None
-    key = sender.status.key
-    # A new key may replace one that still works.
-    times = [authorized.last_transition_time]
-    if key is not None:
-        times += [each for each in (key.obtained_time, key.verified_time) if each is not None]
-    return max((each for each in times if believed_time(each, now) is not None), default=None)
+    return believed_time(authorized.last_transition_time, now)
 
 
 def _status_ready_state(status: SharedStatus) -> ReadyState | None:

@@ -19,7 +19,8 @@ from weakref import WeakValueDictionary
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.credential_origin import has_moved
-from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
+from controller.access.secret_cache import is_key_unread
+from controller.access.sender_keys import RECHECK_SECONDS, KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache, version_number
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.organization_status import OrganizationStatusUpdater
@@ -118,6 +119,8 @@ class Resync:
     _settled: dict[str, SenderState] = field(default_factory=dict)
     """State of each Sender at its last check, if its key worked. Thousands can be idle, so no pass checks one
     again before this changes."""
+    _secret_read_at: float = -math.inf
+    """Monotonic time at which the Secret of a key was last read that could not be read before."""
     _probed_at: dict[str, float] = field(default_factory=dict)
     """Monotonic time of the last probe of each Archive."""
     _next_sweep: dict[str, float] = field(default_factory=dict)
@@ -139,6 +142,10 @@ class Resync:
     def probe_soon(self, archive: str) -> None:
         """An archive returned an error or was changed: probe it in the next check."""
         self._probed_at.pop(archive, None)
+
+    def check_unread_keys_soon(self) -> None:
+        """A Secret that could not be read can be: read those of all other Senders in the next check."""
+        self._secret_read_at = self.clock.monotonic()
 
     def check_esaw_soon(self, organization: str) -> None:
         """An event got no usable answer from eSAW: ask for its version in the next check."""
@@ -319,6 +326,9 @@ class Resync:
         versions = (version_number(sender), organization.metadata.generation)
         if last_attempt is None or last_attempt[:2] != versions:
             return True
+        if is_key_unread(sender) and last_attempt.at >= self._secret_read_at:
+            # The cause is one for all Senders, and thousands can be idle.
+            return self.clock.monotonic() - last_attempt.at >= RECHECK_SECONDS
         if self._awaiting_consent is None or self._awaiting_consent[sender.name]:
             return True
         return self.clock.monotonic() - last_attempt.at >= KEY_RETRY_SECONDS
