@@ -21,6 +21,7 @@ from counterfoil.esaw.models import ListedDocument
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
+    SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeStatus,
     EventNotice,
@@ -32,7 +33,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.retention import removal_time
-from tests.support.builders import an_event, an_organization
+from tests.support.builders import a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.documents import document, list_files, retried_by_a_person
 from tests.support.scenes.reconciler import ReconcilerScene
@@ -288,13 +289,17 @@ async def test_an_event_is_not_removed_before_its_files_are_listed_again(scene: 
 
 
 def another_kept(
-    scene: KeptScene, organization: str = "acme", envelope: str = "22222222-2222-2222-2222-222222222222"
+    scene: KeptScene,
+    organization: str = "acme",
+    envelope: str = "22222222-2222-2222-2222-222222222222",
+    sender: str = "anna",
 ) -> EnvelopeEvent:
     """Let another event end as the first one did, and return it."""
     built = an_event(envelope).build()
     spec = replace(built.spec, organization_ref=LocalObjectReference(name=organization))
     name = f"{envelope}-{organization}"
-    metadata = replace(built.metadata, name=name, uid=f"uid-{name}")
+    labels = {**built.metadata.labels, SENDER_LABEL: sender}
+    metadata = replace(built.metadata, name=name, uid=f"uid-{name}", labels=labels)
     event = replace(built, metadata=metadata, spec=spec, status=scene.newest().status)
     scene.kube.put(event)
     scene.finder.enqueue(event)
@@ -401,13 +406,14 @@ def test_a_list_that_waits_for_its_turn_has_all_of_its_time_for_the_answers(tmp_
     assert run_in_virtual_time(look()) == ["503"]
 
 
-async def test_an_outage_is_asked_about_ever_more_rarely(scene: KeptScene) -> None:
+@pytest.mark.parametrize("reason", ["EsawFailing", "SecretForbidden", "SecretUnreadable"])
+async def test_an_outage_is_asked_about_ever_more_rarely(scene: KeptScene, reason: str) -> None:
     lists = 0
 
     async def fail() -> Any:
         nonlocal lists
         lists += 1
-        return Wait("EsawFailing", "eSAW answered 503.")
+        return Wait(reason, "It does not work.")
 
     scene.answers = {"acme": fail}
     for number in range(20):
@@ -417,6 +423,33 @@ async def test_an_outage_is_asked_about_ever_more_rarely(scene: KeptScene) -> No
         await scene.poll()
         scene.clock.advance(minutes=1)
     assert lists <= 24 + len(LATE_LIST.pauses)
+
+
+@pytest.mark.parametrize("reason", ["SecretForbidden", "SecretUnreadable"])
+async def test_the_secret_of_one_sender_that_can_not_be_read_delays_no_list_of_another(
+    scene: KeptScene, reason: str
+) -> None:
+    names = [f"444444{number:02}-4444-4444-4444-444444444444" for number in range(5)]
+    lost = [another_kept(scene, envelope=name, sender="ben").name for name in names]
+    listed: list[str] = []
+
+    async def by_sender(event: EnvelopeEvent) -> Any:
+        listed.append(event.name)
+        return Wait(reason, "Secret/ben-key") if event.name in lost else None
+
+    scene.finder.list_files = by_sender
+    scene.finder.enqueue(scene.newest())
+    scene.clock.advance(minutes=10)
+    await scene.poll()
+    assert (len(listed), set(listed) & set(lost)) == (2, {lost[0]})
+    assert scene.newest().status.next_attempt_time is None
+
+    scene.clock.advance(minutes=59)
+    await scene.poll()
+    scene.finder.list_files = scene.list_files
+    scene.observe(a_sender("ben"))
+    await scene.poll()
+    assert [scene.kube.stored(each).status.next_attempt_time for each in lost] == [None] * len(lost)
 
 
 async def test_the_memory_of_the_lists_of_one_organization_is_bounded(scene: KeptScene) -> None:
