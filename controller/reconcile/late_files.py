@@ -23,10 +23,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from controller.access.secret_cache import UNREAD_SECRET_REASONS
 from controller.cache import Cache
 from controller.reconcile import error_policy
 from controller.reconcile.outcomes import BaseOutcome, Hold, NeedConsent, Outcome, SideCondition, Wait
@@ -91,6 +92,15 @@ _NO_API_SERVER: Final = Wait("ApiServerTrouble", "The Kubernetes API server did 
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
+class _UnreadKey(NamedTuple):
+    """A Sender whose Secret can't or may not be read, which concerns all lists with its key."""
+
+    problem: BaseOutcome
+    until: float
+    """Monotonic time before which no list is tried."""
+    failures: int
+
+
 @dataclass
 class _Queue:
     """The outstanding lists of one Organization."""
@@ -103,6 +113,8 @@ class _Queue:
     """Successive lists that were not possible for a reason of the whole Organization."""
     paused_until: float = -math.inf
     """Monotonic time."""
+    unread_keys: dict[str, _UnreadKey] = field(default_factory=dict)
+    """By Sender."""
     is_busy: bool = False
 
     def has_room(self, due: float, *, most: int) -> bool:
@@ -133,6 +145,14 @@ class _Queue:
         self.due.update({each: now for each in self.failures if each in self.due})
         self.failures.clear()
         self.outages, self.paused_until = 0, -math.inf
+        self.unread_keys.clear()
+
+    def observe_key(self, sender: str, problem: BaseOutcome | None, now: float) -> None:
+        """Record whether a list showed that the Sender's Secret can't be read."""
+        known = self.unread_keys.pop(sender, None)
+        if sender and problem is not None and problem.reason in UNREAD_SECRET_REASONS:
+            failures = known.failures if known is not None else 0
+            self.unread_keys[sender] = _UnreadKey(problem, now + LATE_LIST.pause(failures), failures + 1)
 
 
 @dataclass
@@ -191,7 +211,7 @@ class LateFileFinder:
                 if self.clock.monotonic() < queue.paused_until:
                     return
                 queue.due.pop(name, None)
-                problem = await self._try(name)
+                problem = await self._try(name, queue)
                 if problem is None:
                     queue.failures.pop(name, None)
                     queue.outages = 0
@@ -200,10 +220,11 @@ class LateFileFinder:
         finally:
             queue.is_busy = False
 
-    async def _try(self, name: str) -> BaseOutcome | None:
+    async def _try(self, name: str, queue: _Queue) -> BaseOutcome | None:
         """List the files of one event; return why that was not possible, None if nothing is left to do."""
         try:
-            return await self._list(EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, name)))
+            event = EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, name))
+            return await self._list_unless_unread(event, queue)
         except (NotFound, ResourceInvalid):
             return None
         except ApiError as problem:
@@ -212,6 +233,15 @@ class LateFileFinder:
         except Exception:
             _log.exception("listing the files again broke off", extra={"event": name})
             return error_policy.INTERNAL_ERROR
+
+    async def _list_unless_unread(self, event: EnvelopeEvent, queue: _Queue) -> BaseOutcome | None:
+        sender = self.cache.sender_name(event)
+        unread = queue.unread_keys.get(sender)
+        if unread is not None and self.clock.monotonic() < unread.until:
+            return unread.problem
+        problem = await self._list(event)
+        queue.observe_key(sender, problem, self.clock.monotonic())
+        return problem
 
     async def _list(self, event: EnvelopeEvent) -> BaseOutcome | None:
         due = _due_time(event, self.clock.now())
