@@ -22,8 +22,16 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from counterfoil.archives import open_backend, streams
 from counterfoil.archives.backend import ArchiveBackend, NegativeCacheBackend, StoredEntry, server_of
+from counterfoil.archives.backends._http import HttpSite
 from counterfoil.archives.backends._object_store.authorizers import string_to_sign
-from counterfoil.archives.backends._object_store.client import RETRY_PAUSES_SECONDS, SENT_AT_ONCE
+from counterfoil.archives.backends._object_store.client import (
+    RETRY_PAUSES_SECONDS,
+    SENT_AT_ONCE,
+    BucketAddress,
+    ErrorDialect,
+    ObjectStoreClient,
+    StoreRequest,
+)
 from counterfoil.archives.backends._object_store.identity import (
     Cached,
     NoIdentity,
@@ -35,6 +43,7 @@ from counterfoil.archives.backends._object_store.listing import ListUnreadable, 
 from counterfoil.archives.backends.azblob import open_azblob
 from counterfoil.archives.backends.gcs import open_gcs
 from counterfoil.archives.backends.s3 import open_s3
+from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import read_back
 from counterfoil.archives.streams import observe_sent
@@ -415,6 +424,58 @@ async def test_a_request_that_fails_for_a_moment_is_repeated(kind: str) -> None:
         await backend.close()
     assert len(server.heads) == 3
     assert clock.slept == list(RETRY_PAUSES_SECONDS[:2])
+
+
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_after_the_connections_are_closed_nothing_is_repeated_and_no_token_asked_for(kind: str) -> None:
+    """A clean-up at the end of a process has no time for requests that can't succeed."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    async with serving(Server(answer=answer)) as server:
+        clock = AClock()
+        backend = await opened(kind, server.url, clock)
+        await backend.close()
+        with pytest.raises(ArchiveUnavailable, match="its connections are closed"):
+            await do(backend, "discard")
+    assert (server.heads, clock.slept) == ([], [])
+
+
+async def test_connections_that_are_closed_during_a_pause_end_the_repetitions() -> None:
+    backends: list[ArchiveBackend] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await backends[0].close()
+        return web.Response(status=503)
+
+    async with serving(Server(answer=answer)) as server:
+        clock = AClock()
+        backends.append(await opened("s3", server.url, clock))
+        with pytest.raises(ArchiveUnavailable):
+            await do(backends[0], "discard")
+    assert (len(server.heads), clock.slept) == (1, [])
+
+
+async def test_closed_connections_ask_for_no_identity() -> None:
+    asked: list[str] = []
+
+    class Counting:
+        async def headers(self, method: str, *_: Any, **__: Any) -> dict[str, str]:
+            asked.append(method)
+            return {}
+
+        def refused(self, headers: Any) -> None:
+            raise AssertionError
+
+    site = HttpSite.open("S3", "spec.s3", "http://127.0.0.1:1", Credentials("dms", None, {}))
+    address = BucketAddress("Archive/dms", "S3", "contracts", "the key")
+    dialect = ErrorDialect("S3", "spec.s3", frozenset(), {}, {})
+    client = ObjectStoreClient(site, address, dialect, Counting(), AClock())
+    await client.close()
+    with pytest.raises(ArchiveUnavailable):
+        await client.request(StoreRequest("DELETE", "probe"))
+    assert asked == []
 
 
 # -- Proofs of the right to a bucket -------------------------------------------------------------------------

@@ -151,6 +151,48 @@ async def test_a_session_that_is_cancelled_while_it_opens_leaves_no_connection(t
         await backend.close()
 
 
+async def test_a_backend_that_is_closed_opens_no_further_connection(tmp_path: Path) -> None:
+    """A clean-up at the end of a process would log in, and leave a connection."""
+    logins: list[str] = []
+
+    class Counting(AnyPassword):
+        def validate_password(self, username: str, password: str) -> bool:
+            logins.append(username)
+            return True
+
+    async with server(tmp_path, login=Counting) as spec:
+        backend = await open_backend("dms", spec, LOGIN)
+        assert await backend.entries("a") == []
+        await backend.close()
+        with pytest.raises(ArchiveUnavailable, match="its connections are closed"):
+            await backend.discard("a/contract.pdf")
+    assert logins == ["u"]
+
+
+async def test_a_connection_that_opens_while_the_backend_is_closed_does_not_stay(tmp_path: Path) -> None:
+    logging_in, is_lost = asyncio.Event(), asyncio.Event()
+
+    class Slow(AnyPassword):
+        def connection_lost(self, exc: Exception | None) -> None:
+            is_lost.set()
+
+        async def validate_password(self, username: str, password: str) -> bool:  # type: ignore[override]
+            logging_in.set()
+            await asyncio.sleep(0.2)
+            return True
+
+    async with server(tmp_path, login=Slow) as spec:
+        backend = await open_backend("dms", spec, LOGIN)
+        listing = asyncio.create_task(backend.entries("a"))
+        async with asyncio.timeout(5):
+            await logging_in.wait()
+        await backend.close()
+        with pytest.raises(ArchiveUnavailable, match="its connections are closed"):
+            await listing
+        async with asyncio.timeout(5):
+            await is_lost.wait()
+
+
 def field(content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + content
 
