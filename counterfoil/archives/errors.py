@@ -81,6 +81,11 @@ class SettingsInvalid(ArchiveError):
         super().__init__(reason, message)
 
 
+def connections_closed(archive: str) -> ArchiveUnavailable:
+    """Return the error for a request after the backend was closed; ``archive`` as in ``Archive/dms``."""
+    return ArchiveUnavailable("ArchiveUnreachable", f"{archive}: its connections are closed.")
+
+
 def address_forbidden(archive: str, server: str, field: str) -> ArchiveRefused:
     """Return the error for a server to whose address nothing may connect."""
     return ArchiveRefused(

@@ -25,6 +25,7 @@ from counterfoil.archives.errors import (
     ErrorText,
     SettingsInvalid,
     address_forbidden,
+    connections_closed,
     find_text,
 )
 from counterfoil.archives.names import MANIFEST_NAME
@@ -121,6 +122,17 @@ class HttpSite:
         """Close the connections."""
         await self.http.aclose()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connections were closed, so that no request can succeed."""
+        return self.http.is_closed
+
+    def check_open(self) -> None:
+        """Raise ``ArchiveUnavailable`` after the connections were closed: the work ends, and something still
+        cleans up. httpx would raise an error that nothing expects."""
+        if self.is_closed:
+            raise connections_closed(self.archive)
+
     @asynccontextmanager
     async def exchange(
         self,
@@ -132,9 +144,7 @@ class HttpSite:
     ) -> AsyncIterator[httpx.Response]:
         """Send a request; give the answer with any status, its body unread; no redirect is followed. Raises
         ``ArchiveError``; so does reading the body."""
-        if self.http.is_closed:
-            # The work ends, and something still cleans up. httpx would raise an error that nothing expects.
-            raise ArchiveUnavailable("ArchiveUnreachable", f"{self.archive}: its connections are closed.")
+        self.check_open()
         try:
             async with self.http.stream(method, url, headers=headers, content=content) as response:
                 yield response

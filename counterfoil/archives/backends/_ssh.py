@@ -22,6 +22,7 @@ from counterfoil.archives.errors import (
     ArchiveUnavailable,
     SettingsInvalid,
     address_forbidden,
+    connections_closed,
 )
 from counterfoil.resources.archive import Sftp
 from counterfoil.untrusted.addresses import ALLOWED, AddressForbidden
@@ -128,6 +129,7 @@ class SshConnection:
         self._connection: asyncssh.SSHClientConnection | None = None
         self._sftp: asyncssh.SFTPClient | None = None
         self._users = 0
+        self._is_closed = False
         self._idle: asyncio.TimerHandle | None = None
 
     @property
@@ -154,7 +156,8 @@ class SshConnection:
         self._connection = self._sftp = None
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; no other one is opened."""
+        self._is_closed = True
         connection = self._connection
         if self._idle is not None:
             self._idle.cancel()
@@ -168,6 +171,7 @@ class SshConnection:
 
     async def _open(self) -> asyncssh.SFTPClient:
         async with self._lock:
+            self._drop_if_closed()
             if self._connection is not None and self._sftp is not None and not self._connection.is_closed():
                 return self._sftp
             client = _SshClient(self._host_keys)
@@ -183,7 +187,13 @@ class SshConnection:
                 # asyncssh decodes numbers of a server that nobody trusts yet, with errors of many types.
                 self.drop()
                 raise self._error(error, client) from error
+            self._drop_if_closed()
             return self._sftp
+
+    def _drop_if_closed(self) -> None:
+        if self._is_closed:
+            self.drop()
+            raise connections_closed(self._archive)
 
     async def _connect(self, client: "_SshClient") -> asyncssh.SSHClientConnection:
         """Connect to a checked address. Raises ``AddressForbidden``, and what asyncssh raises."""

@@ -288,7 +288,7 @@ class ObjectStoreClient:
                         stack.push_async_exit(attempt.pop_all())
                         return response
             except ArchiveUnavailable:
-                if self._clock.monotonic() - since >= RETRY_SECONDS:
+                if self._site.is_closed or self._clock.monotonic() - since >= RETRY_SECONDS:
                     raise
             await self._clock.sleep(pause)
         return await self._attempt(request, url, sha256, stack)
@@ -296,6 +296,7 @@ class ObjectStoreClient:
     async def _attempt(
         self, request: StoreRequest, url: str, sha256: bytes, stack: AsyncExitStack
     ) -> httpx.Response:
+        self._site.check_open()
         length = len(request.content)
         headers = await self._authorizer.headers(
             request.method, url, request.headers, length=length, sha256=sha256
