@@ -15,7 +15,7 @@ from controller.access.secret_cache import (
     SecretUnreadable,
 )
 from controller.scheduling.retry_policy import RESYNC_SECONDS
-from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from counterfoil.kube.secret import SEALED_TOKEN_TYPE, Secret, SecretUse
 from tests.support.builders import NOON, AClock, a_sender
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -128,6 +128,27 @@ async def test_an_api_server_that_starts_refuses_secrets_for_a_moment(status: in
         scene.kube.trouble.clear()
         assert await scene.look() == "read"
         scene.clock.advance(seconds=FRESH_SECONDS)
+
+
+async def test_two_starts_of_an_api_server_are_no_right_that_is_missing() -> None:
+    scene = UnreadableScene()
+    away = Unavailable(0, "NoAnswer", "the API server did not answer")
+    for _ in range(3):
+        scene.kube.trouble = {"secret": NOT_PERMITTED}
+        assert await scene.looks(20) == ["Unavailable"] * 2
+        scene.kube.trouble = {"secret": away, "page": away}
+        assert await scene.looks(150) == ["Unavailable"] * 15
+
+
+async def test_a_missing_right_is_known_although_the_api_server_fails_sometimes() -> None:
+    scene = UnreadableScene()
+    away = Unavailable(0, "NoAnswer", "the API server did not answer")
+    for number in range(8):
+        scene.kube.trouble = {"secret": NOT_PERMITTED}
+        if number % 3 == 2:
+            scene.kube.trouble = {"secret": away, "page": away}
+        found = await scene.look()
+    assert found == "SecretForbidden"
 
 
 async def test_a_role_that_may_get_only_some_secrets_lacks_the_others_after_a_minute() -> None:
@@ -383,4 +404,13 @@ async def test_the_content_of_a_secret_stays_in_memory_only_while_it_is_fresh() 
     await scene.look("two", after=FRESH_SECONDS + 1)
     assert list(scene.secrets._cached) == ["two"]
     scene.secrets.forget("two")
+    assert not scene.secrets._cached
+
+
+@pytest.mark.parametrize("problem", [NOT_PERMITTED, UNDECRYPTABLE])
+async def test_the_content_of_a_secret_does_not_stay_in_memory_while_reads_fail(problem: ApiError) -> None:
+    scene = UnreadableScene()
+    assert [await scene.look("one"), await scene.look("two", after=0)] == ["read", "read"]
+    scene.kube.trouble["secret"] = problem
+    await scene.look("one", after=FRESH_SECONDS + 1)
     assert not scene.secrets._cached

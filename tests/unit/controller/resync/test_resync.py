@@ -269,6 +269,18 @@ async def test_secrets_that_may_not_be_read_are_read_rarely_until_one_of_them_is
         assert unread() == 0
 
 
+async def test_the_content_of_a_secret_leaves_memory_with_the_next_pass(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    secrets = resync_scene.resync.sender_keys.secret_cache
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        assert secrets._cached
+        resync_scene.scene.see_deleted(resync_scene.organization())
+        resync_scene.scene.see_deleted(resync_scene.archive())
+        await resync_scene.next_pass()
+        assert not secrets._cached
+
+
 async def test_a_sender_that_was_changed_has_its_key_tried_at_once(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     resync_scene.scene.kube.secrets["other-key"] = resync_scene.scene.kube.secrets.pop("anna-key")
