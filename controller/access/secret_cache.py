@@ -187,6 +187,8 @@ class SecretCache:
     back makes no Secret fresh."""
     _failing: _Failing | None = None
     """The last such time, of all Secrets: if none can be decrypted, one minute shows it."""
+    _is_refused: bool = False
+    """Whether its last failure was a refusal."""
     _failed_since: dict[str, float] = field(default_factory=dict, repr=False)
     """Within this time, the first failed read of each Secret since it was read. The one that was repeated
     last is the last one."""
@@ -234,6 +236,10 @@ class SecretCache:
         """Drop a Secret that may have changed; the next call reads it again."""
         self._cached.pop(name, None)
 
+    def drop_old(self) -> None:
+        """Drop the Secrets that are not fresh, also while none can be read."""
+        _prune(self._cached, self._read_at, self.clock.monotonic() - FRESH_SECONDS, MAX_CACHED)
+
     async def repeat_failed(self) -> None:
         """Read one of the Secrets that failed, if nothing else reads them. So a Secret that is needed each
         hour only is known to be unreadable, or to have failed for a moment."""
@@ -246,7 +252,8 @@ class SecretCache:
 
     async def _read(self, name: str) -> Secret:
         now = self.clock.monotonic()
-        if name not in self._cached or now - self._read_at[name] > FRESH_SECONDS:
+        self.drop_old()
+        if name not in self._cached:
             self._cache(name, await self._request(name), now)
         secret = self._cached[name]
         if secret is None:
@@ -294,8 +301,11 @@ class SecretCache:
     async def _is_failing_for_long(self, name: str, problem: Unavailable) -> bool:
         """Whether Secrets have failed for a minute, and this one could not be read meanwhile. A failure while
         the API server does not answer at all does not count."""
-        if not isinstance(problem, _Refused) and not await self._answers():
+        is_refused = isinstance(problem, _Refused)
+        if not is_refused and not await self._answers():
+            self._end_refusals()
             return False
+        self._is_refused = is_refused
         now, before = self.clock.monotonic(), self._failing
         self._failing = failing = _Failing.at(now, before)
         if before is None or failing.since != before.since:
@@ -304,6 +314,14 @@ class SecretCache:
         _prune(self._failed_since, self._failed_since, failing.since, MAX_TIMES)
         since = max(failing.since, self._read_at.get(name, failing.since))
         return now - since >= UNREADABLE_SECONDS
+
+    def _end_refusals(self) -> None:
+        """End a time of refusals, since the API server does not answer: it starts again, and refuses first.
+        One that only fails sometimes refused a moment ago."""
+        if self._failing is None or not self._is_refused:
+            return
+        if self.clock.monotonic() - self._failing.last > REPEATED_SECONDS:
+            self._failing = None
 
     async def _answers(self) -> bool:
         """Whether the API server answers another small request that it takes from etcd, too."""
@@ -320,8 +338,8 @@ class SecretCache:
 def _prune(
     names: dict[str, Secret | None] | dict[str, float], times: Mapping[str, float], since: float, most: int
 ) -> None:
-    """Drop the first ones that are too many or older than this. The last one is not older."""
-    while len(names) > most or times[next(iter(names))] < since:
+    """Drop the first ones that are too many or older than this."""
+    while names and (len(names) > most or times[next(iter(names))] < since):
         del names[next(iter(names))]
 
 

@@ -169,7 +169,8 @@ class Resync:
             self.organizations.close()
 
     def _forget_deleted(self) -> None:
-        """Drop the names of deleted objects."""
+        """Drop the names of deleted objects, and old Secrets."""
+        self.sender_keys.secret_cache.drop_old()
         for known, memories in (
             (self.cache.organizations, (self._next_sweep, self._incomplete_sweeps)),
             (self.cache.senders, (self._key_attempts, self._settled)),
