@@ -9,7 +9,6 @@ changes from the cache; the cache receives them from the watches and from the st
 from dataclasses import dataclass
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.secret_cache import UNREAD_SECRET_REASONS, is_key_unread
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.reader import key_of
@@ -32,6 +31,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS
 from counterfoil.resources.envelopeevent import TriedKey
 from counterfoil.resources.organization import ARCHIVE_SHARED
 from counterfoil.resources.routes import archive_names
@@ -113,7 +113,7 @@ class WakeUps:
         ]
         if before is not None and not _is_authorized(before) and after is not None and _is_authorized(after):
             self.event_queue.mark_due_now(concerned, _lacks_key)
-            if is_key_unread(before):
+            if before.is_key_unread:
                 self.resync.check_unread_keys_soon()
         self.event_queue.enqueue_all(concerned)
 

@@ -37,7 +37,6 @@ from controller.access.archive_root import (
 from controller.access.credential_origin import is_origin_lost, other_origin_of_secret
 from controller.access.pod_access import PodAccess
 from controller.access.secret_cache import (
-    UNREAD_SECRET_REASONS,
     SecretCache,
     SecretMissing,
     value_of,
@@ -67,7 +66,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS, ConditionStatus
 from counterfoil.resources.organization import shared_folders
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
 from counterfoil.untrusted.fair_slots import FairSlots

@@ -22,7 +22,8 @@ from counterfoil.kube.secret import (
     create_commands,
     patch_command,
 )
-from counterfoil.resources import Organization, Sender, WebhookSpec, find_condition
+from counterfoil.resources import Organization, Sender, WebhookSpec
+from counterfoil.resources.conditions import SECRET_FORBIDDEN, SECRET_UNREADABLE
 from counterfoil.sealing import SECRET_KEY
 from counterfoil.standard_webhooks import SigningSecretInvalid, WebhookSignature, signing_keys
 
@@ -51,23 +52,6 @@ MAX_CACHED = 2_000
 
 MAX_TIMES = 10_000
 """Maximum number of Secrets whose times are in memory: those of a namespace, if none can be decrypted."""
-
-SECRET_UNREADABLE = "SecretUnreadable"  # noqa: S105 - the name of a reason
-"""Reason of an object whose Secret the API server can't read."""
-
-SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105 - the name of a reason
-"""Reason of an object whose Secret the controller may not read."""
-
-UNREAD_SECRET_REASONS = frozenset({SECRET_FORBIDDEN, SECRET_UNREADABLE})
-"""The reasons with which nothing is known about the content of a Secret."""
-
-
-def is_key_unread(sender: Sender) -> bool:
-    """Whether the Secret of the Sender's key can't be read. What eSAW said of the key is as before."""
-    authorized = find_condition(sender.status.conditions, "Authorized")
-    if authorized is None or authorized.status != "Unknown":
-        return False
-    return authorized.reason in UNREAD_SECRET_REASONS
 
 
 class SecretMissing(Exception):

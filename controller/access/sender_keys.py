@@ -25,12 +25,10 @@ import msgspec
 
 from controller.access.credential_origin import is_first_esaw
 from controller.access.secret_cache import (
-    UNREAD_SECRET_REASONS,
     SecretCache,
     SecretMissing,
     SecretPlaceholder,
     SecretUnknown,
-    is_key_unread,
     value_of,
     what_to_type,
 )
@@ -60,7 +58,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.base import SecretKeyRef
-from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS, ConditionStatus
 from counterfoil.resources.organization import Addressed
 from counterfoil.sealing import KEY_SETTLE, SealBroken, Sealing, SealKeyUnknown, key_id_of
 
@@ -159,7 +157,7 @@ class SenderKeys:
             if authorized is not None and sender.key_fingerprint == token.fingerprint:
                 is_recorded = _recorded_origin(sender) == token.origin
                 is_doubted = self._refusals.until_confirmation(sender, token) is not None
-                is_back = is_key_unread(sender)
+                is_back = sender.is_key_unread
                 if (authorized.status == "True" or is_back) and is_recorded and not is_doubted:
                     if is_back:
                         await self._write_accepted(sender, sender.status.key)

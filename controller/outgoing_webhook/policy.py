@@ -13,7 +13,6 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from controller.access.secret_cache import UNREAD_SECRET_REASONS
 from controller.scheduling import retry_policy
 from counterfoil.resources import (
     EnvelopeEvent,
@@ -26,6 +25,7 @@ from counterfoil.resources import (
     RetrySpec,
     is_condition_true,
 )
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS
 
 SECRET_REASONS = UNREAD_SECRET_REASONS | {
     "SecretNotLabelled",

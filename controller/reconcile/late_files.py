@@ -27,7 +27,6 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from controller.access.secret_cache import UNREAD_SECRET_REASONS
 from controller.cache import Cache
 from controller.reconcile import error_policy
 from controller.reconcile.outcomes import BaseOutcome, Hold, NeedConsent, Outcome, SideCondition, Wait
@@ -58,7 +57,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
-from counterfoil.resources.conditions import with_condition
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS, with_condition
 from counterfoil.resources.envelopeevent import (
     COPIES_PENDING,
     ENVELOPE_NOT_FOUND,

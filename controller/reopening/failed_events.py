@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from controller.access.secret_cache import UNREAD_SECRET_REASONS, is_key_unread
 from controller.cache import Cache
 from controller.reopening.fix_rules import (
     ReadyState,
@@ -46,6 +45,7 @@ from counterfoil.resources import (
     Resource,
     Sender,
 )
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS
 
 _log = logging.getLogger(__name__)
 
@@ -119,19 +119,19 @@ class FailedEventRetrier:
         if not isinstance(resource, Organization | Sender | Archive):
             return
         if isinstance(resource, Sender):
-            if is_key_unread(resource):
+            if resource.is_key_unread:
                 # When it can be read again, it is compared with the state before.
                 return
-            if isinstance(before, Sender) and is_key_unread(before):
+            if isinstance(before, Sender) and before.is_key_unread:
                 self._secret_read(resource)
         key, state = (resource.KIND, resource.name), ready_state(resource)
         is_first = key not in self._ready_states
-        before = self._ready_states.get(key)
+        known = self._ready_states.get(key)
         self._ready_states[key] = state
         access = access_of(resource.spec) if isinstance(resource, Organization) else None
         spec = _Spec(resource.uid, resource.metadata.generation, access)
         change = self._specs.setdefault(key, spec).change_to(spec)
-        if not is_first and state is not None and state != before:
+        if not is_first and state is not None and state != known:
             self._specs[key] = spec
             self._fixed(self._fix_of(resource, change))
 
@@ -170,7 +170,7 @@ class FailedEventRetrier:
         """Retry what failed because Secrets could not be read, if those of all Senders can be: one list is
         enough. Else the passes over all events do it."""
         organization = sender.spec.organization_ref.name
-        if not any(is_key_unread(each) for each in self.cache.senders_of(organization)):
+        if not any(each.is_key_unread for each in self.cache.senders_of(organization)):
             subject, may_fix = f"The Secret of Sender/{sender.name}", _by_cause(_is_unread_secret)
             self._fixed(_Fix(subject, _Change.RECOVERY, lambda: [organization], may_fix))
 

@@ -18,7 +18,6 @@ within the same second is retried once: times in a status are whole seconds, so 
 from collections.abc import Iterator
 from datetime import datetime
 
-from controller.access.secret_cache import UNREAD_SECRET_REASONS
 from controller.cache import Cache
 from controller.reader import is_of_other_user
 from counterfoil.clock import believed_time
@@ -38,6 +37,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS
 from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
 from counterfoil.resources.routes import possible_archives, stored_choice
 

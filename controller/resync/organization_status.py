@@ -17,7 +17,6 @@ import msgspec
 
 from controller.access.credential_origin import client_secret_fault, is_esaw_origin
 from controller.access.secret_cache import (
-    UNREAD_SECRET_REASONS,
     SecretCache,
     SecretMissing,
     SecretNotLabelled,
@@ -73,7 +72,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.base import SecretKeyRef
-from counterfoil.resources.conditions import ConditionStatus, with_summary
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS, ConditionStatus, with_summary
 from counterfoil.resources.envelopeevent import COPY_INVALID
 from counterfoil.resources.naming import envelope_of
 from counterfoil.resources.organization import (

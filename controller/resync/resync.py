@@ -19,7 +19,6 @@ from weakref import WeakValueDictionary
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.credential_origin import has_moved
-from controller.access.secret_cache import is_key_unread
 from controller.access.sender_keys import RECHECK_SECONDS, KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache, version_number
 from controller.resync.event_load import EventLoadCounter
@@ -327,7 +326,7 @@ class Resync:
         versions = (version_number(sender), organization.metadata.generation)
         if last_attempt is None or last_attempt[:2] != versions:
             return True
-        if is_key_unread(sender) and last_attempt.at >= self._secret_read_at:
+        if sender.is_key_unread and last_attempt.at >= self._secret_read_at:
             # The cause is one for all Senders, and thousands can be idle.
             return self.clock.monotonic() - last_attempt.at >= RECHECK_SECONDS
         if self._awaiting_consent is None or self._awaiting_consent[sender.name]:

@@ -26,6 +26,15 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 PENDING = "Pending"
 """Reason of the conditions that the schema sets: no controller has processed the object yet."""
 
+SECRET_UNREADABLE = "SecretUnreadable"  # noqa: S105 - the name of a reason
+"""Reason of an object whose Secret the API server can't read."""
+
+SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105 - the name of a reason
+"""Reason of an object whose Secret the controller may not read."""
+
+UNREAD_SECRET_REASONS = frozenset({SECRET_FORBIDDEN, SECRET_UNREADABLE})
+"""The reasons with which nothing is known about the content of a Secret."""
+
 
 def _condition_type(example: str) -> FieldSchema:
     return schema(

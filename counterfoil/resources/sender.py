@@ -23,7 +23,13 @@ from counterfoil.resources.base import (
     ValidationRule,
     schema,
 )
-from counterfoil.resources.conditions import Condition, condition_list, unwritten_condition
+from counterfoil.resources.conditions import (
+    UNREAD_SECRET_REASONS,
+    Condition,
+    condition_list,
+    find_condition,
+    unwritten_condition,
+)
 from counterfoil.resources.naming import ENVELOPE_ID_RULE
 from counterfoil.resources.request import LastRequest, request_values
 
@@ -244,6 +250,14 @@ class Sender(Resource, frozen=True):
     def key_fingerprint(self) -> str | None:
         """The fingerprint of the key in the status; None: no key is known."""
         return self.status.key.fingerprint if self.status.key is not None else None
+
+    @property
+    def is_key_unread(self) -> bool:
+        """Whether the Secret of the key can't be read. What eSAW said of the key is as before."""
+        authorized = find_condition(self.status.conditions, "Authorized")
+        if authorized is None or authorized.status != "Unknown":
+            return False
+        return authorized.reason in UNREAD_SECRET_REASONS
 
 
 # -- Who sent an envelope ------------------------------------------------------------------------------------

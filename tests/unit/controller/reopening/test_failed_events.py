@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from controller.access.secret_cache import UNREAD_SECRET_REASONS
 from controller.reopening.failed_events import FailedEventRetrier
 from controller.reopening.reopener import Reopener
 from counterfoil.i18n.reasons import CATALOGUE, ReasonContext
@@ -21,6 +20,7 @@ from counterfoil.resources import (
     Sender,
     SenderReference,
 )
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS
 from tests.support.builders import (
     ANNA,
     NOON,

@@ -32,7 +32,8 @@ ATTENTION = Path("counterfoil/i18n/attention.py")
 """The module outside them that gives one: no controller is there to write it."""
 
 CONSTANTS = tuple(
-    f"counterfoil/resources/{name}.py" for name in ("envelopeevent", "organization", "reopening")
+    f"counterfoil/resources/{name}.py"
+    for name in ("conditions", "envelopeevent", "organization", "reopening")
 )
 """Modules with reasons as constants, beside names of conditions."""
 
