@@ -35,7 +35,13 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.envelopeevent import state_of
-from counterfoil.resources.imports import ImportGroup, ImportReportParts, ImportSender, ImportWindows
+from counterfoil.resources.imports import (
+    ImportGroup,
+    ImportReportParts,
+    ImportSender,
+    ImportWindows,
+    last_day,
+)
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.organization import (
     CallbackURLs,
@@ -417,6 +423,7 @@ def import_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         language,
         rights,
         imported=imported,
+        until=last_day(imported),
         state=state_of_import(imported),
         senders=senders_of(imported, 1),
         failures=ImportFailures((("NameOccupied", 2),), is_cut=True),
