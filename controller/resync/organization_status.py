@@ -157,9 +157,10 @@ class _VersionRefusal(NamedTuple):
 
 @dataclass
 class _AddressMemory:
-    """Knowledge of this process about the server at one address. Another spec.baseURL begins without it."""
+    """Knowledge of this process about the server at one origin. Another one begins without it, but not
+    another spelling of spec.baseURL."""
 
-    base_url: str
+    origin: str
     trouble_at: float | None = None
     """Monotonic time of the last request for the version that failed. After that, or without one: of the
     first one that any server refused since eSAW answered, or of a key that was accepted later. None: the last
@@ -455,7 +456,8 @@ class OrganizationStatusUpdater:
         What answers or fails decides. A 401 or 403 without an error id of eSAW may come from any server
         (``_after_refusal``).
         """
-        esaw, memory = self.esaw_clients.for_organization(organization), self._memory(organization)
+        esaw = self.esaw_clients.for_organization(organization)
+        memory = self._memory(organization.name, esaw.origin)
         sender, key = await self._key(organization, esaw, memory)
         asked_at = self.clock.monotonic()
         try:
@@ -488,10 +490,10 @@ class OrganizationStatusUpdater:
             known = None if all(map(_has_never_worked, senders)) else known
         return _after_refusal(found, known, memory, accepted, now, has_key=False), None
 
-    def _memory(self, organization: Organization) -> _AddressMemory:
-        memory = self._memories.get(organization.name)
-        if memory is None or memory.base_url != organization.spec.base_url:
-            memory = self._memories[organization.name] = _AddressMemory(organization.spec.base_url)
+    def _memory(self, name: str, origin: str) -> _AddressMemory:
+        memory = self._memories.get(name)
+        if memory is None or memory.origin != origin:
+            memory = self._memories[name] = _AddressMemory(origin)
         return memory
 
     async def _key(

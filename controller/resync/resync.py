@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -39,6 +39,7 @@ from counterfoil.resources import (
     Organization,
     Phase,
     Sender,
+    SweepResult,
     find_condition,
     is_condition_true,
     to_json_dict,
@@ -227,17 +228,14 @@ class Resync:
             await self.clock.sleep(CONFLICT_RETRY_SECONDS)
             self._triggered.set()
 
-    async def sweep(
-        self, organization: Organization, senders: Sequence[Sender] | None = None
-    ) -> SweepOutcome:
-        """Sweep now, for all Senders or only for these. A sweep that is not complete is repeated soon. Raises
-        ``ApiError``."""
+    async def sweep(self, organization: Organization) -> SweepOutcome:
+        """Sweep now. A sweep that is not complete is repeated soon. Raises ``ApiError``."""
         name = organization.name
         async with self._sweep_locks.setdefault(name, asyncio.Lock()):
             pause = INCOMPLETE_SWEEP.pause(self._incomplete_sweeps[name])
             self._next_sweep[name] = self.clock.monotonic() + pause
             self._incomplete_sweeps[name] += 1
-            outcome = await self.missed_callback_finder.sweep(organization, senders)
+            outcome = await self.missed_callback_finder.sweep(organization)
             if outcome.is_complete:
                 self._incomplete_sweeps.pop(name, None)
             return outcome
@@ -257,22 +255,31 @@ class Resync:
         # There is a lock only while a sweep runs.
         if organization.name in self._sweep_locks or self._is_sweep_held(organization):
             return
-        last, late = organization.status.sweep, None
-        if last is not None and not self._is_sweep_due(organization):
-            late = self.missed_callback_finder.late_senders(organization)
-            if not late:
+        if self._is_sweep_due(organization):
+            found = (await self.sweep(organization)).result(self.clock.now())
+        else:
+            late = await self._sweep_late(organization)
+            if late is None:
                 return
-        outcome, ended = await self.sweep(organization, late), self.clock.now()
-        if last is not None and late is not None:
-            # The next sweep of all is not later for it.
-            outcome, ended = outcome.with_earlier(last), last.completion_time
+            found = late
         # The fields that are unset in this result remove those of the last one.
-        swept = {**_UNSET_RESULT, **to_json_dict(outcome.result(ended))}
-        status = {"sweep": swept}
+        status = {"sweep": {**_UNSET_RESULT, **to_json_dict(found)}}
         raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
-        if outcome.is_complete:
+        if found.complete:
             self._next_sweep.pop(organization.name, None)
         self.cache.update_written(Organization.parse(raw))
+
+    async def _sweep_late(self, organization: Organization) -> SweepResult | None:
+        """Search Senders that the last sweep did not, and add what was found to its result; None: it stays.
+        Its time stays, so the next sweep of all is not later. Raises ``ApiError``."""
+        last, finder = organization.status.sweep, self.missed_callback_finder
+        late = finder.late_senders(organization)
+        if last is None or not late:
+            return None
+        async with self._sweep_locks.setdefault(organization.name, asyncio.Lock()):
+            outcome = await finder.sweep_late(organization, late)
+        found = outcome.with_earlier(last).result(last.completion_time)
+        return found if found != last else None
 
     def _is_sweep_due(self, organization: Organization) -> bool:
         sweep, last, now = organization.spec.sweep, organization.status.sweep, self.clock.now()

@@ -38,6 +38,7 @@ from controller.resync.event_starter import (
     StartResult,
 )
 from controller.resync.search_failures import REPEATED, search_failure
+from controller.scheduling.retry_policy import INCOMPLETE_SWEEP
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients, EsawUserClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
@@ -134,7 +135,7 @@ class SweepOutcome(NamedTuple):
         if self.unusable:
             parts.append(
                 "Not searched, since they were suspended or had no key that works: "
-                f"{_some_senders(self.unusable)}. Each is searched once its key works."
+                f"{_some_senders(self.unusable)}. Each is searched once its key works, or by the next sweep."
             )
         if self.skipped:
             parts.append(
@@ -152,12 +153,15 @@ class SweepOutcome(NamedTuple):
         return " ".join(parts)
 
     def with_earlier(self, earlier: SweepResult) -> "SweepOutcome":
-        """Return the outcome of an earlier sweep together with this one of late Senders."""
-        return self._replace(
+        """Return the outcome of an earlier sweep together with this one of late Senders. What failed in this
+        one is repeated for its Sender alone. After a restart it may have been searched before, so what it
+        did not change is not counted again."""
+        return SweepOutcome(
+            unusable=self.unusable,
             created=self.created + earlier.found,
-            known=self.known + earlier.known,
+            known=earlier.known,
             reopened=self.reopened + earlier.reopened,
-            without_event=self.without_event + earlier.refused,
+            without_event=earlier.refused,
         )
 
     def result(self, now: datetime) -> SweepResult:
@@ -299,7 +303,9 @@ class MissedCallbackFinder:
     _begun: dict[tuple[str, str], float] = field(default_factory=dict)
     """By the same: when the last search began, by the clock that is never set."""
     _searched: dict[tuple[str, str], float] = field(default_factory=dict)
-    """By the same: when the last search began that ended."""
+    """By the same: when the last search began that ended without an error."""
+    _late_failures: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    """By the same: searches of a late Sender in a row that failed, and the earliest next one."""
     _swept: dict[str, float] = field(default_factory=dict)
     """By Organization (uid): when the last sweep of all Senders began."""
 
@@ -309,11 +315,15 @@ class MissedCallbackFinder:
         work then. Where another process made it, their times and that of the sweep decide.
         """
         last, begun = organization.status.sweep, self._swept.get(organization.uid)
+        now = self.clock.monotonic()
         if last is None or not last.complete or organization.spec.archive_action is None:
             return []
 
         def is_late(sender: Sender) -> bool:
-            searched = self._searched.get((organization.uid, sender.uid))
+            key = organization.uid, sender.uid
+            searched = self._searched.get(key)
+            if key in self._late_failures and now < self._late_failures[key][1]:
+                return False
             if begun is not None:
                 return searched is None or searched < begun
             authorized = find_condition(sender.status.conditions, "Authorized")
@@ -322,6 +332,20 @@ class MissedCallbackFinder:
             return searched is None and authorized is not None and authorized.last_transition_time >= swept
 
         return [each for each in self.cache.authorized_senders(organization.name) if is_late(each)]
+
+    async def sweep_late(self, organization: Organization, senders: Sequence[Sender]) -> SweepOutcome:
+        """Ask for late senders. Each search that fails is repeated, less and less often. Raises
+        ``ApiError``."""
+        begun = self.clock.monotonic()
+        try:
+            return await self.sweep(organization, senders)
+        finally:
+            for sender in senders:
+                key = organization.uid, sender.uid
+                if self._searched.get(key, -1.0) < begun:
+                    failures, _ = self._late_failures.get(key, (0, 0.0))
+                    earliest = self.clock.monotonic() + INCOMPLETE_SWEEP.pause(failures)
+                    self._late_failures[key] = failures + 1, earliest
 
     async def sweep(
         self, organization: Organization, senders: Sequence[Sender] | None = None
@@ -337,18 +361,15 @@ class MissedCallbackFinder:
             return SweepOutcome(0)
         self._forget_deleted()
         sweep = _Sweep(EventStarts(organization, action, Origin.SWEEP, self.bounds.started))
-        # Of one moment: who is authorised meanwhile is a late one.
-        known = self.cache.senders_of(organization.name)
-        unusable = tuple(sorted(each.name for each in known if not is_usable(each)))
         if senders is None:
             self._swept[organization.uid] = self.clock.monotonic()
-        usable = [each for each in (known if senders is None else senders) if is_usable(each)]
-        usable.sort(key=lambda each: self._begun.get((organization.uid, each.uid), -1.0))
-        for sender in usable:
+        for sender in self._usable(organization, senders):
             key = organization.uid, sender.uid
             begun = self._begun[key] = self.clock.monotonic()
             try:
                 await self._sweep_sender(sweep, sender)
+                self._searched[key] = begun
+                self._late_failures.pop(key, None)
             except _Unanswered as unanswered:
                 self._report(sweep, sender, unanswered.problem, str(unanswered))
             except (EsawError, KeyUnusable) as problem:
@@ -363,7 +384,8 @@ class MissedCallbackFinder:
                 break
             except StartForbidden as forbidden:
                 sweep.refused.append(f"{sender.name} ({str(forbidden)[:MAX_WHY].rstrip('.')})")
-            self._searched[key] = begun
+        known = self.cache.senders_of(organization.name)
+        unusable = tuple(sorted(each.name for each in known if not is_usable(each)))
         cuts, doubts = ("; ".join(each[:MAX_SENDERS_SHOWN]) for each in (sweep.cuts, sweep.doubts))
         reopened = sweep.starts.started - sweep.starts.created
         outcome = SweepOutcome(
@@ -383,6 +405,19 @@ class MissedCallbackFinder:
         if doubts:
             _log.warning("eSAW may have left envelopes out of the sweep: %s", doubts, extra=fields)
         return outcome
+
+    def _usable(self, organization: Organization, senders: Sequence[Sender] | None) -> Iterator[Sender]:
+        """Yield the authorised ones of the Senders, or of all of the Organization and then those who were
+        authorised meanwhile. Who waited longest is the first."""
+        tried = set[str]()
+        while True:
+            known = self.cache.senders_of(organization.name) if senders is None else senders
+            usable = [each for each in known if is_usable(each) and each.uid not in tried]
+            if not usable:
+                return
+            for each in sorted(usable, key=lambda each: self._begun.get((organization.uid, each.uid), -1.0)):
+                tried.add(each.uid)
+                yield each
 
     def _report(self, sweep: _Sweep, sender: Sender, problem: EsawError | KeyUnusable, times: str) -> None:
         """Note that a Sender was not searched, or not for these times of sending."""
@@ -456,7 +491,8 @@ class MissedCallbackFinder:
     def _forget_deleted(self) -> None:
         organizations = {each.uid for each in self.cache.organizations}
         senders = {each.uid for each in self.cache.senders}
-        memories: tuple[dict[tuple[str, str], Any], ...] = (self.rests, self._begun, self._searched)
+        memories: tuple[dict[tuple[str, str], Any], ...]
+        memories = (self.rests, self._begun, self._searched, self._late_failures)
         for memory in memories:
             for organization, sender in list(memory):
                 if organization not in organizations or sender not in senders:

@@ -45,6 +45,7 @@ from counterfoil.resources import (
     Archive,
     EnvelopeAccess,
     EventLoad,
+    LocalObjectReference,
     Organization,
     OrganizationStatus,
     Sender,
@@ -974,6 +975,32 @@ async def test_the_question_for_the_version_shows_few_keys_to_what_refuses_all(
         esaw.users = {} if not is_in_turns or len(shown) % 2 else users
         await scene.look()
     assert len(set(shown)) in range(5, 7), "one further key each ten minutes"
+
+
+async def test_another_spelling_of_the_address_shows_no_further_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, esaw, _ = with_senders(40)
+    await scene.look()
+    shown, version = list[str](), esaw.version
+
+    async def count(token: ApiToken | None = None) -> str:
+        shown.append(token.reveal() if token is not None else "")
+        return await version(token)
+
+    monkeypatch.setattr(esaw, "version", count)
+    esaw.users = {}
+    names = [each.name for each in scene.cache.senders]
+    for number in range(38):
+        known = scene.newest()
+        address = known.spec.base_url.rstrip("/") + "/" * (number % 2)
+        default = LocalObjectReference(name=names[number])
+        spec = replace(known.spec, base_url=address, default_sender_ref=default)
+        generation = known.metadata.generation + 1
+        metadata = replace(known.metadata, generation=generation)
+        changed = replace(known, spec=spec, metadata=metadata)
+        scene.cache.organizations.put(changed)
+        await scene.organizations.update_status(changed)
+        scene.clock.advance(seconds=30)
+    assert len({*shown} - {""}) in range(1, 4), "one further key each ten minutes"
 
 
 async def test_a_secret_that_may_not_be_read_keeps_no_answer_without_end(

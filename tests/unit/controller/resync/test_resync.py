@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import itertools
+from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +17,7 @@ from msgspec.structs import replace
 from controller.access.secret_cache import SecretUnreadable
 from controller.access.sender_keys import KeyUnusable
 from controller.resync.resync import PROBE_SECONDS
-from controller.resync.sweep import SweepOutcome
+from controller.resync.sweep import MissedCallbackFinder, SweepOutcome
 from controller.scheduling.retry_policy import INCOMPLETE_SWEEP, RESYNC_SECONDS
 from counterfoil.clock import WallClock
 from counterfoil.esaw import (
@@ -606,22 +608,56 @@ async def test_a_sender_whose_key_works_after_the_first_sweep_is_searched_at_onc
     assert resync_scene.organization().status.sweep == second
 
 
-async def test_the_search_for_a_late_sender_is_repeated_with_all_if_it_fails(tmp_path: Path) -> None:
+async def test_the_search_for_a_late_sender_that_fails_is_repeated_alone_and_less_and_less_often(
+    tmp_path: Path,
+) -> None:
     resync_scene = ResyncScene(tmp_path)
     esaw = resync_scene.esaw_clients.named("acme")
     esaw.search_error = EsawUnreachable("cut")
+    searches = []
     async with resync_scene.resync_running():
-        for _ in range(3):
+        for _ in range(8):
             await resync_scene.next_pass()
-        assert not swept_completely(resync_scene)
-        assert esaw.failed_searches == 2, "two windows, once"
+            assert swept_completely(resync_scene)
+            searches.append(esaw.failed_searches)
+            resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[0])
         esaw.search_error = None
-        resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[0])
+        resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[3])
         await resync_scene.next_pass()
-    assert swept_completely(resync_scene)
+    # Two windows each.
+    assert searches == [2, 4, 4, 6, 6, 6, 6, 8]
     swept = resync_scene.organization().status.sweep
     assert swept is not None
     assert swept.found == 1
+
+
+async def test_a_late_sender_that_is_suspended_in_each_search_costs_no_other_sender_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    versions, searched = itertools.count(10**6), Counter[str]()
+    sweep_sender = MissedCallbackFinder._sweep_sender
+
+    def put_mallory(*, suspend: bool) -> None:
+        resync_scene.put(known_to_work(a_sender("mallory", version=next(versions), suspend=suspend)))
+
+    async def suspending(finder: MissedCallbackFinder, sweep: Any, sender: Sender) -> None:
+        searched[sender.name] += 1
+        await sweep_sender(finder, sweep, sender)
+        if sender.name == "mallory":
+            put_mallory(suspend=True)
+            raise EsawUnreachable("cut")
+
+    monkeypatch.setattr(MissedCallbackFinder, "_sweep_sender", suspending)
+    resync_scene.put(known_to_work(a_sender(version=2)))
+    put_mallory(suspend=True)
+    async with resync_scene.resync_running():
+        for _ in range(4 * 60):
+            await resync_scene.next_pass()
+            put_mallory(suspend=False)
+            resync_scene.scene.clock.advance(minutes=1)
+    assert searched["anna"] == 1
+    assert 5 < searched["mallory"] < 15
 
 
 async def test_a_key_that_stays_unverified_repeats_no_sweep(tmp_path: Path) -> None:

@@ -881,16 +881,37 @@ async def test_a_sender_without_a_key_that_works_is_named_and_not_repeated() -> 
     assert outcome.is_complete
     assert outcome.message == (
         "Finished envelopes without an event: 1. Each of them has one now. Not searched, since they were "
-        "suspended or had no key that works: Sender/carl, Sender/dora. Each is searched once its key works."
+        "suspended or had no key that works: Sender/carl, Sender/dora. Each is searched once its key works, "
+        "or by the next sweep."
     )
 
 
 @pytest.mark.parametrize("authorized", [None, "Unknown", "False"])
-async def test_who_is_authorized_after_a_sweep_or_during_it_is_late(
+async def test_who_is_authorized_after_a_sweep_is_late_until_searched(
     authorized: ConditionStatus | None,
 ) -> None:
     scene = Scene("anna")
     scene.put_sender(a_sender("bert", authorized=authorized))
+    scene.finds("bert", ENVELOPE)
+    outcome = await scene.sweep()
+    assert outcome.is_complete
+    assert outcome.message.endswith(
+        "Not searched, since they were suspended or had no key that works: Sender/bert. Each is searched "
+        "once its key works, or by the next sweep."
+    )
+    organization = scene.after(outcome)
+    assert scene.missed_callback_finder.late_senders(organization) == []
+    scene.put_sender(known_to_work(a_sender("bert", version=2), key_of("bert")))
+    senders = scene.missed_callback_finder.late_senders(organization)
+    assert [each.name for each in senders] == ["bert"]
+    assert await scene.missed_callback_finder.sweep_late(organization, senders) == SweepOutcome(1)
+    assert scene.missed_callback_finder.late_senders(organization) == []
+
+
+async def test_who_is_authorized_during_a_sweep_is_searched_by_it() -> None:
+    scene = Scene("anna")
+    scene.put_sender(a_sender("bert", authorized=None))
+    scene.finds("bert", ENVELOPE)
     find = FakeEsawUser.find
 
     async def verifying(user: FakeEsawUser, **asked: Any) -> Any:
@@ -899,18 +920,16 @@ async def test_who_is_authorized_after_a_sweep_or_during_it_is_late(
 
     with patch.object(FakeEsawUser, "find", verifying):
         outcome = await scene.sweep()
-    assert outcome.is_complete
-    assert outcome.message.endswith(
-        "Not searched, since they were suspended or had no key that works: Sender/bert. Each is searched "
-        "once its key works."
+    assert outcome == SweepOutcome(1)
+    assert scene.missed_callback_finder.late_senders(scene.after(outcome)) == []
+
+
+async def test_what_a_late_search_changes_is_added_to_the_result_and_nothing_else() -> None:
+    earlier = SweepOutcome(2, known=3, reopened=1, without_event=4).result(NOON)
+    late = SweepOutcome(5, known=6, reopened=7, without_event=8, skipped=("bert",), unusable=("carl",))
+    assert late.with_earlier(earlier) == SweepOutcome(
+        7, known=3, reopened=8, without_event=4, unusable=("carl",)
     )
-    organization = scene.after(outcome)
-    assert [each.name for each in scene.missed_callback_finder.late_senders(organization)] == ["bert"]
-    late = await scene.missed_callback_finder.sweep(
-        organization, scene.missed_callback_finder.late_senders(organization)
-    )
-    assert late == SweepOutcome(0, known=late.known)
-    assert scene.missed_callback_finder.late_senders(organization) == []
 
 
 async def test_who_is_resumed_after_a_sweep_is_late() -> None:
