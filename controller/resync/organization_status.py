@@ -54,6 +54,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.secret import Placeholder, SecretUse, create_commands
 from counterfoil.kube.status import write_status_or_skip
+from counterfoil.origin import origin_of
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
     ActionHandling,
@@ -457,7 +458,7 @@ class OrganizationStatusUpdater:
         (``_after_refusal``).
         """
         esaw = self.esaw_clients.for_organization(organization)
-        memory = self._memory(organization.name, esaw.origin)
+        memory = self._memory(organization.name, origin_of(organization.spec.base_url))
         sender, key = await self._key(organization, esaw, memory)
         asked_at = self.clock.monotonic()
         try:
