@@ -429,6 +429,18 @@ async def test_cookies_of_a_response_are_not_even_parsed(monkeypatch: pytest.Mon
     assert response.headers.multi_items() == [("x", "kept"), ("content-length", "0")]
 
 
+@pytest.mark.parametrize("address", [b"mailto:a", b"http://xn--\xc3\xa9/", b"//\xe9:x"])
+async def test_the_address_of_a_redirect_is_not_even_parsed(address: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: " + address + b"\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(answer) as url, a_client() as client:
+        response = await client.get(url)
+    assert response.is_redirect
+    assert "Location" in response.headers
+
+
 @pytest.mark.parametrize("pause", [0, 0.01, 0.1])
 async def test_an_answer_is_read_although_the_server_closes_before_the_body_is_sent(pause: float) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -13,11 +13,12 @@ from counterfoil.archives.backends.webdav import RECOGNIZED_SECONDS, WebDavBacke
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused
 from counterfoil.resources.archive import ArchiveSpec, Cmis
 from sandbox.servers.proxies import Instead, Proxy, Ticks, TrapPoint
-from tests.support.archive_servers import HTTP_KINDS, OBJECT_STORES
+from tests.support.archive_servers import HTTP_KINDS, OBJECT_STORES, open_at
 from tests.support.builders import AClock
 from tests.support.fakes.archives import once
 from tests.support.servers.cmis_repository import REPOSITORY, Names, cmis_repository
 from tests.support.servers.page_front import PAGE, Front, listing, nothing, opened
+from tests.support.servers.scripted_esaw import Script, answering, running
 
 MARKER = ".counterfoil-archive.json"
 MANIFEST = "acme/e1/counterfoil.json"
@@ -33,6 +34,8 @@ async def do(backend: ArchiveBackend, operation: str) -> None:
             await backend.entries("acme/e1")
         case "put":
             await backend.put("acme/e1/contract.pdf", once(b"%PDF"), tags={}, content_type=None)
+        case "discard":
+            await backend.discard("acme/e1/contract.pdf")
         case _:
             await backend.probe()
 
@@ -102,6 +105,59 @@ async def test_a_page_in_the_place_of_a_cmis_repository_that_answered_before_say
         with pytest.raises(FileNotStored):
             await read(backend, MARKER)
         await backend.close()
+
+
+# -- Headers -------------------------------------------------------------------------------------------------
+
+STRANGE = {
+    "UTF-8": ("text/html; charset=\xc3\xa9", "text/html; charset=e"),
+    "Latin-1": ("text/html; charset=\xe9", "text/html; charset=e"),
+    "long": (f"text/html; charset={'x' * 60_000}", "text/html; charset=x"),
+}
+"""Values of a header, and simple ones that mean the same."""
+
+
+async def outcome(kind: str, operation: str, answer: Script) -> str:
+    """The reason of what a server with always the same answer leads to."""
+    async with running(answer) as server:
+        backend = await open_at(kind, f"{server.url}/dms" if kind == "webdav" else server.url)
+        try:
+            await do(backend, operation)
+        except ArchiveError as error:
+            return error.reason
+        except FileNotStored:
+            return "FileNotStored"
+        finally:
+            await backend.close()
+    return ""
+
+
+@pytest.mark.parametrize("value", STRANGE)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *((kind, "content_type") for kind in HTTP_KINDS),
+        ("azblob", "x_ms_error_code"),
+        ("webdav", "dav"),
+        ("webdav", "www_authenticate"),
+    ],
+)
+async def test_no_value_of_a_header_is_an_internal_error(kind: str, name: str, value: str) -> None:
+    strange, simple = STRANGE[value]
+    for operation in ("read the marker", "discard", "probe"):
+        for status in (200, 401, 403, 404):
+            answers = [answering(PAGE.encode(), status, **{name: each}) for each in (strange, simple)]
+            reached = [await outcome(kind, operation, each) for each in answers]
+            assert reached[0] == reached[1]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://xn--\xc3\xa9/", "//\xe9:x", "mailto:a", "http://a:99999999/", ""]
+)
+@pytest.mark.parametrize("kind", HTTP_KINDS)
+async def test_a_redirect_to_what_is_no_address_is_a_redirect(kind: str, address: str) -> None:
+    answer = answering(PAGE.encode(), 302, location=address)
+    assert await outcome(kind, "read the marker", answer) == "ArchiveRedirects"
 
 
 # -- Pages with success --------------------------------------------------------------------------------------
