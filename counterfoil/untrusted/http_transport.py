@@ -218,7 +218,7 @@ class _Transport(httpx.AsyncBaseTransport):
             self._release(owner)
             raise
         body = _ResponseStream(answer, connection, self, owner)
-        return httpx.Response(
+        return _UnfollowedResponse(
             answer.status,
             # httpx parses cookies before it drops them, which takes seconds for a head full of them.
             headers=[each for each in answer.raw_headers if each[0].lower() not in _COOKIE_FIELDS],
@@ -387,6 +387,15 @@ class _RequestBody(aiohttp.Payload):
             except TimeoutError:
                 self._error = httpx.WriteTimeout("the server does not read")
                 raise self._error from None
+
+
+class _UnfollowedResponse(httpx.Response):
+    """A response that is never followed."""
+
+    @property
+    def has_redirect_location(self) -> bool:
+        """False for all: httpx parses the address also if it does not follow, and raises if it is none."""
+        return False
 
 
 class _ResponseStream(httpx.AsyncByteStream):

@@ -293,7 +293,8 @@ class HttpSite:
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
                 raise self.unreadable_response()
-        kept = {"Content-Type": response.headers.get("Content-Type", "")}
+        # As bytes: a text must be ASCII, and servers send others.
+        kept = [each for each in response.headers.raw if each[0].lower() == b"content-type"]
         return httpx.Response(response.status_code, headers=kept, content=bytes(body))
 
 
