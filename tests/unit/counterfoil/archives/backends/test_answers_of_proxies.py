@@ -9,6 +9,7 @@ from aiohttp import web
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.backends._object_store.backend import MAX_PAGES
 from counterfoil.archives.backends.webdav import RECOGNIZED_SECONDS, WebDavBackend
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused
 from counterfoil.resources.archive import ArchiveSpec, Cmis
@@ -226,6 +227,49 @@ async def test_a_404_without_a_code_counts_if_a_list_of_the_store_does_not_have_
             await backend.discard(MARKER)
         else:
             assert (await refusal(read(backend, MARKER))).reason == "ArchiveAnswerUnreadable"
+
+
+CONTINUED = {
+    "s3": "<L><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>{}</L>",
+    "gcs": "<L><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>{}</L>",
+    "azblob": "<L><NextMarker>t</NextMarker>{}</L>",
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "is_absent"), [(MARKER, False), (f"{MARKER}.old", True)], ids=["the object", "another one"]
+)
+@pytest.mark.parametrize("is_empty", [True, False])
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_a_list_that_continues_says_nothing_before_its_last_page(
+    kind: str, key: str, *, is_empty: bool, is_absent: bool
+) -> None:
+    async def lists(request: web.BaseRequest) -> web.StreamResponse | None:
+        if "prefix" not in request.query:
+            return None
+        if "t" in (request.query.get("continuation-token"), request.query.get("marker")):
+            return web.Response(text=LISTS[kind].format(objects(kind, key)))
+        return web.Response(text=CONTINUED[kind].format("" if is_empty else objects(kind, f"{MARKER}.new")))
+
+    async with opened(kind, Front(lists)) as backend:
+        if is_absent:
+            with pytest.raises(FileNotStored):
+                await read(backend, MARKER)
+            await backend.discard(MARKER)
+        else:
+            for action in (read(backend, MARKER), backend.discard(MARKER)):
+                assert (await refusal(action)).reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_a_list_that_never_ends_says_nothing(kind: str) -> None:
+    async def lists(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(text=CONTINUED[kind].format("")) if "prefix" in request.query else None
+
+    front = Front(lists)
+    async with opened(kind, front) as backend:
+        assert (await refusal(read(backend, MARKER))).reason == "ArchiveAnswerUnreadable"
+    assert len(front.requests) == 1 + MAX_PAGES
 
 
 @pytest.mark.parametrize("kind", OBJECT_STORES)
