@@ -191,17 +191,25 @@ class ObjectStoreBackend(ArchiveBackend):
         """
         Whether the answer to a request for an object says that there is none. Raises ``ArchiveError``.
 
-        A proxy can answer 404 as well. Without a code of the store, its list decides.
+        A proxy can answer 404 as well. Without a code of the store, its whole list decides.
         """
         if answer.status != NOT_FOUND:
             return False
         if self._client.parsed(answer).code:
             return not self._client.is_root_missing(answer)
-        key = self._key(name)
+        key, marker = self._key(name), None
         async with reading_list(self, name) as bounds:
-            # In the order of the keys, so the first one is the object, if it is there.
-            found, _ = await self._keys(StoreRequest("GET", query=self._list_query(key, None)), bounds)
-        return key not in (each for each, _ in found)
+            # A page without the object may continue, also an empty one.
+            for _ in range(MAX_PAGES):
+                request = StoreRequest("GET", query=self._list_query(key, marker))
+                found, marker = await self._keys(request, bounds)
+                if key in (each for each, _ in found):
+                    return False
+                if marker is None:
+                    return True
+                del found
+                await bounds.wait_for_memory()
+        return False
 
     async def probe(self) -> None:
         """Write, read back and, where that is allowed, remove a small object. Raises ``ArchiveError``."""
