@@ -10,9 +10,12 @@ from aiohttp import web
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.backends._object_store.backend import MAX_PAGES
+from counterfoil.archives.backends.http import HttpBackend
 from counterfoil.archives.backends.webdav import RECOGNIZED_SECONDS, WebDavBackend
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused
-from counterfoil.resources.archive import ArchiveSpec, Cmis
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
+from counterfoil.resources.archive import ArchiveSpec, Cmis, VerifyMode
+from counterfoil.resources.archive_kinds import HttpMode
+from counterfoil.standard_webhooks import WebhookSignature
 from sandbox.servers.proxies import Instead, Proxy, Ticks, TrapPoint
 from tests.support.archive_servers import HTTP_KINDS, OBJECT_STORES, open_at
 from tests.support.builders import AClock
@@ -82,7 +85,7 @@ async def test_an_error_without_a_code_of_the_store_does_not_show_that_an_object
     assert refused.reason == "ArchiveAnswerUnreadable"
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
 async def test_a_page_in_the_place_of_a_cmis_repository_that_answered_before_says_nothing(
     status: int,
 ) -> None:
@@ -106,6 +109,24 @@ async def test_a_page_in_the_place_of_a_cmis_repository_that_answered_before_say
         with pytest.raises(FileNotStored):
             await read(backend, MARKER)
         await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (PAGE, "refuses what filing needs"),
+        ('{"exception": "invalidArgument", "message": "no such type"}', "Correct spec.cmis.documentType"),
+    ],
+)
+async def test_a_document_type_is_missing_if_the_repository_says_it(body: str, says: str) -> None:
+    async def no_type(request: web.BaseRequest) -> web.StreamResponse | None:
+        if "cmisselector" in request.query:
+            return web.Response(status=400, text=body)
+        return web.json_response({"r": {"rootFolderUrl": front.url, "repositoryUrl": front.url}})
+
+    front = Front(no_type)
+    async with opened("cmis", front) as backend:
+        assert says in (await refusal(backend.probe())).message
 
 
 # -- Headers -------------------------------------------------------------------------------------------------
@@ -300,6 +321,33 @@ async def test_azure_may_give_its_code_in_a_header_only(status: int, code: str, 
         assert (await refusal(read(backend, MARKER))).reason == reason
 
 
+@pytest.mark.parametrize("status", [501, 505, 507, 520])
+@pytest.mark.parametrize("operation", ["read", "put", "probe"])
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_an_error_of_the_server_without_a_code_of_the_store_is_an_outage(
+    kind: str, operation: str, status: int
+) -> None:
+    async with opened(kind, Front(page=status)) as backend:
+        with pytest.raises(ArchiveUnavailable) as refused:
+            await do(backend, operation)
+    assert refused.value.reason == "ArchiveFailing"
+    assert f"answered {status})" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(501, "ArchiveLacksFeature"), (507, "ArchiveFull"), (520, "ArchiveFailing")]
+)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_any_code_shows_that_a_number_is_of_the_store(kind: str, status: int, reason: str) -> None:
+    async def refuse(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(status=status, text="<Error><Code>SomethingNew</Code></Error>")
+
+    async with opened(kind, Front(refuse)) as backend:
+        with pytest.raises(ArchiveError) as refused:
+            await do(backend, "put")
+    assert refused.value.reason == reason
+
+
 async def test_a_redirect_of_an_ingress_is_no_other_region() -> None:
     async def to_tls(request: web.BaseRequest) -> web.StreamResponse | None:
         return web.Response(status=301, headers={"Location": "https://dms.example"}, text=PAGE)
@@ -389,20 +437,25 @@ async def test_a_401_that_asks_for_no_login_says_nothing_about_the_login(
 
 @pytest.mark.parametrize("method", ["MKCOL", "PUT", "MOVE"])
 @pytest.mark.parametrize(
-    ("has_root", "reason"), [(True, "ArchivePermissionDenied"), (False, "ArchiveAnswerUnreadable")]
+    ("status", "reason"),
+    [(403, "ArchivePermissionDenied"), (405, "ArchiveLacksFeature"), (501, "ArchiveLacksFeature")],
 )
-async def test_a_403_is_about_the_login_if_the_server_shows_the_root(
-    method: str, *, has_root: bool, reason: str
+@pytest.mark.parametrize("has_root", [True, False])
+async def test_a_refusal_counts_if_the_server_shows_the_root(
+    method: str, status: int, reason: str, *, has_root: bool
 ) -> None:
+    if (method, status) == ("MKCOL", 405):
+        pytest.skip("the folder is there")
+
     async def refuse(request: web.BaseRequest) -> web.StreamResponse | None:
         if request.method == "PROPFIND":
-            return listing(request) if has_root and request.path == "/dms/" else None
+            is_there = has_root and request.path == "/dms/"
+            return listing(request) if is_there else web.Response(status=404)
         return None if request.method == method else web.Response(status=201)
 
-    async with opened("webdav", Front(refuse, page=403)) as backend:
+    async with opened("webdav", Front(refuse, page=status)) as backend:
         refused = await refusal(do(backend, "put"))
-    assert refused.reason == reason
-    assert ("Allow it to read, create, rename and delete" in refused.message) == has_root
+    assert refused.reason == (reason if has_root else "ArchiveAnswerUnreadable")
 
 
 # -- The plain HTTP endpoint ---------------------------------------------------------------------------------
@@ -421,3 +474,87 @@ async def test_a_404_of_a_system_that_takes_files_says_that_a_file_is_missing(
     async with opened("http", Front(answer, type=type_)) as backend:
         with pytest.raises(FileNotStored):
             await read(backend, "acme/e1/contract.pdf")
+
+
+@pytest.mark.parametrize("type_", ["text/html", "Text/HTML", "text/plain"])
+@pytest.mark.parametrize("status", [403, 404, 405, 409, 410, 422, 501])
+@pytest.mark.parametrize("operation", ["read", "put", "discard", "probe"])
+async def test_an_error_with_a_text_is_no_answer_of_a_system(operation: str, status: int, type_: str) -> None:
+    async with opened("http", Front(page=status, type=type_)) as backend:
+        refused = await refusal(do(backend, operation))
+    assert refused.reason == "ArchiveAnswerUnreadable"
+    assert f"HTTP {status}" in refused.message
+
+
+@pytest.mark.parametrize("type_", ["application/json", "text/html"])
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (403, "ArchivePermissionDenied"),
+        (404, "ArchiveRootMissing"),
+        (405, "ArchiveLacksFeature"),
+        (409, "NameOccupied"),
+        (422, "StoredWrong"),
+    ],
+)
+async def test_an_error_without_a_text_is_the_answer_of_a_system(
+    status: int, reason: str, type_: str
+) -> None:
+    async def refuse(request: web.BaseRequest) -> web.StreamResponse | None:
+        text = "" if type_ == "text/html" else "{}"
+        return web.Response(status=status, text=text, content_type=type_)
+
+    async with opened("http", Front(refuse)) as backend:
+        with pytest.raises(ArchiveError) as refused:
+            await do(backend, "put")
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("has_system", "reason"), [(True, "ArchiveLacksFeature"), (False, "ArchiveAnswerUnreadable")]
+)
+async def test_a_405_to_a_read_is_about_the_system_if_it_takes_a_probe(
+    *, has_system: bool, reason: str
+) -> None:
+    async def store(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.json_response({}) if request.method == "POST" else None
+
+    front = Front(store, page=405)
+    async with opened("http", front) as backend:
+        await do(backend, "put")
+        front.answer = store if has_system else nothing
+        assert (await refusal(do(backend, "read"))).reason == reason
+
+
+@pytest.mark.parametrize("status", [404, 405, 410, 501])
+async def test_a_system_that_takes_a_probe_may_answer_a_delete_with_a_text(status: int) -> None:
+    async def take(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response() if request.method == "POST" else None
+
+    async with opened("http", Front(take, page=status)) as backend:
+        await do(backend, "discard")
+
+
+async def test_a_probe_that_the_system_took_counts_for_a_while() -> None:
+    async def take(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response() if request.method == "POST" else None
+
+    clock, front = AClock(), Front(take)
+    async with opened("http", front) as opened_backend:
+        assert isinstance(opened_backend, HttpBackend)
+        signature = WebhookSignature((), clock)
+        site = opened_backend._site
+        backend = HttpBackend(site, HttpMode.PER_FILE, VerifyMode.READ_BACK, signature, clock)
+        for number in range(20):
+            with pytest.raises(FileNotStored):
+                await read(backend, f"acme/e1/{number}.pdf")
+        assert front.requests.count("POST /") == 1
+        clock.advance(seconds=RECOGNIZED_SECONDS)
+        front.answer = nothing
+        assert (await refusal(do(backend, "read"))).reason == "ArchiveAnswerUnreadable"
+        front.answer = take
+        await backend.probe()
+        front.answer = nothing
+        with pytest.raises(FileNotStored):
+            await do(backend, "read")
+        assert (await refusal(backend.probe())).reason == "ArchiveAnswerUnreadable"
