@@ -69,6 +69,8 @@ class DocumentSystem:
             web.delete("/documents/{id}", self._remove),
             web.get("/inbox/{name:.+}", self._download_by_name),
             web.delete("/inbox/{name:.+}", self._remove_by_name),
+            # A text, as aiohttp answers itself, could be of a proxy.
+            web.route("*", "/{path:.*}", self._nothing),
         ]
 
     async def _receive(self, request: web.Request) -> web.Response:
@@ -119,6 +121,9 @@ class DocumentSystem:
         self.filed[upload.name] = upload
         answer = {"location": f"/documents/{upload.path.name}", "sha256": upload.sha256}
         return web.json_response(answer if self.serves_downloads else {"sha256": upload.sha256})
+
+    async def _nothing(self, request: web.Request) -> web.Response:
+        return web.Response(status=404)
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
         return await self._answered(request, self._by_id(request))

@@ -24,6 +24,7 @@ from tests.support.scenes.archive_fixtures import refusing
 
 CREDENTIALS = {"accountName": ACCOUNT.encode(), "accountKey": f"{KEY}\n".encode()}
 DENIED = b"<Error><Code>AuthorizationPermissionMismatch</Code></Error>"
+FULL = b"<Error><Code>InsufficientStorage</Code></Error>"
 AUTHENTICATION = b"<Error><Code>AuthenticationFailed</Code></Error>"
 
 
@@ -57,7 +58,7 @@ class TestAzureBlob(ListingContract, WireContract, RefusalContract):
 
     @pytest.fixture
     async def full(self, server: Azurite, ground: ArchiveFixture) -> AsyncIterator[ArchiveBackend]:
-        async with refused(server, ground, 507) as backend:
+        async with refused(server, ground, 507, FULL) as backend:
             yield backend
 
     @pytest.fixture

@@ -34,6 +34,7 @@ KEY = {
     ).encode()
 }
 DENIED = b"<Error><Code>AccessDenied</Code></Error>"
+FULL = b"<Error><Code>InsufficientStorage</Code></Error>"
 UNAUTHORIZED = b"<Error><Code>AuthenticationRequired</Code></Error>"
 
 
@@ -82,7 +83,7 @@ class TestGcs(ListingContract, WireContract, RefusalContract):
 
     @pytest.fixture
     async def full(self, server: RcloneServer, ground: ArchiveFixture) -> AsyncIterator[ArchiveBackend]:
-        async with refusing(f"http://127.0.0.1:{server.port}", {"PUT", "POST"}, 507) as url:
+        async with refusing(f"http://127.0.0.1:{server.port}", {"PUT", "POST"}, 507, FULL) as url:
             yield await opened(ground.spec, int(url.rpartition(":")[2]))
 
     @pytest.fixture

@@ -46,6 +46,12 @@ MAX_RESPONSE_BYTES = 1024 * 1024
 """Bytes of an answer that is no document."""
 
 NOT_FOUND_STATUSES = frozenset({404, 410})
+LACKING_STATUSES = frozenset({405, 501})
+"""A method is not there, or not allowed."""
+
+RECOGNIZED_SECONDS = 10.0
+"""Seconds for which an answer shows that a 404 for a file is the server's. It is as long as runs share a
+check of the marker."""
 
 _BEFORE_A_PAGE = b"\xef\xbb\xbf \t\r\n"
 """Bytes that may be before the first tag of a page."""
@@ -293,8 +299,8 @@ class HttpSite:
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
                 raise self.unreadable_response()
-        # As bytes: a text must be ASCII, and servers send others.
-        kept = [each for each in response.headers.raw if each[0].lower() == b"content-type"]
+        # As bytes: a text must be ASCII, and servers send others. An empty body is no page of any type.
+        kept = [each for each in response.headers.raw if body and each[0].lower() == b"content-type"]
         return httpx.Response(response.status_code, headers=kept, content=bytes(body))
 
 
@@ -312,7 +318,7 @@ ERROR_RULES: Mapping[frozenset[int], ErrorText] = {
         "{who} may not do everything that filing needs at {server} ({answer}). Allow it to read, create, "
         "rename and delete.",
     ),
-    frozenset({405, 501}): ErrorText(
+    LACKING_STATUSES: ErrorText(
         "ArchiveLacksFeature",
         "{server} can't do what filing needs ({answer}). Turn it on there, correct {field}, or use another "
         "server.",

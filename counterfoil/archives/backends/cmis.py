@@ -31,6 +31,7 @@ from counterfoil.archives.backend import (
 )
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
+    LACKING_STATUSES,
     NOT_FOUND_STATUSES,
     HttpSite,
     MultipartForm,
@@ -176,7 +177,7 @@ class CmisBackend(FolderTreeBackend):
                     async for block in content:
                         yield block
                 return
-        if status in NOT_FOUND_STATUSES or status in {400, 403, 409}:
+        if status in {400, 403, 409, *LACKING_STATUSES, *NOT_FOUND_STATUSES}:
             await self._check_document_is_empty(parts, status)
             return
         raise self._site.error_for_status(status)
@@ -223,7 +224,7 @@ class CmisBackend(FolderTreeBackend):
         kind = self._settings.document_type
         query = urlencode({"cmisselector": "typeDefinition", "typeId": kind})
         answer = await self._site.request("GET", f"{repository}?{query}")
-        if answer.status_code == 400 or self._is_missing(answer):
+        if self._is_missing(answer) or (answer.status_code == 400 and _exception_in(answer)):
             raise ArchiveRefused(
                 "ArchiveRefused",
                 f"{self._archive}: {self._server} has no document type `{kind}`. Correct "
@@ -419,7 +420,7 @@ class CmisBackend(FolderTreeBackend):
         exception = _exception_in(answer)
         if (text := find_text(_ERROR_RULES, exception)) is not None:
             return text.error(self._archive, server=self._server, exception=exception)
-        if not exception and answer.status_code in {403, *NOT_FOUND_STATUSES}:
+        if not exception and answer.status_code in {403, *LACKING_STATUSES, *NOT_FOUND_STATUSES}:
             return self._unrecognized(answer)
         return (
             self._changed()

@@ -14,6 +14,7 @@ It can't be asked what it has: whether a name is taken is for the system to say,
 import base64
 import hashlib
 import json
+import math
 import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Container, Mapping
@@ -35,7 +36,9 @@ from counterfoil.archives.backend import (
     segments,
 )
 from counterfoil.archives.backends._http import (
+    LACKING_STATUSES,
     NOT_FOUND_STATUSES,
+    RECOGNIZED_SECONDS,
     HttpSite,
     MultipartForm,
     path_of,
@@ -73,18 +76,18 @@ _SENT_ENTRY_MEMORY = 110
 _UNQUOTED = "!#$%&'()*+,/:;=?@[]"
 """Characters that stay as they are in an address, in addition to letters, digits and ``-._~``. (RFC 3986)"""
 
-_CANT_DELETE = frozenset({405, 501})
-_CANT_READ = frozenset({405, 501})
 _CONFLICT = 409
 _UNPROCESSABLE = 422
+_OF_THE_SYSTEM = frozenset({403, _CONFLICT, _UNPROCESSABLE, *LACKING_STATUSES, *NOT_FOUND_STATUSES})
+"""Errors that say something about rights, names and files."""
 
 
 async def open_http(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "HttpBackend":
     """Open the archive ``name``; nothing is asked of the system yet. Raises ``SettingsInvalid``."""
     settings = required_settings(name, "spec.http", spec.http)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
-    site = HttpSite.open("the system", FIELD, settings.url, secret)
-    return HttpBackend(site, settings.mode, spec.verify, _signature(name, secret, WallClock()))
+    site, clock = HttpSite.open("the system", FIELD, settings.url, secret), WallClock()
+    return HttpBackend(site, settings.mode, spec.verify, _signature(name, secret, clock), clock)
 
 
 OPENER: Opener = open_http
@@ -142,13 +145,16 @@ class HttpBackend:
     lists_files = False
 
     def __init__(
-        self, site: HttpSite, mode: HttpMode, verify: VerifyMode, signature: WebhookSignature
+        self, site: HttpSite, mode: HttpMode, verify: VerifyMode, signature: WebhookSignature, clock: Clock
     ) -> None:
         self._site = site
         self._mode = mode
         self._verify = verify
         self._signature = signature
+        self._clock = clock
         self._sent = SentFiles()
+        self._recognized = -math.inf
+        """Monotonic time at which the system took a probe."""
 
     def location(self, name: str) -> str:
         """Return the address that a name has, unless the system answers with another one."""
@@ -204,8 +210,8 @@ class HttpBackend:
         known = self._sent.forget(name)
         url = (known.location if known is not None else None) or self.location(name)
         answer = await self._site.request("DELETE", url, headers=self._bodiless("DELETE", url))
-        if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES | _CANT_DELETE:
-            raise self._refusal(answer)
+        if not answer.is_success:
+            await self._expect_absence(name, answer)
 
     async def probe(self) -> None:
         """Ask whether files would be accepted, without sending one: it might be stored permanently. Raises
@@ -213,6 +219,7 @@ class HttpBackend:
         answer = await self._send_message("counterfoil.probe", _message("probe"), {})
         if not answer.is_success:
             raise self._refusal(answer)
+        self._recognized = self._clock.monotonic()
 
     async def remove_leftovers(self, folder: str) -> None:
         """Nothing to do: what was not concluded has no name."""
@@ -223,21 +230,28 @@ class HttpBackend:
 
     async def _get(self, name: str, url: str) -> AsyncGenerator[bytes, None]:
         async with self._site.stream("GET", url, headers=self._bodiless("GET", url)) as response:
-            if response.status_code in _CANT_READ and self._sent.get(name) is not None:
-                raise self._missing_feature(
-                    "return the stored files", "Let it answer GET, or set spec.verify to Checksum."
-                )
             if response.status_code == 200:
                 async with aclosing(self._site.stored_content(name, response)) as content:
                     async for block in content:
                         yield block
                 return
-        if response.status_code not in NOT_FOUND_STATUSES | _CANT_READ:
-            raise self._refusal(response)
-        if _is_text(response):
-            # A page of the system, or of a proxy: what takes a probe is the system.
-            await self.probe()
+        await self._expect_absence(name, response)
+        if response.status_code in LACKING_STATUSES and self._sent.get(name) is not None:
+            raise self._missing_feature(
+                "return the stored files", "Let it answer GET, or set spec.verify to Checksum."
+            )
         raise FileNotStored
+
+    async def _expect_absence(self, name: str, answer: httpx.Response) -> None:
+        """Raise ``ArchiveError`` unless the system says that a file is not there, or that it has no such
+        method."""
+        if answer.status_code not in LACKING_STATUSES | NOT_FOUND_STATUSES:
+            raise self._refusal(answer)
+        # A file in the root, which the marker is, is never missing by an earlier probe.
+        is_recent = "/" in name and self._clock.monotonic() - self._recognized < RECOGNIZED_SECONDS
+        # A text is of the system, or of a proxy: what takes a probe is the system.
+        if _is_text(answer) and not is_recent:
+            await self.probe()
 
     async def _send(
         self, upload: str, facts: Mapping[str, str], tags: Mapping[str, str], chunks: AsyncIterable[bytes]
@@ -320,22 +334,22 @@ class HttpBackend:
         return hashlib.sha256(self.location(name).encode()).hexdigest()[:32]
 
     def _error_for_file(self, name: str, answer: httpx.Response) -> ArchiveError:
-        if answer.status_code == _CONFLICT:
+        if answer.status_code == _CONFLICT and not _is_text(answer):
             return NameTaken(
                 f"{self.location(name)} is there already, as {self._site.server} says (HTTP 409). Move it "
                 "away."
             )
-        if answer.status_code == _UNPROCESSABLE:
+        if answer.status_code == _UNPROCESSABLE and not _is_text(answer):
             return VerificationFailed(
                 f"{self.location(name)}: {self._site.server} got other bytes than were sent (HTTP 422)."
             )
         return self._refusal(answer)
 
     def _refusal(self, answer: httpx.Response) -> ArchiveError:
-        """Return what a refusal means: of a page nobody knows who sent it."""
+        """Return what a refusal means: of a text nobody knows who sent it."""
         status = answer.status_code
-        if status in {403, *NOT_FOUND_STATUSES} and _is_page(answer):
-            return self._site.unrecognized_response(f"HTTP {status}", "a sign of the system")
+        if status in _OF_THE_SYSTEM and _is_text(answer):
+            return self._site.unrecognized_response(f"HTTP {status}, a text", "a sign of the system")
         if status in NOT_FOUND_STATUSES:
             return ArchiveRefused(
                 "ArchiveRootMissing",
@@ -365,13 +379,9 @@ def _signature(archive: str, secret: Credentials, clock: Clock) -> WebhookSignat
     return WebhookSignature((key,), clock)
 
 
-def _is_page(answer: httpx.Response) -> bool:
-    return str(answer.headers.get("Content-Type", "")).startswith("text/html")
-
-
 def _is_text(answer: httpx.Response) -> bool:
     """Whether an answer is for people, as a page of a proxy is."""
-    return str(answer.headers.get("Content-Type", "")).startswith("text/")
+    return str(answer.headers.get("Content-Type", "")).lower().startswith("text/")
 
 
 def _memory_of(name: str, file: SentFile) -> int:

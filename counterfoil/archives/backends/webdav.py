@@ -6,7 +6,8 @@ has all of a file or none of it. The move first asks not to overwrite anything: 
 all that is in it. Tags become properties of the namespace ``counterfoil.dev/tags`` where the server keeps
 such; the manifest has them anyway.
 
-A 403 or 404 is believed of a server that shows the root as a collection: any proxy answers such as well.
+A 403, 404, 405 or 501 is believed of a server that shows the root as a collection: any proxy answers such as
+well.
 
 Counterfoil uses no locks (docs/decisions/0020): nothing is changed in place, and two runs move the same
 content to the same name. If another client has a lock, the event waits.
@@ -26,7 +27,13 @@ from lxml import etree
 
 from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored, Opener, required_settings, segments
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
-from counterfoil.archives.backends._http import NOT_FOUND_STATUSES, HttpSite, path_of
+from counterfoil.archives.backends._http import (
+    LACKING_STATUSES,
+    NOT_FOUND_STATUSES,
+    RECOGNIZED_SECONDS,
+    HttpSite,
+    path_of,
+)
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
 from counterfoil.clock import Clock, WallClock
@@ -47,10 +54,6 @@ MAX_PATH_LENGTH = 32 * 1024
 
 MAX_SIZE_DIGITS = 19
 """Digits of the length of a file; a longer number is none."""
-
-RECOGNIZED_SECONDS = 10.0
-"""Seconds for which an answer about the root shows that a 404 for a file below it is the server's. It is as
-long as runs share a check of the marker. A missing file in the root, as the marker is, has its own answer."""
 
 MAX_EXTRA_SLASHES = 16
 """Slashes of an address in a listing beyond those that it needs; some servers double them."""
@@ -110,7 +113,8 @@ class WebDavBackend(FolderTreeBackend):
         self._site = site
         self._clock = clock
         self._recognized = -math.inf
-        """Monotonic time at which the server showed the root."""
+        """Monotonic time at which the server showed the root. It counts for files below the root: a missing
+        one in it, as the marker is, has its own answer."""
         root = urlsplit(site.url).path
         self._root_parts = _decoded(root, len(root))
 
@@ -223,7 +227,7 @@ class WebDavBackend(FolderTreeBackend):
 
     async def _refusal(self, status: int) -> ArchiveError:
         """Return what a refusal by the server means. Raises ``ArchiveError`` if it may be a proxy's."""
-        if status == _FORBIDDEN:
+        if status == _FORBIDDEN or status in LACKING_STATUSES:
             await self._recognize()
         return self._site.error_for_status(status)
 
@@ -347,7 +351,7 @@ class WebDavBackend(FolderTreeBackend):
         return f"{self._root}/{path_of(parts)}" if parts else self._root
 
     async def _listing_error(self, parts: list[str], status: int) -> ArchiveError:
-        if 200 <= status < 300 or status in {405, 501}:
+        if 200 <= status < 300 or status in LACKING_STATUSES:
             return self._not_webdav()
         if status == _FORBIDDEN and not parts:
             return self._unrecognized(status)

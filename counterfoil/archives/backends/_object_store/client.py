@@ -42,6 +42,9 @@ ANYBODYS = frozenset({408, 413, 429})
 """Errors of the client that mean the same from the service and from a proxy. All others count with a code of
 the service only."""
 
+OF_THE_SERVICE = frozenset({"501", "507"})
+"""Errors of the server that mean something else than a failure, if they have a code of the service."""
+
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 MAX_ERROR_BYTES = 64 * 1024
@@ -78,15 +81,19 @@ COMMON_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
     frozenset({"429", "503"}): ErrorText(
         "ArchiveOverloaded", "{server} asks for a pause ({answer}). Archiving continues automatically."
     ),
-    frozenset({"500", "502", "504", "408"}): ErrorText(
-        "ArchiveFailing", "{server} does not work ({answer}). Archiving continues automatically once it does."
-    ),
     frozenset({"301", "302", "303", "307", "308"}): ErrorText(
         "ArchiveRedirects",
         "{server} points to another address ({answer}), and Counterfoil does not follow with documents. Put "
         "the final address into {field}.",
     ),
 }
+
+_FAILING = ErrorText(
+    "ArchiveFailing", "{server} does not work ({answer}). Archiving continues automatically once it does."
+)
+_REFUSED = ErrorText(
+    "ArchiveRefused", "{server} refuses what the Archive asks for ({answer}). Check {field}."
+)
 
 Content = bytes | bytearray
 """The body of a request, which nothing changes any more."""
@@ -343,20 +350,19 @@ def error_of_response(
 ) -> ArchiveError:
     """Return the error for an answer other than success, by who must act."""
     code = dialect.synonyms.get(answer.code, answer.code)
-    for said in filter(None, (code, answer.status)):
-        if (text := find_text({**dialect.rules, **COMMON_ERROR_RULES}, said)) is not None:
-            return text.error(
-                bucket.archive,
-                answer=answer,
-                bucket=bucket.name,
-                key=bucket.key,
-                server=bucket.server,
-                field=dialect.field,
-            )
-    return ArchiveRefused(
-        "ArchiveRefused",
-        f"{bucket.archive}: {bucket.server} refuses what the Archive asks for ({answer}). Check "
-        f"{dialect.field}.",
+    said = [code] if code else []
+    if code or answer.status not in OF_THE_SERVICE:
+        said.append(answer.status)
+    found = (find_text({**dialect.rules, **COMMON_ERROR_RULES}, each) for each in said)
+    is_failure = answer.status.startswith("5") or answer.status == "408"
+    text = next(filter(None, found), _FAILING if is_failure else _REFUSED)
+    return text.error(
+        bucket.archive,
+        answer=answer,
+        bucket=bucket.name,
+        key=bucket.key,
+        server=bucket.server,
+        field=dialect.field,
     )
 
 

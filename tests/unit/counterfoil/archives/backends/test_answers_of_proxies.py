@@ -9,9 +9,10 @@ from aiohttp import web
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.backends._http import RECOGNIZED_SECONDS
 from counterfoil.archives.backends._object_store.backend import MAX_PAGES
 from counterfoil.archives.backends.http import HttpBackend
-from counterfoil.archives.backends.webdav import RECOGNIZED_SECONDS, WebDavBackend
+from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
 from counterfoil.resources.archive import ArchiveSpec, Cmis, VerifyMode
 from counterfoil.resources.archive_kinds import HttpMode
@@ -549,6 +550,10 @@ async def test_a_probe_that_the_system_took_counts_for_a_while() -> None:
             with pytest.raises(FileNotStored):
                 await read(backend, f"acme/e1/{number}.pdf")
         assert front.requests.count("POST /") == 1
+        for _ in range(2):
+            with pytest.raises(FileNotStored):
+                await read(backend, MARKER)
+        assert front.requests.count("POST /") == 3
         clock.advance(seconds=RECOGNIZED_SECONDS)
         front.answer = nothing
         assert (await refusal(do(backend, "read"))).reason == "ArchiveAnswerUnreadable"
@@ -557,4 +562,5 @@ async def test_a_probe_that_the_system_took_counts_for_a_while() -> None:
         front.answer = nothing
         with pytest.raises(FileNotStored):
             await do(backend, "read")
-        assert (await refusal(backend.probe())).reason == "ArchiveAnswerUnreadable"
+        for action in (read(backend, MARKER), backend.probe()):
+            assert (await refusal(action)).reason == "ArchiveAnswerUnreadable"

@@ -584,7 +584,8 @@ async def test_a_location_with_an_international_host_name_is_requested_on_this_h
 
     client = httpx.AsyncClient(transport=httpx.MockTransport(serve))
     site = HttpSite("Archive/dms", "the system", "nobody", "spec.http.url", f"https://{host}/in", client)
-    backend = HttpBackend(site, HttpMode.PER_FILE, VerifyMode.READ_BACK, WebhookSignature((), AClock()))
+    clock = AClock()
+    backend = HttpBackend(site, HttpMode.PER_FILE, VerifyMode.READ_BACK, WebhookSignature((), clock), clock)
     await put(backend)
     await anext(backend.read("a/b.pdf"))
     await backend.close()
@@ -691,7 +692,9 @@ async def test_the_conclusion_of_an_http_archive_is_not_believed_without_the_end
     told: bytes, tmp_path: Path
 ) -> None:
     async with site_that_answers(head(200, connection="close") + told, tmp_path) as site:
-        backend = HttpBackend(site, HttpMode.PER_FILE, VerifyMode.CHECKSUM, WebhookSignature((), AClock()))
+        clock = AClock()
+        signature = WebhookSignature((), clock)
+        backend = HttpBackend(site, HttpMode.PER_FILE, VerifyMode.CHECKSUM, signature, clock)
         with pytest.raises(ArchiveUnavailable):
             await backend.put("a/contract.pdf", once(b"x"), tags={}, content_type="application/pdf")
 
