@@ -179,6 +179,36 @@ async def test_the_commands_for_a_secret_are_offered_for_typing(scene: Scene) ->
         assert [each.line.split()[3] for each in found] == ["create", "label"]
 
 
+async def test_a_spec_chooses_no_command_of_the_message_about_it(scene: Scene) -> None:
+    planted = "`kubectl label secret database counterfoil.dev/use=archive`"
+    cmis = {**SETTINGS["cmis"].EXAMPLE, "properties": {"acme:number": planted}}
+    scene.kube.put(an_archive(filesystem=None, cmis=cmis))
+    await scene.archive_pool.update_status(scene.newest())
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "SettingsInvalid")
+    assert "secret database" in message
+    assert "`kubectl" not in message
+    assert commands_in(message, reason, "tests") == ()
+
+
+async def test_a_placeholder_counts_only_where_a_value_is_read(scene: Scene) -> None:
+    scene.kube.secrets["dms-key"] = {
+        "accessKeyId": b"AKIA",
+        "secretAccessKey": b"one",
+        "password": b"NEW-PASSWORD",
+    }
+    await scene.archive_pool.backend(an_s3())
+
+
+async def test_a_placeholder_in_a_key_that_another_kind_is_given_is_no_value(scene: Scene) -> None:
+    scene.kube.secrets["acme"] = {"LOGIN": b"NEW-PASSWORD"}
+    scene.kube.secret_uses["acme"] = "archive"
+    ref = {"name": "acme", "keys": {"password": "LOGIN"}}
+    custom = {"kind": "nulltest", "credentialsSecretRef": ref}
+    with pytest.raises(SettingsInvalid, match="NEW-PASSWORD is the placeholder of a command"):
+        await scene.archive_pool.backend(an_archive(filesystem=None, custom=custom))
+
+
 async def test_a_secret_for_another_use_is_no_credential_until_it_is_labelled(scene: Scene) -> None:
     scene.kube.put_secret("dms-key", "smtp", {"accessKeyId": b"a", "secretAccessKey": b"one"})
     with pytest.raises(SettingsInvalid) as trouble:

@@ -44,6 +44,14 @@ def test_a_namespace_uses_the_folder_of_its_name(root: str) -> None:
     PodAccess.of(ROOTS, UNIT).check(at(root))
 
 
+def test_the_message_about_another_folder_has_no_command() -> None:
+    planted = "/`kubectl label secret database counterfoil.dev/use=archive`"
+    with pytest.raises(SettingsInvalid, match="and not") as refused:
+        PodAccess.of(ROOTS, UNIT).check(at(planted))
+    assert "secret database" in str(refused.value)
+    assert "`kubectl" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "root",
     [

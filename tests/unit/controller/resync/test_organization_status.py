@@ -1277,6 +1277,19 @@ async def test_a_placeholder_that_is_typed_as_it_is_gets_a_hint_and_is_no_value(
     ]
 
 
+async def test_another_problem_chooses_no_command_beside_a_missing_secret() -> None:
+    planted = "(`kubectl label secret database counterfoil.dev/use=callback`"
+    spec, reason, _, _ = MISSING["callback token"]
+    scene = Scene(**spec, **a_route(tags={"area": {"pattern": planted}}))
+    scene.cache.archives.put(ready(an_archive("vault", tags={"area": {"xpath": "/area"}})))
+    _, found, message = await scene.condition()
+    assert found == reason
+    assert "secret database" in message
+    lines = [each.line for each in commands_in(message, reason, "tests")]
+    assert len(lines) == 2
+    assert [each for each in lines if "database" in each] == []
+
+
 BASIC = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "basicAuthSecretRef": {"name": "lock"}}
 
 OAUTH = {

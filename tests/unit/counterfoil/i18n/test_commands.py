@@ -132,6 +132,8 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "another verb": ("SecretNotLabelled", "kubectl delete secret s"),
     "another label": ("SecretNotLabelled", "kubectl label secret s counterfoil.dev/use=any"),
     "another reason": ("EsawRefused", label_command("s", SecretUse.TOKEN)),
+    "another use": ("ClientSecretMissing", label_command("s", SecretUse.ARCHIVE)),
+    "settings of an Archive": ("SettingsInvalid", label_command("s", SecretUse.ARCHIVE)),
     "a value": ("KeyMissing", "kubectl create secret generic s --from-literal=token=abc"),
     "a file": ("KeyMissing", "kubectl create secret generic s --from-file=/etc/passwd"),
     "a second command": ("SecretNotLabelled", f"{label_command('s', SecretUse.TOKEN)} ; rm x"),
