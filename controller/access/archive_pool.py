@@ -47,7 +47,14 @@ from controller.reopening.fix_rules import settled_time
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, InstrumentedBackend, server_of
 from counterfoil.archives.bounded import BoundedBackend, TransferEnd
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.errors import (
+    SECRET_MISSING,
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    SecretUnusable,
+    SettingsInvalid,
+)
 from counterfoil.archives.layout import problems_aside
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -600,7 +607,7 @@ class ArchivePool:
         values: Mapping[str, Placeholder],
     ) -> Secret:
         """Return a Secret of an archive. ``values`` are those of the command that makes it; none: nobody
-        knows its keys. Raises ``SettingsInvalid``, ``ApiError``."""
+        knows its keys. Raises ``SecretUnusable``, ``ApiError``."""
         try:
             secret = await self.secret_cache.labelled(ref.name, use)
             for key in secret.data:
@@ -610,15 +617,15 @@ class ArchivePool:
             if known is None or known.reason not in UNREAD_SECRET_REASONS:
                 raise
             # Another process, or the one before, saw it for a minute.
-            raise SettingsInvalid(known.message, reason=known.reason) from problem
+            raise SecretUnusable(known.message, reason=known.reason) from problem
         except SecretMissing as missing:
             what = "the trust anchors" if use is SecretUse.TRUST else "the credentials"
             how = what_to_type(missing, ref.name, values, use)
             if not values:
                 what, how = "what the kind needs", f", with the label {USE_LABEL}={use}"
             advice = f"Put {what} there{how}, or correct {field}."
-            reason, message = missing.explain("SettingsInvalid", advice)
-            raise SettingsInvalid(f"Archive/{archive.name}: {message}", reason=reason) from missing
+            reason, message = missing.explain(SECRET_MISSING, advice)
+            raise SecretUnusable(f"Archive/{archive.name}: {message}", reason=reason) from missing
         return secret
 
 

@@ -49,6 +49,7 @@ from counterfoil.esaw.rate_limit import answering_within
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import AcceptedKey
 from counterfoil.esaw_check.callback_address import address_fault
+from counterfoil.i18n.commands import message_beside
 from counterfoil.i18n.problems import ProblemKind, are_callbacks_refused, open_problems
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -851,7 +852,8 @@ def _summary(results: Sequence[CheckResult]) -> CheckResult:
         message = " ".join(("Callbacks are taken.", *(each.message for each in unknown)))
         return CheckResult("True", unknown[0].reason, message, is_stalled=False)
     problems.sort(key=lambda each: not each.is_stalled)
-    return problems[0]._replace(message=" ".join(each.message for each in problems))
+    messages = (message_beside(each.message, each.reason) for each in problems)
+    return problems[0]._replace(message=" ".join(messages))
 
 
 def _check_calls(organization: Organization, reachable: CheckResult) -> CheckResult:

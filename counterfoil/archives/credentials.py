@@ -5,7 +5,7 @@ The Secret of an Archive: texts by key, checked before a request uses them.
 import re
 from collections.abc import Iterable, Mapping
 
-from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.errors import SecretUnusable, SettingsInvalid
 from counterfoil.kube.secret import Placeholder, patch_command
 from counterfoil.resources.archive_kinds import CredentialsReference
 
@@ -38,9 +38,7 @@ class Credentials:
         """Return a text of one line that must be there. Raises ``SettingsInvalid``."""
         text = self.line(key)
         if text is None:
-            raise SettingsInvalid(
-                f"Archive/{self.archive}: {self.secret} has no `{self.name_of(key)}`{self.how_to_add(key)}."
-            )
+            raise self.lacks(f"has no `{self.name_of(key)}`", key)
         return text
 
     def multiline_text(self, key: str) -> str | None:
@@ -55,8 +53,11 @@ class Credentials:
         """Return the Secret's own name of a key, for messages."""
         return key if self._ref is None else self._ref.key(key)
 
-    def how_to_add(self, key: str) -> str:
-        """Return the command that puts a key into the Secret, for messages; empty if it is not known."""
+    def lacks(self, what: str, key: str) -> SecretUnusable:
+        """Return the error for a Secret that ``lacks`` this, with the command that puts the key there."""
+        return SecretUnusable(f"Archive/{self.archive}: {self.secret} {what}{self._how_to_add(key)}.")
+
+    def _how_to_add(self, key: str) -> str:
         placeholder = Placeholder.of_key(key)
         if self._ref is None or placeholder is None:
             return ""

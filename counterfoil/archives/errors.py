@@ -5,6 +5,7 @@ Every message names the problem, its place and who must act. It is the same for 
 no times, no random texts of servers. So it can be stored in a status. ``reason`` is CamelCase and stable.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -21,6 +22,12 @@ TEMPORARY_REASONS = frozenset(
     }
 )
 """Reasons of ``ArchiveUnavailable`` in tables of errors; all others are of ``ArchiveRefused``."""
+
+SECRET_MISSING = "ArchiveSecretMissing"  # noqa: S105 - a reason
+"""Reason of an Archive whose Secret lacks what is needed. Its messages have commands, so they quote nothing
+but names of objects and keys."""
+
+_QUOTED_COMMAND = re.compile(r"`(kubectl [^`]*)`?")
 
 K = TypeVar("K")
 
@@ -75,10 +82,19 @@ class ListingDiffers(ArchiveError):
 
 
 class SettingsInvalid(ArchiveError):
-    """The Archive's spec or its Secret can't work as written; a person must correct it."""
+    """The Archive's spec or its Secret can't work as written; a person must correct it. What the message
+    quotes is not shown as a command."""
 
-    def __init__(self, message: str, *, reason: str = "SettingsInvalid") -> None:
-        super().__init__(reason, message)
+    def __init__(self, message: str) -> None:
+        super().__init__("SettingsInvalid", _QUOTED_COMMAND.sub(r"'\1'", message))
+
+
+class SecretUnusable(SettingsInvalid):
+    """The Secret of an Archive is missing or lacks a key, is not labelled, or can't be read. The message may
+    have commands."""
+
+    def __init__(self, message: str, *, reason: str = SECRET_MISSING) -> None:
+        ArchiveError.__init__(self, reason, message)
 
 
 def connections_closed(archive: str) -> ArchiveUnavailable:

@@ -8,12 +8,13 @@ Who may write a status may put any text there. So each value in a command has pa
 reasons; with another one there is no command. ``_typed`` makes each command that has such values.
 
 Some commands are in the message of a status. A message may quote eSAW or an archive, so a command is made
-again from its parts, and only a form that belongs to the reason becomes one.
+again from its parts, and only a form that belongs to the reason becomes one. A message that quotes a spec has
+a reason without commands.
 """
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -51,23 +52,32 @@ _KEY: Final = re.compile(r"[A-Za-z0-9._-]+")
 _LITERAL: Final = re.compile(rf"--from-literal={_KEY.pattern}=({'|'.join(map(re.escape, Placeholder))})")
 """A placeholder, never a value."""
 
-_CREATE_REASONS: Final = frozenset(
-    {
-        "BasicAuthMissing",
-        "CallbackTokenMissing",
-        "ClientSecretMissing",
-        "KeyMissing",
-        "KeyNotConfigured",
-        "MailSettingsInvalid",
-        "NoUsableSender",
-        "SettingsInvalid",
-        "WebhookSecretMissing",
-    }
-)
-_LABEL_REASONS: Final = _CREATE_REASONS | {"SecretNotLabelled"}
+_USES: Final[Mapping[str, frozenset[SecretUse]]] = {
+    "ArchiveSecretMissing": frozenset({SecretUse.ARCHIVE, SecretUse.TRUST}),
+    "BasicAuthMissing": frozenset({SecretUse.CALLBACK}),
+    "CallbackTokenMissing": frozenset({SecretUse.CALLBACK}),
+    "ClientSecretMissing": frozenset({SecretUse.OAUTH}),
+    "KeyMissing": frozenset({SecretUse.TOKEN}),
+    "KeyNotConfigured": frozenset({SecretUse.TOKEN}),
+    "MailSettingsInvalid": frozenset({SecretUse.SMTP}),
+    "NoUsableSender": frozenset({SecretUse.TOKEN}),
+    "SecretNotLabelled": frozenset(SecretUse),
+    "WebhookSecretMissing": frozenset({SecretUse.WEBHOOK}),
+}
+"""Uses of the Secrets that a reason may be about."""
+
+_CREATE_REASONS: Final = _USES.keys() - {"SecretNotLabelled"}
 _PATCH_REASONS: Final = _CREATE_REASONS | {"KeyUnreadable"}
 _ROOT_REASONS: Final = frozenset({"ArchiveRootChanged", "OriginChanged"})
 _ORIGIN_REASONS: Final = frozenset({"OriginChanged", "OriginUnknown"})
+_REASONS: Final = (
+    _USES.keys() | _PATCH_REASONS | _ROOT_REASONS | _ORIGIN_REASONS | {"TooManyUnknownEnvelopes"}
+)
+"""Reasons whose messages have commands. So these messages quote nothing that others chose: only names of
+objects and keys, origins, and places without backquotes."""
+
+_SECRET_OF_ARCHIVE: Final = re.compile(rf"Archive/{_NAME.pattern}: Secret(?:/| `)({_NAME.pattern})")
+"""The beginning of a message about the Secret of an Archive."""
 
 _PLUGIN: Final = "kubectl counterfoil -n {namespace}"
 _KUBECTL: Final = "kubectl -n {namespace}"
@@ -111,8 +121,14 @@ def commands_about(item: AttentionItem, namespace: str) -> tuple[Command, ...]:
 
 def commands_in(message: str, reason: str, namespace: str) -> tuple[Command, ...]:
     """Return the commands that the message of a status says to type for its reason."""
-    found = (_known_command(each[1], reason, namespace) for each in _IN_MESSAGE.finditer(message))
+    found = (_known_command(each[1], message, reason, namespace) for each in _IN_MESSAGE.finditer(message))
     return tuple(each for each in found if each is not None)
+
+
+def message_beside(message: str, reason: str) -> str:
+    """Return the message of a problem for a status that has the reason of another one: what it quotes becomes
+    no command of that reason."""
+    return message if reason in _REASONS else _IN_MESSAGE.sub(r"'\1'", message)
 
 
 def is_retried_in_vain(reason: str) -> bool:
@@ -124,7 +140,7 @@ def without_commands(message: str, reason: str) -> str:
     """Replace the commands in a message by words, for a text in which they would be altered or cut."""
 
     def words(found: re.Match[str]) -> str:
-        is_below = _known_command(found[1], reason, "") is not None
+        is_below = _known_command(found[1], message, reason, "") is not None
         return "the command below" if is_below else "the command in the status"
 
     return _IN_MESSAGE.sub(words, message)
@@ -276,10 +292,10 @@ def _why(events: Iterable[str], namespace: str) -> Iterator[Command]:
 # -- Commands in messages --------------------------------------------------------------------------------
 
 
-def _known_command(text: str, reason: str, namespace: str) -> Command | None:
+def _known_command(text: str, message: str, reason: str, namespace: str) -> Command | None:
     try:
         words = shlex.split(text)
-        note = _note_of(words, reason)
+        note = _note_of(words, message, reason)
     except (ValueError, *JSON_ERRORS):
         return None
     if note is None:
@@ -290,12 +306,12 @@ def _known_command(text: str, reason: str, namespace: str) -> Command | None:
     return Command(command, note) if is_plain else None
 
 
-def _note_of(words: list[str], reason: str) -> str | None:
-    """Return the note of a command that the messages of this reason contain; None for any other text.
+def _note_of(words: list[str], message: str, reason: str) -> str | None:
+    """Return the note of a command that a message of this reason may contain; None for any other text.
     Raises ``ValueError``, or what the decoder raises."""
     match words:
         case ["kubectl", "label", "secret", name, label]:
-            is_known = reason in _LABEL_REASONS and label in {f"{USE_LABEL}={use}" for use in SecretUse}
+            is_known = label in {f"{USE_LABEL}={use}" for use in _USES.get(reason, ())}
             note = "label" if reason == "SecretNotLabelled" else ""
         case ["kubectl", "create", "secret", "generic", name, *literals] if literals:
             is_known, note = reason in _CREATE_REASONS and all(map(_LITERAL.fullmatch, literals)), ""
@@ -320,6 +336,9 @@ def _note_of(words: list[str], reason: str) -> str | None:
             is_known, note, name = reason == "NoUsableSender", "", "NAME"
         case _:
             return None
+    if reason == "ArchiveSecretMissing":
+        own = _SECRET_OF_ARCHIVE.match(message)
+        is_known = is_known and own is not None and own[1] == name
     return note if is_known and _NAME.fullmatch(name) is not None else None
 
 

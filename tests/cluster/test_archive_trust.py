@@ -206,7 +206,8 @@ async def test_anchors_that_are_none_make_the_archive_not_ready_and_envelopes_wa
     name = case.lower()
     secret, says = USELESS[case]
     user = await trusting(scene, name, "Require", secret)
-    await scene.until_condition(Archive, name, "Ready", ("False", "SettingsInvalid"))
+    reason = "ArchiveSecretMissing" if secret is None else "SettingsInvalid"
+    await scene.until_condition(Archive, name, "Ready", ("False", reason))
     ready = find_condition((await the_archive(scene, name)).status.conditions, "Ready")
     assert ready is not None
     assert ready.message.startswith(f"Archive/{name}: ")

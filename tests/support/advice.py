@@ -54,6 +54,8 @@ def _changed_root() -> str:
 
 MESSAGES: Final[Mapping[str, str]] = {
     "ArchiveRootChanged": _changed_root(),
+    "ArchiveSecretMissing": f"Archive/{ARCHIVE}: Secret/{MISSING_SECRET} does not exist. "
+    f"{create_commands(MISSING_SECRET, {'accessKeyId': Placeholder.ACCESS_KEY_ID}, SecretUse.ARCHIVE)}",
     "BasicAuthMissing": f"{create_commands(MISSING_SECRET, _LOGIN, SecretUse.CALLBACK)}; "
     f"`{patch_command(SECRET, 'password', Placeholder.PASSWORD)}`",
     "CallbackTokenMissing": _created("token", Placeholder.TOKEN, SecretUse.CALLBACK),
@@ -68,7 +70,6 @@ MESSAGES: Final[Mapping[str, str]] = {
     f"`{annotate_command(SECRET, 'https://esaw.acme.example:8443')}`",
     "OriginUnknown": f"`{annotate_command(SECRET, 'https://esaw.acme.example:8443')}`",
     "SecretNotLabelled": f"`{label_command(SECRET, SecretUse.TRUST)}`",
-    "SettingsInvalid": _created("accessKeyId", Placeholder.ACCESS_KEY_ID, SecretUse.ARCHIVE),
     "TooManyUnknownEnvelopes": "`kubectl delete ee --field-selector "
     f"{UNKNOWN_ENVELOPE},spec.organizationRef.name={ORGANIZATION}`",
     "WebhookSecretMissing": _created("secret", Placeholder.SIGNING_SECRET, SecretUse.WEBHOOK),

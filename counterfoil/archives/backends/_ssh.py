@@ -109,10 +109,8 @@ class SshLogin:
         username = credentials.required_line("username")
         text, password = credentials.multiline_text("privateKey"), credentials.line("password")
         if text is None and password is None:
-            raise SettingsInvalid(
-                f"Archive/{archive}: {credentials.secret} has neither `{credentials.name_of('password')}` "
-                f"nor `{credentials.name_of('privateKey')}`{credentials.how_to_add('password')}."
-            )
+            names = (credentials.name_of(each) for each in ("password", "privateKey"))
+            raise credentials.lacks("has neither `{}` nor `{}`".format(*names), "password")
         return cls(username, password, _private_key(archive, credentials, text), credentials.secret)
 
 

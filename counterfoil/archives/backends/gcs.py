@@ -193,10 +193,7 @@ def _key(name: str, secret: Credentials) -> ServiceAccountKey:
     """Return the service account's key. Raises ``SettingsInvalid``."""
     text = secret.multiline_text("serviceAccountJson")
     if text is None:
-        raise SettingsInvalid(
-            f"Archive/{name}: {secret.secret} has no `{secret.name_of('serviceAccountJson')}`"
-            f"{secret.how_to_add('serviceAccountJson')}."
-        )
+        raise secret.lacks(f"has no `{secret.name_of('serviceAccountJson')}`", "serviceAccountJson")
     try:
         return msgspec.json.decode(text, type=ServiceAccountKey)
     except msgspec.ValidationError as error:

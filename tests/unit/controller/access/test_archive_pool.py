@@ -200,15 +200,6 @@ async def test_a_placeholder_counts_only_where_a_value_is_read(scene: Scene) -> 
     await scene.archive_pool.backend(an_s3())
 
 
-async def test_a_placeholder_in_a_key_that_another_kind_is_given_is_no_value(scene: Scene) -> None:
-    scene.kube.secrets["acme"] = {"LOGIN": b"NEW-PASSWORD"}
-    scene.kube.secret_uses["acme"] = "archive"
-    ref = {"name": "acme", "keys": {"password": "LOGIN"}}
-    custom = {"kind": "nulltest", "credentialsSecretRef": ref}
-    with pytest.raises(SettingsInvalid, match="NEW-PASSWORD is the placeholder of a command"):
-        await scene.archive_pool.backend(an_archive(filesystem=None, custom=custom))
-
-
 async def test_a_secret_for_another_use_is_no_credential_until_it_is_labelled(scene: Scene) -> None:
     scene.kube.put_secret("dms-key", "smtp", {"accessKeyId": b"a", "secretAccessKey": b"one"})
     with pytest.raises(SettingsInvalid) as trouble:
@@ -253,27 +244,34 @@ async def test_a_secret_without_the_right_keys_is_reported_without_what_is_in_it
 
 
 @pytest.mark.parametrize(
-    ("secret", "says"),
+    ("secret", "expected", "says"),
     [
         (
             None,
+            "ArchiveSecretMissing",
             "Secret/authorities does not exist. Put the trust anchors there (type `kubectl create secret "
             "generic authorities --from-literal=ca.pem=NEW-CERTIFICATES`, then `kubectl label secret "
             "authorities counterfoil.dev/use=trust`), or correct trustAnchorsSecretRef.",
         ),
-        ({}, "must contain trust anchors, but it is empty."),
-        ({"ca.pem": b"x"}, "but `ca.pem` in it is no certificate in PEM form."),
+        (
+            {"ca.pem": b"NEW-CERTIFICATES"},
+            "ArchiveSecretMissing",
+            "key 'ca.pem': NEW-CERTIFICATES is the placeholder of a command. Put the trust anchors there "
+            "(type `kubectl patch secret authorities -p ",
+        ),
+        ({}, "SettingsInvalid", "must contain trust anchors, but it is empty."),
+        ({"ca.pem": b"x"}, "SettingsInvalid", "but `ca.pem` in it is no certificate in PEM form."),
     ],
 )
 async def test_trust_anchors_that_can_not_be_read_are_reported(
-    scene: Scene, secret: dict[str, bytes] | None, says: str
+    scene: Scene, secret: dict[str, bytes] | None, expected: str, says: str
 ) -> None:
     if secret is not None:
         scene.kube.secrets["authorities"] = secret
     scene.kube.put(scene.archive(trustAnchorsSecretRef={"name": "authorities"}))
     await scene.archive_pool.update_status(scene.newest())
     truth, reason, message = scene.ready()
-    assert (truth, reason) == ("False", "SettingsInvalid")
+    assert (truth, reason) == ("False", expected)
     assert says in message
 
 

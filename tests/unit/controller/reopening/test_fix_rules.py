@@ -426,6 +426,7 @@ def test_an_object_is_settled_when_it_works_with_another_configuration_than_befo
         ("TagMissing", True, True, False),
         ("MetadataUnreadable", True, True, False),
         ("SettingsInvalid", True, True, False),
+        ("ArchiveSecretMissing", True, True, False),
         ("OrganizationMissing", False, True, False),
         ("AuditTrailMissing", False, True, False),
         ("SenderUnknown", False, True, False),

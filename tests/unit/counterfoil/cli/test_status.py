@@ -317,7 +317,7 @@ def test_an_advice_that_refers_to_the_message_is_printed_with_it() -> None:
         (),
         "Ready",
         "False",
-        "SettingsInvalid",
+        "ArchiveSecretMissing",
         f"Archive/dms: Secret/main-s3 does not exist. Put the credentials there (type `{create}`).",
         now=NOON,
         generation=1,
@@ -327,7 +327,8 @@ def test_an_advice_that_refers_to_the_message_is_printed_with_it() -> None:
     seen = found(organizations=(an_organization_that(),), archives=(archive,))
     text = page(seen, NOON)
     assert (
-        "    The message names the setting. Correct it.\n"
+        "    The message says how to put the values there. Do that, or correct the reference in the "
+        "Archive.\n"
         "    Message: Archive/dms: Secret/main-s3 does not exist. Put the credentials there "
         "(type the command below).\n"
     ) in text

@@ -16,7 +16,13 @@ from counterfoil.cli.plugin.why import explain
 from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
 from counterfoil.i18n.commands import commands_about, commands_in, without_commands
 from counterfoil.i18n.reasons import CATALOGUE
-from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, label_command
+from counterfoil.kube.secret import (
+    Placeholder,
+    SecretUse,
+    create_commands,
+    label_command,
+    patch_command,
+)
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
 from counterfoil.resources import Language, Phase
@@ -133,6 +139,10 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "another label": ("SecretNotLabelled", "kubectl label secret s counterfoil.dev/use=any"),
     "another reason": ("EsawRefused", label_command("s", SecretUse.TOKEN)),
     "another use": ("ClientSecretMissing", label_command("s", SecretUse.ARCHIVE)),
+    "a Secret of others": (
+        "ArchiveSecretMissing",
+        patch_command("s", "token", Placeholder.TOKEN),
+    ),
     "settings of an Archive": ("SettingsInvalid", label_command("s", SecretUse.ARCHIVE)),
     "a value": ("KeyMissing", "kubectl create secret generic s --from-literal=token=abc"),
     "a file": ("KeyMissing", "kubectl create secret generic s --from-file=/etc/passwd"),
@@ -155,6 +165,19 @@ def test_what_a_message_quotes_becomes_no_command(name: str) -> None:
     message = f"The server said `{text}`."
     assert commands_in(message, reason, "tests") == ()
     assert without_commands(message, reason) == "The server said the command in the status."
+
+
+def test_a_message_about_the_secret_of_an_archive_has_commands_about_this_one_only() -> None:
+    own = f"Archive/dms: Secret/dms-key does not exist. Type `{label_command('dms-key', SecretUse.ARCHIVE)}`."
+    for text in (
+        label_command("database", SecretUse.ARCHIVE),
+        label_command("dms-key", SecretUse.CALLBACK),
+        patch_command("acme-callback", "token", Placeholder.TOKEN),
+    ):
+        found = commands_in(f"{own} Secret/database `{text}`", "ArchiveSecretMissing", "tests")
+        assert [each.line for each in found] == [
+            "kubectl -n tests label secret dms-key counterfoil.dev/use=archive"
+        ]
 
 
 @pytest.mark.parametrize("count", [1, 2])
