@@ -610,7 +610,8 @@ class ArchivePool:
         knows its keys. Raises ``SecretUnusable``, ``ApiError``."""
         try:
             secret = await self.secret_cache.labelled(ref.name, use)
-            for key in secret.data:
+            # All keys of trust anchors are read. Of credentials, the backend reads its own.
+            for key in secret.data if use is SecretUse.TRUST else ():
                 value_of(secret, key)
         except Unavailable as problem:
             known = find_condition(archive.status.conditions, "Ready")

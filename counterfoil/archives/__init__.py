@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 
 from counterfoil.archives import backends
 from counterfoil.archives.backend import ArchiveBackend, Opener
+from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec, SignaturePolicy, VerifyMode
 from counterfoil.resources.archive_kinds import SETTINGS
@@ -54,8 +55,12 @@ async def open_backend(name: str, spec: ArchiveSpec, credentials: Mapping[str, b
     _check_verify(name, kind, spec)
     # In a thread, since the first import of a kind can take as long as many requests.
     opener = await asyncio.to_thread(_opener, name, kind, spec)
-    if spec.custom is not None and spec.credentials_secret_ref is not None:
-        credentials = spec.credentials_secret_ref.renamed(credentials)
+    ref = spec.credentials_secret_ref
+    if spec.custom is not None and ref is not None:
+        # Which other keys the package reads is not known.
+        for key in ref.keys:
+            Credentials(name, ref, credentials).refuse_placeholder(key)
+        credentials = ref.renamed(credentials)
     return await opener(name, spec, credentials)
 
 

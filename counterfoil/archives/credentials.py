@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from counterfoil.archives.errors import SecretUnusable, SettingsInvalid
-from counterfoil.kube.secret import Placeholder, patch_command
+from counterfoil.kube.secret import Placeholder, patch_command, placeholder_fault
 from counterfoil.resources.archive_kinds import CredentialsReference
 
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f]")
@@ -57,6 +57,14 @@ class Credentials:
         """Return the error for a Secret that ``lacks`` this, with the command that puts the key there."""
         return SecretUnusable(f"Archive/{self.archive}: {self.secret} {what}{self._how_to_add(key)}.")
 
+    def refuse_placeholder(self, key: str) -> None:
+        """Raise ``SecretUnusable`` if somebody typed a command as it was printed."""
+        name, value = self.name_of(key), self._content.get(self.name_of(key), b"")
+        fault = None if self._ref is None else placeholder_fault(self._ref.name, name, value)
+        if fault is not None:
+            advice = f"Put the value there{self._how_to_add(key)}."
+            raise SecretUnusable(f"Archive/{self.archive}: {fault} {advice}")
+
     def _how_to_add(self, key: str) -> str:
         placeholder = Placeholder.of_key(key)
         if self._ref is None or placeholder is None:
@@ -64,6 +72,7 @@ class Credentials:
         return f" (type `{patch_command(self._ref.name, self.name_of(key), placeholder)}`)"
 
     def _text(self, key: str) -> str:
+        self.refuse_placeholder(key)
         try:
             return self._content.get(self.name_of(key), b"").decode()
         except UnicodeDecodeError as error:

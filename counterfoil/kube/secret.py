@@ -120,10 +120,7 @@ class Secret(Resource, frozen=True):
 
     def placeholder_fault(self, key: str) -> str | None:
         """Return why the value of a key is none: somebody typed a command as it was printed. None: it is."""
-        value = self.data.get(key, b"").strip().decode("ascii", "replace")
-        if value not in set(Placeholder):
-            return None
-        return f"Secret/{self.name}, key {key!r}: {value} is the placeholder of a command."
+        return placeholder_fault(self.name, key, self.data.get(key, b""))
 
     def use_fault(self, use: SecretUse) -> str | None:
         """Return why the Secret may not be used so, and what to type; None: it may. Nothing of the Secret but
@@ -139,6 +136,14 @@ class Secret(Resource, frozen=True):
                 f"made for this use, type `{label_command(self.name, use)}`."
             )
         return None
+
+
+def placeholder_fault(name: str, key: str, value: bytes) -> str | None:
+    """Return ``Secret.placeholder_fault`` for a value of the Secret ``name``."""
+    text = value.strip().decode("ascii", "replace")
+    if text not in set(Placeholder):
+        return None
+    return f"Secret/{name}, key {key!r}: {text} is the placeholder of a command."
 
 
 def label_command(name: str, use: SecretUse) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from counterfoil import archives
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.errors import SecretUnusable, SettingsInvalid
 from counterfoil.i18n.commands import commands_in
 from counterfoil.kube.secret import Placeholder, patch_command
 from counterfoil.resources import Archive
@@ -44,6 +44,18 @@ async def test_only_the_name_that_the_archive_gives_counts() -> None:
     assert credentials.line("username") == "jane"
     assert credentials.has_any(("username",))
     assert not Credentials("dms", ref, {"username": b"other"}).has_any(("username",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [(kind, {**SECRETS[kind], name: b"NEW-PASSWORD\n"}) for kind in SECRET_KEYS for name in SECRETS[kind]],
+)
+async def test_a_placeholder_that_is_typed_as_it_is_is_no_value(
+    kind: str, content: Mapping[str, bytes]
+) -> None:
+    with pytest.raises(SecretUnusable, match="NEW-PASSWORD is the placeholder of a command") as trouble:
+        await archives.open_backend("dms", an_archive(kind, {}).spec, content)
+    assert trouble.value.reason == "ArchiveSecretMissing"
 
 
 @pytest.mark.parametrize("kind", SECRET_KEYS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from counterfoil.archives import ARCHIVE_KINDS, find_opener, open_backend
-from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.errors import SecretUnusable, SettingsInvalid
 from counterfoil.resources.archive import (
     KINDS,
     ArchiveSpec,
@@ -76,6 +76,15 @@ async def test_a_kind_of_another_package_gets_the_names_that_it_knows() -> None:
     await open_backend("dms", spec, {"USER": b"jane", "login": b"of somebody else"})
 
     assert sys.modules["acme_shelf"].RECEIVED[-1] == {"USER": b"jane", "login": b"jane"}
+
+
+@pytest.mark.usefixtures("package")
+async def test_a_placeholder_in_a_key_that_the_archive_renames_for_such_a_kind_is_no_value() -> None:
+    reference = CredentialsReference(name="claim", keys={"login": "USER"})
+    spec = ArchiveSpec(custom=Custom(kind="shelf", credentials_secret_ref=reference))
+    with pytest.raises(SecretUnusable, match="key 'USER': NEW-USERNAME is the placeholder of a command"):
+        await open_backend("dms", spec, {"USER": b"NEW-USERNAME\n"})
+    await open_backend("dms", spec, {"USER": b"jane", "unknown": b"NEW-USERNAME"})
 
 
 @pytest.mark.usefixtures("package")
