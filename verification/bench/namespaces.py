@@ -18,13 +18,14 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Final
 
+import httpx
 import msgspec
 
 from controller.resync.event_load import NOT_ARCHIVED
@@ -142,10 +143,12 @@ async def add_idle_namespace(setup: BenchSetup, namespace: str, organizations: i
 async def until(process: CounterfoilProcess, condition: Callable[[MetricSamples], bool]) -> MetricSamples:
     """Wait until a condition is true for the metrics of a process; return these."""
     async with asyncio.timeout(SERVED_TIMEOUT):
-        # Another process gives no event to wait for.
-        while not condition(samples := MetricSamples(await process.metrics())):  # noqa: ASYNC110
+        # Another process gives no event to wait for, and may close a connection while it starts.
+        while True:
+            with suppress(httpx.TransportError):
+                if condition(samples := MetricSamples(await process.metrics())):
+                    return samples
             await asyncio.sleep(PAUSE_SECONDS)
-    return samples
 
 
 async def until_serving(process: CounterfoilProcess, namespaces: Sequence[str]) -> None:
