@@ -32,6 +32,7 @@ from tests.support.builders import EventBuilder, an_event, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
 from tests.support.scenes.imports import an_import
 from tests.support.scenes.reconciler import ReconcilerScene
+from tests.support.scenes.unmounted import read_marker_of, unmount
 from tests.support.signing_keys import a_signer
 
 OF_IMPORT = Choice("vault", None, "old-stock")
@@ -546,3 +547,18 @@ async def test_the_imports_of_a_deleted_organization_do_not_stay_in_memory(scene
     scene.clock.advance(seconds=REMEMBERED_SECONDS)
     await archives.of("acme")
     assert archives.remembered == {"acme"}
+
+
+async def test_an_envelope_whose_manifest_is_absent_for_a_moment_is_archived_in_no_second_archive(
+    scene: ImportedScene,
+) -> None:
+    await scene.was_archived()
+    await read_marker_of(scene)
+    mount = unmount(scene.dms)
+
+    waiting = await scene.reconcile()
+
+    assert waiting.status.reason == "ArchiveRootChanged"
+    assert documents(scene.vault) == []
+    mount()
+    assert stored_choice((await scene.reconcile()).status) == USUAL
