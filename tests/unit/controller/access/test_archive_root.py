@@ -87,3 +87,19 @@ async def test_a_marker_is_missing_if_the_server_of_the_archive_says_it(kind: st
             await check_root(marked(backend), backend)
     assert refused.value.reason == "ArchiveRootChanged"
     assert "`kubectl patch archive" in refused.value.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_page_in_the_place_of_the_earlier_manifests_prints_no_command(kind: str) -> None:
+    async def up(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.json_response({"error": "maintenance"})
+
+    async with opened(kind, Front(up)) as backend:
+        manifests = [
+            EarlierManifest(backend.location(f"acme/{each}/counterfoil.json"), each) for each in "ab"
+        ]
+        with pytest.raises(ArchiveRefused) as refused:
+            await check_new_root(an_archive(), backend, manifests)
+    assert refused.value.reason == "ArchiveRootChanged"
+    assert "another program answers" in refused.value.message
+    assert "kubectl" not in refused.value.message

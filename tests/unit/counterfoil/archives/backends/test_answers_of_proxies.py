@@ -14,13 +14,14 @@ from counterfoil.archives.backends._object_store.backend import MAX_PAGES
 from counterfoil.archives.backends.http import HttpBackend
 from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
+from counterfoil.archives.filing import claim_names
 from counterfoil.resources.archive import ArchiveSpec, Cmis, VerifyMode
 from counterfoil.resources.archive_kinds import HttpMode
 from counterfoil.standard_webhooks import WebhookSignature
 from sandbox.servers.proxies import Instead, Proxy, Ticks, TrapPoint
 from tests.support.archive_servers import HTTP_KINDS, OBJECT_STORES, open_at
 from tests.support.builders import AClock
-from tests.support.fakes.archives import once
+from tests.support.fakes.archives import a_layout, once
 from tests.support.servers.cmis_repository import REPOSITORY, Names, cmis_repository
 from tests.support.servers.page_front import PAGE, Front, listing, nothing, opened
 from tests.support.servers.scripted_esaw import Script, answering, running
@@ -60,6 +61,9 @@ async def refusal(action: Awaitable[object]) -> ArchiveError:
 
 NOT_CMIS = frozenset({"ArchiveAnswerUnreadable", "ArchiveNotCmis"})
 
+OF_A_GATEWAY = '{"error": "Not Found", "exception": "com.netflix.zuul.exception.ZuulException", "path": "/"}'
+"""Gateways name the exception of their own program in each error."""
+
 
 @pytest.mark.parametrize("status", [401, 403, 404, 407, 410])
 @pytest.mark.parametrize("operation", ["read the marker", "read", "list", "put", "probe"])
@@ -76,6 +80,14 @@ async def test_a_page_with_an_error_says_nothing_about_rights_keys_or_files(
     assert "HTTP 4" in refused.message or refused.reason == "ArchiveNotCmis"
 
 
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("kind", [kind for kind in HTTP_KINDS if kind != "http"])
+async def test_a_page_does_not_show_that_a_file_is_removed(kind: str, status: int) -> None:
+    async with opened(kind, Front(page=status)) as backend:
+        refused = await refusal(backend.discard("acme/e1/contract.pdf"))
+    assert refused.reason in (NOT_CMIS if kind == "cmis" else {"ArchiveAnswerUnreadable"})
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 409])
 @pytest.mark.parametrize("kind", OBJECT_STORES)
 async def test_an_error_without_a_code_of_the_store_does_not_show_that_an_object_is_removed(
@@ -86,9 +98,15 @@ async def test_an_error_without_a_code_of_the_store_does_not_show_that_an_object
     assert refused.reason == "ArchiveAnswerUnreadable"
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((status, body) for status in (401, 403, 404, 405, 501) for body in (PAGE, OF_A_GATEWAY)),
+        (404, '{"exception": "runtime"}'),
+    ],
+)
 async def test_a_page_in_the_place_of_a_cmis_repository_that_answered_before_says_nothing(
-    status: int,
+    status: int, body: str
 ) -> None:
     async with (
         cmis_repository(Names.UNIQUE) as repository,
@@ -100,10 +118,10 @@ async def test_a_page_in_the_place_of_a_cmis_repository_that_answered_before_say
         await backend.probe()
 
         async def page() -> None:
-            raise Instead(status, PAGE.encode(), "text/html")
+            raise Instead(status, body.encode(), "text/html" if body is PAGE else "application/json")
 
         proxy.trap(lambda passage: True, TrapPoint.ARRIVED, page, times=None)
-        for operation in ("read the marker", "read", "list", "put"):
+        for operation in ("read the marker", "read", "list", "put", "discard"):
             assert (await refusal(do(backend, operation))).reason == "ArchiveAnswerUnreadable"
         proxy.clear()
         await do(backend, "put")
@@ -304,6 +322,32 @@ async def test_a_404_with_a_code_of_the_store_needs_no_further_request(kind: str
         with pytest.raises(FileNotStored):
             await read(backend, MARKER)
     assert len([each for each in front.requests if each.startswith("GET")]) == 1
+
+
+@pytest.mark.parametrize("code", ["NotFound", "ResourceNotFound", "NoSuchUpload", "Zuul"])
+@pytest.mark.parametrize("is_listed", [True, False])
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_of_a_404_with_another_code_the_list_of_the_store_decides(
+    kind: str, code: str, *, is_listed: bool
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse | None:
+        if "prefix" in request.query:
+            return web.Response(text=LISTS[kind].format(objects(kind, MARKER if is_listed else "other")))
+        return web.Response(status=404, text=f"<Error><Code>{code}</Code></Error>")
+
+    async with opened(kind, Front(answer)) as backend:
+        with pytest.raises(ArchiveError if is_listed else FileNotStored):
+            await read(backend, MARKER)
+
+
+@pytest.mark.parametrize("kind", OBJECT_STORES)
+async def test_a_404_with_another_code_to_everything_says_nothing(kind: str) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(status=404, text="<Error><Code>NotFound</Code></Error>")
+
+    async with opened(kind, Front(answer)) as backend:
+        for operation in ("read the marker", "read", "list", "discard"):
+            await refusal(do(backend, operation))
 
 
 @pytest.mark.parametrize(
@@ -564,3 +608,19 @@ async def test_a_probe_that_the_system_took_counts_for_a_while() -> None:
             await do(backend, "read")
         for action in (read(backend, MARKER), backend.probe()):
             assert (await refusal(action)).reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize(
+    ("type_", "text"),
+    [
+        ("application/json", '{"error": "maintenance"}'),
+        ("text/plain", "Service under maintenance"),
+        ("text/html", PAGE),
+    ],
+)
+async def test_what_is_returned_for_a_manifest_may_be_of_a_proxy(type_: str, text: str) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(text=text, content_type=type_)
+
+    async with opened("http", Front(answer)) as backend:
+        assert (await refusal(claim_names(backend, a_layout(), key=None))).reason == "ArchiveAnswerUnreadable"
