@@ -25,6 +25,7 @@ import msgspec
 from controller.access.archive_root import (
     CHECK_AGAIN_SECONDS,
     EarlierManifest,
+    MarkedBackend,
     check_new_root,
     check_root,
     expected_marker,
@@ -231,12 +232,19 @@ class ArchivePool:
         if last is None or not is_known or self.clock.monotonic() - last.at >= CHECK_AGAIN_SECONDS:
             await self.check_root(archive, backend)
 
+    def marked(self, archive: Archive, backend: ArchiveBackend) -> MarkedBackend:
+        """Return the backend of an archive for one run, which checks the root."""
+        check, check_again = self.check_root_recently, self.check_root
+        return MarkedBackend(
+            backend, partial(check, archive, backend), partial(check_again, archive, backend)
+        )
+
     async def checked_backend(self, archive: Archive) -> ArchiveBackend:
         """Return the backend of an archive whose root was checked recently. Raises ``ArchiveError``,
         ``ApiError``."""
         backend = await self.backend(archive)
         await self.check_root_recently(archive, backend)
-        return backend
+        return self.marked(archive, backend)
 
     async def anchors(self, archive: Archive) -> Anchors:
         """Return the trust anchors of an archive; none by default. Raises ``SettingsInvalid``,

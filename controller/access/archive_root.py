@@ -4,8 +4,9 @@ Is the root of an archive the one that it was at the first probe?
 A volume that is not mounted leaves an empty folder, and a server can show another folder under the same
 address. Both accept and return files as the archive does, so only a marker tells them apart: a file with an
 id, which the first probe writes into the root. ``check_root`` compares it with the id in the Archive's
-status. ``MarkedBackend`` does that for one run, before the run's first request to the archive. Before the
-delete of an envelope there is another check (docs/decisions/0045).
+status. ``MarkedBackend`` does that for one run: before the run's first request to the archive, and again
+before something absent counts. Before the delete of an envelope there is another check
+(docs/decisions/0045).
 
 A root that the status does not name is first probed. ``check_new_root`` refuses it if events of this cluster
 have their files there, and none of their manifests is. A person can confirm it (``is_new_root_confirmed``).
@@ -292,21 +293,37 @@ def _shown(address: str) -> str:
 
 
 class MarkedBackend(ForwardingBackend):
-    """Wraps a backend for one run: the root is checked before the first request. Raises what ``check``
-    raises."""
+    """
+    Wraps a backend for one run: ``check`` is called before the first request, and ``check_again`` before an
+    absence counts. Raises what they raise.
+
+    Only then is what is absent known to be so in this root: a check may be some seconds old.
+    """
 
     kind: ClassVar[str] = "marked"
 
-    def __init__(self, backend: ArchiveBackend, check: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        backend: ArchiveBackend,
+        check: Callable[[], Awaitable[None]],
+        check_again: Callable[[], Awaitable[None]],
+    ) -> None:
         super().__init__(backend)
         self._check = check
+        self._check_again = check_again
         self._lock = asyncio.Lock()
         self._is_checked = False
+        self._absences = 0
+        """Answers that something is absent."""
+        self._confirmed = 0
+        """Those of them that came before the last check."""
 
     async def entries(self, folder: str) -> list[StoredEntry]:
         """Return all files below a folder."""
         await self._check_once()
-        return await super().entries(folder)
+        found = await super().entries(folder)
+        self._absences += not found
+        return found
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
@@ -318,9 +335,13 @@ class MarkedBackend(ForwardingBackend):
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of a file."""
         await self._check_once()
-        async with aclosing(super().read(name)) as stream:
-            async for chunk in stream:
-                yield chunk
+        try:
+            async with aclosing(super().read(name)) as stream:
+                async for chunk in stream:
+                    yield chunk
+        except FileNotStored:
+            self._absences += 1
+            raise
 
     async def discard(self, name: str) -> None:
         """Remove a file."""
@@ -336,6 +357,13 @@ class MarkedBackend(ForwardingBackend):
         """Remove the temporary files of a killed run."""
         await self._check_once()
         await super().remove_leftovers(folder)
+
+    async def confirm_absence(self) -> None:
+        """Check the root again if something was absent since the last check."""
+        absences = self._absences
+        if absences > self._confirmed:
+            await self._check_again()
+            self._confirmed = absences
 
     async def _check_once(self) -> None:
         async with self._lock:

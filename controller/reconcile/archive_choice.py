@@ -20,7 +20,7 @@ from functools import partial
 from typing import Final
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
+from controller.access.archive_root import is_root_known, not_probed_message
 from controller.cache import Cache
 from controller.reconcile.context import CopyAccess, Destination, ReconcileContext, RunContext
 from controller.reconcile.copy_rules import copy_faults
@@ -427,11 +427,10 @@ class ArchiveChooser:
             return Wait("ArchiveNotReady", str(trouble))
         if not is_root_known(archive, backend):
             return self._without_root(event, archive)
-        marked = MarkedBackend(backend, partial(pool.check_root_recently, archive, backend))
         return Destination(
             archive=archive,
             choice=choice,
-            backend=FencedBackend(NegativeCacheBackend(marked), fence),
+            backend=FencedBackend(NegativeCacheBackend(pool.marked(archive, backend)), fence),
             check_root=partial(pool.check_root, archive, backend),
             signature_checker=self.signature_checker.with_anchors(anchors),
             on_file_archived=partial(pool.count_archived_bytes, archive.name),

@@ -151,6 +151,19 @@ class RetainingBackend(Protocol):
 
 
 @runtime_checkable
+class RootedBackend(Protocol):
+    """Added method of what wraps a backend and knows which root it has."""
+
+    async def confirm_absence(self) -> None:
+        """
+        Check the root again if something was absent since the last check. Raises ``ArchiveError``.
+
+        Called before an absence has a result that lasts: a claim, a choice of an archive, or a write.
+        """
+        ...
+
+
+@runtime_checkable
 class ServerBackend(Protocol):
     """Added property of a backend whose locations do not name its server."""
 
@@ -205,6 +218,11 @@ class ForwardingBackend:
         """Protect a file, if the archive can do that."""
         if isinstance(self._backend, RetainingBackend):
             await self._backend.retain(name)
+
+    async def confirm_absence(self) -> None:
+        """Check the root again, if the archive can do that."""
+        if isinstance(self._backend, RootedBackend):
+            await self._backend.confirm_absence()
 
     async def probe(self) -> None:
         """Write, read back and remove a small file."""

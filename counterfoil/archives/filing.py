@@ -33,6 +33,7 @@ from counterfoil.archives.backend import (
     FileNotReturned,
     FileNotStored,
     RetainingBackend,
+    RootedBackend,
     StoredEntry,
 )
 from counterfoil.archives.errors import ListingDiffers, NameTaken, UnsealedNameTaken, VerificationFailed
@@ -196,7 +197,7 @@ async def claim_names(
 
     A file whose name differs only in letter case counts as the same name, since some archives do not
     distinguish them. A list can be cut, so a name that it leaves out is read as well. Of several errors, the
-    first in the order of the layout is raised.
+    first in the order of the layout is raised. Raises ``ArchiveError`` if the names are free in another root.
     """
     names = (
         *(file.name for file in layout.files),
@@ -221,6 +222,7 @@ async def claim_names(
             raise NameTaken(there + _OF_ANOTHER_PROGRAM)
 
     await _some_at_once([partial(check, name) for name in names if name not in own])
+    await _confirm_absence(backend)
     return tuple(backend.location(file.name) for file in layout.files)
 
 
@@ -274,8 +276,24 @@ async def find_concluded(
     None when there is none.
 
     Raises ``NameTaken`` for a manifest that claims to be of another envelope, eSAW or Organization, and for
-    one that can't be read unless the files beside it are ours by ``claimed``; then it counts as none.
+    one that can't be read unless the files beside it are ours by ``claimed``; then it counts as none. Raises
+    ``ArchiveError`` if there is none in another root.
     """
+    found = await look_for_concluded(backend, layout, envelope_id, claimed=claimed, key=key)
+    if found is None:
+        await _confirm_absence(backend)
+    return found
+
+
+async def look_for_concluded(
+    backend: ArchiveBackend,
+    layout: ArchiveLayout,
+    envelope_id: str,
+    *,
+    claimed: Collection[str] = (),
+    key: PublicKey | None,
+) -> FoundManifest | None:
+    """As ``find_concluded``, for a caller that claims names then: that checks the root."""
     try:
         async with reading_small(backend, layout.manifest_name) as content:
             # First, since a decoded manifest needs more memory than its bytes.
@@ -427,6 +445,7 @@ async def write_once(backend: ArchiveBackend, name: str, content: bytes, content
     """
     found = await read_back(backend, name, expected=len(content))
     if found is None:
+        await _confirm_absence(backend)
         await _write(backend, name, content, content_type, {})
     elif found != await _checksum(content):
         if found != await _checksum(memoryview(content)[: found[0]]):
@@ -462,6 +481,12 @@ def _listing_problem(found: Sequence[StoredEntry], size: int | None) -> str | No
     if found[0].size not in (None, size):
         return f"lists it with {found[0].size} bytes instead of {size}"
     return None
+
+
+async def _confirm_absence(backend: ArchiveBackend) -> None:
+    """Check that what was absent is so in the same root, if the archive can do that."""
+    if isinstance(backend, RootedBackend):
+        await backend.confirm_absence()
 
 
 async def _retain(backend: ArchiveBackend, name: str) -> None:
@@ -528,7 +553,7 @@ async def _own_names(
     """Return the full names that this envelope may write to although a file may exist there, and whether a
     manifest without our seal names the envelope."""
     own = {file.name for file in layout.files if backend.location(file.name) in claimed}
-    found = await find_concluded(backend, layout, layout.envelope_id, claimed=claimed, key=key)
+    found = await look_for_concluded(backend, layout, layout.envelope_id, claimed=claimed, key=key)
     is_ours = found is not None and found.is_ours
     if found is not None and found.manifest is not None:
         own |= {f"{layout.folder}/{file.name}" for file in found.manifest.files}

@@ -202,7 +202,7 @@ async def _earlier_copy(
 ) -> _EarlierCopy:
     """Read the manifest of an earlier copy. It is ours if it has our seal, or if a status names it, which
     ``claimed`` then has."""
-    found = await filing.find_concluded(target, layout, layout.envelope_id, claimed=claimed, key=key)
+    found = await filing.look_for_concluded(target, layout, layout.envelope_id, claimed=claimed, key=key)
     names: ClaimedNames = {}
     listed: set[str] = set()
     if found is not None and found.manifest is not None:

@@ -27,5 +27,5 @@ def unmount(root: Path) -> Callable[[], None]:
 
 
 def left_in(root: Path) -> list[str]:
-    """What was written into a folder."""
+    """Return the files and folders that were written into a folder."""
     return sorted(str(each.relative_to(root)) for each in root.rglob("*"))

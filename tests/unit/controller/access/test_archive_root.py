@@ -2,6 +2,8 @@
 The root of an archive whose server is behind a proxy, which answers with pages for a while.
 """
 
+from functools import partial
+
 import pytest
 from aiohttp import web
 from msgspec.structs import replace
@@ -9,13 +11,26 @@ from msgspec.structs import replace
 from controller.access.archive_root import (
     MARKER_NAME,
     EarlierManifest,
+    MarkedBackend,
     check_new_root,
     check_root,
     root_of,
 )
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.archives.filing import claim_names, conclude, find_concluded, store
 from counterfoil.resources import Archive, ArchiveRoot
+from tests.support.builders import AClock
+from tests.support.fakes.archives import (
+    ENVELOPE_ID,
+    MemoryBackend,
+    a_filed_document,
+    a_layout,
+    a_source,
+    an_envelope,
+    content,
+    files_named,
+)
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.servers.page_front import Front, listing, nothing, opened
 
@@ -34,6 +49,10 @@ def marked(backend: ArchiveBackend) -> Archive:
 async def the_marker(request: web.BaseRequest) -> web.StreamResponse | None:
     is_marker = request.method == "GET" and request.path.endswith(MARKER_NAME)
     return web.json_response({"id": MARKER_ID}) if is_marker else None
+
+
+async def no_check() -> None:
+    """The marker was read a moment ago."""
 
 
 async def missing_at_store(request: web.BaseRequest) -> web.StreamResponse | None:
@@ -87,6 +106,66 @@ async def test_a_marker_is_missing_if_the_server_of_the_archive_says_it(kind: st
             await check_root(marked(backend), backend)
     assert refused.value.reason == "ArchiveRootChanged"
     assert "`kubectl patch archive" in refused.value.message
+
+
+async def test_the_root_is_checked_again_for_an_envelope_and_not_for_each_of_its_files() -> None:
+    checks: list[str] = []
+
+    async def check() -> None:
+        checks.append("recently")
+
+    async def check_again() -> None:
+        checks.append("now")
+
+    run = NegativeCacheBackend(MarkedBackend(MemoryBackend(), check, check_again))
+    layout = a_layout(*files_named("1.pdf", "2.pdf"))
+    await claim_names(run, layout, key=None)
+    assert checks == ["recently", "now"]
+
+    assert await find_concluded(run, layout, ENVELOPE_ID, key=None) is None
+    stored = [(file.facts, await store(run, file, a_source(content()), tags={})) for file in layout.files]
+    await conclude(
+        run,
+        layout,
+        an_envelope(),
+        [a_filed_document(*each) for each in stored],
+        archived_at=AClock().now(),
+        extra={},
+        signer=None,
+    )
+    assert checks == ["recently", "now"]
+
+
+async def test_an_absence_in_another_root_is_confirmed_by_no_later_call() -> None:
+    problems = [ArchiveRefused("ArchiveRootChanged", "It has no marker.")] * 2
+
+    async def check_again() -> None:
+        if problems:
+            raise problems.pop()
+
+    run = MarkedBackend(MemoryBackend(), no_check, check_again)
+    assert await run.entries("acme") == []
+    for _ in range(2):
+        with pytest.raises(ArchiveRefused):
+            await run.confirm_absence()
+    await run.confirm_absence()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_names_are_not_claimed_while_a_proxy_answers_after_the_root_was_shown(kind: str) -> None:
+    front = Front(the_marker)
+    async with opened(kind, front) as backend:
+        archive = marked(backend)
+        await check_root(archive, backend)
+        run = MarkedBackend(backend, no_check, partial(check_root, archive, backend))
+        if kind == "webdav":
+            front.answer = missing_at_webdav
+            assert await run.entries("acme/e1") == []
+
+        front.answer = nothing
+        with pytest.raises(ArchiveRefused) as refused:
+            await claim_names(run, a_layout(), key=None)
+    assert refused.value.reason == "ArchiveAnswerUnreadable"
 
 
 @pytest.mark.parametrize("kind", KINDS)

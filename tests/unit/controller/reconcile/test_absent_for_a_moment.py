@@ -1,5 +1,5 @@
 """
-What an archive does not have for a moment: a volume is unmounted in the seconds after its marker was read.
+Files that are absent for a moment: a volume is unmounted in the seconds after its marker was read.
 """
 
 from pathlib import Path

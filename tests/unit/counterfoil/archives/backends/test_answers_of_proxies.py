@@ -62,7 +62,7 @@ async def refusal(action: Awaitable[object]) -> ArchiveError:
 NOT_CMIS = frozenset({"ArchiveAnswerUnreadable", "ArchiveNotCmis"})
 
 OF_A_GATEWAY = '{"error": "Not Found", "exception": "com.netflix.zuul.exception.ZuulException", "path": "/"}'
-"""Gateways name the exception of their own program in each error."""
+"""The error of a gateway, which names an exception of its program."""
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 407, 410])
