@@ -408,10 +408,10 @@ class CmisBackend(FolderTreeBackend):
 
     def _is_missing(self, answer: httpx.Response) -> bool:
         """Whether the repository says that there is no such object. Raises ``ArchiveError`` for a 404 without
-        its exception, which may be of a proxy."""
+        that exception, which may be of a proxy."""
         if answer.status_code not in NOT_FOUND_STATUSES:
             return False
-        if not _exception_in(answer):
+        if _exception_in(answer) != _OBJECT_NOT_FOUND:
             raise self._unrecognized(answer)
         return True
 
@@ -446,6 +446,26 @@ class CmisBackend(FolderTreeBackend):
         )
 
 
+_OBJECT_NOT_FOUND = "objectNotFound"
+_EXCEPTIONS = frozenset(
+    {
+        "constraint",
+        "contentAlreadyExists",
+        "filterNotValid",
+        "invalidArgument",
+        "nameConstraintViolation",
+        "notSupported",
+        _OBJECT_NOT_FOUND,
+        "permissionDenied",
+        "runtime",
+        "storage",
+        "streamNotSupported",
+        "updateConflict",
+        "versioning",
+    }
+)
+"""All exceptions of CMIS 1.1."""
+
 _ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
     frozenset({"storage"}): ErrorText(
         "ArchiveFull",
@@ -473,11 +493,13 @@ def _decode_json(content: bytes, kind: type[T]) -> T:
 
 
 def _exception_in(answer: httpx.Response) -> str:
-    """Return the name of the exception that each error has (CMIS 1.1, 5.2.10); empty if there is none."""
+    """Return the name of the exception that each error has (CMIS 1.1, 5.2.10); empty if there is none.
+    Gateways write other names into their errors."""
     try:
-        return _decode_json(answer.content, CmisObject).exception
+        exception = _decode_json(answer.content, CmisObject).exception
     except JSON_ERRORS:
         return ""
+    return exception if exception in _EXCEPTIONS else ""
 
 
 def _properties(values: Mapping[str, str]) -> dict[str, str]:

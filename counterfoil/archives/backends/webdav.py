@@ -204,9 +204,9 @@ class WebDavBackend(FolderTreeBackend):
 
     async def _delete(self, parts: list[str]) -> None:
         answer = await self._site.request("DELETE", self._url(parts))
-        if answer.status_code not in NOT_FOUND_STATUSES and (
-            not answer.is_success or answer.status_code == _MULTI_STATUS
-        ):
+        if answer.status_code in NOT_FOUND_STATUSES:
+            await self._recognize()
+        elif not answer.is_success or answer.status_code == _MULTI_STATUS:
             raise await self._refusal(answer.status_code)
 
     async def _error_for_status(self, parts: list[str], status: int) -> ArchiveError:

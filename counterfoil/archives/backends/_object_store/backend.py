@@ -66,6 +66,8 @@ MAX_PAGES = 2 * MAX_ENTRIES // PAGE
 """Pages of one list; a server can give pages without an entry indefinitely."""
 
 NOT_FOUND = 404
+OBJECT_MISSING = frozenset({"NoSuchKey", "BlobNotFound"})
+"""Codes of the services for an object that is not there. Another code with a 404 may be of a gateway."""
 
 
 class ObjectStoreBackend(ArchiveBackend):
@@ -191,12 +193,14 @@ class ObjectStoreBackend(ArchiveBackend):
         """
         Whether the answer to a request for an object says that there is none. Raises ``ArchiveError``.
 
-        A proxy can answer 404 as well. Without a code of the store, its whole list decides.
+        A proxy can answer 404 as well. Without the code of a missing object, its whole list decides.
         """
         if answer.status != NOT_FOUND:
             return False
-        if self._client.parsed(answer).code:
-            return not self._client.is_root_missing(answer)
+        if self._client.parsed(answer).code in OBJECT_MISSING:
+            return True
+        if self._client.is_root_missing(answer):
+            return False
         key, marker = self._key(name), None
         async with reading_list(self, name) as bounds:
             # A page without the object may continue, also an empty one.
