@@ -193,15 +193,9 @@ async def _marker_of(archive: Archive, backend: ArchiveBackend, expected: str | 
     try:
         return await read_marker(backend)
     except MarkerDamaged as damage:
-        known = f"It had the id {expected}. " if expected is not None else ""
-        raise ArchiveRefused(
-            "ArchiveRootChanged",
-            f"Archive/{archive.name}: {_shown(backend.location(MARKER_NAME))} has other content than a "
-            f"marker ({damage.found}). {known}Nothing is archived there, and nothing is deleted in "
-            "eSignAnyWhere. Look at the file in the storage itself. If it is right there, another program "
-            "answers for the archive: correct that. If it is damaged, restore it. Remove it only for a new "
-            "root: the message then names the command.",
-        ) from damage
+        known = f" It had the id {expected}." if expected is not None else ""
+        what = f"a marker ({damage.found}).{known}"
+        raise _other_content(archive.name, backend.location(MARKER_NAME), what) from damage
 
 
 async def check_new_root(
@@ -211,27 +205,34 @@ async def check_new_root(
     Check a root that the status does not name, before anything is written there.
 
     ``manifests`` are some of those that events have there. Raises ``ArchiveError``: ``ArchiveRefused`` if
-    none of them is there.
+    none of them is there. For other content the message has no command, as for a marker.
     """
     root = root_of(backend)
     _refuse_other_server(archive, root)
+    damaged: str | None = None
     for each in manifests:
-        if await _has_manifest(backend, each):
-            return
+        try:
+            if await _has_manifest(backend, each):
+                return
+        except ManifestDamaged:
+            damaged = damaged or each.location
+    if damaged is not None:
+        raise _other_content(archive.name, damaged, "a manifest that Counterfoil can read.")
     if manifests:
         what = f"does not have what was archived there, such as {manifests[0].location}"
         raise _changed(archive.name, root, what)
 
 
 async def _has_manifest(backend: ArchiveBackend, wanted: EarlierManifest) -> bool:
-    """Whether the archive has the manifest of this envelope at this place. Raises ``ArchiveError``."""
+    """Whether the archive has the manifest of this envelope at this place. Raises ``ArchiveError``,
+    ``ManifestDamaged``."""
     name = name_at(backend, wanted.location)
     if name is None:
         return False
     try:
         async with reading_small(backend, name) as content:
             return Manifest.decode(content).envelope.id == wanted.envelope_id
-    except (FileNotStored, FileNotReturned, ManifestDamaged):
+    except (FileNotStored, FileNotReturned):
         return False
 
 
@@ -284,6 +285,17 @@ def _changed(archive: str, root: str, what: str) -> ArchiveRefused:
         "before. Nothing is archived there, and nothing is deleted in eSignAnyWhere. "
         f"{remedy} If a new, empty root is intended, type "
         f"`kubectl patch archive {archive} --subresource=status --type=merge -p {confirmed}`. {WHO_CONFIRMS}",
+    )
+
+
+def _other_content(archive: str, location: str, what: str) -> ArchiveRefused:
+    """Return the error for a file with other content than ``what``, which ends its sentence."""
+    return ArchiveRefused(
+        "ArchiveRootChanged",
+        f"Archive/{archive}: {_shown(location)} has other content than {what} Nothing is archived there, and "
+        "nothing is deleted in eSignAnyWhere. Look at the file in the storage itself. If it is right there, "
+        "another program answers for the archive: correct that. If it is damaged, restore it. Remove it only "
+        "for a new root: the message then names the command.",
     )
 
 

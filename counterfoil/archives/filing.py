@@ -36,7 +36,13 @@ from counterfoil.archives.backend import (
     RootedBackend,
     StoredEntry,
 )
-from counterfoil.archives.errors import ListingDiffers, NameTaken, UnsealedNameTaken, VerificationFailed
+from counterfoil.archives.errors import (
+    ArchiveRefused,
+    ListingDiffers,
+    NameTaken,
+    UnsealedNameTaken,
+    VerificationFailed,
+)
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, FileLayout
 from counterfoil.archives.manifest import (
     MAX_UNPROVEN_CALLBACKS,
@@ -277,7 +283,8 @@ async def find_concluded(
 
     Raises ``NameTaken`` for a manifest that claims to be of another envelope, eSAW or Organization, and for
     one that can't be read unless the files beside it are ours by ``claimed``; then it counts as none. Raises
-    ``ArchiveError`` if there is none in another root.
+    ``ArchiveError`` if there is none in another root, and if an archive without lists may not be who returned
+    the one that can't be read.
     """
     found = await look_for_concluded(backend, layout, envelope_id, claimed=claimed, key=key)
     if found is None:
@@ -306,6 +313,13 @@ async def look_for_concluded(
     except ManifestDamaged as damage:
         if _has_claim(backend, layout, claimed):
             return None
+        if not backend.lists_files:
+            raise ArchiveRefused(
+                "ArchiveAnswerUnreadable",
+                f"{backend.location(layout.manifest_name)} is no manifest that Counterfoil can read. The "
+                "archive has no list, so perhaps a proxy or a login page answers. Look at this address. If "
+                "another program has a file there, move it away.",
+            ) from damage
         raise NameTaken(
             f"{backend.location(layout.manifest_name)} is no manifest that Counterfoil can read. Move its "
             "folder away."

@@ -72,7 +72,6 @@ LOOPS_WITHOUT_TRY = {
     },
     "webhook/http_server/namespaces.py": {"checks"},
     # The parts of one object, or of one question about it.
-    "controller/access/archive_root.py": {"manifests"},
     "counterfoil/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
     "controller/reconcile/archive_choice.py": {"others.values()"},
     "controller/reconcile/phases/delete_envelope.py": {"event.status.documents", "names"},
