@@ -384,6 +384,11 @@ def _status(*codes: int) -> Effect:
     return answer
 
 
+async def _full(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    # An object store is believed by its code only, and WebDAV by the number.
+    raise Instead(507, b"<Error><Code>XMinioStorageFull</Code></Error>", "application/xml")
+
+
 async def _corrupt_answer(injector: Injector, fault: Fault, passage: Passage) -> bool:
     passage.corrupts_answer = True
     return True
@@ -602,7 +607,7 @@ _EFFECTS: Final[dict[str, Effect]] = {
     "archive-truncated": _cut,
     "archive-slow": _slow,
     "archive-5xx": _status(*_FAILURES),
-    "archive-full": _status(507),
+    "archive-full": _full,
     "archive-read-corrupted": _corrupt_answer,
     "archive-write-corrupted": _corrupt_request,
     "archive-trickle": _trickle,
