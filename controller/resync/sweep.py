@@ -363,7 +363,9 @@ class MissedCallbackFinder:
         sweep = _Sweep(EventStarts(organization, action, Origin.SWEEP, self.bounds.started))
         if senders is None:
             self._swept[organization.uid] = self.clock.monotonic()
+        tried = set[str]()
         for sender in self._usable(organization, senders):
+            tried.add(sender.uid)
             key = organization.uid, sender.uid
             begun = self._begun[key] = self.clock.monotonic()
             try:
@@ -385,7 +387,9 @@ class MissedCallbackFinder:
             except StartForbidden as forbidden:
                 sweep.refused.append(f"{sender.name} ({str(forbidden)[:MAX_WHY].rstrip('.')})")
         known = self.cache.senders_of(organization.name)
-        unusable = tuple(sorted(each.name for each in known if not is_usable(each)))
+        # One whose search failed is named with its reason.
+        others = [each for each in known if each.uid not in tried]
+        unusable = tuple(sorted(each.name for each in others if not is_usable(each)))
         cuts, doubts = ("; ".join(each[:MAX_SENDERS_SHOWN]) for each in (sweep.cuts, sweep.doubts))
         reopened = sweep.starts.started - sweep.starts.created
         outcome = SweepOutcome(
