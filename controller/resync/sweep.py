@@ -112,11 +112,18 @@ class SweepOutcome(NamedTuple):
     """Why the sweep stopped early; empty if it did not."""
     doubts: str = ""
     """Why eSAW may have left envelopes out; empty if nothing shows that."""
+    is_of_late: bool = False
+    """Whether it is an earlier, complete sweep together with the search of late Senders. What failed in that
+    is repeated for its Sender alone."""
 
     @property
     def is_complete(self) -> bool:
         """Whether the sweep need not be repeated before its interval."""
-        return not (self.skipped or self.refused or self.cut or self.doubts)
+        return self.is_of_late or not self._has_failed
+
+    @property
+    def _has_failed(self) -> bool:
+        return bool(self.skipped or self.refused or self.cut or self.doubts)
 
     @property
     def message(self) -> str:
@@ -153,20 +160,19 @@ class SweepOutcome(NamedTuple):
         return " ".join(parts)
 
     def with_earlier(self, earlier: SweepResult) -> "SweepOutcome":
-        """Return the outcome of an earlier sweep together with this one of late Senders. What failed in this
-        one is repeated for its Sender alone. After a restart it may have been searched before, so what it
-        did not change is not counted again."""
-        return SweepOutcome(
-            unusable=self.unusable,
+        """Return the outcome of an earlier sweep together with this one of late Senders. After a restart they
+        may have been searched before, so what this one did not change is not counted again."""
+        return self._replace(
             created=self.created + earlier.found,
             known=earlier.known,
             reopened=self.reopened + earlier.reopened,
             without_event=earlier.refused,
+            is_of_late=True,
         )
 
     def result(self, now: datetime) -> SweepResult:
         """Return the result for the Organization's status."""
-        is_silent = self.is_complete and not self.unusable and not self.without_event
+        is_silent = not (self._has_failed or self.unusable or self.without_event)
         message = None if is_silent else self.message[:MAX_MESSAGE]
         return SweepResult(
             completion_time=now,

@@ -927,9 +927,11 @@ async def test_who_is_authorized_during_a_sweep_is_searched_by_it() -> None:
 async def test_what_a_late_search_changes_is_added_to_the_result_and_nothing_else() -> None:
     earlier = SweepOutcome(2, known=3, reopened=1, without_event=4).result(NOON)
     late = SweepOutcome(5, known=6, reopened=7, without_event=8, skipped=("bert",), unusable=("carl",))
-    assert late.with_earlier(earlier) == SweepOutcome(
-        7, known=3, reopened=8, without_event=4, unusable=("carl",)
-    )
+    both = late.with_earlier(earlier)
+    assert both[:2] == (7, ("bert",))
+    assert (both.known, both.reopened, both.without_event) == (3, 8, 4)
+    assert both.result(NOON).complete
+    assert "failed: Sender/bert. The search is repeated automatically." in both.message
 
 
 async def test_who_is_resumed_after_a_sweep_is_late() -> None:
