@@ -149,9 +149,12 @@ def issue(folder: Path, *more_addresses: str) -> ControlPlaneCredentials:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, from its first byte on."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    """Write a file that only its owner can read, from its first byte on. Who reads it meanwhile has the old
+    content."""
+    unfinished = path.with_name(f".{path.name}.new")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
+    unfinished.replace(path)
 
 
 def _inline(path: Path) -> str:
