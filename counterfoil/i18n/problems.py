@@ -36,6 +36,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.base import is_object_name, is_reason
+from counterfoil.resources.conditions import UNREAD_SECRET_REASONS
 from counterfoil.resources.organization import ARCHIVE_SHARED, MAX_REASON_LENGTH
 
 
@@ -94,10 +95,6 @@ CALLBACK_REASONS: Final = frozenset(
     }
 )
 """Reasons of an Organization's Ready for which callbacks are refused."""
-
-_UNREAD_REASONS: Final = frozenset({"SecretForbidden", "SecretUnreadable"})
-"""Reasons for which they are refused unless the hash was published before."""
-
 
 _DISPROVED_BY_REFUSAL: Final = frozenset(
     {"EsawAddressForbidden", "EsawAnswerUnreadable", "EsawNotFound", "EsawRedirects"}
@@ -310,7 +307,9 @@ def are_callbacks_refused(organization: Organization) -> bool:
 def callback_failure(organization: Organization) -> Condition | None:
     """Return the condition for which callbacks are refused; None: they are not, or for another reason."""
     ready = find_condition(organization.status.conditions, "Ready")
-    if ready is None or ready.status != "False" or ready.reason not in CALLBACK_REASONS | _UNREAD_REASONS:
+    # A Secret that can't be read refuses none whose hash was published before.
+    reasons = CALLBACK_REASONS | UNREAD_SECRET_REASONS
+    if ready is None or ready.status != "False" or ready.reason not in reasons:
         return None
     return ready if are_callbacks_refused(organization) else None
 
