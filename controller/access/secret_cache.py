@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -87,10 +87,18 @@ class SecretUnknown(SecretMissing):
     """The existence of the Secret is unknown, so a working key must not be reported as lost because of this
     error."""
 
+    REASON: ClassVar[str]
+
+    def explain(self, reason: str, advice: str) -> tuple[str, str]:
+        """Return the reason of the class and the message, which has its own advice."""
+        return self.REASON, str(self)
+
 
 class SecretForbidden(SecretUnknown):
     """The Secret may not be read for a minute. An API server that has just started refuses all requests until
     it has loaded the roles, so until then it is ``Unavailable``."""
+
+    REASON = SECRET_FORBIDDEN
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -99,14 +107,12 @@ class SecretForbidden(SecretUnknown):
             "of the controller this right again."
         )
 
-    def explain(self, reason: str, advice: str) -> tuple[str, str]:
-        """Return the reason ``SecretForbidden`` and the message, which has its own advice."""
-        return SECRET_FORBIDDEN, str(self)
-
 
 class SecretUnreadable(SecretUnknown):
     """The API server can't read the Secret, for example because it can't decrypt it, and answers other
     requests. The message has no text of the answer, in which each one may have another number."""
+
+    REASON = SECRET_UNREADABLE
 
     def __init__(self, name: str, problem: Unavailable) -> None:
         named = " ".join(dict.fromkeys((str(problem.status), problem.reason)))
@@ -116,10 +122,6 @@ class SecretUnreadable(SecretUnknown):
             "tried again. Let an administrator of the cluster check the encryption at rest (KMS) and the log "
             "of the API server. Only if the content is lost, let them remove the Secret, and create it again."
         )
-
-    def explain(self, reason: str, advice: str) -> tuple[str, str]:
-        """Return the reason ``SecretUnreadable`` and the message, which has its own advice."""
-        return SECRET_UNREADABLE, str(self)
 
 
 class SecretNotLabelled(SecretMissing):
