@@ -483,14 +483,12 @@ class OrganizationStatusUpdater:
             before = memory.refusal
             since = before.since if before is not None and before.sender == sender.name else asked_at
             memory.refusal = _VersionRefusal(sender.name, since, asked_at)
-        now, accepted = self.clock.monotonic(), esaw.last_accepted
-        if sender is not None:
-            return _after_refusal(found, known, memory, accepted, now, has_key=True), None
-        if known is not None and known.truth == "False":
+        elif known is not None and known.truth == "False":
             senders = self.cache.senders_of(organization.name)
             # Nothing else would show that eSAW is back.
             known = None if all(map(_has_never_worked, senders)) else known
-        return _after_refusal(found, known, memory, accepted, now, has_key=False), None
+        now, has_key = self.clock.monotonic(), sender is not None
+        return _after_refusal(found, known, memory, esaw.last_accepted, now, has_key=has_key), None
 
     def _memory(self, name: str, origin: str) -> _AddressMemory:
         memory = self._memories.get(name)
