@@ -370,8 +370,7 @@ class MissedCallbackFinder:
         if senders is None:
             self._swept[organization.uid] = self.clock.monotonic()
         tried = set[str]()
-        for sender in self._usable(organization, senders):
-            tried.add(sender.uid)
+        for sender in self._usable(organization, senders, tried):
             key = organization.uid, sender.uid
             begun = self._begun[key] = self.clock.monotonic()
             try:
@@ -416,10 +415,11 @@ class MissedCallbackFinder:
             _log.warning("eSAW may have left envelopes out of the sweep: %s", doubts, extra=fields)
         return outcome
 
-    def _usable(self, organization: Organization, senders: Sequence[Sender] | None) -> Iterator[Sender]:
+    def _usable(
+        self, organization: Organization, senders: Sequence[Sender] | None, tried: set[str]
+    ) -> Iterator[Sender]:
         """Yield the authorised ones of the Senders, or of all of the Organization and then those who were
-        authorised meanwhile. Who waited longest is the first."""
-        tried = set[str]()
+        authorised meanwhile. Who waited longest is the first. Add the uid of each to ``tried``."""
         while True:
             known = self.cache.senders_of(organization.name) if senders is None else senders
             usable = [each for each in known if is_usable(each) and each.uid not in tried]
