@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.archive_root import is_root_known, not_probed_message
@@ -40,10 +40,12 @@ from controller.reconcile.routing import (
     undecided_by_tags,
 )
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.reconcile.state_machine import phase_to_resume
 from controller.reopening.fix_rules import archive_may_fix
 from controller.scheduling.due import (
     ARCHIVE_NOT_PROBED,
     ARCHIVE_PROBE_OVERDUE,
+    ARCHIVE_REPLACED,
     FIRST_PROBE_PAUSE,
     WAITING_FOR_ARCHIVE,
 )
@@ -66,7 +68,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.envelopeevent import COPY_INVALID, MAX_COPIES
+from counterfoil.resources.envelopeevent import ARCHIVED_PHASES, COPY_INVALID, MAX_COPIES
 from counterfoil.resources.organization import ARCHIVE_SHARED, shared_archive_conflict
 from counterfoil.resources.routes import (
     ArchiveRoute,
@@ -77,6 +79,8 @@ from counterfoil.resources.routes import (
     is_named,
     keeps_choice,
     kept_choices,
+    known_choice,
+    needed_choice,
     own_kept_choice,
     required_copy_names,
     stored_choice,
@@ -93,8 +97,15 @@ FIRST_PROBE_GRACE: Final = timedelta(minutes=5)
 the deadline runs, so that a probe that never stores the root is reported."""
 
 
+class CertainArchive(NamedTuple):
+    """The Archive of an event before it runs, which nothing in the run can change."""
+
+    archive: Archive
+    choice: Choice
+
+
 @dataclass(frozen=True)
-class ArchiveChooser:
+class ArchiveChooser(CopyAccess):
     """Chooses the Archives of events, and opens them."""
 
     cache: Cache
@@ -110,6 +121,25 @@ class ArchiveChooser:
     """Whether the run of this event has a slot of this Archive now."""
     _patterns: FairSlots = field(default_factory=lambda: FairSlots(1))
     """The turn to compile rules and to compare patterns, of one Organization at a time."""
+
+    def admit(self, event: EnvelopeEvent, organization: Organization) -> CertainArchive | Wait | Hold | None:
+        """Return the Archive of an event before it runs, or why the event is not tried now; None: the run has
+        to choose."""
+        if organization.spec.archive_ref is None:
+            return no_archive(organization)
+        choice, archive = _certain_choice(event, organization), None
+        if choice is not None:
+            found = self.find(choice, event, organization)
+            if not isinstance(found, Archive):
+                return found
+            is_archived = phase_to_resume(event.status) in ARCHIVED_PHASES
+            if not is_archived and (why := self.replaced(event)) is not None:
+                return Wait(ARCHIVE_REPLACED, why)
+            archive = found
+        needed = archive or self.cache.archives.get(self.cache.archive_name(event))
+        if needed is not None and (unready := _unready_archive(event, organization, needed)) is not None:
+            return unready
+        return CertainArchive(archive, choice) if choice is not None and archive is not None else None
 
     async def choose(self, context: ReconcileContext) -> Destination | Outcome:
         """
@@ -323,7 +353,8 @@ class ArchiveChooser:
             return archive
         copies = organization.spec.copies
         # Nothing waits for a copy that is not required.
-        required = required_copy_names(copies)
+        if not (required := required_copy_names(copies)):
+            return archive
         faults = copy_faults(copies, (choice.archive,), self.cache.archives.get)
         fault = next((each for each in faults if each.archive in required), None)
         return Wait(COPY_INVALID, fault.message) if fault is not None else archive
@@ -363,23 +394,18 @@ class ArchiveChooser:
             return Wait(ARCHIVE_SHARED, reason)
         return archive
 
-    @property
-    def copies(self) -> CopyAccess:
-        """The way to the Archives of copies."""
-        return CopyAccess(
-            hold=self._copy_hold,
-            open=self._open_copy,
-            leave=self._leave_copies,
-            has_slot=lambda context, name: self.has_slot(context.event.name, name),
-        )
+    def has_copy_slot(self, context: RunContext, name: str) -> bool:
+        """Return whether the run continues under the limit of this Archive now."""
+        return self.has_slot(context.event.name, name)
 
-    def _copy_hold(self, name: str) -> Hold | None:
+    def copy_hold(self, name: str) -> Hold | None:
+        """Return why a person holds the copy in this Archive; None: nobody does."""
         archive = self.cache.archives.get(name)
         if archive is None or not archive.spec.suspend:
             return None
         return replace(suspended(archive), of_copies=True)
 
-    async def _open_copy(self, context: RunContext, name: str) -> Destination | Outcome:
+    async def open_copy(self, context: RunContext, name: str) -> Destination | Outcome:
         """Open the Archive of a copy. The run continues under its limit, so a slow one takes no slot of the
         first Archive."""
         event, copy = context.event, stored_copy(context.event.status, name)
@@ -405,7 +431,8 @@ class ArchiveChooser:
         fault = next((each for each in faults if each.archive == name), None)
         return Wait(COPY_INVALID, fault.message) if fault is not None else archive
 
-    async def _leave_copies(self, context: RunContext) -> bool:
+    async def leave_copies(self, context: RunContext) -> bool:
+        """Let the run continue under the limit of its first Archive. False: there is no room."""
         left = await self._with_room(lambda: context.archive, context, _keep_all)
         return isinstance(left, Archive)
 
@@ -456,6 +483,14 @@ class ArchiveChooser:
         return Wait(ARCHIVE_NOT_PROBED, message)
 
 
+def _certain_choice(event: EnvelopeEvent, organization: Organization) -> Choice | None:
+    """Return the Archive of an event; None: it is not known, or the event may follow another one
+    elsewhere."""
+    known, needed = (each(event, organization.spec) for each in (known_choice, needed_choice))
+    is_same = known is None or needed is None or needed.archive == known.archive
+    return known if is_same else None
+
+
 def _names_same_archives(newest: Organization | None, known: Organization) -> bool:
     """Whether the Organization still is the same one, with the same Archives, routes and copies."""
     if newest is None or newest.uid != known.uid:
@@ -485,7 +520,7 @@ def suspended(archive: Archive) -> Hold:
     return Hold("ArchiveSuspended", f"spec.suspend of Archive/{archive.name} is true.")
 
 
-def unready_archive(event: EnvelopeEvent, organization: Organization, archive: Archive) -> Wait | None:
+def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: Archive) -> Wait | None:
     """
     Return the outcome of an event that failed because of its archive, if the probe still fails for the same
     reason; None if the event is tried.

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
 from controller.access.history_access import HistoryAccess
@@ -54,7 +54,6 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import transition_time
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED, AwaitedArchive
-from counterfoil.resources.naming import EnvelopeId, event_name
 from counterfoil.resources.routes import (
     Choice,
     documents_in,
@@ -71,14 +70,6 @@ class PartialArchive(Exception):
     def __init__(self, documents: tuple[FiledDocument, ...]) -> None:
         super().__init__("archiving broke off")
         self.documents = documents
-
-
-def is_of_a_person(event: EnvelopeEvent) -> bool:
-    """Whether a person created the event. It may have any name, so its action can make several events of the
-    envelope."""
-    organization, envelope, action, workstep = event.spec.subject
-    usual = event_name(organization, EnvelopeId(envelope), action, workstep)
-    return event.spec.origin is Origin.MANUAL or event.name != usual
 
 
 class TooManyFiles(Exception):
@@ -192,30 +183,32 @@ class RunContext:
     async def open_copy(self, archive: str) -> Destination | Outcome:
         """Open the Archive of a copy, and let the run continue under its limit; or return why it can't be
         used now. Raises ``ApiError``."""
-        opened = await self.copies.open(self, archive)
+        opened = await self.copies.open_copy(self, archive)
         if isinstance(opened, Destination):
             self.copy_archives[archive] = opened.archive
         return opened
 
 
-@dataclass(frozen=True)
-class CopyAccess:
+class CopyAccess(Protocol):
     """The way to the Archives of copies."""
 
-    hold: Callable[[str], Hold | None]
-    """Returns why a person holds the copy in this Archive; None: nobody does."""
-    open: Callable[[RunContext, str], Awaitable[Destination | Outcome]]
-    """Opens the Archive of a copy, and lets the run continue under its limit; or returns why it can't be used
-    now. Raises ``ApiError``."""
-    leave: Callable[[RunContext], Awaitable[bool]]
-    """Lets the run continue under the limit of its first Archive. False: there is no room, and the run has to
-    end."""
-    has_slot: Callable[[RunContext, str], bool]
-    """Whether the run continues under the limit of this Archive now."""
+    def copy_hold(self, name: str) -> Hold | None:
+        """Return why a person holds the copy in this Archive; None: nobody does."""
+
+    async def open_copy(self, context: RunContext, name: str) -> Destination | Outcome:
+        """Open the Archive of a copy, and let the run continue under its limit; or return why it can't be
+        used now. Raises ``ApiError``."""
+
+    async def leave_copies(self, context: RunContext) -> bool:
+        """Let the run continue under the limit of its first Archive. False: there is no room, and the run has
+        to end."""
+
+    def has_copy_slot(self, context: RunContext, name: str) -> bool:
+        """Return whether the run continues under the limit of this Archive now."""
 
     def first_hold(self, names: Iterable[str]) -> Hold | None:
         """Return why a person holds the first of these copies that is held; None: none is."""
-        return next((hold for each in names if (hold := self.hold(each)) is not None), None)
+        return next((hold for each in names if (hold := self.copy_hold(each)) is not None), None)
 
 
 @dataclass
@@ -242,7 +235,7 @@ class ReconcileContext(RunContext):
     """Conditions that are stored however the attempt ends, also with an error."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)
     """The files whose bytes this run read in the archive, with a manifest that lists them."""
-    _is_shown: bool = field(default=False, init=False)
+    is_shown: bool = field(default=False, init=False)
     """Whether eSAW showed the envelope in this run."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
     _listed: tuple[EnvelopeFile, ...] | None = field(default=None, init=False)
@@ -315,12 +308,7 @@ class ReconcileContext(RunContext):
     def may_have_deleted(self) -> bool:
         """Whether an earlier run sent a request to delete the envelope, and eSAW did not show it after that,
         also not in this run."""
-        return self.event.status.may_have_deleted and not self._is_shown
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether eSAW showed the envelope in this run."""
-        return self._is_shown
+        return self.event.status.may_have_deleted and not self.is_shown
 
     async def _record_shown(self) -> None:
         """
@@ -329,7 +317,7 @@ class ReconcileContext(RunContext):
         It is stored at once, because others may delete the envelope while this run downloads its files, and
         this process may be killed. Raises ``LeaseLost``, ``Superseded``, ``ApiError``.
         """
-        is_refuted, self._is_shown = self.may_have_deleted, True
+        is_refuted, self.is_shown = self.may_have_deleted, True
         if not is_refuted:
             return
         message = "eSignAnyWhere showed the envelope after the request to delete it."
@@ -382,14 +370,14 @@ class ReconcileContext(RunContext):
     async def possible_siblings(self) -> tuple[EnvelopeEvent, ...]:
         """Return the other events of this envelope; none, and without a request, if the Organization's
         actions make one event of an envelope. Raises ``ApiError``."""
-        several = self.organization.spec.has_several_events or is_of_a_person(self.event)
+        several = self.organization.spec.has_several_events or self.event.is_of_a_person
         return await self.siblings() if several else ()
 
     @property
     def may_have_siblings(self) -> bool:
         """Whether the envelope may have other events, also of actions that the Organization no longer
         lists, and of persons, or had some."""
-        return self.organization.may_have_several_events or is_of_a_person(self.event)
+        return self.organization.may_have_several_events or self.event.is_of_a_person
 
     async def siblings_before_delete(self) -> tuple[EnvelopeEvent, ...]:
         """

@@ -22,21 +22,18 @@ from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.reader import KeyState, Reader, is_of_other_user, proved_by
 from controller.reconcile import error_policy
-from controller.reconcile.archive_choice import ArchiveChooser, no_archive, suspended, unready_archive
+from controller.reconcile.archive_choice import ArchiveChooser, no_archive, suspended
 from controller.reconcile.context import (
     Destination,
     ReconcileContext,
     RunContext,
     SiblingEvents,
-    is_of_a_person,
 )
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.phases.restarted_envelope import with_answer
-from controller.reconcile.state_machine import phase_to_resume
 from controller.scheduling.due import (
     ACTION_NOT_CONFIGURED,
-    ARCHIVE_REPLACED,
     are_copies_suspended,
     is_held_by_action,
 )
@@ -60,7 +57,6 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.envelopeevent import (
-    ARCHIVED_PHASES,
     ENVELOPE_NOT_FOUND,
     SENDER_GRACE,
     SENDER_PENDING,
@@ -68,7 +64,7 @@ from counterfoil.resources.envelopeevent import (
 )
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import FURTHER_ACTIONS, OrganizationStatus
-from counterfoil.resources.routes import Choice, is_copying_next, known_choice, needed_choice, open_copies
+from counterfoil.resources.routes import is_copying_next, known_choice, open_copies
 from counterfoil.retention import asks_before_copies
 
 _log = logging.getLogger(__name__)
@@ -249,20 +245,9 @@ class Preconditions:
         """
         if sender.spec.suspend:
             return _sender_suspended(sender)
-        if organization.spec.archive_ref is None:
-            return no_archive(organization)
-        choice, archive = _certain_choice(event, organization), None
-        if choice is not None:
-            found = self.archives.find(choice, event, organization)
-            if not isinstance(found, Archive):
-                return found
-            is_archived = phase_to_resume(event.status) in ARCHIVED_PHASES
-            if not is_archived and (why := self.archives.replaced(event)) is not None:
-                return Wait(ARCHIVE_REPLACED, why)
-            archive = found
-        needed = archive or self.cache.archives.get(self.cache.archive_name(event))
-        if needed is not None and (unready := unready_archive(event, organization, needed)) is not None:
-            return unready
+        certain = self.archives.admit(event, organization)
+        if isinstance(certain, Wait | Hold):
+            return certain
         token = await self._token(sender, organization)
         if not isinstance(token, ApiToken):
             return token
@@ -271,12 +256,12 @@ class Preconditions:
             # Its status describes the key that was verified now.
             sender = newest
         fence, destination = Fence(self.kube, self.held, self.clock, event), None
-        if choice is not None and archive is not None:
-            opened = await self.archives.open(archive, choice, event, fence)
+        if certain is not None:
+            opened = await self.archives.open(certain.archive, certain.choice, event, fence)
             if not isinstance(opened, Destination):
                 return opened
             destination = opened
-        if is_of_a_person(event) and not organization.may_have_several_events:
+        if event.is_of_a_person and not organization.may_have_several_events:
             organization = await self._with_several_events(organization)
         context = self._context(event, organization, sender, token, fence=fence, destination=destination)
         return Admitted(context, token)
@@ -296,7 +281,7 @@ class Preconditions:
                 fence=fence,
                 clock=self.clock,
                 find_archive=self.cache.archives.get,
-                copies=self.archives.copies,
+                copies=self.archives,
                 sibling_events=partial(self._sibling_events, event),
             )
         )
@@ -315,7 +300,7 @@ class Preconditions:
     def _suspended_copy(self, event: EnvelopeEvent, organization: Organization) -> Hold | None:
         if not are_copies_suspended(event, organization.spec, self.cache):
             return None
-        return self.archives.copies.first_hold(open_copies(event.status, organization.spec))
+        return self.archives.first_hold(open_copies(event.status, organization.spec))
 
     async def unrouted(self, event: EnvelopeEvent, organization: Organization) -> ReconcileContext | Outcome:
         """
@@ -361,7 +346,7 @@ class Preconditions:
             destination=destination,
             find_destination=self.archives.choose,
             fence=fence,
-            copies=self.archives.copies,
+            copies=self.archives,
             esaw=self.esaw_clients.for_organization(organization).as_user(token),
             clock=self.clock,
             tag_workers=self.archives.tag_workers,
@@ -495,14 +480,6 @@ class Preconditions:
         longest = min(SENDER_GRACE, organization.spec.retry.deadline)
         is_possible = organization.spec.oauth is not None and self._is_younger(event, longest)
         return is_possible and await self._is_draft_open(event)
-
-
-def _certain_choice(event: EnvelopeEvent, organization: Organization) -> Choice | None:
-    """Return the Archive of an event; None: it is not known, or the event may follow another one
-    elsewhere."""
-    known, needed = (each(event, organization.spec) for each in (known_choice, needed_choice))
-    is_same = known is None or needed is None or needed.archive == known.archive
-    return known if is_same else None
 
 
 def _organization_suspended(organization: Organization) -> Hold:

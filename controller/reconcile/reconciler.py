@@ -139,7 +139,7 @@ class Reconciler:
             # A person may suspend the event during a run (the next run reports it) or request a skip.
             if is_ended or self._is_held(event, sender) or has_request(event):
                 return event
-            if phase is Phase.COPYING and not await admitted.context.copies.leave(admitted.context):
+            if phase is Phase.COPYING and not await admitted.context.copies.leave_copies(admitted.context):
                 # What is stored decides where the event waits. No phase begins without a place.
                 return event
             phase, inputs = upcoming, self._inputs(event)

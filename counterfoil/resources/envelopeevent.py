@@ -42,7 +42,9 @@ from counterfoil.resources.naming import (
     ACTION_RULE,
     ENVELOPE_ID_RULE,
     PARAMETER_NAME_RULE,
+    EnvelopeId,
     envelope_id,
+    event_name,
     is_envelope_action,
     shard,
 )
@@ -1018,6 +1020,14 @@ class EnvelopeEvent(Resource, frozen=True):
     def parameters(self) -> dict[str, str]:
         """The organization's own URL parameters of all its callbacks."""
         return {**self.status.parameters, **self.spec.parameters}
+
+    @property
+    def is_of_a_person(self) -> bool:
+        """Whether a person created the event. It may have any name, so its action can make several events of
+        the envelope."""
+        organization, envelope, action, workstep = self.spec.subject
+        usual = event_name(organization, EnvelopeId(envelope), action, workstep)
+        return self.spec.origin is Origin.MANUAL or self.name != usual
 
     @property
     def is_kept_by_person(self) -> bool:

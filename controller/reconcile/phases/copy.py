@@ -104,7 +104,7 @@ class _CopyRun:
         entries = {each: stored_copy(self.event.status, each) for each in missing}
         open_names = []
         for name in missing:
-            if (hold := self.context.copies.hold(name)) is not None:
+            if (hold := self.context.copies.copy_hold(name)) is not None:
                 self._held(name, hold)
             else:
                 open_names.append(name)
@@ -138,7 +138,7 @@ class _CopyRun:
         """Return what decides when a copy is made. The run may have begun in the limit of one of them, and to
         make another one first gives that slot back."""
         organization = self.context.organization
-        has_slot = self.context.copies.has_slot(self.context, name)
+        has_slot = self.context.copies.has_copy_slot(self.context, name)
         return not has_slot, *turn_of_copy(self.event.status, organization.spec, name)
 
     async def _make_within(self, limit: timedelta, name: str) -> Outcome | None:

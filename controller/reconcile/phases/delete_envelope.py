@@ -493,7 +493,7 @@ async def _unproved_copies(
     Raises ``ArchiveError``.
     """
     digest = documents_digest(event.status.documents)
-    names = sorted(names, key=lambda each: not context.copies.has_slot(context, each))
+    names = sorted(names, key=lambda each: not context.copies.has_copy_slot(context, each))
     for name in names:
         opened = await context.open_copy(name)
         if not isinstance(opened, Destination):

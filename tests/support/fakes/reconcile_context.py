@@ -2,8 +2,9 @@
 A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -265,6 +266,27 @@ class OpenFence(Fence):
         return self.event
 
 
+@dataclass
+class FakeCopyAccess(CopyAccess):
+    """Archives of copies without limits."""
+
+    usable: Mapping[str, Destination]
+    suspended: Collection[str]
+
+    def copy_hold(self, name: str) -> Hold | None:
+        return Hold("ArchiveSuspended", "A person suspended it.") if name in self.suspended else None
+
+    async def open_copy(self, context: RunContext, name: str) -> Destination | Outcome:
+        missing = Wait("ArchiveMissing", f"Archive/{name} of a copy does not exist.")
+        return self.usable.get(name, missing)
+
+    async def leave_copies(self, context: RunContext) -> bool:
+        return True
+
+    def has_copy_slot(self, context: RunContext, name: str) -> bool:
+        return False
+
+
 class Scene:
     """One event, its envelope, its archive and its reconcile context."""
 
@@ -298,12 +320,7 @@ class Scene:
                 signature_checker=SignatureChecker(self.examiner, self.signer, self.anchors),
                 on_file_archived=self.counted.append,
             ),
-            copies=CopyAccess(
-                hold=self._copy_hold,
-                open=self._open_copy,
-                leave=_left,
-                has_slot=lambda _context, _archive: False,
-            ),
+            copies=FakeCopyAccess(self.copies, self.suspended),
             find_destination=_no_routes,
             fence=OpenFence(InMemoryKubeClient(event), held_shards(), self.clock, event),
             esaw=self.esaw,
@@ -316,15 +333,6 @@ class Scene:
             file_lists=self.file_lists,
         )
 
-    def _copy_hold(self, name: str) -> Hold | None:
-        return Hold("ArchiveSuspended", "A person suspended it.") if name in self.suspended else None
-
-    async def _open_copy(self, context: RunContext, name: str) -> Destination | Outcome:
-        found = self.copies.get(name)
-        if found is None:
-            return Wait("ArchiveMissing", f"Archive/{name} of a copy does not exist.")
-        return found
-
     async def _sibling_events(self) -> SiblingEvents:
         return SiblingEvents(tuple(self.sibling_events))
 
@@ -334,10 +342,6 @@ FOLDER = f"acme/{ENVELOPE}"
 
 async def _nothing_to_check() -> None:
     return None
-
-
-async def _left(_: RunContext) -> bool:
-    return True
 
 
 async def _no_change(_: Sequence[Archive]) -> None:
