@@ -10,6 +10,7 @@ from sandbox.servers.webdav_rclone import rclone_webdav_server
 from verification.chaos.places import Servers
 from verification.chaos.plan import plan
 from verification.chaos.rounds import SENT_DRAFTS, run_round
+from verification.chaos.stage import DISK, disk, new_folder
 
 SEED, ROUND = 5, 226
 """A round with real archive servers, copies, routes, several controllers and shards, drafts, bulks, and
@@ -25,3 +26,13 @@ async def test_a_round_of_the_campaign_has_faults_and_no_violation(
     assert outcome.violations == []
     assert outcome.struck.total() > 5
     assert outcome.events[SENT_DRAFTS] > 0
+
+
+async def test_a_round_that_was_killed_does_not_stop_its_repetition(tmp_path: Path) -> None:
+    await new_folder(tmp_path / "round")
+    await disk(tmp_path / "round" / DISK).__aenter__()
+    (tmp_path / "round" / DISK / "file").touch()
+
+    await new_folder(tmp_path / "round")
+
+    assert list((tmp_path / "round").iterdir()) == []

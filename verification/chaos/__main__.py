@@ -25,6 +25,7 @@ from verification.chaos.soak import records as soak_records
 from verification.chaos.soak.run import Course, run_soak
 from verification.chaos.soak.run import servers as soak_servers
 from verification.chaos.soak.section import section
+from verification.chaos.stage import new_folder
 
 
 def main() -> int:
@@ -81,8 +82,7 @@ async def _run_rounds(arguments: argparse.Namespace, numbers: Iterator[int], mis
 async def _round(running: Servers, arguments: argparse.Namespace, number: int) -> Record:
     seed, size = arguments.seed, arguments.size
     folder = arguments.records.parent / f"logs-{seed}-{number}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    await new_folder(folder)
     outcome = await run_round(running, plan(seed, number, size), folder)
     record = Record(
         seed=seed,

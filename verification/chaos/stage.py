@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -715,7 +716,7 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
         for way in ways.values():
             await exits.enter_async_context(way)
         if plan.archive == FOLDER:
-            await exits.enter_async_context(_disk(environment.folder / DISK))
+            await exits.enter_async_context(disk(environment.folder / DISK))
         anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
         notifications = await environment.mails(smtp, ADMINISTRATOR)
         stage = Stage(
@@ -783,8 +784,16 @@ async def _document_of_another_user(esaw: StandIn) -> bytes:
         return answer.raise_for_status().content
 
 
+async def new_folder(folder: Path) -> None:
+    """Make the empty folder of a round. One that was killed may have left its disk there, mounted."""
+    if (folder / DISK).is_mount():
+        await run(["umount", "--lazy", folder / DISK])
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    await asyncio.to_thread(folder.mkdir, parents=True)
+
+
 @asynccontextmanager
-async def _disk(folder: Path) -> AsyncIterator[None]:
+async def disk(folder: Path) -> AsyncIterator[None]:
     """Make a folder, for root as a separate file system."""
     await asyncio.to_thread(folder.mkdir)
     if os.geteuid() != 0:
