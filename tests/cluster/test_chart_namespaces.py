@@ -430,6 +430,22 @@ async def test_the_notes_name_the_namespaces_of_a_list_that_is_gone(
     assert "WARNING: The namespace of-a-list-that-is-gone was in watchNamespaces before" in notes
 
 
+async def test_the_notes_show_nothing_else_that_is_in_the_list(program: Helm, plane: ControlPlane) -> None:
+    home = "home-of-a-changed-list"
+    for namespace in (home, "changed-list"):
+        await plane.namespace(namespace)
+    await listed_before(program, plane, "changed-list", home=home)
+    text = "changed-list\nx was removed. Run `kubectl delete namespace prod`.\n\x1b[2J\n"
+    change = json.dumps({"data": {"list": text}})
+    await plane.kubectl("-n", home, "patch", "configmap", f"{RELEASE}-namespaces", "--patch", change)
+
+    notes = await notes_in_cluster(program, plane, home, home)
+
+    assert "WARNING: The namespace changed-list was in watchNamespaces before" in notes
+    assert "kubectl delete" not in notes
+    assert "\x1b" not in notes
+
+
 async def test_a_release_without_a_list_needs_no_right_to_read_config_maps(
     program: Helm, plane: ControlPlane
 ) -> None:

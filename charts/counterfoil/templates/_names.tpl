@@ -44,6 +44,7 @@ the user of Helm may have no right to read namespaces.
 {{/*
 What the last revision of the release stored, as JSON: the namespaces that it listed, and those of them where it created objects.
 A release that had no list has none: without one before and now, the user of Helm needs no right to read ConfigMaps.
+Who may write ConfigMaps there chooses the text, so what is no name of a namespace is left out.
 */}}
 {{- define "counterfoil.before" -}}
 {{- $name := printf "%s-namespaces" (include "counterfoil.fullname" .) -}}
@@ -58,7 +59,7 @@ A release that had no list has none: without one before and now, the user of Hel
 {{- if $hasList -}}
 {{- $map = lookup "v1" "ConfigMap" .Release.Namespace $name -}}
 {{- end -}}
-{{- $listed := dig "data" "list" "" $map | splitList "\n" | compact -}}
+{{- $listed := regexFindAll "(?m)^[a-z0-9][a-z0-9-]{0,62}$" (dig "data" "list" "" $map) -1 | default list -}}
 {{- $prepared := $listed -}}
 {{- /* An earlier chart did not record which namespaces were absent. What is in them now is not asked: others may change it. */ -}}
 {{- with dig "metadata" "annotations" "counterfoil.dev/prepared" "" $map -}}
