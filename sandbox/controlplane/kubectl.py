@@ -11,6 +11,11 @@ from sandbox.controlplane.processes import command_environment, run
 class KubectlError(Exception):
     """Kubectl ended with an error; the message is what it said."""
 
+    @property
+    def is_not_found(self) -> bool:
+        """Whether the API server does not have the object."""
+        return "(NotFound)" in str(self)
+
 
 @dataclass(frozen=True)
 class Kubectl:

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sandbox.controlplane import rbac
+from sandbox.controlplane.kubectl import KubectlError
 from sandbox.controlplane.processes import run
 from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
 from sandbox.environment.local import LocalEnvironment, local_environment
@@ -628,9 +629,17 @@ class Stage:
                 each.ended = now
 
     async def set_suspend(self, kind: str, name: str, *, is_suspended: bool) -> None:
-        """Set `spec.suspend` of an object."""
+        """Set `spec.suspend` of an object. A restored API server may not have the object any more."""
         patch = json.dumps({"spec": {"suspend": is_suspended}})
-        await persist(lambda: self.environment.kubectl("patch", kind, name, "--type=merge", "-p", patch))
+
+        async def change() -> None:
+            try:
+                await self.environment.kubectl("patch", kind, name, "--type=merge", "-p", patch)
+            except KubectlError as refused:
+                if not (self.restores and refused.is_not_found):
+                    raise
+
+        await persist(change)
 
     async def resume_suspended(self) -> None:
         """Resume what is suspended, as a person does if a restore lost the end of a suspension."""
