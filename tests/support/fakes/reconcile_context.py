@@ -197,10 +197,15 @@ class FakeSignatureCheck(SignatureWorkers):
         self.asked: list[bytes] = []
         self.says = Signatures(state=State.UNSIGNED, detail="it has no signature")
         self.found: dict[bytes, Signatures] = {}
+        self.just_before: Callable[[], object] | None = None
+        """Called once, before the file is read."""
 
     async def examine(
         self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors = NO_ANCHORS, *, source: str = ""
     ) -> Signatures:
+        if self.just_before is not None:
+            self.just_before()
+            self.just_before = None
         content = b"".join([chunk async for chunk in chunks])
         self.asked.append(content)
         return self.found.get(content, self.says)

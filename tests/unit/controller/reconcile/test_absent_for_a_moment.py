@@ -2,18 +2,24 @@
 Files that are absent for a moment: a volume is unmounted in the seconds after its marker was read.
 """
 
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.archives.filing import MAX_BUFFERED_BYTES
 from counterfoil.archives.import_report.storage import write_list
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.resources import Phase
+from counterfoil.resources import EnvelopeEvent, Phase, find_condition
+from counterfoil.resources.reopening import status_for_copying
 from counterfoil.resources.routes import stored_copy
+from counterfoil.signatures.results import Coverage, Signature, Signatures, State
 from tests.support.builders import ENVELOPE
 from tests.support.fakes.reconcile_context import a_probed_archive
-from tests.support.scenes.copied_events import PATH, CopiedScene
+from tests.support.scenes.copied_events import OPTIONAL, PATH, WORM, CopiedScene
 from tests.support.scenes.reconciler import ReconcilerScene
 from tests.support.scenes.unmounted import left_in, read_marker_of, unmount
 
@@ -94,3 +100,116 @@ async def test_a_list_of_an_import_is_not_written_where_its_name_is_free_for_a_m
 
     assert refused.value.reason == "ArchiveRootChanged"
     assert left_in(root) == []
+
+
+# -- Faults of archived files --------------------------------------------------------------------------------
+
+
+def state(event: EnvelopeEvent) -> tuple[Phase, str | None]:
+    return event.status.phase, event.status.reason
+
+
+def page_in_place_of_manifest(root: Path) -> None:
+    """Let the folder in the place of the volume have another file under the name of the manifest."""
+    folder = root / "acme" / ENVELOPE
+    folder.mkdir(parents=True)
+    (folder / "counterfoil.json").write_text("<html>")
+
+
+@pytest.mark.parametrize("is_absent", [True, False])
+async def test_archived_files_that_are_absent_for_a_moment_are_not_lost(
+    tmp_path: Path, *, is_absent: bool
+) -> None:
+    (root := tmp_path / "dms").mkdir()
+    scene = ReconcilerScene(root)
+    scene.envelope.but("delete", EsawUnreachable("timeout"))
+    assert (await scene.reconcile()).status.reason == "DeleteUnanswered"
+    scene.envelope.problems.clear()
+    scene.envelope.deleted = True
+    await read_marker_of(scene)
+    mount = unmount(root)
+    if not is_absent:
+        page_in_place_of_manifest(root)
+
+    waiting = await scene.reconcile()
+    mount()
+
+    assert state(waiting) == (Phase.CLEANING, "ArchiveRootChanged")
+    assert state(await scene.reconcile()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_archived_files_that_are_absent_for_a_moment_are_no_mismatch(tmp_path: Path) -> None:
+    (root := tmp_path / "dms").mkdir()
+    scene = ReconcilerScene(root, cleanup={"policy": "Delete", "after": "1h"})
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    scene.clock.advance(hours=2)
+    await read_marker_of(scene)
+    mount = unmount(root)
+
+    waiting = await scene.reconcile()
+    mount()
+
+    assert state(waiting) == (Phase.CLEANING, "ArchiveRootChanged")
+    assert waiting.status.mismatches == 0
+    assert state(await scene.reconcile()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+def when_read(monkeypatch: pytest.MonkeyPatch, file_name: str, act: Callable[[], object]) -> None:
+    """Call something once, when this file in the Archive ``dms`` is read."""
+    read, acts = FilesystemBackend.read, [act]
+
+    async def reading(backend: FilesystemBackend, name: str) -> AsyncGenerator[bytes, None]:
+        if acts and "/dms/" in backend.location(name) and name.endswith(file_name):
+            acts.pop()()
+        async for chunk in read(backend, name):
+            yield chunk
+
+    monkeypatch.setattr(FilesystemBackend, "read", reading)
+
+
+def ask_for_copies(scene: CopiedScene) -> None:
+    now = scene.clock.now()
+    scene.store(status_for_copying(scene.newest().status, reason="CopyRequested", message="", now=now))
+
+
+@pytest.mark.parametrize("name", ["counterfoil.json", "file-1.pdf"])
+@pytest.mark.parametrize("copies", [OPTIONAL, WORM])
+async def test_a_copy_is_made_after_a_moment_without_its_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: dict[str, Any], name: str
+) -> None:
+    scene = CopiedScene(tmp_path, copies, cleanup={"policy": "Keep"})
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    ask_for_copies(scene)
+    await read_marker_of(scene)
+    mounts = list[Callable[[], None]]()
+    when_read(monkeypatch, name, lambda: mounts.append(unmount(scene.folders["dms"])))
+
+    waiting = await scene.reconcile()
+
+    mounts.pop()()
+    said = stored_copy(waiting.status, "worm").message if copies is OPTIONAL else waiting.status.message
+    assert "It is made from Archive/dms, which can't be read: " in (said or "")
+    assert "ArchiveRootChanged" in (stored_copy(waiting.status, "worm").reason, waiting.status.reason)
+    ask_for_copies(scene)
+    assert stored_copy((await scene.reconcile()).status, "worm").verified_time is not None
+
+
+async def test_signatures_of_a_file_that_is_absent_for_a_moment_are_not_broken(tmp_path: Path) -> None:
+    (root := tmp_path / "dms").mkdir()
+    scene = ReconcilerScene(root)
+    scene.observe(a_probed_archive(root=root, path=PATH, version=2, generation=2, signatures="Require"))
+    scene.examiner.says = Signatures(
+        state=State.INTACT, found=(Signature(field="First", intact=True, coverage=Coverage.WHOLE_FILE),)
+    )
+    scene.envelope.contents["file-1"] = b"%PDF-" + b"x" * MAX_BUFFERED_BYTES
+    mounts = list[Callable[[], None]]()
+    scene.examiner.just_before = lambda: mounts.append(unmount(root))
+
+    waiting = await scene.reconcile()
+
+    mounts.pop()()
+    assert state(waiting) == (Phase.ARCHIVING, "ArchiveRootChanged")
+    assert find_condition(waiting.status.conditions, "SignaturesChecked") is None
+    assert state(await scene.reconcile()) == (Phase.SUCCEEDED, "ArchivedAndDeleted")

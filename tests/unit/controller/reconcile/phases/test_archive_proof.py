@@ -18,7 +18,7 @@ from controller.reconcile.phases.collect import collect
 from controller.reconcile.phases.delete_envelope import clean
 from controller.reconcile.phases.validate import validate
 from counterfoil import __version__
-from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.errors import ArchiveRefused, NameTaken
 from counterfoil.archives.manifest import Manifest
 from counterfoil.durations import Duration
 from counterfoil.esaw.models import SenderUserInformation
@@ -460,6 +460,26 @@ async def test_files_that_the_second_event_archived_and_that_are_gone_are_lost(l
     outcome = await clean(first, scene.context(first))
     assert isinstance(outcome, Fail)
     assert outcome.reason == "ArchivedFilesLost"
+
+
+async def test_files_that_the_second_event_archived_and_that_are_absent_for_a_moment_are_not_lost() -> None:
+    scene = a_scene()
+    first = await both(scene)
+    scene.sibling_events = [first]
+    scene.esaw.contents["legal-1"] = b"%PDF-paper"
+    second = await both(scene, an_event().for_action("envelopeCompleted"))
+    scene.sibling_events, scene.esaw.deleted = [second], True
+    scene.clock.advance(hours=1)
+    scene.esaw.meanwhile["history"] = scene.backend.files.clear
+
+    async def check_root() -> None:
+        if not scene.backend.files:
+            raise ArchiveRefused("ArchiveRootChanged", "It has no marker.")
+
+    context = scene.context(first)
+    context.destination = replace(context.chosen, check_root=check_root)
+    with pytest.raises(ArchiveRefused):
+        await clean(first, context)
 
 
 # -- Callbacks of earlier events -----------------------------------------------------------------------------
