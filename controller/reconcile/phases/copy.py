@@ -166,7 +166,11 @@ class _CopyRun:
         opened = await self.context.open_copy(name)
         if not isinstance(opened, Destination):
             return opened
-        location = await self._written(opened, stored_copy(self.event.status, name))
+        try:
+            location = await self._written(opened, stored_copy(self.event.status, name))
+        except OriginalDiffers:
+            await self._check_source()
+            raise
         digest = documents_digest(self.event.status.documents)
         entry = EventCopy(
             ref=stored_copy(self.event.status, name).ref,
@@ -223,6 +227,15 @@ class _CopyRun:
         self._original = None
         await read_alone(self.context.backend, unread)
         self._original = original
+
+    async def _check_source(self) -> None:
+        """Read the marker of the first archive again, before its difference counts. Raises
+        ``OriginalUnread``."""
+        self._original = None
+        try:
+            await self.context.chosen.check_root()
+        except Exception as problem:
+            raise OriginalUnread(problem) from problem
 
     async def _read_original(self) -> Original:
         if self._original is None:

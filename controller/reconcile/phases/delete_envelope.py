@@ -9,7 +9,7 @@ proof is built from the status as the API server returns it, never from this pro
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -390,11 +390,11 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | N
         return None
     archive = f"Archive/{context.archive.name}"
     try:
-        async with aclosing(_faults(manifest, event, context)) as faults:
-            async for fault in faults:
-                return Damage(f"{archive} does not have the files as they were archived: {fault}")
+        fault = await _first_fault(manifest, event, context)
     except FileNotReturned:
         return Damage(_not_returned(context), is_unread=True)
+    if fault is not None:
+        return Damage(f"{archive} does not have the files as they were archived: {fault}")
     context.verified = event.status.documents
     return None
 
@@ -406,10 +406,22 @@ def _not_returned(context: ReconcileContext) -> str:
     )
 
 
-def _faults(manifest: str, event: EnvelopeEvent, context: ReconcileContext) -> AsyncGenerator[str, None]:
-    """Read in the archive everything that the event's status names, and yield each difference."""
+async def _first_fault(manifest: str, event: EnvelopeEvent, context: ReconcileContext) -> str | None:
+    """
+    Read in the archive everything that the event's status names; return the first difference, None if there
+    is none.
+
+    A difference counts only in the root of the archive, which may be another one after hours of reading.
+    Raises ``FileNotReturned``, and ``ArchiveError`` if it is another one.
+    """
     key = context.signature_checker.public_key
-    return verify_documents(context.backend, manifest, event.status.documents, key=key)
+    async with aclosing(
+        verify_documents(context.backend, manifest, event.status.documents, key=key)
+    ) as faults:
+        fault = await anext(faults, None)
+    if fault is not None:
+        await context.chosen.check_root()
+    return fault
 
 
 async def _archived_again(event: EnvelopeEvent, context: ReconcileContext) -> Done | None:
@@ -424,9 +436,8 @@ async def _archived_again(event: EnvelopeEvent, context: ReconcileContext) -> Do
             f"EnvelopeEvent/{sibling.name} archived the envelope again, and it is no longer in eSignAnyWhere."
         )
         try:
-            async with aclosing(_faults(archive.manifest or "", sibling, context)) as faults:
-                if await anext(faults, None) is None:
-                    return Done("ArchivedAndDeleted", message)
+            if await _first_fault(archive.manifest or "", sibling, context) is None:
+                return Done("ArchivedAndDeleted", message)
         except FileNotReturned:
             return Done("ArchivedAndDeleted", f"{message} {_not_returned(context)}")
     return None
