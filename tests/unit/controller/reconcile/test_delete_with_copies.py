@@ -16,6 +16,7 @@ from counterfoil.retention import last_question
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import OPTIONAL, PATH, WORM, CopiedScene
+from tests.support.scenes.unmounted import unmount
 
 SIGNED = b"%PDF-contract, signed by all"
 DELAYED: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "1h"}}
@@ -156,6 +157,25 @@ async def test_a_copy_whose_checksums_are_known_is_believed_at_a_later_delete(tm
     assert event.status.reason == "ArchivedAndDeleted"
     assert event.status.mismatches == 0
     assert not system.filed, "nothing was sent again"
+
+
+async def test_a_copy_whose_checksums_are_known_is_compared_after_a_moment_without_its_original(
+    tmp_path: Path,
+) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    mounts = list[Callable[[], None]]()
+
+    def unmount_once() -> None:
+        if scene.slots[-1][1] == "worm" and not mounts:
+            mounts.append(unmount(scene.folders["dms"]))
+
+    async with a_checksum_copy(scene):
+        await scene.reconcile_until_quiet()
+        scene.is_archive_busy, scene.while_waiting = True, unmount_once
+        waiting = await scene.retried()
+        mounts[0]()
+        assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "ArchiveRootChanged")
+        assert (await scene.retried()).status.reason == "ArchivedAndDeleted"
 
 
 async def test_a_copy_whose_checksums_a_restart_forgot_is_sent_again_before_the_delete(
