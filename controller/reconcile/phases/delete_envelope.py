@@ -51,7 +51,7 @@ from controller.reconcile.phases.restarted_envelope import outcome_if_restarted
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_request
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
-from counterfoil.archives.copies.original import read_original
+from counterfoil.archives.copies.original import OriginalDiffers, read_original
 from counterfoil.archives.copies.reported import reported_fault
 from counterfoil.archives.proof import (
     documents_digest,
@@ -542,7 +542,11 @@ async def _first_copy_fault(
     except ChecksumReported:
         place = (status.archive.manifest if status.archive is not None else None) or ""
         facts = context.known_facts(event)
-        original = await read_original(context.backend, place, status.documents, facts, key=key)
+        try:
+            original = await read_original(context.backend, place, status.documents, facts, key=key)
+        except OriginalDiffers:
+            await context.chosen.check_root()
+            raise
         return await reported_fault(backend, opened.archive.spec, original, manifest)
 
 
