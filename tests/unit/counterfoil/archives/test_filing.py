@@ -165,6 +165,70 @@ async def test_a_document_that_was_corrupted_once_is_sent_again() -> None:
     assert backend.files[file.name] == content()
 
 
+class Swallowing(MemoryBackend):
+    """An archive behind a proxy that takes a file and does not pass it on, so that the earlier one stays."""
+
+    def __init__(self, swallowed: str, files: dict[str, bytes]) -> None:
+        super().__init__(files=files)
+        self.swallowed = swallowed
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        if name != self.swallowed:
+            await super().put(name, chunks, tags=tags, content_type=content_type)
+
+
+@pytest.mark.parametrize("size", [900, 1000, 1100])
+async def test_an_earlier_file_is_not_removed_if_the_new_one_does_not_arrive(size: int) -> None:
+    file, earlier = a_layout().files[0], content(size, seed=2)
+    backend = Swallowing(file.name, {file.name: earlier})
+
+    with pytest.raises(VerificationFailed, match="not removed"):
+        await store(backend, file, a_source(content(1000)), tags={})
+
+    assert backend.files == {file.name: earlier}
+    assert backend.discarded == []
+
+
+async def test_an_earlier_copy_is_not_removed_if_the_new_one_does_not_arrive() -> None:
+    # A longer one is not read to its end, each time.
+    file, earlier = a_layout().files[0], content(300_000, seed=2)
+    backend = Swallowing(file.name, {file.name: earlier})
+
+    with pytest.raises(VerificationFailed, match="not removed"):
+        await store(backend, file, a_source(content(1000)), tags={}, expected=1000)
+
+    assert backend.files == {file.name: earlier}
+
+
+async def test_the_earlier_manifest_hashes_and_seal_stay_if_the_new_ones_do_not_arrive() -> None:
+    layout, signer = a_layout(), a_signer()
+    backend = MemoryBackend()
+    await filed(backend, layout, signer=signer)
+    earlier = dict(backend.files)
+    documents = [a_filed_document(layout.files[0].facts, filing.StoredFile(1000, "0" * 64, written=True))]
+
+    for name in (layout.hashes_name, layout.seal_name, layout.manifest_name):
+        swallowing = Swallowing(name, dict(earlier))
+        with pytest.raises(VerificationFailed, match="not removed"):
+            await conclude(
+                swallowing, layout, an_envelope(), documents, archived_at=NOW, extra={}, signer=signer
+            )
+        assert swallowing.discarded == []
+        assert swallowing.files[name] == earlier[name]
+
+
+async def test_a_corrupt_file_in_the_place_of_an_earlier_one_is_removed() -> None:
+    file = a_layout().files[0]
+    backend = MemoryBackend(spoil=lambda data: data[:-1] + b"?", files={file.name: content(seed=2)})
+
+    with pytest.raises(VerificationFailed, match="removed there"):
+        await store(backend, file, a_source(content()), tags={})
+
+    assert backend.files == {}
+
+
 async def test_a_source_that_fails_leaves_nothing_under_the_name() -> None:
     backend, file = MemoryBackend(), a_layout().files[0]
 
