@@ -6,7 +6,8 @@ with the hash file and, last, the manifest: the commit mark. Each may be killed 
 called again; afterwards every document is there once. A file counts as arrived when it was read back and its
 SHA-256 is that of the bytes that came from the source, or one that ``proof`` knows of it.
 
-This module deletes only one thing: a file that it wrote and that the archive corrupted.
+This module deletes a file that it wrote and that the archive corrupted, never one that was there before. It
+also deletes the seal of a manifest that it replaces, if there is no key any more.
 """
 
 import asyncio
@@ -355,13 +356,14 @@ async def store(
 
     Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes twice. Raises
     ``SourceBroken``, and all errors of the source unchanged. Neither a corrupted file nor a part of a file is
-    left under the name.
+    left under the name, but an earlier file stays if the archive still returns it.
     """
     kept = BoundedBuffer(MAX_BUFFERED_BYTES)
-    there = await read_back(backend, file_layout.name, kept, expected=expected)
-    if there is not None and (there in proven or await _hash_source(source) == there):
+    before = await read_back(backend, file_layout.name, kept, expected=expected)
+    if before is not None and (before in proven or await _hash_source(source) == before):
         await _retain(backend, file_layout.name)
-        return StoredFile(*there, written=False, content=kept.content)
+        return StoredFile(*before, written=False, content=kept.content)
+    is_removed = False
     for _ in range(MAX_UPLOADS):
         sent = await _upload(backend, file_layout, source, tags)
         kept = BoundedBuffer(MAX_BUFFERED_BYTES)
@@ -369,8 +371,8 @@ async def store(
         if there == sent:
             await _retain(backend, file_layout.name)
             return StoredFile(*sent, written=True, content=kept.content)
-        await _discard_unless_replaced(backend, file_layout.name, there, expected=sent[0])
-    raise _verification_failed(backend, file_layout.name)
+        is_removed = await _discard_own(backend, file_layout.name, there, before, expected=sent[0])
+    raise _verification_failed(backend, file_layout.name, is_removed=is_removed)
 
 
 async def conclude(
@@ -614,10 +616,16 @@ async def _checked_chunks(download: FileSource) -> AsyncGenerator[bytes, None]:
         raise SourceBroken(declared, got)
 
 
-def _verification_failed(backend: ArchiveBackend, name: str) -> VerificationFailed:
+def _verification_failed(backend: ArchiveBackend, name: str, *, is_removed: bool) -> VerificationFailed:
+    result = (
+        "The file was removed there and stays in eSignAnyWhere. Check the storage behind the archive."
+        if is_removed
+        else "They were not removed there, since they may be of an earlier file. The new file stays in "
+        "eSignAnyWhere. Check the storage behind the archive, and whether a proxy takes what is sent."
+    )
     return VerificationFailed(
         f"{backend.location(name)} was sent {MAX_UPLOADS} times, and each time the archive returned other "
-        "bytes. The file was removed there and stays in eSignAnyWhere. Check the storage behind the archive."
+        f"bytes. {result}"
     )
 
 
@@ -703,14 +711,15 @@ async def _write(
     backend: ArchiveBackend, name: str, content: bytes, content_type: str, tags: Mapping[str, str]
 ) -> None:
     """Store a small file that Counterfoil generated, and read it back."""
-    wanted = await _checksum(content)
+    before = await read_back(backend, name, expected=len(content))
+    wanted, is_removed = await _checksum(content), False
     for _ in range(MAX_UPLOADS):
         await backend.put(name, single_chunk(content), tags=tags, content_type=content_type)
         there = await read_back(backend, name, expected=len(content))
         if there == wanted:
             return
-        await _discard_unless_replaced(backend, name, there, expected=len(content))
-    raise _verification_failed(backend, name)
+        is_removed = await _discard_own(backend, name, there, before, expected=len(content))
+    raise _verification_failed(backend, name, is_removed=is_removed)
 
 
 async def _checksum(content: bytes | memoryview) -> tuple[int, str]:
@@ -718,13 +727,26 @@ async def _checksum(content: bytes | memoryview) -> tuple[int, str]:
     return checksum(content) if len(content) <= HASHED_IN_LOOP else await asyncio.to_thread(checksum, content)
 
 
-async def _discard_unless_replaced(
-    backend: ArchiveBackend, name: str, wrong: tuple[int, str] | None, *, expected: int
-) -> None:
+async def _discard_own(
+    backend: ArchiveBackend,
+    name: str,
+    wrong: Checksum | None,
+    before: Checksum | None,
+    *,
+    expected: int,
+) -> bool:
     """
-    Remove an upload that was read back as ``wrong``, unless another writer has replaced it since.
+    Remove an upload that was read back as ``wrong``; return False if it stays, since it may be no upload.
 
-    ``expected`` is the size that was uploaded.
+    It is none if another writer has replaced it since. It may be none if it was there ``before``: then a
+    proxy may have taken the upload. ``expected`` is the size that was uploaded. Of a longer file only the
+    beginning is known.
     """
-    if wrong is not None and await read_back(backend, name, expected=expected) == wrong:
-        await backend.discard(name)
+    if wrong is None:
+        return True
+    if before is not None and (wrong == before or min(wrong[0], before[0]) > expected):
+        return False
+    if await read_back(backend, name, expected=expected) != wrong:
+        return False
+    await backend.discard(name)
+    return True
