@@ -2,7 +2,8 @@
 The answer of a proxy, an ingress or a login page in the place of an archive says nothing about the archive.
 """
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from itertools import product
 
 import pytest
@@ -129,6 +130,90 @@ async def test_a_page_in_the_place_of_a_cmis_repository_that_answered_before_say
         await do(backend, "put")
         with pytest.raises(FileNotStored):
             await read(backend, MARKER)
+        await backend.close()
+
+
+NO_OBJECTS = (
+    '{"status": "maintenance"}',
+    "{}",
+    '{"succinctProperties": {"cmis:name": "e1"}}',
+    '{"properties": {"cmis:baseTypeId": {"value": "cmis:document"}}}',
+    PAGE,
+)
+"""Answers of a proxy with status 200. A repository names the base type of each object, in the form that is
+requested (CMIS 1.1, 5.2.11)."""
+
+LIST_WITHOUT_TYPES = (
+    '{"objects": [{"object": {"succinctProperties": {"cmis:name": "e1"}}}], "hasMoreItems": false}'
+)
+
+
+@asynccontextmanager
+async def cmis_behind_a_proxy() -> AsyncIterator[tuple[ArchiveBackend, Callable[[str, str], None]]]:
+    """An archive that a repository answered before, and what lets the proxy answer 200 to some queries."""
+    async with (
+        cmis_repository(Names.UNIQUE) as repository,
+        Proxy(repository.url.removesuffix("/browser"), ticks=Ticks()) as proxy,
+    ):
+        repository.url = f"{proxy.url}/browser"
+        spec = ArchiveSpec(cmis=Cmis(url=repository.url, repository_id=REPOSITORY))
+        backend = await open_backend("dms", spec, {})
+        await do(backend, "put")
+
+        def answer(query: str, body: str) -> None:
+            async def instead() -> None:
+                raise Instead(200, body.encode(), "text/html" if body is PAGE else "application/json")
+
+            proxy.trap(lambda passage: query in passage.query, TrapPoint.ARRIVED, instead, times=None)
+
+        yield backend, answer
+        await backend.close()
+
+
+@pytest.mark.parametrize("body", NO_OBJECTS)
+async def test_an_answer_with_success_is_no_object_of_cmis_without_its_type(body: str) -> None:
+    async with cmis_behind_a_proxy() as (backend, answer):
+        answer("cmisselector=object", body)
+        for operation in ("put", "read the marker"):
+            assert (await refusal(do(backend, operation))).reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize("body", [*NO_OBJECTS, LIST_WITHOUT_TYPES])
+async def test_an_answer_with_success_is_no_list_of_cmis_without_types(body: str) -> None:
+    async with cmis_behind_a_proxy() as (backend, answer):
+        answer("cmisselector=children", body)
+        assert (await refusal(do(backend, "list"))).reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize("body", NO_OBJECTS)
+async def test_an_answer_with_success_describes_no_type_of_cmis(body: str) -> None:
+    async with cmis_behind_a_proxy() as (backend, answer):
+        answer("cmisselector=typeDefinition", body)
+        assert (await refusal(do(backend, "probe"))).reason in NOT_CMIS
+
+
+@pytest.mark.parametrize("body", ['{"status": "maintenance"}', "{}", PAGE])
+async def test_an_answer_with_success_to_a_new_name_is_about_no_feature_of_cmis(body: str) -> None:
+    """The probe renames a second file to a name that is taken, and the proxy answers that request only."""
+    async with (
+        cmis_repository(Names.UNIQUE) as repository,
+        Proxy(repository.url.removesuffix("/browser"), ticks=Ticks()) as proxy,
+    ):
+        repository.url = f"{proxy.url}/browser"
+        backend = await open_backend(
+            "dms", ArchiveSpec(cmis=Cmis(url=repository.url, repository_id=REPOSITORY)), {}
+        )
+
+        async def instead() -> None:
+            raise Instead(200, body.encode())
+
+        proxy.trap(
+            lambda passage: b"cmisaction=update" in passage.body and repository.actions.count("update") == 1,
+            TrapPoint.ARRIVED,
+            instead,
+            times=None,
+        )
+        assert (await refusal(backend.probe())).reason == "ArchiveAnswerUnreadable"
         await backend.close()
 
 
