@@ -77,7 +77,7 @@ class HostileArchive:
                 page = b'{"objects":[{"object":%s}],"hasMoreItems":true}' % self._cmis_object(b"document")
                 return web.Response(body=page)
             case "GET", {"cmisselector": "typeDefinition"}:
-                return web.Response(body=b'{"versionable":false}')
+                return web.Response(body=b'{"id":"cmis:document","versionable":false}')
             case "GET", {} if request.path == "/":
                 url = f"http://{request.host}"
                 return web.json_response({"r": {"rootFolderUrl": f"{url}/root", "repositoryUrl": url}})

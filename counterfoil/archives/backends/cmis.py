@@ -54,7 +54,8 @@ PAGE = 500
 """Objects that are asked for at once."""
 
 LISTED = "cmis:name,cmis:baseTypeId,cmis:contentStreamLength"
-"""Properties that are requested of each object; a document can have many more."""
+"""Properties that are requested of each object. A document can have many more, and without a filter the
+repository chooses which ones it returns (CMIS 1.1, 2.2.1.2.1)."""
 
 FOLDER = "cmis:folder"
 
@@ -96,8 +97,9 @@ class CmisRepositoryInfo(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class CmisTypeInfo(msgspec.Struct, frozen=True):
-    """The document type."""
+    """The document type. Each has an id."""
 
+    id: CmisText
     versionable: bool = False
 
 
@@ -256,12 +258,24 @@ class CmisBackend(FolderTreeBackend):
 
     async def _find_object(self, parts: list[str]) -> FolderEntry | None:
         """Return what lies at a path; None when nothing does."""
-        answer = await self._site.request("GET", await self._address(parts, "object"))
+        answer = await self._site.request("GET", await self._address(parts, "object", filter=LISTED))
         if self._is_missing(answer):
             return None
         if not answer.is_success:
             raise self._refusal(answer)
-        return self._decoded(answer, CmisObject).entry
+        return self._entry(self._object(answer))
+
+    def _object(self, answer: httpx.Response) -> CmisObject:
+        try:
+            return _decode_json(answer.content, CmisObject)
+        except JSON_ERRORS as error:
+            raise self._site.unreadable_response() from error
+
+    def _entry(self, found: CmisObject) -> FolderEntry:
+        """Return an object as an entry. One without its base type is an answer of another program."""
+        if found.properties.base_type is None:
+            raise self._site.unreadable_response()
+        return found.entry
 
     async def _post_action(self, parts: list[str], action: str, fields: Mapping[str, str]) -> httpx.Response:
         """Have something done with the object at a path."""
@@ -334,8 +348,10 @@ class CmisBackend(FolderTreeBackend):
             answer = await self._update_name(second, taken)
             if answer.is_success:
                 # Some repositories add a number to the name.
-                given = self._decoded(answer, CmisObject).entry.name
+                given = self._object(answer).properties.name
                 del answer
+                if given is None:
+                    raise self._site.unreadable_response()
                 if given.startswith(TEMPORARY_PREFIX):
                     await self._delete([*taken[:-1], given])
                 return True
@@ -398,7 +414,7 @@ class CmisBackend(FolderTreeBackend):
             raise self._site.unreadable_response() from error
         if page.has_more_items and not page.objects:
             raise self._site.unreadable_response()
-        return [child.object.entry for child in page.objects], page.has_more_items
+        return [self._entry(child.object) for child in page.objects], page.has_more_items
 
     def _decoded(self, answer: httpx.Response, kind: type[T]) -> T:
         try:

@@ -65,7 +65,7 @@ class CmisRepositoryServer:
             }
             return web.json_response({REPOSITORY: home})
         if path == ["browser", REPOSITORY]:
-            return web.json_response({"versionable": False})
+            return web.json_response({"id": "cmis:document", "versionable": False})
         found = self._find(path[3:])
         if not found:
             return _exception(404, "objectNotFound")
