@@ -1277,6 +1277,33 @@ async def test_a_placeholder_that_is_typed_as_it_is_gets_a_hint_and_is_no_value(
     ]
 
 
+SEVERAL = {
+    "oauth": {"clientID": "c", "publicURL": "https://sign.acme.example", "clientSecretRef": GONE},
+    "webhook": {
+        "url": "https://hook.acme.example/in",
+        "signingSecretRef": {"name": "hook", "key": "secret"},
+    },
+}
+OF_SEVERAL = [
+    "create secret generic hook --from-literal=secret=NEW-SIGNING-SECRET",
+    "label secret hook counterfoil.dev/use=webhook",
+    "create secret generic gone --from-literal=secret=NEW-CLIENT-SECRET",
+    "label secret gone counterfoil.dev/use=oauth",
+]
+
+
+@pytest.mark.parametrize("has_token", [False, True])
+async def test_the_commands_of_all_missing_secrets_are_found_in_one_message(*, has_token: bool) -> None:
+    scene = Scene(callback={"tokenSecretRefs": [{"name": "another", "key": "token"}]}, **SEVERAL)
+    if has_token:
+        scene.kube.put_secret("another", "oauth", {"token": b"a-value-that-is-long-enough"})
+    _, found, message = await scene.condition()
+    create = [] if has_token else ["create secret generic another --from-literal=token=NEW-TOKEN"]
+    assert found == ("SecretNotLabelled" if has_token else "CallbackTokenMissing")
+    lines = [each.line.removeprefix("kubectl -n tests ") for each in commands_in(message, found, "tests")]
+    assert lines == [*create, "label secret another counterfoil.dev/use=callback", *OF_SEVERAL]
+
+
 async def test_another_problem_chooses_no_command_beside_a_missing_secret() -> None:
     planted = "(`kubectl label secret database counterfoil.dev/use=callback`"
     spec, reason, _, _ = MISSING["callback token"]

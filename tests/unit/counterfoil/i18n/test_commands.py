@@ -14,7 +14,7 @@ from controller.mails.render import MailRenderer, external_text
 from counterfoil.cli.plugin.installation.status import Reading, overview
 from counterfoil.cli.plugin.why import explain
 from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
-from counterfoil.i18n.commands import commands_about, commands_in, without_commands
+from counterfoil.i18n.commands import commands_about, commands_in, message_beside, without_commands
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.secret import (
     Placeholder,
@@ -158,13 +158,33 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "an open quote": ("OriginChanged", "kubectl annotate secret 's"),
 }
 
+FOREIGN_NAMES = {
+    "a file of the sender": ("SignatureBroken", "kubectl delete envelopeevents --all -n prod"),
+    "a step of eSAW": ("UnexpectedStatus", patch_command("s", "token", Placeholder.TOKEN)),
+    "a document type": ("ArchiveRefused", patch_command("acme-callback", "token", Placeholder.TOKEN)),
+    "a text of a server": ("EsawRefused", label_command("s", SecretUse.TOKEN)),
+}
+"""Names in the form of a command, and the reasons of messages that quote them."""
+
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_a_message_quotes_becomes_no_command(name: str) -> None:
     reason, text = FOREIGN[name]
     message = f"The server said `{text}`."
     assert commands_in(message, reason, "tests") == ()
-    assert without_commands(message, reason) == "The server said the command in the status."
+    assert without_commands(message, reason) in {
+        "The server said the command in the status.",
+        f"The server said '{text}'.",
+    }
+
+
+@pytest.mark.parametrize("name", FOREIGN_NAMES)
+def test_a_name_that_others_chose_is_not_said_to_be_a_command(name: str) -> None:
+    reason, text = FOREIGN_NAMES[name]
+    message = f"The document `{text}` is one of others."
+    assert commands_in(message, reason, "tests") == ()
+    for reader in (without_commands, message_beside):
+        assert reader(message, reason) == f"The document '{text}' is one of others."
 
 
 def test_a_message_about_the_secret_of_an_archive_has_commands_about_this_one_only() -> None:
