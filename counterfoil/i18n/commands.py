@@ -47,32 +47,35 @@ from counterfoil.untrusted.json_bounds import JSON_ERRORS
 _IN_MESSAGE: Final = re.compile(r"`(kubectl [^`]*)(?:`|$)")
 """A command in a message; a message that was cut has no end of it."""
 
+_QUOTED: Final = r"'\1'"
+"""The text of such a command, in quotes that make it none."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _KEY: Final = re.compile(r"[A-Za-z0-9._-]+")
 _LITERAL: Final = re.compile(rf"--from-literal={_KEY.pattern}=({'|'.join(map(re.escape, Placeholder))})")
 """A placeholder, never a value."""
 
+_OF_ORGANIZATION: Final = frozenset({SecretUse.CALLBACK, SecretUse.OAUTH, SecretUse.TOKEN, SecretUse.WEBHOOK})
+"""Uses of the Secrets of an Organization: one message may be about several, with the reason of the first."""
+
 _USES: Final[Mapping[str, frozenset[SecretUse]]] = {
     "ArchiveSecretMissing": frozenset({SecretUse.ARCHIVE, SecretUse.TRUST}),
-    "BasicAuthMissing": frozenset({SecretUse.CALLBACK}),
-    "CallbackTokenMissing": frozenset({SecretUse.CALLBACK}),
-    "ClientSecretMissing": frozenset({SecretUse.OAUTH}),
+    "BasicAuthMissing": _OF_ORGANIZATION,
+    "CallbackTokenMissing": _OF_ORGANIZATION,
+    "ClientSecretMissing": _OF_ORGANIZATION,
     "KeyMissing": frozenset({SecretUse.TOKEN}),
     "KeyNotConfigured": frozenset({SecretUse.TOKEN}),
     "MailSettingsInvalid": frozenset({SecretUse.SMTP}),
-    "NoUsableSender": frozenset({SecretUse.TOKEN}),
+    "NoUsableSender": _OF_ORGANIZATION,
     "SecretNotLabelled": frozenset(SecretUse),
-    "WebhookSecretMissing": frozenset({SecretUse.WEBHOOK}),
+    "WebhookSecretMissing": _OF_ORGANIZATION,
 }
 """Uses of the Secrets that a reason may be about."""
 
-_CREATE_REASONS: Final = _USES.keys() - {"SecretNotLabelled"}
-_PATCH_REASONS: Final = _CREATE_REASONS | {"KeyUnreadable"}
+_PATCH_REASONS: Final = _USES.keys() | {"KeyUnreadable"}
 _ROOT_REASONS: Final = frozenset({"ArchiveRootChanged", "OriginChanged"})
 _ORIGIN_REASONS: Final = frozenset({"OriginChanged", "OriginUnknown"})
-_REASONS: Final = (
-    _USES.keys() | _PATCH_REASONS | _ROOT_REASONS | _ORIGIN_REASONS | {"TooManyUnknownEnvelopes"}
-)
+_REASONS: Final = _PATCH_REASONS | _ROOT_REASONS | _ORIGIN_REASONS | {"TooManyUnknownEnvelopes"}
 """Reasons whose messages have commands. So these messages quote nothing that others chose: only names of
 objects and keys, origins, and places without backquotes."""
 
@@ -128,7 +131,7 @@ def commands_in(message: str, reason: str, namespace: str) -> tuple[Command, ...
 def message_beside(message: str, reason: str) -> str:
     """Return the message of a problem for a status that has the reason of another one: what it quotes becomes
     no command of that reason."""
-    return message if reason in _REASONS else _IN_MESSAGE.sub(r"'\1'", message)
+    return message if reason in _REASONS else _IN_MESSAGE.sub(_QUOTED, message)
 
 
 def is_retried_in_vain(reason: str) -> bool:
@@ -137,7 +140,10 @@ def is_retried_in_vain(reason: str) -> bool:
 
 
 def without_commands(message: str, reason: str) -> str:
-    """Replace the commands in a message by words, for a text in which they would be altered or cut."""
+    """Replace the commands in a message by words, for a text in which they would be altered or cut. What a
+    message without commands quotes stays, since it is a name or a text of others."""
+    if reason not in _REASONS:
+        return message_beside(message, reason)
 
     def words(found: re.Match[str]) -> str:
         is_below = _known_command(found[1], message, reason, "") is not None
@@ -314,7 +320,7 @@ def _note_of(words: list[str], message: str, reason: str) -> str | None:
             is_known = label in {f"{USE_LABEL}={use}" for use in _USES.get(reason, ())}
             note = "label" if reason == "SecretNotLabelled" else ""
         case ["kubectl", "create", "secret", "generic", name, *literals] if literals:
-            is_known, note = reason in _CREATE_REASONS and all(map(_LITERAL.fullmatch, literals)), ""
+            is_known, note = reason in _USES and all(map(_LITERAL.fullmatch, literals)), ""
         case ["kubectl", "patch", "secret", name, "-p", patch]:
             keys = msgspec.json.decode(patch, type=_SecretPatch).string_data
             is_known, note = reason in _PATCH_REASONS and all(map(_KEY.fullmatch, keys)), ""

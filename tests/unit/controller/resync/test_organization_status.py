@@ -1277,7 +1277,7 @@ async def test_a_placeholder_that_is_typed_as_it_is_gets_a_hint_and_is_no_value(
     ]
 
 
-SEVERAL = {
+SEVERAL: dict[str, Any] = {
     "oauth": {"clientID": "c", "publicURL": "https://sign.acme.example", "clientSecretRef": GONE},
     "webhook": {
         "url": "https://hook.acme.example/in",
