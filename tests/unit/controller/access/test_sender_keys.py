@@ -930,6 +930,8 @@ async def test_a_key_is_not_sent_to_another_origin_and_works_again_at_the_old_on
     scene.esaw.origin = ORIGIN
     assert (await scene.ask()).reveal() == KEY
     assert scene.authorized()[:2] == ("True", "KeyAccepted")
+    # What answers there sees the key again.
+    assert scene.esaw.asked == [KEY]
 
 
 async def test_a_key_in_memory_is_not_sent_after_the_address_changed() -> None:
