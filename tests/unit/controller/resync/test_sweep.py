@@ -1,5 +1,6 @@
 """Finished envelopes whose callback never came."""
 
+import itertools
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -1035,3 +1036,215 @@ async def test_a_sweep_whose_events_are_forbidden_reports_it(message: str) -> No
     outcome = await scene.sweep()
     assert not outcome.is_complete
     assert message in outcome.message
+
+
+# -- Late Senders: each one's trouble costs only itself ------------------------------------------------------
+
+HOSTILE_SEARCHES = 50
+
+
+def created_again(name: str, number: int, **changes: Any) -> Sender:
+    """Return the Sender that took the place of a deleted one with its name, with a key that works."""
+    sender = known_to_work(a_sender(name, version=100 + number, **changes), key_of(name))
+    return replace(sender, metadata=replace(sender.metadata, uid=f"uid-{name}-{number}"))
+
+
+def creating_mallory_in_each_search(scene: Scene) -> Any:
+    find, number = FakeEsawUser.find, itertools.count()
+
+    async def creating(user: FakeEsawUser, **asked: Any) -> Any:
+        found = await find(user, **asked)
+        if user.token.reveal() == key_of("mallory"):
+            assert len(scene.finding.spans) < HOSTILE_SEARCHES, "the sweep does not end"
+            scene.cache.senders.put(created_again("mallory", next(number)))
+        return found
+
+    return patch.object(FakeEsawUser, "find", creating)
+
+
+def works_now(scene: Scene, name: str, version: int = 2, key: str | None = None) -> None:
+    scene.put_sender(known_to_work(a_sender(name, version=version), key or key_of(name)))
+
+
+async def with_late(*late: str, bounds: SweepBounds | None = None, **spec: Any) -> tuple[Scene, Organization]:
+    """Return a scene after a sweep that could not search some Senders, whose keys work now."""
+    scene = Scene("anna", bounds=bounds, **spec)
+    for name in late:
+        scene.put_sender(a_sender(name, authorized="False"))
+    organization = scene.after(await scene.sweep())
+    for name in late:
+        works_now(scene, name)
+    return scene, organization
+
+
+async def search_late(scene: Scene, organization: Organization) -> Organization:
+    """Search the late Senders; return the Organization with the result."""
+    last, finder = organization.status.sweep, scene.missed_callback_finder
+    assert last is not None
+    outcome = await finder.sweep_late(organization, finder.late_senders(organization))
+    result = outcome.with_earlier(last).result(last.completion_time)
+    return replace(organization, status=replace(organization.status, sweep=result))
+
+
+def late_names(scene: Scene, organization: Organization) -> list[str]:
+    return [each.name for each in scene.missed_callback_finder.late_senders(organization)]
+
+
+def message_of(organization: Organization) -> str:
+    assert organization.status.sweep is not None
+    return organization.status.sweep.message or ""
+
+
+async def test_senders_that_are_created_in_each_search_keep_no_sweep_going() -> None:
+    scene = Scene("anna", "mallory")
+    with creating_mallory_in_each_search(scene):
+        organization = scene.after(await scene.sweep())
+    assert "Not searched yet: Sender/mallory." in message_of(organization)
+    assert late_names(scene, organization) == ["mallory"]
+
+
+async def test_late_senders_that_are_created_in_each_search_keep_no_late_search_going() -> None:
+    scene, organization = await with_late("bert", "mallory")
+    with creating_mallory_in_each_search(scene):
+        organization = await search_late(scene, organization)
+    assert "Not searched yet: Sender/mallory." in message_of(organization)
+    assert late_names(scene, organization) == ["mallory"]
+
+
+async def test_a_sender_that_is_created_again_is_searched_after_those_who_wait() -> None:
+    scene = Scene("mallory", "anna", bounds=SweepBounds(started=1))
+    scene.finds("anna", ENVELOPE)
+    for number in range(3):
+        scene.finds("mallory", *(numbered(10 * number + each) for each in range(2)))
+        scene.cache.senders.put(created_again("mallory", number))
+        await scene.sweep()
+        scene.clock.advance(minutes=1)
+    assert "anna" in {each.metadata.labels[SENDER_LABEL] for each in scene.noted()}
+
+
+async def test_a_late_sender_that_was_not_asked_for_is_named_and_asked_for_at_once() -> None:
+    scene, organization = await with_late("mallory", "bert", bounds=SweepBounds(started=3))
+    scene.finds("mallory", *map(numbered, range(4)))
+    scene.finds("bert", ENVELOPE)
+    organization = await search_late(scene, organization)
+    assert "Sender/mallory: 3 events are as many as one sweep starts" in message_of(organization)
+    assert "Not searched yet: Sender/bert." in message_of(organization)
+    assert late_names(scene, organization) == ["bert"]
+    organization = await search_late(scene, organization)
+    assert "Sender/bert" not in message_of(organization)
+    assert "Sender/mallory" in message_of(organization)
+    assert len(scene.noted()) == 4
+
+
+async def test_the_events_of_one_late_sender_end_no_search_of_another() -> None:
+    scene, organization = await with_late("mallory", "bert", bounds=SweepBounds(started=1))
+    scene.finds("mallory", numbered(1))
+    scene.finds("bert", numbered(2))
+    organization = await search_late(scene, organization)
+    assert (len(scene.noted()), message_of(organization)) == (2, "")
+
+
+async def test_a_late_search_during_an_error_of_the_api_server_names_its_sender() -> None:
+    scene, organization = await with_late("bert")
+    scene.finds("bert", ENVELOPE)
+    scene.kube.go_away("create", times=1)
+    organization = await search_late(scene, organization)
+    assert "Not searched yet: Sender/bert." in message_of(organization)
+    assert late_names(scene, organization) == []
+    scene.clock.advance(seconds=60)
+    organization = await search_late(scene, organization)
+    assert (len(scene.noted()), message_of(organization)) == (1, "")
+
+
+async def test_a_late_search_with_a_doubt_is_repeated_for_its_sender_alone() -> None:
+    scene, organization = await with_late("bert", "carl")
+    scene.finds("bert", *map(numbered, range(60)))
+    scene.finding.ignores_time = True
+    doubt = "Sender/bert gets the same envelopes for different times"
+    times = []
+    for minute in range(20):
+        if late := late_names(scene, organization):
+            times.append((minute, late))
+            organization = await search_late(scene, organization)
+        assert doubt in message_of(organization)
+        scene.clock.advance(minutes=1)
+    assert times == [(0, ["bert", "carl"]), (1, ["bert"]), (3, ["bert"]), (7, ["bert"]), (15, ["bert"])]
+    assert organization.status.sweep is not None
+    assert organization.status.sweep.complete
+    scene.finding.ignores_time = False
+    scene.clock.advance(hours=1)
+    assert message_of(await search_late(scene, organization)) == ""
+
+
+async def test_the_search_of_one_late_sender_wipes_no_failure_of_another() -> None:
+    scene, organization = await with_late("bert")
+    scene.put_sender(a_sender("carl", authorized="False"))
+    scene.finding.problems[key_of("bert")] = EsawUnreachable("timeout")
+    organization = await search_late(scene, organization)
+    failed = "eSignAnyWhere or the key failed: Sender/bert."
+    assert failed in message_of(organization)
+    works_now(scene, "carl")
+    assert late_names(scene, organization) == ["carl"]
+    organization = await search_late(scene, organization)
+    assert failed in message_of(organization)
+    del scene.finding.problems[key_of("bert")]
+    scene.clock.advance(minutes=1)
+    organization = await search_late(scene, organization)
+    assert message_of(organization) == ""
+
+
+async def test_a_late_search_names_nobody_who_was_searched_and_is_suspended_since() -> None:
+    scene, organization = await with_late("bert")
+    scene.put_sender(known_to_work(a_sender("anna", version=3, suspend=True), key_of("anna")))
+    assert message_of(await search_late(scene, organization)) == ""
+
+
+async def test_the_envelopes_of_late_senders_without_an_event_are_counted_once_each() -> None:
+    scene = Scene("anna")
+    scene.finds("anna", "no-guid-at-all")
+    for name in ("bert", "carl"):
+        scene.put_sender(a_sender(name, authorized="False"))
+        scene.finds(name, f"no-guid-of-{name}")
+    organization = scene.after(await scene.sweep())
+    works_now(scene, "bert")
+    scene.finding.sent["no-guid-of-bert"] = NOON - timedelta(hours=25)
+    with failing_days(0):
+        organization = await search_late(scene, organization)
+    for name in ("bert", "carl"):
+        works_now(scene, name, version=4)
+    scene.clock.advance(minutes=1)
+    organization = await search_late(scene, organization)
+    assert organization.status.sweep is not None
+    assert organization.status.sweep.refused == 3
+    assert "3 have none" in message_of(organization)
+
+
+async def test_after_a_restart_an_envelope_without_an_event_of_a_late_sender_is_not_counted_again() -> None:
+    scene = Scene("anna")
+    scene.finds("anna", "no-guid-at-all")
+    organization = scene.after(SweepOutcome(0, without_event=1))
+    scene.cache.organizations.put(organization)
+    assert late_names(scene, organization) == ["anna"]
+    organization = await search_late(scene, organization)
+    assert organization.status.sweep is not None
+    assert organization.status.sweep.refused == 1
+
+
+async def test_a_new_key_ends_the_pause_of_a_late_sender_at_once() -> None:
+    scene, organization = await with_late("bert")
+    scene.finding.problems[key_of("bert")] = EsawUnreachable("timeout")
+    for _ in range(8):
+        organization = await search_late(scene, organization)
+        scene.clock.advance(hours=1)
+    organization = await search_late(scene, organization)
+    works_now(scene, "bert", version=3)
+    assert late_names(scene, organization) == []
+    new = key_of("another")
+    works_now(scene, "bert", version=4, key=new)
+    assert late_names(scene, organization) == ["bert"]
+    scene.kube.put_secret("bert-key", "token", {"token": new.encode()})
+    scene.finding.problems[new] = EsawUnreachable("timeout")
+    organization = await search_late(scene, organization)
+    assert late_names(scene, organization) == []
+    scene.clock.advance(minutes=1)
+    assert late_names(scene, organization) == ["bert"], "its pauses begin again"
