@@ -15,16 +15,20 @@ Sender is changed: eSAW may let it last for days. A window that eSAW does not an
 named, and asked for again after them. The outcome also reports answers in which eSAW may have left envelopes
 out.
 
+A sweep of all asks for each Sender that was known at its begin, once. A late Sender is one that the last
+complete sweep of all did not search, since its key did not work then, or since it is newer. Late Senders are
+searched without the others. What fails for one is repeated for it alone, after a pause that only it has.
+
 It runs at its interval, and when a person requests it by the label ``counterfoil.dev/request``.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache, is_usable
@@ -42,6 +46,7 @@ from controller.scheduling.retry_policy import INCOMPLETE_SWEEP
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients, EsawUserClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.kube.errors import ApiError
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     EnvelopeStatus,
@@ -102,6 +107,9 @@ class SweepOutcome(NamedTuple):
     unusable: tuple[str, ...] = ()
     """Names of the Senders that were suspended, or whose key was not known to work; each is searched once its
     key works (``late_senders``)."""
+    waiting: tuple[str, ...] = ()
+    """Names of the Senders that were not asked for although their keys work: they are newer than the sweep,
+    or it ended before."""
     without_event: int = 0
     """Number of listed envelopes that got no event all the same."""
     known: int = 0
@@ -144,6 +152,9 @@ class SweepOutcome(NamedTuple):
                 "Not searched, since they were suspended or had no key that works: "
                 f"{_some_senders(self.unusable)}. Each is searched once its key works, or by the next sweep."
             )
+        if self.waiting:
+            names = _some_senders(self.waiting)
+            parts.append(f"Not searched yet: {names}. Each is searched soon, or by the next sweep.")
         if self.skipped:
             parts.append(
                 f"Not searched, since eSignAnyWhere or the key failed: {_some_senders(self.skipped)}. "
@@ -160,19 +171,23 @@ class SweepOutcome(NamedTuple):
         return " ".join(parts)
 
     def with_earlier(self, earlier: SweepResult) -> "SweepOutcome":
-        """Return the outcome of an earlier sweep together with this one of late Senders. After a restart they
-        may have been searched before, so what this one did not change is not counted again."""
+        """
+        Return the outcome of an earlier sweep together with this one of late Senders.
+
+        After a restart they may have been searched before, so what this one did not change is not counted
+        again. Then envelopes without an event may be more than the result has, but not fewer than it had.
+        """
         return self._replace(
             created=self.created + earlier.found,
             known=earlier.known,
             reopened=self.reopened + earlier.reopened,
-            without_event=earlier.refused,
+            without_event=max(self.without_event, earlier.refused),
             is_of_late=True,
         )
 
     def result(self, now: datetime) -> SweepResult:
         """Return the result for the Organization's status."""
-        is_silent = not (self._has_failed or self.unusable or self.without_event)
+        is_silent = not (self._has_failed or self.unusable or self.waiting or self.without_event)
         message = None if is_silent else self.message[:MAX_MESSAGE]
         return SweepResult(
             completion_time=now,
@@ -276,21 +291,104 @@ class _Windows:
 
 
 @dataclass
+class _Left:
+    """What a search for one Sender left out; a text is empty if there is nothing of its kind."""
+
+    skipped: str = ""
+    refused: str = ""
+    cut: str = ""
+    doubt: str = ""
+    without_event: int = 0
+    """Number of listed envelopes that got no event. The search is not repeated for them."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the search need not be repeated before the next sweep of all."""
+        return not (self.skipped or self.refused or self.cut or self.doubt)
+
+
+@dataclass
 class _Sweep:
-    """One sweep of one Organization."""
+    """One sweep of one Organization: of all Senders, or of late ones."""
 
     starts: EventStarts
-    without_event: int = 0
     listed_again: int = 0
     """Number of listed envelopes that had an event."""
-    skipped: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    cuts: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
+    is_over: bool = False
+    """Whether no further Sender is asked for."""
+    left: _Left = field(default_factory=_Left)
+    """What the present search leaves out."""
 
     @property
     def organization(self) -> Organization:
         return self.starts.organization
+
+
+_Key = tuple[str | None, datetime | None]
+"""What distinguishes a key from an earlier one: fingerprint, and the time at which it was obtained."""
+
+
+@dataclass
+class SearchRecord:
+    """What this process knows about the searches for one Sender. Times are of the clock that is never set."""
+
+    seen: float
+    """When this process first knew a key of it that works."""
+    begun: float = -1.0
+    """When its last search began."""
+    left: _Left | None = None
+    """What its last search left out; None: none has ended since the last sweep of all began."""
+    without_event: int = 0
+    """Number of envelopes that got no event by a search since then, the largest one."""
+    failures: int = 0
+    """Late searches in a row with this key that left something out."""
+    not_before: float = -1.0
+    """The earliest next late search after such a one."""
+    key: _Key = (None, None)
+    rest: _Rest | None = None
+    """Where the next search continues."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its last search left nothing out, and began after the last sweep of all."""
+        return self.left is not None and self.left.is_nothing
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Who waited longest is the first. A Sender that is created again and again is behind the others."""
+        return max(self.seen, self.begun), self.begun
+
+    def is_paused(self, key: _Key, now: float) -> bool:
+        """Whether the pause lasts after a late search with this key that left something out."""
+        return self.failures > 0 and self.key == key and now < self.not_before
+
+    def begin_sweep_of_all(self) -> None:
+        """Forget what earlier searches left out."""
+        self.left, self.without_event = None, 0
+
+    def begin(self, key: _Key, now: float) -> None:
+        """Note that a search begins."""
+        if self.key != key:
+            self.key, self.failures = key, 0
+        self.begun, self.left = now, None
+
+    def end(self, left: _Left) -> None:
+        """Note what a search left out."""
+        self.left = left
+        self.without_event = max(self.without_event, left.without_event)
+        if left.is_nothing:
+            self.failures = 0
+
+    def pause(self, now: float) -> None:
+        """Let the next late search wait if this one left something out, or had an error."""
+        if not self.is_complete:
+            self.not_before = now + INCOMPLETE_SWEEP.pause(self.failures)
+            self.failures += 1
+
+    def keep(self, rest: _Rest) -> None:
+        """Keep the rest of a search, if there is any."""
+        if rest.untried or rest.again:
+            self.rest = rest
 
 
 @dataclass(frozen=True)
@@ -304,132 +402,152 @@ class MissedCallbackFinder:
     clock: Clock
     metrics: Metrics
     bounds: SweepBounds = SweepBounds()
-    rests: dict[tuple[str, str], _Rest] = field(default_factory=dict)
-    """By Organization and Sender (uids): the rest of a search that ended early."""
-    _begun: dict[tuple[str, str], float] = field(default_factory=dict)
-    """By the same: when the last search began, by the clock that is never set."""
-    _searched: dict[tuple[str, str], float] = field(default_factory=dict)
-    """By the same: when the last search began that ended without an error."""
-    _late_failures: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
-    """By the same: searches of a late Sender in a row that failed, and the earliest next one."""
-    _swept: dict[str, float] = field(default_factory=dict)
-    """By Organization (uid): when the last sweep of all Senders began."""
+    searches: dict[tuple[str, str], SearchRecord] = field(default_factory=dict)
+    """By Organization and Sender (uids)."""
+    _swept: set[str] = field(default_factory=set)
+    """Organizations (uids) of which this process has begun a sweep of all Senders."""
 
     def late_senders(self, organization: Organization) -> list[Sender]:
         """
-        Return the authorised senders that the last complete sweep did not search, since their keys did not
-        work then. Where another process made it, their times and that of the sweep decide.
+        Return the authorised senders for which no search since the last complete sweep of all began left
+        nothing out, without those that have a pause. Where another process made that sweep, the times of
+        sender and sweep decide.
         """
-        last, begun = organization.status.sweep, self._swept.get(organization.uid)
-        now = self.clock.monotonic()
+        last = organization.status.sweep
         if last is None or not last.complete or organization.spec.archive_action is None:
             return []
-
-        def is_late(sender: Sender) -> bool:
-            key = organization.uid, sender.uid
-            searched = self._searched.get(key)
-            if key in self._late_failures and now < self._late_failures[key][1]:
-                return False
-            if begun is not None:
-                return searched is None or searched < begun
-            authorized = find_condition(sender.status.conditions, "Authorized")
-            # Times in a status are whole seconds.
-            swept = last.completion_time.replace(microsecond=0)
-            return searched is None and authorized is not None and authorized.last_transition_time >= swept
-
-        return [each for each in self.cache.authorized_senders(organization.name) if is_late(each)]
+        now = self.clock.monotonic()
+        usable = self.cache.authorized_senders(organization.name)
+        late = [each for each in usable if self._is_missing(organization, each)]
+        return [each for each in late if not self._search_of(organization, each).is_paused(_key(each), now)]
 
     async def sweep_late(self, organization: Organization, senders: Sequence[Sender]) -> SweepOutcome:
-        """Ask for late senders. Each search that fails is repeated, less and less often. Raises
-        ``ApiError``."""
-        begun = self.clock.monotonic()
+        """Ask for late senders. The outcome names each one that is still late, also after an error of the API
+        server, which ends it."""
+        if (sweep := self._new_sweep(organization)) is None:
+            return SweepOutcome(0)
+        untried = {each.uid for each in senders}
         try:
-            return await self.sweep(organization, senders)
-        finally:
-            for sender in senders:
-                key = organization.uid, sender.uid
-                if self._searched.get(key, -1.0) < begun:
-                    failures, _ = self._late_failures.get(key, (0, 0.0))
-                    earliest = self.clock.monotonic() + INCOMPLETE_SWEEP.pause(failures)
-                    self._late_failures[key] = failures + 1, earliest
+            while not sweep.is_over and (sender := self._next(organization, untried)) is not None:
+                untried.discard(sender.uid)
+                # The events of one end no search of another.
+                sweep.starts.max_started = sweep.starts.started + self.bounds.started
+                try:
+                    await self._ask(sweep, sender)
+                finally:
+                    self._search_of(organization, sender).pause(self.clock.monotonic())
+        except ApiError as problem:
+            fields = {"organization": organization.name}
+            _log.warning("the search for late senders ended early: %s", problem, extra=fields)
+        return self._outcome(sweep)
 
-    async def sweep(
-        self, organization: Organization, senders: Sequence[Sender] | None = None
-    ) -> SweepOutcome:
+    async def sweep(self, organization: Organization) -> SweepOutcome:
         """
-        Ask for all authorised senders of the organization, or only for these, first for those that waited
-        longest.
+        Ask for all authorised senders of the organization, first for those that waited longest. One whose key
+        begins to work meanwhile is asked for, too, but none that was created meanwhile.
 
         A sender whose envelopes can't be asked for now is skipped until the next sweep. Raises ``ApiError``.
         """
-        action = organization.spec.archive_action
-        if action is None:
+        if (sweep := self._new_sweep(organization)) is None:
             return SweepOutcome(0)
+        self._swept.add(organization.uid)
+        for search in self._searches(organization):
+            search.begin_sweep_of_all()
+        untried = {each.uid for each in self.cache.senders_of(organization.name)}
+        while not sweep.is_over and (sender := self._next(organization, untried)) is not None:
+            untried.discard(sender.uid)
+            await self._ask(sweep, sender)
+        return self._outcome(sweep)
+
+    def _new_sweep(self, organization: Organization) -> _Sweep | None:
+        """Return a new sweep; None: the Organization archives nothing."""
         self._forget_deleted()
-        sweep = _Sweep(EventStarts(organization, action, Origin.SWEEP, self.bounds.started))
-        if senders is None:
-            self._swept[organization.uid] = self.clock.monotonic()
-        tried = set[str]()
-        for sender in self._usable(organization, senders, tried):
-            key = organization.uid, sender.uid
-            begun = self._begun[key] = self.clock.monotonic()
-            try:
-                await self._sweep_sender(sweep, sender)
-                self._searched[key] = begun
-                self._late_failures.pop(key, None)
-            except _Unanswered as unanswered:
-                self._report(sweep, sender, unanswered.problem, str(unanswered))
-            except (EsawError, KeyUnusable) as problem:
-                self._report(sweep, sender, problem, "")
-            except _SenderCut as cut:
-                sweep.cuts.append(f"Sender/{sender.name} {cut}")
-            except CeilingReached as reached:
-                sweep.cuts.append(str(reached))
-                break
-            except _OrganizationChanged:
-                sweep.cuts.append(f"Organization/{organization.name} was changed meanwhile")
-                break
-            except StartForbidden as forbidden:
-                sweep.refused.append(f"{sender.name} ({str(forbidden)[:MAX_WHY].rstrip('.')})")
-        known = self.cache.senders_of(organization.name)
-        # One whose search failed is named with its reason.
-        others = [each for each in known if each.uid not in tried]
-        unusable = tuple(sorted(each.name for each in others if not is_usable(each)))
-        cuts, doubts = ("; ".join(each[:MAX_SENDERS_SHOWN]) for each in (sweep.cuts, sweep.doubts))
+        if (action := organization.spec.archive_action) is None:
+            return None
+        return _Sweep(EventStarts(organization, action, Origin.SWEEP, self.bounds.started))
+
+    def _next(self, organization: Organization, untried: Set[str]) -> Sender | None:
+        """Return the authorised Sender with one of these uids that waited longest."""
+        usable = [each for each in self.cache.authorized_senders(organization.name) if each.uid in untried]
+        return min(usable, key=lambda each: self._search_of(organization, each).rank, default=None)
+
+    def _is_missing(self, organization: Organization, sender: Sender) -> bool:
+        """Whether no search since the last sweep of all began left nothing out for this Sender."""
+        search = self.searches.get((organization.uid, sender.uid))
+        if search is not None and search.left is not None:
+            return not search.is_complete
+        if organization.uid in self._swept:
+            return True
+        last, authorized = organization.status.sweep, find_condition(sender.status.conditions, "Authorized")
+        if last is None or authorized is None:
+            return False
+        # Times in a status are whole seconds.
+        return authorized.last_transition_time >= last.completion_time.replace(microsecond=0)
+
+    def _search_of(self, organization: Organization, sender: Sender) -> SearchRecord:
+        new = SearchRecord(seen=self.clock.monotonic())
+        return self.searches.setdefault((organization.uid, sender.uid), new)
+
+    def _searches(self, organization: Organization) -> list[SearchRecord]:
+        return [each for (uid, _), each in self.searches.items() if uid == organization.uid]
+
+    def _outcome(self, sweep: _Sweep) -> SweepOutcome:
+        """Return what the sweep changed, and what all searches left out since the last sweep of all began."""
+        organization = sweep.organization
+        searches = self._searches(organization)
+        left = [each.left for each in searches if each.left is not None]
+        unusable, waiting = list[str](), list[str]()
+        for sender in self.cache.senders_of(organization.name):
+            search = self.searches.get((organization.uid, sender.uid))
+            if search is not None and search.left is not None:
+                continue
+            if not is_usable(sender):
+                unusable.append(sender.name)
+            elif self._is_missing(organization, sender):
+                waiting.append(sender.name)
+        cuts = [each.cut for each in left if each.cut]
+        doubts = [each.doubt for each in left if each.doubt]
         reopened = sweep.starts.started - sweep.starts.created
-        outcome = SweepOutcome(
+        return SweepOutcome(
             sweep.starts.created,
-            tuple(sweep.skipped),
-            tuple(sweep.refused),
-            unusable,
-            sweep.without_event,
-            sweep.listed_again - reopened,
-            reopened,
-            cuts,
-            doubts,
+            skipped=tuple(each.skipped for each in left if each.skipped),
+            refused=tuple(each.refused for each in left if each.refused),
+            unusable=tuple(sorted(unusable)),
+            waiting=tuple(sorted(waiting)),
+            without_event=sum(each.without_event for each in searches),
+            known=sweep.listed_again - reopened,
+            reopened=reopened,
+            cut="; ".join(cuts[:MAX_SENDERS_SHOWN]),
+            doubts="; ".join(doubts[:MAX_SENDERS_SHOWN]),
         )
-        fields = {"organization": organization.name}
-        if cuts:
-            _log.warning("the sweep stopped early: %s", cuts, extra=fields)
-        if doubts:
-            _log.warning("eSAW may have left envelopes out of the sweep: %s", doubts, extra=fields)
-        return outcome
 
-    def _usable(
-        self, organization: Organization, senders: Sequence[Sender] | None, tried: set[str]
-    ) -> Iterator[Sender]:
-        """Yield the authorised ones of the Senders, or of all of the Organization and then those who were
-        authorised meanwhile. Who waited longest is the first. Add the uid of each to ``tried``."""
-        while True:
-            known = self.cache.senders_of(organization.name) if senders is None else senders
-            usable = [each for each in known if is_usable(each) and each.uid not in tried]
-            if not usable:
-                return
-            for each in sorted(usable, key=lambda each: self._begun.get((organization.uid, each.uid), -1.0)):
-                tried.add(each.uid)
-                yield each
+    async def _ask(self, sweep: _Sweep, sender: Sender) -> None:
+        """Search the envelopes of one Sender, and remember what was left out. Raises ``ApiError``."""
+        organization, left = sweep.organization, _Left()
+        sweep.left, search = left, self._search_of(organization, sender)
+        search.begin(_key(sender), self.clock.monotonic())
+        try:
+            await self._sweep_sender(sweep, sender)
+        except _Unanswered as unanswered:
+            self._report(left, sender, unanswered.problem, str(unanswered))
+        except (EsawError, KeyUnusable) as problem:
+            self._report(left, sender, problem, "")
+        except _SenderCut as cut:
+            left.cut = f"Sender/{sender.name} {cut}"
+        except CeilingReached as reached:
+            left.cut, sweep.is_over = f"Sender/{sender.name}: {reached}", True
+        except _OrganizationChanged:
+            left.cut, sweep.is_over = f"Organization/{organization.name} was changed meanwhile", True
+        except StartForbidden as forbidden:
+            left.refused = f"{sender.name} ({str(forbidden)[:MAX_WHY].rstrip('.')})"
+        search.end(left)
+        fields = {"organization": organization.name, "sender": sender.name}
+        if left.cut:
+            _log.warning("the sweep stopped early: %s", left.cut, extra=fields)
+        if left.doubt:
+            _log.warning("eSAW may have left envelopes out of the sweep: %s", left.doubt, extra=fields)
 
-    def _report(self, sweep: _Sweep, sender: Sender, problem: EsawError | KeyUnusable, times: str) -> None:
+    def _report(self, left: _Left, sender: Sender, problem: EsawError | KeyUnusable, times: str) -> None:
         """Note that a Sender was not searched, or not for these times of sending."""
         extra = {"sender": sender.name, "times": times}
         _log.info("the sweep skipped a sender: %s", problem, extra=extra)
@@ -437,9 +555,9 @@ class MissedCallbackFinder:
         if failure.needs_person:
             why = failure.message[:MAX_WHY].rstrip(".")
             where = f"{times}; " if times else ""
-            sweep.refused.append(f"{sender.name} ({where}{failure.reason}: {why})")
+            left.refused = f"{sender.name} ({where}{failure.reason}: {why})"
         else:
-            sweep.skipped.append(f"{sender.name} ({times})" if times else sender.name)
+            left.skipped = f"{sender.name} ({times})" if times else sender.name
 
     async def _sweep_sender(self, sweep: _Sweep, sender: Sender) -> None:
         async with user_of(
@@ -454,7 +572,7 @@ class MissedCallbackFinder:
             await self._search_windows(sweep, sender, EnvelopeListing(search, self.bounds.hits))
         finally:
             if search.doubt:
-                sweep.doubts.append(f"Sender/{sender.name} {search.doubt}")
+                sweep.left.doubt = f"Sender/{sender.name} {search.doubt}"
 
     async def _check(self, sweep: _Sweep, sender: Sender) -> None:
         """Look whether the objects are those with which the search began: eSAW may let it last for days.
@@ -467,8 +585,10 @@ class MissedCallbackFinder:
             raise _SenderCut("was changed meanwhile")
 
     async def _search_windows(self, sweep: _Sweep, sender: Sender, listing: EnvelopeListing) -> None:
-        key, now, spec = (sweep.organization.uid, sender.uid), self.clock.now(), sweep.organization.spec
-        windows = _Windows.of(self.rests.pop(key, None), spec.statuses, now, now - spec.sweep.lookback)
+        search = self._search_of(sweep.organization, sender)
+        now, spec = self.clock.now(), sweep.organization.spec
+        windows = _Windows.of(search.rest, spec.statuses, now, now - spec.sweep.lookback)
+        search.rest = None
         for number, window in enumerate(windows.all):
             try:
                 await self._examine(sweep, sender, listing, window)
@@ -478,21 +598,21 @@ class MissedCallbackFinder:
                 is_about_key = isinstance(problem, HttpStatusError) and problem.status == 401
                 if not is_about_key and windows.failed_in_a_row < MAX_FAILED_IN_A_ROW:
                     continue
-                self._keep(key, windows.rest(number + 1))
+                search.keep(windows.rest(number + 1))
                 if is_about_key or not windows.has_answer:
                     raise
                 break
             except (TooManyListed, TooManyRequests) as cut:
                 # At least one window further each time, also if eSAW lists envelopes without end.
-                self._keep(key, windows.rest(max(number, 1)))
+                search.keep(windows.rest(max(number, 1)))
                 message = str(cut) if isinstance(cut, TooManyListed) else "needs too many requests"
                 raise _SenderCut(message) from None
             except (_OrganizationChanged, _SenderCut):
-                self._keep(key, windows.rest_after_change(number))
+                search.keep(windows.rest_after_change(number))
                 raise
             except Exception:
                 # What was created is known by its event, so the same window makes progress.
-                self._keep(key, windows.rest(number))
+                search.keep(windows.rest(number))
                 raise
         if windows.problem is not None:
             searched = windows.all
@@ -501,18 +621,10 @@ class MissedCallbackFinder:
     def _forget_deleted(self) -> None:
         organizations = {each.uid for each in self.cache.organizations}
         senders = {each.uid for each in self.cache.senders}
-        memories: tuple[dict[tuple[str, str], Any], ...]
-        memories = (self.rests, self._begun, self._searched, self._late_failures)
-        for memory in memories:
-            for organization, sender in list(memory):
-                if organization not in organizations or sender not in senders:
-                    del memory[organization, sender]
-        for gone in self._swept.keys() - organizations:
-            del self._swept[gone]
-
-    def _keep(self, key: tuple[str, str], rest: _Rest) -> None:
-        if rest.untried or rest.again:
-            self.rests[key] = rest
+        for organization, sender in list(self.searches):
+            if organization not in organizations or sender not in senders:
+                del self.searches[organization, sender]
+        self._swept.intersection_update(organizations)
 
     async def _examine(self, sweep: _Sweep, sender: Sender, listing: EnvelopeListing, window: Window) -> None:
         is_warned = False
@@ -521,7 +633,7 @@ class MissedCallbackFinder:
                 if not is_warned:
                     _log.warning("eSAW listed envelopes without a GUID", extra={"sender": sender.name})
                 is_warned = True
-                sweep.without_event += 1
+                sweep.left.without_event += 1
                 continue
             started = await self.event_starter.start(
                 sweep.starts, listed.id, listed.status, sender=sender.name
@@ -530,9 +642,14 @@ class MissedCallbackFinder:
                 self.metrics.sweep_found.labels(sweep.organization.name).inc()
                 _log.info("the sweep found an envelope without a callback", extra={"envelope": listed.id})
             elif started.result is StartResult.REFUSED:
-                sweep.without_event += 1
+                sweep.left.without_event += 1
             else:
                 sweep.listed_again += 1
+
+
+def _key(sender: Sender) -> _Key:
+    key = sender.status.key
+    return (key.fingerprint, key.obtained_time) if key is not None else (None, None)
 
 
 def _days(spans: Iterable[Window], oldest: datetime) -> Iterator[Window]:

@@ -1,6 +1,5 @@
 """Finished envelopes whose callback never came."""
 
-import itertools
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -790,8 +789,9 @@ async def test_a_sweep_keeps_a_bounded_rest_of_a_long_look_back() -> None:
     scene = Scene(sweep={"interval": "1h", "lookback": "9600h"})
     with failing_days(*range(0, 397, 2), 397):
         assert not (await scene.sweep()).is_complete
-    (rest,) = scene.missed_callback_finder.rests.values()
-    assert len(rest.again) == MAX_SPANS
+    (search,) = scene.missed_callback_finder.searches.values()
+    assert search.rest is not None
+    assert len(search.rest.again) == MAX_SPANS
     scene.finding.spans.clear()
     assert (await scene.sweep()).is_complete
     asked = [end for _, end in scene.finding.spans]
@@ -803,11 +803,11 @@ async def test_the_rest_of_a_sender_that_was_deleted_is_forgotten() -> None:
     scene = Scene("anna", "ben", sweep=None)
     with failing_days(*range(40)):
         await scene.sweep()
-    assert len(scene.missed_callback_finder.rests) == 2
+    assert len(scene.missed_callback_finder.searches) == 2
     scene.cache.senders.remove("ben")
     with failing_days(*range(40)):
         await scene.sweep()
-    assert [sender for _, sender in scene.missed_callback_finder.rests] == ["uid-anna"]
+    assert [sender for _, sender in scene.missed_callback_finder.searches] == ["uid-anna"]
 
 
 async def test_the_rests_of_an_organization_that_was_deleted_are_forgotten() -> None:
@@ -818,7 +818,7 @@ async def test_the_rests_of_an_organization_that_was_deleted_are_forgotten() -> 
     scene.organization = replace(scene.organization, metadata=metadata)
     with failing_days(*range(40)):
         await scene.sweep()
-    assert [organization for organization, _ in scene.missed_callback_finder.rests] == ["uid-again"]
+    assert [organization for organization, _ in scene.missed_callback_finder.searches] == ["uid-again"]
 
 
 def change_sender(scene: Scene) -> None:
@@ -930,7 +930,7 @@ async def test_what_a_late_search_changes_is_added_to_the_result_and_nothing_els
     late = SweepOutcome(5, known=6, reopened=7, without_event=8, skipped=("bert",), unusable=("carl",))
     both = late.with_earlier(earlier)
     assert both[:2] == (7, ("bert",))
-    assert (both.known, both.reopened, both.without_event) == (3, 8, 4)
+    assert (both.known, both.reopened, both.without_event) == (3, 8, 8)
     assert both.result(NOON).complete
     assert "failed: Sender/bert. The search is repeated automatically." in both.message
 
@@ -961,7 +961,7 @@ async def test_after_a_restart_the_times_decide_who_is_late(seconds: float, late
     organization = replace(scene.organization, status=replace(scene.organization.status, sweep=swept))
     scene.cache.organizations.put(organization)
     assert [each.name for each in scene.missed_callback_finder.late_senders(organization)] == late
-    await scene.missed_callback_finder.sweep(organization, scene.cache.authorized_senders("acme"))
+    await scene.missed_callback_finder.sweep_late(organization, scene.cache.authorized_senders("acme"))
     assert scene.missed_callback_finder.late_senders(organization) == []
 
 
@@ -1049,15 +1049,16 @@ def created_again(name: str, number: int, **changes: Any) -> Sender:
     return replace(sender, metadata=replace(sender.metadata, uid=f"uid-{name}-{number}"))
 
 
-def creating_mallory_in_each_search(scene: Scene) -> Any:
-    find, number = FakeEsawUser.find, itertools.count()
+def creating_a_sender_in_each_search(scene: Scene, first: str) -> Any:
+    """Let each search of the newest Sender create another one: ``first``, then ``first-1``, and so on."""
+    find, names = FakeEsawUser.find, [first]
 
     async def creating(user: FakeEsawUser, **asked: Any) -> Any:
-        found = await find(user, **asked)
-        if user.token.reveal() == key_of("mallory"):
-            assert len(scene.finding.spans) < HOSTILE_SEARCHES, "the sweep does not end"
-            scene.cache.senders.put(created_again("mallory", next(number)))
-        return found
+        assert len(scene.finding.spans) < HOSTILE_SEARCHES, "the search does not end"
+        if user.token.reveal() == key_of(names[-1]):
+            names.append(f"{first}-{len(names)}")
+            works_now(scene, names[-1])
+        return await find(user, **asked)
 
     return patch.object(FakeEsawUser, "find", creating)
 
@@ -1097,18 +1098,18 @@ def message_of(organization: Organization) -> str:
 
 async def test_senders_that_are_created_in_each_search_keep_no_sweep_going() -> None:
     scene = Scene("anna", "mallory")
-    with creating_mallory_in_each_search(scene):
+    with creating_a_sender_in_each_search(scene, "mallory"):
         organization = scene.after(await scene.sweep())
-    assert "Not searched yet: Sender/mallory." in message_of(organization)
-    assert late_names(scene, organization) == ["mallory"]
+    assert "Not searched yet: Sender/mallory-1." in message_of(organization)
+    assert late_names(scene, organization) == ["mallory-1"]
 
 
-async def test_late_senders_that_are_created_in_each_search_keep_no_late_search_going() -> None:
-    scene, organization = await with_late("bert", "mallory")
-    with creating_mallory_in_each_search(scene):
+async def test_senders_that_are_created_in_each_late_search_keep_none_going() -> None:
+    scene, organization = await with_late("mallory", "bert")
+    with creating_a_sender_in_each_search(scene, "mallory"):
         organization = await search_late(scene, organization)
-    assert "Not searched yet: Sender/mallory." in message_of(organization)
-    assert late_names(scene, organization) == ["mallory"]
+    assert "Not searched yet: Sender/mallory-1." in message_of(organization)
+    assert late_names(scene, organization) == ["mallory-1"]
 
 
 async def test_a_sender_that_is_created_again_is_searched_after_those_who_wait() -> None:
@@ -1172,8 +1173,9 @@ async def test_a_late_search_with_a_doubt_is_repeated_for_its_sender_alone() -> 
     assert organization.status.sweep is not None
     assert organization.status.sweep.complete
     scene.finding.ignores_time = False
+    scene.finds("bert", ENVELOPE)
     scene.clock.advance(hours=1)
-    assert message_of(await search_late(scene, organization)) == ""
+    assert "left envelopes out" not in message_of(await search_late(scene, organization))
 
 
 async def test_the_search_of_one_late_sender_wipes_no_failure_of_another() -> None:
