@@ -39,11 +39,13 @@ from counterfoil.resources import (
     event_name,
     find_condition,
     is_condition_true,
+    to_json_dict,
 )
 from counterfoil.signatures.anchors import Anchors
 from tests.support.builders import (
     ENVELOPE,
     KEY,
+    NOON,
     ORIGIN,
     a_sender,
     an_event,
@@ -629,6 +631,28 @@ async def test_the_search_for_a_late_sender_that_fails_is_repeated_alone_and_les
     swept = resync_scene.organization().status.sweep
     assert swept is not None
     assert swept.found == 1
+
+
+async def test_a_late_search_replaces_no_result_that_is_newer(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.scene.kube.secrets.pop("anna-key")
+    newer = SweepResult(completion_time=NOON + timedelta(seconds=1), found=5, message="newer")
+    find = AcceptedUser.find
+
+    async def storing(user: AcceptedUser, **asked: Any) -> Any:
+        stored = {"status": {"sweep": to_json_dict(newer)}}
+        resync_scene.scene.kube.edit(Organization, "acme", stored)
+        resync_scene.scene.observe(resync_scene.organization())
+        return await find(user, **asked)
+
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        assert swept_completely(resync_scene)
+        resync_scene.scene.kube.secrets["anna-key"] = {"token": KEY.encode()}
+        with patch.object(AcceptedUser, "find", storing):
+            await resync_scene.next_pass()
+            await resync_scene.next_pass()
+    assert resync_scene.organization().status.sweep == newer
 
 
 async def test_a_late_sender_that_is_suspended_in_each_search_costs_no_other_sender_one(
