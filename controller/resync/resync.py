@@ -271,13 +271,17 @@ class Resync:
 
     async def _sweep_late(self, organization: Organization) -> SweepResult | None:
         """Search Senders that the last sweep did not, and add what was found to its result; None: it stays.
-        Its time stays, so the next sweep of all is not later. Raises ``ApiError``."""
+        Its time stays, so the next sweep of all is not later."""
         last, finder = organization.status.sweep, self.missed_callback_finder
         late = finder.late_senders(organization)
         if last is None or not late:
             return None
         async with self._sweep_locks.setdefault(organization.name, asyncio.Lock()):
             outcome = await finder.sweep_late(organization, late)
+        newest = self.cache.organizations.get(organization.name)
+        if newest is None or newest.status.sweep != last:
+            # The result of a sweep that a person requested was stored meanwhile.
+            return None
         found = outcome.with_earlier(last).result(last.completion_time)
         return found if found != last else None
 
