@@ -424,22 +424,24 @@ class MissedCallbackFinder:
     async def sweep_late(self, organization: Organization, senders: Sequence[Sender]) -> SweepOutcome:
         """Ask for late senders. The outcome names each one that is still late, also after an error of the API
         server, which ends it."""
-        if (sweep := self._new_sweep(organization)) is None:
+        if (action := organization.spec.archive_action) is None:
             return SweepOutcome(0)
-        untried = {each.uid for each in senders}
+        untried, sweeps = {each.uid for each in senders}, list[_Sweep]()
         try:
-            while not sweep.is_over and (sender := self._next(organization, untried)) is not None:
+            while (sender := self._next(organization, untried)) is not None:
                 untried.discard(sender.uid)
                 # The events of one end no search of another.
-                sweep.starts.max_started = sweep.starts.started + self.bounds.started
+                sweeps.append(self._new_sweep(organization, action))
                 try:
-                    await self._ask(sweep, sender)
+                    await self._ask(sweeps[-1], sender)
                 finally:
                     self._search_of(organization, sender).pause(self.clock.monotonic())
+                if sweeps[-1].is_over:
+                    break
         except ApiError as problem:
             fields = {"organization": organization.name}
             _log.warning("the search for late senders ended early: %s", problem, extra=fields)
-        return self._outcome(sweep)
+        return self._outcome(organization, sweeps)
 
     async def sweep(self, organization: Organization) -> SweepOutcome:
         """
@@ -448,22 +450,20 @@ class MissedCallbackFinder:
 
         A sender whose envelopes can't be asked for now is skipped until the next sweep. Raises ``ApiError``.
         """
-        if (sweep := self._new_sweep(organization)) is None:
+        if (action := organization.spec.archive_action) is None:
             return SweepOutcome(0)
+        self._forget_deleted()
         self._swept.add(organization.uid)
         for search in self._searches(organization):
             search.begin_sweep_of_all()
+        sweep = self._new_sweep(organization, action)
         untried = {each.uid for each in self.cache.senders_of(organization.name)}
         while not sweep.is_over and (sender := self._next(organization, untried)) is not None:
             untried.discard(sender.uid)
             await self._ask(sweep, sender)
-        return self._outcome(sweep)
+        return self._outcome(organization, [sweep])
 
-    def _new_sweep(self, organization: Organization) -> _Sweep | None:
-        """Return a new sweep; None: the Organization archives nothing."""
-        self._forget_deleted()
-        if (action := organization.spec.archive_action) is None:
-            return None
+    def _new_sweep(self, organization: Organization, action: str) -> _Sweep:
         return _Sweep(EventStarts(organization, action, Origin.SWEEP, self.bounds.started))
 
     def _next(self, organization: Organization, untried: Set[str]) -> Sender | None:
@@ -489,11 +489,13 @@ class MissedCallbackFinder:
         return self.searches.setdefault((organization.uid, sender.uid), new)
 
     def _searches(self, organization: Organization) -> list[SearchRecord]:
-        return [each for (uid, _), each in self.searches.items() if uid == organization.uid]
+        """Return those for the Senders of now: nothing is left out for one that was deleted."""
+        senders = self.cache.senders_of(organization.name)
+        found = (self.searches.get((organization.uid, each.uid)) for each in senders)
+        return [each for each in found if each is not None]
 
-    def _outcome(self, sweep: _Sweep) -> SweepOutcome:
-        """Return what the sweep changed, and what all searches left out since the last sweep of all began."""
-        organization = sweep.organization
+    def _outcome(self, organization: Organization, sweeps: Sequence[_Sweep]) -> SweepOutcome:
+        """Return what these changed, and what all searches left out since the last sweep of all began."""
         searches = self._searches(organization)
         left = [each.left for each in searches if each.left is not None]
         unusable, waiting = list[str](), list[str]()
@@ -507,15 +509,16 @@ class MissedCallbackFinder:
                 waiting.append(sender.name)
         cuts = [each.cut for each in left if each.cut]
         doubts = [each.doubt for each in left if each.doubt]
-        reopened = sweep.starts.started - sweep.starts.created
+        created = sum(each.starts.created for each in sweeps)
+        reopened = sum(each.starts.started for each in sweeps) - created
         return SweepOutcome(
-            sweep.starts.created,
+            created,
             skipped=tuple(each.skipped for each in left if each.skipped),
             refused=tuple(each.refused for each in left if each.refused),
             unusable=tuple(sorted(unusable)),
             waiting=tuple(sorted(waiting)),
             without_event=sum(each.without_event for each in searches),
-            known=sweep.listed_again - reopened,
+            known=sum(each.listed_again for each in sweeps) - reopened,
             reopened=reopened,
             cut="; ".join(cuts[:MAX_SENDERS_SHOWN]),
             doubts="; ".join(doubts[:MAX_SENDERS_SHOWN]),

@@ -1112,6 +1112,21 @@ async def test_senders_that_are_created_in_each_late_search_keep_none_going() ->
     assert late_names(scene, organization) == ["mallory-1"]
 
 
+async def test_a_sender_that_is_created_again_during_its_search_repeats_no_sweep() -> None:
+    scene = Scene("anna", "mallory")
+    find = FakeEsawUser.find
+
+    async def creating(user: FakeEsawUser, **asked: Any) -> Any:
+        if user.token.reveal() == key_of("mallory"):
+            scene.cache.senders.put(created_again("mallory", 1))
+        return await find(user, **asked)
+
+    with patch.object(FakeEsawUser, "find", creating):
+        outcome = await scene.sweep()
+    assert (outcome.is_complete, outcome.waiting) == (True, ("mallory",))
+    assert late_names(scene, scene.after(outcome)) == ["mallory"]
+
+
 async def test_a_sender_that_is_created_again_is_searched_after_those_who_wait() -> None:
     scene = Scene("mallory", "anna", bounds=SweepBounds(started=1))
     scene.finds("anna", ENVELOPE)
