@@ -292,7 +292,7 @@ class _Windows:
 
 @dataclass
 class _Left:
-    """What a search for one Sender left out; a text is empty if there is nothing of its kind."""
+    """The parts that a search for one Sender left out. A text is empty if there are none of its kind."""
 
     skipped: str = ""
     refused: str = ""
@@ -317,7 +317,7 @@ class _Sweep:
     is_over: bool = False
     """Whether no further Sender is asked for."""
     left: _Left = field(default_factory=_Left)
-    """What the present search leaves out."""
+    """Parts that the present search leaves out."""
 
     @property
     def organization(self) -> Organization:
@@ -325,19 +325,19 @@ class _Sweep:
 
 
 _Key = tuple[str | None, datetime | None]
-"""What distinguishes a key from an earlier one: fingerprint, and the time at which it was obtained."""
+"""The fingerprint of a key, and the time at which it was obtained: a new key has others."""
 
 
 @dataclass
 class SearchRecord:
-    """What this process knows about the searches for one Sender. Times are of the clock that is never set."""
+    """The searches of this process for one Sender. Times are of the clock that is never set."""
 
     seen: float
     """When this process first knew a key of it that works."""
     begun: float = -1.0
     """When its last search began."""
     left: _Left | None = None
-    """What its last search left out; None: none has ended since the last sweep of all began."""
+    """Parts that its last search left out; None: none has ended since the last sweep of all began."""
     without_event: int = 0
     """Number of envelopes that got no event by a search since then, the largest one."""
     failures: int = 0
@@ -346,7 +346,7 @@ class SearchRecord:
     """The earliest next late search after such a one."""
     key: _Key = (None, None)
     rest: _Rest | None = None
-    """Where the next search continues."""
+    """Windows with which the next search continues."""
 
     @property
     def is_complete(self) -> bool:
@@ -355,7 +355,7 @@ class SearchRecord:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Who waited longest is the first. A Sender that is created again and again is behind the others."""
+        """The order: the longest wait is first. A Sender that is created again and again is behind others."""
         return max(self.seen, self.begun), self.begun
 
     def is_paused(self, key: _Key, now: float) -> bool:
@@ -363,7 +363,7 @@ class SearchRecord:
         return self.failures > 0 and self.key == key and now < self.not_before
 
     def begin_sweep_of_all(self) -> None:
-        """Forget what earlier searches left out."""
+        """Forget the parts that earlier searches left out."""
         self.left, self.without_event = None, 0
 
     def begin(self, key: _Key, now: float) -> None:
