@@ -23,7 +23,7 @@ It runs at its interval, and when a person requests it by the label ``counterfoi
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -428,8 +428,7 @@ class MissedCallbackFinder:
             return SweepOutcome(0)
         untried, sweeps = {each.uid for each in senders}, list[_Sweep]()
         try:
-            while (sender := self._next(organization, untried)) is not None:
-                untried.discard(sender.uid)
+            for sender in self._usable(organization, untried):
                 # The events of one end no search of another.
                 sweeps.append(self._new_sweep(organization, action))
                 try:
@@ -458,18 +457,29 @@ class MissedCallbackFinder:
             search.begin_sweep_of_all()
         sweep = self._new_sweep(organization, action)
         untried = {each.uid for each in self.cache.senders_of(organization.name)}
-        while not sweep.is_over and (sender := self._next(organization, untried)) is not None:
-            untried.discard(sender.uid)
+        for sender in self._usable(organization, untried):
             await self._ask(sweep, sender)
+            if sweep.is_over:
+                break
         return self._outcome(organization, [sweep])
 
     def _new_sweep(self, organization: Organization, action: str) -> _Sweep:
         return _Sweep(EventStarts(organization, action, Origin.SWEEP, self.bounds.started))
 
-    def _next(self, organization: Organization, untried: Set[str]) -> Sender | None:
-        """Return the authorised Sender with one of these uids that waited longest."""
-        usable = [each for each in self.cache.authorized_senders(organization.name) if each.uid in untried]
-        return min(usable, key=lambda each: self._search_of(organization, each).rank, default=None)
+    def _usable(self, organization: Organization, untried: set[str]) -> Iterator[Sender]:
+        """Take the uids of authorised Senders off, and yield each one in its newest state. The longest wait
+        is first, then those whose keys begin to work meanwhile."""
+        while True:
+            usable = [
+                each for each in self.cache.authorized_senders(organization.name) if each.uid in untried
+            ]
+            if not usable:
+                return
+            for each in sorted(usable, key=lambda each: self._search_of(organization, each).rank):
+                newest = self.cache.senders.get(each.name)
+                if newest is not None and newest.uid == each.uid and is_usable(newest):
+                    untried.discard(newest.uid)
+                    yield newest
 
     def _is_missing(self, organization: Organization, sender: Sender) -> bool:
         """Whether no search since the last sweep of all began left nothing out for this Sender."""

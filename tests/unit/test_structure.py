@@ -60,7 +60,10 @@ LOOPS_WITHOUT_TRY = {
         "self.kube.list_readable(Envelope, labels=labels)",
         "self.reopeners",
     },
-    "controller/resync/sweep.py": {"listing.listed(sweep.organization.spec.statuses, window)"},
+    "controller/resync/sweep.py": {
+        "listing.listed(sweep.organization.spec.statuses, window)",
+        "self._usable(organization, untried)",
+    },
     "controller/resync/import_runner.py": {
         "earlier.items()",
         "imported.status.open_windows",

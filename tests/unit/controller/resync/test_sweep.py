@@ -925,6 +925,21 @@ async def test_who_is_authorized_during_a_sweep_is_searched_by_it() -> None:
     assert scene.missed_callback_finder.late_senders(scene.after(outcome)) == []
 
 
+async def test_who_is_changed_before_its_search_is_searched_as_it_is_then() -> None:
+    scene = Scene("anna", "bert")
+    scene.finds("bert", ENVELOPE)
+    bert, find = scene.cache.senders.get("bert"), FakeEsawUser.find
+    assert bert is not None
+    changed = replace(bert, metadata=replace(bert.metadata, generation=2, resource_version="2"))
+
+    async def changing(user: FakeEsawUser, **asked: Any) -> Any:
+        scene.cache.senders.put(changed)
+        return await find(user, **asked)
+
+    with patch.object(FakeEsawUser, "find", changing):
+        assert await scene.sweep() == SweepOutcome(1)
+
+
 async def test_what_a_late_search_changes_is_added_to_the_result_and_nothing_else() -> None:
     earlier = SweepOutcome(2, known=3, reopened=1, without_event=4).result(NOON)
     late = SweepOutcome(5, known=6, reopened=7, without_event=8, skipped=("bert",), unusable=("carl",))
