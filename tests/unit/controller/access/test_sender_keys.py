@@ -32,6 +32,7 @@ from counterfoil.resources import Sender, find_condition
 from counterfoil.untrusted.background_work import is_background, set_background
 from tests.support.builders import (
     ANNA,
+    DORA,
     KEY,
     ORIGIN,
     OTHER_KEY,
@@ -42,6 +43,7 @@ from tests.support.builders import (
 )
 from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.servers.scripted_esaw import Script, against, answering
 
 FORBIDDEN = Forbidden(403, "Forbidden", "secrets is forbidden")
 
@@ -213,6 +215,30 @@ async def test_a_401_with_esaws_own_error_id_needs_no_second_question() -> None:
     assert (await scene.refusal()).reason == "TokenRejected"
 
 
+@pytest.mark.parametrize("headers", [{}, {"content_type": "text/html"}])
+async def test_a_web_page_with_401_refuses_no_key_however_often_it_comes(headers: dict[str, str]) -> None:
+    scene = Scene()
+    async with against(answering(b"<html>sign in</html>", 401, **headers)) as setup:
+        for _ in range(3):
+            with pytest.raises(HttpStatusError, match="401"):
+                await scene.sender_keys.key(scene.newest(), setup.esaw)
+            scene.clock.advance(minutes=2)
+    assert scene.authorized()[:2] == ("Unknown", "EsawUnreachable")
+
+
+@pytest.mark.parametrize(
+    "refusal", [answering(b"", 401), answering({"message": "Authorization has been denied."}, 401)]
+)
+async def test_a_401_that_is_no_web_page_refuses_a_key_when_it_comes_again(refusal: Script) -> None:
+    scene = Scene()
+    async with against(refusal) as setup:
+        for reason in ("KeyDoubted", "TokenRejected"):
+            with pytest.raises(KeyUnusable) as refused:
+                await scene.sender_keys.key(scene.newest(), setup.esaw)
+            assert refused.value.reason == reason
+            scene.clock.advance(minutes=1)
+
+
 class Senders(Scene):
     """Several senders of one organization, whose keys are all refused."""
 
@@ -354,6 +380,79 @@ async def test_keys_refused_at_once_are_one_problem_if_a_colleagues_key_is_refus
     scene.clock.advance(minutes=1)
     assert [await scene.reason(each) for each in ("ben", "cleo")] == ["KeysRejected", "KeysRejected"]
     assert scene.authorized()[0] == "True", "the question about others changes nothing of the colleague"
+
+
+class Neighbours(Senders):
+    """Organizations with one sender each, whose keys are all refused; by the sender, their address."""
+
+    def __init__(self, **addresses: str) -> None:
+        super().__init__()
+        self.add_organization("acme", ORIGIN)
+        for name, address in addresses.items():
+            self.add_organization(f"of-{name}", address)
+            sender = a_sender(name, authorized=None, organization=f"of-{name}")
+            self.kube.put(sender)
+            self.kube.put_secret(f"{name}-key", "token", {"token": f"{name}{OTHER_KEY}".encode()})
+            self.cache.update(sender)
+
+    def add_organization(self, name: str, address: str) -> None:
+        known = an_organization(name, baseURL=f"{address}/")
+        self.cache.update(replace(known, status=replace(known.status, origin=address)))
+
+    async def reasons(self) -> list[str]:
+        """Ask for the keys of ben and cleo, each at the address of its Organization."""
+        found = []
+        for name in ("ben", "cleo"):
+            organization = self.cache.organizations.get(f"of-{name}")
+            assert organization is not None
+            self.esaw.origin = organization.status.origin or ""
+            found.append(await self.reason(name))
+        self.clock.advance(minutes=1)
+        self.esaw.origin = ORIGIN
+        return found
+
+
+async def test_keys_of_several_organizations_that_one_esaw_refuses_at_once_are_one_problem() -> None:
+    scene = Neighbours(ben=ORIGIN, cleo=ORIGIN)
+    assert await scene.reasons() == ["KeyDoubted", "KeyDoubted"]
+    assert await scene.reasons() == ["KeysRejected", "KeysRejected"]
+    assert ORIGIN in str(await scene.refusal(Sender.parse(scene.kube.objects["senders", "ben"])))
+
+
+async def test_keys_of_organizations_with_different_addresses_have_separate_causes() -> None:
+    scene = Neighbours(ben=ORIGIN, cleo="https://other.example.com")
+    await scene.reasons()
+    assert await scene.reasons() == ["TokenRejected", "TokenRejected"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_keys_refused_at_once_are_matters_of_their_senders_if_esaw_accepts_one_of_a_neighbour(
+    is_known: bool,
+) -> None:
+    scene = Neighbours(ben=ORIGIN, cleo=ORIGIN)
+    anna = scene.newest()
+    await scene.ask()
+    await scene.reasons()
+    if is_known:
+        scene.sender_keys.accepted(anna)
+    assert await scene.reasons() == ["TokenRejected", "TokenRejected"]
+
+
+async def test_all_keys_of_an_organization_that_are_refused_are_one_problem_also_beside_a_neighbour() -> None:
+    """As when the OAuth application of this Organization alone is gone."""
+    scene = Neighbours(dora=ORIGIN)
+    scene.esaw.users.clear()
+    scene.esaw.users[f"dora{OTHER_KEY}"] = DORA
+    for name in ("ben", "cleo"):
+        scene.kube.put(a_sender(name, authorized=None))
+        scene.kube.put_secret(f"{name}-key", "token", {"token": f"{name}{OTHER_KEY}".encode()})
+    dora = Sender.parse(scene.kube.objects["senders", "dora"])
+    assert await scene.ask(dora)
+    for each in ("ben", "cleo"):
+        await scene.reason(each)
+    scene.clock.advance(minutes=1)
+    scene.sender_keys.accepted(dora)
+    assert [await scene.reason(each) for each in ("ben", "cleo")] == ["KeysRejected", "KeysRejected"]
 
 
 async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_reports_it() -> None:

@@ -74,6 +74,7 @@ TABLE: list[tuple[Exception, type, str]] = [
     (answered(409), Wait, "EsawAnswerUnreadable"),
     (answered(423), Wait, "EsawAnswerUnreadable"),
     (answered(403, "ERR0010"), Fail, "NotPermitted"),
+    (answered(404), Wait, "EsawAnswerUnreadable"),
     (answered(404, "ERR0007"), Wait, "EsawNotFound"),
     (answered(404, "ERR0008"), Wait, "EsawNotFound"),
     (answered(400, "ERR0011"), Fail, "EsawRefused"),
@@ -170,6 +171,17 @@ async def test_a_file_without_an_id_is_waited_for_and_never_left_out(listed: dic
     assert isinstance(outcome, Wait)
     assert outcome.reason == "FileIdMissing"
     assert "`contract.pdf`" in outcome.message
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+async def test_a_web_page_in_the_place_of_an_answer_is_a_matter_of_the_way_to_esaw(status: int) -> None:
+    async with against(answering(b"<html>Please log in</html>", status)) as bench:
+        with pytest.raises(HttpStatusError) as met:
+            await bench.user.envelope(ENVELOPE)
+    outcome = classify(met.value, NOON)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "EsawAnswerUnreadable"
+    assert "perhaps a proxy" in outcome.message
 
 
 KINDS: list[UnreachableKind] = ["busy", "connect", "cut", "proxy", "slow", "timeout", "tls"]

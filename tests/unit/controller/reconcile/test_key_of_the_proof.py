@@ -104,7 +104,7 @@ async def test_a_404_of_a_proxy_does_not_make_a_key_count_as_tried(scene: TwoKey
         await scene.reconcile()
         scene.cache.update(scene.newest())
     event = scene.newest()
-    assert (event.status.reason, event.status.not_shown_to) == ("EsawNotFound", ())
+    assert (event.status.reason, event.status.not_shown_to) == ("EsawAnswerUnreadable", ())
     scene.two.dora.problems.clear()
     assert (await scene.run(5)).status.reason == "ArchivedAndDeleted"
 

@@ -17,6 +17,7 @@ from controller.cache import version_number
 from controller.file_list_ceiling import CEILING_PAUSE
 from controller.outgoing_webhook.policy import notice_id
 from controller.reopening.fix_rules import find_fix
+from controller.requests.event_requests import EventRequests
 from controller.sharding import LeaseLost
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedFile
@@ -35,6 +36,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.request import Request
 from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import (
     ENVELOPE,
@@ -645,6 +647,23 @@ async def test_a_proxys_401_of_a_minute_costs_a_minute_and_no_consent(
     after = await scene.reconcile()
     assert (after.status.phase, truth(after, "Authorized")) == (Phase.SUCCEEDED, ("True", "KeyAccepted"))
     assert scene.envelope.asked.count("whoami") == 1
+
+
+@pytest.mark.parametrize(("seconds", "questions"), [(31, 1), (29, 0)])
+async def test_a_person_who_retries_lets_esaw_be_asked_about_a_refused_key(
+    scene: ReconcilerScene, seconds: int, questions: int
+) -> None:
+    scene.envelope.but("envelope", HttpStatusError(401, "ERR0010"))
+    parked = await scene.reconcile()
+    assert parked.status.reason == "TokenRejected"
+    scene.envelope.problems.clear()
+    scene.clock.advance(seconds=seconds)
+    retry = await EventRequests(scene.clock).retry(parked, Request("retry"))
+    assert retry.change is not None
+    await scene.status_writer.store(parked, retry.change(parked.status))
+    after = await scene.reconcile()
+    assert scene.envelope.asked.count("whoami") == questions
+    assert (after.status.phase is Phase.SUCCEEDED) == bool(questions)
 
 
 async def test_a_401_with_esaws_own_error_id_is_believed_at_once(scene: ReconcilerScene) -> None:

@@ -279,7 +279,7 @@ async def test_an_esaw_that_fails_for_one_sender_costs_no_other() -> None:
 REFUSALS = [
     (HttpStatusError(403, "ERR0001"), "NotPermitted"),
     (HttpStatusError(400, "ERR0002"), "EsawRefused"),
-    (HttpStatusError(404), "EsawNotFound"),
+    (HttpStatusError(404), "EsawAnswerUnreadable"),
     (HttpStatusError(403), "EsawAnswerUnreadable"),
     (ResponseInvalid("find", "it is no JSON"), "EsawAnswerUnreadable"),
     (UnexpectedRedirect(302, "login.example"), "EsawRedirects"),

@@ -2357,9 +2357,9 @@ def unreadable(what: str) -> str:
 
 
 NO_API_V6 = (
-    "eSAW answered 404. The server at spec.baseURL has no API v6. spec.baseURL is the address of "
-    "eSignAnyWhere without /Api. If it is correct, this eSignAnyWhere has older versions of the API only, "
-    "such as v5, and Counterfoil needs v6."
+    "eSAW answered 404. No API v6 was found at spec.baseURL, which is the address of eSignAnyWhere without "
+    "/Api. If it is correct, perhaps a proxy answers in its place, or this eSignAnyWhere has older versions "
+    "of the API only, such as v5, and Counterfoil needs v6."
 )
 
 NO_ESAW: list[tuple[str, Answering, str, str]] = [
@@ -2448,6 +2448,33 @@ async def test_a_server_that_is_no_esaw_with_api_v6_is_reported_with_what_it_ans
     assert found == [reason, message]
     assert truth == ("Unknown" if reason == "EsawUnconfirmed" else "False")
     assert scene.newest().status.version is None
+
+
+async def test_a_404_where_esaw_answered_before_does_not_say_that_its_api_is_too_old() -> None:
+    scene = Scene()
+    assert (await scene.condition("Reachable"))[0] == "True"
+    for started_anew in (False, True):
+        scene.esaw.problem = HttpStatusError(404)
+        if started_anew:
+            scene.start()
+        scene.clock.advance(seconds=VERSION_CHECK_SECONDS)
+        truth, reason, message = await scene.condition("Reachable")
+        assert (truth, reason) == ("False", "EsawAnswerUnreadable")
+        assert "perhaps another server, a proxy or a firewall answered" in message
+        assert "v5" not in message
+
+
+async def test_a_404_at_another_address_may_be_an_esaw_with_older_versions() -> None:
+    scene = Scene()
+    await scene.look()
+    known = scene.newest().status
+    assert (known.version, known.origin) == ("25.52.0.100", scene.esaw.origin)
+    scene.esaw.problem = HttpStatusError(404)
+    scene.esaw.origin = "https://other.example.com"
+    scene.kube.edit(Organization, "acme", {"spec": {"baseURL": scene.esaw.origin}})
+    for _ in range(2):
+        assert (await scene.condition("Reachable"))[1] == "EsawNotFound"
+        scene.clock.advance(seconds=VERSION_CHECK_SECONDS)
 
 
 @pytest.mark.parametrize(
