@@ -385,7 +385,7 @@ class SenderKeys:
         try:
             who = await esaw.as_user(stored.token).whoami()
         except HttpStatusError as answer:
-            if answer.status != 401:
+            if not answer.may_refuse_key:
                 await self._write_unverified(sender, stored, answer)
                 raise
             raise await self._refusal(sender, stored, answer, esaw) from None

@@ -36,7 +36,7 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.resources.envelopeevent import NOT_PERMITTED
 
 KEY_DOUBTED = "KeyDoubted"
-"""Reason of a 401 without an error id of eSAW."""
+"""Reason of a 401 without an error id of eSAW that is no web page."""
 
 
 INTERNAL_ERROR = Wait(
@@ -80,6 +80,14 @@ def _is_bare(*statuses: int) -> Callable[[Exception], bool]:
     return lambda problem: (
         isinstance(problem, HttpStatusError) and problem.status in statuses and problem.error_id is None
     )
+
+
+def _is_refusal_of_key(problem: Exception) -> bool:
+    return isinstance(problem, HttpStatusError) and problem.may_refuse_key
+
+
+def _is_bare_refusal_of_key(problem: Exception) -> bool:
+    return isinstance(problem, HttpStatusError) and problem.may_refuse_key and problem.error_id is None
 
 
 def _is_server_error(problem: Exception) -> bool:
@@ -133,9 +141,9 @@ RULES = (
     OutcomeRule(_is_instance(ResponseInvalid), Wait, "EsawAnswerUnreadable", "{}"),
     OutcomeRule(_is_instance(UnexpectedRedirect), Wait, "EsawRedirects", "{}"),
     # eSAW's own 401 has no body either, so only a second one about the same key counts (SenderKeys.doubt).
-    OutcomeRule(_is_bare(401), Wait, KEY_DOUBTED, "{}"),
+    OutcomeRule(_is_bare_refusal_of_key, Wait, KEY_DOUBTED, "{}"),
     OutcomeRule(
-        _has_http_status(401),
+        _is_refusal_of_key,
         NeedConsent,
         "TokenRejected",
         "eSignAnyWhere does not accept the sender's API key.",
@@ -149,15 +157,16 @@ RULES = (
         "UnsupportedApiVersion",
         "The envelope was made by the API v5, and the API v6 refuses this call for it.",
     ),
-    # 404 is bare where the base URL is wrong; of the rest, eSAW gives each refusal an error id. The phases
-    # handle ERR0007: eSAW does not show the envelope.
-    OutcomeRule(_has_http_status(404), Wait, "EsawNotFound", "{}"),
+    # eSAW gives each refusal an error id, apart from the 401 before. The condition Reachable names a wrong
+    # base URL.
     OutcomeRule(
         _is_bare(*range(400, 500)),
         Wait,
         "EsawAnswerUnreadable",
         "{} It has no error id of eSAW, so perhaps a proxy or a firewall refused the call.",
     ),
+    # The phases handle ERR0007: eSAW does not show the envelope.
+    OutcomeRule(_has_http_status(404), Wait, "EsawNotFound", "{}"),
     OutcomeRule(
         _has_http_status(403),
         Fail,

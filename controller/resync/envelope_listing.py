@@ -64,9 +64,9 @@ async def user_of(
     try:
         yield esaw.as_user(token)
     except HttpStatusError as answer:
-        if answer.status == 401 and answer.error_id is None:
+        if answer.may_refuse_key and answer.error_id is None:
             sender_keys.doubt(sender, token)
-        elif answer.status == 401:
+        elif answer.may_refuse_key:
             await sender_keys.refused(sender, token)
         raise
 

@@ -89,6 +89,7 @@ class HttpStatusError(EsawError):
         retry_after: float | None = None,
         trace_id: str | None = None,
         has_own_form: bool = False,
+        is_page: bool = False,
     ) -> None:
         name = f"({_NAMES[error_id]})" if error_id in _NAMES else None
         super().__init__(f"eSAW answered {' '.join(filter(None, (str(status), error_id, name)))}.")
@@ -101,7 +102,14 @@ class HttpStatusError(EsawError):
         self.has_own_form = has_own_form or error_id is not None
         """Whether it can be eSAW's own: with an error id, or, as eSAW documents it for 401 alone, without any
         body. Any other answer may be a proxy's, also an empty one."""
+        self.is_page = is_page
+        """Whether the body is a web page, which no error of eSAW is: a proxy or a login page answered."""
         self.code = str(status)
+
+    @property
+    def may_refuse_key(self) -> bool:
+        """Whether it can be eSAW's refusal of the key: a 401 that is no web page."""
+        return self.status == 401 and not self.is_page
 
     @property
     def is_missing_envelope(self) -> bool:

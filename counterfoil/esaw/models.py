@@ -495,8 +495,13 @@ def parse_version(body: bytes) -> str:
     for text in _version_texts(body):
         if _VERSION.fullmatch(text.strip()):
             return text.strip()
-    is_html = body.lstrip()[:1] == b"<"
-    raise ResponseInvalid("version", "it is HTML, not JSON" if is_html else "no version can be seen in it")
+    what = "it is HTML, not JSON" if is_markup(body) else "no version can be seen in it"
+    raise ResponseInvalid("version", what)
+
+
+def is_markup(body: bytes) -> bool:
+    """Whether a body is HTML or XML, which no answer of the API is."""
+    return body.lstrip()[:1] == b"<"
 
 
 def parse_error(body: bytes) -> tuple[str | None, str | None]:

@@ -38,7 +38,7 @@ from counterfoil.esaw.errors import (
     UnreachableKind,
 )
 from counterfoil.esaw.limits import READ_BYTES, CallLimits
-from counterfoil.esaw.models import is_oauth_error, parse_error, refuse_error_body
+from counterfoil.esaw.models import is_markup, is_oauth_error, parse_error, refuse_error_body
 from counterfoil.esaw.rate_limit import RateLimiter, suspended
 from counterfoil.esaw.token import AcceptedHeader, ApiToken, TokenHeader
 from counterfoil.origin import origin_of
@@ -384,9 +384,16 @@ class EsawTransport:
             error_id = None
         is_empty_401 = response.status_code == httpx.codes.UNAUTHORIZED and body == b""
         is_own_401 = is_empty_401 and _asks_for_token_only(response)
+        is_html = body != b"" and "html" in response.headers.get("Content-Type", "").lower()
+        is_page = error_id is None and (is_html or is_markup(body or b""))
         wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
         answered = HttpStatusError(
-            response.status_code, error_id, retry_after=wait, trace_id=trace_id, has_own_form=is_own_401
+            response.status_code,
+            error_id,
+            retry_after=wait,
+            trace_id=trace_id,
+            has_own_form=is_own_401,
+            is_page=is_page,
         )
         self._rate_limiter.apply_retry_after(answered)
         return answered

@@ -110,7 +110,7 @@ def from_esaw(problem: EsawError) -> PageError:
     if isinstance(problem, HttpStatusError):
         if problem.is_missing_draft:
             return PageError(PageErrorKind.DRAFT_MISSING, str(problem))
-        if problem.status == 401:
+        if problem.may_refuse_key:
             # The key died between two steps; going through eSAW again brings a new one.
             return PageError(PageErrorKind.CODE_REFUSED, str(problem))
         if problem.status >= 500 or problem.status == 429:

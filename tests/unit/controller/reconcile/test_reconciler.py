@@ -666,6 +666,20 @@ async def test_a_person_who_retries_lets_esaw_be_asked_about_a_refused_key(
     assert (after.status.phase is Phase.SUCCEEDED) == bool(questions)
 
 
+@pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
+async def test_a_web_page_with_401_is_waited_out_and_says_nothing_about_the_key(
+    scene: ReconcilerScene, operation: str
+) -> None:
+    scene.envelope.but(operation, HttpStatusError(401, is_page=True))
+    waiting = await scene.reconcile()
+    assert waiting.status.reason == "EsawAnswerUnreadable"
+    assert truth(waiting, "Authorized") == ("True", "KeyAccepted")
+    scene.envelope.problems.clear()
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.SUCCEEDED
+    assert scene.envelope.asked.count("whoami") == 0
+
+
 async def test_a_401_with_esaws_own_error_id_is_believed_at_once(scene: ReconcilerScene) -> None:
     scene.envelope.but("envelope", HttpStatusError(401, "ERR0010"))
     after = await scene.reconcile()

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 from msgspec.structs import replace
 
+from controller.access.sender_keys import KeyStateUnknown
 from controller.resync.envelope_listing import Window
 from controller.resync.event_starter import EventStarter
 from controller.resync.sweep import (
@@ -338,6 +339,21 @@ async def test_a_key_that_esaw_itself_refuses_is_remembered(error_id: str | None
     anna = scene.cache.senders.get("anna")
     assert anna is not None
     assert is_condition_true(anna.status.conditions, "Authorized") == still_works
+
+
+@pytest.mark.parametrize(("is_page", "questions"), [(True, 0), (False, 1)])
+async def test_a_web_page_with_401_to_a_search_makes_no_key_doubtful(is_page: bool, questions: int) -> None:
+    scene = Scene()
+    scene.finding.problems[key_of("anna")] = HttpStatusError(401, is_page=is_page)
+    await scene.swept()
+    anna = scene.cache.senders.get("anna")
+    assert anna is not None
+    asks = scene.sender_keys.key(anna, scene.esaw_clients.for_organization(scene.organization))
+    if questions:
+        with pytest.raises(KeyStateUnknown):
+            await asks
+    else:
+        assert (await asks).reveal()
 
 
 async def test_what_is_no_guid_is_ignored() -> None:

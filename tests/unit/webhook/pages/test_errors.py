@@ -11,7 +11,13 @@ from counterfoil.i18n.catalogue import LANGUAGES, CatalogueName, load_catalogue
 from counterfoil.resources import SecretKeyRef
 from counterfoil.resources.organization import ClientAuthentication, OAuth, Pkce
 from webhook.http_server.errors import ErrorKind, HttpErrorKind
-from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind, from_token_endpoint
+from webhook.pages.errors import (
+    ADMINISTRATOR_KINDS,
+    RETRYABLE_KINDS,
+    PageErrorKind,
+    from_esaw,
+    from_token_endpoint,
+)
 from webhook.pages.form_fields import FieldFault
 
 KINDS: tuple[ErrorKind, ...] = (*HttpErrorKind, *PageErrorKind)
@@ -77,6 +83,13 @@ def test_a_refusal_of_the_token_endpoint_names_the_settings_to_look_at(
     assert str(problem) in error.detail
     assert all(f"spec.oauth.{name}" in error.detail or name == "clientSecretRef" for name in named)
     assert ("spec.oauth" in error.detail) == bool(named)
+
+
+@pytest.mark.parametrize(
+    ("is_page", "kind"), [(False, PageErrorKind.CODE_REFUSED), (True, PageErrorKind.ESAW_STRANGE)]
+)
+def test_a_web_page_with_401_asks_no_user_to_sign_in_again(is_page: bool, kind: PageErrorKind) -> None:
+    assert from_esaw(HttpStatusError(401, is_page=is_page)).kind is kind
 
 
 @pytest.mark.parametrize("fault", FieldFault)
