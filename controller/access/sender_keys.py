@@ -68,6 +68,9 @@ RECHECK_SECONDS = 300
 """Interval between checks of a refused key, which may be enabled again in eSAW without a change, and of one
 whose Secret can't be read."""
 
+REQUESTED_CHECK_SECONDS = 30
+"""Minimum interval between such checks if persons ask to try again."""
+
 MAX_ASKED_COLLEAGUES = 3
 """Maximum number of other senders' keys that eSAW is asked about before a common cause is believed."""
 
@@ -179,6 +182,12 @@ class SenderKeys:
     def accepted(self, sender: Sender) -> None:
         """Record that eSAW accepted the sender's key for a call."""
         self._refusals.accepted(sender)
+
+    def check_soon(self, sender: Sender) -> None:
+        """Let ``key`` ask eSAW about a refused key now: a person asked to try again."""
+        last_checked = self._last_checked.get(sender.name)
+        if last_checked is not None and self.clock.monotonic() - last_checked >= REQUESTED_CHECK_SECONDS:
+            del self._last_checked[sender.name]
 
     def doubt(self, sender: Sender, token: ApiToken) -> KeyStateUnknown:
         """Record a 401 that has no error id of eSAW: ``key`` asks again later, and that answer counts."""

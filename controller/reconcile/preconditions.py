@@ -64,6 +64,7 @@ from counterfoil.resources.envelopeevent import (
 )
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import FURTHER_ACTIONS, OrganizationStatus
+from counterfoil.resources.reopening import RETRY_REQUESTED
 from counterfoil.resources.routes import is_copying_next, known_choice, open_copies
 from counterfoil.retention import asks_before_copies
 
@@ -248,6 +249,8 @@ class Preconditions:
         certain = self.archives.admit(event, organization)
         if isinstance(certain, Wait | Hold):
             return certain
+        if event.status.reason == RETRY_REQUESTED:
+            self.sender_keys.check_soon(sender)
         token = await self._token(sender, organization)
         if not isinstance(token, ApiToken):
             return token

@@ -27,6 +27,7 @@ from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.reopening import (
     GIVEN_UP,
     KEPT_FOR_SKIP,
+    RETRY_REQUESTED,
     SKIPPED_BY_REQUEST,
     SKIPPED_UNTIL_A_CHANGE,
     copies_after_end,
@@ -52,7 +53,7 @@ class EventRequests:
     def types(self) -> dict[str, RequestType]:
         """The rows of the table."""
         return {
-            "retry": RequestType("RetryRequested", self.retry),
+            "retry": RequestType(RETRY_REQUESTED, self.retry),
             "skip": RequestType("SkippedByRequest", self.skip),
         }
 
@@ -147,7 +148,7 @@ class EventRequests:
 def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:
     """Return the status of an event that starts again. A skip of before is undone if the event shows it."""
     message = "A person asked to try again."
-    again = reopened_status(with_kept_end(status), reason="RetryRequested", message=message, now=now)
+    again = reopened_status(with_kept_end(status), reason=RETRY_REQUESTED, message=message, now=now)
     skipped = status.skipped_time
     if skipped is None and status.is_skipped_by_person and status.last_request is not None:
         # Earlier versions stored it only there, and this request takes its place.

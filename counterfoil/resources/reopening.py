@@ -98,6 +98,9 @@ DELETE_DELAYED_REASONS = frozenset({CLEANUP_DELAYED, LATE_FILES_PENDING})
 DELETE_WAITS = DELETE_DELAYED_REASONS | {COPY_SUSPENDED}
 """Reasons of archived events whose delete waits."""
 
+RETRY_REQUESTED = "RetryRequested"
+"""Reason of an event that a person asked to try again, until its next attempt has ended."""
+
 SKIPPED_BY_REQUEST = "SkippedByRequest"
 """Reason of an event that a person skipped."""
 
