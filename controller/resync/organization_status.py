@@ -466,13 +466,13 @@ class OrganizationStatusUpdater:
             async with answering_within(REACHABLE_SECONDS):
                 version = await esaw.version(key)
         except TimeoutError:
-            found = _unsuccessful(EsawUnreachable("timeout")) or _ANSWERS
+            found = _unsuccessful(EsawUnreachable("timeout"), organization) or _ANSWERS
         except EsawError as problem:
             is_pause = isinstance(problem, HttpStatusError) and problem.status == 429
             if is_pause and known is not None and known.truth != "False":
                 # A pause for all calls, with nothing new about eSAW.
                 return known, None
-            found = _unsuccessful(problem) or _ANSWERS
+            found = _unsuccessful(problem, organization) or _ANSWERS
         else:
             memory.trouble_at = None
             return _ANSWERS, version
@@ -772,7 +772,7 @@ def _refused_keys(found: CheckResult) -> CheckResult:
     return found._replace(truth="False", message=message, is_stalled=False)
 
 
-def _unsuccessful(problem: EsawError) -> CheckResult | None:
+def _unsuccessful(problem: EsawError, organization: Organization) -> CheckResult | None:
     """Return what a failed request for the version means; None: eSAW refused it, so it answers."""
     if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
         if problem.error_id is not None:
@@ -789,11 +789,15 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
             "check for a proxy or a login page at this address."
         )
         return CheckResult("False", "EsawAnswerUnreadable", message)
-    if isinstance(problem, HttpStatusError) and problem.status == 404:
+    if (
+        isinstance(problem, HttpStatusError)
+        and problem.status == 404
+        and (problem.error_id is not None or not _has_told_version(organization))
+    ):
         message = (
-            f"{problem} The server at spec.baseURL has no API v6. spec.baseURL is the address of "
-            "eSignAnyWhere without /Api. If it is correct, this eSignAnyWhere has older versions of the API "
-            "only, such as v5, and Counterfoil needs v6."
+            f"{problem} No API v6 was found at spec.baseURL, which is the address of eSignAnyWhere without "
+            "/Api. If it is correct, perhaps a proxy answers in its place, or this eSignAnyWhere has older "
+            "versions of the API only, such as v5, and Counterfoil needs v6."
         )
         return CheckResult("False", "EsawNotFound", message)
     if isinstance(problem, UnexpectedRedirect):
@@ -818,6 +822,12 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
         return CheckResult("False", "EsawAnswerUnreadable", message)
     message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
     return CheckResult("False", "EsawUnreachable", message)
+
+
+def _has_told_version(organization: Organization) -> bool:
+    """Whether the API v6 answered at the present origin before."""
+    status = organization.status
+    return status.version is not None and status.origin == origin_of(organization.spec.base_url)
 
 
 def _basic_advice(how: str = "") -> str:
