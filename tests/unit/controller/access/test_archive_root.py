@@ -2,6 +2,7 @@
 The root of an archive whose server is behind a proxy, which answers with pages for a while.
 """
 
+from collections.abc import AsyncGenerator
 from functools import partial
 
 import pytest
@@ -16,9 +17,17 @@ from controller.access.archive_root import (
     check_root,
     root_of,
 )
-from counterfoil.archives.backend import ArchiveBackend, NegativeCacheBackend
+from counterfoil.archives.backend import (
+    ArchiveBackend,
+    FileNotStored,
+    ForwardingBackend,
+    NegativeCacheBackend,
+)
+from counterfoil.archives.copies.original import read_original
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.archives.filing import claim_names, conclude, find_concluded, store
+from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.resources import Archive, ArchiveRoot
 from tests.support.builders import AClock
 from tests.support.fakes.archives import (
@@ -33,6 +42,7 @@ from tests.support.fakes.archives import (
 )
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.servers.page_front import Front, listing, nothing, opened
+from tests.support.signing_keys import a_signer
 
 MARKER_ID = "1" * 32
 DESTINATION = "https://dms.acme.example"
@@ -106,6 +116,125 @@ async def test_a_marker_is_missing_if_the_server_of_the_archive_says_it(kind: st
             await check_root(marked(backend), backend)
     assert refused.value.reason == "ArchiveRootChanged"
     assert "`kubectl patch archive" in refused.value.message
+
+
+class _Gateway(ForwardingBackend):
+    """Answers the first read of one file in the place of the archive; None: that it is absent."""
+
+    def __init__(self, backend: ArchiveBackend, name: str, answer: bytes | None) -> None:
+        super().__init__(backend)
+        self._name, self._answer, self._is_over = name, answer, False
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        if self._is_over or not name.endswith(f"/{self._name}"):
+            async for block in super().read(name):
+                yield block
+            return
+        self._is_over = True
+        if self._answer is None:
+            raise FileNotStored
+        yield self._answer
+
+
+JSON = b'{"status": "maintenance"}'
+SIGNER = a_signer()
+ANSWERS: dict[str, tuple[str, bytes | None, ManifestSigner | None]] = {
+    "no manifest": (MANIFEST_NAME, None, SIGNER),
+    "JSON for the manifest": (MANIFEST_NAME, JSON, SIGNER),
+    "JSON for the manifest, without a key": (MANIFEST_NAME, JSON, None),
+    "no seal": (SIGNATURE_NAME, None, SIGNER),
+    "JSON for the seal": (SIGNATURE_NAME, JSON, SIGNER),
+}
+
+
+class _FiledScene:
+    """An archived envelope, behind a gateway that answers once in its place."""
+
+    def __init__(self, case: str, *, is_root: bool) -> None:
+        name, answer, self.signer = ANSWERS[case]
+        self.key = self.signer.public if self.signer is not None else None
+        self.archive, self.checks = MemoryBackend(), list[str]()
+        self.layout = a_layout(*files_named("1.pdf"))
+        self._is_root = is_root
+        gateway = _Gateway(self.archive, name, answer)
+        self.run = NegativeCacheBackend(MarkedBackend(gateway, no_check, self._check_again))
+
+    async def _check_again(self) -> None:
+        self.checks.append("now")
+        if not self._is_root:
+            raise ArchiveRefused("ArchiveRootChanged", "It has no marker.")
+
+    async def conclude(self, backend: ArchiveBackend) -> str:
+        stored = [
+            (each.facts, await store(backend, each, a_source(content()), tags={}))
+            for each in self.layout.files
+        ]
+        return await conclude(
+            backend,
+            self.layout,
+            an_envelope(),
+            [a_filed_document(*each) for each in stored],
+            archived_at=AClock().now(),
+            extra={},
+            signer=self.signer,
+        )
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_the_history_of_a_manifest_is_kept_while_a_gateway_answers_for_it_or_its_seal(
+    case: str,
+) -> None:
+    scene = _FiledScene(case, is_root=False)
+    await scene.conclude(scene.archive)
+    before = dict(scene.archive.files)
+
+    with pytest.raises(ArchiveRefused) as refused:
+        await scene.conclude(scene.run)
+
+    assert refused.value.reason == "ArchiveRootChanged"
+    assert scene.archive.files == before
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_a_manifest_that_does_not_count_is_written_again_once_the_root_was_checked_again(
+    case: str,
+) -> None:
+    scene = _FiledScene(case, is_root=True)
+    await scene.conclude(scene.archive)
+    scene.archive.puts.clear()
+
+    await scene.conclude(scene.run)
+
+    assert scene.checks
+    assert MANIFEST_NAME in scene.archive.put_names
+
+
+@pytest.mark.parametrize("case", [each for each, answer in ANSWERS.items() if answer[2] is not None])
+async def test_a_sealed_envelope_is_not_said_to_be_of_others_while_a_gateway_answers(case: str) -> None:
+    scene = _FiledScene(case, is_root=False)
+    await scene.conclude(scene.archive)
+
+    with pytest.raises(ArchiveRefused) as refused:
+        await claim_names(scene.run, scene.layout, key=scene.key)
+    assert refused.value.reason == "ArchiveRootChanged"
+    assert await claim_names(scene.archive, scene.layout, key=scene.key)
+
+
+@pytest.mark.parametrize("case", ["no seal", "JSON for the seal"])
+async def test_an_original_does_not_lose_its_description_while_a_gateway_answers_for_its_seal(
+    case: str,
+) -> None:
+    scene = _FiledScene(case, is_root=False)
+    location = await scene.conclude(scene.archive)
+    (file,) = scene.layout.files
+    stored = await store(scene.archive, file, a_source(content()), tags={})
+    where = scene.archive.location(file.name)
+    document = replace(a_filed_document(file.facts, stored), location=where)
+
+    with pytest.raises(ArchiveRefused) as refused:
+        await read_original(scene.run, location, [document], an_envelope(), key=scene.key)
+    assert refused.value.reason == "ArchiveRootChanged"
+    assert (await read_original(scene.archive, location, [document], an_envelope(), key=scene.key)).is_sealed
 
 
 async def test_the_root_is_checked_again_for_an_envelope_and_not_for_each_of_its_files() -> None:

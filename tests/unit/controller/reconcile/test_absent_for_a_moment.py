@@ -68,6 +68,22 @@ async def test_a_copy_is_not_written_where_its_names_are_free_for_a_moment(tmp_p
     assert theirs.read_bytes() == THEIRS
 
 
+async def test_a_copy_waits_while_a_gateway_answers_for_its_manifest(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    worm = scene.folders["worm"]
+    await read_marker_of(scene, "worm")
+    mount = unmount(worm)
+    (folder := worm / "acme" / ENVELOPE).mkdir(parents=True)
+    (folder / "counterfoil.json").write_text('{"status": "maintenance"}')
+
+    waiting = await scene.reconcile()
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COPYING, "ArchiveRootChanged")
+    mount()
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    assert left_in(folder) == ["audit-trail.pdf", "counterfoil.json", "counterfoil.sha256", "file-1.pdf"]
+
+
 async def test_an_event_that_continues_replaces_no_manifest_that_is_absent_for_a_moment(
     tmp_path: Path,
 ) -> None:

@@ -562,3 +562,52 @@ async def test_an_envelope_whose_manifest_is_absent_for_a_moment_is_archived_in_
     assert documents(scene.vault) == []
     mount()
     assert stored_choice((await scene.reconcile()).status) == USUAL
+
+
+async def test_an_envelope_whose_manifest_a_gateway_answers_is_archived_in_no_second_archive(
+    scene: ImportedScene,
+) -> None:
+    await scene.was_archived()
+    await read_marker_of(scene)
+    mount = unmount(scene.dms)
+    (manifest,) = scene.dms.with_name("unmounted").rglob("counterfoil.json")
+    (answer := scene.dms / manifest.relative_to(scene.dms.with_name("unmounted"))).parent.mkdir(parents=True)
+    answer.write_text('{"status": "maintenance"}')
+
+    waiting = await scene.reconcile()
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "ArchiveRootChanged")
+    assert documents(scene.vault) == []
+    mount()
+    assert stored_choice((await scene.reconcile()).status) == USUAL
+
+
+@pytest.mark.parametrize("action", ["restored", "moved"])
+@pytest.mark.parametrize("damage", ["cut", "link"])
+async def test_an_event_fails_at_a_damaged_manifest_elsewhere_until_it_is_restored_or_moved(
+    scene: ImportedScene, tmp_path: Path, damage: str, action: str
+) -> None:
+    await scene.was_archived()
+    (manifest,) = scene.dms.rglob("counterfoil.json")
+    whole = manifest.rename(tmp_path / "whole.json")
+    if damage == "cut":
+        manifest.write_bytes(whole.read_bytes()[:100])
+    else:
+        manifest.symlink_to(whole)
+
+    failed = await scene.reconcile()
+
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    said = "is no manifest that Counterfoil can read" if damage == "cut" else "is a symbolic link"
+    assert f"{manifest.as_uri()} {said}" in (failed.status.message or "")
+    assert (stored_choice(failed.status), documents(scene.vault)) == (None, [])
+
+    if action == "restored":
+        whole.replace(manifest)
+    else:
+        manifest.parent.rename(tmp_path / "moved")
+    status = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(failed, status=status))
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.SUCCEEDED
+    assert stored_choice(after.status) == (USUAL if action == "restored" else OF_IMPORT)

@@ -30,6 +30,7 @@ from tests.support.servers.scripted_esaw import Script, answering, running
 
 MARKER = ".counterfoil-archive.json"
 MANIFEST = "acme/e1/counterfoil.json"
+SEAL = f"{MANIFEST}.sig"
 
 
 async def do(backend: ArchiveBackend, operation: str) -> None:
@@ -697,6 +698,25 @@ async def test_a_probe_that_the_system_took_counts_for_a_while() -> None:
             await do(backend, "read")
         for action in (read(backend, MARKER), backend.probe()):
             assert (await refusal(action)).reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize("text", [PAGE, "\n<HTML>", '<?xml version="1.0"?><maintenance/>'])
+async def test_a_page_in_the_place_of_a_seal_is_no_seal_that_does_not_fit(text: str) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(text=text)
+
+    async with opened("http", Front(answer)) as backend:
+        assert (await refusal(read(backend, SEAL))).reason == "ArchiveAnswerUnreadable"
+
+
+async def test_a_seal_that_begins_as_a_tag_is_no_page() -> None:
+    seal = b"<h" + bytes(62)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(body=seal)
+
+    async with opened("http", Front(answer)) as backend:
+        assert await read(backend, SEAL) == seal
 
 
 @pytest.mark.parametrize(
