@@ -5,7 +5,7 @@ A volume that is not mounted leaves an empty folder, and a server can show anoth
 address. Both accept and return files as the archive does, so only a marker tells them apart: a file with an
 id, which the first probe writes into the root. ``check_root`` compares it with the id in the Archive's
 status. ``MarkedBackend`` does that for one run: before the run's first request to the archive, and again
-before something absent counts. Before the delete of an envelope there is another check
+before something absent or damaged counts. Before the delete of an envelope there is another check
 (docs/decisions/0045).
 
 A root that the status does not name is first probed. ``check_new_root`` refuses it if events of this cluster
@@ -370,12 +370,16 @@ class MarkedBackend(ForwardingBackend):
         await self._check_once()
         await super().remove_leftovers(folder)
 
+    async def confirm_root(self) -> None:
+        """Check the root again."""
+        absences = self._absences
+        await self._check_again()
+        self._confirmed = absences
+
     async def confirm_absence(self) -> None:
         """Check the root again if something was absent since the last check."""
-        absences = self._absences
-        if absences > self._confirmed:
-            await self._check_again()
-            self._confirmed = absences
+        if self._absences > self._confirmed:
+            await self.confirm_root()
 
     async def _check_once(self) -> None:
         async with self._lock:

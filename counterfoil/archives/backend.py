@@ -152,7 +152,15 @@ class RetainingBackend(Protocol):
 
 @runtime_checkable
 class RootedBackend(Protocol):
-    """Added method of what wraps a backend and knows which root it has."""
+    """Added methods of what wraps a backend and knows which root it has."""
+
+    async def confirm_root(self) -> None:
+        """
+        Check the root again. Raises ``ArchiveError``.
+
+        Called before other content than expected has a result that lasts: a proxy may have answered.
+        """
+        ...
 
     async def confirm_absence(self) -> None:
         """
@@ -219,8 +227,12 @@ class ForwardingBackend:
         if isinstance(self._backend, RetainingBackend):
             await self._backend.retain(name)
 
-    async def confirm_absence(self) -> None:
+    async def confirm_root(self) -> None:
         """Check the root again, if the archive can do that."""
+        await confirm_root(self._backend)
+
+    async def confirm_absence(self) -> None:
+        """Check the root again after an absence, if the archive can do that."""
         if isinstance(self._backend, RootedBackend):
             await self._backend.confirm_absence()
 
@@ -243,6 +255,12 @@ def server_of(backend: ArchiveBackend) -> str:
         return backend.server_origin
     root = urlsplit(backend.location("x"))
     return f"{root.scheme}://{root.netloc}" if root.netloc else root.path
+
+
+async def confirm_root(backend: ArchiveBackend) -> None:
+    """Check the root again, if the archive can do that. Raises ``ArchiveError``."""
+    if isinstance(backend, RootedBackend):
+        await backend.confirm_root()
 
 
 class NegativeCacheBackend(ForwardingBackend):

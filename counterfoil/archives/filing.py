@@ -36,6 +36,7 @@ from counterfoil.archives.backend import (
     RetainingBackend,
     RootedBackend,
     StoredEntry,
+    confirm_root,
 )
 from counterfoil.archives.errors import (
     ArchiveRefused,
@@ -64,10 +65,10 @@ from counterfoil.archives.names import case_folded
 from counterfoil.archives.proof import Checksum, FoundManifest, has_own_seal, names_source, other_source
 from counterfoil.archives.readback import (
     checksum,
+    has_fitting_seal,
     hash_stream,
     is_stored,
     read_back,
-    read_seal,
     reading_small,
 )
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, single_chunk
@@ -228,7 +229,12 @@ async def claim_names(
                 raise UnsealedNameTaken(there + _OF_THE_ENVELOPE)
             raise NameTaken(there + _OF_ANOTHER_PROGRAM)
 
-    await _some_at_once([partial(check, name) for name in names if name not in own])
+    try:
+        await _some_at_once([partial(check, name) for name in names if name not in own])
+    except NameTaken:
+        # Perhaps what shows that the file is ours was absent, or a proxy answered in its place.
+        await confirm_root(backend)
+        raise
     await _confirm_absence(backend)
     return tuple(backend.location(file.name) for file in layout.files)
 
@@ -282,10 +288,10 @@ async def find_concluded(
     Return the manifest of this envelope in the layout's folder, and whether it has our seal (by ``key``);
     None when there is none.
 
-    Raises ``NameTaken`` for a manifest that claims to be of another envelope, eSAW or Organization, and for
-    one that can't be read unless the files beside it are ours by ``claimed``; then it counts as none. Raises
-    ``ArchiveError`` if there is none in another root, and if an archive without lists may not be who returned
-    the one that can't be read.
+    Raises ``NameTaken`` for a manifest that claims to be of another envelope, eSAW or Organization, and
+    ``NameTaken`` for one that can't be read unless the files beside it are ours by ``claimed``; then it
+    counts as none. Raises ``ArchiveError`` if there is none, none that can be read, or no seal in another
+    root, and if an archive without lists may not be who returned the one that can't be read.
     """
     found = await look_for_concluded(backend, layout, envelope_id, claimed=claimed, key=key)
     if found is None:
@@ -301,17 +307,18 @@ async def look_for_concluded(
     claimed: Collection[str] = (),
     key: PublicKey | None,
 ) -> FoundManifest | None:
-    """As ``find_concluded``, for a caller that claims names then: that checks the root."""
+    """As ``find_concluded``, for a caller that claims names then: that confirms that there is none."""
     try:
         async with reading_small(backend, layout.manifest_name) as content:
             # First, since a decoded manifest needs more memory than its bytes.
-            seal = await read_seal(backend, layout.seal_name) if key is not None else None
+            fits = await has_fitting_seal(backend, layout.seal_name, content, key)
             manifest = Manifest.decode(content)
             is_of_source = names_source(manifest, layout)
-            is_ours = is_of_source and has_own_seal(manifest, content, seal, key)
+            is_ours = is_of_source and has_own_seal(manifest, key, fits=fits)
     except (FileNotStored, FileNotReturned):
         return None
     except ManifestDamaged as damage:
+        await confirm_root(backend)
         if _has_claim(backend, layout, claimed):
             return None
         if not backend.lists_files:
@@ -322,8 +329,8 @@ async def look_for_concluded(
                 "another program has a file there, move it away.",
             ) from damage
         raise NameTaken(
-            f"{backend.location(layout.manifest_name)} is no manifest that Counterfoil can read. Move its "
-            "folder away."
+            f"{backend.location(layout.manifest_name)} is no manifest that Counterfoil can read. Restore it "
+            "if it is damaged, or move its folder away and keep it. Then retry the event."
         ) from damage
     if (source := other_source(manifest, layout)) is not None:
         raise NameTaken(

@@ -76,11 +76,9 @@ class ProvenFiles:
         return self.checksums.get((file_id, kind), frozenset())
 
 
-def has_own_seal(manifest: Manifest, content: bytes, seal: bytes | None, key: PublicKey | None) -> bool:
-    """Whether the manifest with this ``content`` names our ``key``, and the ``seal`` beside it fits both."""
-    if key is None or seal is None or manifest.sealed_by != key.id:
-        return False
-    return key.verifies(seal, content)
+def has_own_seal(manifest: Manifest, key: PublicKey | None, *, fits: bool) -> bool:
+    """Whether the manifest names our ``key``, and a seal of that key beside it ``fits`` its content."""
+    return key is not None and fits and manifest.sealed_by == key.id
 
 
 def other_source(manifest: Manifest, layout: ArchiveLayout) -> str | None:

@@ -14,10 +14,12 @@ from counterfoil.archives.backend import (
     FileNotReturned,
     FileNotStored,
     ListBounds,
+    confirm_root,
     server_of,
 )
 from counterfoil.archives.errors import ArchiveUnavailable, VerificationFailed
 from counterfoil.archives.manifest import MANIFEST_LIMIT, ManifestDamaged
+from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, drain, single_chunk
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerBody, AnswerTooSlow, Grow
 
@@ -142,6 +144,22 @@ async def reading_list(backend: ArchiveBackend, folder: str) -> AsyncIterator[Re
             yield ReadingList(location, grow)
     except AnswerTooSlow:
         raise too_slow(location) from None
+
+
+async def has_fitting_seal(backend: ArchiveBackend, name: str, content: bytes, key: PublicKey | None) -> bool:
+    """
+    Whether the file with this name is a seal of the ``content`` by our ``key``.
+
+    If not, the root is checked again: a seal may be absent for a moment, or a proxy answer in its place.
+    Raises ``FileNotReturned`` and ``ArchiveError``.
+    """
+    if key is None:
+        return False
+    seal = await read_seal(backend, name)
+    fits = seal is not None and key.verifies(seal, content)
+    if not fits:
+        await confirm_root(backend)
+    return fits
 
 
 async def read_seal(backend: ArchiveBackend, name: str) -> bytes | None:

@@ -28,7 +28,7 @@ from counterfoil.archives.errors import (
     connections_closed,
     find_text,
 )
-from counterfoil.archives.names import MANIFEST_NAME
+from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.streams import BLOCK
 from counterfoil.http_client import tls_fault
 from counterfoil.untrusted.addresses import is_address_forbidden
@@ -55,6 +55,9 @@ check of the marker."""
 
 _BEFORE_A_PAGE = b"\xef\xbb\xbf \t\r\n"
 """Bytes that may be before the first tag of a page."""
+
+_PAGES = (b"<!doctype", b"<html", b"<?xml")
+"""Beginnings of a page, in lower case. Of the seals, which are random bytes, one in 256 begins with "<"."""
 
 
 class UploadSourceFailed(Exception):
@@ -256,11 +259,15 @@ class HttpSite:
         Raises ``ArchiveRefused`` for a page in the place of a file that Counterfoil writes itself.
         """
         last = name.rpartition("/")[2]
-        is_own = last == MANIFEST_NAME or last.startswith(TEMPORARY_PREFIX)
+        pages: tuple[bytes, ...] = ()
+        if last == MANIFEST_NAME or last.startswith(TEMPORARY_PREFIX):
+            pages = (b"<",)
+        elif last == SIGNATURE_NAME:
+            pages = _PAGES
         async for block in response.aiter_raw(BLOCK):
-            if is_own and block.lstrip(_BEFORE_A_PAGE).startswith(b"<"):
+            if pages and block.lstrip(_BEFORE_A_PAGE).lower().startswith(pages):
                 raise self.unreadable_response()
-            is_own = False
+            pages = ()
             yield block
 
     def _unreachable(self, error: httpx.TransportError) -> ArchiveError:

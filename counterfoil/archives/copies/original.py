@@ -28,7 +28,7 @@ from counterfoil.archives.manifest import (
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.proof import Checksum, has_own_seal, names_source
-from counterfoil.archives.readback import bounded, checksum, read_seal, reading_small
+from counterfoil.archives.readback import bounded, checksum, has_fitting_seal, reading_small
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.archives.verify import name_at
 from counterfoil.resources.archive import TagRule
@@ -180,7 +180,7 @@ async def read_original(
     Read the manifest at this location, and return the original with the archived ``documents`` of a status.
 
     ``known`` are the facts that the controller knows itself. Raises ``OriginalDiffers``,
-    ``OriginalNotReturned``, and ``ArchiveError`` if the archive does not work.
+    ``OriginalNotReturned``, and ``ArchiveError`` if the archive does not work or has another root.
     """
     checksums = {(each.file_id, each.kind): (each.size or 0, each.sha256 or "") for each in documents}
     name = name_at(backend, manifest)
@@ -189,10 +189,10 @@ async def read_original(
     folder = name.removesuffix(f"/{MANIFEST_NAME}")
     try:
         async with reading_small(backend, name) as content:
-            seal = await read_seal(backend, f"{folder}/{SIGNATURE_NAME}") if key is not None else None
+            fits = await has_fitting_seal(backend, f"{folder}/{SIGNATURE_NAME}", content, key)
             found = Manifest.decode(content)
             digest = checksum(content)[1]
-            is_sealed = has_own_seal(found, content, seal, key)
+            is_sealed = has_own_seal(found, key, fits=fits)
     except FileNotStored:
         raise OriginalDiffers(f"{manifest} is missing.") from None
     except FileNotReturned:
