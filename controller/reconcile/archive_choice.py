@@ -51,7 +51,7 @@ from controller.scheduling.due import (
 )
 from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
 from counterfoil.archives.backend import NegativeCacheBackend
-from counterfoil.archives.errors import ArchiveError, NameTaken
+from counterfoil.archives.errors import ArchiveError, OtherSource
 from counterfoil.archives.filing import find_concluded
 from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.archives.tags import MetadataTooHeavy, TagMissing
@@ -263,7 +263,7 @@ class ArchiveChooser(CopyAccess):
     async def _has_envelope(self, place: Choice, context: ReconcileContext) -> bool | Wait | Pause | Hold:
         """
         Return whether an Archive has a manifest that names the envelope, with or without our seal; or why it
-        can't be asked now. Raises as ``choose``.
+        can't be asked now. Raises as ``choose``, and ``NameTaken`` if something else has the manifest's name.
 
         One that does not exist any more can't be asked. It holds the Import as long as the Organization names
         it.
@@ -283,7 +283,7 @@ class ArchiveChooser(CopyAccess):
             found = await find_concluded(
                 opened.backend, layout, event.spec.envelope_id, key=opened.signature_checker.public_key
             )
-        except (TagMissing, NameTaken):
+        except (TagMissing, OtherSource):
             # Without the tag it can't have been archived there. The folder is another envelope's.
             return False
         if (changed := self._created_again(archive, self.cache.archives.get(archive.name))) is not None:

@@ -63,6 +63,11 @@ class NameTaken(ArchiveError):
         super().__init__("NameOccupied", message)
 
 
+class OtherSource(NameTaken):
+    """The manifest there names another envelope, eSAW or Organization. Each other ``NameTaken`` leaves open
+    whose folder it is."""
+
+
 class UnsealedNameTaken(NameTaken):
     """Beside such a file, a manifest without our seal names the envelope. The message speaks of it."""
 
