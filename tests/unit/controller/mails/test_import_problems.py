@@ -10,13 +10,14 @@ from msgspec.structs import replace
 from controller.mails.policy import Notification
 from controller.mails.problem_tracking import with_import_reasons
 from controller.mails.render import MailRenderer
-from controller.resync.import_progress import REPORT_ATTEMPTS, ImportHold, report_hold
+from controller.resync.import_progress import REPORT_ATTEMPTS, ImportHold, hold, report_hold
 from counterfoil.i18n.problems import ARCHIVE_MISSING, is_about_archive
 from counterfoil.i18n.reasons import CATALOGUE, ReasonContext, Server, server_of
 from counterfoil.metrics import MailKind
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import Import, Organization, Phase, ReportedProblem
-from tests.support.builders import NOON, an_event, an_organization
+from tests.support.builders import NOON, an_event, an_organization, ready
+from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.notifications import (
     MAILS,
     TIMINGS,
@@ -50,7 +51,12 @@ def an_import_that_is(
     summary = a_condition("Stalled", "True" if stalled else "False", reason, since)
     return Import.parse(
         {
-            "metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": "1"},
+            "metadata": {
+                "name": name,
+                "uid": f"uid-{name}",
+                "resourceVersion": "1",
+                "creationTimestamp": NOON.isoformat(),
+            },
             "spec": {"organizationRef": {"name": "acme"}, "from": "2019-01-01", **spec},
             "status": {"conditions": [a_condition("Ready", truth, reason, since), summary]},
         }
@@ -88,6 +94,21 @@ async def test_an_archive_that_only_an_import_names_is_one_mail_and_its_end_anot
     scene.set(an_archive_that_is("True", name="vault", since=scene.clock.now()))
     await scene.look_for(timedelta(hours=1))
     assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive vault can't be used: ArchiveUnreachable"]
+
+
+async def test_an_import_whose_own_archive_does_not_exist_is_one_mail_and_its_end_another() -> None:
+    scene = Scene()
+    vault: dict[str, Any] = {"archiveRef": {"name": "vault"}}
+    imported = an_import_that_is("Pending", stalled=False, **vault)
+    archives = {"dms": ready(an_archive()), "vault": None}
+    held = hold(imported, an_organization(), archives, scene.cache.archive_use, NOON)
+    assert held is not None
+    put(scene, an_import_that_is(held.reason, stalled=is_stalled("False", held.reason), **vault))
+    await scene.look_for(TIMINGS.stalled + timedelta(minutes=1))
+    assert scene.mailer.subjects == [SUBJECT.format(held.reason)]
+    put(scene, an_import_that_is("ImportRunning", stalled=False, since=scene.clock.now(), **vault))
+    await scene.look_for(timedelta(hours=1))
+    assert scene.mailer.subjects[1:] == [f"Solved: {SUBJECT.format(held.reason)}"]
 
 
 async def test_a_stalled_import_is_one_mail_to_the_administrators_and_its_solution_another() -> None:

@@ -82,7 +82,7 @@ async def test_the_report_is_in_the_archive_of_the_import() -> None:
 
 
 HOLDS: list[tuple[Archive | None, str]] = [
-    (None, "ArchiveMissing"),
+    (None, "ImportArchiveMissing"),
     (ready(an_archive("vault", suspend=True)), "ArchiveSuspended"),
     (ready(an_archive("vault"), "False"), "Tested"),
     (an_archive("vault"), "Pending"),
@@ -113,7 +113,17 @@ async def test_a_missing_archive_is_named_as_that_of_the_import() -> None:
     await scene.advance()
     stored = Import.parse(scene.kube.objects[Import.PLURAL, NAME])
     said = [each.message for each in stored.status.conditions if each.type == "Ready"]
-    assert said == ["Archive/vault of Import/old-stock does not exist."]
+    assert said == [
+        "Archive/vault of Import/old-stock does not exist. Create it, or delete this Import and create another "
+        "one."
+    ]
+
+
+async def test_a_missing_archive_that_the_organization_names_too_is_that_of_the_organization() -> None:
+    scene = VaultScene(archiveRef={"name": "dms"})
+    scene.cache.archives.remove("dms")
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "ArchiveMissing")
 
 
 ONE_FOLDER = "{{envelope.id}}/{{file.name}}"

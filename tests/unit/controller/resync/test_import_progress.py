@@ -211,6 +211,15 @@ def test_a_missing_archive_holds_an_import_and_no_dry_run(*, is_dry_run: bool) -
     assert (found is None) == is_dry_run
 
 
+def test_an_import_of_an_unknown_organization_has_a_reason_and_a_message_about_the_import() -> None:
+    """Its advice is about no event and no Sender."""
+    assert hold(an_import(), None, {}, ALONE, NOON) == ImportHold(
+        "ImportOrganizationMissing",
+        "Organization/acme does not exist. Create it, or delete Import/old-stock: its spec.organizationRef "
+        "never changes.",
+    )
+
+
 def test_the_label_of_a_window_is_a_valid_one_and_is_read_again() -> None:
     label = window_label(UID, "a" * 63, 1430, NOON)
     read = read_window_label(label)

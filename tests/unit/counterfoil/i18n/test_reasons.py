@@ -248,6 +248,17 @@ def test_the_advice_about_an_empty_span_ends_the_import_that_has_it(language: La
 
 
 @pytest.mark.parametrize("language", Language)
+@pytest.mark.parametrize("reason", ["ImportArchiveMissing", "ImportOrganizationMissing"])
+def test_the_advice_about_an_import_that_names_what_is_missing_says_how_to_end_it(
+    reason: str, language: Language
+) -> None:
+    """No setting of an Import that names another object can be changed."""
+    do = CATALOGUE[reason].localized_text(language).do
+    delete, create = "`kubectl delete import NAME`", "`kubectl counterfoil import ORGANIZATION --from DATE"
+    assert do.index(delete) < do.index(create)
+
+
+@pytest.mark.parametrize("language", Language)
 @pytest.mark.parametrize(
     "reason",
     ["ImportNotArchived", "SendersNotSearched", "TooManySenders", "EsawListTooLong", "ArchiveShared"],
