@@ -51,7 +51,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.routes import copy_names
+from counterfoil.resources.routes import archive_names, copy_names
 
 _log = logging.getLogger(__name__)
 
@@ -348,8 +348,8 @@ class Notifier:
             if ready is None or ready.status != "False":
                 continue
             if archive is None:
-                # For one that only events have chosen, their deadline runs.
-                if ready.reason != ARCHIVE_MISSING or name not in named:
+                # For one that only events have chosen, their deadline runs. That of an Import is its problem.
+                if ready.reason != ARCHIVE_MISSING or name not in archive_names(organization.spec):
                     continue
             elif name not in named:
                 ready = replace(ready, message=archive_message(ready, archive, (organization,)))

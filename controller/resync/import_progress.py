@@ -62,7 +62,7 @@ from counterfoil.resources.organization import (
     import_archive_conflict,
     shared_archive_conflict,
 )
-from counterfoil.resources.routes import original_names
+from counterfoil.resources.routes import archive_names, original_names
 
 WINDOW = timedelta(days=7)
 """Maximum length of a window. eSAW's search halves a window whose answer may be cut off."""
@@ -238,7 +238,7 @@ def copies_hold(
             f"Organization/{works.name} has no spec.copies, so there is nothing to copy. Set them there."
         )
         return ImportHold("ImportWithoutCopies", message)
-    return _outside_hours(imported.spec.hours, now) or _archives_hold(imported, archives)
+    return _outside_hours(imported.spec.hours, now) or _archives_hold(imported, works, archives)
 
 
 def _working_organization(imported: Import, organization: Organization | None) -> Organization | ImportHold:
@@ -247,7 +247,11 @@ def _working_organization(imported: Import, organization: Organization | None) -
     if imported.spec.suspend:
         return ImportHold("ImportSuspended", f"spec.suspend of Import/{imported.name} is true.")
     if organization is None:
-        return ImportHold("OrganizationMissing", f"Organization/{name} does not exist. Create it.")
+        message = (
+            f"Organization/{name} does not exist. Create it, or delete Import/{imported.name}: its "
+            "spec.organizationRef never changes."
+        )
+        return ImportHold("ImportOrganizationMissing", message)
     if organization.spec.suspend:
         return ImportHold("OrganizationSuspended", f"spec.suspend of Organization/{name} is true.")
     return organization
@@ -278,13 +282,15 @@ def _outage(
     reachable = find_condition(organization.status.conditions, "Reachable")
     if reachable is not None and reachable.status == "False":
         return ImportHold(reachable.reason, reachable.message)
-    return _archives_hold(imported, archives)
+    return _archives_hold(imported, organization, archives)
 
 
-def _archives_hold(imported: Import, archives: Mapping[str, Archive | None]) -> ImportHold | None:
+def _archives_hold(
+    imported: Import, organization: Organization, archives: Mapping[str, Archive | None]
+) -> ImportHold | None:
     if imported.spec.dry_run:
         return None
-    held = (archive_hold(imported, name, archive) for name, archive in archives.items())
+    held = (archive_hold(imported, organization, name, archive) for name, archive in archives.items())
     return next(filter(None, held), None)
 
 
@@ -311,14 +317,12 @@ def report_archive(imported: Import, organization: Organization) -> LocalObjectR
     return imported.spec.archive_ref or organization.spec.archive_ref
 
 
-def archive_hold(imported: Import, name: str, archive: Archive | None) -> ImportHold | None:
+def archive_hold(
+    imported: Import, organization: Organization, name: str, archive: Archive | None
+) -> ImportHold | None:
     """Return why nothing can be archived in this Archive now; None if it is ready."""
     if archive is None:
-        ref = imported.spec.archive_ref
-        is_own = ref is not None and ref.name == name
-        of = f"Import/{imported.name}" if is_own else f"Organization/{imported.organization}"
-        message = f"Archive/{name} of {of} does not exist."
-        return ImportHold("ArchiveMissing", message)
+        return _missing_archive(imported, organization, name)
     if archive.spec.suspend:
         # Its condition says it a little later.
         return ImportHold("ArchiveSuspended", f"spec.suspend of Archive/{archive.name} is true.")
@@ -329,6 +333,24 @@ def archive_hold(imported: Import, name: str, archive: Archive | None) -> Import
             ready.reason if ready is not None else "Pending", f"Archive/{archive.name}: {message}"
         )
     return None
+
+
+def _missing_archive(imported: Import, organization: Organization, name: str) -> ImportHold:
+    ref, spec = imported.spec.archive_ref, organization.spec
+    if ref is not None and ref.name == name and name not in original_names(spec):
+        message = (
+            f"Archive/{name} of Import/{imported.name} does not exist. Create it, or delete this Import and "
+            "create another one."
+        )
+        return ImportHold("ImportArchiveMissing", message)
+    if name in archive_names(spec):
+        # This problem is the Organization's.
+        message = f"Archive/{name} of Organization/{organization.name} does not exist."
+        return ImportHold("ArchiveMissing", message)
+    message = (
+        f"spec.archiveRef of Organization/{organization.name} is not set. Let it name the Archive to use."
+    )
+    return ImportHold("ImportNotArchived", message)
 
 
 def report_hold(cause: ImportHold, failures: int) -> ImportHold:

@@ -285,11 +285,11 @@ class ImportReportWriter:
         organization = self.cache.organizations.get(imported.organization)
         if organization is None:
             message = f"Organization/{imported.organization} does not exist. Create it."
-            raise ArchiveUnavailable("OrganizationMissing", message)
+            raise ArchiveUnavailable("ImportOrganizationMissing", message)
         ref = report_archive(imported, organization)
         name = ref.name if ref is not None else "?"
         archive = self.cache.archives.get(name)
-        if (hold := archive_hold(imported, name, archive)) is not None or archive is None:
+        if (hold := archive_hold(imported, organization, name, archive)) is not None or archive is None:
             raise ArchiveUnavailable(*(hold or ("ArchiveMissing", "The Archive does not exist.")))
         return organization, await self.open_archive(archive)
 

@@ -116,7 +116,7 @@ async def test_an_import_with_another_archive_stores_nothing_a_second_time(
         plugin = await terminal(scene, "administrator")
         words = ("import", "acme", "--from", first_day, "--archive", "vault", "--name", "old-stock")
         assert (await plugin(*words)).code == ExitStatus.DONE
-        await until(scene, "ArchiveMissing")
+        await until(scene, "ImportArchiveMissing")
         assert await events_of(scene) == []
         await scene.local_environment.archive("vault", filesystem={"root": str(vault)})
 
@@ -216,6 +216,30 @@ async def test_another_import_with_an_earlier_day_finds_what_an_empty_span_did_n
     await scene.local_environment.kubectl("delete", "import", "empty")
     await create_import(scene, "earlier")
     await until(scene, "ImportComplete", "earlier")
+    assert "contract.pdf" in scene.filed(envelope)
+
+
+MISNAMED = {
+    "ImportArchiveMissing": {"archiveRef": {"name": "nope"}},
+    "ImportOrganizationMissing": {"organizationRef": {"name": "nope"}},
+}
+
+
+async def test_an_import_of_an_unknown_organization_is_deleted_and_another_one_created(
+    scene: ControllerScene,
+) -> None:
+    """The same for an unknown Archive. That the name can be changed is not true, so no advice says it."""
+    envelope = scene.envelope(sent_ago=LONG_AGO)
+    kubectl = scene.local_environment.kubectl
+    for reason, spec in MISNAMED.items():
+        await create_import(scene, "misnamed", **spec)
+        await until(scene, reason, "misnamed")
+        corrected = json.dumps({"spec": {**spec, next(iter(spec)): {"name": "acme"}}})
+        with pytest.raises(Exception, match="Invalid value"):
+            await kubectl("patch", "import", "misnamed", "--type=merge", "-p", corrected)
+        await kubectl("delete", "import", "misnamed")
+    await create_import(scene)
+    await until(scene, "ImportComplete")
     assert "contract.pdf" in scene.filed(envelope)
 
 

@@ -111,6 +111,15 @@ async def test_an_import_whose_own_archive_does_not_exist_is_one_mail_and_its_en
     assert scene.mailer.subjects[1:] == [f"Solved: {SUBJECT.format(held.reason)}"]
 
 
+async def test_a_missing_archive_of_the_organization_is_no_mail_about_that_of_an_import() -> None:
+    scene = Scene()
+    scene.change(Organization, "acme", conditions=[a_condition("Ready", "False", ARCHIVE_MISSING, NOON)])
+    scene.cache.archives.remove("dms")
+    put(scene, an_import_that_is(ARCHIVE_MISSING, stalled=True, archiveRef={"name": "vault"}))
+    await scene.look_for(timedelta(hours=1))
+    assert scene.mailer.subjects == ["[acme] Archive dms can't be used: ArchiveMissing"]
+
+
 async def test_a_stalled_import_is_one_mail_to_the_administrators_and_its_solution_another() -> None:
     scene = Scene()
     put(scene, an_import_that_is("SendersNotSearched", stalled=True))

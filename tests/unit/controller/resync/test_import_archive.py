@@ -114,8 +114,8 @@ async def test_a_missing_archive_is_named_as_that_of_the_import() -> None:
     stored = Import.parse(scene.kube.objects[Import.PLURAL, NAME])
     said = [each.message for each in stored.status.conditions if each.type == "Ready"]
     assert said == [
-        "Archive/vault of Import/old-stock does not exist. Create it, or delete this Import and create another "
-        "one."
+        "Archive/vault of Import/old-stock does not exist. Create it, or delete this Import and create "
+        "another one."
     ]
 
 
@@ -183,12 +183,12 @@ async def test_an_import_waits_while_its_organization_waits_for_an_older_one_of_
 
 
 async def test_an_organization_without_an_archive_holds_the_import_too() -> None:
-    """Its events would wait for the Archive of the Organization."""
+    """Its events would wait for the Archive of the Organization. No mail is about one without a name."""
     scene = VaultScene()
     scene.cache.organizations.put(an_organization(version=2, generation=2, archiveRef=None))
     scene.finds("anna", ENVELOPE)
     await scene.advance()
-    assert (scene.condition("Ready"), scene.events()) == (("False", "ArchiveMissing"), [])
+    assert (scene.condition("Ready"), scene.events()) == (("False", "ImportNotArchived"), [])
 
 
 async def test_the_archive_of_the_organization_holds_the_import_too() -> None:
