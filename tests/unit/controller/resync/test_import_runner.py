@@ -13,6 +13,7 @@ from controller.resync.import_progress import windows_of
 from controller.resync.import_runner import FAILURE_SECONDS, MAX_CREATE_PAUSE_SECONDS, ImportBounds
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, UnexpectedRedirect
+from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.errors import Conflict, Unavailable
 from counterfoil.resources import (
     IMPORT_WINDOW_LABEL,
@@ -20,6 +21,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     Import,
+    Language,
     Origin,
     Phase,
     Sender,
@@ -252,6 +254,18 @@ async def test_a_sender_without_a_key_is_named_and_continues_after_the_consent()
     scene.put_sender("bert", version=2)
     status = await scene.complete()
     assert (status.archived, scene.condition("Complete")[0]) == (2, "True")
+
+
+async def test_a_listed_sender_that_does_not_exist_is_named_with_its_cause() -> None:
+    scene = ImportScene("anna", senderRefs=[{"name": "anna"}, {"name": "nobody"}])
+    await scene.complete()
+    assert scene.condition("Ready") == ("False", "SendersNotSearched")
+    ready = find_condition(scene.status_now.conditions, "Ready")
+    assert ready is not None
+    assert "such as Sender/nobody (SenderMissing): Sender/nobody does not exist." in ready.message
+    for language in Language:
+        text = CATALOGUE["SendersNotSearched"].localized_text(language).do
+        assert text.index("Sender") < text.index("spec.senderRefs")
 
 
 async def test_only_the_listed_senders_are_searched() -> None:
