@@ -14,8 +14,10 @@ def held_shards(*numbers: int, of: int = 1, clock: AClock | None = None) -> Held
     return HeldShards(leases, of)
 
 
-def a_shard_lease(number: int, of: int, *, renewed: datetime, holder: str = "pod-1") -> Lease:
-    """Return the Lease of a shard for 15 seconds; without a holder it is released."""
+def a_shard_lease(
+    number: int, of: int, *, renewed: datetime, holder: str = "pod-1", seconds: int = 15
+) -> Lease:
+    """Return the Lease of a shard; without a holder it is released."""
     return Lease.parse(
         {
             "metadata": {
@@ -25,7 +27,7 @@ def a_shard_lease(number: int, of: int, *, renewed: datetime, holder: str = "pod
             },
             "spec": {
                 "holderIdentity": holder,
-                "leaseDurationSeconds": 15,
+                "leaseDurationSeconds": seconds,
                 "acquireTime": micro_time(renewed),
                 "renewTime": micro_time(renewed),
             },

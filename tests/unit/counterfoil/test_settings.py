@@ -146,6 +146,10 @@ def test_an_address_for_callbacks_may_have_a_port_and_a_path(url: str) -> None:
         (["--lease-duration", "9s"], r"COUNTERFOIL_RENEW_DEADLINE .* less than --lease-duration \(9s\)"),
         (["--retry-period", "9s"], r"COUNTERFOIL_RETRY_PERIOD .* less than --renew-deadline \(10s\)"),
         (["--retry-period", "500ms"], "COUNTERFOIL_RETRY_PERIOD"),
+        (
+            ["--lease-duration", "10m", "--renew-deadline", "5m", "--retry-period", "61s"],
+            "COUNTERFOIL_RETRY_PERIOD .* the maximum is 60 seconds",
+        ),
     ],
 )
 def test_durations_of_a_lease_that_contradict_each_other_are_refused(argv: list[str], named: str) -> None:

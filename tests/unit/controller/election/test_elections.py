@@ -310,6 +310,19 @@ def test_a_lease_that_somebody_wrote_for_decades_counts_for_an_hour_at_most(coun
 
 
 @in_a_cluster
+async def test_a_lease_that_a_stranger_holds_for_an_hour_is_free_once_a_person_deletes_it(
+    cluster: Cluster,
+) -> None:
+    """As `ControllerAbsent` advises."""
+    cluster.api.held_by("stranger", 0, 1, seconds=3600)
+    waiting = cluster.start("waiting", 1)
+    await cluster.seconds(300.0)
+    assert waiting.shards == set()
+    del cluster.api.leases["counterfoil-shard-0-of-1"]
+    await cluster.until(lambda: waiting.shards == {0}, within=10.0)
+
+
+@in_a_cluster
 async def test_a_number_of_transitions_that_can_not_grow_stops_no_election(cluster: Cluster) -> None:
     cluster.api.held_by("somebody", 0, of=1)
     (lease,) = cluster.api.leases.values()
