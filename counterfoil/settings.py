@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple, NoReturn, Self, TypeVar, get_args,
 from counterfoil.durations import Duration
 from counterfoil.origin import origin_of
 from counterfoil.resources import SHARD_COUNT
-from counterfoil.resources.lease import MAX_LEASE_SECONDS
+from counterfoil.resources.lease import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS
 
 PREFIX = "COUNTERFOIL_"
 
@@ -447,7 +447,8 @@ class ControllerSettings(OutgoingSettings):
 
     retry_period: Duration = setting(Duration(seconds=2), "2s", at_least=1.0)
     """Interval between renewals of a Lease, and between attempts to acquire a free one. Each pod sends one
-    request per shard in this time. 1.2 times the interval must be shorter than `--renew-deadline`."""
+    request per shard in this time. 1.2 times the interval must be shorter than `--renew-deadline`, and it is
+    at most a minute."""
 
     concurrency: int = setting(32, "32", at_least=1)
     """Maximum number of events that this process works on at once, over all organizations. Each needs up to
@@ -532,6 +533,11 @@ class ControllerSettings(OutgoingSettings):
         if self.renew_deadline >= self.lease_duration:
             reason = f"it must be less than --lease-duration ({self.lease_duration})"
             raise _invalid("renew_deadline", str(self.renew_deadline), reason, example="10s")
+        if self.retry_period.total_seconds() > MAX_RETRY_SECONDS:
+            reason = (
+                f"the maximum is {MAX_RETRY_SECONDS} seconds; people see a holder that waits longer as gone"
+            )
+            raise _invalid("retry_period", str(self.retry_period), reason, example="2s")
         if 1.2 * self.retry_period >= self.renew_deadline:
             reason = f"1.2 times its value must be less than --renew-deadline ({self.renew_deadline})"
             raise _invalid("retry_period", str(self.retry_period), reason, example="2s")

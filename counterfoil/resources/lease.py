@@ -52,6 +52,11 @@ MAX_LEASE_SECONDS: Final = 3600
 right to write Leases could keep all controllers out for decades."""
 
 
+MAX_RETRY_SECONDS: Final = 60
+"""Maximum interval between the renewals of a controller. Who does not renew a Lease for longer does not work,
+although the Lease keeps other controllers out for its duration."""
+
+
 def believed_duration(seconds: int | None) -> float:
     """Return the duration of a Lease that another process wrote, in seconds."""
     return float(max(0, min(seconds or 0, MAX_LEASE_SECONDS)))
@@ -65,10 +70,18 @@ class LeaseSpec(ResourcePart, frozen=True):
     acquire_time: datetime | None = None
     renew_time: datetime | None = None
 
-    def is_held_at(self, now: datetime) -> bool:
-        """Whether somebody holds the Lease by the wall clock: for people, not for mutual exclusion."""
-        duration = timedelta(seconds=believed_duration(self.lease_duration_seconds))
-        return bool(self.holder_identity) and self.renew_time is not None and now - self.renew_time < duration
+    @property
+    def end_time(self) -> datetime | None:
+        """Return when another controller may take the Lease by the wall clock; None: at once."""
+        if not self.holder_identity or self.renew_time is None:
+            return None
+        return self.renew_time + timedelta(seconds=believed_duration(self.lease_duration_seconds))
+
+    def is_renewed_at(self, now: datetime) -> bool:
+        """Whether the holder of the Lease works by the wall clock: for people, not for mutual exclusion."""
+        if self.renew_time is None or self.end_time is None:
+            return False
+        return now < min(self.end_time, self.renew_time + timedelta(seconds=MAX_RETRY_SECONDS))
 
 
 class Lease(Resource, frozen=True):
@@ -97,15 +110,23 @@ class UnheldShard:
     renewed_at: datetime | None = None
     release: str = ""
     """The namespace of the release, with its Leases and pods, if it is not that of the objects."""
+    held_until: datetime | None = None
+    """Until when the holder, who does not renew the Lease, keeps all controllers out; None: it does not."""
 
     def __str__(self) -> str:
         place = f" in the namespace {self.release}" if self.release else ""
         if self.renewed_at is None:
             return f"No controller{place} has acquired the Lease of a shard yet."
-        at = self.renewed_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        at = _readable(self.renewed_at)
         if not self.holder:
             return f"Lease/{self.lease}{place} was released at {at}, and no controller has acquired it since."
-        return f"{self.holder} renewed Lease/{self.lease}{place} for the last time at {at}."
+        renewed = f"{self.holder} renewed Lease/{self.lease}{place} for the last time at {at}"
+        if self.held_until is None:
+            return f"{renewed}."
+        return (
+            f"{renewed}, and holds it until {_readable(self.held_until)}. If none of the controller's pods "
+            "has this name, delete the Lease."
+        )
 
 
 @dataclass(frozen=True)
@@ -135,14 +156,19 @@ class ShardLeases:
     def _unheld(self, leases: Iterable[Lease], now: datetime) -> UnheldShard | None:
         newest: Lease | None = None
         for each in leases:
-            if each.spec.is_held_at(now - CLOCK_SKEW):
+            if each.spec.is_renewed_at(now - CLOCK_SKEW):
                 return None
             if newest is None or _renewed_at(each) > _renewed_at(newest):
                 newest = each
         if newest is None:
             return UnheldShard(release=self.release)
         spec = newest.spec
-        return UnheldShard(newest.name, spec.holder_identity or "", spec.renew_time, self.release)
+        held_until = spec.end_time if spec.end_time is not None and now < spec.end_time else None
+        return UnheldShard(newest.name, spec.holder_identity or "", spec.renew_time, self.release, held_until)
+
+
+def _readable(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _renewed_at(lease: Lease) -> datetime:
