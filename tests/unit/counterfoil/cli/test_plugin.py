@@ -872,6 +872,16 @@ async def test_a_skip_needs_a_reason_as_in_the_console() -> None:
     assert kube.stored(event.name).metadata.labels[REQUEST_LABEL] == "retry"
 
 
+async def test_a_skip_of_a_choice_counts_the_events_that_it_changes() -> None:
+    label = ("counterfoil.dev/organization", "acme")
+    failed = an_event("e-1").in_phase(Phase.FAILED, "NameOccupied").labelled(*label).build()
+    ended = an_event("e-2").in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted").labelled(*label).build()
+    parse = entry_point.parsers()[0].parse_args
+    choice = ["skip", "-l", "=".join(label), "--because", "a duplicate", "-o", "text"]
+    with pytest.raises(CommandError, match=r"^1 event would be skipped"):
+        await SKIP.run(parse(choice), Named(failed, ended), io.StringIO())
+
+
 async def test_a_skip_of_a_choice_needs_the_digest_of_what_was_shown() -> None:
     event = an_event().in_phase(Phase.FAILED, "NameOccupied").build()
     kube, out = Named(event), io.StringIO()

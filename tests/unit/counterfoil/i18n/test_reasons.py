@@ -248,6 +248,12 @@ def test_the_advice_about_an_empty_span_ends_the_import_that_has_it(language: La
 
 
 @pytest.mark.parametrize("language", Language)
+def test_the_advice_about_the_key_of_another_user_says_whose_key_is_wanted(language: Language) -> None:
+    do = CATALOGUE["WrongUser"].localized_text(language).do
+    assert "spec.userID" in do[: do.index("Secret")]
+
+
+@pytest.mark.parametrize("language", Language)
 @pytest.mark.parametrize("reason", ["ImportArchiveMissing", "ImportOrganizationMissing"])
 def test_the_advice_about_an_import_that_names_what_is_missing_says_how_to_end_it(
     reason: str, language: Language
