@@ -298,7 +298,7 @@ def _files(folder: Path) -> list[os.DirEntry[str]]:
     except OSError as trouble:
         raise SealingKeysInvalid(
             f"{folder}: the folder of sealing keys can't be read ({trouble.strerror}). "
-            "Correct COUNTERFOIL_SEALING_KEYS, or mount the Secret there."
+            "Correct COUNTERFOIL_SEALING_KEYS or --sealing-keys, or mount the Secret there."
         ) from None
     return sorted(visible, key=lambda each: each.name)
 

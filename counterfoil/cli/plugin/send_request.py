@@ -288,9 +288,10 @@ class RequestCommand(NamedTuple):
     def _check_digest(self, args: argparse.Namespace, events: Sequence[EnvelopeEvent], digest: str) -> None:
         """Raise ``CommandError`` if the chosen events are not those that the user was shown."""
         is_choice, undone = not args.events and not args.dry_run, sum(map(self._takes_back_skip, events))
+        skipped = sum(takes_skip(each.status) for each in events) if self.request == "skip" else 0
         change = ""
-        if self.request == "skip" and events:
-            change = f"{counted(len(events), 'event')} would be skipped, and only a retry undoes that"
+        if skipped:
+            change = f"{counted(skipped, 'event')} would be skipped, and only a retry undoes that"
         elif undone:
             change = f"the skip of {counted(undone, 'event')} would be taken back, and the envelope deleted"
         if args.digest is None and is_choice and change:
