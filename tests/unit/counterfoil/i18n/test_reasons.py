@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from counterfoil.i18n.attention import NOT_PROCESSED
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons import (
     CATALOGUE,
@@ -245,6 +246,13 @@ def test_the_advice_about_an_empty_span_ends_the_import_that_has_it(language: La
     do = CATALOGUE["ImportSpanEmpty"].localized_text(language).do
     delete, create = "`kubectl delete import NAME`", "`kubectl counterfoil import ORGANIZATION --from DATE`"
     assert do.index(delete) < do.index(create)
+
+
+@pytest.mark.parametrize("language", Language)
+def test_a_holder_of_a_lease_that_is_no_controller_is_in_the_advice(language: Language) -> None:
+    said = {name: CATALOGUE[name].localized_text(language).do for name in ("ControllerAbsent", NOT_PROCESSED)}
+    assert "`kubectl delete lease LEASE`" in said["ControllerAbsent"]
+    assert "`kubectl get leases -l counterfoil.dev/shards`" in said[NOT_PROCESSED]
 
 
 @pytest.mark.parametrize("language", Language)
