@@ -690,8 +690,9 @@ def _not_searched(imported: Import, stalled: ImportHold | None) -> ImportHold:
         )
     first = left[0]
     message = (
-        f"{len(left)} Senders can't be searched, such as Sender/{first.name} ({first.reason}): {first.message} "
-        "The Import continues when the cause is corrected; status.senders has that of each one. Without "
-        "them, create an Import that lists the others in spec.senderRefs, and suspend this one."
+        f"{len(left)} Senders can't be searched, such as Sender/{first.name} ({first.reason}): "
+        f"{first.message} The Import continues when the cause is corrected; status.senders has that of "
+        "each one. Without them, create an Import that lists the others in spec.senderRefs, and suspend this "
+        "one."
     )
     return ImportHold("SendersNotSearched", message[:MAX_MESSAGE])

@@ -310,11 +310,11 @@ def test_a_lease_that_somebody_wrote_for_decades_counts_for_an_hour_at_most(coun
 
 
 @in_a_cluster
-async def test_a_lease_that_a_stranger_holds_for_an_hour_is_free_once_a_person_deletes_it(
+async def test_a_lease_that_another_program_holds_for_an_hour_is_free_once_a_person_deletes_it(
     cluster: Cluster,
 ) -> None:
     """As `ControllerAbsent` advises."""
-    cluster.api.held_by("stranger", 0, 1, seconds=3600)
+    cluster.api.held_by("other-program", 0, 1, seconds=3600)
     waiting = cluster.start("waiting", 1)
     await cluster.seconds(300.0)
     assert waiting.shards == set()

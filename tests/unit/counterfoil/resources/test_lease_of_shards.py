@@ -28,17 +28,17 @@ def test_a_shard_whose_lease_expired_is_without_a_controller() -> None:
 
 
 def test_a_lease_that_its_holder_does_not_renew_is_without_a_controller_before_it_ends() -> None:
-    """A stranger, or a restored Lease, may hold it for an hour: a controller renews it within a minute."""
-    lease = a_shard_lease(0, 1, renewed=NOON, holder="stranger", seconds=3600)
+    """Another program may hold it for an hour: a controller renews it within a minute."""
+    lease = a_shard_lease(0, 1, renewed=NOON, holder="other-program", seconds=3600)
     leases = ShardLeases((lease,))
     assert leases.unheld_shards(NOON + timedelta(seconds=80)) == ()
     at = NOON + timedelta(seconds=90)
     (held,) = leases.unheld_shards(at)
     assert (leases.unheld_shard(0, at), leases.unheld_owner("walk", "events", at)) == (held, held)
     assert str(held) == (
-        "stranger renewed Lease/counterfoil-shard-0-of-1 for the last time at 2026-07-01 12:00:00 UTC, and "
-        "holds it until 2026-07-01 13:00:00 UTC. If none of the controller's pods has this name, delete the "
-        "Lease."
+        "other-program renewed Lease/counterfoil-shard-0-of-1 for the last time at 2026-07-01 12:00:00 UTC, "
+        "and holds it until 2026-07-01 13:00:00 UTC. If none of the controller's pods has this name, delete "
+        "the Lease."
     )
     (ended,) = leases.unheld_shards(NOON + timedelta(minutes=62))
     assert "holds it until" not in str(ended)
