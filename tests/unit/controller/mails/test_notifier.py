@@ -368,6 +368,44 @@ async def test_a_suspended_sender_whose_organization_has_no_page_for_consent_end
     assert (problem.reason, problem.ending) == ("KeyNotConfigured", "SenderSuspended")
 
 
+async def test_a_key_that_works_before_the_mail_about_another_reason_is_solved() -> None:
+    """The Secret was created, and labelled a second later."""
+    secret = {"name": "anna-key", "key": "token"}
+    scene = Scene(an_unauthorized_sender(reason="KeyMissing", tokenSecretRef=secret))
+    await scene.look_for(HOUR)
+    scene.set(an_unauthorized_sender(reason="SecretNotLabelled", tokenSecretRef=secret))
+    await scene.run_once()
+    assert scene.problems()["key/KeyMissing"].ending == "KeyOtherReason"
+    scene.set(a_sender(tokenSecretRef=secret))
+    await scene.look_for(HOUR)
+    assert [each for each in scene.mailer.subjects[1:] if "KeyMissing" in each] == [
+        f"Solved: {scene.mailer.subjects[0]}"
+    ]
+    assert scene.problems() == {}
+
+
+async def test_no_mail_tells_of_an_end_that_is_not_true_any_more() -> None:
+    scene = Scene(an_unauthorized_sender(reason="WrongUser"))
+    await scene.look_for(HOUR)
+    scene.set(an_unauthorized_sender(reason="WrongUser", suspend=True))
+    await scene.run_once()
+    assert scene.problems()["key/WrongUser"].ending == "SenderSuspended"
+    scene.set(with_unknown_key(an_unauthorized_sender(reason="WrongUser")))
+    await scene.look_for(HOUR)
+    assert len(scene.mailer.sent_mails) == 1
+    assert scene.problems()["key/WrongUser"].solved_time is None
+
+
+async def test_a_solved_problem_stays_solved_if_another_one_follows_before_its_mail() -> None:
+    scene = Scene(an_unauthorized_sender(reason="WrongUser"))
+    await scene.look_for(HOUR)
+    scene.set(a_sender())
+    await scene.run_once()
+    scene.set(an_unauthorized_sender(reason="SealBroken", suspend=True))
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == [f"Solved: {scene.mailer.subjects[0]}"]
+
+
 async def test_an_own_key_that_is_refused_is_its_owners_task() -> None:
     scene = Scene(an_unauthorized_sender(sent_mails=True))
     await scene.run_once(5)
