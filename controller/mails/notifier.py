@@ -245,10 +245,9 @@ class Notifier:
             problems = problem_tracking.with_state(problems, each, now)
         causes = {each.cause for each in current}
         for known in problems:
-            is_current = known.cause in causes
-            ending = None if is_current else self._ending(known, organization, senders, waiting)
-            if ending is not None:
-                problems = problem_tracking.mark_ended(problems, known.cause, now, ending)
+            if known.cause not in causes:
+                ending = self._ending(known, organization, senders, waiting)
+                problems = problem_tracking.with_ending(problems, known.cause, now, ending)
         for cause in removable_causes(problems, now, self.timings):
             problems = problem_tracking.close_problem(problems, cause)
         return problems

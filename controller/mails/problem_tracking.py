@@ -395,6 +395,21 @@ def mark_ended(problems: Problems, cause: str, now: datetime, ending: Ending = E
     return _changed(problems, cause, solved_time=ended, ending=ending.value, mail_attempt_time=None)
 
 
+def with_ending(problems: Problems, cause: str, now: datetime, ending: Ending | None) -> Problems:
+    """
+    Record how a problem without a current observation ended; None: it is open.
+
+    An end without a solution is judged again until its mail, so that the mail is true when it is sent.
+    """
+    known = find_problem(problems, cause)
+    if known is None or known.solved_time is None:
+        return problems if ending is None else mark_ended(problems, cause, now, ending)
+    if is_solved(known) or known.ending == ending:
+        return problems
+    reopened = _changed(problems, cause, solved_time=None, ending=None)
+    return reopened if ending is None else mark_ended(reopened, cause, now, ending)
+
+
 def with_state(problems: Problems, observation: Observation, now: datetime) -> Problems:
     """
     Update a problem that follows from a state. An Archive that was deleted is a new one, with a mail.

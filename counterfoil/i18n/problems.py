@@ -254,7 +254,7 @@ def is_key_needed(sender: Sender) -> bool:
 
 def _is_key_unknown(sender: Sender) -> bool:
     found = find_condition(sender.status.conditions, "Authorized")
-    return (found is None or found.status == "Unknown") and not sender.spec.suspend
+    return found is None or found.status == "Unknown"
 
 
 # -- Endings ---------------------------------------------------------------------------------------------
@@ -332,7 +332,8 @@ def key_ending(
     senders = list(senders)
     named = [each for each in senders if each.name in problem.examples]
     possible = named if problem.count <= len(problem.examples) else senders
-    if any(_is_key_unknown(each) and is_key_needed(each) for each in possible):
+    unknown = [each for each in possible if _is_key_unknown(each)]
+    if any(is_key_needed(each) and not each.spec.suspend for each in unknown):
         return None
     same = [
         each
@@ -340,14 +341,15 @@ def key_ending(
         if (found := key_failure(each))
         and problem.reason in (found.reason, key_cause(each, organization, found.reason))
     ]
-    if any(each.spec.suspend for each in same):
+    unproven = [each for each in named if each in unknown]
+    if any(each.spec.suspend for each in (*same, *unproven)):
         return Ending.SENDER_SUSPENDED
     if len(named) < len(problem.examples):
         return Ending.SENDER_DELETED
     failing = [each for each in named if key_failure(each) is not None]
     if any(each not in same for each in failing):
         return Ending.KEY_OTHER_REASON
-    return Ending.KEY_UNUSED if failing else Ending.SOLVED
+    return Ending.KEY_UNUSED if failing or unproven else Ending.SOLVED
 
 
 # -- Imports ---------------------------------------------------------------------------------------------

@@ -37,6 +37,9 @@ def broken(name: str = "anna", reason: str = REASON, **options: object) -> Sende
         (keys("anna"), [broken(verified=False)], Ending.KEY_UNUSED),
         (keys("anna", count=9), [a_sender(), broken("ben", suspend=True)], Ending.SENDER_SUSPENDED),
         (keys("anna", "ben"), [a_sender()], Ending.SENDER_DELETED),
+        (keys("anna"), [a_sender(authorized=None, suspend=True)], Ending.SENDER_SUSPENDED),
+        (keys("anna"), [a_sender(authorized=None)], Ending.KEY_UNUSED),
+        (keys("anna"), [a_sender(), a_sender("ben", authorized=None, suspend=True)], Ending.SOLVED),
     ],
 )
 def test_a_problem_with_keys_is_solved_only_by_keys_that_work(
