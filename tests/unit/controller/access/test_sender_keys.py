@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import json
+import shlex
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -28,7 +30,7 @@ from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION
-from counterfoil.resources import Sender, find_condition
+from counterfoil.resources import Resource, Sender, find_condition
 from counterfoil.untrusted.background_work import is_background, set_background
 from tests.support.builders import (
     ANNA,
@@ -1069,6 +1071,87 @@ async def test_an_annotation_that_is_no_origin_lets_the_key_go_nowhere() -> None
     assert refused.reason == "OriginChanged"
     assert "belongs to demo" in str(refused)
     assert scene.esaw.asked == []
+
+
+def know(scene: Scene, known: Resource, **status: Any) -> None:
+    """Let the controller see an object with this status."""
+    scene.cache.update(type(known).parse(known.to_dict() | {"status": status}))
+
+
+def put_foreign_key(scene: Scene) -> None:
+    """Let a person replace the Secret by the copy of another cluster."""
+    scene.put_key(OTHER_KEY)
+    scene.kube.secret_annotations["anna-key"] = {ORIGIN_ANNOTATION: ELSEWHERE}
+    scene.clock.advance(seconds=11)
+
+
+@pytest.mark.parametrize("evidence", ["the key before", "the Organization", "another Sender"])
+async def test_a_secret_of_another_cluster_is_replaced_and_the_address_stays(evidence: str) -> None:
+    scene = Scene()
+    match evidence:
+        case "the key before":
+            await scene.ask()
+        case "the Organization":
+            know(scene, an_organization(), origin=ORIGIN)
+        case "another Sender":
+            know(scene, an_organization(), origin=ELSEWHERE)
+            works = a_sender("ben").to_dict()["status"]["conditions"]
+            know(scene, a_sender("ben"), conditions=works, key={"origin": ORIGIN})
+    put_foreign_key(scene)
+
+    refused = await scene.refusal()
+
+    assert refused.reason == "OriginChanged"
+    assert "Correct spec.baseURL" not in str(refused)
+    assert "Set spec.baseURL" not in str(refused)
+    replace, annotate = (each.line for each in commands_in(str(refused), refused.reason, "tests"))
+    *words, patch = shlex.split(replace)
+    assert words == ["kubectl", "-n", "tests", "patch", "secret", "anna-key", "-p"]
+    assert json.loads(patch) == {
+        "metadata": {"annotations": {ORIGIN_ANNOTATION: ORIGIN}},
+        "stringData": {"token": "NEW-API-KEY"},
+    }
+    assert f"{ORIGIN_ANNOTATION}={ORIGIN}" in annotate
+
+
+async def test_an_address_is_set_back_only_to_one_that_it_had() -> None:
+    scene = Scene()
+    put_foreign_key(scene)
+    assert "Correct spec.baseURL, or type `kubectl annotate" in str(await scene.refusal())
+
+    know(scene, an_organization(), origin=ELSEWHERE)
+    assert "Set spec.baseURL back, or type `kubectl annotate" in str(await scene.refusal())
+
+
+async def test_an_organization_that_moved_and_leads_to_its_first_address_is_set_back() -> None:
+    scene = Scene()
+    await scene.ask()
+    know(scene, an_organization(), origin=ELSEWHERE)
+    scene.esaw.origin = ELSEWHERE
+    assert "Set spec.baseURL back" in str(await scene.refusal())
+
+
+NO_ESAW = ["EsawAddressForbidden", "EsawAnswerUnreadable", "EsawNotFound", "EsawRedirects"]
+
+
+@pytest.mark.parametrize("reason", NO_ESAW)
+@pytest.mark.parametrize("has_annotation", [False, True])
+async def test_no_key_is_confirmed_for_a_server_that_is_no_esaw(reason: str, *, has_annotation: bool) -> None:
+    scene = Scene()
+    reachable = {
+        "type": "Reachable",
+        "status": "False",
+        "reason": reason,
+        "message": "",
+        "lastTransitionTime": "2026-07-01T12:00:00Z",
+    }
+    know(scene, an_organization(), origin=ELSEWHERE, conditions=[reachable])
+    if has_annotation:
+        put_foreign_key(scene)
+    refused = await scene.refusal()
+    assert refused.reason == ("OriginChanged" if has_annotation else "OriginUnknown")
+    assert commands_in(str(refused), refused.reason, "tests") == ()
+    assert ("Set spec.baseURL back." if has_annotation else "Correct spec.baseURL first.") in str(refused)
 
 
 async def test_the_annotation_lets_a_key_move_and_the_new_origin_is_recorded() -> None:

@@ -2805,6 +2805,19 @@ async def test_a_client_secret_of_another_esaw_makes_the_organization_unready() 
     assert (await scene.condition())[:2] == ("True", "Ready")
 
 
+async def test_a_client_secret_of_another_cluster_is_replaced_and_the_address_stays() -> None:
+    scene = Scene(oauth=APP)
+    scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
+    scene.kube.secret_annotations["oauth"] = {ORIGIN_ANNOTATION: ELSEWHERE}
+    await scene.look()
+    truth, reason, message = await scene.condition()
+    assert (truth, reason) == ("False", "OriginChanged")
+    assert "spec.baseURL back" not in message
+    replaced, annotated = (each.line for each in commands_in(message, reason, "tests"))
+    assert "NEW-CLIENT-SECRET" in replaced
+    assert f"{ORIGIN_ANNOTATION}={ORIGIN}" in annotated
+
+
 async def test_a_new_client_secret_in_a_namespace_of_several_esaws_needs_its_annotation() -> None:
     scene = Scene(oauth=APP)
     scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
