@@ -12,8 +12,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from controller.cache import Cache
+from counterfoil.i18n.problems import NO_ESAW_REASONS
+from counterfoil.kube.secret import Placeholder, replace_command
 from counterfoil.origin import annotate_command, belongs_to, origin_of
-from counterfoil.resources import Archive, Organization, Sender
+from counterfoil.resources import Archive, Organization, Sender, find_condition, is_condition_true
+from counterfoil.resources.base import SecretKeyRef
 
 SET_UP_TIME = timedelta(hours=1)
 """Maximum time between the creation of a Secret and of the first Archive that uses it. An Archive that is
@@ -35,21 +38,58 @@ def is_first_esaw(cache: Cache, sender: Sender, origin: str) -> bool:
 
 
 def client_secret_fault(
-    cache: Cache, organization: Organization, secret: str, declared: str | None, origin: str
+    cache: Cache, organization: Organization, ref: SecretKeyRef, declared: str | None, origin: str
 ) -> tuple[str, str] | None:
     """Return reason and message of why this origin is not sent the OAuth client secret, whose Secret has
     ``declared`` an origin; None: it may be sent."""
     owner = belongs_to(declared, organization.status.origin)
     found = f"belongs to {owner}" if owner else "does not say to which eSignAnyWhere it belongs"
-    message = (
-        f"The client secret in Secret/{secret} {found}, so it is not sent to {origin}. Set spec.baseURL "
-        f"back, or type `{annotate_command(secret, origin)}` if it belongs there."
-    )
+    address = address_advice(cache, organization.name, origin, owner, organization.status.origin)
+    is_confirmable = not has_no_esaw(cache, organization.name)
+    remedy = secret_advice(ref, Placeholder.CLIENT_SECRET, origin, address, is_confirmable=is_confirmable)
+    message = f"The client secret in Secret/{ref.name} {found}, so it is not sent to {origin}. {remedy}"
     if owner not in (None, origin):
         return "OriginChanged", message
     if declared is None and not is_esaw_origin(cache, organization.name, origin):
         return "OriginUnknown", message
     return None
+
+
+def address_advice(
+    cache: Cache, organization: str, origin: str, owner: str | None, recorded: str | None
+) -> str:
+    """
+    Return what to do about spec.baseURL, which leads to ``origin``, if a credential belongs to ``owner``;
+    empty: nothing, since the address is right.
+
+    It is right if a key of the Organization works there, or if it is the origin that is ``recorded`` for this
+    credential. Only the recorded one is an address that the Organization had.
+    """
+    of_organization = cache.senders_of(organization)
+    working = (each for each in of_organization if is_condition_true(each.status.conditions, "Authorized"))
+    if recorded == origin or origin in {each.status.key and each.status.key.origin for each in working}:
+        return ""
+    return "Set spec.baseURL back" if owner is not None and owner == recorded else "Correct spec.baseURL"
+
+
+def secret_advice(
+    ref: SecretKeyRef, value: Placeholder, origin: str, address: str, *, is_confirmable: bool
+) -> str:
+    """Return the sentence that says how the content of a Secret may be sent to ``origin``. ``address`` is
+    what to do about spec.baseURL."""
+    annotate = f"type `{annotate_command(ref.name, origin)}` if the Secret belongs there"
+    if not address:
+        replace = replace_command(ref.name, ref.key, value, origin)
+        return f"Put the one of {origin} into Secret/{ref.name} (type `{replace}`), or {annotate}."
+    return f"{address}, or {annotate}." if is_confirmable else f"{address}."
+
+
+def has_no_esaw(cache: Cache, organization: str) -> bool:
+    """Whether the server at the address of an Organization does not answer as eSAW does, so that nothing is
+    confirmed for it."""
+    known = cache.organizations.get(organization)
+    reachable = find_condition(known.status.conditions, "Reachable") if known is not None else None
+    return reachable is not None and reachable.status == "False" and reachable.reason in NO_ESAW_REASONS
 
 
 def has_moved(cache: Cache, sender: Sender) -> bool:

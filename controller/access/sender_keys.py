@@ -23,7 +23,12 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from controller.access.credential_origin import is_first_esaw
+from controller.access.credential_origin import (
+    address_advice,
+    has_no_esaw,
+    is_first_esaw,
+    secret_advice,
+)
 from controller.access.secret_cache import (
     SecretCache,
     SecretMissing,
@@ -303,10 +308,42 @@ class SenderKeys:
         """Return the stored key. Raises ``KeyUnusable`` for a key that does not belong to this origin."""
         stored = await self._read_any(sender, origin)
         if stored.token.origin != origin:
-            may_consent = can_consent(self._organization(sender))
-            message = _moved_message(sender, stored.token.origin, origin, may_consent=may_consent)
-            raise KeyUnusable("OriginChanged", message)
+            raise KeyUnusable("OriginChanged", self._moved_message(sender, stored.token.origin, origin))
         return stored
+
+    def _moved_message(self, sender: Sender, belongs_to: str, origin: str) -> str:
+        """Return the message for a key of another origin; how it may go there depends on who brought it."""
+        name, ref = sender.spec.organization_ref.name, sender.spec.token_secret_ref
+        organization = self._organization(sender)
+        recorded = _recorded_origin(sender) or (organization.status.origin if organization else None)
+        address = address_advice(self.cache, name, origin, belongs_to, recorded)
+        if ref is not None:
+            is_confirmable = not has_no_esaw(self.cache, name)
+            remedy = secret_advice(ref, Placeholder.API_KEY, origin, address, is_confirmable=is_confirmable)
+        else:
+            remedy = (
+                "let the sender give consent again"
+                if can_consent(organization)
+                else f"let spec.tokenSecretRef of Sender/{sender.name} name a key of this eSignAnyWhere"
+            )
+            remedy = f"{address}, or {remedy}." if address else f"{remedy[0].upper()}{remedy[1:]}."
+        return (
+            f"The API key of Sender/{sender.name} belongs to {belongs_to}, but spec.baseURL of "
+            f"Organization/{name} leads to {origin}. The key was not sent there. {remedy}"
+        )
+
+    def _unknown_message(self, sender: Sender, secret: str, origin: str) -> str:
+        name = sender.spec.organization_ref.name
+        remedy = (
+            "The server there does not answer as eSignAnyWhere does. Correct spec.baseURL first."
+            if has_no_esaw(self.cache, name)
+            else f"Type `{annotate_command(secret, origin)}` if the key belongs there."
+        )
+        return (
+            f"Secret/{secret} does not say to which eSignAnyWhere its API key belongs, and {origin} is not "
+            f"the first one of Organization/{name}, or not the only one in this namespace. The key was not "
+            f"sent there. {remedy}"
+        )
 
     async def _read_any(self, sender: Sender, origin: str) -> StoredKey:
         """Return the stored key with its origin; ``origin`` is a candidate for a key that does not say it."""
@@ -334,7 +371,7 @@ class SenderKeys:
         if recorded is not None and sender.key_fingerprint == token.fingerprint:
             return StoredKey(ApiToken.parse(value, recorded))
         if not is_first_esaw(self.cache, sender, origin):
-            raise KeyUnusable("OriginUnknown", _unknown_message(sender, ref.name, origin))
+            raise KeyUnusable("OriginUnknown", self._unknown_message(sender, ref.name, origin))
         return StoredKey(token)
 
     async def _read_sealed(self, sender: Sender) -> StoredKey:
@@ -607,32 +644,6 @@ def other_user_advice(sender: Sender, user_id: str) -> str:
     return (
         " If spec.userID is wrong, delete the Sender and create it again, since spec.userID never changes: "
         f"the key belongs to the user {user_id}."
-    )
-
-
-def _moved_message(sender: Sender, belongs_to: str, origin: str, *, may_consent: bool) -> str:
-    """Return the message for a key of another origin; how it may go there depends on who brought it."""
-    organization = sender.spec.organization_ref.name
-    ref = sender.spec.token_secret_ref
-    if ref is None and may_consent:
-        remedy = "or let the sender give consent again"
-    elif ref is None:
-        remedy = f"or let spec.tokenSecretRef of Sender/{sender.name} name a key of the new eSignAnyWhere"
-    else:
-        remedy = f"or type `{annotate_command(ref.name, origin)}` if the key belongs there"
-    return (
-        f"The API key of Sender/{sender.name} belongs to {belongs_to}, but spec.baseURL of "
-        f"Organization/{organization} now leads to {origin}. The key was not sent there. Set spec.baseURL "
-        f"back, {remedy}."
-    )
-
-
-def _unknown_message(sender: Sender, secret: str, origin: str) -> str:
-    organization = sender.spec.organization_ref.name
-    return (
-        f"Secret/{secret} does not say to which eSignAnyWhere its API key belongs, and {origin} is not the "
-        f"first one of Organization/{organization}, or not the only one in this namespace. The key was not "
-        f"sent there. Type `{annotate_command(secret, origin)}` if the key belongs there."
     )
 
 

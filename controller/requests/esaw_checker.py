@@ -85,7 +85,7 @@ class EsawChecker:
         try:
             secret = await self.secrets.labelled(ref.name, SecretUse.OAUTH)
             value, organization = value_of(secret, ref.key), subject.organization
-            fault = client_secret_fault(self.cache, organization, ref.name, secret.origin, esaw.origin)
+            fault = client_secret_fault(self.cache, organization, ref, secret.origin, esaw.origin)
             if fault is not None:
                 return replace(subject, why_no_secret=fault[1])
             return replace(subject, client_secret=value.decode().strip(), client_secret_origin=esaw.origin)

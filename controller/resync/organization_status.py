@@ -546,7 +546,7 @@ class OrganizationStatusUpdater:
             declared = await self.secrets.declared_origin(ref.name)
         except SecretMissing:
             return OK
-        fault = client_secret_fault(self.cache, organization, ref.name, declared, origin)
+        fault = client_secret_fault(self.cache, organization, ref, declared, origin)
         return OK if fault is None else CheckResult("False", *fault)
 
     async def _webhook(self, organization: Organization) -> CheckResult:

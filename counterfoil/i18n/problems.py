@@ -96,10 +96,11 @@ CALLBACK_REASONS: Final = frozenset(
 )
 """Reasons of an Organization's Ready for which callbacks are refused."""
 
-_DISPROVED_BY_REFUSAL: Final = frozenset(
+NO_ESAW_REASONS: Final = frozenset(
     {"EsawAddressForbidden", "EsawAnswerUnreadable", "EsawNotFound", "EsawRedirects"}
 )
-"""Reasons of Reachable that have ended as soon as a server answers 401 or 403 there, as eSAW may."""
+"""Reasons of Reachable for which nothing at the address shows that it is eSAW. They have ended as soon as a
+server answers 401 or 403 there, as eSAW may."""
 
 
 class Ending(StrEnum):
@@ -284,7 +285,7 @@ def esaw_ending(problem: ReportedProblem, organization: Organization) -> Ending 
         return Ending.SOLVED
     access, seen = organization.status.envelope_access, problem.last_seen_time or problem.start_time
     is_moved = access is not None and access.observed_time is not None and access.observed_time > seen
-    is_over = is_moved or problem.reason in _DISPROVED_BY_REFUSAL
+    is_over = is_moved or problem.reason in NO_ESAW_REASONS
     return Ending.ESAW_UNCONFIRMED if is_over else None
 
 

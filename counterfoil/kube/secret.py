@@ -166,3 +166,9 @@ def patch_arguments(name: str, key: str, value: Placeholder) -> tuple[str, ...]:
 def patch_command(name: str, key: str, value: Placeholder) -> str:
     """Return the command that puts one value into a Secret."""
     return shlex.join(("kubectl", *patch_arguments(name, key, value)))
+
+
+def replace_command(name: str, key: str, value: Placeholder, origin: str) -> str:
+    """Return the command that puts a value of this origin into a Secret of another one, both at once."""
+    patch = {"metadata": {"annotations": {ORIGIN_ANNOTATION: origin}}, "stringData": {key: value}}
+    return shlex.join(("kubectl", "patch", "secret", name, "-p", json.dumps(patch, separators=(",", ":"))))

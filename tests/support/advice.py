@@ -20,7 +20,14 @@ from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.commands import commands_about
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
-from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, label_command, patch_command
+from counterfoil.kube.secret import (
+    Placeholder,
+    SecretUse,
+    create_commands,
+    label_command,
+    patch_command,
+    replace_command,
+)
 from counterfoil.origin import annotate_command
 from counterfoil.resources import Language
 from tests.support.builders import ENVELOPE, a_sender, an_organization
@@ -30,6 +37,7 @@ from tests.support.fakes.reconcile_context import an_archive
 NAMESPACE: Final = "tests"
 ORGANIZATION, ARCHIVE, SENDER, IMPORT = "acme", "dms", "anna", "old"
 EVENT: Final = f"{ENVELOPE}-0123456789abcdef"
+ESAW: Final = "https://esaw.acme.example:8443"
 SECRET, MISSING_SECRET = "anna-key", "gone"
 OBJECTS: Final = frozenset({ORGANIZATION, ARCHIVE, SENDER, IMPORT, EVENT, SECRET, MISSING_SECRET})
 
@@ -67,8 +75,8 @@ MESSAGES: Final[Mapping[str, str]] = {
     "MailSettingsInvalid": create_commands(MISSING_SECRET, _MAIL, SecretUse.SMTP),
     "NoUsableSender": "`kubectl get senders` and `kubectl describe sender NAME`",
     "OriginChanged": f"{origin_changed(ARCHIVE, 's3://a.example/b/', 'to s3://c.example/b/')} "
-    f"`{annotate_command(SECRET, 'https://esaw.acme.example:8443')}`",
-    "OriginUnknown": f"`{annotate_command(SECRET, 'https://esaw.acme.example:8443')}`",
+    f"`{annotate_command(SECRET, ESAW)}` `{replace_command(SECRET, 'token', Placeholder.API_KEY, ESAW)}`",
+    "OriginUnknown": f"`{annotate_command(SECRET, ESAW)}`",
     "SecretNotLabelled": f"`{label_command(SECRET, SecretUse.TRUST)}`",
     "TooManyUnknownEnvelopes": "`kubectl delete ee --field-selector "
     f"{UNKNOWN_ENVELOPE},spec.organizationRef.name={ORGANIZATION}`",

@@ -384,7 +384,7 @@ async def test_a_key_that_works_before_the_mail_about_another_reason_is_solved()
     assert scene.problems() == {}
 
 
-async def test_no_mail_tells_of_an_end_that_is_not_true_any_more() -> None:
+async def test_no_mail_reports_an_end_that_is_not_true_any_more() -> None:
     scene = Scene(an_unauthorized_sender(waiting=1, reason="WrongUser"))
     await scene.look_for(HOUR)
     scene.set(an_unauthorized_sender(waiting=1, reason="WrongUser", suspend=True))

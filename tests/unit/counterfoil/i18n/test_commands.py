@@ -22,6 +22,7 @@ from counterfoil.kube.secret import (
     create_commands,
     label_command,
     patch_command,
+    replace_command,
 )
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
@@ -137,6 +138,7 @@ def test_only_a_retry_that_can_help_is_offered_and_always_a_skip(reason: str, *,
     assert any(" skip " in each and each.endswith("--dry-run") for each in lines)
 
 
+ESAW = "https://esaw.acme.example"
 FOREIGN: dict[str, tuple[str, str]] = {
     "another verb": ("SecretNotLabelled", "kubectl delete secret s"),
     "another label": ("SecretNotLabelled", "kubectl label secret s counterfoil.dev/use=any"),
@@ -153,6 +155,13 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "a flag": ("SecretNotLabelled", label_command("--all", SecretUse.TOKEN)),
     "no origin": ("OriginChanged", "kubectl annotate secret s counterfoil.dev/origin=x --overwrite"),
     "a path": ("OriginChanged", annotate_command("s", "https://a.example/b")),
+    "a key of another reason": ("KeyMissing", replace_command("s", "k", Placeholder.API_KEY, ESAW)),
+    "a value of an origin": ("OriginChanged", replace_command("s", "k", "abc", ESAW)),  # type: ignore[arg-type]
+    "a key without an origin": ("OriginChanged", patch_command("s", "k", Placeholder.API_KEY)),
+    "another annotation": (
+        "OriginChanged",
+        """kubectl patch secret s -p '{"stringData":{},"metadata":{"annotations":{"a":"https://a.example"}}}'""",
+    ),
     "another patch": (
         "KeyNotConfigured",
         """kubectl patch sender s --type=merge -p '{"spec":{"suspend":true}}'""",
@@ -331,7 +340,7 @@ def test_the_advice_for_an_archive_at_another_address_speaks_of_no_consent() -> 
     archive = an_archive_that("False", "OriginChanged")
     snapshot = ClusterSnapshot(organizations=(an_organization_that(),), archives=(archive,))
     (waiting,) = overview(Reading(snapshot, (), (), is_refused=False), "tests", NOON).waiting
-    assert "Set the address back" in waiting.do
+    assert "If the address was changed by mistake, set it back" in waiting.do
     assert "consent" not in waiting.do
 
 
