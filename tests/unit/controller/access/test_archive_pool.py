@@ -741,6 +741,23 @@ async def test_other_content_than_a_marker_is_named_and_no_command_forgets_the_m
     assert scene.ready()[0] == "True"
 
 
+@pytest.mark.parametrize("damage", [None, b"damaged"])
+async def test_a_marker_alone_that_was_lost_is_put_back_by_the_content_in_the_message(
+    scene: Scene, damage: bytes | None
+) -> None:
+    before = await probe(scene)
+    marker = scene.root / MARKER_NAME
+    marker.unlink()
+    if damage is not None:
+        marker.write_bytes(damage)
+    assert await probe(scene) == before
+    assert "so it is not the root" not in scene.ready()[2]
+
+    marker.write_text(re.findall(r"content (\{.*?\})", scene.ready()[2])[0])
+    assert await probe(scene) == before
+    assert scene.ready()[0] == "True"
+
+
 async def test_a_new_root_with_a_damaged_marker_is_not_marked_again(scene: Scene) -> None:
     (scene.root / MARKER_NAME).write_bytes(b"damaged")
     await scene.archive_pool.update_status(scene.newest())
