@@ -56,6 +56,8 @@ WHO_CONFIRMS = (
     "be a member of `system:masters`."
 )
 
+_NOT_THE_ROOT = "so it is not the root that the archive had before."
+
 CHECK_AGAIN_SECONDS = 10.0
 """Seconds for which the runs over one archive share a check. The check before a delete is never shared."""
 
@@ -182,9 +184,13 @@ async def check_root(archive: Archive, backend: ArchiveBackend) -> None:
     if expected is None:
         raise ArchiveUnavailable("ArchiveNotProbed", not_probed_message(archive))
     found = await _marker_of(archive, backend, expected)
+    if found is None:
+        what = f"has no marker ({MARKER_NAME}), so perhaps it is not the root that the archive had before."
+        lost = f" If what was archived is there, put only this file back. {_enough_for(expected)}"
+        raise _changed(archive.name, root, what, lost)
     if found != expected:
-        what = "has no marker" if found is None else "has the marker of another archive"
-        raise _changed(archive.name, root, f"{what} ({MARKER_NAME})")
+        what = f"has the marker of another archive ({MARKER_NAME}), {_NOT_THE_ROOT}"
+        raise _changed(archive.name, root, what)
 
 
 async def _marker_of(archive: Archive, backend: ArchiveBackend, expected: str | None) -> str | None:
@@ -193,7 +199,7 @@ async def _marker_of(archive: Archive, backend: ArchiveBackend, expected: str | 
     try:
         return await read_marker(backend)
     except MarkerDamaged as damage:
-        known = f" It had the id {expected}." if expected is not None else ""
+        known = f" {_enough_for(expected)}" if expected is not None else ""
         what = f"a marker ({damage.found}).{known}"
         raise _other_content(archive.name, backend.location(MARKER_NAME), what) from damage
 
@@ -219,7 +225,7 @@ async def check_new_root(
     if damaged is not None:
         raise _other_content(archive.name, damaged, "a manifest that Counterfoil can read.")
     if manifests:
-        what = f"does not have what was archived there, such as {manifests[0].location}"
+        what = f"does not have what was archived there, such as {manifests[0].location}, {_NOT_THE_ROOT}"
         raise _changed(archive.name, root, what)
 
 
@@ -270,7 +276,14 @@ def not_probed_message(archive: Archive) -> str:
     )
 
 
-def _changed(archive: str, root: str, what: str) -> ArchiveRefused:
+def _enough_for(marker: str) -> str:
+    """Return the sentence that says with which content a person puts the marker back."""
+    return f'The content {{"id": "{_shown(marker)}"}} is enough for it.'
+
+
+def _changed(archive: str, root: str, what: str, lost: str = "") -> ArchiveRefused:
+    """Return the error for a root that has not what the archive had; ``lost`` is what helps if it is the
+    right one."""
     is_folder = root.startswith("file:")
     remedy = (
         "Mount the volume, or restore what has the archive; do not create an empty folder."
@@ -281,9 +294,8 @@ def _changed(archive: str, root: str, what: str) -> ArchiveRefused:
     confirmed = shlex.quote(patch.replace("`", r"\u0060"))
     return ArchiveRefused(
         "ArchiveRootChanged",
-        f"Archive/{archive}: {_shown(root)} {_shown(what)}, so it is not the root that the archive had "
-        "before. Nothing is archived there, and nothing is deleted in eSignAnyWhere. "
-        f"{remedy} If a new, empty root is intended, type "
+        f"Archive/{archive}: {_shown(root)} {_shown(what)} Nothing is archived there, and nothing is deleted "
+        f"in eSignAnyWhere. {remedy}{lost} If a new, empty root is intended, type "
         f"`kubectl patch archive {archive} --subresource=status --type=merge -p {confirmed}`. {WHO_CONFIRMS}",
     )
 
