@@ -186,7 +186,7 @@ async def check_root(archive: Archive, backend: ArchiveBackend) -> None:
     found = await _marker_of(archive, backend, expected)
     if found is None:
         what = f"has no marker ({MARKER_NAME}), so perhaps it is not the root that the archive had before."
-        lost = f" If what was archived is there, put only this file back. {_enough_for(expected)}"
+        lost = f" If the documents are there, only the marker is lost: put it back. {_enough_for(expected)}"
         raise _changed(archive.name, root, what, lost)
     if found != expected:
         what = f"has the marker of another archive ({MARKER_NAME}), {_NOT_THE_ROOT}"

@@ -19,7 +19,7 @@ from counterfoil.kube.secret import (
     Placeholder,
     Secret,
     SecretUse,
-    create_commands,
+    create_command,
     patch_command,
 )
 from counterfoil.resources import Organization, Sender, WebhookSpec
@@ -359,10 +359,10 @@ def value_of(secret: Secret, key: str) -> bytes:
 
 
 def what_to_type(missing: SecretMissing, name: str, values: Mapping[str, Placeholder], use: SecretUse) -> str:
-    """Return the commands that give a Secret what it lacks, for the advice of the caller, who knows its keys;
+    """Return the command that gives a Secret what it lacks, for the advice of the caller, who knows its keys;
     empty if a command does not help."""
     if isinstance(missing, SecretNotFound):
-        return f" (type {create_commands(name, values, use)})"
+        return f" (type `{create_command(name, values, use)}`)"
     if isinstance(missing, SecretKeyMissing) and missing.key in values:
         return f" (type `{patch_command(name, missing.key, values[missing.key])}`)"
     return ""

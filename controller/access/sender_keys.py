@@ -48,7 +48,7 @@ from counterfoil.i18n.key_advice import can_consent, consent_link, renewal
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Unavailable
-from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, patch_command
+from counterfoil.kube.secret import Placeholder, SecretUse, create_command, patch_command
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.origin import annotate_command, origin_of
 from counterfoil.readiness import with_sender_readiness
@@ -382,11 +382,11 @@ class SenderKeys:
         except SecretMissing as missing:
             if not can_consent(self._organization(sender)):
                 name = f"{sender.name}-esaw"
-                commands = create_commands(name, {"token": Placeholder.API_KEY}, SecretUse.TOKEN)
+                command = create_command(name, {"token": Placeholder.API_KEY}, SecretUse.TOKEN)
                 message = (
                     f"Sender/{sender.name} has no spec.tokenSecretRef, and its Organization has no "
                     "spec.oauth, so nobody can be asked for consent. Put the user's API key into a Secret "
-                    f"(type {commands}) and let "
+                    f"(type `{command}`) and let "
                     f"spec.tokenSecretRef name it: `{_ref_command(sender, name)}`."
                 )
                 raise KeyUnusable("KeyNotConfigured", message) from missing

@@ -53,7 +53,7 @@ from counterfoil.i18n.commands import message_beside
 from counterfoil.i18n.problems import ProblemKind, are_callbacks_refused, open_problems
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.kube.secret import Placeholder, SecretUse, create_commands
+from counterfoil.kube.secret import Placeholder, SecretUse, create_command
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.origin import origin_of
 from counterfoil.readiness import is_stalled
@@ -967,7 +967,7 @@ def _check_senders(organization: Organization, cache: Cache) -> CheckResult:
         message = (
             f"No event can have a sender: no Sender names Organization/{name}, and neither "
             "spec.defaultSenderRef nor spec.oauth is set. Put a user's API key into a Secret (type "
-            f"{create_commands('NAME', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}), and create a "
+            f"`{create_command('NAME', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}`), and create a "
             "Sender that names the Organization and the Secret. Or set spec.oauth, so that senders can give "
             "consent."
         )

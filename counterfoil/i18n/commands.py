@@ -24,7 +24,7 @@ from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.problems import ARCHIVE_MISSING, ARCHIVE_SUSPENDED, CALLBACK_REASONS
 from counterfoil.i18n.reasons import UNKNOWN
-from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse
+from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse, create_arguments, shell_line
 from counterfoil.logs import redact
 from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.resources import (
@@ -52,8 +52,6 @@ _QUOTED: Final = r"'\1'"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _KEY: Final = re.compile(r"[A-Za-z0-9._-]+")
-_LITERAL: Final = re.compile(rf"--from-literal={_KEY.pattern}=({'|'.join(map(re.escape, Placeholder))})")
-"""A placeholder, never a value."""
 
 _OF_ORGANIZATION: Final = frozenset({SecretUse.CALLBACK, SecretUse.OAUTH, SecretUse.TOKEN, SecretUse.WEBHOOK})
 """Uses of the Secrets of an Organization: one message may be about several, with the reason of the first."""
@@ -306,7 +304,7 @@ def _known_command(text: str, message: str, reason: str, namespace: str) -> Comm
         return None
     if note is None:
         return None
-    command = shlex.join((words[0], "-n", namespace, *words[1:]))
+    command = shell_line((words[0], "-n", namespace, *words[1:]))
     # A name that looks like a key is in no mail and on no page; the status has it.
     is_plain = command.isprintable() and redact(command) == command
     return Command(command, note) if is_plain else None
@@ -319,8 +317,12 @@ def _note_of(words: list[str], message: str, reason: str) -> str | None:
         case ["kubectl", "label", "secret", name, label]:
             is_known = label in {f"{USE_LABEL}={use}" for use in _USES.get(reason, ())}
             note = "label" if reason == "SecretNotLabelled" else ""
-        case ["kubectl", "create", "secret", "generic", name, *literals] if literals:
-            is_known, note = reason in _USES and all(map(_LITERAL.fullmatch, literals)), ""
+        case ["kubectl", "create", "-f", "-", "<<<", manifest]:
+            made = msgspec.json.decode(manifest, type=_NewSecret)
+            name, values = made.metadata.name, made.string_data
+            uses = _USES.get(reason, ())
+            is_known = any(create_arguments(name, values, each)[-1] == manifest for each in uses)
+            is_known, note = is_known and all(map(_KEY.fullmatch, values)), ""
         case ["kubectl", "patch", "secret", name, "-p", patch]:
             decoded = msgspec.json.decode(patch, type=_SecretPatch)
             reasons = _PATCH_REASONS if decoded.metadata is None else _ORIGIN_REASONS
@@ -370,6 +372,18 @@ class _ConfirmedStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 class _ArchivePatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: _ConfirmedStatus
+
+
+class _NewMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    labels: dict[str, str]
+
+
+class _NewSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    api_version: str
+    kind: str
+    metadata: _NewMetadata
+    string_data: dict[str, Placeholder]
 
 
 class _SecretMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

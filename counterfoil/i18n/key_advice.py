@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons import Responsible, find_reason
-from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse, patch_arguments, patch_command
+from counterfoil.kube.secret import (
+    Placeholder,
+    SecretUse,
+    create_arguments,
+    patch_arguments,
+    patch_command,
+    shell_line,
+)
 from counterfoil.resources import REQUEST_LABEL, Language, Organization, Sender, find_condition
 from counterfoil.resources.base import SecretKeyRef
 
@@ -32,8 +39,8 @@ class KeyAdvice:
     text_name: str = ""
     """Name of its text; empty: the text of the reason says all."""
     values: Mapping[str, str] = field(default_factory=dict)
-    commands: tuple[tuple[str, ...], ...] = ()
-    """Arguments of kubectl, without the namespace; empty for none."""
+    command: tuple[str, ...] = ()
+    """Arguments of kubectl, without the namespace; empty for no command."""
     link: str = ""
     """Address of the consent page; empty where there is none."""
     can_mail: bool = False
@@ -49,7 +56,7 @@ class KeyAdvice:
 
     def command_line(self, namespace: str) -> str:
         """Return what to type; empty for nothing."""
-        return " && ".join(shlex.join(("kubectl", "-n", namespace, *each)) for each in self.commands)
+        return shell_line(("kubectl", "-n", namespace, *self.command)) if self.command else ""
 
 
 def key_advice(sender: Sender, organization: Organization | None, reason: str) -> KeyAdvice:
@@ -61,16 +68,14 @@ def key_advice(sender: Sender, organization: Organization | None, reason: str) -
         if responsible is not Responsible.SENDER:
             return KeyAdvice(responsible)
         values = {"sender": sender.name, "secret": secret.name, "key": secret.key}
-        return KeyAdvice(
-            Responsible.ADMINISTRATOR, "secret", values, _secret_commands(sender, secret, reason)
-        )
+        return KeyAdvice(Responsible.ADMINISTRATOR, "secret", values, _secret_command(sender, secret, reason))
     link = consent_link(sender, organization)
     if responsible is not Responsible.SENDER:
         return KeyAdvice(responsible, link=link)
     values = {"sender": sender.name, "organization": sender.spec.organization_ref.name}
     if not link and (organization is not None or sender.status.consent_url is None):
         edit = ("edit", "organization", sender.spec.organization_ref.name)
-        return KeyAdvice(Responsible.ADMINISTRATOR, NO_CONSENT_PAGE, values, (edit,))
+        return KeyAdvice(Responsible.ADMINISTRATOR, NO_CONSENT_PAGE, values, edit)
     if sender.spec.email is None or (organization is not None and not can_send_mail(organization)):
         name = "address" if sender.spec.email is None else "mail"
         return KeyAdvice(Responsible.ADMINISTRATOR, name, values, link=link, can_consent=True)
@@ -128,15 +133,11 @@ def can_send_mail(organization: Organization) -> bool:
     return settings is not None and settings.smtp_secret_ref is not None and settings.from_ is not None
 
 
-def _secret_commands(sender: Sender, secret: SecretKeyRef, reason: str) -> tuple[tuple[str, ...], ...]:
+def _secret_command(sender: Sender, secret: SecretKeyRef, reason: str) -> tuple[str, ...]:
     refused = find_condition(sender.status.conditions, "Authorized")
     # The message has the command that fits: a Secret that only lacks the key exists.
     patch = patch_command(secret.name, secret.key, Placeholder.API_KEY)
     if reason == "KeyMissing" and (refused is None or patch not in refused.message):
-        literal = f"--from-literal={secret.key}={Placeholder.API_KEY}"
-        return (
-            ("create", "secret", "generic", secret.name, literal),
-            ("label", "secret", secret.name, f"{USE_LABEL}={SecretUse.TOKEN}"),
-        )
+        return create_arguments(secret.name, {secret.key: Placeholder.API_KEY}, SecretUse.TOKEN)
     # A patch keeps the labels of the Secret.
-    return (patch_arguments(secret.name, secret.key, Placeholder.API_KEY),)
+    return patch_arguments(secret.name, secret.key, Placeholder.API_KEY)

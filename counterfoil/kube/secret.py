@@ -10,7 +10,7 @@ no reference has: the pods mount them. ``repr`` shows a Secret's name and its ke
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import ClassVar, Final
 
@@ -18,6 +18,9 @@ from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.resources.base import GROUP, Resource
 
 USE_LABEL: Final = f"{GROUP}/use"
+
+HERE_STRING: Final = "<<<"
+"""The sign of the shell before the text that a command reads."""
 
 SEALED_TOKEN_TYPE: Final = f"{GROUP}/sealed-token"
 """Type of the Secrets that Counterfoil makes: a sender's key, sealed for its Sender."""
@@ -151,10 +154,22 @@ def label_command(name: str, use: SecretUse) -> str:
     return f"kubectl label secret {name} {USE_LABEL}={use}"
 
 
-def create_commands(name: str, values: Mapping[str, Placeholder], use: SecretUse) -> str:
-    """Return the two commands that make a Secret with this use."""
-    literals = " ".join(f"--from-literal={key}={value}" for key, value in values.items())
-    return f"`kubectl create secret generic {name} {literals}`, then `{label_command(name, use)}`"
+def create_arguments(name: str, values: Mapping[str, Placeholder], use: SecretUse) -> tuple[str, ...]:
+    """Return the arguments of kubectl that make a Secret with this use, and what it reads. The label is there
+    at once: without it, the Secret may be read before a second command."""
+    metadata = {"name": name, "labels": {USE_LABEL: use}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}
+    return ("create", "-f", "-", HERE_STRING, json.dumps(secret, separators=(",", ":")))
+
+
+def create_command(name: str, values: Mapping[str, Placeholder], use: SecretUse) -> str:
+    """Return the command that makes a Secret with this use."""
+    return shell_line(("kubectl", *create_arguments(name, values, use)))
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """Return a command as it is typed. ``HERE_STRING`` is no argument."""
+    return " ".join(each if each == HERE_STRING else shlex.quote(each) for each in words)
 
 
 def patch_arguments(name: str, key: str, value: Placeholder) -> tuple[str, ...]:

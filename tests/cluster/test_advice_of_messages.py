@@ -7,7 +7,6 @@ A real controller, real mail servers, and real receivers of notices.
 import base64
 import json
 import re
-import shlex
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from counterfoil.resources import EnvelopeEvent, NoticeState, Organization, Phas
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.ports import free_port
 from sandbox.servers.smtp import PASSWORD, USERNAME, SmtpServer
+from tests.support.advice import split_line
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
 from tests.support.servers.scripted_esaw import Script, answering, running, server_tls
 
@@ -77,7 +77,7 @@ async def test_the_secret_of_a_mail_server_is_corrected_and_the_mail_that_waited
         assert "EsawRefused" in mail.subject
 
 
-COMMAND = re.compile(r"`kubectl ([^`]*)`")
+COMMAND = re.compile(r"`(kubectl [^`]*)`")
 
 
 async def typed(scene: ControllerScene, name: str, type_: str, values: dict[Placeholder, str]) -> None:
@@ -90,7 +90,8 @@ async def typed(scene: ControllerScene, name: str, type_: str, values: dict[Plac
     for placeholder, value in values.items():
         commands = [each.replace(placeholder, value) for each in commands]
     for command in commands:
-        await scene.local_environment.kubectl(*shlex.split(command))
+        words, stdin = split_line(command)
+        await scene.local_environment.kubectl(*words, stdin=stdin)
 
 
 async def test_the_secret_of_a_mail_server_is_made_by_the_commands_in_the_message(

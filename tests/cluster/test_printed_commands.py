@@ -1,6 +1,7 @@
 """kubectl, the plugin and the API server accept each command about a reason as it is printed."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -13,13 +14,13 @@ from tests.support.advice import (
     ARCHIVE,
     EVENT,
     IMPORT,
-    MISSING_SECRET,
     NAMESPACE,
     ORGANIZATION,
     SECRET,
     SENDER,
     catalogue_commands,
     printed_commands,
+    split_line,
 )
 from tests.support.builders import ENVELOPE
 from tests.support.scenes.plugin import BIN
@@ -126,22 +127,19 @@ async def typed_of_plugin(plane: ControlPlane, words: list[str]) -> CommandResul
     return await run([BIN / "kubectl-counterfoil", *words], environment=environment)
 
 
-async def typed(kubectl: Kubectl, words: list[str]) -> str:
+async def typed(kubectl: Kubectl, words: list[str], stdin: str | None = None) -> str:
     """Type a command of kubectl; what it would write, the API server checks and does not store."""
     verb = next(each for each in words if not each.startswith("-") and each != NAMESPACE)
-    if verb == "label":
-        # The command before makes this Secret.
-        words = [SECRET if each == MISSING_SECRET else each for each in words]
     if verb == "edit":
         # An editor would wait for a person; it begins with the same object.
         words = ["get" if each == verb else each for each in words]
-    return await kubectl(*words, *(["--dry-run=server"] if verb in WRITES else []))
+    return await kubectl(*words, *(["--dry-run=server"] if verb in WRITES else []), stdin=stdin)
 
 
 @pytest.mark.parametrize("line", OF_KUBECTL)
 async def test_the_api_server_accepts_each_command_of_kubectl(kubectl: Kubectl, line: str) -> None:
-    _, *words = shlex.split(line.replace(" NAME", f" {SENDER}"))
-    await typed(kubectl, words)
+    words, stdin = split_line(re.sub(r'(?<=[ "])NAME', SENDER, line))
+    await typed(kubectl, words, stdin)
 
 
 @pytest.mark.parametrize(("reason", "line"), sorted(set(catalogue_commands(Language.ENGLISH))))

@@ -7,6 +7,7 @@ object; their commands are written here.
 
 import asyncio
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,9 +22,10 @@ from counterfoil.i18n.commands import commands_about
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.secret import (
+    HERE_STRING,
     Placeholder,
     SecretUse,
-    create_commands,
+    create_command,
     label_command,
     patch_command,
     replace_command,
@@ -47,7 +49,7 @@ _REF_PATCH: Final = '{"spec":{"tokenSecretRef":{"name":"anna-key","key":"token"}
 
 
 def _created(key: str, value: Placeholder, use: SecretUse) -> str:
-    return f"{create_commands(MISSING_SECRET, {key: value}, use)}; `{patch_command(SECRET, key, value)}`"
+    return f"`{create_command(MISSING_SECRET, {key: value}, use)}`; `{patch_command(SECRET, key, value)}`"
 
 
 def _changed_root() -> str:
@@ -63,8 +65,8 @@ def _changed_root() -> str:
 MESSAGES: Final[Mapping[str, str]] = {
     "ArchiveRootChanged": _changed_root(),
     "ArchiveSecretMissing": f"Archive/{ARCHIVE}: Secret/{MISSING_SECRET} does not exist. "
-    f"{create_commands(MISSING_SECRET, {'accessKeyId': Placeholder.ACCESS_KEY_ID}, SecretUse.ARCHIVE)}",
-    "BasicAuthMissing": f"{create_commands(MISSING_SECRET, _LOGIN, SecretUse.CALLBACK)}; "
+    f"`{create_command(MISSING_SECRET, {'accessKeyId': Placeholder.ACCESS_KEY_ID}, SecretUse.ARCHIVE)}`",
+    "BasicAuthMissing": f"`{create_command(MISSING_SECRET, _LOGIN, SecretUse.CALLBACK)}`; "
     f"`{patch_command(SECRET, 'password', Placeholder.PASSWORD)}`",
     "CallbackTokenMissing": _created("token", Placeholder.TOKEN, SecretUse.CALLBACK),
     "ClientSecretMissing": _created("secret", Placeholder.CLIENT_SECRET, SecretUse.OAUTH),
@@ -72,7 +74,7 @@ MESSAGES: Final[Mapping[str, str]] = {
     "KeyNotConfigured": f"{_created('token', Placeholder.API_KEY, SecretUse.TOKEN)}; "
     f"`kubectl patch sender {SENDER} --type=merge -p '{_REF_PATCH}'`",
     "KeyUnreadable": f"`{patch_command(SECRET, 'token', Placeholder.API_KEY)}`",
-    "MailSettingsInvalid": create_commands(MISSING_SECRET, _MAIL, SecretUse.SMTP),
+    "MailSettingsInvalid": f"`{create_command(MISSING_SECRET, _MAIL, SecretUse.SMTP)}`",
     "NoUsableSender": "`kubectl get senders` and `kubectl describe sender NAME`",
     "OriginChanged": f"{origin_changed(ARCHIVE, 's3://a.example/b/', 'to s3://c.example/b/')} "
     f"`{annotate_command(SECRET, ESAW)}` `{replace_command(SECRET, 'token', Placeholder.API_KEY, ESAW)}`",
@@ -116,6 +118,12 @@ def item_about(kind: AttentionKind, reason: str) -> AttentionItem:
     )
 
 
+def split_line(line: str) -> tuple[list[str], str | None]:
+    """Return the arguments of a command that is typed, and the text that the shell lets it read."""
+    words = shlex.split(line)[1:]
+    return (words[:-2], words[-1]) if HERE_STRING in words else (words, None)
+
+
 def printed_commands() -> Iterator[Advice]:
     """Yield each command about each reason for which a person has to do something."""
     for reason, entry in CATALOGUE.items():
@@ -129,7 +137,7 @@ def printed_commands() -> Iterator[Advice]:
         secret = MISSING_SECRET if reason == "KeyMissing" else SECRET
         for ref in (None, {"name": secret, "key": "token"}):
             typed = key_advice(a_sender(SENDER, tokenSecretRef=ref), an_organization(), reason)
-            for line in filter(None, typed.command_line(NAMESPACE).split(" && ")):
+            if line := typed.command_line(NAMESPACE):
                 yield Advice(AttentionKind.CONSENT, reason, line)
 
 

@@ -29,6 +29,7 @@ from counterfoil.esaw import (
 from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
+from counterfoil.kube.secret import Placeholder, SecretUse, create_command
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Resource, Sender, find_condition
 from counterfoil.untrusted.background_work import is_background, set_background
@@ -619,9 +620,8 @@ UNUSABLE: list[tuple[dict[str, Any], bytes, str, str]] = [
         {"tokenSecretRef": {"name": "nobody", "key": "token"}},
         b"",
         "KeyMissing",
-        "Secret/nobody does not exist. Put the user's API key there (type `kubectl create secret generic "
-        "nobody --from-literal=token=NEW-API-KEY`, then `kubectl label secret nobody "
-        "counterfoil.dev/use=token`), or",
+        "Secret/nobody does not exist. Put the user's API key there (type `"
+        f"{create_command('nobody', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}`), or",
     ),
     ({"tokenSecretRef": None}, b"", "ConsentRequired", "Sender/anna has not given its consent yet."),
 ]
@@ -999,9 +999,9 @@ async def test_a_sender_that_can_neither_consent_nor_has_a_key_is_no_senders_tur
     assert refused.reason == "KeyNotConfigured"
     assert str(refused) == (
         "Sender/anna has no spec.tokenSecretRef, and its Organization has no spec.oauth, so nobody can be "
-        "asked for consent. Put the user's API key into a Secret (type `kubectl create secret generic "
-        "anna-esaw --from-literal=token=NEW-API-KEY`, then `kubectl label secret anna-esaw "
-        "counterfoil.dev/use=token`) and let spec.tokenSecretRef name it: `kubectl patch sender anna "
+        "asked for consent. Put the user's API key into a Secret (type `"
+        f"{create_command('anna-esaw', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}`) and let "
+        "spec.tokenSecretRef name it: `kubectl patch sender anna "
         "--type=merge -p "
         """'{"spec":{"tokenSecretRef":{"name":"anna-esaw","key":"token"}}}'`."""
     )

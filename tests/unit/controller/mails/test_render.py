@@ -29,7 +29,7 @@ from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import CATALOGUE
-from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, label_command
+from counterfoil.kube.secret import Placeholder, SecretUse, create_command, label_command
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
 from counterfoil.resources import Language, Organization, OrganizationStatus, Sender
@@ -375,11 +375,8 @@ COMMANDS_IN_MESSAGES = {
         [label_command("trust", SecretUse.TRUST)],
     ),
     "key/KeyMissing": (
-        f"Type {create_commands('anna-key', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}.",
-        [
-            "kubectl create secret generic anna-key --from-literal=token=NEW-API-KEY",
-            label_command("anna-key", SecretUse.TOKEN),
-        ],
+        f"Type `{create_command('anna-key', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}`.",
+        [create_command("anna-key", {"token": Placeholder.API_KEY}, SecretUse.TOKEN)],
     ),
     "callback/SecretNotLabelled": (
         f"Type `{label_command('callback', SecretUse.CALLBACK)}`.",

@@ -26,6 +26,7 @@ from counterfoil.cli.plugin.why import explain
 from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.secret import Placeholder, SecretUse, create_command
 from counterfoil.resources import EnvelopeEvent, EventCopy, Import, LocalObjectReference, Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
@@ -312,7 +313,7 @@ def test_of_the_suspended_archive_of_a_copy_the_archived_events_that_wait_for_it
 
 
 def test_an_advice_that_refers_to_the_message_is_printed_with_it() -> None:
-    create = "kubectl create secret generic main-s3 --from-literal=accessKeyId=NEW-ACCESS-KEY-ID"
+    create = create_command("main-s3", {"accessKeyId": Placeholder.ACCESS_KEY_ID}, SecretUse.ARCHIVE)
     conditions = with_condition(
         (),
         "Ready",
@@ -332,7 +333,8 @@ def test_an_advice_that_refers_to_the_message_is_printed_with_it() -> None:
         "    Message: Archive/dms: Secret/main-s3 does not exist. Put the credentials there "
         "(type the command below).\n"
     ) in text
-    assert f"    $ {create.replace('kubectl', 'kubectl -n contracts')}\n" in text
+    typed = create.replace("kubectl", "kubectl -n contracts").replace("<<< ", "<<< \\\n        ")
+    assert f"    $ {typed}\n" in text
     assert f"`{create}`" in seen.waiting[0].message
 
 

@@ -19,7 +19,7 @@ from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.secret import (
     Placeholder,
     SecretUse,
-    create_commands,
+    create_command,
     label_command,
     patch_command,
     replace_command,
@@ -37,7 +37,7 @@ MESSAGE = " ".join(
     (
         f"Or type `{annotate_command('anna-key', 'https://esaw.acme.example:8443')}` if it belongs there.",
         f"Type `{label_command('trust', SecretUse.TRUST)}`.",
-        f"Type {create_commands('anna-key', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}.",
+        f"Type `{create_command('anna-key', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}`.",
         str(origin_changed("dms", "s3://a.example/b/", "to s3://c.example/b/")),
     )
 )
@@ -138,6 +138,7 @@ def test_only_a_retry_that_can_help_is_offered_and_always_a_skip(reason: str, *,
     assert any(" skip " in each and each.endswith("--dry-run") for each in lines)
 
 
+MADE = create_command("s", {"token": Placeholder.API_KEY}, SecretUse.TOKEN)
 ESAW = "https://esaw.acme.example"
 FOREIGN: dict[str, tuple[str, str]] = {
     "another verb": ("SecretNotLabelled", "kubectl delete secret s"),
@@ -149,8 +150,13 @@ FOREIGN: dict[str, tuple[str, str]] = {
         patch_command("s", "token", Placeholder.TOKEN),
     ),
     "settings of an Archive": ("SettingsInvalid", label_command("s", SecretUse.ARCHIVE)),
-    "a value": ("KeyMissing", "kubectl create secret generic s --from-literal=token=abc"),
-    "a file": ("KeyMissing", "kubectl create secret generic s --from-file=/etc/passwd"),
+    "a value": ("KeyMissing", create_command("s", {"token": "abc"}, SecretUse.TOKEN)),  # type: ignore[dict-item]
+    "a file": ("KeyMissing", "kubectl create -f /etc/passwd"),
+    "a use of others": ("KeyMissing", create_command("s", {"token": Placeholder.API_KEY}, SecretUse.OAUTH)),
+    "a key of others": ("EsawRefused", create_command("s", {"token": Placeholder.API_KEY}, SecretUse.TOKEN)),
+    "another object": ("KeyMissing", MADE.replace('"Secret"', '"Pod"')),
+    "another type": ("KeyMissing", MADE.replace('"kind"', '"type":"helm.sh/release.v1","kind"')),
+    "two names": ("KeyMissing", MADE.replace('"name"', '"name":"a","name"')),
     "a second command": ("SecretNotLabelled", f"{label_command('s', SecretUse.TOKEN)} ; rm x"),
     "a flag": ("SecretNotLabelled", label_command("--all", SecretUse.TOKEN)),
     "no origin": ("OriginChanged", "kubectl annotate secret s counterfoil.dev/origin=x --overwrite"),

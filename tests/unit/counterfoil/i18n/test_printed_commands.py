@@ -1,5 +1,6 @@
 """Each command about a reason can be typed as it is printed, and names an object that the reason is about."""
 
+import json
 import shlex
 
 import pytest
@@ -74,8 +75,9 @@ def test_each_command_of_kubectl_names_objects_of_its_reason_only(reason: str) -
             continue
         verb, *rest = words_of(each)
         if verb == "create":
-            assert rest[:2] == ["secret", "generic"], each
-            rest = ["secret", *rest[2:]]
+            assert rest[:3] == ["-f", "-", "<<<"], each
+            made = json.loads(rest[3])
+            rest = [made["kind"].lower(), made["metadata"]["name"]]
         assert rest[0] in KINDS | {"secret"}, each
         if len(rest) > 1 and not rest[1].startswith("-") and "=" not in rest[1]:
             assert rest[1] in OBJECTS | PLACEHOLDERS, each
