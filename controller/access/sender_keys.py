@@ -14,7 +14,7 @@ Workers pass the Sender as it was when they began; the newest state that is know
 import asyncio
 import logging
 import re
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -50,7 +50,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command, patch_command
 from counterfoil.kube.status import write_status_or_skip
-from counterfoil.origin import annotate_command, origin_of
+from counterfoil.origin import annotate_command
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import (
     Organization,
@@ -474,7 +474,7 @@ class SenderKeys:
         is_common = answer.error_id is None and await self._is_common(sender, esaw)
         self._refusals.set_common(sender, is_common=is_common)
         if is_common:
-            return await self._write_unusable(sender, stored, "KeysRejected", _common_message(esaw.origin))
+            return await self._write_unusable(sender, stored, "KeysRejected", _common_message(sender))
         message = self.rejected_message(sender)
         if answer.error_id is None:
             message = f"{message} {_MAY_BE_A_PROXY}"
@@ -490,30 +490,15 @@ class SenderKeys:
 
     async def _is_common(self, sender: Sender, esaw: EsawClient) -> bool:
         """
-        Whether the cause of the refusal is not in the sender's key: in the Organization, such as its OAuth
-        application, or before the eSAW that several Organizations use.
-        """
-        name = sender.spec.organization_ref.name
-        neighbours = [
-            each
-            for organization in self.cache.organizations
-            if organization.name != name and _has_origin(organization, esaw.origin)
-            for each in self.cache.senders_of(organization.name)
-        ]
-        colleagues = [each for each in self.cache.senders_of(name) if each.name != sender.name]
-        return await self._share_cause(sender, colleagues, esaw) or await self._share_cause(
-            sender, neighbours, esaw
-        )
-
-    async def _share_cause(self, sender: Sender, colleagues: list[Sender], esaw: EsawClient) -> bool:
-        """
-        Whether the keys of some of these Senders are refused for the same cause, and eSAW accepts none.
+        Whether the cause of the refusal is not in the sender's key.
 
         eSAW is asked about keys that worked: another process may have seen that it accepts them.
         """
+        of_organization = self.cache.senders_of(sender.spec.organization_ref.name)
+        colleagues = [each for each in of_organization if each.name != sender.name]
         for each in colleagues:
             self._refusals.recall(each)
-        if not self._refusals.is_common(sender, [each.name for each in colleagues]):
+        if not self._refusals.is_common(sender):
             return False
         working = (each for each in colleagues if is_condition_true(each.status.conditions, "Authorized"))
         for colleague in islice(working, MAX_ASKED_COLLEAGUES):
@@ -647,14 +632,10 @@ def other_user_advice(sender: Sender, user_id: str) -> str:
     )
 
 
-def _has_origin(organization: Organization, origin: str) -> bool:
-    with suppress(ValueError):
-        return origin_of(organization.spec.base_url) == origin
-    return False
-
-
-def _common_message(origin: str) -> str:
+def _common_message(sender: Sender) -> str:
     return (
-        f"401 is the answer of {origin} to the API keys of several senders at once, and it accepts none of "
-        "theirs meanwhile. Check the way to eSignAnyWhere, such as a proxy, and the OAuth application there."
+        "401 is the answer to the API keys of several senders of "
+        f"Organization/{sender.spec.organization_ref.name} at once, and eSignAnyWhere "
+        "accepts none meanwhile. Check the way to eSignAnyWhere, such as a proxy, and the OAuth "
+        "application there."
     )

@@ -35,7 +35,6 @@ from counterfoil.resources import Resource, Sender, find_condition
 from counterfoil.untrusted.background_work import is_background, set_background
 from tests.support.builders import (
     ANNA,
-    DORA,
     KEY,
     ORIGIN,
     OTHER_KEY,
@@ -395,73 +394,25 @@ async def test_keys_refused_at_once_are_one_problem_if_a_colleagues_key_is_refus
     assert scene.authorized()[0] == "True", "the question about others changes nothing of the colleague"
 
 
-class Neighbours(Senders):
-    """Organizations with one sender each, whose keys are all refused; by the sender, their address."""
-
-    def __init__(self, **addresses: str) -> None:
-        super().__init__()
-        self.add_organization("acme", ORIGIN)
-        for name, address in addresses.items():
-            self.add_organization(f"of-{name}", address)
-            self.add(a_sender(name, authorized=None, organization=f"of-{name}"))
-
-    def add_organization(self, name: str, address: str) -> None:
-        known = an_organization(name, baseURL=f"{address}/")
-        self.cache.update(replace(known, status=replace(known.status, origin=address)))
-
-    async def reasons(self) -> list[str]:
-        """Ask for the keys of ben and cleo, each at the address of its Organization."""
-        found = []
-        for name in ("ben", "cleo"):
-            organization = self.cache.organizations.get(f"of-{name}")
-            assert organization is not None
-            self.esaw.origin = organization.status.origin or ""
-            found.append(await self.reason(name))
-        self.clock.advance(minutes=1)
-        self.esaw.origin = ORIGIN
-        return found
-
-
-async def test_keys_of_several_organizations_that_one_esaw_refuses_at_once_are_one_problem() -> None:
-    scene = Neighbours(ben=ORIGIN, cleo=ORIGIN)
-    assert await scene.reasons() == ["KeyDoubted", "KeyDoubted"]
-    assert await scene.reasons() == ["KeysRejected", "KeysRejected"]
-    assert ORIGIN in str(await scene.refusal(Sender.parse(scene.kube.objects["senders", "ben"])))
-
-
-async def test_keys_of_organizations_with_different_addresses_have_separate_causes() -> None:
-    scene = Neighbours(ben=ORIGIN, cleo="https://other.example.com")
-    await scene.reasons()
-    assert await scene.reasons() == ["TokenRejected", "TokenRejected"]
-
-
-@pytest.mark.parametrize("is_known", [True, False])
-async def test_keys_refused_at_once_are_matters_of_their_senders_if_esaw_accepts_one_of_a_neighbour(
-    is_known: bool,
-) -> None:
-    scene = Neighbours(ben=ORIGIN, cleo=ORIGIN)
-    anna = scene.newest()
-    await scene.ask()
-    await scene.reasons()
-    if is_known:
-        scene.sender_keys.accepted(anna)
-    assert await scene.reasons() == ["TokenRejected", "TokenRejected"]
-
-
-async def test_all_keys_of_an_organization_that_are_refused_are_one_problem_also_beside_a_neighbour() -> None:
-    """As when the OAuth application of this Organization alone is gone."""
-    scene = Neighbours(dora=ORIGIN)
-    scene.esaw.users.clear()
-    scene.esaw.users[f"dora{OTHER_KEY}"] = DORA
+async def test_a_key_is_a_matter_of_its_sender_although_another_organization_has_lost_all_keys() -> None:
+    """As when the OAuth application of the other Organization was deleted long ago."""
+    scene = Senders("bert")
     for name in ("ben", "cleo"):
-        scene.add(a_sender(name, authorized=None))
-    dora = Sender.parse(scene.kube.objects["senders", "dora"])
-    assert await scene.ask(dora)
-    for each in ("ben", "cleo"):
-        await scene.reason(each)
-    scene.clock.advance(minutes=1)
-    scene.sender_keys.accepted(dora)
-    assert [await scene.reason(each) for each in ("ben", "cleo")] == ["KeysRejected", "KeysRejected"]
+        scene.add(a_sender(name, authorized=None, organization="old"))
+    for _ in range(2):
+        lost = [await scene.reason(each) for each in ("ben", "cleo")]
+        scene.clock.advance(minutes=1)
+    assert lost == ["KeysRejected", "KeysRejected"]
+
+    scene.clock.advance(days=7)
+    for _ in range(2):
+        scene.clock.advance(seconds=RECHECK_SECONDS)
+        for each in ("ben", "cleo"):
+            await scene.reason(each)
+        scene.sender_keys.accepted(scene.newest())
+        found = await scene.reason("bert")
+
+    assert found == "TokenRejected"
 
 
 async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_reports_it() -> None:
