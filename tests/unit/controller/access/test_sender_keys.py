@@ -397,6 +397,8 @@ async def test_keys_refused_at_once_are_one_problem_if_a_colleagues_key_is_refus
 async def test_a_key_is_a_matter_of_its_sender_although_another_organization_has_lost_all_keys() -> None:
     """As when the OAuth application of the other Organization was deleted long ago."""
     scene = Senders("bert")
+    for organization in ("acme", "old"):
+        scene.cache.update(an_organization(organization, baseURL=f"{ORIGIN}/"))
     for name in ("ben", "cleo"):
         scene.add(a_sender(name, authorized=None, organization="old"))
     for _ in range(2):
