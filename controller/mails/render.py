@@ -275,8 +275,10 @@ class MailRenderer:
             problem.notified_time.strftime("%Y-%m-%d %H:%M UTC") if problem.notified_time is not None else ""
         )
         section = "solved" if is_solved(problem) else "ended"
-        is_counted = kind_of(problem) == ProblemKind.FAILED
-        name = problem.ending if section == "ended" else "failed" if is_counted else "done"
+        done = "done"
+        if kind_of(problem) == ProblemKind.FAILED:
+            done = "failed_in" if archive_of(problem) else "failed"
+        name = problem.ending if section == "ended" else done
         return MailContent(
             language=self._notifications.language,
             subject=self._text(

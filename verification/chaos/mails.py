@@ -169,13 +169,17 @@ def _ends(mails: Sequence[Mail], facts: MailFacts) -> Iterator[str]:
     """A problem whose last mail says that it is solved is not there any more; one without a mail is not
     there either."""
     last = {_problem(mail): mail for mail in mails}
+    # Failures for one reason are one problem in each Archive, which the subject does not name.
+    still_open = Counter(_problem(mail) for mail in mails if not mail.subject.startswith((SOLVED, ENDED)))
+    still_open.subtract(_problem(mail) for mail in mails if mail.subject.startswith((SOLVED, ENDED)))
     failed = {cause(each) for each in facts.events if _is_failed(each)}
     told = {found[1] for mail in last.values() if (found := FAILED.search(mail.subject))}
     for mail in last.values():
         if not mail.subject.startswith((SOLVED, ENDED)):
             continue
         found = FAILED.search(mail.subject)
-        if found and found[1] in failed:
+        is_elsewhere = facts.archives > 1 and still_open[_problem(mail)] > 0
+        if found and found[1] in failed and not is_elsewhere:
             yield f"“{mail.subject}”, but an event is Failed with {found[1]}"
         for what, is_usable in facts.usable.items():
             if f"{what} can't be used" in mail.subject and not is_usable:

@@ -86,6 +86,11 @@ FAILED_AT_NOON = replace(FACTS, events=(event(completionTime="2026-07-01T12:00:0
         ([to_administrator()], FAILING),
         ([to_administrator(), to_administrator(f"Solved: {SOLVED}")], FACTS),
         ([to_administrator(), to_administrator(f"Solved: {SOLVED}"), to_administrator()], FAILING),
+        # The events of one Archive are archived, and those of another one are not.
+        (
+            [to_administrator(), to_administrator(), to_administrator(f"Solved: {SOLVED}")],
+            replace(FAILING, archives=2),
+        ),
         # Another action is necessary.
         ([to_administrator(f"{OUTAGE_OF_DMS}: {each}") for each in ("Unreachable", "RootChanged")], FACTS),
         (

@@ -682,6 +682,12 @@ def test_the_end_of_a_problem_names_when_it_was_reported() -> None:
     assert "2026-07-01 13:00 UTC" in content.paragraphs[0]
 
 
+@pytest.mark.parametrize(("place", "said"), [("", "this reason"), ("/hr", "this reason in the archive hr")])
+def test_the_end_of_a_problem_in_an_archive_says_nothing_about_another_archive(place: str, said: str) -> None:
+    solved = about(f"failed/NameOccupied{place}", MailKind.SOLVED, notified_time=NOON, solved_time=NOON)
+    assert f"Each event that failed for {said} was archived" in " ".join(mail_about(solved).paragraphs)
+
+
 def test_a_later_mail_to_one_who_never_consented_speaks_of_no_key_that_was_revoked() -> None:
     status = {"key": None, "notifiedTime": NOON.isoformat()}
     never = to_anna(waiting=1, verified=False, reason="ConsentRequired", status=status)
