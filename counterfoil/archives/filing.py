@@ -291,8 +291,8 @@ async def find_concluded(
 
     Raises ``OtherSource`` for a manifest that claims to be of another envelope, eSAW or Organization, and
     ``NameTaken`` for one that can't be read unless the files beside it are ours by ``claimed``; then it
-    counts as none. Raises ``ArchiveError`` if there is none, none that can be read, or no seal in another
-    root, and if an archive without lists may not be who returned the one that can't be read.
+    counts as none. Raises ``ArchiveError`` if there is none, another's, none that can be read, or no seal in
+    another root, and if an archive without lists may not be who returned the one that can't be read.
     """
     found = await look_for_concluded(backend, layout, envelope_id, claimed=claimed, key=key)
     if found is None:
@@ -334,6 +334,7 @@ async def look_for_concluded(
             "if it is damaged, or move its folder away and keep it. Then retry the event."
         ) from damage
     if (source := other_source(manifest, layout)) is not None:
+        await confirm_root(backend)
         raise OtherSource(
             f"{backend.location(layout.manifest_name)} is the manifest {source}. Change spec.path of the "
             "Archive so that every Organization and every envelope has its own folder, or move this folder "

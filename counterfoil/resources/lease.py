@@ -70,18 +70,24 @@ class LeaseSpec(ResourcePart, frozen=True):
     acquire_time: datetime | None = None
     renew_time: datetime | None = None
 
-    @property
-    def end_time(self) -> datetime | None:
-        """Return when another controller may take the Lease by the wall clock; None: at once."""
-        if not self.holder_identity or self.renew_time is None:
-            return None
-        return self.renew_time + timedelta(seconds=believed_duration(self.lease_duration_seconds))
-
     def is_renewed_at(self, now: datetime) -> bool:
         """Whether the holder of the Lease works by the wall clock: for people, not for mutual exclusion."""
-        if self.renew_time is None or self.end_time is None:
-            return False
-        return now < min(self.end_time, self.renew_time + timedelta(seconds=MAX_RETRY_SECONDS))
+        return self._is_held(now, min(self._duration, timedelta(seconds=MAX_RETRY_SECONDS)))
+
+    def held_until(self, now: datetime) -> datetime | None:
+        """Return until when the Lease keeps other controllers out by the wall clock; None: it does not."""
+        if self.renew_time is None or not self._is_held(now, self._duration):
+            return None
+        # Who wrote the time may have written any.
+        return self.renew_time + min(self._duration, datetime.max.replace(tzinfo=UTC) - self.renew_time)
+
+    @property
+    def _duration(self) -> timedelta:
+        return timedelta(seconds=believed_duration(self.lease_duration_seconds))
+
+    def _is_held(self, now: datetime, duration: timedelta) -> bool:
+        is_taken = bool(self.holder_identity) and self.renew_time is not None
+        return is_taken and now - (self.renew_time or now) < duration
 
 
 class Lease(Resource, frozen=True):
@@ -163,7 +169,7 @@ class ShardLeases:
         if newest is None:
             return UnheldShard(release=self.release)
         spec = newest.spec
-        held_until = spec.end_time if spec.end_time is not None and now < spec.end_time else None
+        held_until = spec.held_until(now)
         return UnheldShard(newest.name, spec.holder_identity or "", spec.renew_time, self.release, held_until)
 
 

@@ -564,15 +564,18 @@ async def test_an_envelope_whose_manifest_is_absent_for_a_moment_is_archived_in_
     assert stored_choice((await scene.reconcile()).status) == USUAL
 
 
-async def test_an_envelope_whose_manifest_a_gateway_answers_is_archived_in_no_second_archive(
-    scene: ImportedScene,
+@pytest.mark.parametrize("is_manifest", [True, False])
+async def test_an_envelope_whose_manifest_another_root_answers_is_archived_in_no_second_archive(
+    scene: ImportedScene, *, is_manifest: bool
 ) -> None:
+    """The other root is that of a test installation, or a gateway answers."""
     await scene.was_archived()
     await read_marker_of(scene)
     mount = unmount(scene.dms)
     (manifest,) = scene.dms.with_name("unmounted").rglob("counterfoil.json")
     (answer := scene.dms / manifest.relative_to(scene.dms.with_name("unmounted"))).parent.mkdir(parents=True)
-    answer.write_text('{"status": "maintenance"}')
+    other = manifest.read_text().replace("https://", "https://test.")
+    answer.write_text(other if is_manifest else '{"status": "maintenance"}')
 
     waiting = await scene.reconcile()
 

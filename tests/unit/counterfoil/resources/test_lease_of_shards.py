@@ -1,6 +1,6 @@
 """Which shards no controller works on, as a person reads it in the Leases."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from counterfoil.resources.lease import ShardLeases, UnheldShard
 from tests.support.builders import NOON
@@ -42,6 +42,12 @@ def test_a_lease_that_its_holder_does_not_renew_is_without_a_controller_before_i
     )
     (ended,) = leases.unheld_shards(NOON + timedelta(minutes=62))
     assert "holds it until" not in str(ended)
+
+
+def test_a_lease_that_is_renewed_at_the_end_of_all_time_can_be_read() -> None:
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    foreign = a_shard_lease(0, 1, renewed=last, holder="other-program")
+    assert ShardLeases((foreign,)).unheld_shards(NOW) == ()
 
 
 def test_a_released_lease_is_nobodys() -> None:
