@@ -6,6 +6,8 @@ import shlex
 
 import pytest
 
+from counterfoil.i18n.commands import commands_in
+from counterfoil.kube.secret import Placeholder, Secret, SecretUse, create_command
 from counterfoil.resources import Language
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import Kubectl
@@ -134,6 +136,31 @@ async def typed(kubectl: Kubectl, words: list[str], stdin: str | None = None) ->
         # An editor would wait for a person; it begins with the same object.
         words = ["get" if each == verb else each for each in words]
     return await kubectl(*words, *(["--dry-run=server"] if verb in WRITES else []), stdin=stdin)
+
+
+VALUES = {
+    "a Windows account": r"CORP\berta",
+    "a backslash before n": r"x\ny",
+    "JSON": '{"type": "service_account", "key": "a\\nb"}',
+    "several lines": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+    "signs of the shell": 'a "b" $HOME `id` !c #d',
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+async def test_a_value_is_stored_as_it_is_typed_for_its_placeholder(kubectl: Kubectl, name: str) -> None:
+    secret = f"typed-{list(VALUES).index(name)}"
+    printed = create_command(secret, {"value": Placeholder.PASSWORD}, SecretUse.ARCHIVE)
+    message = f"Archive/{ARCHIVE}: Secret/{secret} does not exist. Put it there (type `{printed}`)."
+    (command,) = commands_in(message, "ArchiveSecretMissing", NAMESPACE)
+    program = shlex.join([str(kubectl.program), f"--kubeconfig={kubectl.kubeconfig}"])
+    script = f'kubectl() {{ {program} "$@"; }}\n{command.line.replace(Placeholder.PASSWORD, VALUES[name])}'
+    environment = {**command_environment(), "HOME": str(kubectl.home)}
+    ended = await run(["bash", "-c", script], environment=environment)
+    assert (ended.code, ended.err) == (0, "")
+    stored = Secret.parse(json.loads(await kubectl("-n", NAMESPACE, "get", "secret", secret, "-o", "json")))
+    assert stored.labels == {"counterfoil.dev/use": "archive"}
+    assert stored.data == {"value": VALUES[name].encode()}
 
 
 @pytest.mark.parametrize("line", OF_KUBECTL)

@@ -44,9 +44,9 @@ def test_a_sender_with_an_own_key_is_the_administrators_task_with_the_command_fo
 def test_a_secret_that_does_not_exist_is_created_with_its_label() -> None:
     command = advice("KeyMissing", spec={"token_secret_ref": SECRET}).command_line("contracts")
     assert command == (
-        """kubectl -n contracts create -f - <<< '{"apiVersion":"v1","kind":"Secret","metadata":{"""
-        """"name":"anna-key","labels":{"counterfoil.dev/use":"token"}},"""
-        """"stringData":{"token":"NEW-API-KEY"}}'"""
+        "kubectl -n contracts create secret generic anna-key --from-literal=token='NEW-API-KEY' "
+        "--dry-run=client -o yaml | kubectl label --local -f - counterfoil.dev/use=token -o yaml "
+        "| kubectl create -f -"
     )
 
 
