@@ -24,7 +24,7 @@ from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.problems import ARCHIVE_MISSING, ARCHIVE_SUSPENDED, CALLBACK_REASONS
 from counterfoil.i18n.reasons import UNKNOWN
-from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse, create_arguments, shell_line
+from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse, create_command, in_namespace
 from counterfoil.logs import redact
 from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.resources import (
@@ -52,6 +52,8 @@ _QUOTED: Final = r"'\1'"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _KEY: Final = re.compile(r"[A-Za-z0-9._-]+")
+_LITERAL: Final = re.compile(rf" --from-literal=({_KEY.pattern})='({'|'.join(map(re.escape, Placeholder))})'")
+"""A key with a placeholder, never with a value."""
 
 _OF_ORGANIZATION: Final = frozenset({SecretUse.CALLBACK, SecretUse.OAUTH, SecretUse.TOKEN, SecretUse.WEBHOOK})
 """Uses of the Secrets of an Organization: one message may be about several, with the reason of the first."""
@@ -299,30 +301,28 @@ def _why(events: Iterable[str], namespace: str) -> Iterator[Command]:
 def _known_command(text: str, message: str, reason: str, namespace: str) -> Command | None:
     try:
         words = shlex.split(text)
-        note = _note_of(words, message, reason)
+        note = _note_of(text, words, message, reason)
     except (ValueError, *JSON_ERRORS):
         return None
     if note is None:
         return None
-    command = shell_line((words[0], "-n", namespace, *words[1:]))
+    command = in_namespace(text if "|" in words else shlex.join(words), namespace)
     # A name that looks like a key is in no mail and on no page; the status has it.
     is_plain = command.isprintable() and redact(command) == command
     return Command(command, note) if is_plain else None
 
 
-def _note_of(words: list[str], message: str, reason: str) -> str | None:
+def _note_of(text: str, words: list[str], message: str, reason: str) -> str | None:
     """Return the note of a command that a message of this reason may contain; None for any other text.
     Raises ``ValueError``, or what the decoder raises."""
     match words:
         case ["kubectl", "label", "secret", name, label]:
             is_known = label in {f"{USE_LABEL}={use}" for use in _USES.get(reason, ())}
             note = "label" if reason == "SecretNotLabelled" else ""
-        case ["kubectl", "create", "-f", "-", "<<<", manifest]:
-            made = msgspec.json.decode(manifest, type=_NewSecret)
-            name, values = made.metadata.name, made.string_data
-            uses = _USES.get(reason, ())
-            is_known = any(create_arguments(name, values, each)[-1] == manifest for each in uses)
-            is_known, note = is_known and all(map(_KEY.fullmatch, values)), ""
+        case ["kubectl", "create", "secret", "generic", name, *_]:
+            values = {key: Placeholder(value) for key, value in _LITERAL.findall(text)}
+            uses = _USES.get(reason, ()) if values else ()
+            is_known, note = text in {create_command(name, values, each) for each in uses}, ""
         case ["kubectl", "patch", "secret", name, "-p", patch]:
             decoded = msgspec.json.decode(patch, type=_SecretPatch)
             reasons = _PATCH_REASONS if decoded.metadata is None else _ORIGIN_REASONS
@@ -372,18 +372,6 @@ class _ConfirmedStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 class _ArchivePatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: _ConfirmedStatus
-
-
-class _NewMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    labels: dict[str, str]
-
-
-class _NewSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    api_version: str
-    kind: str
-    metadata: _NewMetadata
-    string_data: dict[str, Placeholder]
 
 
 class _SecretMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

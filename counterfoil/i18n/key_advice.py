@@ -16,10 +16,9 @@ from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.secret import (
     Placeholder,
     SecretUse,
-    create_arguments,
-    patch_arguments,
+    create_command,
+    in_namespace,
     patch_command,
-    shell_line,
 )
 from counterfoil.resources import REQUEST_LABEL, Language, Organization, Sender, find_condition
 from counterfoil.resources.base import SecretKeyRef
@@ -39,8 +38,8 @@ class KeyAdvice:
     text_name: str = ""
     """Name of its text; empty: the text of the reason says all."""
     values: Mapping[str, str] = field(default_factory=dict)
-    command: tuple[str, ...] = ()
-    """Arguments of kubectl, without the namespace; empty for no command."""
+    command: str = ""
+    """A command of kubectl without the namespace; empty for none."""
     link: str = ""
     """Address of the consent page; empty where there is none."""
     can_mail: bool = False
@@ -56,7 +55,7 @@ class KeyAdvice:
 
     def command_line(self, namespace: str) -> str:
         """Return what to type; empty for nothing."""
-        return shell_line(("kubectl", "-n", namespace, *self.command)) if self.command else ""
+        return in_namespace(self.command, namespace)
 
 
 def key_advice(sender: Sender, organization: Organization | None, reason: str) -> KeyAdvice:
@@ -74,7 +73,7 @@ def key_advice(sender: Sender, organization: Organization | None, reason: str) -
         return KeyAdvice(responsible, link=link)
     values = {"sender": sender.name, "organization": sender.spec.organization_ref.name}
     if not link and (organization is not None or sender.status.consent_url is None):
-        edit = ("edit", "organization", sender.spec.organization_ref.name)
+        edit = shlex.join(("kubectl", "edit", "organization", sender.spec.organization_ref.name))
         return KeyAdvice(Responsible.ADMINISTRATOR, NO_CONSENT_PAGE, values, edit)
     if sender.spec.email is None or (organization is not None and not can_send_mail(organization)):
         name = "address" if sender.spec.email is None else "mail"
@@ -133,11 +132,10 @@ def can_send_mail(organization: Organization) -> bool:
     return settings is not None and settings.smtp_secret_ref is not None and settings.from_ is not None
 
 
-def _secret_command(sender: Sender, secret: SecretKeyRef, reason: str) -> tuple[str, ...]:
+def _secret_command(sender: Sender, secret: SecretKeyRef, reason: str) -> str:
     refused = find_condition(sender.status.conditions, "Authorized")
     # The message has the command that fits: a Secret that only lacks the key exists.
     patch = patch_command(secret.name, secret.key, Placeholder.API_KEY)
     if reason == "KeyMissing" and (refused is None or patch not in refused.message):
-        return create_arguments(secret.name, {secret.key: Placeholder.API_KEY}, SecretUse.TOKEN)
-    # A patch keeps the labels of the Secret.
-    return patch_arguments(secret.name, secret.key, Placeholder.API_KEY)
+        return create_command(secret.name, {secret.key: Placeholder.API_KEY}, SecretUse.TOKEN)
+    return patch

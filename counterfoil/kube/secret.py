@@ -10,7 +10,7 @@ no reference has: the pods mount them. ``repr`` shows a Secret's name and its ke
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar, Final
 
@@ -18,9 +18,6 @@ from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.resources.base import GROUP, Resource
 
 USE_LABEL: Final = f"{GROUP}/use"
-
-HERE_STRING: Final = "<<<"
-"""The sign of the shell before the text that a command reads."""
 
 SEALED_TOKEN_TYPE: Final = f"{GROUP}/sealed-token"
 """Type of the Secrets that Counterfoil makes: a sender's key, sealed for its Sender."""
@@ -154,33 +151,28 @@ def label_command(name: str, use: SecretUse) -> str:
     return f"kubectl label secret {name} {USE_LABEL}={use}"
 
 
-def create_arguments(name: str, values: Mapping[str, Placeholder], use: SecretUse) -> tuple[str, ...]:
-    """Return the arguments of kubectl that make a Secret with this use, and what it reads. The label is there
-    at once: without it, the Secret may be read before a second command."""
-    metadata = {"name": name, "labels": {USE_LABEL: use}}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}
-    return ("create", "-f", "-", HERE_STRING, json.dumps(secret, separators=(",", ":")))
-
-
 def create_command(name: str, values: Mapping[str, Placeholder], use: SecretUse) -> str:
-    """Return the command that makes a Secret with this use."""
-    return shell_line(("kubectl", *create_arguments(name, values, use)))
+    """
+    Return the command that makes a Secret with this use. The label is there at once: without it, the Secret
+    may be read before a second command.
+
+    Each value is between single quotes, where the shell changes nothing: a backslash, JSON, several lines.
+    """
+    literals = " ".join(f"--from-literal={shlex.quote(key)}='{value}'" for key, value in values.items())
+    created = f"kubectl create secret generic {shlex.quote(name)} {literals} --dry-run=client -o yaml"
+    labelled = f"kubectl label --local -f - {USE_LABEL}={use} -o yaml"
+    return f"{created} | {labelled} | kubectl create -f -"
 
 
-def shell_line(words: Iterable[str]) -> str:
-    """Return a command as it is typed. ``HERE_STRING`` is no argument."""
-    return " ".join(each if each == HERE_STRING else shlex.quote(each) for each in words)
-
-
-def patch_arguments(name: str, key: str, value: Placeholder) -> tuple[str, ...]:
-    """Return the arguments of kubectl that put one value into a Secret; its labels stay."""
-    patch = json.dumps({"stringData": {key: value}}, separators=(",", ":"))
-    return ("patch", "secret", name, "-p", patch)
+def in_namespace(command: str, namespace: str) -> str:
+    """Return a command of kubectl with its namespace. Of several, the others read it from the first one."""
+    return command.replace("kubectl", f"kubectl -n {namespace}", 1)
 
 
 def patch_command(name: str, key: str, value: Placeholder) -> str:
-    """Return the command that puts one value into a Secret."""
-    return shlex.join(("kubectl", *patch_arguments(name, key, value)))
+    """Return the command that puts one value into a Secret; its labels stay."""
+    patch = json.dumps({"stringData": {key: value}}, separators=(",", ":"))
+    return shlex.join(("kubectl", "patch", "secret", name, "-p", patch))
 
 
 def replace_command(name: str, key: str, value: Placeholder, origin: str) -> str:

@@ -32,7 +32,7 @@ from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Behaviour, CallbackUrls, DocumentSpec, User
-from tests.support.advice import split_line
+from tests.support.advice import type_line
 from tests.support.pauses import eventually
 from tests.support.repository import ROOT
 from tests.support.scenes.controller import ControllerScene
@@ -63,8 +63,7 @@ class People:
         for placeholder, value in values.items():
             commands = [each.replace(placeholder, value) for each in commands]
         for command in commands:
-            words, stdin = split_line(command)
-            await self.kubectl(*words, stdin=stdin)
+            await type_line(self.kubectl, command)
 
     async def message(self, kind: type[Organization | Sender], name: str, type_: str, reason: str) -> str:
         """Wait until a condition is False for a reason; return its message."""

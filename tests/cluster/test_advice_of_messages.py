@@ -18,7 +18,7 @@ from counterfoil.resources import EnvelopeEvent, NoticeState, Organization, Phas
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.ports import free_port
 from sandbox.servers.smtp import PASSWORD, USERNAME, SmtpServer
-from tests.support.advice import split_line
+from tests.support.advice import type_line
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
 from tests.support.servers.scripted_esaw import Script, answering, running, server_tls
 
@@ -90,8 +90,7 @@ async def typed(scene: ControllerScene, name: str, type_: str, values: dict[Plac
     for placeholder, value in values.items():
         commands = [each.replace(placeholder, value) for each in commands]
     for command in commands:
-        words, stdin = split_line(command)
-        await scene.local_environment.kubectl(*words, stdin=stdin)
+        await type_line(scene.local_environment.kubectl, command)
 
 
 async def test_the_secret_of_a_mail_server_is_made_by_the_commands_in_the_message(

@@ -1,8 +1,8 @@
 """kubectl, the plugin and the API server accept each command about a reason as it is printed."""
 
 import json
-import re
 import shlex
+from functools import partial
 
 import pytest
 
@@ -22,7 +22,7 @@ from tests.support.advice import (
     SENDER,
     catalogue_commands,
     printed_commands,
-    split_line,
+    type_line,
 )
 from tests.support.builders import ENVELOPE
 from tests.support.scenes.plugin import BIN
@@ -129,13 +129,14 @@ async def typed_of_plugin(plane: ControlPlane, words: list[str]) -> CommandResul
     return await run([BIN / "kubectl-counterfoil", *words], environment=environment)
 
 
-async def typed(kubectl: Kubectl, words: list[str], stdin: str | None = None) -> str:
+async def typed(kubectl: Kubectl, *words: str, stdin: str | None = None) -> str:
     """Type a command of kubectl; what it would write, the API server checks and does not store."""
     verb = next(each for each in words if not each.startswith("-") and each != NAMESPACE)
     if verb == "edit":
         # An editor would wait for a person; it begins with the same object.
-        words = ["get" if each == verb else each for each in words]
-    return await kubectl(*words, *(["--dry-run=server"] if verb in WRITES else []), stdin=stdin)
+        words = tuple("get" if each == verb else each for each in words)
+    is_written = verb in WRITES and not {"--dry-run=client", "--local"} & set(words)
+    return await kubectl(*words, *(["--dry-run=server"] if is_written else []), stdin=stdin)
 
 
 VALUES = {
@@ -165,8 +166,7 @@ async def test_a_value_is_stored_as_it_is_typed_for_its_placeholder(kubectl: Kub
 
 @pytest.mark.parametrize("line", OF_KUBECTL)
 async def test_the_api_server_accepts_each_command_of_kubectl(kubectl: Kubectl, line: str) -> None:
-    words, stdin = split_line(re.sub(r'(?<=[ "])NAME', SENDER, line))
-    await typed(kubectl, words, stdin)
+    await type_line(partial(typed, kubectl), line.replace(" NAME", f" {SENDER}"))
 
 
 @pytest.mark.parametrize(("reason", "line"), sorted(set(catalogue_commands(Language.ENGLISH))))
@@ -182,7 +182,7 @@ async def test_the_api_server_accepts_each_command_in_a_text_about_a_reason(
         return
     name = EXAMPLES.get(words[0], IMPORT)
     text = " ".join(words).replace("NAME", name).replace("=USE", "=token")
-    await typed(kubectl, ["-n", NAMESPACE, verb, *shlex.split(text)])
+    await typed(kubectl, "-n", NAMESPACE, verb, *shlex.split(text))
 
 
 @pytest.mark.parametrize("line", OF_PLUGIN)

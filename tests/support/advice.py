@@ -8,8 +8,9 @@ object; their commands are written here.
 import asyncio
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 import pytest
@@ -22,7 +23,6 @@ from counterfoil.i18n.commands import commands_about
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.secret import (
-    HERE_STRING,
     Placeholder,
     SecretUse,
     create_command,
@@ -118,10 +118,14 @@ def item_about(kind: AttentionKind, reason: str) -> AttentionItem:
     )
 
 
-def split_line(line: str) -> tuple[list[str], str | None]:
-    """Return the arguments of a command that is typed, and the text that the shell lets it read."""
-    words = shlex.split(line)[1:]
-    return (words[:-2], words[-1]) if HERE_STRING in words else (words, None)
+async def type_line(kubectl: Callable[..., Awaitable[str]], line: str) -> None:
+    """Type a line: each kubectl reads the text after ``<<<``, or what the one before it printed."""
+    words, text = shlex.split(line), None
+    if "<<<" in words:
+        *words, _, text = words
+    for is_sign, part in groupby(words, key="|".__eq__):
+        if not is_sign:
+            text = await kubectl(*list(part)[1:], stdin=text)
 
 
 def printed_commands() -> Iterator[Advice]:

@@ -137,10 +137,10 @@ async def test_a_secret_that_is_not_there_is_reported_with_what_to_do(scene: Sce
         await scene.archive_pool.backend(an_s3())
     assert str(trouble.value) == (
         "Archive/dms: Secret/dms-key does not exist. Put the credentials there (type "
-        """`kubectl create -f - <<< '{"apiVersion":"v1","kind":"Secret","metadata":{"name":"dms-key","""
-        """"labels":{"counterfoil.dev/use":"archive"}},"stringData":{"accessKeyId":"NEW-ACCESS-KEY-ID","""
-        """"secretAccessKey":"NEW-SECRET-ACCESS-KEY"}}'`), or correct """
-        "credentialsSecretRef."
+        "`kubectl create secret generic dms-key --from-literal=accessKeyId='NEW-ACCESS-KEY-ID' "
+        "--from-literal=secretAccessKey='NEW-SECRET-ACCESS-KEY' --dry-run=client -o yaml "
+        "| kubectl label --local -f - counterfoil.dev/use=archive -o yaml | kubectl create -f -`), "
+        "or correct credentialsSecretRef."
     )
 
 
@@ -149,7 +149,7 @@ async def test_the_commands_for_a_secret_have_the_names_that_the_archive_gives_i
     s3 = {"bucket": "contracts", "region": "eu-south-1", "credentialsSecretRef": claim}
     with pytest.raises(SettingsInvalid) as trouble:
         await scene.archive_pool.backend(an_archive(filesystem=None, s3=s3))
-    assert '"AWS_ACCESS_KEY_ID":"NEW-ACCESS-KEY-ID"' in str(trouble.value)
+    assert " --from-literal=AWS_ACCESS_KEY_ID='NEW-ACCESS-KEY-ID' " in str(trouble.value)
 
 
 async def test_of_a_kind_whose_keys_are_unknown_no_command_is_printed(scene: Scene) -> None:
@@ -250,9 +250,9 @@ async def test_a_secret_without_the_right_keys_is_reported_without_what_is_in_it
         (
             None,
             "ArchiveSecretMissing",
-            "Secret/authorities does not exist. Put the trust anchors there (type `kubectl create -f - <<< "
-            """'{"apiVersion":"v1","kind":"Secret","metadata":{"name":"authorities","""
-            """"labels":{"counterfoil.dev/use":"trust"}},"stringData":{"ca.pem":"NEW-CERTIFICATES"}}'`), """
+            "Secret/authorities does not exist. Put the trust anchors there (type `kubectl create secret "
+            "generic authorities --from-literal=ca.pem='NEW-CERTIFICATES' --dry-run=client -o yaml "
+            "| kubectl label --local -f - counterfoil.dev/use=trust -o yaml | kubectl create -f -`), "
             "or correct trustAnchorsSecretRef.",
         ),
         (

@@ -1561,9 +1561,10 @@ async def test_a_missing_secret_of_the_mail_server_is_made_with_its_label() -> N
     told = scene.told()
     assert told is not None
     assert [each.line for each in commands_in(told[2], told[1], "tests")] == [
-        """kubectl -n tests create -f - <<< '{"apiVersion":"v1","kind":"Secret","metadata":{"name":"smtp","""
-        """"labels":{"counterfoil.dev/use":"smtp"}},"stringData":{"host":"NEW-MAIL-HOST","""
-        """"username":"NEW-USERNAME","password":"NEW-PASSWORD"}}'"""
+        "kubectl -n tests create secret generic smtp --from-literal=host='NEW-MAIL-HOST' "
+        "--from-literal=username='NEW-USERNAME' --from-literal=password='NEW-PASSWORD' "
+        "--dry-run=client -o yaml | kubectl label --local -f - counterfoil.dev/use=smtp -o yaml "
+        "| kubectl create -f -"
     ]
 
 

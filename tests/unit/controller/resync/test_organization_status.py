@@ -1256,7 +1256,7 @@ async def test_each_missing_secret_is_made_with_its_label(name: str) -> None:
     _, found, message = await scene.condition()
     assert found == reason
     assert [each.line for each in commands_in(message, reason, "tests")] == [
-        made("gone", use, **values).replace("kubectl", "kubectl -n tests")
+        made("gone", use, **values).replace("kubectl", "kubectl -n tests", 1)
     ]
 
 
@@ -1328,9 +1328,11 @@ TOKEN_ADVICE = (
 
 
 def made(name: str, use: str, **values: str) -> str:
-    metadata = {"name": name, "labels": {"counterfoil.dev/use": use}}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
-    return f"kubectl create -f - <<< '{json.dumps(secret, separators=(',', ':'))}'"
+    literals = " ".join(f"--from-literal={key}='{value}'" for key, value in values.items())
+    return (
+        f"kubectl create secret generic {name} {literals} --dry-run=client -o yaml "
+        f"| kubectl label --local -f - counterfoil.dev/use={use} -o yaml | kubectl create -f -"
+    )
 
 
 def made_there(name: str, use: str, **values: str) -> str:

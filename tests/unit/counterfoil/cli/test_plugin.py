@@ -193,7 +193,7 @@ async def test_the_secret_of_a_lost_key_is_created_and_not_patched() -> None:
     kube = InMemoryKubeClient(sender, an_organization())
     with pytest.raises(CommandError) as stopped:
         await consent.run(argparse.Namespace(sender="anna", mail=False, output="text"), kube, io.StringIO())
-    assert "kubectl -n tests create -f - <<< " in str(stopped.value)
+    assert "kubectl -n tests create secret generic anna-key " in str(stopped.value)
 
 
 def test_a_kept_envelope_is_not_called_cleaned() -> None:

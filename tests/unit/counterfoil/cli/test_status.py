@@ -333,8 +333,8 @@ def test_an_advice_that_refers_to_the_message_is_printed_with_it() -> None:
         "    Message: Archive/dms: Secret/main-s3 does not exist. Put the credentials there "
         "(type the command below).\n"
     ) in text
-    typed = create.replace("kubectl", "kubectl -n contracts").replace("<<< ", "<<< \\\n        ")
-    assert f"    $ {typed}\n" in text
+    typed = create.replace("kubectl", "kubectl -n contracts", 1)
+    assert f"    $ {typed}\n" in text.replace(" \\\n        ", " ")
     assert f"`{create}`" in seen.waiting[0].message
 
 

@@ -74,10 +74,12 @@ def test_each_command_of_kubectl_names_objects_of_its_reason_only(reason: str) -
         if each.reason != reason:
             continue
         verb, *rest = words_of(each)
-        if verb == "create":
-            assert rest[:3] == ["-f", "-", "<<<"], each
-            made = json.loads(rest[3])
+        if verb == "create" and "<<<" in rest:
+            made = json.loads(rest[-1])
             rest = [made["kind"].lower(), made["metadata"]["name"]]
+        elif verb == "create":
+            assert (rest[1], rest.count("|")) == ("generic", 2), each
+            rest = [rest[0], rest[2]]
         assert rest[0] in KINDS | {"secret"}, each
         if len(rest) > 1 and not rest[1].startswith("-") and "=" not in rest[1]:
             assert rest[1] in OBJECTS | PLACEHOLDERS, each
