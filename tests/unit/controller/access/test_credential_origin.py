@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from controller.access.credential_origin import (
     SET_UP_TIME,
+    client_secret_fault,
     has_moved,
     is_esaw_origin,
     is_first_esaw,
@@ -15,7 +16,11 @@ from controller.access.credential_origin import (
     other_origin_of_secret,
 )
 from controller.cache import Cache
+from counterfoil.i18n.commands import commands_in
+from counterfoil.i18n.problems import NO_ESAW_REASONS
 from counterfoil.resources import Archive, ArchiveStatus, Organization, OrganizationStatus, SenderKey
+from counterfoil.resources.base import SecretKeyRef
+from counterfoil.resources.conditions import with_condition
 from tests.support.builders import NOON, ORIGIN, a_sender, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 
@@ -51,6 +56,20 @@ def test_an_organization_that_moves_before_it_was_confirmed_is_not_the_only_one_
     sender = a_sender()
     cache.senders.put(replace(sender, status=replace(sender.status, key=SenderKey(origin=ORIGIN))))
     assert not is_esaw_origin(cache, "acme", ELSEWHERE)
+
+
+@pytest.mark.parametrize("reason", sorted(NO_ESAW_REASONS))
+@pytest.mark.parametrize("recorded", [None, ORIGIN, ELSEWHERE])
+def test_no_client_secret_is_confirmed_for_a_server_that_is_no_esaw(
+    reason: str, recorded: str | None
+) -> None:
+    found = known(recorded)
+    conditions = with_condition((), "Reachable", "False", reason, "", now=NOON, generation=1)
+    found = replace(found, status=replace(found.status, conditions=conditions))
+    ref = SecretKeyRef(name="oauth", key="secret")
+    fault = client_secret_fault(a_cache(found), found, ref, ELSEWHERE, ORIGIN)
+    assert fault is not None
+    assert commands_in(fault[1], fault[0], "tests") == ()
 
 
 @pytest.mark.parametrize("first", [None, ORIGIN])
