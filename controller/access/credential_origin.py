@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 
 from controller.cache import Cache
 from counterfoil.i18n.problems import NO_ESAW_REASONS
-from counterfoil.kube.secret import Placeholder, replace_command
 from counterfoil.origin import annotate_command, belongs_to, origin_of
 from counterfoil.resources import Archive, Organization, Sender, find_condition, is_condition_true
 from counterfoil.resources.base import SecretKeyRef
@@ -44,9 +43,8 @@ def client_secret_fault(
     ``declared`` an origin; None: it may be sent."""
     owner = belongs_to(declared, organization.status.origin)
     found = f"belongs to {owner}" if owner else "does not say to which eSignAnyWhere it belongs"
-    address = address_advice(cache, organization.name, origin, owner, organization.status.origin)
-    is_confirmable = not has_no_esaw(cache, organization.name)
-    remedy = secret_advice(ref, Placeholder.CLIENT_SECRET, origin, address, is_confirmable=is_confirmable)
+    address = address_advice(cache, organization.name, origin, owner, (organization.status.origin,))
+    remedy = secret_advice(cache, organization.name, ref.name, origin, address)
     message = f"The client secret in Secret/{ref.name} {found}, so it is not sent to {origin}. {remedy}"
     if owner not in (None, origin):
         return "OriginChanged", message
@@ -56,32 +54,41 @@ def client_secret_fault(
 
 
 def address_advice(
-    cache: Cache, organization: str, origin: str, owner: str | None, recorded: str | None
+    cache: Cache, organization: str, origin: str, owner: str | None, recorded: Iterable[str | None]
 ) -> str:
     """
     Return what to do about spec.baseURL, which leads to ``origin``, if a credential belongs to ``owner``;
     empty: nothing, since the address is right.
 
-    It is right if a key of the Organization works there, or if it is the origin that is ``recorded`` for this
-    credential. Only the recorded one is an address that the Organization had.
+    Only the ``recorded`` origins are addresses that the Organization had. If one of them is another one, the
+    address was changed. A key that works at the new one does not show that this is right: who may change the
+    address may bring such a key.
     """
+    known = [each for each in recorded if each is not None]
+    earlier = [each for each in known if each != origin]
+    if earlier:
+        back = owner if owner in earlier else earlier[0]
+        return f"If spec.baseURL was changed by mistake, set it back to {back}."
     of_organization = cache.senders_of(organization)
     working = (each for each in of_organization if is_condition_true(each.status.conditions, "Authorized"))
-    if recorded == origin or origin in {each.status.key and each.status.key.origin for each in working}:
+    if known or origin in {each.status.key and each.status.key.origin for each in working}:
         return ""
-    return "Set spec.baseURL back" if owner is not None and owner == recorded else "Correct spec.baseURL"
+    return "If spec.baseURL is wrong, correct it."
 
 
-def secret_advice(
-    ref: SecretKeyRef, value: Placeholder, origin: str, address: str, *, is_confirmable: bool
-) -> str:
-    """Return the sentence that says how the content of a Secret may be sent to ``origin``. ``address`` is
-    what to do about spec.baseURL."""
-    annotate = f"type `{annotate_command(ref.name, origin)}` if the Secret belongs there"
-    if not address:
-        replace = replace_command(ref.name, ref.key, value, origin)
-        return f"Put the one of {origin} into Secret/{ref.name} (type `{replace}`), or {annotate}."
-    return f"{address}, or {annotate}." if is_confirmable else f"{address}."
+def secret_advice(cache: Cache, organization: str, secret: str, origin: str, address: str) -> str:
+    """Return how the content of a Secret may be sent to ``origin``. ``address`` is what to do about
+    spec.baseURL. The command confirms the whole Secret, which may have keys of several Senders."""
+    if has_no_esaw(cache, organization):
+        checked = f"The server at {origin} does not answer as eSignAnyWhere does; check that first."
+        return f"{address} {checked}".lstrip()
+    command = annotate_command(secret, origin)
+    confirmed = f"If all that is in Secret/{secret} belongs to {origin}, type `{command}`."
+    return (
+        f"{address} {confirmed}"
+        if address
+        else f"{confirmed} Otherwise put what belongs there into it first."
+    )
 
 
 def has_no_esaw(cache: Cache, organization: str) -> bool:

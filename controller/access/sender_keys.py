@@ -315,18 +315,17 @@ class SenderKeys:
         """Return the message for a key of another origin; how it may go there depends on who brought it."""
         name, ref = sender.spec.organization_ref.name, sender.spec.token_secret_ref
         organization = self._organization(sender)
-        recorded = _recorded_origin(sender) or (organization.status.origin if organization else None)
+        recorded = (_recorded_origin(sender), organization.status.origin if organization else None)
         address = address_advice(self.cache, name, origin, belongs_to, recorded)
         if ref is not None:
-            is_confirmable = not has_no_esaw(self.cache, name)
-            remedy = secret_advice(ref, Placeholder.API_KEY, origin, address, is_confirmable=is_confirmable)
+            remedy = secret_advice(self.cache, name, ref.name, origin, address)
         else:
             remedy = (
                 "let the sender give consent again"
                 if can_consent(organization)
                 else f"let spec.tokenSecretRef of Sender/{sender.name} name a key of this eSignAnyWhere"
             )
-            remedy = f"{address}, or {remedy}." if address else f"{remedy[0].upper()}{remedy[1:]}."
+            remedy = f"{address} Otherwise {remedy}." if address else f"{remedy[0].upper()}{remedy[1:]}."
         return (
             f"The API key of Sender/{sender.name} belongs to {belongs_to}, but spec.baseURL of "
             f"Organization/{name} leads to {origin}. The key was not sent there. {remedy}"
@@ -337,7 +336,7 @@ class SenderKeys:
         remedy = (
             "The server there does not answer as eSignAnyWhere does. Correct spec.baseURL first."
             if has_no_esaw(self.cache, name)
-            else f"Type `{annotate_command(secret, origin)}` if the key belongs there."
+            else f"Type `{annotate_command(secret, origin)}` if all that is in the Secret belongs there."
         )
         return (
             f"Secret/{secret} does not say to which eSignAnyWhere its API key belongs, and {origin} is not "

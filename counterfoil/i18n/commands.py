@@ -324,10 +324,8 @@ def _note_of(text: str, words: list[str], message: str, reason: str) -> str | No
             uses = _USES.get(reason, ()) if values else ()
             is_known, note = text in {create_command(name, values, each) for each in uses}, ""
         case ["kubectl", "patch", "secret", name, "-p", patch]:
-            decoded = msgspec.json.decode(patch, type=_SecretPatch)
-            reasons = _PATCH_REASONS if decoded.metadata is None else _ORIGIN_REASONS
-            is_known, note = reason in reasons and all(map(_KEY.fullmatch, decoded.string_data)), ""
-            is_known = is_known and (decoded.metadata is None or decoded.metadata.is_origin)
+            keys = msgspec.json.decode(patch, type=_SecretPatch).string_data
+            is_known, note = reason in _PATCH_REASONS and all(map(_KEY.fullmatch, keys)), ""
         case ["kubectl", "annotate", "secret", name, annotation, "--overwrite"]:
             key, _, origin = annotation.partition("=")
             is_known = reason in _ORIGIN_REASONS and key == ORIGIN_ANNOTATION and origin_of(origin) == origin
@@ -374,19 +372,8 @@ class _ArchivePatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: _ConfirmedStatus
 
 
-class _SecretMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    annotations: dict[str, str]
-
-    @property
-    def is_origin(self) -> bool:
-        """Whether they name an origin, and nothing else."""
-        origin = self.annotations.get(ORIGIN_ANNOTATION, "")
-        return len(self.annotations) == 1 and origin_of(origin) == origin
-
-
 class _SecretPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     string_data: dict[str, Placeholder]
-    metadata: _SecretMetadata | None = None
 
 
 class _KeyRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

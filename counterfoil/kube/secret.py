@@ -173,9 +173,3 @@ def patch_command(name: str, key: str, value: Placeholder) -> str:
     """Return the command that puts one value into a Secret; its labels stay."""
     patch = json.dumps({"stringData": {key: value}}, separators=(",", ":"))
     return shlex.join(("kubectl", "patch", "secret", name, "-p", patch))
-
-
-def replace_command(name: str, key: str, value: Placeholder, origin: str) -> str:
-    """Return the command that puts a value of this origin into a Secret of another one, both at once."""
-    patch = {"metadata": {"annotations": {ORIGIN_ANNOTATION: origin}}, "stringData": {key: value}}
-    return shlex.join(("kubectl", "patch", "secret", name, "-p", json.dumps(patch, separators=(",", ":"))))

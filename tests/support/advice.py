@@ -28,7 +28,6 @@ from counterfoil.kube.secret import (
     create_command,
     label_command,
     patch_command,
-    replace_command,
 )
 from counterfoil.origin import annotate_command
 from counterfoil.resources import Language
@@ -77,7 +76,7 @@ MESSAGES: Final[Mapping[str, str]] = {
     "MailSettingsInvalid": f"`{create_command(MISSING_SECRET, _MAIL, SecretUse.SMTP)}`",
     "NoUsableSender": "`kubectl get senders` and `kubectl describe sender NAME`",
     "OriginChanged": f"{origin_changed(ARCHIVE, 's3://a.example/b/', 'to s3://c.example/b/')} "
-    f"`{annotate_command(SECRET, ESAW)}` `{replace_command(SECRET, 'token', Placeholder.API_KEY, ESAW)}`",
+    f"`{annotate_command(SECRET, ESAW)}`",
     "OriginUnknown": f"`{annotate_command(SECRET, ESAW)}`",
     "SecretNotLabelled": f"`{label_command(SECRET, SecretUse.TRUST)}`",
     "TooManyUnknownEnvelopes": "`kubectl delete ee --field-selector "

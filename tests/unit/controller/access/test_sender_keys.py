@@ -1071,19 +1071,23 @@ async def test_a_secret_of_another_cluster_is_replaced_and_the_address_stays(evi
     ]
 
 
-async def test_an_address_is_set_back_only_to_one_that_it_had() -> None:
+@pytest.mark.parametrize(
+    ("recorded", "address"),
+    [
+        (None, "If spec.baseURL is wrong, correct it."),
+        (ELSEWHERE, f"If spec.baseURL was changed by mistake, set it back to {ELSEWHERE}."),
+        (
+            "https://first.example",
+            "If spec.baseURL was changed by mistake, set it back to https://first.example.",
+        ),
+    ],
+)
+async def test_an_address_is_set_back_only_to_one_that_it_had(recorded: str | None, address: str) -> None:
     scene = Scene()
+    know(scene, an_organization(), origin=recorded)
     put_foreign_key(scene)
-    belongs = f"If all that is in Secret/anna-key belongs to {ORIGIN}, type `{MOVED}`."
-    assert str(await scene.refusal()).endswith(f" If spec.baseURL is wrong, correct it. {belongs}")
-
-    know(scene, an_organization(), origin="https://first.example.com")
-    back = "If spec.baseURL was changed by mistake, set it back to https://first.example.com."
-    assert str(await scene.refusal()).endswith(f" {back} {belongs}")
-
-    know(scene, an_organization(), origin=ELSEWHERE)
-    back = f"If spec.baseURL was changed by mistake, set it back to {ELSEWHERE}."
-    assert str(await scene.refusal()).endswith(f" {back} {belongs}")
+    confirmed = f"If all that is in Secret/anna-key belongs to {ORIGIN}, type `{MOVED}`."
+    assert str(await scene.refusal()).partition("sent there. ")[2] == f"{address} {confirmed}"
 
 
 @pytest.mark.parametrize("whose", ["a key that moved", "a key of the sender before"])

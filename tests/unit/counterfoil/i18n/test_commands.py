@@ -22,7 +22,6 @@ from counterfoil.kube.secret import (
     create_command,
     label_command,
     patch_command,
-    replace_command,
 )
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
@@ -139,7 +138,6 @@ def test_only_a_retry_that_can_help_is_offered_and_always_a_skip(reason: str, *,
 
 
 MADE = create_command("s", {"token": Placeholder.API_KEY}, SecretUse.TOKEN)
-ESAW = "https://esaw.acme.example"
 FOREIGN: dict[str, tuple[str, str]] = {
     "another verb": ("SecretNotLabelled", "kubectl delete secret s"),
     "another label": ("SecretNotLabelled", "kubectl label secret s counterfoil.dev/use=any"),
@@ -168,12 +166,11 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "a flag": ("SecretNotLabelled", label_command("--all", SecretUse.TOKEN)),
     "no origin": ("OriginChanged", "kubectl annotate secret s counterfoil.dev/origin=x --overwrite"),
     "a path": ("OriginChanged", annotate_command("s", "https://a.example/b")),
-    "a key of another reason": ("KeyMissing", replace_command("s", "k", Placeholder.API_KEY, ESAW)),
-    "a value of an origin": ("OriginChanged", replace_command("s", "k", "abc", ESAW)),  # type: ignore[arg-type]
     "a key without an origin": ("OriginChanged", patch_command("s", "k", Placeholder.API_KEY)),
-    "another annotation": (
+    "a key with an origin": (
         "OriginChanged",
-        """kubectl patch secret s -p '{"stringData":{},"metadata":{"annotations":{"a":"https://a.example"}}}'""",
+        """kubectl patch secret s -p '{"stringData":{"k":"NEW-API-KEY"},"metadata":{"annotations":"""
+        """{"counterfoil.dev/origin":"https://a.example"}}}'""",
     ),
     "another patch": (
         "KeyNotConfigured",
