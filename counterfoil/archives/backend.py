@@ -233,8 +233,7 @@ class ForwardingBackend:
 
     async def confirm_absence(self) -> None:
         """Check the root again after an absence, if the archive can do that."""
-        if isinstance(self._backend, RootedBackend):
-            await self._backend.confirm_absence()
+        await confirm_absence(self._backend)
 
     async def probe(self) -> None:
         """Write, read back and remove a small file."""
@@ -261,6 +260,13 @@ async def confirm_root(backend: ArchiveBackend) -> None:
     """Check the root again, if the archive can do that. Raises ``ArchiveError``."""
     if isinstance(backend, RootedBackend):
         await backend.confirm_root()
+
+
+async def confirm_absence(backend: ArchiveBackend) -> None:
+    """Check that what was absent is so in the same root, if the archive can do that. Raises
+    ``ArchiveError``."""
+    if isinstance(backend, RootedBackend):
+        await backend.confirm_absence()
 
 
 class NegativeCacheBackend(ForwardingBackend):

@@ -34,8 +34,8 @@ from counterfoil.archives.backend import (
     FileNotReturned,
     FileNotStored,
     RetainingBackend,
-    RootedBackend,
     StoredEntry,
+    confirm_absence,
     confirm_root,
 )
 from counterfoil.archives.errors import (
@@ -236,7 +236,7 @@ async def claim_names(
         # Perhaps what shows that the file is ours was absent, or a proxy answered in its place.
         await confirm_root(backend)
         raise
-    await _confirm_absence(backend)
+    await confirm_absence(backend)
     return tuple(backend.location(file.name) for file in layout.files)
 
 
@@ -296,7 +296,7 @@ async def find_concluded(
     """
     found = await look_for_concluded(backend, layout, envelope_id, claimed=claimed, key=key)
     if found is None:
-        await _confirm_absence(backend)
+        await confirm_absence(backend)
     return found
 
 
@@ -470,7 +470,7 @@ async def write_once(backend: ArchiveBackend, name: str, content: bytes, content
     """
     found = await read_back(backend, name, expected=len(content))
     if found is None:
-        await _confirm_absence(backend)
+        await confirm_absence(backend)
         await _write(backend, name, content, content_type, {})
     elif found != await _checksum(content):
         if found != await _checksum(memoryview(content)[: found[0]]):
@@ -506,12 +506,6 @@ def _listing_problem(found: Sequence[StoredEntry], size: int | None) -> str | No
     if found[0].size not in (None, size):
         return f"lists it with {found[0].size} bytes instead of {size}"
     return None
-
-
-async def _confirm_absence(backend: ArchiveBackend) -> None:
-    """Check that what was absent is so in the same root, if the archive can do that."""
-    if isinstance(backend, RootedBackend):
-        await backend.confirm_absence()
 
 
 async def _retain(backend: ArchiveBackend, name: str) -> None:
