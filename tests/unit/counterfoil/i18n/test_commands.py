@@ -148,7 +148,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
         patch_command("s", "token", Placeholder.TOKEN),
     ),
     "settings of an Archive": ("SettingsInvalid", label_command("s", SecretUse.ARCHIVE)),
-    "a value": ("KeyMissing", create_command("s", {"token": "abc"}, SecretUse.TOKEN)),  # type: ignore[dict-item]
+    "a value": ("KeyMissing", MADE.replace(Placeholder.API_KEY, "abc")),
     "a file": ("KeyMissing", "kubectl create -f /etc/passwd"),
     "a use of others": ("KeyMissing", create_command("s", {"token": Placeholder.API_KEY}, SecretUse.OAUTH)),
     "a key of others": ("EsawRefused", create_command("s", {"token": Placeholder.API_KEY}, SecretUse.TOKEN)),

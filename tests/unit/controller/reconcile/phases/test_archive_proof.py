@@ -419,7 +419,8 @@ async def test_files_of_an_envelope_with_another_status_keep_no_hash() -> None:
     assert [each.sha256 for each in outcome.facts.documents or ()] == [None, None]
 
 
-async def test_the_first_event_does_not_call_lost_what_the_second_archived_with_one_more_file() -> None:
+async def archived_again_and_deleted() -> tuple[Scene, EnvelopeEvent, EnvelopeEvent]:
+    """Return a scene whose second event archived one more file; eSAW has the envelope no more."""
     scene = a_scene()
     first = await both(scene)
     scene.sibling_events = [first]
@@ -427,6 +428,11 @@ async def test_the_first_event_does_not_call_lost_what_the_second_archived_with_
     second = await both(scene, an_event().for_action("envelopeCompleted"))
     scene.sibling_events, scene.esaw.deleted = [second], True
     scene.clock.advance(hours=1)
+    return scene, first, second
+
+
+async def test_the_first_event_does_not_call_lost_what_the_second_archived_with_one_more_file() -> None:
+    scene, first, second = await archived_again_and_deleted()
     outcome = await clean(first, scene.context(first))
     assert outcome == Done(
         "ArchivedAndDeleted",
@@ -449,13 +455,7 @@ async def test_what_the_second_event_archived_does_not_prove_that_the_envelope_w
 
 @pytest.mark.parametrize("lost", [DOCUMENT, f"{FOLDER}/LegalDocument/legal-1.pdf", MANIFEST])
 async def test_files_that_the_second_event_archived_and_that_are_gone_are_lost(lost: str) -> None:
-    scene = a_scene()
-    first = await both(scene)
-    scene.sibling_events = [first]
-    scene.esaw.contents["legal-1"] = b"%PDF-paper"
-    second = await both(scene, an_event().for_action("envelopeCompleted"))
-    scene.sibling_events, scene.esaw.deleted = [second], True
-    scene.clock.advance(hours=1)
+    scene, first, _ = await archived_again_and_deleted()
     del scene.backend.files[lost]
     outcome = await clean(first, scene.context(first))
     assert isinstance(outcome, Fail)
@@ -463,13 +463,7 @@ async def test_files_that_the_second_event_archived_and_that_are_gone_are_lost(l
 
 
 async def test_files_that_the_second_event_archived_and_that_are_absent_for_a_moment_are_not_lost() -> None:
-    scene = a_scene()
-    first = await both(scene)
-    scene.sibling_events = [first]
-    scene.esaw.contents["legal-1"] = b"%PDF-paper"
-    second = await both(scene, an_event().for_action("envelopeCompleted"))
-    scene.sibling_events, scene.esaw.deleted = [second], True
-    scene.clock.advance(hours=1)
+    scene, first, _ = await archived_again_and_deleted()
     scene.esaw.meanwhile["history"] = scene.backend.files.clear
 
     async def check_root() -> None:

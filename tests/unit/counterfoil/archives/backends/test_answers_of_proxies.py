@@ -24,7 +24,7 @@ from sandbox.servers.proxies import Instead, Proxy, Ticks, TrapPoint
 from tests.support.archive_servers import HTTP_KINDS, OBJECT_STORES, open_at
 from tests.support.builders import AClock
 from tests.support.fakes.archives import a_layout, once
-from tests.support.servers.cmis_repository import REPOSITORY, Names, cmis_repository
+from tests.support.servers.cmis_repository import REPOSITORY, CmisRepositoryServer, Names, cmis_repository
 from tests.support.servers.page_front import PAGE, Front, listing, nothing, opened
 from tests.support.servers.scripted_esaw import Script, answering, running
 
@@ -102,6 +102,20 @@ async def test_an_error_without_a_code_of_the_store_does_not_show_that_an_object
     assert refused.reason == "ArchiveAnswerUnreadable"
 
 
+@asynccontextmanager
+async def cmis_behind_a_proxy() -> AsyncIterator[tuple[ArchiveBackend, Proxy, CmisRepositoryServer]]:
+    """An archive in a repository of CMIS, the proxy before it, and the repository."""
+    async with (
+        cmis_repository(Names.UNIQUE) as repository,
+        Proxy(repository.url.removesuffix("/browser"), ticks=Ticks()) as proxy,
+    ):
+        repository.url = f"{proxy.url}/browser"
+        spec = ArchiveSpec(cmis=Cmis(url=repository.url, repository_id=REPOSITORY))
+        backend = await open_backend("dms", spec, {})
+        yield backend, proxy, repository
+        await backend.close()
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [
@@ -112,13 +126,7 @@ async def test_an_error_without_a_code_of_the_store_does_not_show_that_an_object
 async def test_a_page_in_the_place_of_a_cmis_repository_that_answered_before_says_nothing(
     status: int, body: str
 ) -> None:
-    async with (
-        cmis_repository(Names.UNIQUE) as repository,
-        Proxy(repository.url.removesuffix("/browser"), ticks=Ticks()) as proxy,
-    ):
-        repository.url = f"{proxy.url}/browser"
-        spec = ArchiveSpec(cmis=Cmis(url=repository.url, repository_id=REPOSITORY))
-        backend = await open_backend("dms", spec, {})
+    async with cmis_behind_a_proxy() as (backend, proxy, _):
         await backend.probe()
 
         async def page() -> None:
@@ -131,7 +139,6 @@ async def test_a_page_in_the_place_of_a_cmis_repository_that_answered_before_say
         await do(backend, "put")
         with pytest.raises(FileNotStored):
             await read(backend, MARKER)
-        await backend.close()
 
 
 NO_OBJECTS = (
@@ -150,15 +157,9 @@ LIST_WITHOUT_TYPES = (
 
 
 @asynccontextmanager
-async def cmis_behind_a_proxy() -> AsyncIterator[tuple[ArchiveBackend, Callable[[str, str], None]]]:
+async def answered_cmis() -> AsyncIterator[tuple[ArchiveBackend, Callable[[str, str], None]]]:
     """An archive that a repository answered before, and what lets the proxy answer 200 to some queries."""
-    async with (
-        cmis_repository(Names.UNIQUE) as repository,
-        Proxy(repository.url.removesuffix("/browser"), ticks=Ticks()) as proxy,
-    ):
-        repository.url = f"{proxy.url}/browser"
-        spec = ArchiveSpec(cmis=Cmis(url=repository.url, repository_id=REPOSITORY))
-        backend = await open_backend("dms", spec, {})
+    async with cmis_behind_a_proxy() as (backend, proxy, _):
         await do(backend, "put")
 
         def answer(query: str, body: str) -> None:
@@ -168,12 +169,11 @@ async def cmis_behind_a_proxy() -> AsyncIterator[tuple[ArchiveBackend, Callable[
             proxy.trap(lambda passage: query in passage.query, TrapPoint.ARRIVED, instead, times=None)
 
         yield backend, answer
-        await backend.close()
 
 
 @pytest.mark.parametrize("body", NO_OBJECTS)
 async def test_an_answer_with_success_is_no_object_of_cmis_without_its_type(body: str) -> None:
-    async with cmis_behind_a_proxy() as (backend, answer):
+    async with answered_cmis() as (backend, answer):
         answer("cmisselector=object", body)
         for operation in ("put", "read the marker"):
             assert (await refusal(do(backend, operation))).reason == "ArchiveAnswerUnreadable"
@@ -181,14 +181,14 @@ async def test_an_answer_with_success_is_no_object_of_cmis_without_its_type(body
 
 @pytest.mark.parametrize("body", [*NO_OBJECTS, LIST_WITHOUT_TYPES])
 async def test_an_answer_with_success_is_no_list_of_cmis_without_types(body: str) -> None:
-    async with cmis_behind_a_proxy() as (backend, answer):
+    async with answered_cmis() as (backend, answer):
         answer("cmisselector=children", body)
         assert (await refusal(do(backend, "list"))).reason == "ArchiveAnswerUnreadable"
 
 
 @pytest.mark.parametrize("body", NO_OBJECTS)
 async def test_an_answer_with_success_describes_no_type_of_cmis(body: str) -> None:
-    async with cmis_behind_a_proxy() as (backend, answer):
+    async with answered_cmis() as (backend, answer):
         answer("cmisselector=typeDefinition", body)
         assert (await refusal(do(backend, "probe"))).reason in NOT_CMIS
 
@@ -196,14 +196,7 @@ async def test_an_answer_with_success_describes_no_type_of_cmis(body: str) -> No
 @pytest.mark.parametrize("body", ['{"status": "maintenance"}', "{}", PAGE])
 async def test_an_answer_with_success_to_a_new_name_is_about_no_feature_of_cmis(body: str) -> None:
     """The probe renames a second file to a name that is taken, and the proxy answers that request only."""
-    async with (
-        cmis_repository(Names.UNIQUE) as repository,
-        Proxy(repository.url.removesuffix("/browser"), ticks=Ticks()) as proxy,
-    ):
-        repository.url = f"{proxy.url}/browser"
-        backend = await open_backend(
-            "dms", ArchiveSpec(cmis=Cmis(url=repository.url, repository_id=REPOSITORY)), {}
-        )
+    async with cmis_behind_a_proxy() as (backend, proxy, repository):
 
         async def instead() -> None:
             raise Instead(200, body.encode())
@@ -215,7 +208,6 @@ async def test_an_answer_with_success_to_a_new_name_is_about_no_feature_of_cmis(
             times=None,
         )
         assert (await refusal(backend.probe())).reason == "ArchiveAnswerUnreadable"
-        await backend.close()
 
 
 @pytest.mark.parametrize(
