@@ -37,8 +37,9 @@ USELESS: dict[str, tuple[dict[str, str] | None, str]] = {
     "missing": (
         None,
         "Secret/{name}-authorities does not exist. Put the trust anchors there (type `kubectl create secret "
-        "generic {name}-authorities --from-literal=ca.pem=NEW-CERTIFICATES`, then `kubectl label secret "
-        "{name}-authorities counterfoil.dev/use=trust`), or correct trustAnchorsSecretRef.",
+        "generic {name}-authorities --from-literal=ca.pem='NEW-CERTIFICATES' --dry-run=client -o yaml "
+        "| kubectl label --local -f - counterfoil.dev/use=trust -o yaml | kubectl create -f -`), "
+        "or correct trustAnchorsSecretRef.",
     ),
     "empty": (
         {},

@@ -89,6 +89,7 @@ NAMES = frozenset(
 """Names of commands, as are all of two words."""
 
 EVENT = f"{ENVELOPE}-0123456789abcdef"
+LEASE = "counterfoil-shard-0-of-1"
 REPLACED = (
     (r"\b(envelopeevent|ee) NAME\b", f"ee {EVENT}"),
     (r"\borg NAME\b", "org acme"),
@@ -99,6 +100,7 @@ REPLACED = (
     (r" -n (contracts|sales)\b", ""),
     (r"\bee NAME\b", f"ee {EVENT}"),
     (r"\barchive NAME\b", "archive dms"),
+    (r"\blease LEASE\b", f"lease {LEASE}"),
     (r"\bsender NAME\b", "sender jane-doe"),
     (r"\bimport NAME\b", "import old-stock"),
     (r"\borg ORG\b", "org acme"),
@@ -166,6 +168,7 @@ def namespace_of_a_reader(commands: Sequence[ConsoleCommand]) -> list[dict[str, 
     return [
         *({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": each}} for each in sorted(secrets)),
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "jane"}},
+        {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE}},
         *(
             {
                 "apiVersion": "apps/v1",

@@ -1,6 +1,7 @@
 """kubectl, the plugin and the API server accept each command about a reason as it is printed."""
 
 import json
+import re
 import shlex
 from functools import partial
 
@@ -41,8 +42,15 @@ OF_PLUGIN = [
     and ("--reason" not in each or "--reason NameOccupied" in each)
 ]
 """The commands about failed events differ in the reason only."""
-EXAMPLES = {"archive": ARCHIVE, "envelopeevent": EVENT, "secret": SECRET, "sender": SENDER}
-"""Objects that stand for NAME."""
+LEASE = "counterfoil-shard-0-of-1"
+EXAMPLES = {
+    "archive": ARCHIVE,
+    "envelopeevent": EVENT,
+    "lease": LEASE,
+    "secret": SECRET,
+    "sender": SENDER,
+}
+"""Objects that stand for NAME or LEASE."""
 COPIED = f"{ENVELOPE}-fedcba9876543210"
 """An event whose copy is missing."""
 
@@ -84,19 +92,24 @@ OBJECTS = [
         for name in (EVENT, COPIED)
     ),
     {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}},
+    {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE}},
 ]
 FOR_PLACEHOLDERS = {
     ("copy", "NAME"): ("copy", COPIED),
     ("suspend", "import", "NAME"): ("suspend", "import", IMPORT),
-    ("import", "ORGANIZATION", "--from", "DATE"): (
-        "import",
-        ORGANIZATION,
-        "--from",
-        "2019-01-31",
-        "--dry-run",
-    ),
 }
 """Commands of the plugin in texts, and what a person types."""
+OF_A_NEW_IMPORT = {"ORGANIZATION": ORGANIZATION, "DATE": "2019-01-31", "ARCHIVE": ARCHIVE}
+"""The words that a person types for the placeholders of a command that creates an Import."""
+
+
+def of_plugin(reason: str, words: list[str]) -> list[str]:
+    """Return the words that a person types; each Import is another one, which counts only."""
+    if words[0] != "import":
+        return list(FOR_PLACEHOLDERS[tuple(words)])
+    filled = [OF_A_NEW_IMPORT.get(each, each) for each in words]
+    return [*filled, "--name", f"after-{reason.lower()}", "--dry-run"]
+
 
 ARCHIVED = {
     "phase": "Succeeded",
@@ -177,11 +190,11 @@ async def test_the_api_server_accepts_each_command_in_a_text_about_a_reason(
     if verb == "counterfoil":
         # The text only names `why`, which has its own tests.
         if words != ["why"]:
-            ended = await typed_of_plugin(plane, ["-n", NAMESPACE, *FOR_PLACEHOLDERS[tuple(words)]])
+            ended = await typed_of_plugin(plane, ["-n", NAMESPACE, *of_plugin(reason, words)])
             assert (ended.code, ended.err) == (0, ""), ended.out
         return
     name = EXAMPLES.get(words[0], IMPORT)
-    text = " ".join(words).replace("NAME", name).replace("=USE", "=token")
+    text = re.sub("NAME|LEASE", name, " ".join(words)).replace("=USE", "=token")
     await typed(kubectl, "-n", NAMESPACE, verb, *shlex.split(text))
 
 
