@@ -1584,6 +1584,20 @@ MISREAD: dict[str, tuple[dict[str, Any], str]] = {
         "controller.settings.retryPeriod is 9s and renewDeadline is 10s, so no Lease could be renewed in "
         "time: set retryPeriod to less.",
     ),
+    "a holder that waits too long between two renewals": (
+        {"controller": {"settings": {"leaseDuration": "10m", "renewDeadline": "5m", "retryPeriod": "61s"}}},
+        "controller.settings.retryPeriod is 61s, so people would see the holder of a Lease as gone: set it to "
+        "60s or less.",
+    ),
+    "a Lease that lasts too long": (
+        {"controller": {"settings": {"leaseDuration": "61m"}}},
+        "controller.settings.leaseDuration is 61m, and other controllers wait no longer than an hour: set it "
+        "to 1h or less.",
+    ),
+    "a Lease of a part of a second": (
+        {"controller": {"settings": {"leaseDuration": "15500ms"}}},
+        "controller.settings.leaseDuration is 15500ms, and takes whole seconds: set it to 16s.",
+    ),
     "a provider without a client": (
         {"console": {"settings": {"oidcIssuer": "https://login.example.com"}}},
         "console.settings.oidcIssuer is set, but console.settings.oidcClientId is empty: set it to the "
