@@ -132,7 +132,7 @@ async def send_with_consent(pictures: Pictures, anna: User) -> list[str]:
             if number == 0:
                 await press(page, "Allow")
                 await page.get_by_label("Cost centre").wait_for()
-                await page.screenshot(path=FOLDER / "consent-form.png")
+                await page.screenshot(path=FOLDER / "before-send-form.png")
                 await with_fault(page)
             await page.get_by_label("Cost centre").fill("4711")
             await page.get_by_label("Kind of contract").select_option("Rent")
@@ -151,7 +151,7 @@ async def with_fault(page: Page) -> None:
     await page.get_by_label("Cost centre").fill("47a1")
     await press(page, "Send envelope")
     await page.get_by_role("alert").wait_for()
-    await page.screenshot(path=FOLDER / "consent-form-fault.png")
+    await page.screenshot(path=FOLDER / "before-send-form-fault.png")
 
 
 async def work(scene: Scene, anna: User, ben: User, waiting: list[str]) -> str:
