@@ -103,7 +103,8 @@ class HttpStatusError(EsawError):
         """Whether it can be eSAW's own: with an error id, or, as eSAW documents it for 401 alone, without any
         body. Any other answer may be a proxy's, also an empty one."""
         self.is_page = is_page
-        """Whether the body is a web page, which no error of eSAW is: a proxy or a login page answered."""
+        """Whether the body is a web page, which no error of eSAW is: a proxy or a login page answered. So is
+        a body that is too long, or ends too early."""
         self.code = str(status)
 
     @property

@@ -377,6 +377,9 @@ _OAUTH_ERROR = re.compile(r"invalid_[a-z]{1,16}|unauthorized_client|unsupported_
 _ERROR_ID = re.compile(rf"[A-Z]{{3,8}}-?[0-9]{{1,8}}|{_OAUTH_ERROR.pattern}")
 _STEP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_BEFORE_MARKUP: Final = b" \t\r\n\f\v\x00\xef\xbb\xbf\xfe\xff"
+"""Bytes that may be before the first tag: white space and the byte order marks of UTF-8 and UTF-16."""
+
 _VERSION = re.compile(rf"(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{MAX_VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
 CONFIGURATION_MEMBERS = frozenset(
@@ -501,7 +504,7 @@ def parse_version(body: bytes) -> str:
 
 def is_markup(body: bytes) -> bool:
     """Whether a body is HTML or XML, which no answer of the API is."""
-    return body.lstrip()[:1] == b"<"
+    return body.lstrip(_BEFORE_MARKUP)[:1] == b"<"
 
 
 def parse_error(body: bytes) -> tuple[str | None, str | None]:

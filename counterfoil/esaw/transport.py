@@ -385,7 +385,7 @@ class EsawTransport:
         is_empty_401 = response.status_code == httpx.codes.UNAUTHORIZED and body == b""
         is_own_401 = is_empty_401 and _asks_for_token_only(response)
         is_html = body != b"" and "html" in response.headers.get("Content-Type", "").lower()
-        is_page = error_id is None and (is_html or is_markup(body or b""))
+        is_page = error_id is None and (body is None or is_html or is_markup(body))
         wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
         answered = HttpStatusError(
             response.status_code,

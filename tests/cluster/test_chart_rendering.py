@@ -1586,8 +1586,8 @@ MISREAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a holder that waits too long between two renewals": (
         {"controller": {"settings": {"leaseDuration": "10m", "renewDeadline": "5m", "retryPeriod": "61s"}}},
-        "controller.settings.retryPeriod is 61s, so people would see the holder of a Lease as gone: set it to "
-        "60s or less.",
+        "controller.settings.retryPeriod is 61s, so people would see the holder of a Lease as gone: set it "
+        "to 60s or less.",
     ),
     "a Lease that lasts too long": (
         {"controller": {"settings": {"leaseDuration": "61m"}}},

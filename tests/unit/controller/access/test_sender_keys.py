@@ -219,6 +219,9 @@ async def test_a_401_with_esaws_own_error_id_needs_no_second_question() -> None:
     "page",
     [
         answering(b"<html>sign in</html>", 401),
+        answering(b"\xef\xbb\xbf<html>sign in</html>", 401, content_type="text/plain"),
+        answering(b"\xff\xfe" + "<html>".encode("utf-16-le"), 401, content_type="text/plain"),
+        answering(b"<html>" + b" " * 300_000, 401, content_type="text/plain"),
         answering(b"<html>" + b" " * 100_000, 401, content_type="Text/HTML; charset=utf-8"),
     ],
 )
