@@ -18,7 +18,7 @@ from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound, Rejected
 from counterfoil.kube.secret import SecretUse
-from counterfoil.origin import annotate_command, belongs_to, origin_of
+from counterfoil.origin import belongs_to, origin_of
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import Organization, Sender, SenderSpec, is_same_user, to_json_dict
 from counterfoil.resources.organization import OAuth, Pkce
@@ -244,11 +244,12 @@ class ConsentService:
 
 
 def _other_origin(organization: Organization, secret: str, owner: str | None, origin: str) -> PageError:
-    """Return the error about a client secret that is not sent to this origin."""
+    """Return the error about a client secret that is not sent to this origin. Only the controller, which asks
+    the server there, knows whether a person may be shown the command that confirms it."""
     found = f"belongs to {owner}" if owner else "names no origin, and none is confirmed yet"
     detail = (
         f"the client secret in Secret/{secret} {found}, so it was not sent to {origin}, where spec.baseURL "
-        f"of Organization/{organization.name} leads. If it belongs there: {annotate_command(secret, origin)}"
+        f"of Organization/{organization.name} leads. Condition Ready of the Organization says what to do."
     )
     return PageError(PageErrorKind.NOT_CONFIGURED, detail)
 

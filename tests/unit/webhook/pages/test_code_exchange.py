@@ -246,7 +246,8 @@ async def test_nobody_is_led_to_an_esaw_that_the_client_secret_does_not_belong_t
     with pytest.raises(PageError) as refused:
         await consent_service.confirm_origin(organization, oauth)
     assert refused.value.kind is PageErrorKind.NOT_CONFIGURED
-    assert f"counterfoil.dev/origin={ORIGIN}" in str(refused.value)
+    assert f"counterfoil.dev/origin={ORIGIN}" not in str(refused.value)
+    assert str(refused.value).endswith("Condition Ready of the Organization says what to do.")
     assert "client-secret" not in str(refused.value)
 
 
