@@ -229,8 +229,7 @@ class _Rest:
     """Later times of sending are not in the windows below."""
     untried: tuple[Window, ...]
     again: tuple[Window, ...]
-    """Those that are searched again: eSAW did not answer, or what decides about them was changed. If it
-    does not answer a second time, the search begins again with now."""
+    """Those that are searched again: eSAW did not answer, or what decides about them was changed."""
 
 
 @dataclass
@@ -278,12 +277,12 @@ class _Windows:
 
     def rest(self, done: int) -> _Rest:
         """Return what is left if the search ends after this number of windows."""
-        tried = [each for each in self.failed if each < len(self.untried)]
-        return self._rest(done, [self.untried[each] for each in tried])
+        searched = self.all
+        return self._rest(done, [searched[each] for each in self.failed])
 
     def rest_after_change(self, done: int) -> _Rest:
         """The same, if what decides which envelopes are found was changed."""
-        return self._rest(done, self.untried[:done])
+        return self._rest(done, self.all[:done])
 
     def _rest(self, done: int, once: Sequence[Window]) -> _Rest:
         left = self.again[max(done - len(self.untried), 0) :]

@@ -720,6 +720,31 @@ async def test_a_day_that_esaw_did_not_answer_is_asked_for_again_by_the_next_swe
     assert (outcome.created, outcome.is_complete) == (1, True)
 
 
+async def test_days_that_esaw_did_not_answer_twice_stay_a_part_of_the_search() -> None:
+    scene = Scene(sweep=None)
+    sent_days_ago(scene, 10)
+    with failing_days(10, 11):
+        await scene.sweep()
+    scene.clock.advance(seconds=60)
+    with failing_days(10, 11, 20):
+        assert not (await scene.sweep()).is_complete
+    scene.clock.advance(seconds=120)
+    outcome = await scene.sweep()
+    assert (outcome.created, outcome.is_complete) == (1, True)
+
+
+async def test_days_that_esaw_never_answers_hide_no_other_one_that_failed_once() -> None:
+    scene = Scene(sweep=None)
+    sent_days_ago(scene, 20)
+    with failing_days(10, 11, 20, 21):
+        await scene.sweep()
+    with failing_days(10, 11):
+        for _ in range(3):
+            scene.clock.advance(seconds=600)
+            await scene.sweep()
+    assert len(scene.noted()) == 1
+
+
 @pytest.mark.parametrize("problem", [HttpStatusError(503), HttpStatusError(403)])
 async def test_many_days_that_esaw_never_answers_hide_no_older_one(problem: Exception) -> None:
     scene = Scene(sweep=None)
