@@ -405,8 +405,9 @@ async def conclude(
     the results of the checked files by file id, ``evidence`` what was expected. An earlier manifest of the
     envelope keeps its callbacks and, with the same documents, its time (``Manifest.with_history_of``); one
     with the same content stays as it is, also if another version wrote it. With a key, only an earlier one
-    with our seal counts. Raises ``ListingDiffers`` if the archive does not list each file of the layout once,
-    and ``ManifestTooLarge`` before the first write.
+    with our seal counts. At the end the root is checked again: it may have been another one since the names
+    were claimed. Raises ``ListingDiffers`` if the archive does not list each file of the layout once, and
+    ``ManifestTooLarge`` before the first write.
     """
     filed = {document.file_id: document for document in deposited}
     files = tuple(_manifest_file(backend, layout, file, filed, signatures) for file in layout.files)
@@ -422,9 +423,7 @@ async def conclude(
     )
     locations = [file.location for file in files]
     if backend.lists_files:
-        _check_listing(
-            backend, layout, filed, await _listed(backend, layout, [file.name for file in layout.files])
-        )
+        await _check_listing(backend, layout, filed)
     hashes = hash_lines((file.name, file.sha256) for file in files)
     key = signer.public if signer is not None else None
     found = await find_concluded(backend, layout, envelope.envelope_id, claimed=locations, key=key)
@@ -458,6 +457,7 @@ async def conclude(
         *([layout.seal_name] if signer is not None else []),
     ):
         await _retain(backend, name)
+    await confirm_root(backend)
     return backend.location(layout.manifest_name)
 
 
@@ -465,8 +465,8 @@ async def write_once(backend: ArchiveBackend, name: str, content: bytes, content
     """
     Store a small file whose name no other content has, and read it back; the same content stays as it is.
 
-    What an interrupted upload left of the content is replaced. Raises ``ArchiveError``: ``NameTaken`` for
-    other content under the name, which is not changed.
+    What an interrupted upload left of the content is replaced. At the end the root is checked again. Raises
+    ``ArchiveError``: ``NameTaken`` for other content under the name, which is not changed.
     """
     found = await read_back(backend, name, expected=len(content))
     if found is None:
@@ -480,18 +480,18 @@ async def write_once(backend: ArchiveBackend, name: str, content: bytes, content
             )
         await _write(backend, name, content, content_type, {})
     await _retain(backend, name)
+    await confirm_root(backend)
 
 
-def _check_listing(
-    backend: ArchiveBackend,
-    layout: ArchiveLayout,
-    filed: Mapping[str, FiledDocument],
-    entries: EntriesByName,
+async def _check_listing(
+    backend: ArchiveBackend, layout: ArchiveLayout, filed: Mapping[str, FiledDocument]
 ) -> None:
     """Compare the files in the folder with the layout: some archives take two names as one, or have two files
     under one name."""
+    entries = await _listed(backend, layout, [file.name for file in layout.files])
     for file in layout.files:
         if (problem := _listing_problem(entries.find(file.name), filed[file.facts.file_id].size)) is not None:
+            await confirm_root(backend)
             raise ListingDiffers(
                 f"{backend.location(file.name)} was stored and read back, but the archive {problem}. Perhaps "
                 "it takes two names as one: then put {{file.number}} into spec.path of the Archive."

@@ -105,6 +105,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         signatures_condition = ignored_condition(event.status.conditions)
     is_required = context.archive.spec.signatures is Policy.REQUIRE
     if is_required and signatures_condition is not None and signatures_condition.status != "True":
+        # It says where the files are.
+        await context.chosen.check_root()
         return _signature_failure(signatures_condition, documents, context)
     manifest = await filing.conclude(
         context.backend,

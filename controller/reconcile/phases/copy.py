@@ -215,7 +215,6 @@ class _CopyRun:
             await self._read_source_alone(unread)
             raise
         target.on_file_archived(sum(size for size, _ in original.checksums.values()))
-        await target.check_root()
         return location
 
     async def _read_source_alone(self, unread: OriginalUnread) -> None:

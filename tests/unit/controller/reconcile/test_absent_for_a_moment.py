@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from counterfoil.archives import filing
+from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.archives.filing import MAX_BUFFERED_BYTES
@@ -99,6 +101,49 @@ async def test_an_event_that_continues_replaces_no_manifest_that_is_absent_for_a
 
     assert (waiting.status.phase, waiting.status.reason) == (Phase.ARCHIVING, "ArchiveRootChanged")
     assert left_in(root) == []
+
+
+@pytest.mark.parametrize("operation", ["download file-1", "download trail-1"])
+@pytest.mark.parametrize("policy", ["Keep", "Delete"])
+async def test_no_envelope_counts_as_archived_that_went_to_another_root(
+    tmp_path: Path, policy: str, operation: str
+) -> None:
+    (root := tmp_path / "dms").mkdir()
+    scene = ReconcilerScene(root, cleanup={"policy": policy})
+    mounts = list[Callable[[], None]]()
+    scene.envelope.meanwhile[operation] = lambda: mounts.append(unmount(root))
+
+    waiting = await scene.reconcile()
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.ARCHIVING, "ArchiveRootChanged")
+    (mount,) = mounts
+    mount()
+    ended = await scene.reconcile()
+    assert ended.status.phase is Phase.SUCCEEDED
+    left = {each.rpartition("/")[2] for each in left_in(root / "acme" / ENVELOPE)}
+    assert {"audit-trail.pdf", "counterfoil.json", "counterfoil.sha256", "file-1.pdf"} <= left
+
+
+async def test_a_report_is_not_complete_that_went_to_another_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root := tmp_path / "dms").mkdir()
+    scene = ReconcilerScene(root)
+    await read_marker_of(scene)
+    pool = scene.preconditions.archives.archive_pool
+    archive = scene.cache.archives.get("dms")
+    assert archive is not None
+    backend = await pool.checked_backend(archive)
+    confirm_absence = filing.confirm_absence
+
+    async def confirm_and_unmount(confirmed: ArchiveBackend) -> None:
+        await confirm_absence(confirmed)
+        unmount(root)
+
+    monkeypatch.setattr(filing, "confirm_absence", confirm_and_unmount)
+    with pytest.raises(ArchiveRefused) as refused:
+        await write_list(backend, "acme/old-stock/list.jsonl", b"{}\n")
+    assert refused.value.reason == "ArchiveRootChanged"
 
 
 async def test_a_list_of_an_import_is_not_written_where_its_name_is_free_for_a_moment(tmp_path: Path) -> None:
