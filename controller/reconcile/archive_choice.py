@@ -284,7 +284,7 @@ class ArchiveChooser(CopyAccess):
                 opened.backend, layout, event.spec.envelope_id, key=opened.signature_checker.public_key
             )
         except (TagMissing, OtherSource):
-            # Without the tag it can't have been archived there. The folder is another envelope's.
+            # The path has a tag that the envelope lacks. The folder is another envelope's.
             return False
         if (changed := self._created_again(archive, self.cache.archives.get(archive.name))) is not None:
             return changed

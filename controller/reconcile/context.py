@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
+import msgspec
+
 from controller.access.history_access import HistoryAccess
 from controller.file_list_ceiling import FileListCeiling
 from controller.reconcile.fence import Fence
@@ -27,6 +29,7 @@ from counterfoil.archives.layout import (
     ArchiveLayout,
     EnvelopeFacts,
     FileFacts,
+    is_tag_in_path,
     make_layout_aside,
 )
 from counterfoil.archives.tags_subprocess import TagWorkers
@@ -415,9 +418,19 @@ class ReconcileContext(RunContext):
         return self._layout
 
     async def layout_in(self, archive: Archive) -> ArchiveLayout:
-        """Return the layout that the envelope has in another Archive, by the list of files of this run.
-        Raises ``TooManyFiles``, and what ``TagWorkers.collect`` raises."""
-        return await self._layout_in(archive, lambda _: {})
+        """
+        Return the layout that the envelope has in another Archive, by the list of files of this run.
+
+        A required tag counts only if the path has it: it may be younger than what is archived there. Raises
+        ``TooManyFiles``, and what ``TagWorkers.collect`` raises.
+        """
+        spec = archive.spec
+        rules = {
+            name: msgspec.structs.replace(rule, required=rule.required and is_tag_in_path(name, spec))
+            for name, rule in spec.tags.items()
+        }
+        without = msgspec.structs.replace(archive, spec=msgspec.structs.replace(spec, tags=rules))
+        return await self._layout_in(without, lambda _: {})
 
     async def _layout_in(
         self, archive: Archive, claimed: Callable[[str], dict[tuple[str, FileKind], str]]

@@ -22,6 +22,7 @@ from controller.file_list_ceiling import FILE_LIST_CEILING
 from controller.reconcile.outcomes import Done, Hold, Outcome, Pause, PhaseFacts
 from controller.scheduling import retry_policy
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
+from counterfoil.archives.layout import is_tag_in_path
 from counterfoil.archives.proof import missing_copies
 from counterfoil.archives.tags import reads_metadata
 from counterfoil.resources import (
@@ -113,7 +114,7 @@ def _against(archive: Archive, original: Archive) -> str | None:
 def _missing_tags(archive: Archive, original: Archive) -> Iterator[str]:
     """Yield the tags that a copy must have, of those that only the metadata in eSAW has."""
     for name, rule in archive.spec.tags.items():
-        is_needed = rule.required or f"{{{{tags.{name}}}}}" in archive.spec.path
+        is_needed = rule.required or is_tag_in_path(name, archive.spec)
         if is_needed and reads_metadata(rule) and name not in original.spec.tags:
             yield name
 

@@ -183,6 +183,11 @@ def _is_slow_to_check(spec: ArchiveSpec) -> bool:
     return any(map(tagging.reads_metadata, spec.tags.values()))
 
 
+def is_tag_in_path(name: str, spec: ArchiveSpec) -> bool:
+    """Whether the names of files contain this tag."""
+    return f"{{{{{TAG_PREFIX}{name}}}}}" in spec.path
+
+
 ClaimedNames = Mapping[tuple[str, FileKind], str]
 """Full names of files by id and kind."""
 

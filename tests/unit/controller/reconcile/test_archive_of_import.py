@@ -614,3 +614,16 @@ async def test_an_event_fails_at_a_damaged_manifest_elsewhere_until_it_is_restor
     after = await scene.reconcile()
     assert after.status.phase is Phase.SUCCEEDED
     assert stored_choice(after.status) == (USUAL if action == "restored" else OF_IMPORT)
+
+
+async def test_a_tag_that_is_required_since_then_hides_no_archived_envelope(scene: ImportedScene) -> None:
+    await scene.was_archived()
+    tags = {"costCentre": {"xpath": "//costCentre", "required": True}}
+    scene.observe(a_probed_archive("dms", root=scene.dms, version=7, generation=2, tags=tags))
+    waiting = await scene.reconcile()
+    assert waiting.status.reason == "TagMissing"
+    assert documents(scene.vault) == []
+    tags["costCentre"]["required"] = False
+    scene.observe(a_probed_archive("dms", root=scene.dms, version=8, generation=3, tags=tags))
+    assert stored_choice((await scene.reconcile()).status) == USUAL
+    assert documents(scene.vault) == []
