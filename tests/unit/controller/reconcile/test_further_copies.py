@@ -32,6 +32,7 @@ from tests.support.builders import NOON
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL, WORM, CopiedScene
 
+MOVED = "https://sign.acme.example"
 HOOK = {"url": "https://crm.example.com/hook", "signingSecretRef": {"name": "hook", "key": "secret"}}
 
 
@@ -101,6 +102,31 @@ async def test_the_late_list_of_a_kept_envelope_stays_planned(tmp_path: Path, *,
 
     assert end(after) == end(before)
     assert copied(after) == (("False", "CopyMissing") if is_down else ("True", "CopiesVerified"))
+
+
+async def test_a_further_copy_is_made_after_esignanywhere_moved(tmp_path: Path) -> None:
+    scene = FurtherScene(tmp_path)
+    before = await scene.reconcile_until_quiet()
+    assert before.status.reason == "ArchivedAndDeleted"
+    scene.change(WORM, MIRROR, baseURL=MOVED)
+
+    after = await scene.ask()
+
+    assert copied(after) == ("True", "CopiesVerified")
+    assert await scene.faults("mirror") == []
+
+
+async def test_esignanywhere_moves_while_an_event_waits_for_a_copy(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    assert (await scene.reconcile_until_quiet()).status.phase is Phase.COPYING
+    scene.mend_archive("worm")
+    scene.change(WORM, baseURL=MOVED)
+
+    after = await scene.retried()
+
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert await scene.faults("worm") == []
 
 
 def suspend(scene: FurtherScene) -> None:

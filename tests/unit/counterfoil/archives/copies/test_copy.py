@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.support.scenes.copies import CopyScene, Killed, PlacedBackend
 from tests.support.signing_keys import a_signer
 
 FOLDER = f"copies/{an_envelope().envelope_id}"
+MOVED = "https://sign.acme.example"
 FILES = {"contract.pdf", "small.pdf", "counterfoil.json", "counterfoil.sha256"}
 PATH = "copies/{{envelope.id}}/{{file.name}}"
 
@@ -286,6 +288,44 @@ async def test_a_manifest_without_our_seal_describes_nothing_that_we_seal() -> N
     assert found["sealedBy"] == a_signer().public.id
     sealed = Manifest.decode(scene.target.files[f"{FOLDER}/counterfoil.json"])
     assert {each.sha256 for each in sealed.files} == {each.sha256 for each in scene.documents}
+
+
+@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+async def test_a_copy_is_made_of_what_was_archived_before_esignanywhere_moved(signer: Any) -> None:
+    scene = CopyScene(signer=signer)
+    await scene.archive()
+    archived, scene.envelope = scene.envelope, replace(scene.envelope, origin=MOVED)
+
+    await scene.copy()
+
+    assert manifest_of(scene)["envelope"]["origin"] == archived.origin
+    assert await verify_folder(scene.target, FOLDER) == []
+
+
+async def test_so_it_is_if_the_signing_key_is_younger_and_names_the_address_of_today() -> None:
+    scene = CopyScene()
+    await scene.archive()
+    scene.signer, scene.envelope = a_signer(), replace(scene.envelope, origin=MOVED)
+
+    await scene.copy()
+
+    assert manifest_of(scene)["envelope"]["origin"] == MOVED
+    assert manifest_of(scene)["extra"]["original"]["described"] is False
+
+
+@pytest.mark.parametrize("part", ["id", "namespace", "organization"])
+async def test_nothing_is_copied_from_a_manifest_that_names_another(scene: CopyScene, part: str) -> None:
+    (manifest,) = (data for name, data in scene.source.files.items() if name.endswith(".json"))
+    found = json.loads(manifest)["envelope"]
+    scene.change_original(envelope={**found, part: "other"})
+    with pytest.raises(OriginalDiffers, match="is not about this envelope"):
+        await scene.copy()
+
+
+async def test_a_status_without_files_proves_no_manifest_of_another_address(scene: CopyScene) -> None:
+    scene.documents, scene.envelope = (), replace(scene.envelope, origin=MOVED)
+    with pytest.raises(OriginalDiffers, match="is not about this envelope"):
+        await scene.copy()
 
 
 async def test_a_tag_of_a_manifest_that_nobody_sealed_is_made_safe_as_each_other_value() -> None:
