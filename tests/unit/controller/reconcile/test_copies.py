@@ -13,12 +13,14 @@ import pytest
 from msgspec.structs import replace
 
 from controller.mails.problem_tracking import failure_observation
+from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES
 from controller.reopening.fix_rules import archive_may_fix
 from controller.scheduling.due import due_time
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.copies.original import OriginalChanged, OriginalUnread
 from counterfoil.archives.errors import ArchiveUnavailable
+from counterfoil.archives.proof import missing_copies
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -261,6 +263,43 @@ async def test_a_delete_that_is_due_later_reads_the_copy_again(tmp_path: Path) -
     assert scene.deleted == []
     event = await scene.retried()
     assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert await scene.faults("worm") == []
+
+
+async def test_a_copy_that_was_damaged_too_often_is_not_proved_any_more(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, cleanup={"policy": "Delete", "after": "1h"})
+    event = await scene.reconcile_until_quiet()
+    scene.store(replace(event.status, mismatches=MAX_MISMATCHES))
+    scene.restarted()
+    (document,) = scene.folders["worm"].rglob("file-1.pdf")
+    document.unlink()
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.FAILED, "FilesKeepChanging")
+    organization = scene.cache.organizations.get("acme")
+    assert organization is not None
+    assert missing_copies(event.status, organization.spec.copies) == ("worm",)
+    assert stored_copy(event.status, "worm").manifest is not None, "the next copy may replace its files"
+    assert copied(event) == ("Unknown", "CopiesPending")
+    assert "archived or copied again" in (event.status.message or "")
+
+
+async def test_a_retry_makes_such_a_copy_again_also_if_the_envelope_is_kept_by_then(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, cleanup={"policy": "Delete", "after": "1h"})
+    event = await scene.reconcile_until_quiet()
+    scene.store(replace(event.status, mismatches=MAX_MISMATCHES))
+    scene.restarted()
+    (document,) = scene.folders["worm"].rglob("file-1.pdf")
+    document.unlink()
+    event = await scene.retried()
+    scene.change(WORM, cleanup={"policy": "Keep"})
+    message, now = "A person retries it.", scene.clock.now()
+    scene.store(reopened_status(event.status, reason="RetryRequested", message=message, now=now))
+
+    event = await scene.reconcile_until_quiet()
+
+    assert state(event) == (Phase.SUCCEEDED, "ArchivedAndKept")
     assert await scene.faults("worm") == []
 
 
