@@ -28,19 +28,27 @@ def archive_again(reason: str, change: str) -> Wait:
 
 def mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
     """Archive the envelope again; after ``MAX_MISMATCHES`` keep it and tell a person."""
-    return _bounded(archive_again(reason, change), event, change)
+    return _bounded(event, archive_again(reason, change), keeps_changing(change, PhaseFacts()))
 
 
 def copy_again(event: EnvelopeEvent, archive: str, change: str) -> Outcome:
     """Let the copy in an Archive be made again; after ``MAX_MISMATCHES`` keep the envelope and tell a
-    person."""
+    person. In both cases, the copy is not proved any more."""
     # Its manifest stays: this copy may replace the files of its folder.
     entry = msgspec.structs.replace(stored_copy(event.status, archive), verified_time=None, documents=None)
     facts = PhaseFacts(
         copies=with_copy(event.status.copies, entry), side_conditions=(copies_pending(change),)
     )
-    message = f"{change} The envelope is copied again."
-    return _bounded(Wait("CopyChanged", message, restart_from=Phase.COPYING, facts=facts), event, change)
+    again = f"{change} The envelope is copied again."
+    failed = (
+        f"{change} A change was found before, and the envelope was archived or copied again because of it. "
+        "This copy is missing now. The first archive stays as it is, and the envelope stays in eSignAnyWhere."
+    )
+    return _bounded(
+        event,
+        Wait("CopyChanged", again, restart_from=Phase.COPYING, facts=facts),
+        Fail("FilesKeepChanging", failed, facts=facts),
+    )
 
 
 def copies_pending(why: str) -> SideCondition:
@@ -58,8 +66,7 @@ def keeps_changing(change: str, facts: PhaseFacts) -> Fail:
     )
 
 
-def _bounded(again: Wait, event: EnvelopeEvent, change: str) -> Outcome:
-    facts = dataclasses.replace(again.facts, mismatches=event.status.mismatches + 1)
-    if event.status.mismatches < MAX_MISMATCHES:
-        return dataclasses.replace(again, facts=facts)
-    return keeps_changing(change, PhaseFacts(mismatches=facts.mismatches))
+def _bounded(event: EnvelopeEvent, again: Wait, failed: Fail) -> Outcome:
+    outcome: Wait | Fail = again if event.status.mismatches < MAX_MISMATCHES else failed
+    facts = dataclasses.replace(outcome.facts, mismatches=event.status.mismatches + 1)
+    return dataclasses.replace(outcome, facts=facts)
