@@ -13,8 +13,10 @@ from counterfoil.resources import (
     AttemptOutcome,
     CleanupPolicy,
     EnvelopeSummary,
+    EventCopy,
     LastError,
     LastRequest,
+    LocalObjectReference,
     Origin,
     Phase,
 )
@@ -311,3 +313,58 @@ def test_a_skipped_event_is_removed_only_if_its_envelope_is_gone_with_any_stated
         assert removal_time(gone.build(), spec) == NOON + 33 * DAY
     hidden = LastError(reason="EnvelopeNotFound", message="", time=NOON)
     assert removal_time(skipped(last_error=hidden, envelope=EXPIRED).build(), spec) is None
+
+
+COPIED_SPEC = an_organization(
+    copies=[{"archiveRef": {"name": "worm"}}, {"archiveRef": {"name": "mirror"}, "required": False}]
+).spec
+MADE = EventCopy(ref=LocalObjectReference(name="worm"), verified_time=NOON)
+SUSPENDED = EventCopy(ref=LocalObjectReference(name="mirror"), reason="ArchiveSuspended")
+GIVEN_UP = replace(SUSPENDED, reason="ArchiveUnreachable", attempts=40)
+
+
+def lacking(*copies: EventCopy, phase: Phase = Phase.SUCCEEDED) -> EventBuilder:
+    """An event whose run ended without a copy."""
+    ended = an_event().in_phase(phase).status(completion_time=NOON, copies=copies)
+    return ended.with_condition("Archived").with_condition("Copied", "False", "OptionalCopyMissing")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        lacking(MADE, SUSPENDED),
+        lacking(MADE, replace(SUSPENDED, reason="ArchiveUnreachable", attempts=1)),
+        lacking(MADE, SUSPENDED).by(Origin.IMPORT),
+        lacking(GIVEN_UP),
+    ],
+    ids=["suspended", "failed once", "imported", "one of two given up"],
+)
+def test_an_event_is_not_removed_while_a_copy_of_it_is_tried_again(event: EventBuilder) -> None:
+    """Afterwards nothing proves what may be copied."""
+    assert removal_time(event.build(), COPIED_SPEC) is None
+
+
+@pytest.mark.parametrize(
+    ("event", "spec"),
+    [
+        (lacking(MADE, replace(SUSPENDED, verified_time=NOON)), COPIED_SPEC),
+        (lacking(MADE, GIVEN_UP), COPIED_SPEC),
+        (lacking(MADE, SUSPENDED), a_spec(None)),
+        (lacking(MADE).with_condition("Copied"), COPIED_SPEC),
+        (lacking(MADE, SUSPENDED, phase=Phase.SKIPPED), COPIED_SPEC),
+        (
+            lacking(SUSPENDED, phase=Phase.FAILED),
+            replace(COPIED_SPEC, ttl=Ttl(failed=COPIED_SPEC.succeeded_ttl)),
+        ),
+    ],
+    ids=["all made", "given up", "not wanted", "added later", "archived as Expired", "failed"],
+)
+def test_a_copy_that_is_not_tried_again_keeps_no_event(event: EventBuilder, spec: OrganizationSpec) -> None:
+    assert removal_time(event.build(), spec) == NOON + 33 * DAY
+
+
+def test_the_time_to_live_begins_again_with_a_copy_that_is_given_up_late() -> None:
+    tried = replace(GIVEN_UP, start_time=NOON + 90 * DAY)
+    assert removal_time(lacking(MADE, tried).build(), COPIED_SPEC) == NOON + (90 + 1 + 33) * DAY
+    never = replace(GIVEN_UP, start_time=NOON.replace(year=9999, month=12, day=31))
+    assert removal_time(lacking(MADE, never).build(), COPIED_SPEC) == NOON + 33 * DAY

@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from controller.requests.copy_requests import CopyRequests
 from counterfoil.archives.proof import documents_digest
 from counterfoil.kube.errors import Unavailable
-from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, Phase, find_condition
+from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, Origin, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status, status_for_copying
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
+from counterfoil.retention import removal_time
 from tests.support.builders import a_sender, known_to_work
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL
 from tests.support.scenes.missing_copies import CopiesScene, OptionalScene
@@ -95,6 +96,46 @@ async def test_a_copy_is_made_once_its_archive_is_not_suspended_any_more(tmp_pat
     event = await scene.passed()
 
     assert stored_copy(event.status, "worm").verified_time is not None
+
+
+@pytest.mark.parametrize("origin", [Origin.CALLBACK, Origin.IMPORT])
+async def test_an_event_whose_archive_is_suspended_is_not_removed_before_its_copy_is_made(
+    tmp_path: Path, origin: Origin
+) -> None:
+    scene = OptionalScene(tmp_path)
+    event = scene.newest()
+    scene.kube.put(replace(event, spec=replace(event.spec, origin=origin)))
+    scene.mend_archive("worm")
+    scene.change_archive("worm", suspend=True)
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(days=400)
+    event = await scene.passed()
+    assert removal_time(event, scene.organization.spec) is None
+
+    scene.change_archive("worm")
+    event = await scene.passed()
+
+    assert stored_copy(event.status, "worm").verified_time is not None
+    ended = event.status.completion_time
+    assert ended is not None
+    assert removal_time(event, scene.organization.spec) == ended + scene.organization.spec.succeeded_ttl
+
+
+async def test_a_copy_that_is_given_up_late_can_be_asked_for_during_the_time_to_live(tmp_path: Path) -> None:
+    scene = OptionalScene(tmp_path)
+    scene.mend_archive("worm")
+    scene.change_archive("worm", suspend=True)
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(days=400)
+    scene.change_archive("worm")
+    scene.break_archive("worm")
+    resumed, spec = scene.clock.now(), scene.organization.spec
+    await scene.passed()
+
+    event = await scene.given_up()
+
+    assert scene.clock.now() < resumed + 2 * spec.retry.deadline
+    assert removal_time(event, spec) == resumed + spec.retry.deadline + spec.succeeded_ttl
 
 
 async def test_time_in_which_an_archive_is_suspended_is_no_try(tmp_path: Path) -> None:

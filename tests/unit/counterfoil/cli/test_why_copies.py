@@ -44,7 +44,8 @@ def test_an_event_without_copies_says_nothing_about_them() -> None:
     assert lines() == []
 
 
-GIVEN_UP = replace(MIRROR, next_attempt_time=None)
+GIVEN_UP = replace(MIRROR, attempts=40, next_attempt_time=None)
+SUSPENDED = replace(MIRROR, reason="ArchiveSuspended", attempts=0, start_time=None, next_attempt_time=None)
 NOTE = "# If nothing prevents the missing copies any more:"
 
 
@@ -52,7 +53,8 @@ def explained(
     *copies: EventCopy, names: Sequence[str] = ("worm", "mirror"), phase: Phase = Phase.SUCCEEDED
 ) -> EventExplanation:
     """Explain an archived event whose Organization has copies in these Archives."""
-    built = an_event().archived().with_condition("Cleaned").in_phase(phase, "ArchivedAndDeleted")
+    built = an_event().archived().with_condition("Copied", "False", "CopyMissing").with_condition("Cleaned")
+    built = built.in_phase(phase, "ArchivedAndDeleted")
     organization = an_organization(copies=[{"archiveRef": {"name": each}} for each in names])
     return explain(built.status(copies=copies, completion_time=NOON).build(), organization, None, (), NOON)
 
@@ -95,7 +97,12 @@ def test_no_copy_of_an_event_in_progress_is_said_to_have_no_attempt() -> None:
 
 
 def test_a_copy_that_is_tried_again_is_what_comes_next() -> None:
-    assert explained(WORM, MIRROR).next.startswith(
-        "a missing copy is tried again in 5m (2026-07-01 12:05:00 UTC); this EnvelopeEvent is removed"
+    assert explained(WORM, MIRROR).next == (
+        "a missing copy is tried again in 5m (2026-07-01 12:05:00 UTC); until it is made or given up, this "
+        "EnvelopeEvent is not removed"
     )
-    assert explained(WORM, GIVEN_UP).next.startswith("nothing; this EnvelopeEvent is removed")
+    assert explained(WORM, SUSPENDED).next == (
+        "a missing copy is tried again as soon as nothing prevents it; until it is made or given up, this "
+        "EnvelopeEvent is not removed"
+    )
+    assert explained(WORM, GIVEN_UP).next.startswith("nothing; this EnvelopeEvent is removed in 34 days")
