@@ -18,6 +18,7 @@ from counterfoil.resources.envelopeevent import (
     ENVELOPE_NOT_FOUND,
     EVIDENCE_CONDITION,
     EnvelopeEvent,
+    EnvelopeEventStatus,
     NoticeState,
     Origin,
     Phase,
@@ -31,12 +32,15 @@ from counterfoil.resources.organization import (
 )
 from counterfoil.resources.reopening import (
     copies_after_end,
+    copies_to_retry,
     end_of,
     has_new_delivery,
     is_question_unanswered,
     may_be_restarted,
     may_change,
+    retries_copies,
 )
+from counterfoil.resources.routes import stored_copy, unverified_copies
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -160,16 +164,30 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
     Return when a finished event is removed.
 
     None: the event is unfinished, its notice is not delivered yet, the files of its kept envelope were not
-    listed again yet, or events of its phase are kept. An event that a person skipped or suspended is kept by
-    any policy: a later callback or an Import would create it again, and the envelope would be deleted if the
-    policy is Delete by then. ``spec.retention`` is no proof that eSAW has deleted the envelope.
+    listed again yet, a copy of it is tried again, or events of its phase are kept. Only the event proves what
+    may be copied, so it stays until each copy is made or given up. An event that a person skipped or
+    suspended is kept by any policy: a later callback or an Import would create it again, and the envelope
+    would be deleted if the policy is Delete by then. ``spec.retention`` is no proof that eSAW has deleted the
+    envelope.
     """
     status = event.status
     if not status.phase.is_final or status.completion_time is None or status.next_attempt_time is not None:
         return None
     if status.notice is not None and status.notice.state is NoticeState.PENDING:
         return None
-    return None if forbids_delete(event) else _end_of_ttl(event, status.completion_time, spec)
+    if forbids_delete(event) or copies_to_retry(status, spec):
+        return None
+    return _end_of_ttl(event, _start_of_ttl(status, status.completion_time, spec), spec)
+
+
+def _start_of_ttl(status: EnvelopeEventStatus, finished: datetime, spec: OrganizationSpec) -> datetime:
+    """Return when the time to live of an event begins: people can ask for a copy that was given up long after
+    the event finished."""
+    missing = unverified_copies(status, spec) if retries_copies(status) else ()
+    copies = (stored_copy(status, each) for each in missing)
+    tried = (each.start_time for each in copies if each.start_time is not None)
+    given_up = (_later(each, spec.retry.deadline) for each in tried)
+    return max((finished, *(each for each in given_up if each is not None)))
 
 
 def _end_of_ttl(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:

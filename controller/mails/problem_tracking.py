@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from controller.outgoing_webhook.policy import WEBHOOK_REMOVED
 from controller.reopening.fix_rules import archive_may_fix
 from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS, WAITING_FOR_ARCHIVE
-from controller.scheduling.retry_policy import are_tries_spent
 from counterfoil.clock import age, believed_time
 from counterfoil.i18n.problems import (
     ARCHIVE_MISSING,
@@ -182,7 +181,7 @@ def given_up_copies(status: EnvelopeEventStatus, organization: Organization) -> 
         return ()
     retry = organization.spec.retry
     missing = unverified_copies(status, organization.spec)
-    return tuple(each for each in missing if are_tries_spent(stored_copy(status, each).attempts, retry))
+    return tuple(each for each in missing if retry.are_tries_spent(stored_copy(status, each).attempts))
 
 
 def failing_copies(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
@@ -207,7 +206,7 @@ def awaited_failures(status: EnvelopeEventStatus, organization: Organization) ->
         return ()
     required, retry = required_copy_names(organization.spec.copies), organization.spec.retry
     missing = [each for each in _copies_with_reason(status, organization) if each in required]
-    return tuple(each for each in missing if are_tries_spent(stored_copy(status, each).attempts, retry))
+    return tuple(each for each in missing if retry.are_tries_spent(stored_copy(status, each).attempts))
 
 
 def _may_be_awaited(status: EnvelopeEventStatus) -> bool:

@@ -49,7 +49,7 @@ from controller.scheduling.due import (
     FIRST_PROBE_PAUSE,
     WAITING_FOR_ARCHIVE,
 )
-from controller.scheduling.retry_policy import RESYNC_SECONDS, pause_ceiling
+from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.archives.backend import NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveError, OtherSource
 from counterfoil.archives.filing import find_concluded
@@ -539,7 +539,7 @@ def _unready(archive: Archive, organization: Organization, reason: str | None, a
         return None
     if ready.reason != reason or ready.reason in TRIED_BY_EVENTS:
         return None
-    if pause_ceiling(attempts, organization.spec.retry) < RESYNC_SECONDS:
+    if organization.spec.retry.pause_ceiling(attempts) < RESYNC_SECONDS:
         return None
     return Wait(ready.reason, ready.message)
 

@@ -20,7 +20,6 @@ import msgspec
 
 from controller.file_list_ceiling import FILE_LIST_CEILING
 from controller.reconcile.outcomes import Done, Hold, Outcome, Pause, PhaseFacts
-from controller.scheduling import retry_policy
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from counterfoil.archives.layout import is_tag_in_path
 from counterfoil.archives.proof import missing_copies
@@ -162,7 +161,7 @@ def _failed(entry: EventCopy, outcome: Outcome, now: datetime) -> EventCopy:
 
 def is_given_up(copy: EventCopy, retry: RetrySpec) -> bool:
     """Whether a copy for which nothing waits was tried as often as fits into the deadline."""
-    return copy.verified_time is None and retry_policy.are_tries_spent(copy.attempts, retry)
+    return copy.verified_time is None and retry.are_tries_spent(copy.attempts)
 
 
 def is_put_off(copy: EventCopy) -> bool:

@@ -526,7 +526,7 @@ class _Draft:
             return copy
         is_required = copy.ref.name in self._required_copies()
         if not is_required and is_given_up(copy, retry):
-            return msgspec.structs.replace(copy, start_time=None)
+            return copy
         due = retry_policy.next_attempt(copy.attempts, retry, now=now, random=self.inputs.random)
         return msgspec.structs.replace(copy, next_attempt_time=due)
 

@@ -23,7 +23,7 @@ from controller.envelopes import read_envelope, recorded_sender
 from controller.event_recorder import EventRecorder
 from controller.reader import claims_of, is_next_by_envelope, to_try_again
 from controller.scheduling.due import WAITING_FOR_ARCHIVE, is_held_by_action, is_suspended
-from controller.scheduling.retry_policy import are_tries_spent, is_copy_due
+from controller.scheduling.retry_policy import is_copy_due
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -172,7 +172,7 @@ class CopyRetrier:
             name
             for name in missing_copies(event.status, spec.copies)
             if (copy := stored_copy(event.status, name))
-            and not are_tries_spent(copy.attempts, retry)
+            and not retry.are_tries_spent(copy.attempts)
             # It is tried once nobody suspends it, and no attempt counts until then.
             and not self.cache.is_archive_suspended(name)
             and is_copy_due(copy, retry, now=now)

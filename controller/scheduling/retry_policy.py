@@ -92,30 +92,11 @@ def next_attempt(
     Never earlier than ``not_before``, which is the server's Retry-After; the jitter is added to it, so that
     events with the same Retry-After are not retried at the same time.
     """
-    ceiling = pause_ceiling(attempts, policy)
+    ceiling = policy.pause_ceiling(attempts)
     start = now if not_before is None else max(now, not_before)
     due = start + timedelta(seconds=ceiling * random())
     # People read this time in a table; fractions of a second matter only for the shortest pauses.
     return due if ceiling < ROUND_FROM_SECONDS else due + timedelta(microseconds=-due.microsecond % 1_000_000)
-
-
-def pause_ceiling(attempts: int, policy: RetrySpec) -> float:
-    """Return the longest pause, in seconds, after this number of failed attempts (1 or more)."""
-    # 2 ** 32 times any initial pause exceeds every sensible maximum; a larger exponent would overflow.
-    return min(policy.max.total_seconds(), policy.initial.total_seconds() * 2.0 ** min(attempts - 1, 32))
-
-
-def are_tries_spent(attempts: int, policy: RetrySpec) -> bool:
-    """Whether the longest pauses after this number of failed attempts fill the deadline. Time in which
-    nothing is tried, as while an Archive is suspended, does not count."""
-    filled = 0.0
-    for number in range(1, attempts + 1):
-        pause = pause_ceiling(number, policy)
-        if pause >= policy.max.total_seconds():
-            filled += pause * (attempts - number + 1)
-            break
-        filled += pause
-    return attempts > 0 and filled >= policy.deadline.total_seconds()
 
 
 def longest_backoff(policy: RetrySpec) -> timedelta:

@@ -485,6 +485,23 @@ class RetrySpec(ResourcePart, frozen=True):
         Duration, schema("Timeout for one phase, after which the event fails, as a duration. Default 24h.")
     ] = Duration(hours=24)
 
+    def pause_ceiling(self, attempts: int) -> float:
+        """Return the longest pause, in seconds, after this number of failed attempts (1 or more)."""
+        # 2 ** 32 times any initial pause exceeds every sensible maximum; a larger exponent would overflow.
+        return min(self.max.total_seconds(), self.initial.total_seconds() * 2.0 ** min(attempts - 1, 32))
+
+    def are_tries_spent(self, attempts: int) -> bool:
+        """Whether the longest pauses after this number of failed attempts fill the deadline. Time in which
+        nothing is tried, as while an Archive is suspended, does not count."""
+        filled = 0.0
+        for number in range(1, attempts + 1):
+            pause = self.pause_ceiling(number)
+            if pause >= self.max.total_seconds():
+                filled += pause * (attempts - number + 1)
+                break
+            filled += pause
+        return attempts > 0 and filled >= self.deadline.total_seconds()
+
 
 class SweepSpec(ResourcePart, frozen=True):
     """The search for finished envelopes without a callback."""

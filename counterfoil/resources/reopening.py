@@ -54,6 +54,7 @@ from counterfoil.resources.routes import (
     listed_copies,
     open_copies,
     shown_copies,
+    stored_copy,
     unverified_copies,
     used_copies,
 )
@@ -643,6 +644,15 @@ def retries_copies(status: EnvelopeEventStatus) -> bool:
     if not (is_delayed or status.phase is Phase.SUCCEEDED) or copied is None:
         return False
     return copied.status == "False" and copied.reason in MISSING_COPY_REASONS
+
+
+def copies_to_retry(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
+    """Return the Archives of the missing copies for which nothing waits, and that are tried again, perhaps
+    not before a person ends a suspension. By the stored times only."""
+    if not retries_copies(status):
+        return ()
+    missing, retry = unverified_copies(status, spec), spec.retry
+    return tuple(each for each in missing if not retry.are_tries_spent(stored_copy(status, each).attempts))
 
 
 def status_for_first_attempt(

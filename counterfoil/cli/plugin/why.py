@@ -41,7 +41,7 @@ from counterfoil.resources import (
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard
-from counterfoil.resources.reopening import explained_copies, is_open_to_callbacks
+from counterfoil.resources.reopening import copies_to_retry, explained_copies, is_open_to_callbacks
 from counterfoil.resources.request import attribution
 from counterfoil.resources.routes import (
     awaited_archive,
@@ -501,16 +501,7 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
     if status.phase.is_final and status.next_attempt_time is not None:
         return f"the files of the envelope are listed again {_format_time(status.next_attempt_time, now)}"
     if status.phase is Phase.SUCCEEDED:
-        removed = removal_time(event, organization.spec) if organization is not None else None
-        copied = next_copy_time(status, organization.spec) if organization is not None else None
-        first = "a new callback starts it again" if is_open_to_callbacks(status) else "nothing"
-        if copied is not None:
-            first = f"a missing copy is tried again {_format_time(copied, now)}"
-        if removed is None:
-            return first
-        days = max(1, round((removed - now).total_seconds() / 86400))
-        kept = "the archived files stay" if status.archive is not None else "no archived file is affected"
-        return f"{first}; this EnvelopeEvent is removed in {counted(days, 'day')} ({_clock(removed)}), {kept}"
+        return _after_success(event, organization, now)
     if status.phase.is_final:
         who = "a new callback or" if is_open_to_callbacks(status) else "only"
         return f"nothing automatically; {who} `kubectl counterfoil retry` starts it again"
@@ -525,6 +516,24 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         f"attempt {status.attempts + 1} "
         f"{_format_time(status.next_attempt_time, now)}{_deadline(event, organization, now)}"
     )
+
+
+def _after_success(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:
+    status = event.status
+    if organization is not None and copies_to_retry(status, organization.spec):
+        copied = next_copy_time(status, organization.spec)
+        when = _format_time(copied, now) if copied is not None else "as soon as nothing prevents it"
+        return (
+            f"a missing copy is tried again {when}; until it is made or given up, this EnvelopeEvent is not "
+            "removed"
+        )
+    first = "a new callback starts it again" if is_open_to_callbacks(status) else "nothing"
+    removed = removal_time(event, organization.spec) if organization is not None else None
+    if removed is None:
+        return first
+    days = max(1, round((removed - now).total_seconds() / 86400))
+    kept = "the archived files stay" if status.archive is not None else "no archived file is affected"
+    return f"{first}; this EnvelopeEvent is removed in {counted(days, 'day')} ({_clock(removed)}), {kept}"
 
 
 def _deadline(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:

@@ -354,7 +354,7 @@ def test_an_event_is_not_removed_while_a_copy_of_it_is_tried_again(event: EventB
         (lacking(MADE, SUSPENDED, phase=Phase.SKIPPED), COPIED_SPEC),
         (
             lacking(SUSPENDED, phase=Phase.FAILED),
-            replace(COPIED_SPEC, ttl=Ttl(failed=COPIED_SPEC.succeeded_ttl)),
+            replace(COPIED_SPEC, ttl=Ttl(failed=Duration(days=33))),
         ),
     ],
     ids=["all made", "given up", "not wanted", "added later", "archived as Expired", "failed"],

