@@ -23,6 +23,7 @@ from counterfoil.resources.reopening import (
     KEPT_FOR_SKIP,
     is_reopened_by_retry,
     must_be_stored,
+    retries_copies,
     status_for_copy_retry,
     takes_skip,
 )
@@ -82,6 +83,12 @@ def end(event: EnvelopeEvent) -> tuple[object, ...]:
         status.last_error,
         status.attempt_history,
     )
+
+
+def summary_of(event: EnvelopeEvent, type_: str) -> tuple[str, str, str]:
+    found = find_condition(event.status.conditions, type_)
+    assert found is not None
+    return found.status, found.reason, found.message
 
 
 def listing_time(event: EnvelopeEvent) -> datetime:
@@ -495,3 +502,188 @@ async def test_requested_copies_that_wait_for_their_archive_stay_in_the_lowest_c
         event = await scene.reconcile()
         assert (event.status.phase, event.status.reason) == (Phase.COPYING, reason)
     assert queue.is_background(scene.newest())
+
+
+class EndedScene(FurtherScene):
+    """An archived event that ended without its delete, before its Organization had a copy in ``mirror``."""
+
+    async def end(self) -> EnvelopeEvent:
+        """Reconcile until the event has ended."""
+        event = await self.reconcile_until_quiet()
+        while not event.status.phase.is_final:
+            event = await self.retried()
+        return event
+
+
+async def without_audit_trail(folder: Path) -> EndedScene:
+    scene = EndedScene(folder, evidence={"wait": "10m"}, webhook=HOOK)
+    del scene.envelope.contents["trail-1"]
+    assert (await scene.end()).status.reason == "AuditTrailMissing"
+    return scene
+
+
+async def skipped_by_a_person(folder: Path) -> EndedScene:
+    scene = EndedScene(folder, cleanup={"policy": "Delete", "after": "720h"}, webhook=HOOK)
+    assert (await scene.reconcile_until_quiet()).status.reason == "CleanupDelayed"
+    assert await scene.request("skip") is RequestOutcome.DONE
+    assert scene.newest().status.reason == "SkippedByRequest"
+    return scene
+
+
+async def of_a_revoked_right(folder: Path) -> EndedScene:
+    scene = EndedScene(folder, webhook=HOOK)
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+    scene.envelope.but("delete", HttpStatusError(403, "ERR0010"))
+    assert (await scene.end()).status.reason == "NotPermitted"
+    return scene
+
+
+UNDELETED = {
+    "without an audit trail": without_audit_trail,
+    "skipped by a person": skipped_by_a_person,
+    "the delete is refused": of_a_revoked_right,
+}
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+@pytest.mark.parametrize("ended", UNDELETED)
+async def test_an_event_that_ended_without_its_delete_gets_a_copy_that_was_added_later(
+    tmp_path: Path, ended: str, *, is_down: bool
+) -> None:
+    scene = await UNDELETED[ended](tmp_path)
+    before, asked = scene.newest(), list(scene.envelope.asked)
+    scene.change(WORM, MIRROR, webhook=HOOK)
+    if is_down:
+        scene.break_archive("mirror")
+    scene.clock.advance(minutes=5)
+
+    after = await scene.ask()
+
+    assert end(after) == end(before)
+    assert after.status.skipped_time == before.status.skipped_time
+    for summary in ("Ready", "Stalled"):
+        assert summary_of(after, summary) == summary_of(before, summary)
+    assert copied(after) == (("False", "CopyMissing") if is_down else ("True", "CopiesVerified"))
+    assert scene.envelope.asked == asked
+    assert scene.deleted == []
+    if is_down:
+        scene.mend_archive("mirror")
+        assert retries_copies(after.status)
+        scene.store(status_for_copy_retry(after.status, now=scene.clock.now()))
+        after = await scene.reconcile_until_quiet()
+        assert (end(after), copied(after)) == (end(before), ("True", "CopiesVerified"))
+    assert await scene.faults("mirror") == []
+
+
+@pytest.mark.parametrize("ended", UNDELETED)
+async def test_an_import_starts_the_copies_of_an_event_that_ended_without_its_delete(
+    tmp_path: Path, ended: str
+) -> None:
+    scene = await UNDELETED[ended](tmp_path)
+    scene.clock.advance(minutes=5)
+    began = scene.clock.now()
+    scene.change(WORM, MIRROR, webhook=HOOK)
+    organization = scene.cache.organizations.get("acme")
+    assert organization is not None
+    assert copy_state(scene.newest().status, organization, began) is CopyState.MISSING
+    assert copy_state((await scene.ask()).status, organization, began) is CopyState.COPIED
+
+
+async def test_the_delete_after_a_retry_waits_for_a_copy_that_failed_after_the_end(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.break_archive("mirror")
+    scene.change(WORM, MIRROR, evidence={"auditTrail": "Optional"})
+    await scene.ask()
+
+    await scene.request("retry")
+    await scene.reconcile_until_quiet()
+    event = await scene.retried()
+
+    assert (event.status.phase, scene.deleted) == (Phase.COPYING, [])
+    scene.mend_archive("mirror")
+    event = await scene.end()
+    assert (event.status.reason, len(scene.deleted)) == ("ArchivedAndDeleted", 1)
+    assert await scene.faults("mirror") == []
+
+
+async def test_a_retry_that_fails_again_reports_the_copy_that_was_added_and_lets_it_be_tried(
+    tmp_path: Path,
+) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+
+    await scene.request("retry")
+    event = await scene.end()
+
+    assert event.status.reason == "AuditTrailMissing"
+    assert copied(event) == ("False", "CopyMissing")
+    assert retries_copies(event.status)
+
+
+async def test_a_retry_meanwhile_does_what_it_does_after_a_failure(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    await scene.ask_only()
+
+    assert await scene.request("retry") is RequestOutcome.DONE
+    event = await scene.end()
+
+    assert (event.status.reason, scene.deleted) == ("AuditTrailMissing", [])
+    assert copied(event) == ("False", "CopyMissing")
+
+
+async def test_a_skip_meanwhile_ends_a_failed_event_as_skipped(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    await scene.ask_only()
+
+    assert await scene.request("skip") is RequestOutcome.DONE
+
+    skipped = scene.newest()
+    assert (skipped.status.phase, skipped.status.reason) == (Phase.SKIPPED, "SkippedByRequest")
+    after = await scene.ask()
+    assert end(after) == end(skipped)
+    assert copied(after) == ("True", "CopiesVerified")
+
+
+async def test_a_callback_meanwhile_starts_a_failed_event_again(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    await scene.ask_only()
+    status = scene.newest().status
+    scene.clock.advance(minutes=5)
+    assert must_be_stored(status, received=scene.clock.now(), now=scene.clock.now())
+    scene.store(
+        replace(status, deliveries=(status.deliveries or 1) + 1, last_delivery_time=scene.clock.now())
+    )
+
+    await scene.reconcile()
+
+    assert (scene.newest().status.phase, scene.newest().status.reason) == (Phase.PENDING, "Redelivered")
+
+
+async def test_an_event_that_failed_because_of_its_copy_is_retried_for_it(tmp_path: Path) -> None:
+    """Else it would end as failed for a reason that is not true any more."""
+    scene = EndedScene(tmp_path)
+    scene.break_archive("worm")
+    event = await scene.end()
+    assert event.status.reason == "DeadlineExceeded"
+    scene.clock.advance(minutes=5)
+    result = await CopyRequests(scene.cache, scene.clock).copy(event, Request("copy"))
+    assert result.outcome is RequestOutcome.REFUSED
+    assert "Retry it" in result.message
+    organization = scene.cache.organizations.get("acme")
+    assert organization is not None
+    assert copy_state(event.status, organization, scene.clock.now()) is CopyState.FAILED
+
+
+async def test_a_lost_file_archives_no_failed_event_again_for_a_copy(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    before = scene.newest()
+    scene.change(WORM, MIRROR)
+    rename_a_file(scene)
+
+    after = await scene.ask()
+
+    assert end(after) == end(before)
+    assert stored_copy(after.status, "mirror").reason == "OriginalDiffers"
