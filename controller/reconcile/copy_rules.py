@@ -5,7 +5,7 @@ What is wrong in the specs of the Organization and its Archives can't be solved 
 waits before its first document moves. An Archive that is down, suspended or not created yet is no fault of
 this kind: it delays no archiving.
 
-Nothing waits for a copy that is not required, and for none of an event that had succeeded. Such a copy holds
+Nothing waits for a copy that is not required, and for none of an event that had ended. Such a copy holds
 no phase and changes no end (docs/decisions/0074). It is tried as often as fits into ``spec.retry.deadline``.
 Tries count, because the Archive may be suspended meanwhile. Then the condition ``Copied`` says that a person
 has to act.
@@ -29,7 +29,10 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     EventCopy,
     Organization,
+    Phase,
     RetrySpec,
+    find_condition,
+    is_condition_true,
 )
 from counterfoil.resources.archive import Archive, VerifyMode, has_same_folders
 from counterfoil.resources.envelopeevent import (
@@ -37,7 +40,9 @@ from counterfoil.resources.envelopeevent import (
     COPY_MISSING,
     MAX_COPY_MESSAGE,
     MISSING_COPY_REASONS,
+    OPTIONAL_COPY_MISSING,
 )
+from counterfoil.resources.reopening import with_kept_end
 from counterfoil.resources.routes import (
     CopySpec,
     copy_names,
@@ -121,10 +126,12 @@ def _missing_tags(archive: Archive, original: Archive) -> Iterator[str]:
 def end_of_copies(
     status: EnvelopeEventStatus, outcome: Outcome, organization: Organization | None, *, now: datetime
 ) -> Done:
-    """Return the outcome of the one run in which an event that had succeeded makes its copies: it ends as
-    before, and the condition ``Copied`` has the problem."""
+    """Return the outcome of the one run in which an event that had ended makes its copies: it ends as before,
+    and the condition ``Copied`` has the problem."""
     if isinstance(outcome, Done):
-        return outcome
+        is_asked_for = with_kept_end(status).phase is Phase.SKIPPED
+        is_missing = is_asked_for and outcome.reason == OPTIONAL_COPY_MISSING
+        return replace(outcome, reason=COPY_MISSING) if is_missing else outcome
     facts = outcome.facts
     if facts.copies is None and organization is not None:
         # The run ended before its copies.
@@ -157,6 +164,20 @@ def _failed(entry: EventCopy, outcome: Outcome, now: datetime) -> EventCopy:
         return msgspec.structs.replace(entry, reason=reason, message=message, next_attempt_time=until)
     failed = failed_copy(entry, reason, message)
     return msgspec.structs.replace(failed, start_time=entry.start_time or now, next_attempt_time=None)
+
+
+def added_copies(status: EnvelopeEventStatus, organization: Organization | None) -> Done | None:
+    """Return what ``Copied`` says of an archived event that failed if a copy was added since: it is tried,
+    and nothing waits for it (``retries_copies``). None: there is none, or the condition tells already."""
+    copied = find_condition(status.conditions, "Copied")
+    is_told = copied is not None and copied.status != "True"
+    if organization is None or is_told or not is_condition_true(status.conditions, "Archived"):
+        return None
+    if not (missing := missing_copies(status, organization.spec.copies)):
+        return None
+    names = ", ".join(f"Archive/{each}" for each in missing)
+    message = f"The copy in {names} is missing. It is tried, and nothing else waits for it."
+    return Done(COPY_MISSING, message[:MAX_MESSAGE_LENGTH])
 
 
 def is_given_up(copy: EventCopy, retry: RetrySpec) -> bool:

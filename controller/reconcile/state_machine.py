@@ -6,16 +6,16 @@ and the phases after which the status must be stored before the next phase start
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from controller.outgoing_webhook.policy import with_notice
-from controller.reconcile.copy_rules import end_of_copies, given_up, is_given_up, is_put_off
+from controller.reconcile.copy_rules import added_copies, end_of_copies, given_up, is_given_up, is_put_off
 from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
     Done,
@@ -66,6 +66,7 @@ from counterfoil.resources.reopening import (
     are_copies_requested,
     copies_after_end,
     is_question_unanswered,
+    with_kept_end,
     with_short_list,
 )
 from counterfoil.resources.routes import (
@@ -85,6 +86,12 @@ Collecting: the names in the archive are claimed, so that a later run distinguis
 the file of a third party. Archiving and Copying: rule 4, the proofs must be in the API server before the
 delete. Cleaning: the event ends.
 """
+
+_END_OUTCOMES: Final[Mapping[Phase, type[Done | Skip | Fail]]] = {
+    Phase.SUCCEEDED: Done,
+    Phase.SKIPPED: Skip,
+    Phase.FAILED: Fail,
+}
 
 
 LAST_ATTEMPT = timedelta(minutes=10)
@@ -166,7 +173,7 @@ def next_phase(phase: Phase, status: EnvelopeEventStatus) -> Phase:
     """
     Return the phase after this one, by the status after it; ``Succeeded`` after the last.
 
-    Copying is left out without open copies. After it, an event that had succeeded before is at its end: eSAW
+    Copying is left out without open copies. After it, an event that had ended before is at its end: eSAW
     is not asked again for copies that were added later.
     """
     following = PHASE_ORDER[PHASE_ORDER.index(phase) + 1 :]
@@ -444,12 +451,12 @@ class _Draft:
         self.enter(upcoming_phase, None, None, **counters)
 
     def end_as_before(self) -> None:
-        """End an event that had succeeded and makes further copies, with its time and its late list."""
-        ended, listing = self.status.completion_time, self.status.next_attempt_time
-        cleaned = find_condition(self.status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
-        end = Done(cleaned.reason, cleaned.message) if cleaned is not None else Done("CopiesVerified", "")
-        self.finish(Phase.SUCCEEDED, Phase.COPYING, end)
-        self.change(completion_time=ended, next_attempt_time=listing)
+        """End an event that makes further copies as before, with its time and its late list."""
+        kept = with_kept_end(self.status)
+        final = kept.phase if kept.phase.is_final else Phase.SUCCEEDED
+        outcome = _END_OUTCOMES[final](kept.reason or "", kept.message or "")
+        self.set_ready("False" if final is Phase.FAILED else "True", outcome)
+        self.enter(final, kept.reason, kept.message, next_attempt_time=self.status.next_attempt_time)
 
     def _was_archived_again(self) -> bool:
         """Whether the deadline began before the envelope was archived last: it was archived again since."""
@@ -591,6 +598,11 @@ class _Draft:
             self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":
             self.set_last_error(outcome)
+        if (
+            final is Phase.FAILED
+            and (added := added_copies(self.status, self.inputs.organization)) is not None
+        ):
+            self.set_condition(PHASE_CONDITIONS[Phase.COPYING], "False", added)
         # A skipped event is as far as it can come, and nobody has to act (docs/decisions/0025).
         self.set_ready("False" if final is Phase.FAILED else "True", outcome)
         due = outcome.facts.listing_due

@@ -120,13 +120,14 @@ class TransitionWriter:
         Equal retries, pauses and the happy path are no Kubernetes Events, unless a person must act.
         """
         status = stored.status
-        if status.phase is Phase.FAILED and status.reason == "DeadlineExceeded":
+        # An event that only got a further copy ended before.
+        has_failed = status.phase is Phase.FAILED and not copies_after_end(before)
+        if has_failed and status.reason == "DeadlineExceeded":
             self.metrics.retries_exhausted.labels(stored.organization).inc()
-        if status.phase is Phase.FAILED:
+        if has_failed:
             phase = state_machine.phase_to_resume(status)
             self.metrics.events_failed.labels(stored.organization, phase, status.reason or "").inc()
         if status.phase.is_final:
-            # An event that only got a further copy ended before.
             if before.completion_time is None or before.completion_time != status.completion_time:
                 self._observe_duration(stored)
             fields = {"phase": status.phase.value, "reason": status.reason}

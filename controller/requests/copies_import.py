@@ -42,9 +42,15 @@ from counterfoil.resources import (
     Organization,
     Phase,
     find_condition,
+    is_condition_true,
 )
 from counterfoil.resources.imports import span_of
-from counterfoil.resources.reopening import COPY_REQUESTED, status_for_copying, takes_copies
+from counterfoil.resources.reopening import (
+    ARCHIVED_AS_EXPIRED,
+    COPY_REQUESTED,
+    status_for_copying,
+    takes_copies,
+)
 from counterfoil.resources.routes import archive_names, stored_copy
 
 _log = logging.getLogger(__name__)
@@ -77,7 +83,7 @@ class CopyState(Enum):
     COPIED = auto()
     RUNNING = auto()
     FAILED = auto()
-    """It was tried since the Import began."""
+    """It was tried since the Import began, or its event has to be retried for it."""
     MISSING = auto()
 
 
@@ -357,12 +363,16 @@ def copy_state(status: EnvelopeEventStatus, organization: Organization, began: d
     is_tried = copied is not None and copied.last_transition_time >= began
     if status.phase is Phase.COPYING:
         return CopyState.RUNNING
-    if status.phase is Phase.FAILED and is_tried and copied is not None and copied.status != "True":
+    is_missing = copied is not None and copied.status != "True"
+    if status.phase is Phase.FAILED and is_tried and is_missing and not takes_copies(status):
         return CopyState.FAILED
-    if not takes_copies(status):
+    is_archived = is_condition_true(status.conditions, "Archived")
+    if not is_archived and (status.phase, status.reason) != (Phase.SKIPPED, ARCHIVED_AS_EXPIRED):
         return CopyState.OTHER
     copies = organization.spec.copies
     if missing := missing_copies(status, copies):
+        if not takes_copies(status):
+            return CopyState.FAILED
         # What only had no room was not tried. Beside one that failed, the garbage collector tries it again:
         # the Import would repeat that one, too.
         is_untried = all(is_put_off(stored_copy(status, each)) for each in missing)

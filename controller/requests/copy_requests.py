@@ -8,7 +8,7 @@ from controller.cache import Cache
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase, is_condition_true
 from counterfoil.resources.reopening import COPY_REQUESTED, status_for_copying, takes_copies
 from counterfoil.resources.request import Request, RequestOutcome
 
@@ -43,6 +43,8 @@ class CopyRequests:
 def _why_not(status: EnvelopeEventStatus) -> str:
     if status.phase.is_final:
         return f"The event is {status.phase}. Retry it: its copies are made after its envelope is archived."
+    if is_condition_true(status.conditions, "Archived"):
+        return f"The event is {status.phase}. Ask for its copies again after its next attempt."
     return "The envelope is not archived yet. Its copies are made after that."
 
 

@@ -112,7 +112,9 @@ class EventRequests:
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
         now, message = self.clock.now(), SKIPPED_UNTIL_A_CHANGE if may_change(status) else GIVEN_UP
-        status = with_shortened_list(status, SKIPPED_BY_REQUEST, message, now=now, generation=generation)
+        status = with_shortened_list(
+            with_kept_end(status), SKIPPED_BY_REQUEST, message, now=now, generation=generation
+        )
         conditions = status.conditions
         if may_change(status):
             # A callback begins with the first phase, as after each other skip.

@@ -48,7 +48,7 @@ QUESTION_SECONDS: Final = 3600.0
 answers or not."""
 
 LONGEST_COPY_WAIT = timedelta(hours=1)
-"""Time for which an event that had succeeded is queued for the Archive of a copy. Then its run begins in no
+"""Time for which an event that had ended is queued for the Archive of a copy. Then its run begins in no
 Archive and ends it as before, with or without the copy. Its late list, its time to live and its copies in
 other Archives wait until then."""
 
@@ -265,7 +265,7 @@ class EventQueue:
         That is the first one, as only the run determines what is to do, and comes to the others after it. An
         event that found no room in another one, nor among those that wait for it, is queued there while it
         needs that. Without that, thousands of events would begin again and again. Their questions to eSAW
-        wait for no copy. An event that had succeeded asks eSAW nothing, and its one run begins where a copy
+        wait for no copy. An event that had ended asks eSAW nothing, and its one run begins where a copy
         is made. That run also lets a callback start it again, which waits for no copy. Once it waited for
         long enough, its run needs no Archive to begin.
         """
@@ -284,14 +284,14 @@ class EventQueue:
         return first if is_new and self._has_question(event) else lacked
 
     def _copy_wait(self, event: EnvelopeEvent) -> timedelta:
-        """Return how long an event that had succeeded is queued for its copies."""
+        """Return how long an event that had ended is queued for its copies."""
         now, copied = self.clock.now(), find_condition(event.status.conditions, "Copied")
         # What started the copies set it. A time of a clock that was ahead must not extend the wait.
         asked = believed_time(copied.last_transition_time, now) if copied is not None else None
         return now - asked if asked is not None else LONGEST_COPY_WAIT
 
     def _open_copy(self, event: EnvelopeEvent, waited: timedelta) -> str | None:
-        """Return the Archive of a copy for which an event that had succeeded is queued now: each one that is
+        """Return the Archive of a copy for which an event that had ended is queued now: each one that is
         due for an equal part of the longest wait, as one of them may always be full."""
         organization, now = self.cache.organizations.get(event.organization), self.clock.now()
         if organization is None:

@@ -191,7 +191,7 @@ COPY_INVALID: Final = "CopyInvalid"
 """Reason of an event whose copy can't be made as its Organization and Archives are written."""
 
 COPY_MISSING: Final = "CopyMissing"
-"""Reason of the condition ``Copied`` if a copy is missing of an event that had succeeded before. It changes
+"""Reason of the condition ``Copied`` if a copy is missing of an event that had ended before. It changes
 nothing else."""
 
 COPY_GIVEN_UP: Final = "CopyGivenUp"

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from counterfoil.clock import CLOCK_DIFFERENCE, believed_time
 from counterfoil.resources.conditions import (
+    ConditionStatus,
     find_condition,
     is_condition_true,
     with_changes,
@@ -51,6 +52,7 @@ from counterfoil.resources.organization import (
 )
 from counterfoil.resources.routes import (
     CopiedSpec,
+    is_copying_done,
     listed_copies,
     open_copies,
     shown_copies,
@@ -121,6 +123,14 @@ _WITHOUT_ENVELOPE = frozenset({ENVELOPE_NOT_FOUND, "EnvelopeDeleted"})
 """Reasons of attempts that failed because eSAW does not have the envelope, or shows it to no known key."""
 ARCHIVED_AS_EXPIRED = "ArchivedAsExpired"
 """Reason of an event whose envelope was archived as Expired and stays in eSAW."""
+
+
+_KEPT_ENDS: Final[Mapping[Phase, ConditionStatus]] = {
+    Phase.SUCCEEDED: "True",
+    Phase.FAILED: "False",
+    Phase.SKIPPED: "Unknown",
+}
+"""The status of the condition ``Cleaned`` that keeps the end of an event while it makes further copies."""
 
 
 class SearchStart(Enum):
@@ -292,6 +302,7 @@ def is_started_by_other_key(status: EnvelopeEventStatus) -> bool:
     """
     if _is_skipped_unseen(status) or len(status.not_shown_to) >= MAX_NOT_SHOWN_TO:
         return False
+    status = with_kept_end(status)
     if status.phase is Phase.FAILED and status.reason == NOT_PERMITTED:
         return is_refused_to_key(status)
     if status.phase is Phase.AWAITING_CONSENT:
@@ -359,7 +370,7 @@ def takes_back_skip(status: EnvelopeEventStatus) -> bool:
 
 def with_kept_end(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
     """
-    Return the status that an event had when it succeeded, if it makes further copies now; else the status.
+    Return the status that an event had when it ended, if it makes further copies now; else the status.
 
     The copies that were asked for are then missing, and nothing waits for them.
     """
@@ -369,7 +380,7 @@ def with_kept_end(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
     conditions = with_changes(status.conditions, "Copied", status="False", reason=COPY_MISSING)
     return replace(
         status,
-        phase=Phase.SUCCEEDED,
+        phase=next(phase for phase, truth in _KEPT_ENDS.items() if truth == cleaned.status),
         reason=cleaned.reason,
         message=cleaned.message,
         conditions=conditions,
@@ -465,7 +476,7 @@ def has_new_delivery(event: EnvelopeEvent) -> bool:
 
 def is_called_after_end(status: EnvelopeEventStatus, *, now: datetime) -> bool:
     """
-    Whether a callback came that re-opens an event which had succeeded and makes further copies.
+    Whether a callback came that re-opens an event which had ended and makes further copies.
 
     Counters decide, not clocks. A callback from before the end may be counted later: its time tells.
     """
@@ -531,21 +542,21 @@ def status_for_copying(
     """
     Return the status of an archived event that makes its copies now, with this ``reason`` and ``message``.
 
-    All other results stay, so that an event which had succeeded ends again as before (``copies_after_end``).
+    All other results stay, so that an event which had ended does so again as before (``copies_after_end``).
     Each copy is tried at once. A copy that is proved stays so: ``proof`` decides whether its files are still
     those of the event. ``Copied`` keeps the reason while the event waits (``are_copies_requested``). The
     callbacks until an end are considered: only a later one can start the event again.
     """
     conditions, generation = status.conditions, status.observed_generation or 0
     considered = status.considered_deliveries
-    has_ended = status.phase is Phase.SUCCEEDED or copies_after_end(status)
-    if status.phase is Phase.SUCCEEDED:
+    has_ended = status.phase.is_final or copies_after_end(status)
+    if status.phase.is_final:
         considered = status.deliveries or 0
         # The end is kept here, also what a person's skip added to its message.
         conditions = with_condition(
             conditions,
             "Cleaned",
-            "True",
+            _KEPT_ENDS[status.phase],
             status.reason or "",
             status.message or "",
             now=now,
@@ -581,7 +592,7 @@ def are_copies_requested(status: EnvelopeEventStatus) -> bool:
 
 def copies_after_end(status: EnvelopeEventStatus) -> bool:
     """
-    Whether an event that had succeeded makes further copies. One run ends it as before: nothing about its
+    Whether an event that had ended makes further copies. One run ends it as before: nothing about its
     envelope, its notice or its end depends on them.
     """
     return status.phase is Phase.COPYING and status.completion_time is not None
@@ -597,16 +608,19 @@ def status_for_copy_retry(status: EnvelopeEventStatus, *, now: datetime) -> Enve
 
 def takes_copies(status: EnvelopeEventStatus) -> bool:
     """
-    Whether a person can ask for the copies of an event: its envelope is archived, and its event has
-    succeeded, makes its copies, or waits for the delete.
+    Whether a person can ask for the copies of an event: its envelope is archived, and its event has ended,
+    makes its copies, or waits for the delete.
 
-    A failed event is retried, which makes its copies too. One that was skipped keeps no result of a phase.
+    One that failed because of a required copy is retried: its end would not be true any more.
     """
-    if not is_condition_true(status.conditions, "Archived") or status.archive is None:
+    results = ("Validated", "Collected", "Archived")
+    if status.archive is None or not all(is_condition_true(status.conditions, each) for each in results):
         return False
-    return status.phase in ARCHIVED_PHASES or (
-        status.phase is Phase.SUCCEEDED and is_condition_true(status.conditions, "Cleaned")
-    )
+    if status.phase is Phase.SUCCEEDED:
+        return is_condition_true(status.conditions, "Cleaned")
+    if status.phase is Phase.FAILED:
+        return is_copying_done(status)
+    return status.phase is Phase.SKIPPED or status.phase in ARCHIVED_PHASES
 
 
 def explained_copies(status: EnvelopeEventStatus, spec: CopiedSpec | None) -> tuple[EventCopy, ...]:
@@ -636,14 +650,20 @@ def awaited_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple
 
 def retries_copies(status: EnvelopeEventStatus) -> bool:
     """
-    Whether an event lacks a copy for which nothing waits, and no run tries it: the event has succeeded, or
-    waits for the time of its delete, or for another copy before that.
+    Whether an event lacks a copy for which nothing waits, and no run tries it: the event has ended, or waits
+    for the time of its delete, or for another copy before that.
+
+    After a person's skip, only what was asked for since is tried.
     """
     is_delayed = status.phase is Phase.CLEANING and status.reason in DELETE_WAITS
     copied = find_condition(status.conditions, "Copied")
-    if not (is_delayed or status.phase is Phase.SUCCEEDED) or copied is None:
+    if not (is_delayed or status.phase.is_final) or copied is None or copied.status != "False":
         return False
-    return copied.status == "False" and copied.reason in MISSING_COPY_REASONS
+    if status.phase is Phase.SKIPPED:
+        return copied.reason == COPY_MISSING and takes_copies(status)
+    if status.phase is Phase.FAILED and not takes_copies(status):
+        return False
+    return copied.reason in MISSING_COPY_REASONS
 
 
 def copies_to_retry(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:

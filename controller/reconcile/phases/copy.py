@@ -79,9 +79,10 @@ async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
 
 
 def _original_differs(event: EnvelopeEvent, context: RunContext, differs: OriginalDiffers) -> Outcome:
-    """Archive the envelope again, unless its event had succeeded: it may be deleted since."""
+    """Archive the envelope again, unless its event had ended: it may be deleted since."""
     change = f"{context.archive_name} does not have the files as they were archived: {differs}"
-    if is_condition_true(event.status.conditions, PHASE_CONDITIONS[Phase.CLEANING]):
+    is_cleaned = is_condition_true(event.status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
+    if is_cleaned or copies_after_end(event.status):
         return Fail(differs.reason, f"{change} Nothing was copied from there.")
     # Not counted as a mismatch before the delete, after which no delay of the delete would be repeated.
     return archive_again("ArchivedFilesChanged", change)

@@ -17,8 +17,10 @@ from counterfoil.esaw import HttpStatusError
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.kube.errors import Rejected
 from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
+from counterfoil.resources.conditions import with_changes
 from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import (
+    ARCHIVED_AS_EXPIRED,
     DELETION_ASSUMED,
     KEPT_FOR_SKIP,
     is_reopened_by_retry,
@@ -687,3 +689,47 @@ async def test_a_lost_file_archives_no_failed_event_again_for_a_copy(tmp_path: P
 
     assert end(after) == end(before)
     assert stored_copy(after.status, "mirror").reason == "OriginalDiffers"
+
+
+async def test_an_optional_copy_of_a_skipped_event_is_tried_again_only_if_it_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    scene = EndedScene(tmp_path, cleanup={"policy": "Delete", "after": "720h"})
+    scene.change({**MIRROR, "required": False})
+    scene.break_archive("mirror")
+    await scene.reconcile_until_quiet()
+    await scene.request("skip")
+    assert copied(scene.newest()) == ("False", "OptionalCopyMissing")
+    assert not retries_copies(scene.newest().status)
+
+    after = await scene.ask()
+
+    assert copied(after) == ("False", "CopyMissing")
+    assert retries_copies(after.status)
+
+
+async def test_a_further_copy_of_a_failed_event_is_no_further_failure(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    labels = {"organization": "acme", "phase": "Cleaning", "reason": "AuditTrailMissing"}
+    assert scene.metric("events_failed_total", **labels) == 1
+    scene.change(WORM, MIRROR)
+    await scene.ask()
+    assert scene.metric("events_failed_total", **labels) == 1
+
+
+async def test_an_import_counts_what_a_retry_has_to_copy_as_failed(tmp_path: Path) -> None:
+    scene = EndedScene(tmp_path)
+    event = await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR)
+    organization = scene.cache.organizations.get("acme")
+    assert organization is not None
+    expired = replace(
+        event.status,
+        phase=Phase.SKIPPED,
+        reason=ARCHIVED_AS_EXPIRED,
+        conditions=with_changes(event.status.conditions, "Archived", status="False"),
+    )
+    for status in (expired, replace(event.status, phase=Phase.AWAITING_CONSENT)):
+        assert copy_state(status, organization, scene.clock.now()) is CopyState.FAILED
+    restarted = replace(expired, reason="EnvelopeRestarted")
+    assert copy_state(restarted, organization, scene.clock.now()) is CopyState.OTHER
