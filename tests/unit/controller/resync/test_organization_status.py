@@ -2426,13 +2426,15 @@ NO_ESAW: list[tuple[str, Answering, str, str]] = [
         "EsawUnreachable",
         "eSignAnyWhere at spec.baseURL does not answer as it should: eSAW answered 408.",
     ),
-    (
-        "a login page with 401",
-        Answering("text/html", HTML, status=401),
-        "EsawUnconfirmed",
-        "eSAW answered 401. Any server may say that, so it is not known whether eSignAnyWhere is at "
-        "spec.baseURL. Counterfoil asks with the key of a Sender as soon as one works, and with another one "
-        "each ten minutes.",
+    *(
+        (
+            f"a web page with {status}",
+            Answering("text/html", HTML, status=status),
+            "EsawAnswerUnreadable",
+            f"eSAW answered {status}. It has no error id of eSAW, so perhaps another server, a proxy or a "
+            "firewall answered. Correct spec.baseURL, or check what is between Counterfoil and this address.",
+        )
+        for status in (401, 403)
     ),
 ]
 
@@ -2446,9 +2448,8 @@ async def test_a_server_that_is_no_esaw_with_api_v6_is_reported_with_what_it_ans
     async with answering(server) as url:
         scene = Scene(baseURL=url, esaw_clients=real_clients())
         truth, *found = await scene.condition("Reachable")
-    assert found == [reason, message]
-    assert truth == ("Unknown" if reason == "EsawUnconfirmed" else "False")
-    assert scene.newest().status.version is None
+    assert (truth, *found) == ("False", reason, message)
+    assert (scene.newest().status.version, scene.newest().status.origin) == (None, None)
 
 
 async def test_a_404_where_esaw_answered_before_does_not_say_that_its_api_is_too_old() -> None:
