@@ -774,7 +774,7 @@ def _refused_keys(found: CheckResult) -> CheckResult:
 
 def _unsuccessful(problem: EsawError, organization: Organization) -> CheckResult | None:
     """Return what a failed request for the version means; None: eSAW refused it, so it answers."""
-    if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
+    if isinstance(problem, HttpStatusError) and problem.status in (401, 403) and not problem.is_page:
         if problem.error_id is not None:
             return None
         message = (

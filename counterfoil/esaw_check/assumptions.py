@@ -146,7 +146,7 @@ def base_url(url: str, answers: Sequence[Answer], older: Mapping[str, Answer]) -
     last = answered[-1]
     if is_redirect(last):
         return deviates(fact, f"{describe(last)} Correct the base URL.", "redirect", setting)
-    if last.status in (401, 403):
+    if last.status in (401, 403) and not is_web_page(last):
         return not_testable(
             fact, f"{describe(last)} Any server may say that. Give a Sender a key that works, then ask again."
         )
@@ -160,7 +160,7 @@ def version_without_token(answer: Answer) -> OrganizationCheckResult:
     fact = FactId.VERSION_WITHOUT_TOKEN
     if system_version(answer) is not None:
         return as_expected(fact, "eSignAnyWhere names its version to everybody.", "200")
-    if isinstance(answer, RawResponse) and answer.status == 401:
+    if isinstance(answer, RawResponse) and answer.status == 401 and not is_web_page(answer):
         return as_expected(
             fact, "eSignAnyWhere names its version to users only; Counterfoil then asks with a key.", "401"
         )
