@@ -29,11 +29,12 @@ from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command
 from counterfoil.origin import ORIGIN_ANNOTATION
-from counterfoil.resources import Resource, Sender, find_condition
+from counterfoil.resources import Resource, Sender, SenderKey, find_condition
 from counterfoil.untrusted.background_work import is_background, set_background
 from tests.support.builders import (
     ANNA,
     KEY,
+    NOON,
     ORIGIN,
     OTHER_KEY,
     OWN_ADDRESS,
@@ -249,7 +250,7 @@ async def test_a_401_that_is_no_web_page_refuses_a_key_when_it_comes_again(refus
 
 
 class Senders(Scene):
-    """Several senders of one organization, whose keys are all refused."""
+    """Several senders of one organization, whose keys worked and are all refused."""
 
     def __init__(self, *names: str) -> None:
         super().__init__()
@@ -257,6 +258,12 @@ class Senders(Scene):
             self.add(a_sender(name, authorized=None))
 
     def add(self, sender: Sender) -> None:
+        key = f"{sender.name}{OTHER_KEY}"
+        worked = SenderKey(fingerprint=fingerprint(key), verified_time=NOON)
+        self.add_new(replace(sender, status=replace(sender.status, key=worked)))
+
+    def add_new(self, sender: Sender) -> None:
+        """Add a sender whose key never worked."""
         self.kube.put(sender)
         self.kube.put_secret(f"{sender.name}-key", "token", {"token": f"{sender.name}{OTHER_KEY}".encode()})
         self.cache.update(sender)
@@ -371,6 +378,35 @@ async def test_a_key_that_is_refused_later_in_a_common_outage_is_part_of_it(is_r
         assert [await scene.reason(each) for each in ("ben", "cleo")] == ["KeysRejected", "KeysRejected"]
         assert await scene.reason("dora") == expected
         scene.clock.advance(minutes=1)
+
+
+@pytest.mark.parametrize("key_before", [None, "a-key-that-worked-0123456789"])
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_key_that_never_worked_does_not_make_the_cause_of_a_refusal_common(
+    key_before: str | None, *, is_restarted: bool
+) -> None:
+    scene, cleo = Senders("ben"), a_sender("cleo", authorized=None)
+    if key_before is not None:
+        worked = SenderKey(fingerprint=fingerprint(key_before), verified_time=NOON)
+        cleo = replace(cleo, status=replace(cleo.status, key=worked))
+    scene.add_new(cleo)
+    for each in ("cleo", "ben"):
+        await scene.reason(each)
+    scene.clock.advance(minutes=1)
+    for _ in range(3):
+        assert [await scene.reason(each) for each in ("cleo", "ben")] == ["TokenRejected", "TokenRejected"]
+        scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+        if is_restarted:
+            scene.restart()
+
+
+async def test_a_key_that_never_worked_is_part_of_a_common_outage_of_others() -> None:
+    scene, names = Senders("ben", "dora"), ("cleo", "ben", "dora")
+    scene.add_new(a_sender("cleo", authorized=None))
+    for _ in range(2):
+        found = [await scene.reason(each) for each in names]
+        scene.clock.advance(minutes=1)
+    assert found == ["KeysRejected", "KeysRejected", "KeysRejected"]
 
 
 async def test_keys_refused_at_once_are_matters_of_their_senders_if_esaw_accepts_a_colleagues_key() -> None:
