@@ -497,7 +497,7 @@ class SenderKeys:
         colleagues = [each for each in of_organization if each.name != sender.name]
         for each in colleagues:
             self._refusals.recall(each)
-        if not self._refusals.is_common(sender):
+        if not self._refusals.is_common(sender, colleagues):
             return False
         working = (each for each in colleagues if is_condition_true(each.status.conditions, "Authorized"))
         for colleague in islice(working, MAX_ASKED_COLLEAGUES):

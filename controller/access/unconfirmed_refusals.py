@@ -3,14 +3,16 @@ The 401 answers without an error id, and the keys that they prove to be refused.
 eSAW's, unless it is a web page, which is none of these answers.
 
 A key counts as refused only when eSAW refuses it again a while later. If the keys of several senders of one
-Organization began to be refused at about the same time, and eSAW accepts none since, the cause is not in the
-keys. A key that was refused long before says nothing about another one, however often it is checked again.
+Organization worked, and began to be refused at about the same time, and eSAW accepts none since, the cause is
+not in the keys. A key that was refused long before says nothing about another one, however often it is
+checked again.
 Memory only: after a restart a refusal has to be confirmed again; the Sender's condition says since when a key
 is refused, and whether the cause was a common one. All times in memory are seconds of the clock that is never
 set.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -78,18 +80,27 @@ class KeyRefusals:
         known = self._find(sender, token)
         return self._until_confirmation(known) if known is not None else None
 
-    def is_common(self, sender: Sender) -> bool:
-        """Whether keys of other senders are refused for the same cause, and eSAW accepted none since they all
-        are."""
+    def is_common(self, sender: Sender, colleagues: Iterable[Sender]) -> bool:
+        """
+        Whether keys of these other senders are refused for the same cause, and eSAW accepted none since they
+        all are.
+
+        Only keys that worked before show that, at least two: any text is refused as a key.
+        """
         refusals, now = self._refusals[_organization(sender)], self._clock.monotonic()
         own, accepted = refusals.get(sender.name), self._accepted.get(_organization(sender))
-        return own is not None and any(
-            now - other.last <= COMMON_CAUSE_SECONDS
+        if own is None:
+            return False
+        shown = [
+            other
+            for each in colleagues
+            if (other := refusals.get(each.name)) is not None
+            and _has_worked(each, other)
+            and now - other.last <= COMMON_CAUSE_SECONDS
             and (other.is_common or abs(own.first - other.first) <= COMMON_CAUSE_SECONDS)
             and (accepted is None or accepted <= max(own.first, other.first))
-            for name, other in refusals.items()
-            if name != sender.name
-        )
+        ]
+        return any(each.is_common for each in shown) or len(shown) + _has_worked(sender, own) > 1
 
     def set_common(self, sender: Sender, *, is_common: bool) -> None:
         """Record whether the refusal of the sender's key has a common cause."""
@@ -126,6 +137,12 @@ class KeyRefusals:
         since = believed_time(refused.last_transition_time, now) or now
         first = monotonic - max(0.0, (now - since).total_seconds())
         return _Refusal(fingerprint, first, monotonic, is_common=refused.reason == "KeysRejected")
+
+
+def _has_worked(sender: Sender, refusal: _Refusal) -> bool:
+    """Whether eSAW accepted the refused key before."""
+    key = sender.status.key
+    return key is not None and key.fingerprint == refusal.fingerprint and key.verified_time is not None
 
 
 def _organization(sender: Sender) -> str:
