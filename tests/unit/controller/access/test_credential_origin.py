@@ -18,9 +18,17 @@ from controller.access.credential_origin import (
 from controller.cache import Cache
 from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.problems import NO_ESAW_REASONS
-from counterfoil.resources import Archive, ArchiveStatus, Organization, OrganizationStatus, SenderKey
+from counterfoil.resources import (
+    Archive,
+    ArchiveStatus,
+    LocalObjectReference,
+    Organization,
+    OrganizationStatus,
+    Sender,
+    SenderKey,
+)
 from counterfoil.resources.base import SecretKeyRef
-from counterfoil.resources.conditions import with_condition
+from counterfoil.resources.conditions import ConditionStatus, with_condition
 from tests.support.builders import NOON, ORIGIN, a_sender, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 
@@ -70,6 +78,48 @@ def test_no_client_secret_is_confirmed_for_a_server_that_is_no_esaw(
     fault = client_secret_fault(a_cache(found), found, ref, ELSEWHERE, ORIGIN)
     assert fault is not None
     assert commands_in(fault[1], fault[0], "tests") == ()
+
+
+def with_key(name: str, origin: str, truth: ConditionStatus = "True") -> Sender:
+    """Return a Sender of acme whose key worked at this origin, with this condition ``Authorized`` now."""
+    sender = a_sender(name, authorized=truth)
+    return replace(sender, status=replace(sender.status, key=SenderKey(origin=origin)))
+
+
+BACK, WRONG = f"If spec.baseURL was changed by mistake, set it back to {ORIGIN}.", "If spec.baseURL is wrong, "
+
+
+@pytest.mark.parametrize(
+    ("first", "keys", "address"),
+    [
+        # In a namespace with two eSignAnyWheres, no first origin is recorded of the second one.
+        (None, {"anna": ORIGIN, "mallory": ELSEWHERE}, BACK),
+        (ELSEWHERE, {"anna": ORIGIN, "mallory": ELSEWHERE}, BACK),
+        (ORIGIN, {"mallory": ELSEWHERE}, BACK),
+        (None, {"mallory": ELSEWHERE}, ""),
+        (None, {}, WRONG),
+        # An address that only the key of another Sender names is not one to lead to.
+        (None, {"mallory": "https://mallory.example"}, WRONG),
+        (ELSEWHERE, {"mallory": "https://mallory.example"}, WRONG),
+        (None, {"of-another": ORIGIN, "mallory": ELSEWHERE}, ""),
+    ],
+)
+@pytest.mark.parametrize("truth", ["True", "False"])
+def test_a_key_that_works_at_a_changed_address_hides_no_address_before(
+    first: str | None, keys: dict[str, str], address: str, truth: ConditionStatus
+) -> None:
+    moved = known(first, baseURL=ELSEWHERE)
+    cache = a_cache(moved)
+    for name, origin in keys.items():
+        sender = with_key(name, origin, truth)
+        if name == "of-another":
+            spec = replace(sender.spec, organization_ref=LocalObjectReference(name="other"))
+            sender = replace(sender, spec=spec)
+        cache.senders.put(sender)
+    fault = client_secret_fault(cache, moved, SecretKeyRef(name="oauth", key="secret"), ORIGIN, ELSEWHERE)
+    assert fault is not None
+    advice = fault[1].partition(f"so it is not sent to {ELSEWHERE}. ")[2]
+    assert advice.startswith(address or "If all that is in Secret/oauth belongs to ")
 
 
 @pytest.mark.parametrize("first", [None, ORIGIN])

@@ -1143,6 +1143,15 @@ async def test_no_key_shows_that_a_changed_address_is_right(whose: str) -> None:
     assert advice.startswith(f"If spec.baseURL was changed by mistake, set it back to {ELSEWHERE}. ")
 
 
+async def test_a_new_key_of_an_address_that_another_sender_had_is_no_reason_to_confirm_another_one() -> None:
+    scene = Scene()
+    know(scene, a_sender("cleo"), key={"origin": ELSEWHERE})
+    know_a_key_that_works_there(scene)
+    put_foreign_key(scene)
+    advice = str(await scene.refusal()).partition("sent there. ")[2]
+    assert advice.startswith(f"If spec.baseURL was changed by mistake, set it back to {ELSEWHERE}. ")
+
+
 async def test_an_organization_that_moved_and_leads_to_its_first_address_is_set_back() -> None:
     scene = Scene()
     await scene.ask()
