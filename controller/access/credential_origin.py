@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from controller.cache import Cache
 from counterfoil.i18n.problems import NO_ESAW_REASONS
 from counterfoil.origin import annotate_command, belongs_to, origin_of
-from counterfoil.resources import Archive, Organization, Sender, find_condition, is_condition_true
+from counterfoil.resources import Archive, Organization, Sender, find_condition
 from counterfoil.resources.base import SecretKeyRef
 
 SET_UP_TIME = timedelta(hours=1)
@@ -41,9 +41,10 @@ def client_secret_fault(
 ) -> tuple[str, str] | None:
     """Return reason and message of why this origin is not sent the OAuth client secret, whose Secret has
     ``declared`` an origin; None: it may be sent."""
-    owner = belongs_to(declared, organization.status.origin)
+    first = organization.status.origin
+    owner = belongs_to(declared, first)
     found = f"belongs to {owner}" if owner else "does not say to which eSignAnyWhere it belongs"
-    address = address_advice(cache, organization.name, origin, owner, (organization.status.origin,))
+    address = address_advice(cache, organization.name, origin, owner, first)
     remedy = secret_advice(cache, organization.name, ref.name, origin, address)
     message = f"The client secret in Secret/{ref.name} {found}, so it is not sent to {origin}. {remedy}"
     if owner not in (None, origin):
@@ -53,27 +54,27 @@ def client_secret_fault(
     return None
 
 
-def address_advice(
-    cache: Cache, organization: str, origin: str, owner: str | None, recorded: Iterable[str | None]
-) -> str:
+def address_advice(cache: Cache, organization: str, origin: str, owner: str | None, first: str | None) -> str:
     """
-    Return what to do about spec.baseURL, which leads to ``origin``, if a credential belongs to ``owner``;
-    empty: nothing, since the address is right.
+    Return what to do about spec.baseURL, which leads to ``origin``, if a credential belongs to ``owner``, and
+    the Organization recorded its ``first`` origin; empty: nothing, since the address is right.
 
-    Only the ``recorded`` origins are addresses that the Organization had. If one of them is another one, the
-    address was changed. A key that works at the new one does not show that this is right: who may change the
-    address may bring such a key.
+    The Organization had the addresses that it and the keys of its Senders record. If one of them is another
+    one, the address was changed. A key that works at the new one does not show that this is right: who may
+    change the address may bring such a key. So an address that only the key of another Sender names is not
+    printed either.
     """
-    known = [each for each in recorded if each is not None]
-    earlier = [each for each in known if each != origin]
-    if earlier:
-        back = owner if owner in earlier else earlier[0]
+
+    def recorded() -> Iterator[str | None]:
+        yield first
+        for each in cache.senders:
+            if each.spec.organization_ref.name == organization and each.status.key is not None:
+                yield each.status.key.origin
+
+    back = owner if owner is not None and owner in recorded() else first
+    if back not in (None, origin):
         return f"If spec.baseURL was changed by mistake, set it back to {back}."
-    of_organization = cache.senders_of(organization)
-    working = (each for each in of_organization if is_condition_true(each.status.conditions, "Authorized"))
-    if known or origin in {each.status.key and each.status.key.origin for each in working}:
-        return ""
-    return "If spec.baseURL is wrong, correct it."
+    return "" if {*recorded()} - {None} == {origin} else "If spec.baseURL is wrong, correct it."
 
 
 def secret_advice(cache: Cache, organization: str, secret: str, origin: str, address: str) -> str:

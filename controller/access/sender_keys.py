@@ -315,8 +315,8 @@ class SenderKeys:
         """Return the message for a key of another origin; how it may go there depends on who brought it."""
         name, ref = sender.spec.organization_ref.name, sender.spec.token_secret_ref
         organization = self._organization(sender)
-        recorded = (_recorded_origin(sender), organization.status.origin if organization else None)
-        address = address_advice(self.cache, name, origin, belongs_to, recorded)
+        first = organization.status.origin if organization is not None else None
+        address = address_advice(self.cache, name, origin, belongs_to, first)
         if ref is not None:
             remedy = secret_advice(self.cache, name, ref.name, origin, address)
         else:

@@ -86,7 +86,8 @@ def with_key(name: str, origin: str, truth: ConditionStatus = "True") -> Sender:
     return replace(sender, status=replace(sender.status, key=SenderKey(origin=origin)))
 
 
-BACK, WRONG = f"If spec.baseURL was changed by mistake, set it back to {ORIGIN}.", "If spec.baseURL is wrong, "
+BACK = f"If spec.baseURL was changed by mistake, set it back to {ORIGIN}."
+WRONG = "If spec.baseURL is wrong, correct it."
 
 
 @pytest.mark.parametrize(

@@ -1089,6 +1089,7 @@ async def test_a_secret_of_another_cluster_is_replaced_and_the_address_stays(evi
     scene = Scene()
     match evidence:
         case "the key before":
+            scene.cache.update(scene.newest())
             await scene.ask()
         case "the Organization":
             know(scene, an_organization(), origin=ORIGIN)
@@ -1154,6 +1155,7 @@ async def test_a_new_key_of_an_address_that_another_sender_had_is_no_reason_to_c
 
 async def test_an_organization_that_moved_and_leads_to_its_first_address_is_set_back() -> None:
     scene = Scene()
+    scene.cache.update(scene.newest())
     await scene.ask()
     know(scene, an_organization(), origin=ELSEWHERE)
     scene.esaw.origin = ELSEWHERE
