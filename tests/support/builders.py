@@ -271,6 +271,25 @@ def an_organization(
     )
 
 
+def reachable(
+    organization: Organization, truth: ConditionStatus = "True", reason: str = "EsawAnswers"
+) -> Organization:
+    """Return the Organization as it is after the controller asked the eSAW at its address."""
+    status = organization.status
+    conditions = with_condition(
+        status.conditions,
+        "Reachable",
+        truth,
+        reason,
+        "",
+        now=NOON,
+        generation=organization.metadata.generation,
+    )
+    return msgspec.structs.replace(
+        organization, status=msgspec.structs.replace(status, conditions=conditions)
+    )
+
+
 def a_sender(
     name: str = "anna",
     *,

@@ -28,8 +28,8 @@ from counterfoil.resources import (
     SenderKey,
 )
 from counterfoil.resources.base import SecretKeyRef
-from counterfoil.resources.conditions import ConditionStatus, with_condition
-from tests.support.builders import NOON, ORIGIN, a_sender, an_organization
+from counterfoil.resources.conditions import ConditionStatus
+from tests.support.builders import NOON, ORIGIN, a_sender, an_organization, reachable
 from tests.support.fakes.reconcile_context import an_archive
 
 ELSEWHERE = "https://elsewhere.example"
@@ -66,14 +66,12 @@ def test_an_organization_that_moves_before_it_was_confirmed_is_not_the_only_one_
     assert not is_esaw_origin(cache, "acme", ELSEWHERE)
 
 
-@pytest.mark.parametrize("reason", sorted(NO_ESAW_REASONS))
+@pytest.mark.parametrize("reason", sorted({*NO_ESAW_REASONS, "EsawUnconfirmed", "EsawUnreachable"}))
 @pytest.mark.parametrize("recorded", [None, ORIGIN, ELSEWHERE])
 def test_no_client_secret_is_confirmed_for_a_server_that_is_no_esaw(
     reason: str, recorded: str | None
 ) -> None:
-    found = known(recorded)
-    conditions = with_condition((), "Reachable", "False", reason, "", now=NOON, generation=1)
-    found = replace(found, status=replace(found.status, conditions=conditions))
+    found = reachable(known(recorded), "False", reason)
     ref = SecretKeyRef(name="oauth", key="secret")
     fault = client_secret_fault(a_cache(found), found, ref, ELSEWHERE, ORIGIN)
     assert fault is not None
@@ -109,7 +107,7 @@ WRONG = "If spec.baseURL is wrong, correct it."
 def test_a_key_that_works_at_a_changed_address_hides_no_address_before(
     first: str | None, keys: dict[str, str], address: str, truth: ConditionStatus
 ) -> None:
-    moved = known(first, baseURL=ELSEWHERE)
+    moved = reachable(known(first, baseURL=ELSEWHERE))
     cache = a_cache(moved)
     for name, origin in keys.items():
         sender = with_key(name, origin, truth)

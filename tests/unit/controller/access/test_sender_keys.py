@@ -30,6 +30,8 @@ from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Resource, Sender, SenderKey, find_condition
+from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.organization import EnvelopeAccess
 from counterfoil.untrusted.background_work import is_background, set_background
 from tests.support.builders import (
     ANNA,
@@ -41,6 +43,7 @@ from tests.support.builders import (
     AClock,
     a_sender,
     an_organization,
+    reachable,
 )
 from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -1013,6 +1016,7 @@ async def test_the_origin_that_accepts_a_key_first_is_recorded() -> None:
 
 async def test_a_key_is_not_sent_to_another_origin_and_works_again_at_the_old_one() -> None:
     scene = Scene()
+    know_organization(scene, None)
     await scene.ask()
     scene.esaw.asked.clear()
 
@@ -1022,8 +1026,8 @@ async def test_a_key_is_not_sent_to_another_origin_and_works_again_at_the_old_on
     assert refused.reason == "OriginChanged"
     assert ORIGIN in str(refused)
     assert ELSEWHERE in str(refused)
-    assert f"counterfoil.dev/origin={ELSEWHERE}" in str(refused)
     assert scene.authorized()[:2] == ("False", "OriginChanged")
+    assert f"counterfoil.dev/origin={ELSEWHERE}" in scene.authorized()[2]
     assert scene.esaw.asked == []
 
     scene.esaw.origin = ORIGIN
@@ -1068,6 +1072,21 @@ def know(scene: Scene, known: Resource, **status: Any) -> None:
     scene.cache.update(type(known).parse(known.to_dict() | {"status": status}))
 
 
+def know_organization(
+    scene: Scene, origin: str | None, truth: ConditionStatus | None = "True", reason: str = "EsawAnswers"
+) -> None:
+    """Let the controller see the Organization with this first origin, after a check with this result."""
+    known = an_organization()
+    known = replace(known, status=replace(known.status, origin=origin))
+    scene.cache.update(reachable(known, truth, reason) if truth is not None else known)
+
+
+async def advice(scene: Scene) -> str:
+    """Ask for a key of elsewhere; return what the condition says to do."""
+    await scene.refusal()
+    return scene.authorized()[2].partition("The key was not sent there. ")[2]
+
+
 def put_foreign_key(scene: Scene) -> None:
     """Let a person replace the Secret by the copy of another cluster."""
     scene.put_key(OTHER_KEY)
@@ -1087,26 +1106,25 @@ MOVED = f"kubectl annotate secret anna-key {ORIGIN_ANNOTATION}={ORIGIN} --overwr
 @pytest.mark.parametrize("evidence", ["the key before", "the Organization", "another Sender"])
 async def test_a_secret_of_another_cluster_is_replaced_and_the_address_stays(evidence: str) -> None:
     scene = Scene()
+    know_organization(scene, ORIGIN if evidence == "the Organization" else None)
     match evidence:
         case "the key before":
             scene.cache.update(scene.newest())
             await scene.ask()
-        case "the Organization":
-            know(scene, an_organization(), origin=ORIGIN)
         case "another Sender":
             know_a_key_that_works_there(scene)
     put_foreign_key(scene)
 
-    refused = await scene.refusal()
+    reason = (await scene.refusal()).reason
 
-    assert refused.reason == "OriginChanged"
-    advice = str(refused).partition("The key was not sent there. ")[2]
-    assert advice == (
+    assert reason == "OriginChanged"
+    message = scene.authorized()[2]
+    assert message.partition("The key was not sent there. ")[2] == (
         f"If all that is in Secret/anna-key belongs to {ORIGIN}, type `{MOVED}`. Otherwise put what belongs "
         "there into it first."
     )
     # No command declares a whole Secret to be of another origin while it brings one of its keys.
-    assert [each.line for each in commands_in(str(refused), refused.reason, "tests")] == [
+    assert [each.line for each in commands_in(message, reason, "tests")] == [
         MOVED.replace("kubectl", "kubectl -n tests")
     ]
 
@@ -1124,10 +1142,10 @@ async def test_a_secret_of_another_cluster_is_replaced_and_the_address_stays(evi
 )
 async def test_an_address_is_set_back_only_to_one_that_it_had(recorded: str | None, address: str) -> None:
     scene = Scene()
-    know(scene, an_organization(), origin=recorded)
+    know_organization(scene, recorded)
     put_foreign_key(scene)
     confirmed = f"If all that is in Secret/anna-key belongs to {ORIGIN}, type `{MOVED}`."
-    assert str(await scene.refusal()).partition("sent there. ")[2] == f"{address} {confirmed}"
+    assert await advice(scene) == f"{address} {confirmed}"
 
 
 @pytest.mark.parametrize("whose", ["a key that moved", "a key of the sender before"])
@@ -1135,13 +1153,13 @@ async def test_no_key_shows_that_a_changed_address_is_right(whose: str) -> None:
     scene = Scene()
     if whose == "a key of the sender before":
         await scene.ask()
-    know(scene, an_organization(), origin=ELSEWHERE)
+    know_organization(scene, ELSEWHERE)
     know_a_key_that_works_there(scene)
     put_foreign_key(scene)
 
-    _, _, advice = str(await scene.refusal()).partition("The key was not sent there. ")
-
-    assert advice.startswith(f"If spec.baseURL was changed by mistake, set it back to {ELSEWHERE}. ")
+    assert (await advice(scene)).startswith(
+        f"If spec.baseURL was changed by mistake, set it back to {ELSEWHERE}. "
+    )
 
 
 async def test_a_new_key_of_an_address_that_another_sender_had_is_no_reason_to_confirm_another_one() -> None:
@@ -1149,45 +1167,91 @@ async def test_a_new_key_of_an_address_that_another_sender_had_is_no_reason_to_c
     know(scene, a_sender("cleo"), key={"origin": ELSEWHERE})
     know_a_key_that_works_there(scene)
     put_foreign_key(scene)
-    advice = str(await scene.refusal()).partition("sent there. ")[2]
-    assert advice.startswith(f"If spec.baseURL was changed by mistake, set it back to {ELSEWHERE}. ")
+    assert (await advice(scene)).startswith(
+        f"If spec.baseURL was changed by mistake, set it back to {ELSEWHERE}. "
+    )
 
 
 async def test_an_organization_that_moved_and_leads_to_its_first_address_is_set_back() -> None:
     scene = Scene()
     scene.cache.update(scene.newest())
     await scene.ask()
-    know(scene, an_organization(), origin=ELSEWHERE)
+    know_organization(scene, ELSEWHERE)
     scene.esaw.origin = ELSEWHERE
-    back = f"If spec.baseURL was changed by mistake, set it back to {ORIGIN}."
-    assert back in str(await scene.refusal())
+    assert f"If spec.baseURL was changed by mistake, set it back to {ORIGIN}." in await advice(scene)
 
 
-NO_ESAW = ["EsawAddressForbidden", "EsawAnswerUnreadable", "EsawNotFound", "EsawRedirects"]
+LATER = (
+    f"As soon as eSignAnyWhere answers at {ORIGIN}, the status has the command that confirms Secret/anna-key."
+)
 
 
-@pytest.mark.parametrize("reason", NO_ESAW)
+@pytest.mark.parametrize(
+    "reason",
+    [
+        None,
+        "EsawAddressForbidden",
+        "EsawAnswerUnreadable",
+        "EsawNotFound",
+        "EsawRedirects",
+        "EsawUnconfirmed",
+        "EsawUnreachable",
+    ],
+)
 @pytest.mark.parametrize(
     ("recorded", "has_annotation"), [(ELSEWHERE, False), (ELSEWHERE, True), (ORIGIN, True), (None, True)]
 )
 async def test_no_key_is_confirmed_for_a_server_that_is_no_esaw(
-    reason: str, recorded: str | None, *, has_annotation: bool
+    reason: str | None, recorded: str | None, *, has_annotation: bool
 ) -> None:
     scene = Scene()
-    reachable = {
-        "type": "Reachable",
-        "status": "False",
-        "reason": reason,
-        "message": "",
-        "lastTransitionTime": "2026-07-01T12:00:00Z",
-    }
-    know(scene, an_organization(), origin=recorded, conditions=[reachable])
+    know_organization(scene, recorded, "False" if reason is not None else None, reason or "")
     if has_annotation:
         put_foreign_key(scene)
+    await scene.refusal()
+    _, found, message = scene.authorized()
+    assert found == ("OriginChanged" if has_annotation else "OriginUnknown")
+    assert commands_in(message, found, "tests") == ()
+    assert message.endswith(LATER)
+
+
+@pytest.mark.parametrize("has_annotation", [True, False])
+async def test_a_key_is_confirmed_for_a_server_that_refuses_with_the_warning_that_it_is_unknown(
+    *, has_annotation: bool
+) -> None:
+    scene = Scene()
+    know_organization(scene, ELSEWHERE, "Unknown", "EsawUnconfirmed")
+    if has_annotation:
+        put_foreign_key(scene)
+    assert await advice(scene) == (
+        f"If spec.baseURL was changed by mistake, set it back to {ELSEWHERE}. It is not known who answers at "
+        f"{ORIGIN}. If all that is in Secret/anna-key belongs to {ORIGIN}, type `{MOVED}`."
+    )
+
+
+@pytest.mark.parametrize(("checked", "is_confirmed"), [(ORIGIN, True), (ELSEWHERE, False)])
+async def test_a_key_is_confirmed_for_an_address_only_after_a_check_of_this_address(
+    checked: str, *, is_confirmed: bool
+) -> None:
+    scene, before = Scene(), reachable(an_organization(baseURL=checked))
+    after = an_organization(generation=2)
+    access = EnvelopeAccess(base_url=checked)
+    scene.cache.update(replace(after, status=replace(before.status, envelope_access=access)))
+    put_foreign_key(scene)
+    await scene.refusal()
+    _, reason, message = scene.authorized()
+    assert (commands_in(message, reason, "tests") != ()) is is_confirmed
+
+
+async def test_an_event_that_waits_for_a_key_of_elsewhere_has_no_command_that_may_be_old() -> None:
+    scene = Scene()
+    know_organization(scene, None)
+    put_foreign_key(scene)
     refused = await scene.refusal()
-    assert refused.reason == ("OriginChanged" if has_annotation else "OriginUnknown")
-    assert commands_in(str(refused), refused.reason, "tests") == ()
-    assert "does not answer as eSignAnyWhere does" in str(refused)
+    assert str(refused) == (
+        f"The API key of Sender/anna belongs to {ELSEWHERE}, but spec.baseURL of Organization/acme leads to "
+        f"{ORIGIN}. The key was not sent there. The condition Authorized of Sender/anna says what to do."
+    )
 
 
 async def test_the_annotation_lets_a_key_move_and_the_new_origin_is_recorded() -> None:
@@ -1208,10 +1272,10 @@ async def test_the_annotation_lets_a_key_move_and_the_new_origin_is_recorded() -
 
 async def test_a_new_key_without_an_origin_goes_to_the_first_esaw_only() -> None:
     scene = Scene()
-    scene.cache.update(an_organization(baseURL=ELSEWHERE))
+    scene.cache.update(reachable(an_organization(baseURL=ELSEWHERE)))
     refused = await scene.refusal()
     assert refused.reason == "OriginUnknown"
-    assert f"kubectl annotate secret anna-key counterfoil.dev/origin={ORIGIN}" in str(refused)
+    assert f"kubectl annotate secret anna-key counterfoil.dev/origin={ORIGIN}" in scene.authorized()[2]
     assert scene.esaw.asked == []
 
 

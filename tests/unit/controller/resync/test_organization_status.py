@@ -2819,6 +2819,39 @@ async def test_a_client_secret_of_another_cluster_is_replaced_and_the_address_st
     assert f"annotate secret oauth {ORIGIN_ANNOTATION}={ORIGIN}" in command.line
 
 
+@pytest.mark.parametrize(
+    ("problem", "reachable"),
+    [(None, "True"), (HttpStatusError(401), "Unknown"), (HttpStatusError(403), "Unknown")],
+)
+async def test_a_client_secret_is_confirmed_for_a_moved_esaw_as_soon_as_it_answers(
+    problem: EsawError | None, reachable: str
+) -> None:
+    scene = Scene(oauth=APP)
+    scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
+    await scene.look()
+    scene.esaw.origin, scene.esaw.problem = ELSEWHERE, EsawUnreachable("connect")
+    change = {"metadata": {"generation": 2}, "spec": {"baseURL": ELSEWHERE}}
+    scene.kube.edit(Organization, "acme", change)
+    for _ in range(2):
+        ready = (await scene.condition())[2]
+        assert "`kubectl annotate" not in ready
+        assert f"As soon as eSignAnyWhere answers at {ELSEWHERE}, the status has the command" in ready
+
+    scene.esaw.problem = problem
+    if problem is not None:
+        scene.clock.advance(minutes=5)
+    ready = (await scene.condition())[2]
+
+    found = find_condition(scene.newest().status.conditions, "Reachable")
+    assert found is not None
+    assert found.status == reachable
+    assert f"`kubectl annotate secret oauth {ORIGIN_ANNOTATION}={ELSEWHERE} --overwrite`" in ready
+    assert (f"It is not known who answers at {ELSEWHERE}." in ready) is (reachable == "Unknown")
+    scene.esaw.problem = EsawUnreachable("connect")
+    scene.clock.advance(seconds=VERSION_CHECK_SECONDS)
+    assert "`kubectl annotate" not in (await scene.condition())[2]
+
+
 async def test_a_new_client_secret_in_a_namespace_of_several_esaws_needs_its_annotation() -> None:
     scene = Scene(oauth=APP)
     scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})

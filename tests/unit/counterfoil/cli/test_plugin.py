@@ -36,6 +36,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, Forbidden, Unavailable
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.kube.watch import Raw
+from counterfoil.origin import annotate_command
 from counterfoil.resources import (
     PHASE_CONDITIONS,
     REQUEST_LABEL,
@@ -107,6 +108,19 @@ def test_a_key_that_fails_for_another_reason_since_is_explained_by_its_sender() 
     assert "AwaitingConsent (WrongUser)" in text
     assert "WrongUser, in words." in text
     assert "TokenRejected" not in text
+
+
+def test_the_command_for_a_key_is_that_of_its_sender_and_not_an_old_one_of_the_event() -> None:
+    old, newest = (annotate_command("anna-key", f"https://{each}.example") for each in ("old", "new"))
+    event = an_event().in_phase(Phase.AWAITING_CONSENT, "OriginChanged").status(message=f"Type `{old}`.")
+    for message, typed in ((f"Type `{newest}`.", [newest]), ("As soon as it answers.", [])):
+        changed = a_condition("Authorized", "False", "OriginChanged", NOON) | {"message": message}
+        sender = an_unauthorized_sender(reason="OriginChanged", status={"conditions": [changed]})
+        why = explain(event.build(), an_organization(), sender, (), NOON)
+        assert why.message == message
+        assert [each for each in why.commands if each.startswith("kubectl")] == [
+            each.replace("kubectl", "kubectl -n default") for each in typed
+        ]
 
 
 def test_a_key_that_works_again_needs_nobody() -> None:
