@@ -12,9 +12,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from controller.cache import Cache
-from counterfoil.i18n.problems import NO_ESAW_REASONS
 from counterfoil.origin import annotate_command, belongs_to, origin_of
-from counterfoil.resources import Archive, Organization, Sender, find_condition
+from counterfoil.resources import Archive, Condition, Organization, Sender, find_condition
 from counterfoil.resources.base import SecretKeyRef
 
 SET_UP_TIME = timedelta(hours=1)
@@ -41,34 +40,33 @@ def client_secret_fault(
 ) -> tuple[str, str] | None:
     """Return reason and message of why this origin is not sent the OAuth client secret, whose Secret has
     ``declared`` an origin; None: it may be sent."""
-    first = organization.status.origin
-    owner = belongs_to(declared, first)
-    found = f"belongs to {owner}" if owner else "does not say to which eSignAnyWhere it belongs"
-    address = address_advice(cache, organization.name, origin, owner, first)
-    remedy = secret_advice(cache, organization.name, ref.name, origin, address)
-    message = f"The client secret in Secret/{ref.name} {found}, so it is not sent to {origin}. {remedy}"
+    owner = belongs_to(declared, organization.status.origin)
     if owner not in (None, origin):
-        return "OriginChanged", message
-    if declared is None and not is_esaw_origin(cache, organization.name, origin):
-        return "OriginUnknown", message
-    return None
+        reason, found = "OriginChanged", f"belongs to {owner}"
+    elif declared is None and not is_esaw_origin(cache, organization.name, origin):
+        reason, found = "OriginUnknown", "does not say to which eSignAnyWhere it belongs"
+    else:
+        return None
+    remedy = secret_advice(cache, organization, ref.name, origin, owner)
+    return reason, f"The client secret in Secret/{ref.name} {found}, so it is not sent to {origin}. {remedy}"
 
 
-def address_advice(cache: Cache, organization: str, origin: str, owner: str | None, first: str | None) -> str:
+def address_advice(cache: Cache, organization: Organization, origin: str, owner: str | None) -> str:
     """
-    Return what to do about spec.baseURL, which leads to ``origin``, if a credential belongs to ``owner``, and
-    the Organization recorded its ``first`` origin; empty: nothing, since the address is right.
+    Return what to do about spec.baseURL, which leads to ``origin``, if a credential belongs to ``owner``;
+    empty: nothing, since the address is right.
 
     The Organization had the addresses that it and the keys of its Senders record. If one of them is another
     one, the address was changed. A key that works at the new one does not show that this is right: who may
     change the address may bring such a key. So an address that only the key of another Sender names is not
     printed either.
     """
+    first = organization.status.origin
 
     def recorded() -> Iterator[str | None]:
         yield first
         for each in cache.senders:
-            if each.spec.organization_ref.name == organization and each.status.key is not None:
+            if each.spec.organization_ref.name == organization.name and each.status.key is not None:
                 yield each.status.key.origin
 
     back = owner if owner is not None and owner in recorded() else first
@@ -77,14 +75,24 @@ def address_advice(cache: Cache, organization: str, origin: str, owner: str | No
     return "" if {*recorded()} - {None} == {origin} else "If spec.baseURL is wrong, correct it."
 
 
-def secret_advice(cache: Cache, organization: str, secret: str, origin: str, address: str) -> str:
-    """Return how the content of a Secret may be sent to ``origin``. ``address`` is what to do about
-    spec.baseURL. The command confirms the whole Secret, which may have keys of several Senders."""
-    if has_no_esaw(cache, organization):
-        checked = f"The server at {origin} does not answer as eSignAnyWhere does; check that first."
-        return f"{address} {checked}".lstrip()
+def secret_advice(
+    cache: Cache, organization: Organization, secret: str, origin: str, owner: str | None
+) -> str:
+    """
+    Return how the content of a Secret, which belongs to ``owner``, may be sent to ``origin``.
+
+    The command confirms the whole Secret, which may have keys of several Senders. It is printed only for a
+    server that answers as eSAW does: else the key would be sent to what answers there later.
+    """
+    address = address_advice(cache, organization, origin, owner)
+    known = reachability(organization)
+    if known is None or known.status == "False":
+        later = f"As soon as eSignAnyWhere answers at {origin}, the status has the command that confirms"
+        return f"{address} {later} Secret/{secret}.".lstrip()
+    # Without a key, eSAW answers 401, as any server may.
+    warning = f"It is not known who answers at {origin}. " if known.status == "Unknown" else ""
     command = annotate_command(secret, origin)
-    confirmed = f"If all that is in Secret/{secret} belongs to {origin}, type `{command}`."
+    confirmed = f"{warning}If all that is in Secret/{secret} belongs to {origin}, type `{command}`."
     return (
         f"{address} {confirmed}"
         if address
@@ -92,12 +100,13 @@ def secret_advice(cache: Cache, organization: str, secret: str, origin: str, add
     )
 
 
-def has_no_esaw(cache: Cache, organization: str) -> bool:
-    """Whether the server at the address of an Organization does not answer as eSAW does, so that nothing is
-    confirmed for it."""
-    known = cache.organizations.get(organization)
-    reachable = find_condition(known.status.conditions, "Reachable") if known is not None else None
-    return reachable is not None and reachable.status == "False" and reachable.reason in NO_ESAW_REASONS
+def reachability(organization: Organization) -> Condition | None:
+    """Return the condition Reachable of an Organization, if it is about the present spec.baseURL."""
+    status, found = organization.status, find_condition(organization.status.conditions, "Reachable")
+    if found is None or found.observed_generation == organization.metadata.generation:
+        return found
+    access = status.envelope_access
+    return found if access is not None and access.base_url == organization.spec.base_url else None
 
 
 def has_moved(cache: Cache, sender: Sender) -> bool:

@@ -25,7 +25,6 @@ import msgspec
 
 from controller.access.credential_origin import (
     address_advice,
-    has_no_esaw,
     is_first_esaw,
     secret_advice,
 )
@@ -50,7 +49,6 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command, patch_command
 from counterfoil.kube.status import write_status_or_skip
-from counterfoil.origin import annotate_command
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import (
     Organization,
@@ -94,9 +92,11 @@ _MAY_BE_A_PROXY = "The answer was 401 without an error id, so check also whether
 class KeyUnusable(Exception):
     """No key works; ``reason`` and message are those of the Sender's condition."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, condition_message: str = "") -> None:
+        """``condition_message`` is the one of the condition, if it may change for the same reason."""
         super().__init__(message)
         self.reason = reason
+        self.condition_message = condition_message or message
 
 
 class KeyStateUnknown(KeyUnusable):
@@ -163,7 +163,8 @@ class SenderKeys:
                 await self._write_unknown(sender, unknown_state.reason, str(unknown_state))
                 raise
             except KeyUnusable as unusable:
-                await self._write(sender, "False", unusable.reason, str(unusable), sender.status.key)
+                message = unusable.condition_message
+                await self._write(sender, "False", unusable.reason, message, sender.status.key)
                 raise
             authorized = find_condition(sender.status.conditions, "Authorized")
             if authorized is not None and sender.key_fingerprint == token.fingerprint:
@@ -307,42 +308,36 @@ class SenderKeys:
     async def _read(self, sender: Sender, origin: str) -> StoredKey:
         """Return the stored key. Raises ``KeyUnusable`` for a key that does not belong to this origin."""
         stored = await self._read_any(sender, origin)
-        if stored.token.origin != origin:
-            raise KeyUnusable("OriginChanged", self._moved_message(sender, stored.token.origin, origin))
+        owner = stored.token.origin
+        if owner != origin:
+            found = (
+                f"The API key of Sender/{sender.name} belongs to {owner}, but spec.baseURL of "
+                f"Organization/{sender.spec.organization_ref.name} leads to {origin}."
+            )
+            raise self._not_sent(sender, "OriginChanged", found, origin, owner)
         return stored
 
-    def _moved_message(self, sender: Sender, belongs_to: str, origin: str) -> str:
-        """Return the message for a key of another origin; how it may go there depends on who brought it."""
-        name, ref = sender.spec.organization_ref.name, sender.spec.token_secret_ref
-        organization = self._organization(sender)
-        first = organization.status.origin if organization is not None else None
-        address = address_advice(self.cache, name, origin, belongs_to, first)
-        if ref is not None:
-            remedy = secret_advice(self.cache, name, ref.name, origin, address)
+    def _not_sent(
+        self, sender: Sender, reason: str, found: str, origin: str, owner: str | None
+    ) -> KeyUnusable:
+        """Return why a key was not sent to ``origin``. How it may go there depends on who brought it, and on
+        what answers there now: only the condition says that, which is checked again."""
+        organization, ref = self._organization(sender), sender.spec.token_secret_ref
+        if organization is None:
+            remedy = ""
+        elif ref is not None:
+            remedy = secret_advice(self.cache, organization, ref.name, origin, owner)
         else:
+            address = address_advice(self.cache, organization, origin, owner)
             remedy = (
                 "let the sender give consent again"
                 if can_consent(organization)
                 else f"let spec.tokenSecretRef of Sender/{sender.name} name a key of this eSignAnyWhere"
             )
             remedy = f"{address} Otherwise {remedy}." if address else f"{remedy[0].upper()}{remedy[1:]}."
-        return (
-            f"The API key of Sender/{sender.name} belongs to {belongs_to}, but spec.baseURL of "
-            f"Organization/{name} leads to {origin}. The key was not sent there. {remedy}"
-        )
-
-    def _unknown_message(self, sender: Sender, secret: str, origin: str) -> str:
-        name = sender.spec.organization_ref.name
-        remedy = (
-            "The server there does not answer as eSignAnyWhere does. Correct spec.baseURL first."
-            if has_no_esaw(self.cache, name)
-            else f"Type `{annotate_command(secret, origin)}` if all that is in the Secret belongs there."
-        )
-        return (
-            f"Secret/{secret} does not say to which eSignAnyWhere its API key belongs, and {origin} is not "
-            f"the first one of Organization/{name}, or not the only one in this namespace. The key was not "
-            f"sent there. {remedy}"
-        )
+        found = f"{found} The key was not sent there."
+        message = f"{found} The condition Authorized of Sender/{sender.name} says what to do."
+        return KeyUnusable(reason, message, condition_message=f"{found} {remedy}".rstrip())
 
     async def _read_any(self, sender: Sender, origin: str) -> StoredKey:
         """Return the stored key with its origin; ``origin`` is a candidate for a key that does not say it."""
@@ -370,7 +365,12 @@ class SenderKeys:
         if recorded is not None and sender.key_fingerprint == token.fingerprint:
             return StoredKey(ApiToken.parse(value, recorded))
         if not is_first_esaw(self.cache, sender, origin):
-            raise KeyUnusable("OriginUnknown", self._unknown_message(sender, ref.name, origin))
+            found = (
+                f"Secret/{ref.name} does not say to which eSignAnyWhere its API key belongs, and {origin} is "
+                f"not the first one of Organization/{sender.spec.organization_ref.name}, or not the only one "
+                "in this namespace."
+            )
+            raise self._not_sent(sender, "OriginUnknown", found, origin, None)
         return StoredKey(token)
 
     async def _read_sealed(self, sender: Sender) -> StoredKey:

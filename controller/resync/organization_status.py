@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.access.credential_origin import client_secret_fault, is_esaw_origin
+from controller.access.credential_origin import client_secret_fault, is_esaw_origin, reachability
 from controller.access.secret_cache import (
     SecretCache,
     SecretMissing,
@@ -239,7 +239,8 @@ class OrganizationStatusUpdater:
         references = (self._default_archive(organization), *routes, *copies, self._sender(organization))
         address = _check_address(*self._address(organization))
         webhook, oauth = await self._webhook(organization), await self._oauth(organization)
-        client_secret = await self._client_secret(organization)
+        asked = self._with_reachability(organization, reachable)
+        client_secret = await self._client_secret(asked)
         settings = (
             *callbacks,
             *references,
@@ -260,7 +261,7 @@ class OrganizationStatusUpdater:
         status = msgspec.structs.replace(
             hashed,
             observed_generation=organization.metadata.generation,
-            conditions=self._conditions(organization, reachable, ready),
+            conditions=self._conditions(asked, ready),
             sealing_key=self._sealing_key(organization),
             callback_urls=self._urls(organization),
             address_path=self._address_path(organization),
@@ -486,7 +487,7 @@ class OrganizationStatusUpdater:
         elif known is not None and known.truth == "False":
             senders = self.cache.senders_of(organization.name)
             # Nothing else would show that eSAW is back.
-            known = None if all(map(_has_never_worked, senders)) else known
+            known = None if not any(_has_worked_at(each, esaw.origin) for each in senders) else known
         now, has_key = self.clock.monotonic(), sender is not None
         return _after_refusal(found, known, memory, esaw.last_accepted, now, has_key=has_key), None
 
@@ -678,40 +679,38 @@ class OrganizationStatusUpdater:
         address = self._address(organization)[0] or UNKNOWN_ADDRESS
         return CallbackURLs.at(address, self._address_path(organization) or organization.name)
 
-    def _conditions(
-        self, organization: Organization, reachable: CheckResult, ready: CheckResult
-    ) -> tuple[Condition, ...]:
-        now, generation = self.clock.now(), organization.metadata.generation
+    def _with_reachability(self, organization: Organization, reachable: CheckResult) -> Organization:
         conditions = with_condition(
             organization.status.conditions,
             "Reachable",
             reachable.truth,
             reachable.reason,
             reachable.message,
-            now=now,
-            generation=generation,
+            now=self.clock.now(),
+            generation=organization.metadata.generation,
         )
+        status = msgspec.structs.replace(organization.status, conditions=conditions)
+        return msgspec.structs.replace(organization, status=status)
+
+    def _conditions(self, organization: Organization, ready: CheckResult) -> tuple[Condition, ...]:
         return with_summary(
-            conditions,
+            organization.status.conditions,
             ready.truth,
             ready.reason,
             ready.message,
             is_stalled=bool(ready.is_stalled),
-            now=now,
-            generation=generation,
+            now=self.clock.now(),
+            generation=organization.metadata.generation,
         )
 
 
 def _known_reachability(organization: Organization) -> tuple[CheckResult | None, bool]:
     """Return the known result about the eSAW of the current spec, and whether it is about this generation.
     None: there is no result."""
-    status, found = organization.status, find_condition(organization.status.conditions, "Reachable")
+    found = reachability(organization)
     if found is None:
         return None, False
     is_fresh = found.observed_generation == organization.metadata.generation
-    access = status.envelope_access
-    if not is_fresh and (access is None or access.base_url != organization.spec.base_url):
-        return None, False
     # As ``_refused_keys`` says.
     stalled = False if found.reason == _UNCONFIRMED else None
     return CheckResult(found.status, found.reason, found.message, stalled), is_fresh
@@ -978,6 +977,13 @@ def _has_never_worked(sender: Sender) -> bool:
     authorized, key = find_condition(sender.status.conditions, "Authorized"), sender.status.key
     is_refused = authorized is not None and authorized.status == "False"
     return is_refused and (key is None or key.verified_time is None)
+
+
+def _has_worked_at(sender: Sender, origin: str) -> bool:
+    """Whether a key of the Sender may have worked at this origin. One that belongs elsewhere is not sent."""
+    key = sender.status.key
+    is_elsewhere = key is not None and key.origin not in (None, origin)
+    return not is_elsewhere and not _has_never_worked(sender)
 
 
 def _faults(routes: Sequence[ArchiveRoute], archives: Sequence[Archive | None]) -> list[RouteFault]:

@@ -224,16 +224,17 @@ def newer_condition(
     the event decides.
     """
     status, reason = event.status, event.status.reason or ""
-    found, only_false = None, True
+    found = None
     if status.phase is Phase.AWAITING_CONSENT and sender is not None:
-        found, only_false = find_condition(sender.status.conditions, "Authorized"), False
-    elif status.phase.is_final or not reason:
+        # Its message may change for the same reason.
+        return find_condition(sender.status.conditions, "Authorized")
+    if status.phase.is_final or not reason:
         return None
-    elif server_of(reason) is Server.ESAW and organization is not None:
+    if server_of(reason) is Server.ESAW and organization is not None:
         found = find_condition(organization.status.conditions, "Reachable")
     elif archive is not None and is_about_archive(reason):
         found = find_condition(archive.status.conditions, "Ready")
-    if found is None or found.reason == reason or (only_false and found.status != "False"):
+    if found is None or found.reason == reason or found.status != "False":
         return None
     return found
 

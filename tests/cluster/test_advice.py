@@ -73,6 +73,17 @@ class People:
         assert found is not None
         return found.message
 
+    async def confirms(self, name: str, reason: str) -> None:
+        """Type the command that confirms the key of a Sender for its address, once the condition has it."""
+        found = list[str]()
+
+        async def is_printed() -> bool:
+            found[:] = [await self.message(Sender, name, "Authorized", reason)]
+            return COMMAND.search(found[0]) is not None
+
+        await eventually(is_printed)
+        await self.types(found[0], {})
+
     async def own(self, name: str, **spec: Any) -> User:
         """Make an Organization with a Sender of its name, which has a key of this eSAW."""
         user = self.scene.user(name.capitalize())
@@ -350,8 +361,7 @@ async def test_a_key_of_another_esaw_is_annotated_as_the_message_says_and_what_w
         "own", filesystem={"root": str(scene.archive)}, path="{{organization}}/{{envelope.id}}/{{file.name}}"
     )
     event = await scene.noted("abroad", user)
-    message = await people.message(Sender, "abroad", "Authorized", "OriginUnknown")
-    await people.types(message, {})
+    await people.confirms("abroad", "OriginUnknown")
     await scene.reaches(event, Phase.SUCCEEDED)
 
 
@@ -370,8 +380,7 @@ async def test_the_new_address_of_esaw_is_put_into_the_organization_and_confirme
     scene.esaw.clear_faults("envelope")
 
     await people.patch("org/moving", baseURL=moved)
-    message = await people.message(Sender, "moving", "Authorized", "OriginChanged")
-    await people.types(message, {})
+    await people.confirms("moving", "OriginChanged")
 
     await scene.reaches(event, Phase.SUCCEEDED)
 

@@ -1164,6 +1164,7 @@ async def test_no_key_shows_that_a_changed_address_is_right(whose: str) -> None:
 
 async def test_a_new_key_of_an_address_that_another_sender_had_is_no_reason_to_confirm_another_one() -> None:
     scene = Scene()
+    know_organization(scene, None)
     know(scene, a_sender("cleo"), key={"origin": ELSEWHERE})
     know_a_key_that_works_there(scene)
     put_foreign_key(scene)

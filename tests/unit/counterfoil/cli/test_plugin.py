@@ -119,7 +119,7 @@ def test_the_command_for_a_key_is_that_of_its_sender_and_not_an_old_one_of_the_e
         why = explain(event.build(), an_organization(), sender, (), NOON)
         assert why.message == message
         assert [each for each in why.commands if each.startswith("kubectl")] == [
-            each.replace("kubectl", "kubectl -n default") for each in typed
+            each.replace("kubectl", "kubectl -n tests") for each in typed
         ]
 
 
