@@ -1,5 +1,6 @@
 """Which key a check uses, and what it says without one."""
 
+from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck
 from sandbox.esaw import StandIn
 from tests.support.scenes.esaw_checker import EsawCheckerScene
@@ -56,3 +57,13 @@ async def test_a_missing_client_secret_is_said_by_its_name() -> None:
         assert outcome is CheckOutcome.DEVIATES
         assert "not the one" not in message
         assert outcomes(await scene.check())["token-endpoint"][1] == "This Organization has no spec.oauth."
+
+
+async def test_a_check_keeps_no_command_that_confirms_a_client_secret() -> None:
+    async with StandIn(seed=7) as standin:
+        scene = EsawCheckerScene(standin)
+        scene.kube.secrets["oauth"] = {"secret": b"of another eSignAnyWhere"}
+        scene.kube.secret_annotations["oauth"] = {ORIGIN_ANNOTATION: "https://elsewhere.example"}
+        _, message = outcomes(await scene.check(oauth=OAUTH))["token-endpoint"]
+        assert "OriginChanged" in message
+        assert message.endswith("The condition Ready of Organization/acme says what to do.")
