@@ -87,7 +87,12 @@ class EsawChecker:
             value, organization = value_of(secret, ref.key), subject.organization
             fault = client_secret_fault(self.cache, organization, ref, secret.origin, esaw.origin)
             if fault is not None:
-                return replace(subject, why_no_secret=fault[1])
+                # Its message depends on who answers now, and the result of a check stays.
+                why = (
+                    f"The client secret in Secret/{ref.name} is not sent to {esaw.origin} ({fault[0]}). The "
+                    f"condition Ready of Organization/{organization.name} says what to do."
+                )
+                return replace(subject, why_no_secret=why)
             return replace(subject, client_secret=value.decode().strip(), client_secret_origin=esaw.origin)
         except SecretMissing as missing:
             return replace(subject, why_no_secret=str(missing))
