@@ -20,8 +20,10 @@ from controller.sharding import HeldShards, LeaseLost
 from controller.worker import Worker, read_event
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
 from counterfoil.resources import EnvelopeEvent, Origin, Phase, stored_size
+from counterfoil.resources.reopening import status_for_copying
 from counterfoil.untrusted.background_work import is_background
 from tests.support.builders import EventBuilder, an_event
+from tests.support.scenes.missing_copies import OptionalScene
 from tests.support.scenes.reconciler import ReconcilerScene
 from tests.support.scenes.waiting_events import kept_bytes
 
@@ -109,6 +111,75 @@ async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
     )
     await worker.reconcile(waiting.name)
     assert found == checked
+
+
+class CheckedScene(OptionalScene):
+    """A worker over an event whose optional copy is down, and what it lets be checked."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.cache.update(self.newest())
+        self.checked = set[str]()
+        self.worker = Worker(
+            self.cache,
+            cast("Any", FakeQueue()),
+            self.reconciler,
+            cast("Any", SimpleNamespace(probe_soon=self.checked.add, check_esaw_soon=self.checked.add)),
+            self.clock,
+            on_failed=(),
+            on_ended=lambda event: None,
+            read=partial(read_event, self.kube),
+        )
+
+    async def run_to_its_end(self) -> set[str]:
+        """Let the worker run the event to its end; return what it lets be checked."""
+        self.checked.clear()
+        for _ in range(10):
+            event = self.newest()
+            if event.status.phase is Phase.SUCCEEDED:
+                return self.checked
+            self.cache.update(event)
+            await self.worker.reconcile(event.name)
+        raise AssertionError(f"it is {event.status.phase}: {event.status.message}")
+
+    def ask_for_copies(self) -> None:
+        """Do what a request ``copy`` and an Import with ``copiesOnly`` do."""
+        self.store(status_for_copying(self.newest().status, reason="A", message="", now=self.clock.now()))
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+async def test_the_archive_of_a_copy_that_a_finished_event_lacks_is_checked_at_once(
+    tmp_path: Path, is_asked_for: bool
+) -> None:
+    scene = CheckedScene(tmp_path)
+    assert "worm" in await scene.run_to_its_end()
+    if is_asked_for:
+        scene.ask_for_copies()
+    else:
+        scene.clock.advance(hours=1)
+        await scene.retrier.retry_if_due(scene.newest())
+    assert "worm" in await scene.run_to_its_end()
+    scene.mend_archive("worm")
+    scene.ask_for_copies()
+    assert await scene.run_to_its_end() == set()
+
+
+async def test_the_first_archive_from_which_a_copy_can_not_be_made_is_checked_at_once(tmp_path: Path) -> None:
+    scene = CheckedScene(tmp_path)
+    await scene.run_to_its_end()
+    scene.mend_archive("worm")
+    scene.break_archive("dms")
+    scene.ask_for_copies()
+    assert "dms" in await scene.run_to_its_end()
+
+
+async def test_an_earlier_failure_of_a_copy_checks_nothing_in_a_later_run(tmp_path: Path) -> None:
+    scene = CheckedScene(tmp_path)
+    await scene.run_to_its_end()
+    scene.change(*scene.copies, cleanup={"policy": "Keep"})
+    event = scene.newest()
+    scene.store(replace(event.status, phase=Phase.CLEANING, completion_time=None))
+    assert await scene.run_to_its_end() == set()
 
 
 @pytest.mark.parametrize(("origin", "expected"), [(Origin.IMPORT, True), (Origin.CALLBACK, False)])
