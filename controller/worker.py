@@ -29,6 +29,7 @@ from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
 from counterfoil.resources import SENDER_LABEL, TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
+from counterfoil.resources.routes import stored_copy
 from counterfoil.untrusted.background_work import set_background
 
 _log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Worker:
                 self._requeue_after_failure(name)
                 return
         self._check_what_failed(after)
+        self._check_archives_of_failed_copies(event, after)
         self._announce_end(after, began)
         self.cache.update(after)
         if version_number(after) == version_number(event):
@@ -189,6 +191,14 @@ class Worker:
                     self.resync.probe_soon(name)
             case Server.ESAW:
                 self.resync.check_esaw_soon(event.organization)
+
+    def _check_archives_of_failed_copies(self, before: EnvelopeEvent, after: EnvelopeEvent) -> None:
+        """Do the same for copies that failed in this run. An event may have ended without them, or go on."""
+        for copy in after.status.copies:
+            is_new = copy != stored_copy(before.status, copy.ref.name)
+            if is_new and copy.verified_time is None and server_of(copy.reason or "") is Server.ARCHIVE:
+                for name in filter(None, (copy.ref.name, self.cache.archive_name(after))):
+                    self.resync.probe_soon(name)
 
 
 def _is_relabelled(before: EnvelopeEvent, after: EnvelopeEvent) -> bool:
