@@ -459,7 +459,10 @@ async def test_a_choice_is_stored_with_each_failure_and_costs_no_further_questio
 async def test_a_missing_archive_is_named_with_the_import(scene: ImportedScene) -> None:
     scene.cache.archives.remove("vault")
     waiting = await scene.reconcile()
-    assert waiting.status.message == "Archive/vault of Import/old-stock does not exist."
+    assert waiting.status.message == (
+        "Archive/vault, which Import/old-stock named for this event, does not exist. Create it again: no "
+        "setting leads this event elsewhere."
+    )
     assert scene.cache.may_use(waiting, "vault")
 
     scene.change_vault()

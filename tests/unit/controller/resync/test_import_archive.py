@@ -119,6 +119,20 @@ async def test_a_missing_archive_is_named_as_that_of_the_import() -> None:
     ]
 
 
+async def test_an_import_whose_events_may_wait_for_a_missing_archive_is_not_said_to_be_replaced() -> None:
+    scene = VaultScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.cache.archives.remove("vault")
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "ImportArchiveMissing")
+    stored = Import.parse(scene.kube.objects[Import.PLURAL, NAME])
+    said = [each.message for each in stored.status.conditions if each.type == "Ready"]
+    assert said == [
+        "Archive/vault of Import/old-stock does not exist. Create it: events of this Import may wait for it."
+    ]
+
+
 async def test_a_missing_archive_that_the_organization_names_too_is_that_of_the_organization() -> None:
     scene = VaultScene(archiveRef={"name": "dms"})
     scene.cache.archives.remove("dms")

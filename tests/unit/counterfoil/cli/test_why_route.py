@@ -43,7 +43,7 @@ def route_line(choice: Choice | None, *routes: dict[str, Any]) -> str | None:
             (),
             "to Archive/vault by the route hr, which spec.routes of the Organization does not have any more",
         ),
-        (Choice("old", None, "old-stock"), (), "to Archive/old, spec.archiveRef of Import/old-stock"),
+        (Choice("old", None, "old-stock"), (), "to Archive/old, which Import/old-stock named"),
         (
             Choice("old", "hr"),
             (HR,),

@@ -272,6 +272,23 @@ def test_the_advice_about_an_import_that_names_what_is_missing_says_how_to_end_i
     assert do.index(delete) < do.index(create)
 
 
+NOTHING_FOUND = {
+    Language.ENGLISH: "has found nothing yet",
+    Language.GERMAN: "noch nichts gefunden",
+    Language.ITALIAN: "non ha ancora trovato nulla",
+}
+
+
+@pytest.mark.parametrize("language", Language)
+def test_an_import_whose_events_may_wait_for_its_missing_archive_is_not_advised_to_be_deleted(
+    language: Language,
+) -> None:
+    """Another Import does not lead them elsewhere."""
+    do = CATALOGUE["ImportArchiveMissing"].localized_text(language).do
+    assert NOTHING_FOUND[language] in do[: do.index("`kubectl delete import NAME`")]
+    assert "Import" in CATALOGUE["ArchiveMissing"].localized_text(language).do
+
+
 @pytest.mark.parametrize("language", Language)
 @pytest.mark.parametrize(
     "reason",
