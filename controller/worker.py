@@ -193,7 +193,7 @@ class Worker:
                 self.resync.check_esaw_soon(event.organization)
 
     def _check_archives_of_failed_copies(self, before: EnvelopeEvent, after: EnvelopeEvent) -> None:
-        """Do the same for copies that failed in this run. An event may have ended without them, or go on."""
+        """Do the same for copies that failed in this run. An event ends or continues without them."""
         for copy in after.status.copies:
             is_new = copy != stored_copy(before.status, copy.ref.name)
             if is_new and copy.verified_time is None and server_of(copy.reason or "") is Server.ARCHIVE:

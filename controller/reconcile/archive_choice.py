@@ -346,9 +346,12 @@ class ArchiveChooser(CopyAccess):
     def find(self, choice: Choice, event: EnvelopeEvent, organization: Organization) -> Archive | Wait | Hold:
         """Return the Archive of a choice if it is there and may be used by the Organization."""
         route = f" of the route `{choice.route}`" if choice.route is not None else ""
-        route = f" of Import/{choice.import_}" if choice.import_ is not None else route
         kept = ", and files of this event may be there" if keeps_choice(event.status) else ""
-        archive = self._usable(choice.archive, organization, f"{route} does not exist{kept}")
+        missing = f"{route} does not exist{kept}"
+        if choice.import_ is not None:
+            named = f", which Import/{choice.import_} named for this event, does not exist{kept}"
+            missing = f"{named}. Create it again: no setting leads this event elsewhere"
+        archive = self._usable(choice.archive, organization, missing)
         if not isinstance(archive, Archive) or is_condition_true(event.status.conditions, "Archived"):
             return archive
         copies = organization.spec.copies

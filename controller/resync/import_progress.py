@@ -338,10 +338,11 @@ def archive_hold(
 def _missing_archive(imported: Import, organization: Organization, name: str) -> ImportHold:
     ref, spec = imported.spec.archive_ref, organization.spec
     if ref is not None and ref.name == name and name not in original_names(spec):
-        message = (
-            f"Archive/{name} of Import/{imported.name} does not exist. Create it, or delete this Import and "
-            "create another one."
-        )
+        advice = "Create it, or delete this Import and create another one."
+        if imported.status.found:
+            # They keep this Archive, also if another Import replaces this one.
+            advice = "Create it: events of this Import may wait for it."
+        message = f"Archive/{name} of Import/{imported.name} does not exist. {advice}"
         return ImportHold("ImportArchiveMissing", message)
     if name in archive_names(spec):
         # This problem is the Organization's.

@@ -407,7 +407,7 @@ def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str 
     """
     choice, routes = last_choice(event.status), organization.spec.routes if organization is not None else ()
     if choice is not None and choice.import_ is not None:
-        return f"to Archive/{choice.archive}, spec.archiveRef of Import/{choice.import_}"
+        return f"to Archive/{choice.archive}, which Import/{choice.import_} named"
     if choice is None or (choice.route is None and not routes):
         return None
     if choice.route is None:
