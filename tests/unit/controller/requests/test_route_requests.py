@@ -113,12 +113,38 @@ async def test_an_event_that_has_files_somewhere_keeps_its_archive(scene: RouteS
     where = ArchiveLocation(ref=LocalObjectReference(name="old"), route="gone")
     event = an_event().named("first").in_phase(Phase.ARCHIVING).with_condition("Collected")
     scene.kube.put(event.status(archive=where, documents=(place,)).build())
-    assert await scene.ask(envelope=ENVELOPE) == (
-        "Done",
-        "Archive/old by the route `gone`: EnvelopeEvent/first has chosen it, and files of the envelope may "
-        "be there.",
+    chosen = (
+        "Archive/old by the route `gone`: EnvelopeEvent/first has chosen it, and files of the envelope may"
     )
+    missing = f"{chosen} be there. Archive/old does not exist."
+    assert await scene.ask(envelope=ENVELOPE) == ("Refused", missing)
+    scene.cache.update(a_probed_archive("old"))
+    assert await scene.ask(envelope=ENVELOPE) == ("Done", f"{chosen} be there.")
     assert scene.envelope.asked == []
+
+
+async def test_an_archive_that_does_not_exist_or_is_suspended_is_named_as_one(scene: RouteScene) -> None:
+    scene.with_routes({**REJECTED, "archiveRef": {"name": "nowhere"}})
+    chosen = "by the route `no`: the status is Rejected."
+    assert await scene.ask(status="Rejected") == (
+        "Refused",
+        f"Archive/nowhere {chosen} Archive/nowhere does not exist.",
+    )
+    scene.cache.update(a_probed_archive("nowhere", suspend=True))
+    assert await scene.ask(status="Rejected") == (
+        "Done",
+        f"Archive/nowhere {chosen} Archive/nowhere is suspended (spec.suspend).",
+    )
+
+
+async def test_a_missing_archive_that_an_event_has_chosen_is_named_as_one(scene: RouteScene) -> None:
+    chosen = an_event().named("first").in_phase(Phase.COLLECTING, "ArchiveMissing")
+    scene.kube.put(chosen.status(archive=Choice("vault", "hr").location).build())
+    scene.cache.archives.remove("vault")
+    assert await scene.ask(envelope=ENVELOPE) == (
+        "Refused",
+        "Archive/vault by the route `hr`: EnvelopeEvent/first has chosen it. Archive/vault does not exist.",
+    )
 
 
 async def test_an_event_that_has_chosen_keeps_its_archive_before_its_first_file(scene: RouteScene) -> None:
