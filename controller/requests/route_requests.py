@@ -38,7 +38,7 @@ from counterfoil.resources.request import (
     Request,
     RequestOutcome,
 )
-from counterfoil.resources.routes import kept_choices, known_choice, stored_choice
+from counterfoil.resources.routes import Choice, kept_choices, known_choice, stored_choice
 from counterfoil.worker_processes.pool import WorkerStopped
 
 _Value = Annotated[str, msgspec.Meta(max_length=VALUE_LIMIT)]
@@ -81,7 +81,7 @@ class RouteRequests:
             return self._result(organization, decision)
         events = await self._events(organization, given.envelope)
         if (kept := self._kept(organization, given, events)) is not None:
-            return RequestResult(RequestOutcome.DONE, kept)
+            return kept
         try:
             return await self._of_envelope(organization, given, events)
         except (EsawError, ArchiveError, WorkerStopped) as problem:
@@ -125,7 +125,9 @@ class RouteRequests:
         own = (each for each in found if each.organization == organization.name)
         return sorted(own, key=lambda each: (str(each.metadata.creation_timestamp), each.name))
 
-    def _kept(self, organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]) -> str | None:
+    def _kept(
+        self, organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]
+    ) -> RequestResult | None:
         """Return where the events of the envelope keep it, or what the one that is asked about has chosen,
         also if the routes changed; None: the routes decide."""
         asked = _asked(organization, given, events)
@@ -133,13 +135,22 @@ class RouteRequests:
             is_own = asked is not None and kept.event == asked.name
             if is_own or self.preconditions.archives.is_still_there(kept):
                 why = f"EnvelopeEvent/{kept.event} has chosen it, and files of the envelope may be there."
-                return _text(f"{kept.choice}: {why}")
+                return self._chosen(kept.choice, why)
         # One that has ended chooses again when it is started.
         if asked is None or asked.status.phase.is_final or (choice := stored_choice(asked.status)) is None:
             return None
         if choice != known_choice(asked, organization.spec):
             return None
-        return _text(f"{choice}: EnvelopeEvent/{asked.name} has chosen it.")
+        return self._chosen(choice, f"EnvelopeEvent/{asked.name} has chosen it.")
+
+    def _chosen(self, choice: Choice, why: str, *passed: str) -> RequestResult:
+        """Return an answer with an Archive, and what lets events wait for it."""
+        archive = self.preconditions.cache.archives.get(choice.archive)
+        state = [f"Archive/{choice.archive} does not exist."] if archive is None else []
+        if archive is not None and archive.spec.suspend:
+            state = [f"Archive/{choice.archive} is suspended (spec.suspend)."]
+        outcome = RequestOutcome.REFUSED if archive is None else RequestOutcome.DONE
+        return RequestResult(outcome, _text(f"{choice}: {why}", *state, *passed))
 
     def _result(self, organization: Organization, decision: Decision) -> RequestResult:
         passed = [
@@ -149,7 +160,7 @@ class RouteRequests:
             why = "the Organization has no routes" if not organization.spec.routes else "no route holds"
             if decision.choice.route is not None:
                 why = decision.verdicts[-1].why
-            return RequestResult(RequestOutcome.DONE, _text(f"{decision.choice}: {why}.", *passed))
+            return self._chosen(decision.choice, f"{why}.", *passed)
         undecided, archives = decision.undecided, self.preconditions.cache.archives
         if undecided is None:
             message = f"Organization/{organization.name} has no spec.archiveRef."

@@ -16,7 +16,7 @@ DETAILS = (
     "Asks by the label counterfoil.dev/request=route. With --envelope, the controller reads the envelope in "
     "eSignAnyWhere with the key of its Sender. What is given by the other flags counts in place of what it "
     "finds. Without --envelope, the routes are judged by these flags alone, so that a new route can be "
-    "tried. Exit status 1: the routes can't be judged, and the output says why."
+    "tried. Exit status 1: the routes can't be judged, or the Archive does not exist. The output says which."
 )
 
 
