@@ -183,6 +183,16 @@ async def test_at_a_terminal_the_progress_is_one_line_with_a_bar() -> None:
     assert out.getvalue().split("\n")[1].startswith("Import/old")
 
 
+async def test_an_import_that_only_copies_shows_no_search_and_no_archive() -> None:
+    imported = an_import(found=11, known=2, archived=5, failed=4, completionTime=NOON.isoformat())
+    spec = {"copiesOnly": True, "archiveRef": {"name": "nope"}}
+    copies = Import.parse({**imported.to_dict(), "spec": {**imported.to_dict()["spec"], **spec}})
+    _, said = await told(InMemoryKubeClient(an_organization(), copies), "old", "--watch")
+    line = "11 archived envelopes found, 2 had all copies, 5 got them, 4 failed"
+    assert said.splitlines()[:3] == [line, "Import/old (2019-01-01 to its creation, only copies)", line]
+    assert imports.bar_line(copies, imports.progress(copies)).startswith(f"\r{line[:20]}")
+
+
 async def test_programs_get_the_objects() -> None:
     kube = InMemoryKubeClient(an_organization(), an_import())
     _, said = await told(kube, "acme", "-o", "json")

@@ -27,6 +27,7 @@ from counterfoil.resources import (
     HourlyActivity,
     LastError,
     LastRequest,
+    LocalObjectReference,
     Organization,
     OrganizationStatus,
     Phase,
@@ -400,7 +401,9 @@ def check_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> 
     )
 
 
-def import_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> lxml.html.HtmlElement:
+def import_page(
+    text: str = "x", language: str = "en", rights: Rights = FULL, **spec: Any
+) -> lxml.html.HtmlElement:
     """An Import with everything that it can show: two senders with a problem, one of them in this table."""
     senders = tuple(
         ImportSender(name=name, reason="TokenRejected", message=text, doubt=text) for name in ("anna", "ben")
@@ -418,6 +421,7 @@ def import_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         report=text,
         report_parts=ImportReportParts(number=2, location=text, sha256="0" * 64),
     )
+    imported = replace(imported, spec=replace(imported.spec, **spec))
     return shown(
         "import.html",
         language,
@@ -430,6 +434,13 @@ def import_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         asked=["anna", "ben"],
         ask_command=text,
     )
+
+
+@pytest.mark.parametrize("copies_only", [False, True])
+def test_an_import_that_only_copies_shows_no_search_and_no_archive(copies_only: bool) -> None:
+    page = import_page(copies_only=copies_only, archive_ref=LocalObjectReference(name="nope"))
+    found = (bool(page.xpath("//progress")), "nope" in page.text_content())
+    assert found == ((False, False) if copies_only else (True, True))
 
 
 def skeleton(page: lxml.html.HtmlElement) -> list[tuple[str, ...]]:
