@@ -182,7 +182,7 @@ class ImportSpec(ResourcePart, frozen=True):
         bool,
         schema(
             "True brings the copies of archived envelopes up to date, from their first archives. eSAW is not "
-            "asked, and no event is created. Default false.",
+            "asked, and no event is created. `archiveRef` has no effect then. Default false.",
             default=None,
         ),
     ] = False

@@ -364,6 +364,9 @@ def _is_stalled(imported: Import) -> bool:
 def bar_line(imported: Import, line: str) -> str:
     """Return a line of a terminal with a bar, which replaces the one before and is never wider than the
     terminal."""
+    if imported.spec.copies_only:
+        # It has no windows, so no part of the work is known.
+        return f"\r{line[: get_terminal_size().columns - 1]}{CLEAR_REST}"
     filled = BAR_WIDTH * imported.status.windows.percent // 100
     bar = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {line.strip()}"
     return f"\r{bar[: get_terminal_size().columns - 1]}{CLEAR_REST}"
@@ -372,6 +375,11 @@ def bar_line(imported: Import, line: str) -> str:
 def progress(imported: Import) -> str:
     """Return the progress in one line."""
     status = imported.status
+    if imported.spec.copies_only:
+        return (
+            f"{counted(status.found, 'archived envelope')} found, {status.known} had all copies, "
+            f"{status.archived} got them, {status.failed} failed"
+        )
     return (
         f"{status.windows.percent:3} % of the search: {counted(status.found, 'envelope')} found, "
         f"{status.known} known, {status.archived} archived, {status.failed} failed"
@@ -385,7 +393,10 @@ def describe(imported: Import) -> str:
     end = last_day(imported)
     cut = f", not to {spec.until}" if spec.until is not None and end is None else ""
     span = f"{spec.from_} to {end or 'its creation'}{cut}"
-    span += f", into Archive/{spec.archive_ref.name}" if spec.archive_ref is not None else ""
+    if spec.copies_only:
+        span += ", only copies"
+    elif spec.archive_ref is not None:
+        span += f", into Archive/{spec.archive_ref.name}"
     lines = [f"Import/{imported.name} ({span}{', only counted' if spec.dry_run else ''})", progress(imported)]
     if status.reopened:
         verb = "would start" if spec.dry_run else "started"
