@@ -11,6 +11,7 @@ from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnap
 from counterfoil.i18n.commands import commands_about
 from counterfoil.i18n.reasons import Responsible
 from counterfoil.resources import (
+    MAX_ATTEMPT_HISTORY,
     Archive,
     Attempt,
     AttemptOutcome,
@@ -594,6 +595,36 @@ def test_a_retry_that_fails_again_does_not_make_its_cause_younger() -> None:
     )
 
     assert (alone.since, counted.since) == (NOON, reported.start_time)
+
+
+def attempts_for(reason: str, number: int) -> list[Attempt]:
+    """Return the last attempts of an event, one in each minute before noon, oldest first."""
+    return [
+        Attempt(
+            phase=Phase.ARCHIVING,
+            start_time=NOON - timedelta(minutes=number - each),
+            duration_seconds=1,
+            outcome=AttemptOutcome.WAIT,
+            reason=reason,
+        )
+        for each in range(number)
+    ]
+
+
+def test_a_cause_is_older_than_the_attempts_that_a_status_has_room_for() -> None:
+    began, kept = NOON - timedelta(hours=20), attempts_for("TagMissing", MAX_ATTEMPT_HISTORY)
+    another = [structs.replace(kept[0], reason="ArchiveFailing"), *kept[1:]]
+    succeeded = [structs.replace(kept[0], outcome=AttemptOutcome.DONE), *kept[1:]]
+    cases = (
+        (kept, MAX_ATTEMPT_HISTORY + 1, began),
+        # Each attempt of the phase is there.
+        (kept, MAX_ATTEMPT_HISTORY, kept[0].start_time),
+        (another, 40, kept[1].start_time),
+        (succeeded, 40, kept[1].start_time),
+    )
+    for history, attempts, since in cases:
+        event = a_retrying_event(1, attempt_history=tuple(history), attempts=attempts, phase_start_time=began)
+        assert the_one(ClusterSnapshot(retrying=(event,))).since == since
 
 
 def test_senders_whose_organization_has_no_page_for_consent_are_one_entry_of_an_administrator() -> None:
