@@ -568,11 +568,16 @@ def _since(events: Iterable[EnvelopeEvent], problems: Iterable[ReportedProblem] 
     times = [problem.start_time for problem in problems]
     for event in events:
         status = event.status
-        times += [
+        failed = [
             each.start_time
             for each in status.attempt_history
             if each.reason == status.cause and each.outcome is not AttemptOutcome.DONE
         ]
+        times += failed
+        # Of many attempts the history has the last ones only.
+        is_older = len(failed) == len(status.attempt_history) < status.attempts
+        if failed and is_older and status.phase_start_time is not None:
+            times.append(status.phase_start_time)
         times += [time for time in (status.completion_time,) if time is not None]
         if status.last_error is not None and status.last_error.reason == status.cause:
             times.append(status.last_error.time)
