@@ -252,8 +252,14 @@ class _Windows:
     def of(
         cls, rest: _Rest | None, statuses: Sequence[EnvelopeStatus], now: datetime, oldest: datetime
     ) -> Self:
-        """Continue with a rest, unless it is about other envelopes; else begin with now."""
-        if rest is None or rest.statuses != tuple(statuses) or rest.newest > now:
+        """
+        Continue with a rest; else begin with now, and search the whole look-back.
+
+        That is so if the rest is about other envelopes, and if it has only windows that are searched again:
+        eSAW may never answer them, and envelopes of all other times of sending end meanwhile.
+        """
+        is_other = rest is None or rest.statuses != tuple(statuses) or rest.newest > now
+        if rest is None or is_other or not rest.untried:
             rest = _Rest(tuple(statuses), now, (Window(oldest, now),), ())
         # What is newer than the rest is last: eSAW may list too much of it for any sweep to get further.
         untried = [*_days((*rest.untried, Window(rest.newest, now)), oldest)]

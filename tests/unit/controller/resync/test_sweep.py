@@ -745,6 +745,18 @@ async def test_days_that_esaw_never_answers_hide_no_other_one_that_failed_once()
     assert len(scene.noted()) == 1
 
 
+async def test_days_that_esaw_never_answers_hide_no_envelope_that_ends_later() -> None:
+    scene = Scene(sweep=None)
+    with failing_days(10, 11):
+        for _ in range(2):
+            await scene.sweep()
+        sent_days_ago(scene, 5)
+        for _ in range(3):
+            scene.clock.advance(seconds=600)
+            await scene.sweep()
+    assert len(scene.noted()) == 1
+
+
 @pytest.mark.parametrize("problem", [HttpStatusError(503), HttpStatusError(403)])
 async def test_many_days_that_esaw_never_answers_hide_no_older_one(problem: Exception) -> None:
     scene = Scene(sweep=None)
