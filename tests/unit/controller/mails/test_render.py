@@ -11,7 +11,13 @@ from email.message import EmailMessage
 import pytest
 from msgspec.structs import replace
 
-from controller.access.archive_root import EarlierManifest, check_new_root, origin_changed
+from controller.access.archive_root import (
+    WHO_CONFIRMS,
+    EarlierManifest,
+    check_new_root,
+    check_root,
+    origin_changed,
+)
 from controller.mails.policy import Notification
 from controller.mails.problem_tracking import MAX_MESSAGE_LENGTH
 from controller.mails.render import (
@@ -32,7 +38,7 @@ from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command, label_command
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
-from counterfoil.resources import Language, Organization, OrganizationStatus, Sender
+from counterfoil.resources import ArchiveRoot, Language, Organization, OrganizationStatus, Sender
 from tests.support.builders import NOON, an_organization
 from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.reconcile_context import an_archive
@@ -361,6 +367,40 @@ def test_the_mail_about_another_address_has_the_command_and_names_a_second_one()
     content = mail_about(about("archive/dms", MailKind.ARCHIVE, reason="OriginChanged", message=said))
     *_, patch = shlex.split(content.commands[-1])
     assert json.loads(patch) == {"status": {"destination": None, "secretOrigins": None}}
+
+
+LONG_ROOT = f"https://dms.acme.example/sites/{'contracts/' * 12}"[:149] + "/"
+
+
+async def root_without_marker(root: str) -> str:
+    """Return the message of an Archive whose root has lost its marker."""
+    archive = an_archive()
+    known = ArchiveRoot(location=root, marker_id="1" * 32)
+    known_archive = replace(archive, status=replace(archive.status, root=known, destination=root))
+    with pytest.raises(ArchiveRefused) as refused:
+        await check_root(known_archive, EmptyRoot(root=root))
+    return message_of(refused.value)
+
+
+def shown_message(message: str, reason: str) -> str:
+    """Return what the mail about an Archive shows of its message."""
+    content = mail_about(about("archive/dms", MailKind.ARCHIVE, reason=reason, message=message))
+    assert any("patch archive dms" in each for each in content.commands)
+    return content.facts[-1].text
+
+
+async def test_the_mail_about_a_long_root_keeps_each_sentence_that_makes_its_command_safe() -> None:
+    lost = shown_message(await root_without_marker(LONG_ROOT), "ArchiveRootChanged")
+    assert f'{{"id": "{"1" * 32}"}}' in lost
+    assert "do not create an empty folder" in shown_message(
+        await root_without_marker(f"file:///{LONG_ROOT[8:]}"), "ArchiveRootChanged"
+    )
+    changed = shown_message(await refused_root(LONG_ROOT, "acme/2026"), "ArchiveRootChanged")
+    moved = shown_message(message_of(origin_changed("dms", LONG_ROOT, f"to {LONG_ROOT}")), "OriginChanged")
+    assert "a second command confirms that" in moved
+    for each in (lost, changed, moved):
+        assert WHO_CONFIRMS in each
+        assert "…" not in each
 
 
 MOVED = annotate_command("anna-key", "http://127.0.0.1:39404")
