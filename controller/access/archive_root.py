@@ -52,8 +52,8 @@ MARKER_LIMIT = 4096
 NOTE = "Counterfoil knows the root of an archive by this file. Keep it here; copy it to no other root."
 
 WHO_CONFIRMS = (
-    "You need the right to patch `archives/status`, and must be named in `admissionPolicy.statusWriters` or "
-    "be a member of `system:masters`."
+    "To confirm, you need the right to patch `archives/status`, and must be named in "
+    "`admissionPolicy.statusWriters` or be a member of `system:masters`."
 )
 
 _NOT_THE_ROOT = "so it is not the root that the archive had before."
@@ -185,9 +185,10 @@ async def check_root(archive: Archive, backend: ArchiveBackend) -> None:
         raise ArchiveUnavailable("ArchiveNotProbed", not_probed_message(archive))
     found = await _marker_of(archive, backend, expected)
     if found is None:
-        what = f"has no marker ({MARKER_NAME}), so perhaps it is not the root that the archive had before."
-        lost = f" If the documents are there, only the marker is lost: put it back. {_enough_for(expected)}"
-        raise _changed(archive.name, root, what, lost)
+        lost = f"If the documents are there, put only the marker back. {_enough_for(expected)}"
+        raise _changed(
+            archive.name, root, f"has no marker ({MARKER_NAME}). {lost} If not, it is another root."
+        )
     if found != expected:
         what = f"has the marker of another archive ({MARKER_NAME}), {_NOT_THE_ROOT}"
         raise _changed(archive.name, root, what)
@@ -225,7 +226,8 @@ async def check_new_root(
     if damaged is not None:
         raise _other_content(archive.name, damaged, "a manifest that Counterfoil can read.")
     if manifests:
-        what = f"does not have what was archived there, such as {manifests[0].location}, {_NOT_THE_ROOT}"
+        example = manifests[0].location.removeprefix(root)
+        what = f"does not have what was archived there, such as {example}, {_NOT_THE_ROOT}"
         raise _changed(archive.name, root, what)
 
 
@@ -260,11 +262,11 @@ def origin_changed(archive: str, known: str, where: str) -> ArchiveRefused:
     return ArchiveRefused(
         "OriginChanged",
         f"Archive/{archive} led to {_shown(known)}, and now leads {_shown(where)}. Nothing was "
-        "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or type "
+        "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or confirm the new one. "
+        "Look there first. If the new root does not have what was archived, the reason becomes "
+        f"ArchiveRootChanged, and a second command confirms that. {WHO_CONFIRMS} Type "
         f"`kubectl patch archive {archive} --subresource=status --type=merge -p "
-        """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one. Look there """
-        "first. If the new root does not have what was archived, the reason becomes ArchiveRootChanged, and "
-        f"a second command confirms that. {WHO_CONFIRMS}",
+        """'{"status":{"destination":null,"secretOrigins":null}}'` if the new address is right.""",
     )
 
 
@@ -278,12 +280,12 @@ def not_probed_message(archive: Archive) -> str:
 
 def _enough_for(marker: str) -> str:
     """Return the sentence that says with which content a person puts the marker back."""
-    return f'The content {{"id": "{_shown(marker)}"}} is enough for it.'
+    return f'The content {{"id": "{_shown(marker)}"}} is enough.'
 
 
-def _changed(archive: str, root: str, what: str, lost: str = "") -> ArchiveRefused:
-    """Return the error for a root that has not what the archive had; ``lost`` is what helps if it is the
-    right one."""
+def _changed(archive: str, root: str, what: str) -> ArchiveRefused:
+    """Return the error for a root that has not what the archive had. The command is last: a text that is too
+    long for a mail loses the command, and no sentence that makes it safe."""
     is_folder = root.startswith("file:")
     remedy = (
         "Mount the volume, or restore what has the archive; do not create an empty folder."
@@ -295,8 +297,8 @@ def _changed(archive: str, root: str, what: str, lost: str = "") -> ArchiveRefus
     return ArchiveRefused(
         "ArchiveRootChanged",
         f"Archive/{archive}: {_shown(root)} {_shown(what)} Nothing is archived there, and nothing is deleted "
-        f"in eSignAnyWhere. {remedy}{lost} If a new, empty root is intended, type "
-        f"`kubectl patch archive {archive} --subresource=status --type=merge -p {confirmed}`. {WHO_CONFIRMS}",
+        f"in eSignAnyWhere. {remedy} {WHO_CONFIRMS} If a new, empty root is intended, type "
+        f"`kubectl patch archive {archive} --subresource=status --type=merge -p {confirmed}`.",
     )
 
 

@@ -68,8 +68,9 @@ _templates = jinja2.Environment(
     keep_trailing_newline=True,
 )
 
-MAX_MESSAGE_LENGTH = 500
-"""Maximum number of characters of a status message in a mail; the status has the whole message."""
+MAX_MESSAGE_LENGTH = 1000
+"""Maximum number of characters of a status message in a mail, as in the stored problem. The object has all of
+it."""
 
 MAX_NAME_LENGTH = 80
 """Maximum number of characters of a person's name in a mail."""
