@@ -255,6 +255,17 @@ def test_a_holder_of_a_lease_that_is_no_controller_is_in_the_advice(language: La
     assert "`kubectl get leases -l counterfoil.dev/shards`" in said[NOT_PROCESSED]
 
 
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [(Language.ENGLISH, "the message"), (Language.GERMAN, "die Meldung"), (Language.ITALIAN, "il messaggio")],
+)
+def test_a_secret_that_was_replaced_is_corrected_and_confirmed(language: Language, message: str) -> None:
+    """The annotation names another server, also after the key is that of this server."""
+    do = CATALOGUE["OriginChanged"].localized_text(language).do
+    (sentence,) = (each for each in do.split(". ") if "Secret" in each)
+    assert message in sentence
+
+
 @pytest.mark.parametrize("language", Language)
 def test_the_advice_about_the_key_of_another_user_says_whose_key_is_wanted(language: Language) -> None:
     do = CATALOGUE["WrongUser"].localized_text(language).do
