@@ -1,6 +1,7 @@
 """Several processes as candidates for the Leases of the shards, in virtual time, over an API in memory."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -320,6 +321,23 @@ async def test_a_lease_that_another_program_holds_for_an_hour_is_free_once_a_per
     assert waiting.shards == set()
     del cluster.api.leases["counterfoil-shard-0-of-1"]
     await cluster.until(lambda: waiting.shards == {0}, within=10.0)
+
+
+def test_who_keeps_all_controllers_out_without_a_renewal_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with a_cluster() as cluster:
+            cluster.api.held_by("other-program", 0, 1, seconds=3600)
+            cluster.start("waiting", 1)
+            await cluster.seconds(300.0)
+
+    run_in_virtual_time(main())
+    (line,) = (each.getMessage() for each in caplog.records if "other-program" in each.getMessage())
+    assert line.startswith(
+        "Lease/counterfoil-shard-0-of-1 in the namespace tests is held by other-program until "
+    )
+    assert re.search(r" until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", line)
 
 
 @in_a_cluster

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -119,6 +120,28 @@ def test_why_prints_the_command_that_names_the_sender_of_the_envelope(reason: st
         "senderRef": {"name": "NAME"},
     }
     assert re.search(r"\s", envelope) is None
+
+
+FOREIGN = UnheldShard("counterfoil-shard-0-of-1", "other-program", NOON, "release", NOON + timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("absence", "is_held"),
+    [(FOREIGN, True), (replace(FOREIGN, held_until=None), False), (UnheldShard(), False)],
+)
+def test_the_lease_whose_holder_keeps_controllers_out_is_deleted_by_a_command_with_its_namespace(
+    absence: UnheldShard, is_held: bool
+) -> None:
+    snapshot = ClusterSnapshot(organizations=(an_organization(),), unheld_shards=(absence,))
+    waiting, *_ = overview(Reading(snapshot, (), (), is_refused=False), "tests", NOON).waiting
+    event = EventBuilder().in_phase(Phase.VALIDATING).build()
+    why = explain(event, an_organization(), None, (), NOON, absence=absence)
+
+    delete = "kubectl -n release delete lease counterfoil-shard-0-of-1"
+    assert (delete in waiting.commands) is (delete in why.commands) is is_held
+    assert waiting.commands == why.commands
+    if is_held:
+        assert waiting.commands[-2].startswith("# Only if none of these pods ")
 
 
 @pytest.mark.parametrize("reason", CATALOGUE)
