@@ -20,7 +20,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from counterfoil.resources.lease import (
     SHARD_LEASE_COUNT_LABEL,
     believed_duration,
     is_shard_lease,
+    readable_time,
     shard_lease_name,
 )
 
@@ -138,6 +139,7 @@ class ShardLock(RobustLeaseLock):
         self._acquired = acquired
         self._unchanged_since: tuple[str, float] | None = None
         """Version of the Lease, and the time of its first observation."""
+        self._logged_holder = ""
         self._free_version: str | None = None
         self._free_since = 0.0
         self._version = 0
@@ -206,9 +208,21 @@ class ShardLock(RobustLeaseLock):
         spec = reference.spec if reference is not None else None
         if spec is None or not spec.holder_identity or spec.holder_identity == self.identity:
             return False
-        since = self._unchanged_since[1] if self._unchanged_since is not None else self._clock()
-        return self._clock() < since + (
-            believed_duration(spec.lease_duration_seconds) or self._timings.duration
+        now = self._clock()
+        since = self._unchanged_since[1] if self._unchanged_since is not None else now
+        ends = since + (believed_duration(spec.lease_duration_seconds) or self._timings.duration)
+        if now < ends and spec.holder_identity != self._logged_holder:
+            self._log_holder(spec.holder_identity, ends - now)
+        return now < ends
+
+    def _log_holder(self, holder: str, seconds: float) -> None:
+        """Say once who keeps this process out. A controller renews its Lease long before another asks."""
+        self._logged_holder = holder
+        until = readable_time(self.now() + timedelta(seconds=seconds))
+        _log.warning(
+            "Lease/%s in the namespace %s is held by %s until %s without a renewal; if none of the "
+            "controller's pods has this name, delete the Lease",
+            *(self.name, self._others.namespace, holder, until),
         )
 
     def _is_my_turn(self, version: str) -> bool:

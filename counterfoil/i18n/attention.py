@@ -122,8 +122,8 @@ class AttentionItem:
     """Of the eSAW, for an entry that all Organizations with this address share."""
     others: tuple[str, ...] = ()
     """Further Organizations of a shared entry."""
-    release: str = ""
-    """The namespace of the release, for an entry about its controllers, if it is not that of the objects."""
+    absence: UnheldShard | None = None
+    """For an entry about the controllers: the shard that none of them works on."""
 
     @property
     def anchor(self) -> str:
@@ -275,7 +275,7 @@ def _controllers(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             reason="ControllerAbsent",
             message=str(each),
             since=each.renewed_at,
-            release=each.release,
+            absence=each,
         )
 
 

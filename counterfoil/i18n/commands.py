@@ -40,6 +40,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.base import is_object_name, is_reason
 from counterfoil.resources.envelopeevent import SUSPENDED
+from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.reopening import lacks_copies
 from counterfoil.resources.routes import stored_copy, unverified_copies
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
@@ -195,6 +196,14 @@ def resume_commands(suspended: Resource, namespace: str) -> tuple[Command, ...]:
     return tuple(_typed(form, namespace=namespace, name=suspended.name))
 
 
+def controller_commands(absence: UnheldShard | None, namespace: str) -> Iterator[Command]:
+    """Yield what shows the controllers, and deletes a Lease whose holder keeps all of them out."""
+    place = (absence.release if absence is not None else "") or namespace
+    yield from _typed(f"{_KUBECTL} get pods -l app.kubernetes.io/component=controller", namespace=place)
+    if absence is not None and absence.held_until is not None:
+        yield from _typed(f"{_KUBECTL} delete lease {{name}}", "lease", namespace=place, name=absence.lease)
+
+
 def _typed(form: str, note: str = "", **values: str) -> Iterator[Command]:
     """Yield the command in which each name in braces is replaced by its value; nothing if a value is no name
     of an object, or the one of ``reason`` is no reason."""
@@ -232,8 +241,7 @@ def _about_objects(item: AttentionItem, namespace: str) -> Iterator[Command]:
     named = {"namespace": namespace, "name": item.name}
     match item.kind:
         case AttentionKind.CONTROLLER:
-            pods = f"{_KUBECTL} get pods -l app.kubernetes.io/component=controller"
-            yield from _typed(pods, namespace=item.release or namespace)
+            yield from controller_commands(item.absence, namespace)
         case AttentionKind.ARCHIVE:
             yield from _typed(f"{_KUBECTL} describe archive {{name}}", **named)
             if item.reason == "ArchiveProbeOverdue":

@@ -123,15 +123,16 @@ class UnheldShard:
         place = f" in the namespace {self.release}" if self.release else ""
         if self.renewed_at is None:
             return f"No controller{place} has acquired the Lease of a shard yet."
-        at = _readable(self.renewed_at)
+        at = readable_time(self.renewed_at)
         if not self.holder:
             return f"Lease/{self.lease}{place} was released at {at}, and no controller has acquired it since."
         renewed = f"{self.holder} renewed Lease/{self.lease}{place} for the last time at {at}"
         if self.held_until is None:
             return f"{renewed}."
+        until = readable_time(self.held_until)
         return (
-            f"{renewed}, and holds it until {_readable(self.held_until)}. If none of the controller's pods "
-            "has this name, delete the Lease."
+            f"{renewed}, and holds it until {until}. If none of the controller's pods has this name, delete "
+            "the Lease."
         )
 
 
@@ -173,7 +174,8 @@ class ShardLeases:
         return UnheldShard(newest.name, spec.holder_identity or "", spec.renew_time, self.release, held_until)
 
 
-def _readable(moment: datetime) -> str:
+def readable_time(moment: datetime) -> str:
+    """Return a time for people, in UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

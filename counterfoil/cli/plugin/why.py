@@ -13,6 +13,7 @@ from counterfoil.cli.plugin.missing_right import unread_text
 from counterfoil.durations import Duration
 from counterfoil.i18n.commands import (
     commands_in,
+    controller_commands,
     copy_commands,
     end_commands,
     resume_commands,
@@ -264,7 +265,10 @@ def explain(
     following = NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now)
     do, consent_url = words.do if words is not None else "", None
     said = newer.message if newer is not None else _problem_message(event)
-    commands = () if is_abandoned else _commands(event, organization, cause, said)
+    commands = _commands(event, organization, cause, said)
+    if is_abandoned:
+        found = controller_commands(absence, event.metadata.namespace or "default")
+        commands = tuple(line for each in found for line in each.lines())
     is_key_needed = newer is None or newer.status != "True"
     if status.phase is Phase.AWAITING_CONSENT and sender is not None and is_key_needed and not is_abandoned:
         advice = key_advice(sender, organization, cause)

@@ -122,12 +122,14 @@ def test_why_prints_the_command_that_names_the_sender_of_the_envelope(reason: st
     assert re.search(r"\s", envelope) is None
 
 
-FOREIGN = UnheldShard("counterfoil-shard-0-of-1", "other-program", NOON, "release", NOON + timedelta(hours=1))
+STALE_LEASE = UnheldShard(
+    "counterfoil-shard-0-of-1", "other-program", NOON, "release", NOON + timedelta(hours=1)
+)
 
 
 @pytest.mark.parametrize(
     ("absence", "is_held"),
-    [(FOREIGN, True), (replace(FOREIGN, held_until=None), False), (UnheldShard(), False)],
+    [(STALE_LEASE, True), (replace(STALE_LEASE, held_until=None), False), (UnheldShard(), False)],
 )
 def test_the_lease_whose_holder_keeps_controllers_out_is_deleted_by_a_command_with_its_namespace(
     absence: UnheldShard, is_held: bool
@@ -283,7 +285,7 @@ def planted_everywhere(kind: AttentionKind, text: str) -> AttentionItem:
         message=f"Type `kubectl label secret {text} counterfoil.dev/use=token`.",
         examples=(text,),
         senders=(text,),
-        release=text,
+        absence=UnheldShard(text, text, NOON, text, NOON),
     )
 
 
