@@ -106,3 +106,24 @@ def test_a_copy_that_is_tried_again_is_what_comes_next() -> None:
         "EnvelopeEvent is not removed"
     )
     assert explained(WORM, GIVEN_UP).next.startswith("nothing; this EnvelopeEvent is removed in 34 days")
+
+
+DUE = replace(MIRROR, next_attempt_time=NOON - timedelta(seconds=30))
+
+
+def test_no_copy_that_an_event_failed_for_is_said_to_be_tried() -> None:
+    built = an_event().archived().with_condition("Copied", "False", "NameOccupied")
+    failed = built.in_phase(Phase.FAILED, "NameOccupied").status(copies=(DUE,), completion_time=NOON).build()
+    organization = an_organization(copies=[{"archiveRef": {"name": "mirror"}, "required": True}])
+    why = explain(failed, organization, None, (), NOON)
+    assert why.next.startswith("nothing automatically")
+    assert why.copies == ("Archive/mirror, missing: ArchiveUnreachable, no attempt is planned. It is down.",)
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.FAILED, Phase.SKIPPED])
+def test_a_copy_of_an_archived_event_is_tried_by_a_pass_and_not_at_its_time(phase: Phase) -> None:
+    why = explained(WORM, DUE, phase=phase)
+    due = "in the next pass over the events (due since 2026-07-01 11:59:30 UTC)"
+    assert f"next attempt {due}. " in why.copies[1]
+    if phase is Phase.SUCCEEDED:
+        assert why.next.startswith(f"a missing copy is tried again {due}; ")

@@ -266,6 +266,18 @@ def test_a_secret_that_was_replaced_is_corrected_and_confirmed(language: Languag
     assert message in sentence
 
 
+@pytest.mark.parametrize(
+    ("language", "restore"),
+    [
+        (Language.ENGLISH, "restore"),
+        (Language.GERMAN, "es wieder her"),
+        (Language.ITALIAN, "ripristinarlo"),
+    ],
+)
+def test_a_damaged_manifest_that_occupies_a_name_is_restored(language: Language, restore: str) -> None:
+    assert restore in CATALOGUE["NameOccupied"].localized_text(language).do
+
+
 @pytest.mark.parametrize("language", Language)
 def test_the_advice_about_the_key_of_another_user_says_whose_key_is_wanted(language: Language) -> None:
     do = CATALOGUE["WrongUser"].localized_text(language).do
