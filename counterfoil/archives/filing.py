@@ -186,7 +186,7 @@ _OF_ANOTHER_PROGRAM = ". Move it away, or change spec.path of the Archive."
 _OF_THE_ENVELOPE = (
     ": the manifest beside it names this envelope, and has no seal of the controller's key. It may be the "
     "archive of an earlier state of the envelope, such as before a restart. Keep it: move the folder to "
-    "another place, then retry the event."
+    "another place."
 )
 
 
@@ -331,7 +331,7 @@ async def look_for_concluded(
             ) from damage
         raise NameTaken(
             f"{backend.location(layout.manifest_name)} is no manifest that Counterfoil can read. Restore it "
-            "if it is damaged, or move its folder away and keep it. Then retry the event."
+            "if it is damaged, or move its folder away and keep it."
         ) from damage
     if (source := other_source(manifest, layout)) is not None:
         await confirm_root(backend)

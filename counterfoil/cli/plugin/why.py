@@ -31,6 +31,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
+    EnvelopeEventStatus,
     EventCopy,
     NoticeState,
     Organization,
@@ -42,7 +43,12 @@ from counterfoil.resources import (
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard
-from counterfoil.resources.reopening import copies_to_retry, explained_copies, is_open_to_callbacks
+from counterfoil.resources.reopening import (
+    copies_to_retry,
+    explained_copies,
+    is_open_to_callbacks,
+    retries_copies,
+)
 from counterfoil.resources.request import attribution
 from counterfoil.resources.routes import (
     awaited_archive,
@@ -311,7 +317,7 @@ def explain(
         route=_route_text(event, organization),
         # Until the manifest is written, the archive is only the one that was chosen.
         archive=filed.manifest if filed is not None else None,
-        copies=tuple(_copy_text(each, status.phase, now) for each in _copies(event, organization)),
+        copies=tuple(_copy_text(each, status, now) for each in _copies(event, organization)),
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         notice=_notice(event, now),
         suspension=_suspension(suspended, now) if suspended is not None else None,
@@ -389,13 +395,15 @@ def _copies(event: EnvelopeEvent, organization: Organization | None) -> tuple[Ev
     return explained_copies(event.status, organization.spec if organization is not None else None)
 
 
-def _copy_text(copy: EventCopy, phase: Phase, now: datetime) -> str:
+def _copy_text(copy: EventCopy, status: EnvelopeEventStatus, now: datetime) -> str:
     """Return where a copy is, or why it is missing and when it is tried again."""
     name = f"Archive/{copy.ref.name}"
     if copy.verified_time is not None:
         return f"{name}, verified {_clock(copy.verified_time)}: {copy.manifest}"
-    following = "no attempt is planned"
-    if copy.next_attempt_time is not None:
+    following, phase = "no attempt is planned", status.phase
+    if copy.next_attempt_time is not None and retries_copies(status):
+        following = f"next attempt {_pass_time(copy.next_attempt_time, now)}"
+    elif copy.next_attempt_time is not None and not phase.is_final:
         following = f"next attempt {_format_time(copy.next_attempt_time, now)}"
     elif not phase.is_final and phase is not Phase.CLEANING:
         following = "tried in the next attempt of the event"
@@ -526,7 +534,7 @@ def _after_success(event: EnvelopeEvent, organization: Organization | None, now:
     status = event.status
     if organization is not None and copies_to_retry(status, organization.spec):
         copied = next_copy_time(status, organization.spec)
-        when = _format_time(copied, now) if copied is not None else "as soon as nothing prevents it"
+        when = _pass_time(copied, now) if copied is not None else "as soon as nothing prevents it"
         return (
             f"a missing copy is tried again {when}; until it is made or given up, this EnvelopeEvent is not "
             "removed"
@@ -568,6 +576,16 @@ def _format_time(moment: datetime, now: datetime) -> str:
     if seconds <= 0:
         return f"now (due since {clock})"
     return f"in {Duration(seconds=seconds)} ({clock})"
+
+
+def _pass_time(moment: datetime, now: datetime) -> str:
+    """As ``_format_time``, for what a pass over all events starts."""
+    is_due = moment <= now
+    return (
+        f"in the next pass over the events (due since {_clock(moment)})"
+        if is_due
+        else _format_time(moment, now)
+    )
 
 
 def _age(moment: datetime, now: datetime) -> Duration:
