@@ -350,6 +350,16 @@ def test_a_message_of_a_status_controls_no_terminal_and_fits() -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
+@pytest.mark.parametrize("before", [60, 85, 100])
+@pytest.mark.parametrize("name", [".counterfoil-archive.json", f"file:///{'signed-contracts/' * 9}"])
+def test_a_name_in_a_message_is_on_one_line(name: str, before: int) -> None:
+    message = f"{'x' * before} ({name}) is missing."
+    conditions = with_condition((), "Ready", "False", "ArchiveRootChanged", message, now=NOON, generation=1)
+    archive = an_archive_that()
+    archive = structs.replace(archive, status=structs.replace(archive.status, conditions=conditions))
+    assert name in page(found(organizations=(an_organization_that(),), archives=(archive,)), NOON)
+
+
 def test_the_manual_shows_what_the_program_prints() -> None:
     since = NOON - timedelta(hours=3)
     sender = an_unauthorized_sender("jane-doe", waiting=2, since=since)

@@ -279,6 +279,12 @@ def test_a_damaged_manifest_that_occupies_a_name_is_restored(language: Language,
 
 
 @pytest.mark.parametrize("language", Language)
+def test_the_advice_about_revoked_keys_fits_senders_who_bring_theirs(language: Language) -> None:
+    """Without `spec.oauth`, nobody can consent."""
+    assert "Secret" in CATALOGUE["KeysRejected"].localized_text(language).do
+
+
+@pytest.mark.parametrize("language", Language)
 def test_the_advice_about_the_key_of_another_user_says_whose_key_is_wanted(language: Language) -> None:
     do = CATALOGUE["WrongUser"].localized_text(language).do
     assert "spec.userID" in do[: do.index("Secret")]
