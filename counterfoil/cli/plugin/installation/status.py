@@ -487,7 +487,7 @@ def page(found: InstallationStatus, now: datetime) -> str:
         since = f", {not_true}since {_age(each.since, now)}" if each.since is not None else ""
         lines.append(f"  {each.what}: {each.reason}, for {each.for_whom}{since}")
         for text in (each.do, printable(each.explanation)):
-            lines += textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
+            lines += _wrapped(text, "    ")
         lines += [line for command in each.commands for line in command_lines(command)]
     nothing = "nothing in what could be read" if found.is_refused else "nothing"
     lines += [] if found.waiting else [f"  {nothing}"]
@@ -495,8 +495,20 @@ def page(found: InstallationStatus, now: datetime) -> str:
     if found.unread:
         lines += ["", "Not read"]
         for text in found.unread:
-            lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+            lines += _wrapped(text, "  ")
     return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """Return the lines of a text. A name with hyphens stays whole, since people copy it."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def _suspended_lines(found: InstallationStatus, now: datetime) -> list[str]:

@@ -279,7 +279,7 @@ def test_a_damaged_manifest_that_occupies_a_name_is_restored(language: Language,
 
 
 @pytest.mark.parametrize("language", Language)
-def test_the_advice_about_revoked_keys_fits_senders_who_bring_theirs(language: Language) -> None:
+def test_the_advice_about_revoked_keys_fits_keys_in_secrets(language: Language) -> None:
     """Without `spec.oauth`, nobody can consent."""
     assert "Secret" in CATALOGUE["KeysRejected"].localized_text(language).do
 
