@@ -122,7 +122,7 @@ ARCHIVED = {
             "message": "",
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         }
-        for each in ("Archived", "Cleaned")
+        for each in ("Validated", "Collected", "Archived", "Cleaned")
     ],
 }
 """Status of that event."""
