@@ -39,6 +39,7 @@ from counterfoil.resources.reopening import (
     may_be_restarted,
     may_change,
     retries_copies,
+    with_kept_end,
 )
 from counterfoil.resources.routes import stored_copy, unverified_copies
 
@@ -258,7 +259,7 @@ def _never_existed(event: EnvelopeEvent) -> bool:
 
 def _is_needed(event: EnvelopeEvent) -> bool:
     """Whether the archive may still need what eSAW has."""
-    status, is_archived = event.status, _is_archived(event)
+    status, is_archived = with_kept_end(event.status), _is_archived(event)
     if status.phase is Phase.FAILED:
         lacks_delete = is_archived and has_property(status.cause, ReasonProperty.ONLY_THE_DELETE)
         return not lacks_delete and not _is_envelope_gone(status.cause)

@@ -362,10 +362,10 @@ def takes_back_skip(status: EnvelopeEventStatus) -> bool:
 
     Only of an event that has ended because of the skip, and shows it. A person who retries all that failed
     for one reason does not see that one of them was skipped before: it is archived, and its envelope is kept.
+    So is one that makes its copies meanwhile, since it shows those.
     """
-    kept = with_kept_end(status)
-    shows_skip = kept.reason == SKIPPED_BY_REQUEST or end_of(kept).keeps_result
-    return kept.phase.is_final and kept.is_skipped_by_person and shows_skip
+    shows_skip = status.reason == SKIPPED_BY_REQUEST or end_of(status).keeps_result
+    return status.phase.is_final and status.is_skipped_by_person and shows_skip
 
 
 def with_kept_end(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
@@ -611,13 +611,18 @@ def takes_copies(status: EnvelopeEventStatus) -> bool:
     Whether a person can ask for the copies of an event: its envelope is archived, and its event has ended,
     makes its copies, or waits for the delete.
 
-    One that failed because of a required copy is retried: its end would not be true any more.
+    One that failed because of a required copy is retried: its end would not be true any more. So is one
+    that failed, or was skipped, while its envelope could be restarted: copies consider its callbacks, which
+    may show that eSAW had the envelope after it was last seen.
     """
     results = ("Validated", "Collected", "Archived")
     if status.archive is None or not all(is_condition_true(status.conditions, each) for each in results):
         return False
     if status.phase is Phase.SUCCEEDED:
         return is_condition_true(status.conditions, "Cleaned")
+    is_changeable = status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES
+    if status.phase.is_final and is_changeable:
+        return False
     if status.phase is Phase.FAILED:
         return is_copying_done(status)
     return status.phase is Phase.SKIPPED or status.phase in ARCHIVED_PHASES

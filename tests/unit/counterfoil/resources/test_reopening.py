@@ -13,10 +13,12 @@ from counterfoil.resources import (
     EnvelopeSummary,
     FiledDocument,
     FileKind,
+    LocalObjectReference,
     Phase,
     find_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.envelopeevent import ArchiveLocation
 from counterfoil.resources.reopening import (
     considered_time,
     is_open_to_callbacks,
@@ -24,6 +26,10 @@ from counterfoil.resources.reopening import (
     is_started_by_callback,
     must_be_stored,
     reopened_status,
+    status_for_copying,
+    takes_back_skip,
+    takes_copies,
+    with_kept_end,
 )
 
 THEN = datetime(2025, 1, 1, tzinfo=UTC)
@@ -225,3 +231,31 @@ def test_a_retry_starts_an_event_again_that_may_archive_more(
     phase: Phase, reason: str, *, is_reopened: bool
 ) -> None:
     assert is_reopened_by_retry(EnvelopeEventStatus(phase=phase, reason=reason)) is is_reopened
+
+
+@pytest.mark.parametrize("phase", [Phase.FAILED, Phase.SKIPPED])
+@pytest.mark.parametrize(("envelope", "is_copied"), [("Completed", True), ("Expired", False)])
+def test_an_ended_event_whose_envelope_may_be_restarted_takes_no_copies(
+    phase: Phase, envelope: str, *, is_copied: bool
+) -> None:
+    """Copies consider its callbacks, which may show that eSAW had the envelope after it was last seen."""
+    conditions = tuple(map(a_condition, ("Validated", "Collected", "Archived")))
+    ended = EnvelopeEventStatus(
+        phase=phase,
+        reason="EnvelopeNotFound",
+        completion_time=THEN,
+        conditions=conditions,
+        envelope=EnvelopeSummary(status=envelope),
+        archive=ArchiveLocation(ref=LocalObjectReference(name="dms")),
+    )
+    assert takes_copies(ended) is is_copied
+
+
+def test_a_retry_takes_back_no_skip_that_an_event_does_not_show_while_it_makes_copies() -> None:
+    skipped = EnvelopeEventStatus(
+        phase=Phase.SKIPPED, reason="SkippedByRequest", completion_time=THEN, skipped_time=THEN
+    )
+    assert takes_back_skip(skipped)
+    copying = status_for_copying(skipped, reason="CopyRequested", message="", now=NOW)
+    assert not takes_back_skip(copying)
+    assert takes_back_skip(with_kept_end(copying))
