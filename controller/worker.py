@@ -29,6 +29,7 @@ from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
 from counterfoil.resources import SENDER_LABEL, TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
+from counterfoil.resources.reopening import copies_after_end
 from counterfoil.resources.routes import stored_copy
 from counterfoil.untrusted.background_work import set_background
 
@@ -56,10 +57,13 @@ class Worker:
     resync: Resync
     clock: Clock
     on_failed: tuple[FailureHandler, ...]
+    """Receive each event that ends as failed here, also again after a further copy."""
     on_ended: Callable[[EnvelopeEvent], None]
     """Receives each event that ended here."""
     read: Callable[[str], Awaitable[EnvelopeEvent]]
     """Reads the event of this name from the API server. Raises ``ApiError``."""
+    on_new_failure: tuple[Callable[[EnvelopeEvent], None], ...] = ()
+    """Receive each event that failed here, and not one that had failed before a further copy."""
     _lost_outcomes: Counter[str] = field(default_factory=Counter)
     """Number of successive runs of an event whose outcome was lost."""
 
@@ -93,7 +97,7 @@ class Worker:
                 return
         self._check_what_failed(after)
         self._check_archives_of_failed_copies(event, after)
-        self._announce_end(after, began)
+        self._announce_end(event, after, began)
         self.cache.update(after)
         if version_number(after) == version_number(event):
             # The run changed nothing; an event that is due at once must not run in a loop. An older CRD may
@@ -124,8 +128,11 @@ class Worker:
             else:
                 self.event_queue.run_ended(after)
 
-    def _announce_end(self, event: EnvelopeEvent, began: float) -> None:
+    def _announce_end(self, before: EnvelopeEvent, event: EnvelopeEvent, began: float) -> None:
         if event.status.phase is Phase.FAILED:
+            if not copies_after_end(before.status):
+                for announce in self.on_new_failure:
+                    announce(event)
             for handler in self.on_failed:
                 handler(event, began)
         if event.status.phase.is_final:

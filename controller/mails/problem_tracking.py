@@ -52,6 +52,7 @@ from counterfoil.resources.reopening import (
     can_not_copy,
     copies_after_end,
     retries_copies,
+    with_kept_end,
 )
 from counterfoil.resources.routes import (
     is_copying_next,
@@ -550,8 +551,8 @@ class FailureSummary:
     """Other copies that failed last and for which nothing waits, by cause. They are no problem, but keep one
     open."""
     removed: set[str] = field(default_factory=set)
-    """Causes that end unsolved: of events that were removed after their time to live, and of the missing
-    copies of skipped ones."""
+    """Causes that end unsolved: of events that were removed after their time to live, and of copies
+    of skipped ones that nobody tries."""
     notices: dict[str, Observation] = field(default_factory=dict)
     """Notices to the webhook that were given up, by cause."""
     esaw: Observation | None = None
@@ -578,14 +579,17 @@ class FailureSummary:
         """Count an event."""
         status, archive = event.status, archives.problem
         has_no_deadline = has_property(status.reason, ReasonProperty.NO_DEADLINE) or can_not_copy(status)
-        if status.phase == "Failed" or has_no_deadline:
-            self._add_failure(failure_observation(event, archive))
+        # While a failed event makes further copies, it has failed all the same.
+        ended = replace(event, status=with_kept_end(status))
+        if ended.status.phase is Phase.FAILED or has_no_deadline:
+            self._add_failure(failure_observation(ended, archive))
         elif not status.phase.is_final:
             self.at_risk |= _causes_at_risk(status, archive)
         if not status.phase.is_final:
             self.archives.update(archives.used)
         failing = map(copy_cause, archives.failing)
-        if status.phase is Phase.SKIPPED and status.reason != ARCHIVED_AS_EXPIRED:
+        is_skipped = status.phase is Phase.SKIPPED and status.reason != ARCHIVED_AS_EXPIRED
+        if is_skipped and not retries_copies(status):
             # Nobody makes these copies any more. That of a failed or Expired one is made after a retry.
             self.removed.update(failing)
         else:

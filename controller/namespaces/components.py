@@ -278,9 +278,10 @@ def build(
         reconciler=reconciler,
         resync=resync,
         clock=clock,
-        on_failed=(lambda event, _: notifier.event_failed(event), failed_event_retrier.event_failed),
+        on_failed=(failed_event_retrier.event_failed,),
         on_ended=late_file_finder.enqueue,
         read=partial(read_event, kube),
+        on_new_failure=(notifier.event_failed,),
     )
     late_sender_finder = LateSenderFinder(kube, reopener, cache)
     ended_event_observer = EndedEventObserver(kube, reopener, clock, labels)

@@ -27,6 +27,7 @@ from controller.resync.import_progress import (
     copies_concluded,
     copies_hold,
 )
+from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import parse_readable
@@ -83,7 +84,7 @@ class CopyState(Enum):
     COPIED = auto()
     RUNNING = auto()
     FAILED = auto()
-    """It was tried since the Import began, or its event has to be retried for it."""
+    """It was tried since the Import began, or its event has to be retried for it, or a person holds it."""
     MISSING = auto()
 
 
@@ -357,6 +358,14 @@ def is_of_span(event: EnvelopeEvent, imported: Import) -> bool:
     return not senders or event.metadata.labels.get(SENDER_LABEL) in senders
 
 
+def _is_held(status: EnvelopeEventStatus) -> bool:
+    """Whether an event may never run again: it waits for a key, a suspension or its action. The next run of
+    any other unfinished event makes its copies."""
+    return status.phase is Phase.AWAITING_CONSENT or status.reason in SUSPENDED_REASONS | {
+        ACTION_NOT_CONFIGURED
+    }
+
+
 def copy_state(status: EnvelopeEventStatus, organization: Organization, began: datetime) -> CopyState:
     """Return what is to do about the copies of an event, for an Import that ``began`` then."""
     copied = find_condition(status.conditions, "Copied")
@@ -372,7 +381,7 @@ def copy_state(status: EnvelopeEventStatus, organization: Organization, began: d
     copies = organization.spec.copies
     if missing := missing_copies(status, copies):
         if not takes_copies(status):
-            return CopyState.FAILED
+            return CopyState.FAILED if status.phase.is_final or _is_held(status) else CopyState.RUNNING
         # What only had no room was not tried. Beside one that failed, the garbage collector tries it again:
         # the Import would repeat that one, too.
         is_untried = all(is_put_off(stored_copy(status, each)) for each in missing)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from msgspec.structs import replace
+
 from controller.cache import Cache
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.archives.proof import missing_copies
@@ -43,6 +45,11 @@ class CopyRequests:
 def _why_not(status: EnvelopeEventStatus) -> str:
     if status.phase.is_final:
         return f"The event is {status.phase}. Retry it: its copies are made after its envelope is archived."
+    if status.phase is Phase.AWAITING_CONSENT:
+        message = "The event waits for the key of its sender. Its copies are made once that works."
+        if takes_copies(replace(status, phase=Phase.SKIPPED)):
+            message += " If nobody confirms it any more, skip the event, and ask for its copies then."
+        return message
     if is_condition_true(status.conditions, "Archived"):
         return f"The event is {status.phase}. Ask for its copies again after its next attempt."
     return "The envelope is not archived yet. Its copies are made after that."

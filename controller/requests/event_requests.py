@@ -19,17 +19,24 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     NoticeState,
     Phase,
+    find_condition,
     is_condition_true,
     with_condition,
 )
 from counterfoil.resources.conditions import with_changes, with_generation
-from counterfoil.resources.envelopeevent import state_of
+from counterfoil.resources.envelopeevent import (
+    COPY_GIVEN_UP,
+    COPY_MISSING,
+    OPTIONAL_COPY_MISSING,
+    state_of,
+)
 from counterfoil.resources.reopening import (
     GIVEN_UP,
     KEPT_FOR_SKIP,
     RETRY_REQUESTED,
     SKIPPED_BY_REQUEST,
     SKIPPED_UNTIL_A_CHANGE,
+    are_copies_requested,
     copies_after_end,
     end_of,
     is_reopened_by_retry,
@@ -111,11 +118,15 @@ class EventRequests:
         return msgspec.structs.replace(skipped, conditions=conditions)
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
+        is_copy_asked_for = are_copies_requested(status)
         now, message = self.clock.now(), SKIPPED_UNTIL_A_CHANGE if may_change(status) else GIVEN_UP
         status = with_shortened_list(
             with_kept_end(status), SKIPPED_BY_REQUEST, message, now=now, generation=generation
         )
         conditions = status.conditions
+        if not is_copy_asked_for and _ends_copies(status):
+            ended = "A copy is missing, and is not tried after the skip of the event. Ask for it."
+            conditions = with_changes(conditions, "Copied", reason=OPTIONAL_COPY_MISSING, message=ended)
         if may_change(status):
             # A callback begins with the first phase, as after each other skip.
             for type_ in PHASE_CONDITIONS.values():
@@ -147,18 +158,24 @@ class EventRequests:
         )
 
 
+def _ends_copies(status: EnvelopeEventStatus) -> bool:
+    """Whether a skip of the event ends what ``retries_copies`` tells of its copies: they were given up, or
+    were never tried, so that nobody asked for them."""
+    copied = find_condition(status.conditions, "Copied")
+    if copied is None or copied.status != "False":
+        return False
+    is_tried = any(each.verified_time is None and each.reason is not None for each in status.copies)
+    return copied.reason == COPY_GIVEN_UP or (copied.reason == COPY_MISSING and not is_tried)
+
+
 def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:
     """Return the status of an event that starts again. A skip of before is undone if the event shows it."""
     message = "A person asked to try again."
     again = reopened_status(with_kept_end(status), reason=RETRY_REQUESTED, message=message, now=now)
-    skipped = status.skipped_time
-    if skipped is None and status.is_skipped_by_person and status.last_request is not None:
-        # Earlier versions stored it only there, and this request takes its place.
-        skipped = status.last_request.handled_time
     # Each key is tried again: somebody may have shared the envelope since.
     return msgspec.structs.replace(
         again,
-        skipped_time=None if takes_back_skip(status) else skipped,
+        skipped_time=None if takes_back_skip(status) else status.skipped_time,
         not_shown_to=to_try_again(status.not_shown_to),
     )
 

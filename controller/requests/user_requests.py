@@ -42,7 +42,13 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded, apply_change
 from counterfoil.kube.watch import SECOND_LIST_DELAY_SECONDS, list_and_watch_forever
-from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Resource, ResourceInvalid
+from counterfoil.resources import (
+    REQUEST_LABEL,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Resource,
+    ResourceInvalid,
+)
 from counterfoil.resources.request import (
     REQUEST_ID_ANNOTATION,
     LastRequest,
@@ -218,7 +224,7 @@ class UserRequests:
         last = request.handled(result.outcome, result.message, now=self.clock.now())
 
         def change(each: Any) -> Any:
-            return replace(result.change(each.status), last_request=last)
+            return replace(result.change(_with_skipped_time(each.status)), last_request=last)
 
         stored: Any
         try:
@@ -259,6 +265,15 @@ class UserRequests:
 
 def _key(resource: Resource) -> tuple[str, str]:
     return resource.KIND, resource.name
+
+
+def _with_skipped_time(status: Any) -> Any:
+    """Return the status with the time of a person's skip: earlier versions stored it only in the last
+    request, which is replaced."""
+    is_event = isinstance(status, EnvelopeEventStatus)
+    if not is_event or status.skipped_time is not None or not status.is_skipped_by_person:
+        return status
+    return replace(status, skipped_time=status.last_request.handled_time)
 
 
 def _last_request(resource: Any) -> LastRequest | None:

@@ -29,6 +29,7 @@ from counterfoil.resources.conditions import (
 from counterfoil.resources.envelopeevent import (
     ARCHIVED_PHASES,
     COPIES_PENDING,
+    COPY_GIVEN_UP,
     COPY_MISSING,
     ENVELOPE_NOT_FOUND,
     EVIDENCE_CONDITION,
@@ -658,14 +659,14 @@ def retries_copies(status: EnvelopeEventStatus) -> bool:
     Whether an event lacks a copy for which nothing waits, and no run tries it: the event has ended, or waits
     for the time of its delete, or for another copy before that.
 
-    After a person's skip, only what was asked for since is tried.
+    After a person's skip, only what was asked for is tried, or what had been tried after the end before.
     """
     is_delayed = status.phase is Phase.CLEANING and status.reason in DELETE_WAITS
     copied = find_condition(status.conditions, "Copied")
     if not (is_delayed or status.phase.is_final) or copied is None or copied.status != "False":
         return False
     if status.phase is Phase.SKIPPED:
-        return copied.reason == COPY_MISSING and takes_copies(status)
+        return copied.reason in (COPY_MISSING, COPY_GIVEN_UP) and takes_copies(status)
     if status.phase is Phase.FAILED and not takes_copies(status):
         return False
     return copied.reason in MISSING_COPY_REASONS

@@ -512,8 +512,9 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         return "continues automatically as soon as the sender's key works"
     if status.phase.is_final and status.next_attempt_time is not None:
         return f"the files of the envelope are listed again {_format_time(status.next_attempt_time, now)}"
-    if status.phase is Phase.SUCCEEDED:
-        return _after_success(event, organization, now)
+    is_tried_again = organization is not None and bool(copies_to_retry(status, organization.spec))
+    if status.phase is Phase.SUCCEEDED or (status.phase.is_final and is_tried_again):
+        return _after_end(event, organization, now)
     if status.phase.is_final:
         who = "a new callback or" if is_open_to_callbacks(status) else "only"
         return f"nothing automatically; {who} `kubectl counterfoil retry` starts it again"
@@ -530,7 +531,7 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
     )
 
 
-def _after_success(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:
+def _after_end(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:
     status = event.status
     if organization is not None and copies_to_retry(status, organization.spec):
         copied = next_copy_time(status, organization.spec)

@@ -22,7 +22,7 @@ from counterfoil.kube.errors import Rejected, TooLarge, api_error
 from counterfoil.resources import EnvelopeEvent, Origin, Phase, stored_size
 from counterfoil.resources.reopening import status_for_copying
 from counterfoil.untrusted.background_work import is_background
-from tests.support.builders import EventBuilder, an_event
+from tests.support.builders import NOON, EventBuilder, an_event
 from tests.support.scenes.missing_copies import OptionalScene
 from tests.support.scenes.reconciler import ReconcilerScene
 from tests.support.scenes.waiting_events import kept_bytes
@@ -464,3 +464,22 @@ async def test_a_restarted_event_is_archived_again_with_all_files_once_there_is_
     assert all(each.sha256 for each in after.status.documents)
     assert not scene.cache.events.is_complete(after.name)
     assert kept_bytes(scene.cache.events.file_lists, "acme") == 0
+
+
+@pytest.mark.parametrize("had_ended", [True, False])
+async def test_a_further_copy_of_a_failed_event_is_announced_as_no_new_failure(
+    tmp_path: Path, *, had_ended: bool
+) -> None:
+    """It is listed for a correction during the run all the same: it did not count as failed meanwhile."""
+    builder = an_archived_event_with_a_long_list().in_phase(Phase.COPYING, "CopyRequested")
+    scene = WorkerScene(tmp_path, builder.status(completion_time=NOON if had_ended else None))
+    called = list[str]()
+
+    async def end(event: EnvelopeEvent) -> EnvelopeEvent:
+        return replace(event, status=replace(event.status, phase=Phase.FAILED, reason="AuditTrailMissing"))
+
+    scene.reconcile_run = end
+    scene.worker.on_failed = (lambda event, _: called.append("failed"),)
+    scene.worker.on_new_failure = (lambda event: called.append("new"),)
+    await scene.reconcile_newest()
+    assert called == (["failed"] if had_ended else ["new", "failed"])

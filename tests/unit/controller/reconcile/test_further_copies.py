@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from controller.mails.problem_tracking import (
+    EventArchives,
+    FailureSummary,
+    awaited_failures,
+    failing_copies,
+    given_up_copies,
+)
 from controller.requests.copies_import import CopyState, copy_state
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
+from counterfoil.cli.plugin.why import explain
 from counterfoil.esaw import HttpStatusError
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.kube.errors import Rejected
@@ -27,6 +35,7 @@ from counterfoil.resources.reopening import (
     must_be_stored,
     retries_copies,
     status_for_copy_retry,
+    takes_copies,
     takes_skip,
 )
 from counterfoil.resources.request import Request, RequestOutcome
@@ -717,6 +726,16 @@ async def test_a_further_copy_of_a_failed_event_is_no_further_failure(tmp_path: 
     assert scene.metric("events_failed_total", **labels) == 1
 
 
+async def test_a_pass_counts_a_failed_event_while_it_makes_further_copies(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    before = summary_of_pass(scene)
+    await scene.ask_only()
+    during = summary_of_pass(scene)
+    assert (during.failed, during.names) == (before.failed, before.names)
+    assert len(during.names) == 1
+
+
 async def test_an_import_counts_what_a_retry_has_to_copy_as_failed(tmp_path: Path) -> None:
     scene = EndedScene(tmp_path)
     event = await scene.reconcile_until_quiet()
@@ -729,7 +748,147 @@ async def test_an_import_counts_what_a_retry_has_to_copy_as_failed(tmp_path: Pat
         reason=ARCHIVED_AS_EXPIRED,
         conditions=with_changes(event.status.conditions, "Archived", status="False"),
     )
-    for status in (expired, replace(event.status, phase=Phase.AWAITING_CONSENT)):
+    pending = replace(event.status, phase=Phase.PENDING, reason="RetryRequested")
+    suspended = replace(pending, reason="SenderSuspended")
+    for status in (expired, suspended, replace(event.status, phase=Phase.AWAITING_CONSENT)):
         assert copy_state(status, organization, scene.clock.now()) is CopyState.FAILED
+    assert copy_state(pending, organization, scene.clock.now()) is CopyState.RUNNING
     restarted = replace(expired, reason="EnvelopeRestarted")
     assert copy_state(restarted, organization, scene.clock.now()) is CopyState.OTHER
+
+
+def summary_of_pass(scene: EndedScene) -> FailureSummary:
+    event, organization = scene.newest(), scene.cache.organizations.get("acme")
+    assert organization is not None
+    finders = (given_up_copies, failing_copies, awaited_failures)
+    summary = FailureSummary()
+    summary.add(
+        event, EventArchives("dms", ("dms",), *(find(event.status, organization) for find in finders))
+    )
+    return summary
+
+
+async def try_until_given_up(scene: EndedScene) -> None:
+    """Let each try of a missing copy fail."""
+    for _ in range(99):
+        if copied(scene.newest())[1] == "CopyGivenUp":
+            return
+        scene.clock.advance(hours=2)
+        scene.store(status_for_copy_retry(scene.newest().status, now=scene.clock.now()))
+        await scene.reconcile_until_quiet()
+    raise AssertionError("it is not given up")
+
+
+@pytest.mark.parametrize("ended", UNDELETED)
+async def test_a_copy_that_was_asked_for_and_given_up_is_reported(tmp_path: Path, ended: str) -> None:
+    scene = await UNDELETED[ended](tmp_path)
+    scene.change(WORM, MIRROR)
+    scene.break_archive("mirror")
+    await scene.ask()
+    failing = summary_of_pass(scene)
+    assert (list(failing.failing_copies), failing.removed) == (["copy/mirror"], set())
+
+    await try_until_given_up(scene)
+
+    reported = summary_of_pass(scene)
+    assert (list(reported.copies), reported.removed) == (["copy/mirror"], set())
+
+
+@pytest.mark.parametrize("ended", UNDELETED)
+async def test_why_says_that_the_copy_of_an_ended_event_is_tried_again(tmp_path: Path, ended: str) -> None:
+    scene = await UNDELETED[ended](tmp_path)
+    scene.change(WORM, MIRROR)
+    scene.break_archive("mirror")
+    event, organization = await scene.ask(), scene.cache.organizations.get("acme")
+    assert explain(event, organization, None, (), scene.clock.now()).next.startswith(
+        "a missing copy is tried again in"
+    )
+    await try_until_given_up(scene)
+    assert explain(scene.newest(), organization, None, (), scene.clock.now()).next.startswith(
+        "nothing automatically"
+    )
+
+
+async def test_a_skip_lets_no_copy_be_tried_that_nobody_asked_for(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    await scene.request("retry")
+    await scene.end()
+    assert retries_copies(scene.newest().status)
+
+    await scene.request("skip")
+
+    assert copied(scene.newest()) == ("False", "OptionalCopyMissing")
+    assert not retries_copies(scene.newest().status)
+    assert copied(await scene.ask()) == ("True", "CopiesVerified")
+
+
+@pytest.mark.parametrize("is_tried", [False, True])
+async def test_a_copy_that_was_asked_for_before_a_skip_is_made(tmp_path: Path, *, is_tried: bool) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    scene.break_archive("mirror")
+    await (scene.ask() if is_tried else scene.ask_only())
+
+    await scene.request("skip")
+
+    assert copied(scene.newest()) == ("False", "CopyMissing")
+    assert retries_copies(scene.newest().status)
+
+
+async def test_a_skip_ends_the_report_of_a_copy_that_was_given_up_before(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    scene.break_archive("mirror")
+    await scene.ask()
+    await try_until_given_up(scene)
+
+    await scene.request("skip")
+
+    summary = summary_of_pass(scene)
+    assert (summary.copies, summary.removed) == ({}, {"copy/mirror"})
+
+
+async def test_a_retried_event_makes_its_copies_before_an_import_is_complete(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
+    assert organization is not None
+
+    await scene.request("retry")
+
+    assert copy_state(scene.newest().status, organization, began) is CopyState.RUNNING
+
+
+async def refusal_while_a_key_is_missing(scene: EndedScene) -> str:
+    scene.store(replace(scene.newest().status, phase=Phase.AWAITING_CONSENT, reason="TokenRejected"))
+    result = await CopyRequests(scene.cache, scene.clock).copy(scene.newest(), Request("copy"))
+    assert result.outcome is RequestOutcome.REFUSED
+    return result.message
+
+
+async def test_what_helps_a_copy_whose_event_waits_for_a_key_is_a_skip(tmp_path: Path) -> None:
+    cleanup = {"policy": "Delete", "after": "720h"}
+    scene = EndedScene(tmp_path, cleanup=cleanup)
+    await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR, cleanup=cleanup)
+
+    assert "skip the event" in await refusal_while_a_key_is_missing(scene)
+
+    await scene.request("skip")
+    after = await scene.ask()
+    assert (after.status.reason, copied(after)) == ("SkippedByRequest", ("True", "CopiesVerified"))
+    assert scene.deleted == []
+
+
+async def test_no_skip_is_advised_that_would_void_the_archive_of_an_expired_envelope(tmp_path: Path) -> None:
+    cleanup = {"policy": "Delete", "after": "720h"}
+    scene = EndedScene(tmp_path, statuses=["Completed", "Expired"], cleanup=cleanup)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR, cleanup=cleanup)
+
+    assert "skip" not in await refusal_while_a_key_is_missing(scene)
+
+    await scene.request("skip")
+    assert not takes_copies(scene.newest().status)

@@ -728,3 +728,29 @@ async def forever(seconds: float) -> None:
 
 def breaks() -> None:
     raise RuntimeError("nobody thought of this")
+
+
+@pytest.mark.parametrize("wanted", ["copy", "delete"])
+async def test_a_later_request_leaves_the_skip_that_an_earlier_version_stored(wanted: str) -> None:
+    """It was only in ``status.lastRequest``, which the later request replaces."""
+    skipped = Request("skip").handled(RequestOutcome.DONE, "", now=NOON)
+    event = asked(
+        an_event().in_phase(Phase.SKIPPED, "SkippedByRequest").status(last_request=skipped), wanted
+    ).build()
+
+    after = await Scene(event).carried_out(event)
+
+    assert after.status.last_request is not None
+    assert after.status.last_request.request == wanted
+    assert after.status.is_skipped_by_person
+    assert after.status.skipped_time == NOON
+
+
+async def test_a_retry_of_an_event_that_an_earlier_version_skipped_leaves_the_skip() -> None:
+    """The event has failed since, so it does not show the skip."""
+    skipped = Request("skip").handled(RequestOutcome.DONE, "", now=NOON)
+    event = asked(an_event().in_phase(Phase.FAILED).status(last_request=skipped), "retry").build()
+
+    after = await Scene(event).carried_out(event)
+
+    assert (after.status.phase, after.status.skipped_time) == (Phase.PENDING, NOON)
