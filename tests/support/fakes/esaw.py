@@ -34,6 +34,7 @@ class KeyCheckingEsawClient(EsawClient):
         self.users = {KEY: ANNA} | users
         self.asked: list[str] = []
         self.problem: Exception | None = None
+        self.refusal = HttpStatusError(401)
         self.while_asked: Callable[[], None] = lambda: None
 
     def as_user(self, token: ApiToken) -> EsawUserClient:
@@ -42,7 +43,7 @@ class KeyCheckingEsawClient(EsawClient):
     async def version(self, token: ApiToken | None = None) -> str:
         """Refuse to tell it to a user whose key does not work, as a proxy would."""
         if token is None or token.reveal() not in self.users:
-            raise HttpStatusError(401)
+            raise self.refusal
         self.key_accepted(token)
         return "25.52.0.100"
 
@@ -60,7 +61,7 @@ class KeyCheckingEsawUser(EsawUserClient):
             raise self._esaw.problem
         user = self._esaw.users.get(self.token.reveal())
         if user is None:
-            raise HttpStatusError(401)
+            raise self._esaw.refusal
         self._esaw.key_accepted(self.token)
         return WhoAmI(user_id=user)
 

@@ -78,6 +78,28 @@ def test_no_client_secret_is_confirmed_for_a_server_that_is_no_esaw(
     assert commands_in(fault[1], fault[0], "tests") == ()
 
 
+@pytest.mark.parametrize(
+    ("recorded", "truth", "reason", "declared", "fault"),
+    [
+        (None, "Unknown", "EsawUnconfirmed", None, "OriginUnknown"),
+        (None, "False", "EsawUnconfirmed", None, "OriginUnknown"),
+        (None, "Unknown", "EsawUnconfirmed", ORIGIN, None),
+        (ORIGIN, "Unknown", "EsawUnconfirmed", None, None),
+        (None, "False", "EsawUnreachable", None, None),
+        (None, "True", "EsawAnswers", None, None),
+    ],
+)
+def test_a_client_secret_is_sent_to_no_server_of_which_only_web_pages_are_known(
+    recorded: str | None, truth: ConditionStatus, reason: str, declared: str | None, fault: str | None
+) -> None:
+    found = reachable(known(recorded), truth, reason)
+    ref = SecretKeyRef(name="oauth", key="secret")
+    result = client_secret_fault(a_cache(found), found, ref, declared, ORIGIN)
+    assert (result[0] if result is not None else None) == fault
+    if result is not None:
+        assert len(commands_in(result[1], result[0], "tests")) == (truth == "Unknown")
+
+
 def with_key(name: str, origin: str, truth: ConditionStatus = "True") -> Sender:
     """Return a Sender of acme whose key worked at this origin, with this condition ``Authorized`` now."""
     sender = a_sender(name, authorized=truth)

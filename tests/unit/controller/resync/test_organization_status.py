@@ -552,6 +552,7 @@ def restart(scene: Scene) -> None:
 
 
 HOURS = timedelta(hours=2)
+PAGE = HttpStatusError(401, is_page=True)
 
 
 async def test_keys_that_are_revoked_one_after_the_other_leave_it_to_another_one_to_ask_esaw() -> None:
@@ -563,6 +564,48 @@ async def test_keys_that_are_revoked_one_after_the_other_leave_it_to_another_one
     assert await changes_within(scene, HOURS) == [(0, "True")]
     assert scene.newest().status.settled_time == settled
     assert esaw.asked == [], "who uses a key judges it"
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_revoked_key_that_a_page_answers_leaves_it_to_another_one_to_ask_esaw(
+    *, is_restarted: bool
+) -> None:
+    scene, esaw, keys = with_senders(3)
+    esaw.refusal = PAGE
+    await scene.look()
+    del esaw.users[keys[0]]
+    if is_restarted:
+        restart(scene)
+    assert await changes_within(scene, HOURS) == [(0, "True")]
+    del esaw.users[keys[1]]
+    assert await changes_within(scene, HOURS) == [(0, "True")]
+
+
+async def test_a_page_to_a_revoked_key_that_was_an_outage_ends_with_the_next_key() -> None:
+    scene, esaw, keys = with_senders(3)
+    esaw.refusal = PAGE
+    await scene.look()
+    del esaw.users[keys[0]]
+    # An earlier version stored this result.
+    raw = scene.newest().to_dict()["status"]["conditions"]
+    for each in raw:
+        if each["type"] == "Reachable":
+            each.update(status="False", reason="EsawAnswerUnreadable")
+    scene.kube.edit(Organization, "acme", {"status": {"conditions": raw}})
+    restart(scene)
+    assert await changes_within(scene, HOURS) == [(0, "False"), (10, "True")]
+
+
+async def test_pages_to_all_keys_are_no_esaw_that_answers_half_an_hour_after_the_last_one() -> None:
+    scene, esaw, _ = with_senders(3)
+    esaw.refusal = PAGE
+    await scene.look()
+    users = dict(esaw.users)
+    esaw.users.clear()
+    assert await changes_within(scene, HOURS) == [(0, "True"), (30, "False")]
+    assert (await scene.condition("Reachable"))[1] == "EsawUnconfirmed"
+    esaw.users = users
+    assert await changes_within(scene, timedelta(minutes=5)) == [(0, "True")]
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
@@ -2426,16 +2469,6 @@ NO_ESAW: list[tuple[str, Answering, str, str]] = [
         "EsawUnreachable",
         "eSignAnyWhere at spec.baseURL does not answer as it should: eSAW answered 408.",
     ),
-    *(
-        (
-            f"a web page with {status}",
-            Answering("text/html", HTML, status=status),
-            "EsawAnswerUnreadable",
-            f"eSAW answered {status}. It has no error id of eSAW, so perhaps another server, a proxy or a "
-            "firewall answered. Correct spec.baseURL, or check what is between Counterfoil and this address.",
-        )
-        for status in (401, 403)
-    ),
 ]
 
 
@@ -2450,6 +2483,29 @@ async def test_a_server_that_is_no_esaw_with_api_v6_is_reported_with_what_it_ans
         truth, *found = await scene.condition("Reachable")
     assert (truth, *found) == ("False", reason, message)
     assert (scene.newest().status.version, scene.newest().status.origin) == (None, None)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("content_type", "body"), [("text/html", HTML), ("text/plain", HTML), ("text/plain", b" " * 300_000)]
+)
+async def test_a_web_page_with_401_or_403_may_hide_esaw_and_records_no_origin(
+    content_type: str, body: bytes, status: int
+) -> None:
+    async with answering(Answering(content_type, body, status=status)) as url:
+        scene = Scene(baseURL=url, esaw_clients=real_clients())
+        scene.cache.senders.remove("anna")
+        for _ in range(2):
+            assert await scene.condition("Reachable") == (
+                "Unknown",
+                "EsawUnconfirmed",
+                f"eSAW answered {status}. The body is a web page, or could not be read whole: perhaps a "
+                "proxy, a firewall or a login page answered. Any server may say that, so it is not known "
+                "whether eSignAnyWhere is at spec.baseURL. Counterfoil asks with the key of a Sender as soon "
+                "as one works, and with another one each ten minutes.",
+            )
+            assert (scene.newest().status.version, scene.newest().status.origin) == (None, None)
+            restart(scene)
 
 
 async def test_a_404_where_esaw_answered_before_does_not_say_that_its_api_is_too_old() -> None:
@@ -2821,7 +2877,12 @@ async def test_a_client_secret_of_another_cluster_is_replaced_and_the_address_st
 
 @pytest.mark.parametrize(
     ("problem", "reachable"),
-    [(None, "True"), (HttpStatusError(401), "Unknown"), (HttpStatusError(403), "Unknown")],
+    [
+        (None, "True"),
+        (HttpStatusError(401), "Unknown"),
+        (HttpStatusError(403), "Unknown"),
+        (PAGE, "Unknown"),
+    ],
 )
 async def test_a_client_secret_is_confirmed_for_a_moved_esaw_as_soon_as_it_answers(
     problem: EsawError | None, reachable: str
@@ -2850,6 +2911,70 @@ async def test_a_client_secret_is_confirmed_for_a_moved_esaw_as_soon_as_it_answe
     scene.esaw.problem = EsawUnreachable("connect")
     scene.clock.advance(seconds=VERSION_CHECK_SECONDS)
     assert "`kubectl annotate" not in (await scene.condition())[2]
+
+
+def with_client_secret(**spec: Any) -> Scene:
+    """A new Organization whose senders give consent; no key works yet."""
+    scene = Scene(oauth=APP, defaultSenderRef=None, **spec)
+    scene.cache.senders.remove("anna")
+    scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
+    return scene
+
+
+async def test_a_client_secret_needs_its_annotation_where_only_web_pages_answered() -> None:
+    scene = with_client_secret()
+    scene.esaw.problem = PAGE
+    expected = (
+        "False",
+        "OriginUnknown",
+        "The client secret in Secret/oauth does not say to which eSignAnyWhere it belongs, so it is not sent "
+        f"to {ORIGIN}. If spec.baseURL is wrong, correct it. It is not known who answers at {ORIGIN}. If all "
+        f"that is in Secret/oauth belongs to {ORIGIN}, type `kubectl annotate secret oauth "
+        f"{ORIGIN_ANNOTATION}={ORIGIN} --overwrite`.",
+    )
+    assert await scene.condition() == expected
+    restart(scene)
+    assert await scene.condition() == expected
+    assert len(commands_in(expected[2], "OriginUnknown", "tests")) == 1
+
+    scene.kube.secret_annotations["oauth"] = {ORIGIN_ANNOTATION: ORIGIN}
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    assert (await scene.condition())[:2] == ("True", "EsawUnconfirmed")
+    assert scene.newest().status.origin is None
+
+
+@pytest.mark.parametrize("answer", [None, HttpStatusError(401), HttpStatusError(401, "ERR0010")])
+async def test_the_first_answer_that_is_no_page_records_the_origin(answer: EsawError | None) -> None:
+    scene = with_client_secret()
+    scene.esaw.problem = PAGE
+    await scene.look()
+    scene.esaw.problem = answer
+    assert (await scene.condition())[0] == "True"
+    assert scene.newest().status.origin == ORIGIN
+
+
+async def test_nothing_belongs_to_the_address_of_a_web_page_after_it_was_corrected() -> None:
+    scene = with_client_secret(baseURL=ELSEWHERE)
+    scene.esaw.origin, scene.esaw.problem = ELSEWHERE, PAGE
+    await scene.look()
+    scene.esaw.origin, scene.esaw.problem = ORIGIN, HttpStatusError(401)
+    scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}, "spec": {"baseURL": ORIGIN}})
+    scene.cache.update(scene.newest())
+    assert (await scene.condition())[:2] == ("True", "EsawUnconfirmed")
+    assert scene.newest().status.origin == ORIGIN
+
+
+@pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503), HttpStatusError(429)])
+async def test_a_new_organization_that_is_not_checked_yet_says_nothing_about_its_client_secret(
+    problem: EsawError,
+) -> None:
+    scene = with_client_secret()
+    scene.esaw.problem = problem
+    truth, reason, message = await scene.condition()
+    assert (truth, reason) == ("False", "EsawUnreachable")
+    assert "Secret/oauth" not in message
+    scene.esaw.problem = HttpStatusError(401)
+    assert (await scene.condition())[:2] == ("True", "EsawUnconfirmed")
 
 
 async def test_a_new_client_secret_in_a_namespace_of_several_esaws_needs_its_annotation() -> None:
