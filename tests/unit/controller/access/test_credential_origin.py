@@ -14,6 +14,7 @@ from controller.access.credential_origin import (
     is_first_esaw,
     is_origin_lost,
     other_origin_of_secret,
+    secret_advice,
 )
 from controller.cache import Cache
 from counterfoil.i18n.commands import commands_in
@@ -98,6 +99,12 @@ def test_a_client_secret_is_sent_to_no_server_of_which_only_web_pages_are_known(
     assert (result[0] if result is not None else None) == fault
     if result is not None:
         assert len(commands_in(result[1], result[0], "tests")) == (truth == "Unknown")
+
+
+@pytest.mark.parametrize("address", [ELSEWHERE, "https://host:99999"])
+def test_no_secret_is_confirmed_for_an_address_that_the_organization_no_longer_has(address: str) -> None:
+    found = reachable(known(None, baseURL=address))
+    assert "kubectl" not in secret_advice(a_cache(found), found, "oauth", ORIGIN, ELSEWHERE)
 
 
 def with_key(name: str, origin: str, truth: ConditionStatus = "True") -> Sender:

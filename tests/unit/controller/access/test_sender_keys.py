@@ -1276,8 +1276,25 @@ async def test_a_new_key_without_an_origin_goes_to_the_first_esaw_only() -> None
     scene.cache.update(reachable(an_organization(baseURL=ELSEWHERE)))
     refused = await scene.refusal()
     assert refused.reason == "OriginUnknown"
-    assert f"kubectl annotate secret anna-key counterfoil.dev/origin={ORIGIN}" in scene.authorized()[2]
+    assert commands_in(scene.authorized()[2], "OriginUnknown", "tests") == ()
     assert scene.esaw.asked == []
+
+    scene.esaw.origin = ELSEWHERE
+    scene.cache.update(a_sender("cleo"))
+    know(scene, a_sender("cleo"), key={"origin": ORIGIN})
+    await scene.refusal()
+    assert f"kubectl annotate secret anna-key counterfoil.dev/origin={ELSEWHERE}" in scene.authorized()[2]
+
+
+async def test_no_key_is_confirmed_for_an_address_that_was_corrected_while_its_caller_waited() -> None:
+    scene = Scene()
+    know_organization(scene, ORIGIN)
+    scene.put_key(OTHER_KEY)
+    scene.kube.secret_annotations["anna-key"] = {ORIGIN_ANNOTATION: ORIGIN}
+    # The caller took its client before the address was set back.
+    scene.esaw.origin = ELSEWHERE
+    assert (await scene.refusal()).reason == "OriginChanged"
+    assert commands_in(scene.authorized()[2], "OriginChanged", "tests") == ()
 
 
 async def test_a_key_that_was_refused_has_no_origin_yet() -> None:
