@@ -20,6 +20,9 @@ SET_UP_TIME = timedelta(hours=1)
 """Maximum time between the creation of a Secret and of the first Archive that uses it. An Archive that is
 created later may replace one that was deleted with its record (docs/decisions/0034)."""
 
+UNCONFIRMED = "EsawUnconfirmed"
+"""Reason of Reachable after a 401 or 403 that any server may say."""
+
 
 def is_esaw_origin(cache: Cache, organization: str, origin: str) -> bool:
     """Whether the Organization's Secrets without an annotation may be sent to this origin: its first one, or
@@ -43,12 +46,21 @@ def client_secret_fault(
     owner = belongs_to(declared, organization.status.origin)
     if owner not in (None, origin):
         reason, found = "OriginChanged", f"belongs to {owner}"
-    elif declared is None and not is_esaw_origin(cache, organization.name, origin):
+    elif declared is None and (
+        not is_esaw_origin(cache, organization.name, origin) or _have_only_pages_answered(organization)
+    ):
         reason, found = "OriginUnknown", "does not say to which eSignAnyWhere it belongs"
     else:
         return None
     remedy = secret_advice(cache, organization, ref.name, origin, owner)
     return reason, f"The client secret in Secret/{ref.name} {found}, so it is not sent to {origin}. {remedy}"
+
+
+def _have_only_pages_answered(organization: Organization) -> bool:
+    """Whether each answer of the only eSAW of the namespace was a web page with 401 or 403, which records no
+    first origin."""
+    known = reachability(organization)
+    return organization.status.origin is None and known is not None and known.reason == UNCONFIRMED
 
 
 def address_advice(cache: Cache, organization: Organization, origin: str, owner: str | None) -> str:

@@ -15,7 +15,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.access.credential_origin import client_secret_fault, is_esaw_origin, reachability
+from controller.access.credential_origin import (
+    UNCONFIRMED,
+    client_secret_fault,
+    is_esaw_origin,
+    reachability,
+)
 from controller.access.secret_cache import (
     SecretCache,
     SecretMissing,
@@ -130,11 +135,11 @@ class CheckResult(NamedTuple):
     message: str
     is_stalled: bool | None = None
     """Whether only a person can change it; None: the catalogue of reasons decides."""
+    may_be_esaw: bool = False
+    """Whether this is a 401 or 403 of this moment that is no web page. It confirms the first origin."""
 
 
 _CALLS_FAILING = "EsawCallsFailing"
-
-_UNCONFIRMED = "EsawUnconfirmed"
 
 _DOWN = frozenset({"ArchiveNotReady", "ArchiveSuspended"})
 """Reasons of an Archive that works again without a change of the Organization."""
@@ -239,7 +244,7 @@ class OrganizationStatusUpdater:
         references = (self._default_archive(organization), *routes, *copies, self._sender(organization))
         address = _check_address(*self._address(organization))
         webhook, oauth = await self._webhook(organization), await self._oauth(organization)
-        asked = self._with_reachability(organization, reachable)
+        asked = self._with_answer(organization, reachable)
         client_secret = await self._client_secret(asked)
         settings = (
             *callbacks,
@@ -267,7 +272,7 @@ class OrganizationStatusUpdater:
             address_path=self._address_path(organization),
             release_namespace=None if self.kube.namespace == self.own_namespace else self.own_namespace,
             version=version,
-            origin=organization.status.origin or self._confirmed_origin(organization, reachable),
+            origin=asked.status.origin,
             unlisted_actions=tuple(
                 each
                 for each in organization.status.unlisted_actions
@@ -532,7 +537,7 @@ class OrganizationStatusUpdater:
 
     def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:
         """Return the present origin once something answers there as eSAW, also before a key works."""
-        if reachable.truth != "True" and reachable.reason != _UNCONFIRMED:
+        if reachable.truth != "True" and not reachable.may_be_esaw:
             return None
         origin = self.esaw_clients.for_organization(organization).origin
         return origin if is_esaw_origin(self.cache, organization.name, origin) else None
@@ -679,7 +684,8 @@ class OrganizationStatusUpdater:
         address = self._address(organization)[0] or UNKNOWN_ADDRESS
         return CallbackURLs.at(address, self._address_path(organization) or organization.name)
 
-    def _with_reachability(self, organization: Organization, reachable: CheckResult) -> Organization:
+    def _with_answer(self, organization: Organization, reachable: CheckResult) -> Organization:
+        """Return the Organization with its condition Reachable and, once confirmed, its first origin."""
         conditions = with_condition(
             organization.status.conditions,
             "Reachable",
@@ -689,7 +695,8 @@ class OrganizationStatusUpdater:
             now=self.clock.now(),
             generation=organization.metadata.generation,
         )
-        status = msgspec.structs.replace(organization.status, conditions=conditions)
+        origin = organization.status.origin or self._confirmed_origin(organization, reachable)
+        status = msgspec.structs.replace(organization.status, conditions=conditions, origin=origin)
         return msgspec.structs.replace(organization, status=status)
 
     def _conditions(self, organization: Organization, ready: CheckResult) -> tuple[Condition, ...]:
@@ -712,7 +719,7 @@ def _known_reachability(organization: Organization) -> tuple[CheckResult | None,
         return None, False
     is_fresh = found.observed_generation == organization.metadata.generation
     # As ``_refused_keys`` says.
-    stalled = False if found.reason == _UNCONFIRMED else None
+    stalled = False if found.reason == UNCONFIRMED else None
     return CheckResult(found.status, found.reason, found.message, stalled), is_fresh
 
 
@@ -773,15 +780,19 @@ def _refused_keys(found: CheckResult) -> CheckResult:
 
 def _unsuccessful(problem: EsawError, organization: Organization) -> CheckResult | None:
     """Return what a failed request for the version means; None: eSAW refused it, so it answers."""
-    if isinstance(problem, HttpStatusError) and problem.status in (401, 403) and not problem.is_page:
+    if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
         if problem.error_id is not None:
             return None
-        message = (
-            f"{problem} Any server may say that, so it is not known whether eSignAnyWhere is at "
-            "spec.baseURL. Counterfoil asks with the key of a Sender as soon as one works, and with another "
-            "one each ten minutes."
+        page = (
+            " The body is a web page, or could not be read whole: perhaps a proxy, a firewall or a login "
+            "page answered."
         )
-        return CheckResult("Unknown", _UNCONFIRMED, message)
+        message = (
+            f"{problem}{page if problem.is_page else ''} Any server may say that, so it is not known whether "
+            "eSignAnyWhere is at spec.baseURL. Counterfoil asks with the key of a Sender as soon as one "
+            "works, and with another one each ten minutes."
+        )
+        return CheckResult("Unknown", UNCONFIRMED, message, may_be_esaw=not problem.is_page)
     if isinstance(problem, ResponseInvalid):
         message = (
             f"The server at spec.baseURL is no eSignAnyWhere with API v6: {problem} Correct spec.baseURL, or "

@@ -2964,6 +2964,17 @@ async def test_nothing_belongs_to_the_address_of_a_web_page_after_it_was_correct
     assert scene.newest().status.origin == ORIGIN
 
 
+async def test_pages_record_no_origin_for_a_second_organization_of_one_esaw() -> None:
+    scene = with_client_secret()
+    other = an_organization()
+    status = replace(other.status, origin=ORIGIN)
+    other = replace(other, metadata=replace(other.metadata, name="other"), status=status)
+    scene.cache.organizations.put(other)
+    scene.esaw.problem = PAGE
+    assert (await scene.condition())[:2] == ("False", "OriginUnknown")
+    assert scene.newest().status.origin is None
+
+
 @pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503), HttpStatusError(429)])
 async def test_a_new_organization_that_is_not_checked_yet_says_nothing_about_its_client_secret(
     problem: EsawError,
