@@ -97,7 +97,7 @@ def secret_advice(
     server that answers as eSAW does: else the key would be sent to what answers there later.
     """
     address = address_advice(cache, organization, origin, owner)
-    known = reachability(organization)
+    known = reachability(organization) if _leads_to(organization, origin) else None
     if known is None or known.status == "False":
         later = f"As soon as eSignAnyWhere answers at {origin}, the status has the command that confirms"
         return f"{address} {later} Secret/{secret}.".lstrip()
@@ -110,6 +110,13 @@ def secret_advice(
         if address
         else f"{confirmed} Otherwise put what belongs there into it first."
     )
+
+
+def _leads_to(organization: Organization, origin: str) -> bool:
+    """Whether the present spec.baseURL has this origin. A caller may have its client from an earlier spec."""
+    with suppress(ValueError):
+        return origin_of(organization.spec.base_url) == origin
+    return False
 
 
 def reachability(organization: Organization) -> Condition | None:

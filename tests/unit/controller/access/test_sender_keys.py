@@ -1021,6 +1021,7 @@ async def test_a_key_is_not_sent_to_another_origin_and_works_again_at_the_old_on
     scene.esaw.asked.clear()
 
     scene.esaw.origin = ELSEWHERE
+    scene.cache.update(reachable(an_organization(version=2, baseURL=ELSEWHERE)))
     refused = await scene.refusal()
 
     assert refused.reason == "OriginChanged"
@@ -1278,12 +1279,6 @@ async def test_a_new_key_without_an_origin_goes_to_the_first_esaw_only() -> None
     assert refused.reason == "OriginUnknown"
     assert commands_in(scene.authorized()[2], "OriginUnknown", "tests") == ()
     assert scene.esaw.asked == []
-
-    scene.esaw.origin = ELSEWHERE
-    scene.cache.update(a_sender("cleo"))
-    know(scene, a_sender("cleo"), key={"origin": ORIGIN})
-    await scene.refusal()
-    assert f"kubectl annotate secret anna-key counterfoil.dev/origin={ELSEWHERE}" in scene.authorized()[2]
 
 
 async def test_no_key_is_confirmed_for_an_address_that_was_corrected_while_its_caller_waited() -> None:

@@ -2854,6 +2854,8 @@ async def test_a_client_secret_of_another_esaw_makes_the_organization_unready() 
     assert (await scene.condition())[:2] == ("True", "Ready")
 
     scene.esaw.origin = ELSEWHERE
+    change = {"metadata": {"generation": 2}, "spec": {"baseURL": ELSEWHERE}}
+    scene.kube.edit(Organization, "acme", change)
     truth, reason, message = await scene.condition()
     assert (truth, reason) == ("False", "OriginChanged")
     assert f"kubectl annotate secret oauth counterfoil.dev/origin={ELSEWHERE} --overwrite" in message
