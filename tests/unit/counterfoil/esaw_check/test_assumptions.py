@@ -58,14 +58,14 @@ VERSION = says({"Version": "25.4.0.21"})
         ("https://a.example", [bare(404)], {"v5": bare(404), "v4": VERSION}, (DEVIATES, "v4")),
         ("https://a.example", [bare(404)], {"v5": bare(404)}, (DEVIATES, "not-esaw")),
         ("https://a.example", [page()], {}, (DEVIATES, "not-esaw")),
-        ("https://a.example", [page(401)], {}, (DEVIATES, "not-esaw")),
-        ("https://a.example", [page(403)], {}, (DEVIATES, "not-esaw")),
         ("https://a.example", [says({"status": "UP"})], {}, (DEVIATES, "not-esaw")),
         ("https://a.example", [REDIRECT], {}, (DEVIATES, "redirect")),
         ("https://a.example", [bare(502)], {}, (DEVIATES, "502")),
         ("https://a.example", [UNREACHABLE], {}, (DEVIATES, "unreachable")),
         ("https://a.example", [NOT_ASKED], {}, (NOT_TESTABLE, None)),
         ("https://a.example", [bare(401)], {}, (NOT_TESTABLE, None)),
+        ("https://a.example", [page(401)], {}, (NOT_TESTABLE, None)),
+        ("https://a.example", [page(403), page(401)], {}, (NOT_TESTABLE, None)),
     ],
 )
 def test_the_base_url_is_right_only_if_the_api_v6_answers_there(
