@@ -146,7 +146,7 @@ def base_url(url: str, answers: Sequence[Answer], older: Mapping[str, Answer]) -
     last = answered[-1]
     if is_redirect(last):
         return deviates(fact, f"{describe(last)} Correct the base URL.", "redirect", setting)
-    if last.status in (401, 403) and not is_web_page(last):
+    if last.status in (401, 403):
         return not_testable(
             fact, f"{describe(last)} Any server may say that. Give a Sender a key that works, then ask again."
         )
