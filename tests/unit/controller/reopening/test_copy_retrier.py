@@ -1,5 +1,6 @@
 """A missing optional copy is tried again, although nothing waits for it."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
@@ -137,6 +138,49 @@ async def test_a_copy_that_is_given_up_late_can_be_asked_for_during_the_time_to_
     removed = removal_time(event, spec)
     assert removed is not None
     assert removed >= resumed + spec.retry.deadline + spec.succeeded_ttl
+
+
+async def test_a_suspension_between_the_tries_of_a_copy_shortens_no_time_to_live(tmp_path: Path) -> None:
+    scene = OptionalScene(tmp_path)
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.change_archive("worm", suspend=True)
+    scene.clock.advance(days=400)
+    await scene.passed()
+    scene.change_archive("worm")
+    scene.break_archive("worm")
+    await scene.passed()
+
+    event = await scene.given_up()
+
+    ttl, now = scene.organization.spec.succeeded_ttl, scene.clock.now()
+    assert removal_time(event, scene.organization.spec) == now + ttl
+
+
+async def test_a_suspension_after_a_copy_was_given_up_shortens_no_time_to_live(tmp_path: Path) -> None:
+    """Another copy is made meanwhile."""
+    scene = CopiesScene(tmp_path, OPTIONAL, {**MIRROR, "required": False})
+    scene.change_archive("mirror", suspend=True)
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.change_archive("worm", suspend=True)
+    scene.clock.advance(days=400)
+    scene.change_archive("worm")
+    scene.break_archive("worm")
+    for _ in range(100):
+        await scene.passed()
+        scene.clock.advance(hours=1)
+    scene.mend_archive("worm")
+    scene.change_archive("worm", suspend=True)
+    scene.change_archive("mirror")
+
+    event = await scene.passed()
+
+    assert stored_copy(event.status, "mirror").verified_time is not None
+    assert stored_copy(event.status, "worm").reason == "ArchiveSuspended"
+    removed, ttl = removal_time(event, scene.organization.spec), scene.organization.spec.succeeded_ttl
+    assert removed is not None
+    assert removed > scene.clock.now() - timedelta(hours=100) + ttl
 
 
 async def test_time_in_which_an_archive_is_suspended_is_no_try(tmp_path: Path) -> None:
