@@ -182,13 +182,11 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
 
 
 def _start_of_ttl(status: EnvelopeEventStatus, finished: datetime, spec: OrganizationSpec) -> datetime:
-    """Return when the time to live of an event begins: people can ask for a copy that was given up long after
-    the event finished."""
+    """Return when the time to live of an event begins: at the last try of a copy that was given up. People
+    can ask for one long after the event finished."""
     missing = unverified_copies(status, spec) if retries_copies(status) else ()
     copies = (stored_copy(status, each) for each in missing)
-    tried = (each.start_time for each in copies if each.start_time is not None)
-    given_up = (_later(each, spec.retry.deadline) for each in tried)
-    return max((finished, *(each for each in given_up if each is not None)))
+    return max((finished, *(each.start_time for each in copies if each.start_time is not None)))
 
 
 def _end_of_ttl(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:

@@ -163,7 +163,7 @@ def _failed(entry: EventCopy, outcome: Outcome, now: datetime) -> EventCopy:
         until = outcome.until if isinstance(outcome, Pause) else None
         return msgspec.structs.replace(entry, reason=reason, message=message, next_attempt_time=until)
     failed = failed_copy(entry, reason, message)
-    return msgspec.structs.replace(failed, start_time=entry.start_time or now, next_attempt_time=None)
+    return msgspec.structs.replace(failed, start_time=now, next_attempt_time=None)
 
 
 def added_copies(status: EnvelopeEventStatus, organization: Organization | None) -> Done | None:

@@ -21,6 +21,7 @@ import msgspec
 
 from controller.reconcile import error_policy
 from controller.reconcile.context import Destination, RunContext, manifest_extra_in
+from controller.reconcile.copy_rules import is_given_up
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, Pause, PhaseFacts, Wait, counted
 from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.repeated_archiving import archive_again
@@ -263,8 +264,12 @@ class _CopyRun:
         return error_policy.INTERNAL_ERROR
 
     def _held(self, name: str, hold: Hold) -> None:
-        """Record why a copy is not tried. That is no attempt, and it is due once nobody holds it."""
-        self._not_tried(name, hold, start_time=None, next_attempt_time=None)
+        """Record why a copy is not tried. That is no attempt, and it is due once nobody holds it. The time to
+        live of an event begins with the last try of a copy that was given up."""
+        entry, tried = stored_copy(self.event.status, name), None
+        if not self._is_awaited(name) and is_given_up(entry, self.context.organization.spec.retry):
+            tried = entry.start_time
+        self._not_tried(name, hold, start_time=tried, next_attempt_time=None)
 
     def _put_off(self, name: str, busy: Pause) -> None:
         """Record that there was no room for a copy. That is no attempt. An event waits in the queue for one
@@ -315,9 +320,9 @@ class _CopyRun:
         # By the stored status: an earlier proof is about other files.
         entry = stored_copy(self.event.status, name)
         failed = failed_copy(entry, problem.reason, problem.message[:MAX_COPY_MESSAGE])
-        started = entry.start_time or self.context.clock.now()
+        tried = self.context.clock.now()
         self.entries = with_copy(
-            self.entries, msgspec.structs.replace(failed, start_time=started, next_attempt_time=None)
+            self.entries, msgspec.structs.replace(failed, start_time=tried, next_attempt_time=None)
         )
 
     def outcome(self) -> Outcome:
