@@ -164,10 +164,6 @@ def rename_a_file(scene: FurtherScene) -> None:
     document.rename(document.with_name("renamed.pdf"))
 
 
-def list_no_action(scene: FurtherScene) -> None:
-    scene.change(WORM, MIRROR, actions=[{"action": "envelopeRejected"}])
-
-
 def make_copy_of_itself(scene: FurtherScene) -> None:
     scene.change({"archiveRef": {"name": "dms"}}, archiveRef={"name": "worm"})
 
@@ -182,7 +178,6 @@ FAULTS = {
     "the Organization is suspended": (suspend_organization, "OrganizationSuspended"),
     "the first archive is removed": (remove_first_archive, "ArchiveMissing"),
     "a person renamed a file": (rename_a_file, "OriginalDiffers"),
-    "the action is not listed any more": (list_no_action, "ActionNotConfigured"),
     "the former archive is the copy": (make_copy_of_itself, "CopyInvalid"),
 }
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from msgspec.structs import replace
@@ -214,7 +214,64 @@ async def test_a_copy_is_tried_again_after_its_event_was_started_again(tmp_path:
     assert stored_copy(event.status, "worm").verified_time is not None
 
 
-@pytest.mark.parametrize("held", ["Organization", "Sender", "event"])
+NOT_LISTED: dict[str, Any] = {"actions": [{"action": "envelopeRejected"}]}
+ONLY_RECORDED: dict[str, Any] = {"actions": [{"action": "envelopeFinished", "handling": "Record"}]}
+
+
+@pytest.mark.parametrize("spec", [{}, NOT_LISTED, ONLY_RECORDED], ids=["Sender", "not listed", "recorded"])
+async def test_an_event_that_has_ended_needs_no_key_and_no_action_for_its_copy(
+    tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    """The event stays until its copy is made: nothing that is not needed for it may stop it."""
+    scene = OptionalScene(tmp_path)
+    before = await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.clock.advance(hours=1)
+    scene.change(OPTIONAL, **spec)
+    if not spec:
+        scene.observe(known_to_work(a_sender(version=60, suspend=True)))
+
+    event = await scene.passed()
+
+    assert stored_copy(event.status, "worm").verified_time is not None
+    assert event.status.completion_time == before.status.completion_time
+    assert (event.status.phase, event.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_a_suspended_sender_holds_the_copies_of_an_event_that_waits_for_its_delete(
+    tmp_path: Path,
+) -> None:
+    scene = OptionalScene(tmp_path, cleanup={"policy": "Delete", "after": "720h"})
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.clock.advance(hours=1)
+    scene.observe(known_to_work(a_sender(version=60, suspend=True)))
+
+    event = await scene.passed()
+
+    assert stored_copy(event.status, "worm").verified_time is None
+    assert event.status.reason == "SenderSuspended"
+
+
+@pytest.mark.parametrize("spec", [{}, NOT_LISTED], ids=["listed", "not listed"])
+async def test_a_suspended_first_archive_costs_no_write_and_keeps_the_event(
+    tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    scene = OptionalScene(tmp_path)
+    before = await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    scene.change(OPTIONAL, **spec)
+    scene.change_archive("dms", suspend=True)
+    scene.clock.advance(days=400)
+
+    assert await scene.passed() == before
+
+    assert removal_time(before, scene.organization.spec) is None
+    scene.change_archive("dms")
+    assert stored_copy((await scene.passed()).status, "worm").verified_time is not None
+
+
+@pytest.mark.parametrize("held", ["Organization", "event"])
 async def test_what_a_person_suspended_tries_no_copy(tmp_path: Path, held: str) -> None:
     scene = OptionalScene(tmp_path)
     await scene.reconcile_until_quiet()
@@ -223,8 +280,6 @@ async def test_what_a_person_suspended_tries_no_copy(tmp_path: Path, held: str) 
     match held:
         case "Organization":
             scene.change(OPTIONAL, suspend=True)
-        case "Sender":
-            scene.observe(known_to_work(a_sender(version=60, suspend=True)))
         case _:
             scene.kube.edit(EnvelopeEvent, scene.event.name, {"spec": {"suspend": True}})
             scene.cache.update(scene.newest())

@@ -101,10 +101,13 @@ def test_a_copy_that_is_tried_again_is_what_comes_next() -> None:
         "a missing copy is tried again in 5m (2026-07-01 12:05:00 UTC); until it is made or given up, this "
         "EnvelopeEvent is not removed"
     )
-    assert explained(WORM, SUSPENDED).next == (
-        "a missing copy is tried again as soon as nothing prevents it; until it is made or given up, this "
-        "EnvelopeEvent is not removed"
+    waits = (
+        "a missing copy is tried again as soon as nothing prevents it, such as a suspended Organization or "
+        "Archive; until it is made or given up, this EnvelopeEvent is not removed"
     )
+    assert explained(WORM, SUSPENDED).next == waits
+    overdue = replace(MIRROR, next_attempt_time=NOON - timedelta(days=9))
+    assert explained(WORM, overdue).next == waits
     assert explained(WORM, GIVEN_UP).next.startswith("nothing; this EnvelopeEvent is removed in 34 days")
 
 
