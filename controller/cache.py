@@ -306,12 +306,14 @@ class Cache:
         Return the suspended Sender that holds the event; None: there is none, or it was not looked up yet.
 
         It is the one that reads next. Copies need no key, and their run looks no Sender up: theirs is the one
-        whose key was used last.
+        whose key was used last. None holds those of an event that has ended: nothing else follows them.
         """
+        if copies_after_end(event.status):
+            return None
         if is_copying_next(event.status):
             last = self.senders.get(event.metadata.labels.get(SENDER_LABEL, ""))
             return None if last is None or is_of_other_user(event, last) or not last.spec.suspend else last
-        if event.name not in self.sender_of:
+        if event.status.phase.is_final or event.name not in self.sender_of:
             return None
         named = (self.senders.get(each) for each in self.claims(event) if each is not None)
         if not any(each is not None and each.spec.suspend for each in named):

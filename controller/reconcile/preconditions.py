@@ -64,7 +64,7 @@ from counterfoil.resources.envelopeevent import (
 )
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import FURTHER_ACTIONS, OrganizationStatus
-from counterfoil.resources.reopening import RETRY_REQUESTED
+from counterfoil.resources.reopening import RETRY_REQUESTED, copies_after_end
 from counterfoil.resources.routes import is_copying_next, known_choice, open_copies
 from counterfoil.retention import asks_before_copies
 
@@ -227,10 +227,11 @@ class Preconditions:
         if organization.spec.suspend:
             return _organization_suspended(organization)
         rule = organization.spec.rule(event.spec.action)
-        if is_held_by_action(event, organization.spec):
-            return Hold(ACTION_NOT_CONFIGURED, _why_held(event, organization, is_listed=rule is not None))
-        if rule is not None and rule.handling is ActionHandling.RECORD:
-            return RecordOnly()
+        if not copies_after_end(event.status):
+            if is_held_by_action(event, organization.spec):
+                return Hold(ACTION_NOT_CONFIGURED, _why_held(event, organization, is_listed=rule is not None))
+            if rule is not None and rule.handling is ActionHandling.RECORD:
+                return RecordOnly()
         archive = self.cache.archives.get(self.cache.archive_name(event))
         if archive is not None and archive.spec.suspend:
             return suspended(archive)

@@ -38,6 +38,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import SENDER_PENDING
 from counterfoil.resources.reopening import (
+    has_ended,
     is_refused_to_key,
     reopened_status,
     retries_copies,
@@ -163,9 +164,11 @@ class CopyRetrier:
 
     def _due_copies(self, event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> tuple[str, ...]:
         """Return the Archives of the copies that are due."""
-        if is_suspended(event, self.cache) or self._is_sender_suspended(event):
+        if is_suspended(event, self.cache):
             return ()
-        if is_held_by_action(event, spec):
+        if not has_ended(event.status) and (
+            self._is_sender_suspended(event) or is_held_by_action(event, spec)
+        ):
             return ()
         retry = spec.retry
         return tuple(

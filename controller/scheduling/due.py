@@ -33,6 +33,7 @@ from counterfoil.resources.reopening import (
     CLEANUP_DELAYED,
     COPY_SUSPENDED,
     copies_after_end,
+    has_ended,
     has_new_delivery,
     is_question_unanswered,
     may_be_restarted,
@@ -237,7 +238,8 @@ def _is_suspended_itself(event: EnvelopeEvent, cache: Cache) -> bool:
     if organization.spec.suspend:
         return True
     rule = organization.spec.rule(event.spec.action)
-    if rule is None or rule.handling is not ActionHandling.ARCHIVE:
+    is_archiving = rule is not None and rule.handling is ActionHandling.ARCHIVE
+    if not is_archiving and not has_ended(event.status):
         return False
     if cache.suspended_sender(event) is not None:
         return True

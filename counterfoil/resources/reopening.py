@@ -550,7 +550,6 @@ def status_for_copying(
     """
     conditions, generation = status.conditions, status.observed_generation or 0
     considered = status.considered_deliveries
-    has_ended = status.phase.is_final or copies_after_end(status)
     if status.phase.is_final:
         considered = status.deliveries or 0
         # The end is kept here, also what a person's skip added to its message.
@@ -579,7 +578,7 @@ def status_for_copying(
         considered_deliveries=considered,
         attempts=0,
         # The late list of an ended event stays planned: its copies are due at once, and end in one run.
-        next_attempt_time=status.next_attempt_time if has_ended else None,
+        next_attempt_time=status.next_attempt_time if has_ended(status) else None,
         phase_start_time=None,
     )
 
@@ -597,6 +596,12 @@ def copies_after_end(status: EnvelopeEventStatus) -> bool:
     envelope, its notice or its end depends on them.
     """
     return status.phase is Phase.COPYING and status.completion_time is not None
+
+
+def has_ended(status: EnvelopeEventStatus) -> bool:
+    """Whether an event has ended, also while it makes further copies. Those need no key, and are no action
+    of the event."""
+    return status.phase.is_final or copies_after_end(status)
 
 
 def status_for_copy_retry(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:

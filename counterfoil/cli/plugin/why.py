@@ -538,7 +538,7 @@ def _after_end(event: EnvelopeEvent, organization: Organization | None, now: dat
         when = _pass_time(copied, now) if copied is not None else "as soon as nothing prevents it"
         return (
             f"a missing copy is tried again {when}; until it is made or given up, this EnvelopeEvent is not "
-            "removed"
+            "removed. A suspended Organization or Archive prevents each try"
         )
     first = "a new callback starts it again" if is_open_to_callbacks(status) else "nothing"
     removed = removal_time(event, organization.spec) if organization is not None else None

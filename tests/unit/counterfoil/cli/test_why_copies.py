@@ -97,18 +97,17 @@ def test_no_copy_of_an_event_in_progress_is_said_to_have_no_attempt() -> None:
 
 
 def test_a_copy_that_is_tried_again_is_what_comes_next() -> None:
-    assert explained(WORM, MIRROR).next == (
-        "a missing copy is tried again in 5m (2026-07-01 12:05:00 UTC); until it is made or given up, this "
-        "EnvelopeEvent is not removed"
+    kept = (
+        "; until it is made or given up, this EnvelopeEvent is not removed. A suspended Organization or "
+        "Archive prevents each try"
     )
-    waits = (
-        "a missing copy is tried again as soon as nothing prevents it, such as a suspended Organization or "
-        "Archive; until it is made or given up, this EnvelopeEvent is not removed"
-    )
-    assert explained(WORM, SUSPENDED).next == waits
+    again = "a missing copy is tried again"
+    assert explained(WORM, MIRROR).next == f"{again} in 5m (2026-07-01 12:05:00 UTC){kept}"
+    assert explained(WORM, SUSPENDED).next == f"{again} as soon as nothing prevents it{kept}"
     overdue = replace(MIRROR, next_attempt_time=NOON - timedelta(days=9))
-    assert explained(WORM, overdue).next == waits
-    assert explained(WORM, GIVEN_UP).next.startswith("nothing; this EnvelopeEvent is removed in 34 days")
+    due = "in the next pass over the events (due since 2026-06-22 12:00:00 UTC)"
+    assert explained(WORM, overdue).next == f"{again} {due}{kept}"
+    assert explained(WORM, GIVEN_UP).next.startswith("nothing; this EnvelopeEvent is removed in 33 days")
 
 
 DUE = replace(MIRROR, next_attempt_time=NOON - timedelta(seconds=30))
