@@ -16,7 +16,13 @@ from counterfoil.archives.copies.original import (
     OriginalUnread,
     read_original,
 )
-from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, VerificationFailed
+from counterfoil.archives.errors import (
+    ArchiveRefused,
+    ArchiveUnavailable,
+    NameTaken,
+    OtherSource,
+    VerificationFailed,
+)
 from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.verify import verify_folder
@@ -311,6 +317,44 @@ async def test_so_it_is_if_the_signing_key_is_younger_and_names_the_address_of_t
 
     assert manifest_of(scene)["envelope"]["origin"] == MOVED
     assert manifest_of(scene)["extra"]["original"]["described"] is False
+
+
+@pytest.mark.parametrize("first", [None, a_signer(2)], ids=["first key", "other key"])
+async def test_a_copy_is_repaired_that_was_made_before_esignanywhere_moved(first: Any) -> None:
+    """The signing key is younger, so nothing but the status tells that the address was another one."""
+    scene = CopyScene(signer=first)
+    await scene.archive()
+    location = await scene.copy()
+    scene.signer, scene.envelope = a_signer(), replace(scene.envelope, origin=MOVED)
+    scene.target.files[f"{FOLDER}/contract.pdf"] = b"damaged"
+    with pytest.raises(OtherSource):
+        await scene.copy()
+
+    assert await scene.copy(claimed_manifest=location) == location
+
+    assert scene.target.files[f"{FOLDER}/contract.pdf"] == scene.data(2)
+    assert await verify_folder(scene.target, FOLDER) == []
+    assert await scene.copy(claimed_manifest=location) == location
+
+
+@pytest.mark.parametrize("changed", ["files", "envelope"])
+async def test_a_manifest_with_other_files_in_the_place_of_such_a_copy_stays(changed: str) -> None:
+    """A folder of another eSignAnyWhere may be there by now."""
+    scene = CopyScene()
+    await scene.archive()
+    location = await scene.copy()
+    found, name = manifest_of(scene), f"{FOLDER}/counterfoil.json"
+    if changed == "files":
+        found["files"][0]["sha256"] = "0" * 64
+    else:
+        found["envelope"]["organization"] = "other"
+    scene.target.files[name] = stored = json.dumps(found).encode()
+    scene.signer, scene.envelope = a_signer(), replace(scene.envelope, origin=MOVED)
+
+    with pytest.raises(OtherSource):
+        await scene.copy(claimed_manifest=location)
+
+    assert scene.target.files[name] == stored
 
 
 @pytest.mark.parametrize("part", ["id", "namespace", "organization"])
