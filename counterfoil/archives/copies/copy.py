@@ -9,7 +9,7 @@ This module does not decide whether a copy is wanted or proved, and deletes noth
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from counterfoil.archives import filing
 from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
 from counterfoil.archives.copies.original import FileKey, Original, copy_tags, opened, read_findings
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken, OtherSource
 from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
@@ -72,7 +72,8 @@ async def plan_copy(
     Return the layout of a copy, and which of its names it may replace. Nothing is written.
 
     ``claimed_manifests`` is where the statuses of the envelope's events have the manifests of earlier copies:
-    the files that one lists may be replaced. So may those that have the original's content.
+    the files that one lists may be replaced. So may those that have the original's content. Such a manifest
+    that lists the original's files may name another address of eSAW.
     ``is_elsewhere`` is whether the root certainly is another one than that of the original. Raises
     ``CopyIsOriginal``, ``SameAddress``, ``CopyTagMissing``, ``NameTaken`` and ``ArchiveError``.
     """
@@ -86,10 +87,18 @@ async def plan_copy(
     # Also with another marker: one root may be a folder of the other one.
     if await _is_original(target, layout, original):
         raise CopyIsOriginal(place)
-    earlier = await _earlier_copy(target, layout, [each for each in claimed_manifests if each == place], key)
+    own = [each for each in claimed_manifests if each == place]
+    try:
+        earlier = await _earlier_copy(target, layout, own, key)
+    except OtherSource:
+        # eSAW may have moved since: then the hashes show that it is the same envelope.
+        if not own or (origin := await _origin_of_equal(target, layout, original)) is None:
+            raise
+        layout = replace(layout, origin=origin)
+        earlier = await _earlier_copy(target, layout, own, key)
     if earlier.names:
         # Names of an earlier copy stay: another file under one of them would replace it.
-        layout = await named(claimed=lambda _: earlier.names)
+        layout = replace(await named(claimed=lambda _: earlier.names), origin=layout.origin)
         _check_lengths(target, layout)
     claimed = earlier.claimed
     try:
@@ -184,6 +193,19 @@ async def _is_original(target: ArchiveBackend, layout: ArchiveLayout, original: 
             return checksum(content)[1] == original.manifest_sha256
     except (FileNotStored, FileNotReturned, ManifestDamaged):
         return False
+
+
+async def _origin_of_equal(target: ArchiveBackend, layout: ArchiveLayout, original: Original) -> str | None:
+    """Return the address of eSAW in the manifest in the place of a copy; None unless it lists each file of
+    the original with its size and hash."""
+    try:
+        async with reading_small(target, layout.manifest_name) as content:
+            found = Manifest.decode(content)
+    except (FileNotStored, FileNotReturned, ManifestDamaged):
+        return None
+    listed = {(each.file_id, each.kind): (each.size, each.sha256) for each in found.files}
+    is_equal = all(listed.get(each) == expected for each, expected in original.checksums.items())
+    return found.envelope.origin if is_equal and original.checksums else None
 
 
 @dataclass(frozen=True)
