@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from counterfoil.archives import filing
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, confirm_absence
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.archives.filing import MAX_BUFFERED_BYTES
@@ -134,13 +133,12 @@ async def test_a_report_is_not_complete_that_went_to_another_root(
     archive = scene.cache.archives.get("dms")
     assert archive is not None
     backend = await pool.checked_backend(archive)
-    confirm_absence = filing.confirm_absence
 
     async def confirm_and_unmount(confirmed: ArchiveBackend) -> None:
         await confirm_absence(confirmed)
         unmount(root)
 
-    monkeypatch.setattr(filing, "confirm_absence", confirm_and_unmount)
+    monkeypatch.setattr("counterfoil.archives.filing.confirm_absence", confirm_and_unmount)
     with pytest.raises(ArchiveRefused) as refused:
         await write_list(backend, "acme/old-stock/list.jsonl", b"{}\n")
     assert refused.value.reason == "ArchiveRootChanged"
