@@ -250,7 +250,8 @@ async def test_one_command_of_an_owner_confirms_a_move(scene: Scene, dav: Rclone
         archive = Archive.parse(await scene.kube.get(Archive, "dav"))
         found = find_condition(archive.status.conditions, "Ready")
         assert found is not None
-        command = shlex.split(found.message.split("`")[1])
+        (typed,) = (each for each in found.message.split("`") if each.startswith("kubectl "))
+        command = shlex.split(typed)
 
         await scene.local_environment.kubectl(*command[1:])
 
