@@ -73,18 +73,13 @@ def address_advice(cache: Cache, organization: Organization, origin: str, owner:
     change the address may bring such a key. So an address that only the key of another Sender names is not
     printed either.
     """
-    first = organization.status.origin
-
-    def recorded() -> Iterator[str | None]:
-        yield first
-        for each in cache.senders:
-            if each.spec.organization_ref.name == organization.name and each.status.key is not None:
-                yield each.status.key.origin
-
-    back = owner if owner is not None and owner in recorded() else first
+    first, of_organization = organization.status.origin, cache.senders_of(organization.name)
+    of_keys = (each.status.key.origin for each in of_organization if each.status.key is not None)
+    recorded = {first, *of_keys} - {None}
+    back = owner if owner in recorded else first
     if back not in (None, origin):
         return f"If spec.baseURL was changed by mistake, set it back to {back}."
-    return "" if {*recorded()} - {None} == {origin} else "If spec.baseURL is wrong, correct it."
+    return "" if recorded == {origin} else "If spec.baseURL is wrong, correct it."
 
 
 def secret_advice(
