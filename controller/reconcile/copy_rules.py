@@ -162,8 +162,7 @@ def _failed(entry: EventCopy, outcome: Outcome, now: datetime) -> EventCopy:
         # No attempt. Without a time it is due once nothing holds it.
         until = outcome.until if isinstance(outcome, Pause) else None
         return msgspec.structs.replace(entry, reason=reason, message=message, next_attempt_time=until)
-    failed = failed_copy(entry, reason, message)
-    return msgspec.structs.replace(failed, start_time=now, next_attempt_time=None)
+    return failed_copy(entry, reason, message, now=now)
 
 
 def added_copies(status: EnvelopeEventStatus, organization: Organization | None) -> Done | None:

@@ -508,10 +508,17 @@ def with_copy(copies: Sequence[EventCopy], copy: EventCopy) -> tuple[EventCopy, 
     return tuple(copy if each.ref == copy.ref else each for each in copies)
 
 
-def failed_copy(copy: EventCopy, reason: str, message: str) -> EventCopy:
-    """Return the entry of a copy after a failed attempt. The state machine plans the next one."""
+def failed_copy(copy: EventCopy, reason: str, message: str, *, now: datetime) -> EventCopy:
+    """Return the entry of a copy after an attempt that failed. The state machine plans the next one."""
     return replace(
-        copy, verified_time=None, documents=None, reason=reason, message=message, attempts=copy.attempts + 1
+        copy,
+        verified_time=None,
+        documents=None,
+        reason=reason,
+        message=message,
+        attempts=copy.attempts + 1,
+        start_time=now,
+        next_attempt_time=None,
     )
 
 

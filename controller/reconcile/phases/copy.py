@@ -319,11 +319,8 @@ class _CopyRun:
         self._problems[name] = problem
         # By the stored status: an earlier proof is about other files.
         entry = stored_copy(self.event.status, name)
-        failed = failed_copy(entry, problem.reason, problem.message[:MAX_COPY_MESSAGE])
-        tried = self.context.clock.now()
-        self.entries = with_copy(
-            self.entries, msgspec.structs.replace(failed, start_time=tried, next_attempt_time=None)
-        )
+        message, now = problem.message[:MAX_COPY_MESSAGE], self.context.clock.now()
+        self.entries = with_copy(self.entries, failed_copy(entry, problem.reason, message, now=now))
 
     def outcome(self) -> Outcome:
         """Return the outcome of the attempt: what is still missing decides, not what failed in it."""
