@@ -58,12 +58,12 @@ class Worker:
     clock: Clock
     on_failed: tuple[FailureHandler, ...]
     """Receive each event that ends as failed here, also again after a further copy."""
+    on_new_failure: Callable[[EnvelopeEvent], None]
+    """Receives each event that failed here, and not one that had failed before a further copy."""
     on_ended: Callable[[EnvelopeEvent], None]
     """Receives each event that ended here."""
     read: Callable[[str], Awaitable[EnvelopeEvent]]
     """Reads the event of this name from the API server. Raises ``ApiError``."""
-    on_new_failure: tuple[Callable[[EnvelopeEvent], None], ...] = ()
-    """Receive each event that failed here, and not one that had failed before a further copy."""
     _lost_outcomes: Counter[str] = field(default_factory=Counter)
     """Number of successive runs of an event whose outcome was lost."""
 
@@ -131,8 +131,7 @@ class Worker:
     def _announce_end(self, before: EnvelopeEvent, event: EnvelopeEvent, began: float) -> None:
         if event.status.phase is Phase.FAILED:
             if not copies_after_end(before.status):
-                for announce in self.on_new_failure:
-                    announce(event)
+                self.on_new_failure(event)
             for handler in self.on_failed:
                 handler(event, began)
         if event.status.phase.is_final:

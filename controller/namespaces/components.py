@@ -279,9 +279,9 @@ def build(
         resync=resync,
         clock=clock,
         on_failed=(failed_event_retrier.event_failed,),
+        on_new_failure=notifier.event_failed,
         on_ended=late_file_finder.enqueue,
         read=partial(read_event, kube),
-        on_new_failure=(notifier.event_failed,),
     )
     late_sender_finder = LateSenderFinder(kube, reopener, cache)
     ended_event_observer = EndedEventObserver(kube, reopener, clock, labels)

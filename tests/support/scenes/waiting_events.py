@@ -134,6 +134,7 @@ class HandlersScene(ControllerParts):
             resync=self.resync,
             clock=self.clock,
             on_failed=(lambda event, began: self.failed.append((event.name, began)),),
+            on_new_failure=lambda event: None,
             on_ended=lambda event: None,
             read=partial(read_event, self.kube),
         )

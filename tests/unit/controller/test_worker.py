@@ -70,6 +70,7 @@ async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(
         cast("Any", resync),
         scene.clock,
         on_failed=(),
+        on_new_failure=lambda event: None,
         on_ended=lambda event: None,
         read=partial(read_event, scene.kube),
     )
@@ -106,6 +107,7 @@ async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
         cast("Any", resync),
         scene.clock,
         on_failed=(),
+        on_new_failure=lambda event: None,
         on_ended=lambda event: None,
         read=partial(read_event, scene.kube),
     )
@@ -127,6 +129,7 @@ class CheckedScene(OptionalScene):
             cast("Any", SimpleNamespace(probe_soon=self.checked.add, check_esaw_soon=self.checked.add)),
             self.clock,
             on_failed=(),
+            on_new_failure=lambda event: None,
             on_ended=lambda event: None,
             read=partial(read_event, self.kube),
         )
@@ -202,6 +205,7 @@ async def test_a_run_for_an_import_lets_the_calls_of_all_others_come_first(
         cast("Any", SimpleNamespace()),
         scene.clock,
         on_failed=(),
+        on_new_failure=lambda event: None,
         on_ended=lambda event: None,
         read=partial(read_event, scene.kube),
     )
@@ -243,6 +247,7 @@ class WorkerScene(ReconcilerScene):
             cast("Any", SimpleNamespace(probe_soon=lambda name: None, check_esaw_soon=lambda name: None)),
             self.clock,
             on_failed=(),
+            on_new_failure=lambda event: None,
             on_ended=lambda event: None,
             read=partial(read_event, self.kube),
         )
@@ -393,6 +398,7 @@ async def test_only_an_event_that_waits_for_its_delete_is_read_again(
         cast("Any", SimpleNamespace(probe_soon=lambda name: None, check_esaw_soon=lambda name: None)),
         scene.clock,
         on_failed=(),
+        on_new_failure=lambda event: None,
         on_ended=ended.append,
         read=read_counted,
     )
@@ -480,6 +486,6 @@ async def test_a_further_copy_of_a_failed_event_is_announced_as_no_new_failure(
 
     scene.reconcile_run = end
     scene.worker.on_failed = (lambda event, _: called.append("failed"),)
-    scene.worker.on_new_failure = (lambda event: called.append("new"),)
+    scene.worker.on_new_failure = lambda event: called.append("new")
     await scene.reconcile_newest()
     assert called == (["failed"] if had_ended else ["new", "failed"])
