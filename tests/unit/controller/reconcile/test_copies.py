@@ -266,13 +266,19 @@ async def test_a_delete_that_is_due_later_reads_the_copy_again(tmp_path: Path) -
     assert await scene.faults("worm") == []
 
 
-async def test_a_copy_that_was_damaged_too_often_is_not_proved_any_more(tmp_path: Path) -> None:
-    scene = CopiedScene(tmp_path, cleanup={"policy": "Delete", "after": "1h"})
+async def with_a_copy_that_is_damaged_too_often(folder: Path) -> CopiedScene:
+    """Let a file of a copy be lost before the delete, after as many changes as are repeated."""
+    scene = CopiedScene(folder, cleanup={"policy": "Delete", "after": "1h"})
     event = await scene.reconcile_until_quiet()
     scene.store(replace(event.status, mismatches=MAX_MISMATCHES))
     scene.restarted()
     (document,) = scene.folders["worm"].rglob("file-1.pdf")
     document.unlink()
+    return scene
+
+
+async def test_a_copy_that_was_damaged_too_often_is_not_proved_any_more(tmp_path: Path) -> None:
+    scene = await with_a_copy_that_is_damaged_too_often(tmp_path)
 
     event = await scene.retried()
 
@@ -286,12 +292,7 @@ async def test_a_copy_that_was_damaged_too_often_is_not_proved_any_more(tmp_path
 
 
 async def test_a_retry_makes_such_a_copy_again_also_if_the_envelope_is_kept_by_then(tmp_path: Path) -> None:
-    scene = CopiedScene(tmp_path, cleanup={"policy": "Delete", "after": "1h"})
-    event = await scene.reconcile_until_quiet()
-    scene.store(replace(event.status, mismatches=MAX_MISMATCHES))
-    scene.restarted()
-    (document,) = scene.folders["worm"].rglob("file-1.pdf")
-    document.unlink()
+    scene = await with_a_copy_that_is_damaged_too_often(tmp_path)
     event = await scene.retried()
     scene.change(WORM, cleanup={"policy": "Keep"})
     message, now = "A person retries it.", scene.clock.now()
