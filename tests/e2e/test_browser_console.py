@@ -88,7 +88,9 @@ ARCHIVED: dict[str, Any] = {
 
 COPYABLE = ARCHIVED | {
     "envelope": {"name": "Copied lease", "status": "Completed"},
-    "conditions": [a_condition(each, "True", "Tested") for each in ("Archived", "Cleaned")],
+    "conditions": [
+        a_condition(each, "True", "Tested") for each in ("Validated", "Collected", "Archived", "Cleaned")
+    ],
 }
 FAILED_COPY = {
     "ref": {"name": "bucket"},
