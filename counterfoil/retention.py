@@ -186,7 +186,7 @@ def _start_of_ttl(status: EnvelopeEventStatus, finished: datetime, spec: Organiz
     can ask for one long after the event finished."""
     missing = unverified_copies(status, spec) if retries_copies(status) else ()
     copies = (stored_copy(status, each) for each in missing)
-    return max((finished, *(each.start_time for each in copies if each.start_time is not None)))
+    return max((finished, *(each.last_attempt_time for each in copies if each.last_attempt_time is not None)))
 
 
 def _end_of_ttl(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:

@@ -40,7 +40,8 @@ class PhaseFacts:
     awaited_archive: AwaitedArchive | UnsetType | None = UNSET
     """Unset: the stored value stays. None: the event waits for no other Archive than the stored one."""
     copies: tuple[EventCopy, ...] | None = None
-    """Each entry of the status. One that failed now has a ``start_time``, and no time of its next attempt."""
+    """Each entry of the status. One that failed now has a ``last_attempt_time``, and no time of its next
+    attempt."""
     mismatches: int | None = None
     considered_deliveries: int | None = None
     not_shown_to: tuple[TriedKey, ...] | None = None

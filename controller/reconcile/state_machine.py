@@ -529,7 +529,11 @@ class _Draft:
 
     def _planned_copy(self, copy: EventCopy) -> EventCopy:
         now, retry = self.inputs.now, self.inputs.retry
-        if copy.verified_time is not None or copy.start_time is None or copy.next_attempt_time is not None:
+        if (
+            copy.verified_time is not None
+            or copy.last_attempt_time is None
+            or copy.next_attempt_time is not None
+        ):
             return copy
         is_required = copy.ref.name in self._required_copies()
         if not is_required and is_given_up(copy, retry):

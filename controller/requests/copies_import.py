@@ -27,9 +27,10 @@ from controller.resync.import_progress import (
     copies_concluded,
     copies_hold,
 )
-from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS
+from controller.scheduling.due import SUSPENDED_REASONS
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
+from counterfoil.i18n.reasons import ReasonProperty, has_property
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, Expired, NotFound
@@ -359,11 +360,10 @@ def is_of_span(event: EnvelopeEvent, imported: Import) -> bool:
 
 
 def _is_held(status: EnvelopeEventStatus) -> bool:
-    """Whether an event may never run again: it waits for a key, a suspension or its action. The next run of
-    any other unfinished event makes its copies."""
-    return status.phase is Phase.AWAITING_CONSENT or status.reason in SUSPENDED_REASONS | {
-        ACTION_NOT_CONFIGURED
-    }
+    """Whether an event may wait without end: for a key, a suspension, its action or its envelope. The next
+    run of any other unfinished event makes its copies."""
+    is_held = status.phase is Phase.AWAITING_CONSENT or status.reason in SUSPENDED_REASONS
+    return is_held or has_property(status.reason, ReasonProperty.NO_DEADLINE)
 
 
 def copy_state(status: EnvelopeEventStatus, organization: Organization, began: datetime) -> CopyState:

@@ -164,7 +164,7 @@ def _ends_copies(status: EnvelopeEventStatus) -> bool:
     copied = find_condition(status.conditions, "Copied")
     if copied is None or copied.status != "False":
         return False
-    is_tried = any(each.verified_time is None and each.reason is not None for each in status.copies)
+    is_tried = any(each.verified_time is None and each.attempts > 0 for each in status.copies)
     return copied.reason == COPY_GIVEN_UP or (copied.reason == COPY_MISSING and not is_tried)
 
 

@@ -667,9 +667,9 @@ class EventCopy(ResourcePart, frozen=True):
         int,
         schema("Number of failed attempts since the copy was last proved. Default 0.", default=0, minimum=0),
     ] = 0
-    start_time: Annotated[datetime | None, schema("Time of the last of these attempts (RFC 3339, UTC).")] = (
-        None
-    )
+    last_attempt_time: Annotated[
+        datetime | None, schema("Time of the last of these attempts (RFC 3339, UTC).")
+    ] = None
     next_attempt_time: Annotated[
         datetime | None,
         schema("Time of the next attempt (RFC 3339, UTC). Unset: none is planned for this copy."),

@@ -534,7 +534,9 @@ def reopened_status(
 
 
 def _due_copies(status: EnvelopeEventStatus) -> tuple[EventCopy, ...]:
-    return tuple(replace(each, attempts=0, start_time=None, next_attempt_time=None) for each in status.copies)
+    return tuple(
+        replace(each, attempts=0, last_attempt_time=None, next_attempt_time=None) for each in status.copies
+    )
 
 
 def status_for_copying(

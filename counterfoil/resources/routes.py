@@ -517,7 +517,7 @@ def failed_copy(copy: EventCopy, reason: str, message: str, *, now: datetime) ->
         reason=reason,
         message=message,
         attempts=copy.attempts + 1,
-        start_time=now,
+        last_attempt_time=now,
         next_attempt_time=None,
     )
 

@@ -268,16 +268,16 @@ class _CopyRun:
         live of an event begins with the last try of a copy that was given up."""
         entry, tried = stored_copy(self.event.status, name), None
         if not self._is_awaited(name) and is_given_up(entry, self.context.organization.spec.retry):
-            tried = entry.start_time
-        self._not_tried(name, hold, start_time=tried, next_attempt_time=None)
+            tried = entry.last_attempt_time
+        self._not_tried(name, hold, last_attempt_time=tried, next_attempt_time=None)
 
     def _put_off(self, name: str, busy: Pause) -> None:
         """Record that there was no room for a copy. That is no attempt. An event waits in the queue for one
         that it needs. It does not wait for another one, which would else begin in each pass."""
-        started, until = stored_copy(self.event.status, name).start_time, busy.until
+        started, until = stored_copy(self.event.status, name).last_attempt_time, busy.until
         if not self._is_awaited(name):
             until = self.context.clock.now() + self.context.organization.spec.retry.max
-        self._not_tried(name, busy, start_time=started, next_attempt_time=until)
+        self._not_tried(name, busy, last_attempt_time=started, next_attempt_time=until)
 
     def _not_tried(self, name: str, why: Hold | Pause, **times: datetime | None) -> None:
         self._problems[name] = why
@@ -305,7 +305,9 @@ class _CopyRun:
                 continue
             self._problems[name] = unread
             # Without a time, it is due with the event.
-            self._change_entry(name, reason=None, message=None, start_time=None, next_attempt_time=None)
+            self._change_entry(
+                name, reason=None, message=None, last_attempt_time=None, next_attempt_time=None
+            )
 
     def _failed_source(self, name: str, problem: Outcome) -> Outcome:
         """Return the problem of a copy during which the first archive, which works, could not be read."""

@@ -364,7 +364,7 @@ def test_a_copy_that_is_not_tried_again_keeps_no_event(event: EventBuilder, spec
 
 
 def test_the_time_to_live_begins_again_with_the_last_try_of_a_copy_that_is_given_up_late() -> None:
-    tried = replace(GIVEN_UP, start_time=NOON + 90 * DAY)
+    tried = replace(GIVEN_UP, last_attempt_time=NOON + 90 * DAY)
     assert removal_time(lacking(MADE, tried).build(), COPIED_SPEC) == NOON + (90 + 33) * DAY
-    never = replace(GIVEN_UP, start_time=NOON.replace(year=9999, month=12, day=31))
+    never = replace(GIVEN_UP, last_attempt_time=NOON.replace(year=9999, month=12, day=31))
     assert removal_time(lacking(MADE, never).build(), COPIED_SPEC) is None

@@ -818,6 +818,19 @@ async def test_a_skip_lets_no_copy_be_tried_that_nobody_asked_for(tmp_path: Path
     assert copied(await scene.ask()) == ("True", "CopiesVerified")
 
 
+async def test_a_copy_that_only_had_no_room_was_not_tried_before_a_skip(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    await scene.request("retry")
+    status = (await scene.end()).status
+    put_off = replace(stored_copy(status, "mirror"), reason="WaitingForArchive")
+    scene.store(replace(status, copies=(*status.copies, put_off)))
+
+    await scene.request("skip")
+
+    assert not retries_copies(scene.newest().status)
+
+
 @pytest.mark.parametrize("is_tried", [False, True])
 async def test_a_copy_that_was_asked_for_before_a_skip_is_made(tmp_path: Path, *, is_tried: bool) -> None:
     scene = await without_audit_trail(tmp_path)
@@ -853,6 +866,18 @@ async def test_a_retried_event_makes_its_copies_before_an_import_is_complete(tmp
     await scene.request("retry")
 
     assert copy_state(scene.newest().status, organization, began) is CopyState.RUNNING
+
+
+async def test_an_import_names_an_archived_event_whose_envelope_may_never_finish(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
+    assert organization is not None
+    await scene.request("retry")
+
+    waiting = replace(scene.newest().status, phase=Phase.VALIDATING, reason="EnvelopeUnfinished")
+
+    assert copy_state(waiting, organization, began) is CopyState.FAILED
 
 
 async def refusal_while_a_key_is_missing(scene: EndedScene) -> str:

@@ -63,7 +63,7 @@ def failed(name: str, attempts: int = 1, start: datetime = NOON) -> EventCopy:
         reason="ArchiveUnreachable",
         message="It is down.",
         attempts=attempts,
-        start_time=start,
+        last_attempt_time=start,
     )
 
 

@@ -21,7 +21,7 @@ MIRROR = EventCopy(
     reason="ArchiveUnreachable",
     message="It is down.",
     attempts=2,
-    start_time=NOON,
+    last_attempt_time=NOON,
     next_attempt_time=NOON + timedelta(minutes=5),
 )
 
@@ -45,7 +45,9 @@ def test_an_event_without_copies_says_nothing_about_them() -> None:
 
 
 GIVEN_UP = replace(MIRROR, attempts=40, next_attempt_time=None)
-SUSPENDED = replace(MIRROR, reason="ArchiveSuspended", attempts=0, start_time=None, next_attempt_time=None)
+SUSPENDED = replace(
+    MIRROR, reason="ArchiveSuspended", attempts=0, last_attempt_time=None, next_attempt_time=None
+)
 NOTE = "# If nothing prevents the missing copies any more:"
 
 
