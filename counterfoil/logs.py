@@ -10,7 +10,7 @@ is escaped.
 
 The code logs no secrets. As a second protection ``redact`` removes each text that looks like an API token,
 also from messages of exceptions and of libraries. A SHA-256 looks like a token, so it belongs in the field
-``sha256``, which accepts only a SHA-256.
+``sha256``, which accepts only a SHA-256. Of a long text, both ends are logged.
 """
 
 import json
@@ -94,6 +94,9 @@ _MIN_SURE_CHANGES = 0.55
 """The share from which a run is a token, also with short words."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_MAX_LOGGED = 16_384
+"""Number of characters of a text in a line. Each one costs CPU, and a server may have chosen the text."""
 
 _context: ContextVar[Mapping[str, object]] = ContextVar("about", default=MappingProxyType({}))
 
@@ -195,6 +198,17 @@ def redact(text: str) -> str:
     return _PLAIN_RUN.sub(_REDACTED, text)
 
 
+def _logged(text: str) -> str:
+    """Return a text as a line has it: redacted, and of a long one both ends."""
+    if len(text) <= _MAX_LOGGED:
+        return redact(text)
+    half = _MAX_LOGGED // 2
+    # The part of a token that is left by the cut does not look like one, nor does one without its "Bearer".
+    head, words = redact(text[:half]).rpartition(" ")[0], redact(text[-half:]).split(" ", 2)
+    tail = words[2] if len(words) > 2 else ""
+    return f"{head} [{len(text) - _MAX_LOGGED} characters left out] {tail}"
+
+
 def _looks_random(run: str) -> bool:
     """Whether a run of letters, digits and marks is more likely a token than a name or a path."""
     rest = _NO_TOKEN.sub("-", run)
@@ -229,7 +243,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redact(record.getMessage()),
+            "message": _logged(record.getMessage()),
             **_context_fields(record),
         }
         if trace := _trace(self, record):
@@ -244,7 +258,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line (and its stack trace, if any)."""
         fields = "".join(f" {name}={value}" for name, value in _context_fields(record).items())
-        line = f"{_time(record)} {record.levelname:7} {redact(record.getMessage())}{fields}"
+        line = f"{_time(record)} {record.levelname:7} {_logged(record.getMessage())}{fields}"
         trace = _trace(self, record)
         return "\n".join(map(_escaped, (line, *(trace.split("\n") if trace else ()))))
 
@@ -269,7 +283,7 @@ def _value(name: str, value: object) -> int | float | str:
     text = str(value)
     if name == "sha256" and _SHA256.fullmatch(text):
         return text
-    return redact(text)
+    return _logged(text)
 
 
 def _escaped(line: str) -> str:
@@ -292,4 +306,4 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     if not record.exc_info and not record.stack_info:
         return ""
     error = formatter.formatException(record.exc_info) if record.exc_info else None
-    return redact("\n".join(filter(None, (error, record.stack_info))))
+    return _logged("\n".join(filter(None, (error, record.stack_info))))

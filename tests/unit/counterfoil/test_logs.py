@@ -110,6 +110,32 @@ def test_a_secret_in_a_stack_trace_an_argument_or_a_field_is_struck_out(formatte
     assert "ValueError: bad key [redacted]" in told
 
 
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
+def test_of_a_text_of_a_million_characters_a_line_has_both_ends(formatter: logging.Formatter) -> None:
+    text = f"begins here {'a b ' * 250_000} ends here"
+    told = formatter.format(
+        a_record("it says %s", text, reason=text, exc_info=(None, ValueError(text), None))
+    )
+    assert len(told) < 50_000
+    assert told.count("it says begins here a b") == 1
+    assert told.count(" characters left out] ") == 3
+    assert told.count("a b  ends here") == 3
+
+
+@pytest.mark.parametrize("secret", [f"/callbacks/acme/{TOKEN}", f"Bearer {TOKEN[:20]}", TOKEN])
+def test_no_part_of_a_secret_is_left_where_a_long_text_was_cut(secret: str) -> None:
+    parts = [TOKEN[start : start + 8] for start in range(len(TOKEN) - 8)]
+    for words in range(4070, 4100):
+        filler = "a " * words
+        for text in (f"{filler}{secret} {'b ' * 9000}", f"{'b ' * 9000}{secret} {filler}"):
+            told = JsonFormatter().format(a_record("%s", text))
+            assert [part for part in parts if part in told] == []
+
+
+def test_a_long_text_without_a_space_is_left_out() -> None:
+    assert as_json(a_record("%s", "x" * 20_000))["message"] == " [3616 characters left out] "
+
+
 @pytest.mark.parametrize(
     "text",
     [
