@@ -198,10 +198,9 @@ def redact(text: str) -> str:
     return _PLAIN_RUN.sub(_REDACTED, text)
 
 
-def _logged(text: str) -> str:
-    """Return a text as a line has it: redacted, and of a long one both ends."""
-    if len(text) <= _MAX_LOGGED:
-        return redact(text)
+def _both_ends(text: str) -> str:
+    """Return the ends of a text that is longer than ``_MAX_LOGGED``, redacted. The callers compare, since a
+    call for each line would cost the receiver more."""
     half = _MAX_LOGGED // 2
     # The part of a token that is left by the cut does not look like one, nor does one without its "Bearer".
     head, words = redact(text[:half]).rpartition(" ")[0], redact(text[-half:]).split(" ", 2)
@@ -239,11 +238,12 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
+        message = record.getMessage()
         line = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _logged(record.getMessage()),
+            "message": redact(message) if len(message) <= _MAX_LOGGED else _both_ends(message),
             **_context_fields(record),
         }
         if trace := _trace(self, record):
@@ -258,7 +258,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line (and its stack trace, if any)."""
         fields = "".join(f" {name}={value}" for name, value in _context_fields(record).items())
-        line = f"{_time(record)} {record.levelname:7} {_logged(record.getMessage())}{fields}"
+        message = record.getMessage()
+        message = redact(message) if len(message) <= _MAX_LOGGED else _both_ends(message)
+        line = f"{_time(record)} {record.levelname:7} {message}{fields}"
         trace = _trace(self, record)
         return "\n".join(map(_escaped, (line, *(trace.split("\n") if trace else ()))))
 
@@ -283,7 +285,7 @@ def _value(name: str, value: object) -> int | float | str:
     text = str(value)
     if name == "sha256" and _SHA256.fullmatch(text):
         return text
-    return _logged(text)
+    return redact(text) if len(text) <= _MAX_LOGGED else _both_ends(text)
 
 
 def _escaped(line: str) -> str:
@@ -306,4 +308,5 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     if not record.exc_info and not record.stack_info:
         return ""
     error = formatter.formatException(record.exc_info) if record.exc_info else None
-    return _logged("\n".join(filter(None, (error, record.stack_info))))
+    text = "\n".join(filter(None, (error, record.stack_info)))
+    return redact(text) if len(text) <= _MAX_LOGGED else _both_ends(text)
