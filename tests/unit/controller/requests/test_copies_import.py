@@ -1,6 +1,7 @@
 """An Import that only copies brings the copies of a span up to date, and asks eSAW nothing."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 
 from controller.reopening.reopener import Reopener
 from controller.requests.copies_import import PAGE_SIZE, RETRY_SECONDS, CopiesImport, is_of_span
+from controller.requests.copy_requests import CopyRequests
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, Expired, Unavailable
 from counterfoil.resources import (
@@ -22,8 +24,9 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
-from tests.support.builders import NOON, an_event
+from tests.support.builders import NOON, a_sender, an_event, known_to_work
 from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
 
 LEADER_CHANGED = Unavailable(500, "InternalError", "etcdserver: leader changed")
@@ -87,11 +90,12 @@ class ImportScene(CopiedScene):
         self.clock.advance(minutes=10)
         return self.imported
 
-    def put_copying(self) -> None:
+    def put_copying(self, reason: str | None = None) -> None:
         """Let an event make copies that no Import asked for."""
         event = self.newest()
         other = replace(event.metadata, name=BUSY, uid=f"uid-{BUSY}", labels={ORGANIZATION_LABEL: "acme"})
-        self.kube.put(replace(event, metadata=other, status=replace(event.status, phase=Phase.COPYING)))
+        status = replace(event.status, phase=Phase.COPYING, reason=reason)
+        self.kube.put(replace(event, metadata=other, status=status))
 
     def let_copying_end(self) -> None:
         """Let nothing be left of that event."""
@@ -119,6 +123,24 @@ class ImportScene(CopiedScene):
 
         self.copies_import.kube = cast("KubeClient", Overridden(self.kube, get))
 
+    def put_event(self, *, suspend: bool) -> None:
+        """Let a person change ``spec.suspend`` of the event."""
+        event = self.newest()
+        version = str(int(event.metadata.resource_version or 0) + 1)
+        metadata = replace(event.metadata, resource_version=version)
+        changed = replace(event, metadata=metadata, spec=replace(event.spec, suspend=suspend))
+        self.kube.put(changed)
+        self.cache.update(changed)
+
+    async def with_delayed_delete(self) -> "ImportScene":
+        """Let the archived event wait for its delete, for which ``mirror`` is required since."""
+        self.spec["cleanup"] = {"policy": "Delete", "after": "720h"}
+        self.change(WORM)
+        await self.reconcile_until_quiet()
+        self.clock.advance(hours=1)
+        self.change(WORM, MIRROR)
+        return self
+
     def reason(self, type_: str = "Ready") -> tuple[str, str]:
         found = find_condition(self.imported.status.conditions, type_)
         assert found is not None
@@ -128,6 +150,38 @@ class ImportScene(CopiedScene):
         found = find_condition(self.imported.status.conditions, "Ready")
         assert found is not None
         return found.message
+
+
+def hold_sender(scene: ImportScene) -> None:
+    sender = known_to_work(a_sender(version=70))
+    scene.observe(replace(sender, spec=replace(sender.spec, suspend=True)))
+
+
+def let_sender_go(scene: ImportScene) -> None:
+    scene.observe(known_to_work(a_sender(version=71)))
+
+
+def hold_event(scene: ImportScene) -> None:
+    scene.put_event(suspend=True)
+
+
+def let_event_go(scene: ImportScene) -> None:
+    scene.put_event(suspend=False)
+
+
+def hold_action(scene: ImportScene) -> None:
+    scene.change(WORM, MIRROR, actions=[{"action": "otherAction", "handling": "Archive"}])
+
+
+def let_action_go(scene: ImportScene) -> None:
+    scene.change(WORM, MIRROR)
+
+
+HOLDS: dict[str, tuple[Callable[[ImportScene], None], Callable[[ImportScene], None], str]] = {
+    "its Sender is suspended": (hold_sender, let_sender_go, "SenderSuspended"),
+    "it is suspended": (hold_event, let_event_go, "Suspended"),
+    "its action is not configured": (hold_action, let_action_go, "ActionNotConfigured"),
+}
 
 
 async def mirror_is_full(_: str, archive: str, *__: object) -> bool:
@@ -207,6 +261,87 @@ async def test_a_copy_that_only_had_no_room_is_started_again(tmp_path: Path) -> 
         imported = await scene.passed()
 
     assert (imported.status.archived, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+async def test_no_copy_starts_of_an_event_that_a_person_holds(tmp_path: Path, hold: str) -> None:
+    scene = await ImportScene(tmp_path).with_delayed_delete()
+    hold_it, let_go, reason = HOLDS[hold]
+    hold_it(scene)
+
+    for _ in range(3):
+        imported = await scene.passed()
+
+    assert (scene.newest().status.phase, scene.newest().status.reason) == (Phase.CLEANING, reason)
+    assert (imported.status.failed, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
+    let_go(scene)
+    scene.clock.advance(days=31)
+    assert (await scene.reconcile_until_quiet()).status.reason == "ArchivedAndDeleted"
+    assert await scene.faults("mirror") == []
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+async def test_an_import_does_not_wait_for_an_event_that_a_person_holds_before_its_copies(
+    tmp_path: Path, hold: str
+) -> None:
+    scene = await ImportScene(tmp_path).with_delayed_delete()
+    hold_it, _, reason = HOLDS[hold]
+    await scene.copies_import.advance(scene.imported)
+    assert scene.newest().status.phase is Phase.COPYING
+    hold_it(scene)
+    scene.cache.update(scene.newest())
+    await scene.reconcile_until_quiet()
+    scene.clock.advance(minutes=10)
+
+    imported = await scene.passed()
+
+    assert (scene.newest().status.phase, scene.newest().status.reason) == (Phase.COPYING, reason)
+    assert (imported.status.failed, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+async def test_an_import_waits_for_an_event_that_nobody_holds_any_more(tmp_path: Path, hold: str) -> None:
+    """With many others, it may be in the queue for hours, and shows until then what held it."""
+    scene = await ImportScene(tmp_path).with_delayed_delete()
+    hold_it, let_go, reason = HOLDS[hold]
+    await scene.copies_import.advance(scene.imported)
+    hold_it(scene)
+    scene.cache.update(scene.newest())
+    await scene.reconcile_until_quiet()
+    let_go(scene)
+    scene.clock.advance(minutes=10)
+
+    await scene.copies_import.advance(scene.imported)
+
+    assert scene.newest().status.reason == reason
+    assert scene.reason("Complete")[0] == "False"
+    scene.clock.advance(minutes=10)
+    await scene.passed()
+    imported = await scene.passed()
+    assert (imported.status.archived, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
+
+
+async def test_events_that_a_person_holds_take_no_room_of_an_import(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path, maxUnfinished=1).with_further_copy()
+    scene.put_copying(reason="SenderSuspended")
+
+    await scene.copies_import.advance(scene.imported)
+
+    assert scene.newest().status.phase is Phase.COPYING
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+async def test_the_answer_to_a_request_for_copies_says_that_the_event_is_held(
+    tmp_path: Path, hold: str
+) -> None:
+    scene = await ImportScene(tmp_path).with_delayed_delete()
+    hold_it, _, _ = HOLDS[hold]
+    hold_it(scene)
+
+    result = await CopyRequests(scene.cache, scene.clock).copy(scene.newest(), Request("copy"))
+
+    assert "made now" not in result.message
+    assert "suspension" in result.message
 
 
 async def test_an_import_waits_until_its_organization_has_copies(tmp_path: Path) -> None:
