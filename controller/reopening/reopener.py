@@ -22,7 +22,7 @@ from controller.cache import Cache
 from controller.envelopes import read_envelope, recorded_sender
 from controller.event_recorder import EventRecorder
 from controller.reader import claims_of, is_next_by_envelope, to_try_again
-from controller.scheduling.due import WAITING_FOR_ARCHIVE, is_held_by_action, is_suspended
+from controller.scheduling.due import WAITING_FOR_ARCHIVE, are_copies_held
 from controller.scheduling.retry_policy import is_copy_due
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
@@ -38,7 +38,6 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import SENDER_PENDING
 from counterfoil.resources.reopening import (
-    has_ended,
     is_refused_to_key,
     reopened_status,
     retries_copies,
@@ -164,11 +163,7 @@ class CopyRetrier:
 
     def _due_copies(self, event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> tuple[str, ...]:
         """Return the Archives of the copies that are due."""
-        if is_suspended(event, self.cache):
-            return ()
-        if not has_ended(event.status) and (
-            self._is_sender_suspended(event) or is_held_by_action(event, spec)
-        ):
+        if are_copies_held(event, spec, self.cache):
             return ()
         retry = spec.retry
         return tuple(
@@ -180,10 +175,6 @@ class CopyRetrier:
             and not self.cache.is_archive_suspended(name)
             and is_copy_due(copy, retry, now=now)
         )
-
-    def _is_sender_suspended(self, event: EnvelopeEvent) -> bool:
-        sender = self.cache.senders.get(event.metadata.labels.get(SENDER_LABEL, ""))
-        return sender is not None and sender.spec.suspend
 
 
 def _with_copies_put_off(

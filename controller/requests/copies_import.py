@@ -27,7 +27,7 @@ from controller.resync.import_progress import (
     copies_concluded,
     copies_hold,
 )
-from controller.scheduling.due import SUSPENDED_REASONS
+from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS, are_copies_held
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.i18n.reasons import ReasonProperty, has_property
@@ -56,6 +56,9 @@ from counterfoil.resources.reopening import (
 from counterfoil.resources.routes import archive_names, stored_copy
 
 _log = logging.getLogger(__name__)
+
+HELD_REASONS = SUSPENDED_REASONS | {ACTION_NOT_CONFIGURED}
+"""Reasons of unfinished events that wait until a person lets them continue."""
 
 PAGE_SIZE = 50
 PAUSE_SECONDS = 60.0
@@ -86,6 +89,8 @@ class CopyState(Enum):
     RUNNING = auto()
     FAILED = auto()
     """It was tried since the Import began, or its event has to be retried for it, or a person holds it."""
+    HELD = auto()
+    """Its unfinished event shows that a person holds it, or held it until its next run."""
     MISSING = auto()
 
 
@@ -303,11 +308,18 @@ class CopiesImport:
         if event is None or not is_of_span(event, imported):
             return CopyState.OTHER
         began = imported.status.start_time or self.clock.now()
-        return copy_state(event.status, organization, began)
+        state = copy_state(event.status, organization, began)
+        if state not in (CopyState.MISSING, CopyState.HELD):
+            return state
+        if are_copies_held(event, organization.spec, self.cache):
+            return CopyState.FAILED
+        return CopyState.RUNNING if state is CopyState.HELD else state
 
     async def _running(self, imported: Import) -> int:
-        """Return how many events of the Organization make copies. Raises ``ApiError``."""
-        fields = f"status.phase={Phase.COPYING}"
+        """Return how many events of the Organization make copies, without those that a person holds. Raises
+        ``ApiError``."""
+        others = (f"status.reason!={each}" for each in sorted(HELD_REASONS))
+        fields = ",".join((f"status.phase={Phase.COPYING}", *others))
         running = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)
         return running[imported.organization]
 
@@ -359,18 +371,23 @@ def is_of_span(event: EnvelopeEvent, imported: Import) -> bool:
     return not senders or event.metadata.labels.get(SENDER_LABEL) in senders
 
 
-def _is_held(status: EnvelopeEventStatus) -> bool:
-    """Whether an event may wait without end: for a key, a suspension, its action or its envelope. The next
-    run of any other unfinished event makes its copies."""
-    is_held = status.phase is Phase.AWAITING_CONSENT or status.reason in SUSPENDED_REASONS
-    return is_held or has_property(status.reason, ReasonProperty.NO_DEADLINE)
+def _state_of_unfinished(status: EnvelopeEventStatus) -> CopyState:
+    """Return the state of an unfinished event that lacks a copy, which its next run makes. It may wait
+    without end: for a key, a suspension, its action or its envelope."""
+    if status.reason in HELD_REASONS:
+        return CopyState.HELD
+    has_no_end = status.phase is Phase.AWAITING_CONSENT or has_property(
+        status.reason, ReasonProperty.NO_DEADLINE
+    )
+    return CopyState.FAILED if has_no_end else CopyState.RUNNING
 
 
 def copy_state(status: EnvelopeEventStatus, organization: Organization, began: datetime) -> CopyState:
     """Return what is to do about the copies of an event, for an Import that ``began`` then."""
     copied = find_condition(status.conditions, "Copied")
     is_tried = copied is not None and copied.last_transition_time >= began
-    if status.phase is Phase.COPYING:
+    is_copying = status.phase is Phase.COPYING
+    if is_copying and status.reason not in HELD_REASONS:
         return CopyState.RUNNING
     is_missing = copied is not None and copied.status != "True"
     if status.phase is Phase.FAILED and is_tried and is_missing and not takes_copies(status):
@@ -380,8 +397,8 @@ def copy_state(status: EnvelopeEventStatus, organization: Organization, began: d
         return CopyState.OTHER
     copies = organization.spec.copies
     if missing := missing_copies(status, copies):
-        if not takes_copies(status):
-            return CopyState.FAILED if status.phase.is_final or _is_held(status) else CopyState.RUNNING
+        if is_copying or not takes_copies(status):
+            return CopyState.FAILED if status.phase.is_final else _state_of_unfinished(status)
         # What only had no room was not tried. Beside one that failed, the garbage collector tries it again:
         # the Import would repeat that one, too.
         is_untried = all(is_put_off(stored_copy(status, each)) for each in missing)

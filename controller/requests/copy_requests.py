@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.requests.request_table import RequestResult, RequestType
+from controller.scheduling.due import are_copies_held
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase, is_condition_true
@@ -36,10 +37,15 @@ class CopyRequests:
             return RequestResult(RequestOutcome.REFUSED, message)
         if not takes_copies(status):
             return RequestResult(RequestOutcome.REFUSED, _why_not(status))
-        if status.phase is not Phase.COPYING and not missing_copies(status, organization.spec.copies):
+        missing = missing_copies(status, organization.spec.copies)
+        if status.phase is not Phase.COPYING and not missing:
             return RequestResult(RequestOutcome.NOTHING_TO_DO, "Nothing was left to do: each copy is proved.")
         change = partial(_copying_status, now=self.clock.now())
-        return RequestResult(RequestOutcome.DONE, "The copies that are missing are made now.", change)
+        message = "The copies that are missing are made now."
+        are_suspended = bool(missing) and all(map(self.cache.is_archive_suspended, missing))
+        if are_suspended or are_copies_held(event, organization.spec, self.cache):
+            message = "The copies that are missing are made once no suspension and no action holds them."
+        return RequestResult(RequestOutcome.DONE, message, change)
 
 
 def _why_not(status: EnvelopeEventStatus) -> str:

@@ -17,6 +17,7 @@ from counterfoil.clock import believed_time
 from counterfoil.esaw.evidence import may_list_more
 from counterfoil.resources import (
     REQUEST_LABEL,
+    SENDER_LABEL,
     ActionHandling,
     CleanupPolicy,
     EnvelopeEvent,
@@ -250,6 +251,21 @@ def are_copies_suspended(event: EnvelopeEvent, spec: OrganizationSpec, cache: Ca
     """Whether an event waits for required copies, and a person suspended the Archive of each."""
     names = open_copies(event.status, spec)
     return bool(names) and all(map(cache.is_archive_suspended, names))
+
+
+def are_copies_held(event: EnvelopeEvent, spec: OrganizationSpec, cache: Cache) -> bool:
+    """
+    Whether a person holds the run in which an archived event would make its copies.
+
+    Also by the suspension of its last Sender, which this process may not have looked up, or by its action.
+    These don't hold the copies of an event that has ended.
+    """
+    if is_suspended(event, cache):
+        return True
+    if has_ended(event.status):
+        return False
+    sender = cache.senders.get(event.metadata.labels.get(SENDER_LABEL, ""))
+    return (sender is not None and sender.spec.suspend) or is_held_by_action(event, spec)
 
 
 def _is_copy_suspended(event: EnvelopeEvent, spec: OrganizationSpec, cache: Cache) -> bool:

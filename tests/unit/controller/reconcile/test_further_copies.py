@@ -745,8 +745,9 @@ async def test_an_import_counts_what_a_retry_has_to_copy_as_failed(tmp_path: Pat
     )
     pending = replace(event.status, phase=Phase.PENDING, reason="RetryRequested")
     suspended = replace(pending, reason="SenderSuspended")
-    for status in (expired, suspended, replace(event.status, phase=Phase.AWAITING_CONSENT)):
+    for status in (expired, replace(event.status, phase=Phase.AWAITING_CONSENT)):
         assert copy_state(status, organization, scene.clock.now()) is CopyState.FAILED
+    assert copy_state(suspended, organization, scene.clock.now()) is CopyState.HELD
     assert copy_state(pending, organization, scene.clock.now()) is CopyState.RUNNING
     restarted = replace(expired, reason="EnvelopeRestarted")
     assert copy_state(restarted, organization, scene.clock.now()) is CopyState.OTHER
