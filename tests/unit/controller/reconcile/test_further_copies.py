@@ -869,6 +869,50 @@ async def test_a_retried_event_makes_its_copies_before_an_import_is_complete(tmp
     assert copy_state(scene.newest().status, organization, began) is CopyState.RUNNING
 
 
+async def test_an_import_starts_the_copy_that_a_retry_did_not_come_to(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    scene.clock.advance(minutes=5)
+    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
+    assert organization is not None
+    await scene.request("retry")
+
+    await scene.end()
+
+    assert copied(scene.newest()) == ("False", "CopyMissing")
+    assert copy_state(scene.newest().status, organization, began) is CopyState.MISSING
+
+
+async def test_an_import_starts_the_copy_that_was_only_suspended(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    scene.clock.advance(minutes=5)
+    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
+    assert organization is not None
+    suspend(scene)
+    event = await scene.ask()
+
+    scene.change_archive("mirror")
+
+    assert stored_copy(event.status, "mirror").reason == "ArchiveSuspended"
+    assert copy_state(event.status, organization, began) is CopyState.MISSING
+
+
+async def test_an_import_starts_copies_with_one_address_only_one_time(tmp_path: Path) -> None:
+    """Each run makes both, and neither counts."""
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
+    assert organization is not None
+    status = (await scene.ask()).status
+    place = stored_copy(status, "worm").manifest
+    status = replace(status, copies=tuple(replace(each, manifest=place) for each in status.copies))
+
+    assert copy_state(status, organization, began) is CopyState.FAILED
+    later = began + timedelta(hours=1)
+    assert copy_state(status, organization, later) is CopyState.MISSING
+
+
 async def test_an_import_names_an_archived_event_whose_envelope_may_never_finish(tmp_path: Path) -> None:
     scene = await without_audit_trail(tmp_path)
     scene.change(WORM, MIRROR)
