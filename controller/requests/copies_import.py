@@ -18,7 +18,6 @@ from enum import Enum, auto
 from msgspec.structs import replace
 
 from controller.cache import Cache
-from controller.reconcile.copy_rules import is_put_off
 from controller.reopening.reopener import Reopener
 from controller.resync.import_progress import (
     MAX_MESSAGE,
@@ -40,6 +39,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    EventCopy,
     Import,
     Organization,
     Phase,
@@ -382,15 +382,22 @@ def _state_of_unfinished(status: EnvelopeEventStatus) -> CopyState:
     return CopyState.FAILED if has_no_end else CopyState.RUNNING
 
 
+def _is_tried(copy: EventCopy, began: datetime) -> bool:
+    """Whether a missing copy was tried since then. One that was made is missing if another one has its
+    address."""
+    times = (copy.last_attempt_time, copy.verified_time)
+    return any(each is not None and each >= began for each in times)
+
+
 def copy_state(status: EnvelopeEventStatus, organization: Organization, began: datetime) -> CopyState:
     """Return what is to do about the copies of an event, for an Import that ``began`` then."""
     copied = find_condition(status.conditions, "Copied")
-    is_tried = copied is not None and copied.last_transition_time >= began
+    is_changed = copied is not None and copied.last_transition_time >= began
     is_copying = status.phase is Phase.COPYING
     if is_copying and status.reason not in HELD_REASONS:
         return CopyState.RUNNING
     is_missing = copied is not None and copied.status != "True"
-    if status.phase is Phase.FAILED and is_tried and is_missing and not takes_copies(status):
+    if status.phase is Phase.FAILED and is_changed and is_missing and not takes_copies(status):
         return CopyState.FAILED
     is_archived = is_condition_true(status.conditions, "Archived")
     if not is_archived and (status.phase, status.reason) != (Phase.SKIPPED, ARCHIVED_AS_EXPIRED):
@@ -399,10 +406,10 @@ def copy_state(status: EnvelopeEventStatus, organization: Organization, began: d
     if missing := missing_copies(status, copies):
         if is_copying or not takes_copies(status):
             return CopyState.FAILED if status.phase.is_final else _state_of_unfinished(status)
-        # What only had no room was not tried. Beside one that failed, the garbage collector tries it again:
-        # the Import would repeat that one, too.
-        is_untried = all(is_put_off(stored_copy(status, each)) for each in missing)
-        return CopyState.FAILED if is_tried and not is_untried else CopyState.MISSING
+        # What had no room, or only a suspension held, was not tried. Beside one that failed, the garbage
+        # collector tries it again: the Import would repeat that one, too.
+        is_tried = any(_is_tried(stored_copy(status, each), began) for each in missing)
+        return CopyState.FAILED if is_tried else CopyState.MISSING
     times = [stored_copy(status, each.archive_ref.name).verified_time for each in copies]
     is_new = any(each is not None and each >= began for each in times)
     return CopyState.COPIED if is_new else CopyState.KNOWN
