@@ -1,6 +1,6 @@
 """An event that had succeeded makes further copies, and ends as before, also if one fails."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from controller.mails.problem_tracking import (
 from controller.requests.copies_import import CopyState, copy_state
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
+from controller.resync.import_progress import tally
+from controller.resync.statistics import ActivityCounter
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
+from counterfoil.archives.import_report.content import row_of_ended, row_of_known
 from counterfoil.cli.plugin.why import explain
 from counterfoil.esaw import HttpStatusError
 from counterfoil.esaw.errors import EsawUnreachable
@@ -43,6 +46,7 @@ from counterfoil.resources.routes import stored_copy
 from tests.support.builders import NOON
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL, WORM, CopiedScene
+from tests.support.scenes.import_report import a_row
 
 MOVED = "https://sign.acme.example"
 HOOK = {"url": "https://crm.example.com/hook", "signingSecretRef": {"name": "hook", "key": "secret"}}
@@ -729,6 +733,39 @@ async def test_a_pass_counts_a_failed_event_while_it_makes_further_copies(tmp_pa
     during = summary_of_pass(scene)
     assert (during.failed, during.names) == (before.failed, before.names)
     assert len(during.names) == 1
+
+
+async def succeeded(folder: Path) -> EndedScene:
+    scene = EndedScene(folder)
+    assert (await scene.end()).status.reason == "ArchivedAndDeleted"
+    return scene
+
+
+async def read_alone(event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
+    """Yield the one event of a window."""
+    yield event
+
+
+@pytest.mark.parametrize("ended", [*UNDELETED, "it succeeded"])
+async def test_an_import_reports_the_end_of_an_event_while_it_makes_further_copies(
+    tmp_path: Path, ended: str
+) -> None:
+    """A window is counted one time, and its part of the report is never changed."""
+    scene = await {**UNDELETED, "it succeeded": succeeded}[ended](tmp_path)
+
+    async def reported() -> tuple[object, ...]:
+        event, counter = scene.newest(), ActivityCounter(scene.clock.now())
+        counter.add(event)
+        rows = (row_of_ended(a_row(), event), row_of_known(a_row(), event))
+        return await tally(read_alone(event)), *rows, counter.activity()
+
+    before = await reported()
+    scene.change(WORM, MIRROR, webhook=HOOK)
+
+    await scene.ask_only()
+
+    assert scene.newest().status.phase is Phase.COPYING
+    assert await reported() == before
 
 
 async def test_an_import_counts_what_a_retry_has_to_copy_as_failed(tmp_path: Path) -> None:
