@@ -62,6 +62,7 @@ from counterfoil.resources.organization import (
     import_archive_conflict,
     shared_archive_conflict,
 )
+from counterfoil.resources.reopening import with_kept_end
 from counterfoil.resources.routes import archive_names, original_names
 
 WINDOW = timedelta(days=7)
@@ -532,20 +533,21 @@ def _estimate(start: datetime | None, now: datetime, done: int, total: int) -> d
 
 
 async def tally(events: AsyncIterable[EnvelopeEvent]) -> EventTally:
-    """Return the results of finished events, and of those that wait for copies or their delete. One of them
-    is in memory at a time. Raises ``WindowChanged`` if one runs."""
+    """Return the results of finished events, and of those that wait for copies or their delete. One that
+    makes further copies counts by its end. One of them is in memory at a time. Raises ``WindowChanged`` if
+    one runs."""
     archived = skipped = failed = size = ends = 0
     async for event in events:
-        phase = event.status.phase
-        is_archived = is_condition_true(event.status.conditions, "Archived")
+        status = with_kept_end(event.status)
+        phase, is_archived = status.phase, is_condition_true(status.conditions, "Archived")
         if not phase.is_final and not (is_archived and phase in ARCHIVED_PHASES):
             raise WindowChanged
-        files = sum(each.size or 0 for each in event.status.documents) if is_archived else 0
+        files = sum(each.size or 0 for each in status.documents) if is_archived else 0
         archived += is_archived
         size += files
         skipped += not is_archived and phase is not Phase.FAILED
         failed += phase is Phase.FAILED
-        cause = None if is_archived else event.status.cause
+        cause = None if is_archived else status.cause
         # The API server lists events in any order.
         ends ^= hash((event.name, is_archived, files, phase is Phase.FAILED, cause))
     return EventTally(archived, skipped, failed, size, ends)

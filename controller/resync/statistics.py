@@ -21,6 +21,7 @@ from counterfoil.resources.organization import (
     OVERFLOW_BUCKET,
     duration_bucket,
 )
+from counterfoil.resources.reopening import with_kept_end
 from counterfoil.retention import is_archived_finally
 
 WEEK = timedelta(days=7)
@@ -40,7 +41,7 @@ class ActivityCounter:
 
     def add(self, event: EnvelopeEvent) -> None:
         """Count an event."""
-        created, status = event.metadata.creation_timestamp, event.status
+        created, status = event.metadata.creation_timestamp, with_kept_end(event.status)
         if created is None:
             return
         # A restore creates objects again. Their status keeps the time of the first callback.

@@ -28,6 +28,7 @@ from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.clock import utc_text
 from counterfoil.resources import EnvelopeEvent, Phase, is_condition_true
 from counterfoil.resources.base import json_name
+from counterfoil.resources.reopening import with_kept_end
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 from counterfoil.untrusted.spreadsheet import csv_head, csv_rows
 
@@ -346,8 +347,9 @@ def rows_of_part(lines: bytes, events: RowsOfEvents, size: int) -> tuple[list[Re
 
 
 def row_of_ended(row: ReportRow, event: EnvelopeEvent) -> ReportRow:
-    """Return a row with the end of its event, which is finished or only waits for its delete."""
-    status = event.status
+    """Return a row with the end of its event, which is finished, makes further copies, or only waits for its
+    delete."""
+    status = with_kept_end(event.status)
     is_archived = is_condition_true(status.conditions, "Archived")
     if is_archived:
         outcome = ReportOutcome.ARCHIVED
@@ -360,7 +362,8 @@ def row_of_ended(row: ReportRow, event: EnvelopeEvent) -> ReportRow:
 
 def row_of_known(row: ReportRow, event: EnvelopeEvent) -> ReportRow:
     """Return the row of an envelope that had this event before the search, with the event's state."""
-    reason = event.status.cause or event.status.phase.value
+    status = with_kept_end(event.status)
+    reason = status.cause or status.phase.value
     return _with_event(replace(row, outcome=ReportOutcome.KNOWN, reason=reason), event)
 
 
