@@ -214,6 +214,61 @@ async def test_a_restarted_envelope_is_not_sent_to_another_archive(tmp_path: Pat
     assert documents(scene.other) == []
 
 
+async def created_late(folder: Path, **spec: Any) -> RecreatedScene:
+    """Let an Expired envelope be archived in an Archive that was created after its callback, and that
+    nothing names any more."""
+    statuses = ["Completed", "Expired"]
+    scene = RecreatedScene(folder, statuses=statuses, cleanup={"policy": "Keep"}, **spec)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.recreate(scene.vault)
+    scene.clock.advance(minutes=30)
+    ended = await scene.reconcile(2)
+    assert ended.status.reason == "ArchivedAsExpired"
+    scene.name()
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    return scene
+
+
+async def test_a_restarted_envelope_stays_in_an_archive_that_was_created_after_its_callback(
+    tmp_path: Path,
+) -> None:
+    scene = await created_late(tmp_path)
+    scene.start_again()
+
+    after = await scene.run_late(2)
+
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert stored_choice(after.status) == Choice("vault", None)
+
+
+async def test_a_further_event_follows_to_an_archive_that_was_created_after_the_first_callback(
+    tmp_path: Path,
+) -> None:
+    scene = await created_late(tmp_path, actions=ACTIONS)
+    scene.follow()
+
+    await scene.run_late(2)
+
+    assert documents(scene.dms) == []
+    assert stored_choice(scene.newest().status) == Choice("vault", None)
+
+
+async def test_an_archive_that_was_created_again_before_a_skip_gets_no_document(tmp_path: Path) -> None:
+    scene = RecreatedScene(tmp_path, statuses=["Completed", "Expired"])
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    assert (await scene.reconcile(2)).status.reason == "CleanupDelayed"
+    scene.recreate()
+    scene.name(cleanup={"policy": "Keep"})
+    assert (await scene.run_late(1)).status.reason == "ArchivedAsExpired"
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    scene.start_again()
+
+    after = await scene.run_late(1)
+
+    assert after.status.reason == "ArchiveReplaced"
+    assert documents(scene.other) == []
+
+
 async def interrupted(folder: Path, **spec: Any) -> RecreatedScene:
     """Let the event have claimed its places in ``vault``, while nothing names its Archive any more, which was
     created again."""
