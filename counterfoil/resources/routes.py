@@ -38,6 +38,7 @@ from counterfoil.resources.envelopeevent import (
     MISSING_COPY_REASONS,
     PHASE_CONDITIONS,
     ArchiveLocation,
+    AttemptOutcome,
     AwaitedArchive,
     EnvelopeEvent,
     EnvelopeEventStatus,
@@ -198,7 +199,8 @@ class KeptChoice(NamedTuple):
     choice: Choice
     event: str
     since: datetime | None
-    """When the event had listed its files there; its creation if that is not known any more."""
+    """When the event had listed its files there, or the latest earlier time that is known, such as its
+    creation."""
 
     def may_be_in(self, created: datetime | None) -> bool:
         """
@@ -439,11 +441,19 @@ def own_kept_choice(event: EnvelopeEvent) -> KeptChoice | None:
 
 
 def _files_since(event: EnvelopeEvent) -> datetime | None:
-    # The condition that is not True any more has the time of that, or is gone.
     collected = find_condition(event.status.conditions, PHASE_CONDITIONS[Phase.COLLECTING])
-    if collected is None or collected.status != "True":
-        return event.metadata.creation_timestamp
-    return collected.last_transition_time
+    if collected is not None and collected.status == "True":
+        return collected.last_transition_time
+    # The condition that is not True any more has the time of that, or is gone. An attempt begins before it
+    # claims the places; one of Archiving may begin after the Archive was replaced. After a restore, the event
+    # is younger than its attempts.
+    created = event.metadata.creation_timestamp
+    listed = (
+        each.start_time
+        for each in reversed(event.status.attempt_history)
+        if each.phase is Phase.COLLECTING and each.outcome is AttemptOutcome.DONE
+    )
+    return max((each for each in (created, next(listed, None)) if each is not None), default=None)
 
 
 def copy_names(spec: CopiedSpec) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from counterfoil.resources import (
     IMPORT_ARCHIVE_LABEL,
     IMPORT_LABEL,
     ArchiveLocation,
+    Attempt,
+    AttemptOutcome,
     EnvelopeEvent,
     EnvelopeEventStatus,
     FiledDocument,
@@ -154,6 +156,38 @@ def test_without_the_time_of_its_list_the_files_of_an_event_are_as_old_as_the_ev
     (kept,) = kept_choices([replace(an_event().build(), status=status)])
     assert kept.may_be_in(NOON)
     assert not kept.may_be_in(NOON + timedelta(seconds=1))
+
+
+def listed_at(*starts: datetime) -> EnvelopeEvent:
+    """Return an event that listed its files at these times, and then archived them."""
+
+    def attempt(phase: Phase, start: datetime, outcome: AttemptOutcome) -> Attempt:
+        return Attempt(phase=phase, start_time=start, duration_seconds=1, outcome=outcome, reason="X")
+
+    history = [
+        each
+        for start in starts
+        for each in (
+            attempt(Phase.COLLECTING, start, AttemptOutcome.DONE),
+            attempt(Phase.ARCHIVING, start + timedelta(minutes=1), AttemptOutcome.DONE),
+            attempt(Phase.COLLECTING, start + timedelta(minutes=2), AttemptOutcome.WAIT),
+        )
+    ]
+    status = chosen("vault", manifest="file:///x", phase=Phase.PENDING)
+    return replace(an_event().build(), status=replace(status, attempt_history=tuple(history)))
+
+
+@pytest.mark.parametrize(
+    ("hours", "since"),
+    [((1,), 1), ((1, 2), 2), ((-24,), 0)],
+    ids=["one list", "the last list counts", "after a restore, the event is younger than its attempts"],
+)
+def test_without_the_condition_the_last_attempt_that_listed_the_files_counts(
+    hours: tuple[int, ...], since: int
+) -> None:
+    (kept,) = kept_choices([listed_at(*(NOON + timedelta(hours=each) for each in hours))])
+    assert kept.may_be_in(NOON + timedelta(hours=since))
+    assert not kept.may_be_in(NOON + timedelta(hours=since, seconds=1))
 
 
 @pytest.mark.parametrize("names", ["vault", "dms"])
