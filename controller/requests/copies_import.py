@@ -50,6 +50,8 @@ from counterfoil.resources.imports import span_of
 from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     COPY_REQUESTED,
+    has_ended,
+    retries_copies,
     status_for_copying,
     takes_copies,
 )
@@ -309,7 +311,9 @@ class CopiesImport:
             return CopyState.OTHER
         began = imported.status.start_time or self.clock.now()
         state = copy_state(event.status, organization, began)
-        if state not in (CopyState.MISSING, CopyState.HELD):
+        is_unrecorded = has_ended(event.status) and not retries_copies(event.status)
+        if state not in (CopyState.MISSING, CopyState.HELD) or is_unrecorded:
+            # The one run of an event that has ended records the missing copy, which is made after a hold.
             return state
         if are_copies_held(event, organization.spec, self.cache):
             return CopyState.FAILED

@@ -24,6 +24,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.reopening import retries_copies
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import NOON, a_sender, an_event, known_to_work
@@ -283,6 +284,20 @@ async def test_no_copy_starts_of_an_event_that_a_person_holds(tmp_path: Path, ho
     await scene.reconcile_until_quiet()
     assert (await scene.retried()).status.reason == "ArchivedAndDeleted"
     assert await scene.faults("mirror") == []
+
+
+async def test_the_copy_of_a_suspended_event_that_has_ended_is_recorded_for_the_garbage_collector(
+    tmp_path: Path,
+) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    hold_event(scene)
+
+    for _ in range(3):
+        imported = await scene.passed()
+
+    assert (imported.status.failed, scene.reason("Complete")) == (1, ("True", "ImportComplete"))
+    assert scene.newest().status.phase is Phase.SUCCEEDED
+    assert retries_copies(scene.newest().status)
 
 
 @pytest.mark.parametrize("hold", HOLDS)
