@@ -357,6 +357,46 @@ async def test_a_manifest_with_other_files_in_the_place_of_such_a_copy_stays(cha
     assert scene.target.files[name] == stored
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        f"https://{'a@b:c/' * 5000}",
+        "https://Esaw",
+        "https://esaw/",
+        f"https://{'a.' * 300}example",
+        "https://[",
+    ],
+)
+async def test_what_is_no_address_in_the_place_of_such_a_copy_is_not_taken_over(origin: str) -> None:
+    """A run would keep it for hours, and a message would repeat it."""
+    scene = CopyScene()
+    await scene.archive()
+    location = await scene.copy()
+    found, name = manifest_of(scene), f"{FOLDER}/counterfoil.json"
+    found["envelope"]["origin"] = origin
+    scene.target.files[name] = json.dumps(found).encode()
+
+    with pytest.raises(OtherSource) as caught:
+        await scene.copy(claimed_manifest=location)
+
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("origin", ["https://forged.example", f"https://{'aB' * 20_000}", "no address"])
+async def test_an_address_that_nobody_sealed_and_counterfoil_did_not_record_is_not_repeated(
+    origin: str,
+) -> None:
+    scene = CopyScene()
+    await scene.archive()
+    (manifest,) = (data for name, data in scene.source.files.items() if name.endswith(".json"))
+    scene.change_original(envelope={**json.loads(manifest)["envelope"], "origin": origin})
+
+    location = await scene.copy()
+
+    assert manifest_of(scene)["envelope"]["origin"] == scene.envelope.origin
+    assert await scene.copy(claimed_manifest=location) == location
+
+
 @pytest.mark.parametrize("part", ["id", "namespace", "organization"])
 async def test_nothing_is_copied_from_a_manifest_that_names_another(scene: CopyScene, part: str) -> None:
     (manifest,) = (data for name, data in scene.source.files.items() if name.endswith(".json"))
