@@ -8,6 +8,7 @@ refused. Pure.
 
 import ipaddress
 import re
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -48,6 +49,13 @@ def origin_of(url: str) -> str:
     port = parts.port
     is_default = port is None or port == DEFAULT_PORTS[parts.scheme]
     return f"{parts.scheme}://{_host(parts.hostname, parts.netloc)}{'' if is_default else f':{port}'}"
+
+
+def is_origin(text: str) -> bool:
+    """Whether a text is an origin as ``origin_of`` writes it, and no longer than a status has one."""
+    with suppress(ValueError):
+        return len(text) <= MAX_ORIGIN_LENGTH and origin_of(text) == text
+    return False
 
 
 def belongs_to(declared: str | None, recorded: str | None) -> str | None:

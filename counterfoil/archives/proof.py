@@ -93,7 +93,9 @@ def other_source(manifest: Manifest, layout: ArchiveLayout) -> str | None:
     if envelope.id != layout.envelope_id:
         return f"of envelope {envelope.id[:MAX_NAME]}"
     if envelope.origin and layout.origin and envelope.origin != layout.origin:
-        return f"of an envelope in {envelope.origin[:MAX_NAME]}, and this one is in {layout.origin}"
+        return (
+            f"of an envelope in {envelope.origin[:MAX_NAME]}, and this one is in {layout.origin[:MAX_NAME]}"
+        )
     if envelope.organization != layout.organization or _is_other(envelope.namespace, layout.namespace):
         of = "/".join(part for part in (envelope.namespace, envelope.organization) if part)
         return f"of Organization/{of[:MAX_NAME]}"

@@ -248,6 +248,7 @@ class _CopyRun:
                     status.documents,
                     self.context.known_facts(self.event),
                     key=self.context.signature_checker.public_key,
+                    first_origin=self.context.organization.status.origin,
                 )
             except (OriginalDiffers, OriginalNotReturned):
                 raise

@@ -23,6 +23,7 @@ from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.readback import checksum, read_back, reading_small
 from counterfoil.archives.verify import MAX_COPY_NAMES
+from counterfoil.origin import is_origin
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
 
@@ -196,8 +197,8 @@ async def _is_original(target: ArchiveBackend, layout: ArchiveLayout, original: 
 
 
 async def _origin_of_equal(target: ArchiveBackend, layout: ArchiveLayout, original: Original) -> str | None:
-    """Return the address of eSAW in the manifest in the place of a copy; None unless it lists each file of
-    the original with its size and hash."""
+    """Return the address of eSAW in the manifest in the place of a copy; None unless it is one, and the
+    manifest lists each file of the original with its size and hash."""
     try:
         async with reading_small(target, layout.manifest_name) as content:
             found = Manifest.decode(content)
@@ -205,7 +206,9 @@ async def _origin_of_equal(target: ArchiveBackend, layout: ArchiveLayout, origin
         return None
     listed = {(each.file_id, each.kind): (each.size, each.sha256) for each in found.files}
     is_equal = all(listed.get(each) == expected for each, expected in original.checksums.items())
-    return found.envelope.origin if is_equal and original.checksums else None
+    # Others choose the text, a run keeps it, and a message repeats it.
+    is_equal = is_equal and bool(original.checksums) and is_origin(found.envelope.origin)
+    return found.envelope.origin if is_equal else None
 
 
 @dataclass(frozen=True)

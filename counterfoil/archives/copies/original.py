@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mappin
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from counterfoil.archives import tags as tagging
 from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
 from counterfoil.archives.errors import ArchiveError
@@ -175,11 +177,13 @@ async def read_original(
     known: EnvelopeFacts,
     *,
     key: PublicKey | None,
+    first_origin: str | None = None,
 ) -> Original:
     """
     Read the manifest at this location, and return the original with the archived ``documents`` of a status.
 
-    ``known`` are the facts that the controller knows itself. Raises ``OriginalDiffers``,
+    ``known`` are the facts that the controller knows itself, ``first_origin`` is the address of eSAW that the
+    Organization had first. Another one than these two needs our seal. Raises ``OriginalDiffers``,
     ``OriginalNotReturned``, and ``ArchiveError`` if the archive does not work or has another root.
     """
     checksums = {(each.file_id, each.kind): (each.size or 0, each.sha256 or "") for each in documents}
@@ -227,6 +231,9 @@ async def read_original(
     found = found.with_first_callbacks(MAX_UNPROVEN_CALLBACKS)
     if _kept_memory(found) > MAX_UNPROVEN_MEMORY + len(documents) * MEMORY_OF_FILE:
         return replace(original, is_believed=False)
+    if found.envelope.origin != first_origin:
+        envelope = msgspec.structs.replace(found.envelope, origin=known.origin)
+        found = msgspec.structs.replace(found, envelope=envelope)
     return _described(original, found, folder)
 
 

@@ -92,6 +92,8 @@ class CopyScene:
         default_factory=lambda: a_spec(path="copies/{{envelope.id}}/{{file.name}}")
     )
     envelope: EnvelopeFacts = field(default_factory=an_envelope)
+    first_origin: str | None = None
+    """The address of eSAW that the Organization had first."""
     documents: tuple[FiledDocument, ...] = ()
     manifest: str = ""
 
@@ -155,7 +157,9 @@ class CopyScene:
             origin=self.envelope.origin,
         )
         manifest = changes.get("manifest", self.manifest)
-        original = await read_original(source, manifest, self.documents, known, key=key)
+        original = await read_original(
+            source, manifest, self.documents, known, key=key, first_origin=self.first_origin
+        )
         plan = await plan_copy(
             target,
             self.target_spec,

@@ -301,6 +301,7 @@ async def test_a_copy_is_made_of_what_was_archived_before_esignanywhere_moved(si
     scene = CopyScene(signer=signer)
     await scene.archive()
     archived, scene.envelope = scene.envelope, replace(scene.envelope, origin=MOVED)
+    scene.first_origin = archived.origin
 
     await scene.copy()
 
