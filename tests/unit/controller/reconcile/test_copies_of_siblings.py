@@ -1,0 +1,191 @@
+"""Two events of an envelope have one place for their copies. The older archive replaces nothing there."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.requests.copy_requests import CopyRequests
+from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.resources import EnvelopeEvent, find_condition
+from counterfoil.resources.request import Request
+from counterfoil.resources.routes import stored_copy
+from tests.support.builders import an_event
+from tests.support.fakes.reconcile_context import a_probed_archive
+from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
+from tests.support.signing_keys import a_signer
+
+ACTIONS = [{"action": "envelopeFinished"}, {"action": "workstepFinished"}]
+OTHER_PATH = "{{organization}}/new/{{envelope.id}}/{{file.name}}"
+LATER_TRAIL = b"%PDF-1.7 rendered later"
+
+
+class TwoEvents(CopiedScene):
+    """Two events of one envelope. ``mirror`` becomes a copy after the first one has ended."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, names=("worm", "mirror"), actions=ACTIONS, evidence={"wait": "10m"})
+        self.first = self.event.name
+        second = an_event().for_action("workstepFinished").named("second").build()
+        self.second = second.name
+        self.kube.put(second)
+        self.trail = self.envelope.contents["trail-1"]
+
+    def sign_with(self, signer: ManifestSigner) -> None:
+        checker = dataclasses.replace(self.preconditions.archives.signature_checker, signer=signer)
+        self.change_archives(signature_checker=checker)
+
+    async def run(self, name: str) -> EnvelopeEvent:
+        """Reconcile an event until it has ended."""
+        self.event = self.kube.stored(name)
+        self.clock.advance(seconds=5)
+        event = await self.reconcile_until_quiet()
+        while not event.status.phase.is_final:
+            event = await self.retried()
+        return event
+
+    async def archive_first(self, *, with_trail: bool) -> None:
+        """Archive the first event, which keeps the envelope for want of a trail or of a right."""
+        if with_trail:
+            self.change(WORM, actions=ACTIONS, cleanup={"policy": "Keep"})
+        else:
+            del self.envelope.contents["trail-1"]
+        first = await self.run(self.first)
+        assert first.status.reason == ("ArchivedAndKept" if with_trail else "AuditTrailMissing")
+
+    async def archive_second(self) -> EnvelopeEvent:
+        """Archive the second event, with a trail that is rendered later, and delete the envelope."""
+        self.envelope.contents["trail-1"] = LATER_TRAIL
+        self.change(WORM, MIRROR, actions=ACTIONS)
+        second = await self.run(self.second)
+        assert second.status.reason == "ArchivedAndDeleted"
+        assert stored_copy(second.status, "mirror").verified_time is not None
+        return second
+
+    async def copy_first(self) -> EnvelopeEvent:
+        """Let a person ask for the copies of the first event."""
+        self.event = self.kube.stored(self.first)
+        self.clock.advance(seconds=5)
+        result = await CopyRequests(self.cache, self.clock).copy(self.newest(), Request("copy"))
+        assert result.change is not None, result.message
+        self.store(result.change(self.newest().status))
+        return await self.reconcile_until_quiet()
+
+    def change_path(self) -> None:
+        self.observe(
+            a_probed_archive("dms", root=self.folders["dms"], path=OTHER_PATH, version=50, generation=50)
+        )
+
+    def contents(self, name: str = "mirror") -> dict[str, bytes]:
+        found = (each for each in self.folders[name].rglob("*") if each.is_file())
+        return {each.name: each.read_bytes() for each in found}
+
+
+def copied(event: EnvelopeEvent) -> tuple[str, str]:
+    found = find_condition(event.status.conditions, "Copied")
+    assert found is not None
+    return found.status, found.reason
+
+
+async def test_an_older_archive_without_the_trail_is_found_in_the_copy_of_the_newer(tmp_path: Path) -> None:
+    """The signing key was replaced, so the manifest of the original proves nothing about the trail."""
+    scene = TwoEvents(tmp_path)
+    scene.sign_with(a_signer(1))
+    await scene.archive_first(with_trail=False)
+    await scene.archive_second()
+    scene.sign_with(a_signer(2))
+    before = scene.contents()
+
+    first = await scene.copy_first()
+
+    assert scene.contents() == before
+    assert copied(first) == ("True", "CopiesVerified")
+
+
+async def test_a_damaged_file_in_the_copy_of_the_newer_archive_proves_no_older_one(tmp_path: Path) -> None:
+    scene = TwoEvents(tmp_path)
+    scene.sign_with(a_signer(1))
+    await scene.archive_first(with_trail=False)
+    await scene.archive_second()
+    scene.sign_with(a_signer(2))
+    (document,) = scene.folders["mirror"].rglob("file-1.pdf")
+    document.write_bytes(b"damaged")
+    before = scene.contents()
+
+    first = await scene.copy_first()
+
+    assert scene.contents() == before
+    assert copied(first) == ("False", "CopyMissing")
+    assert stored_copy(first.status, "mirror").reason == "CopyInvalid"
+
+
+@pytest.mark.parametrize("with_trail", [True, False])
+async def test_an_older_archive_in_another_folder_replaces_nothing_in_the_copy_of_the_newer(
+    tmp_path: Path, *, with_trail: bool
+) -> None:
+    """eSignAnyWhere renders a trail again at each download."""
+    scene = TwoEvents(tmp_path)
+    await scene.archive_first(with_trail=with_trail)
+    scene.change_path()
+    second = await scene.archive_second()
+    before = scene.contents()
+    assert before["audit-trail.pdf"] == LATER_TRAIL
+
+    first = await scene.copy_first()
+
+    assert scene.contents() == before
+    entry = stored_copy(first.status, "mirror")
+    if with_trail:
+        assert copied(first) == ("False", "CopyMissing")
+        assert entry.reason == "CopyInvalid"
+        assert str(stored_copy(second.status, "mirror").manifest) in str(entry.message)
+    else:
+        assert copied(first) == ("True", "CopiesVerified")
+
+
+@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+@pytest.mark.parametrize("with_trail", [True, False])
+async def test_so_it_is_if_the_newer_event_was_removed(
+    tmp_path: Path, *, with_trail: bool, signer: Any
+) -> None:
+    scene = TwoEvents(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.archive_first(with_trail=with_trail)
+    scene.change_path()
+    await scene.archive_second()
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    before = scene.contents()
+
+    await scene.copy_first()
+
+    assert scene.contents() == before
+
+
+async def test_a_newer_archive_replaces_the_copy_of_an_older_one(tmp_path: Path) -> None:
+    scene = TwoEvents(tmp_path)
+    scene.change(WORM, MIRROR, actions=ACTIONS)
+    await scene.archive_first(with_trail=False)
+    assert "audit-trail.pdf" not in scene.contents()
+    scene.change_path()
+
+    await scene.archive_second()
+
+    assert scene.contents()["audit-trail.pdf"] == LATER_TRAIL
+    assert await scene.faults("mirror") == []
+    listed = json.loads(scene.contents()["counterfoil.json"])["files"]
+    assert len(listed) == 2
+
+
+async def test_an_older_archive_with_the_same_files_is_copied_as_before(tmp_path: Path) -> None:
+    scene = TwoEvents(tmp_path)
+    await scene.archive_first(with_trail=True)
+    await scene.archive_second()
+
+    first = await scene.copy_first()
+
+    assert copied(first) == ("True", "CopiesVerified")
+    assert await scene.faults("mirror") == []
+    assert await scene.faults("worm") == []
