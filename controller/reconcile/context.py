@@ -156,6 +156,12 @@ class RunContext:
         """The check of signatures by the rules of the Archive. Raises ``LookupError`` before it is known."""
         return self.chosen.signature_checker
 
+    @property
+    def may_have_siblings(self) -> bool:
+        """Whether the envelope may have other events, also of actions that the Organization no longer
+        lists, and of persons, or had some."""
+        return self.organization.may_have_several_events or self.event.is_of_a_person
+
     async def siblings(self) -> tuple[EnvelopeEvent, ...]:
         """
         Return the other events of this envelope, oldest first, as they were when this run last listed them.
@@ -375,12 +381,6 @@ class ReconcileContext(RunContext):
         actions make one event of an envelope. Raises ``ApiError``."""
         several = self.organization.spec.has_several_events or self.event.is_of_a_person
         return await self.siblings() if several else ()
-
-    @property
-    def may_have_siblings(self) -> bool:
-        """Whether the envelope may have other events, also of actions that the Organization no longer
-        lists, and of persons, or had some."""
-        return self.organization.may_have_several_events or self.event.is_of_a_person
 
     async def siblings_before_delete(self) -> tuple[EnvelopeEvent, ...]:
         """

@@ -12,6 +12,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -28,7 +29,8 @@ from controller.reconcile.phases.repeated_archiving import archive_again
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.retry_policy import is_copy_due
 from controller.sharding import LeaseLost
-from counterfoil.archives.copies.copy import plan_copy, write_copy
+from counterfoil.archives.backend import FileNotReturned
+from counterfoil.archives.copies.copy import CopyOfOther, CopyPlan, plan_copy, write_copy
 from counterfoil.archives.copies.original import (
     Original,
     OriginalChanged,
@@ -40,10 +42,13 @@ from counterfoil.archives.copies.original import (
 )
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.proof import (
+    FoundManifest,
     documents_digest,
+    may_replace_copy,
     missing_copies,
     missing_required_copies,
 )
+from counterfoil.archives.verify import verify_copy
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
@@ -187,22 +192,12 @@ class _CopyRun:
 
     async def _written(self, target: Destination, entry: EventCopy) -> str:
         source, signer = self.context.chosen, self.context.signature_checker.signer
-        key = signer.public if signer is not None else None
         original = await self._read_original()
-        is_elsewhere = has_other_root(target.archive, source.archive)
-        plan_with = partial(
-            plan_copy, target.backend, target.archive.spec, original, is_elsewhere=is_elsewhere, key=key
-        )
-        own = {entry.manifest} if entry.manifest is not None else set()
         try:
-            plan = await plan_with(claimed_manifests=own)
-        except NameTaken:
-            # Perhaps by the copy of another event of this envelope.
-            others = [stored_copy(each.status, target.archive.name) for each in await self.context.siblings()]
-            claimed = own | {each.manifest for each in others if each.manifest is not None}
-            if claimed == own:
-                raise
-            plan = await plan_with(claimed_manifests=claimed)
+            plan = await self._planned(target, entry, original)
+        except CopyOfOther as other:
+            await self._read_copy_of_other(target, other)
+            return other.place
         try:
             location = await write_copy(
                 source.backend,
@@ -218,6 +213,46 @@ class _CopyRun:
             raise
         target.on_file_archived(sum(size for size, _ in original.checksums.values()))
         return location
+
+    async def _planned(self, target: Destination, entry: EventCopy, original: Original) -> CopyPlan:
+        siblings = await self.context.siblings() if self.context.may_have_siblings else ()
+
+        def may_replace(place: str, found: FoundManifest | None) -> bool:
+            now = self.context.clock.now()
+            return may_replace_copy(self.event, siblings, original.checksums, place, found, now=now)
+
+        plan_with = partial(
+            plan_copy,
+            target.backend,
+            target.archive.spec,
+            original,
+            may_replace=may_replace,
+            is_elsewhere=has_other_root(target.archive, self.context.archive),
+            key=self.context.signature_checker.public_key,
+        )
+        own = {entry.manifest} if entry.manifest is not None else set()
+        try:
+            return await plan_with(claimed_manifests=own)
+        except NameTaken:
+            # Perhaps by the copy of another event of this envelope.
+            siblings = await self.context.siblings()
+            others = [stored_copy(each.status, target.archive.name) for each in siblings]
+            claimed = own | {each.manifest for each in others if each.manifest is not None}
+            if claimed == own:
+                raise
+            return await plan_with(claimed_manifests=claimed)
+
+    async def _read_copy_of_other(self, target: Destination, other: CopyOfOther) -> None:
+        """Read the copy of another event. Raises ``other`` unless it has each file of this one."""
+        documents, key = self.event.status.documents, self.context.signature_checker.public_key
+        try:
+            async with aclosing(verify_copy(target.backend, other.place, documents, key=key)) as faults:
+                has_fault = await anext(faults, None) is not None
+        except FileNotReturned:
+            has_fault = True
+        await target.check_root()
+        if has_fault:
+            raise other
 
     async def _read_source_alone(self, unread: OriginalUnread) -> None:
         """Read what the first archive did not return while a copy was written: a file is read as fast as the

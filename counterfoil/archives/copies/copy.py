@@ -8,7 +8,7 @@ running it once does. A name that is taken by another system's file is never rep
 This module does not decide whether a copy is wanted or proved, and deletes nothing in the first archive.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -21,6 +21,7 @@ from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken,
 from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
+from counterfoil.archives.proof import FoundManifest
 from counterfoil.archives.readback import checksum, read_back, reading_small
 from counterfoil.archives.verify import MAX_COPY_NAMES
 from counterfoil.origin import is_origin
@@ -51,6 +52,23 @@ class SameAddress(ArchiveError):
         )
 
 
+class CopyOfOther(ArchiveError):
+    """The place has the copy of another event of the envelope, which would lose a file."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            "CopyInvalid",
+            f"{place} is the copy of another event of this envelope, which archived it later or has more "
+            "files. Nothing is replaced there. Give the Archive of the copy another spec.path, so that the "
+            "copies of both events have their folders.",
+        )
+        self.place = place
+
+
+MayReplace = Callable[[str, FoundManifest | None], bool]
+"""Returns whether a copy may be written at this location of its manifest, where this one was found."""
+
+
 @dataclass(frozen=True)
 class CopyPlan:
     """The names of a copy, and which of them it may replace."""
@@ -66,6 +84,7 @@ async def plan_copy(
     original: Original,
     *,
     claimed_manifests: Collection[str],
+    may_replace: MayReplace,
     is_elsewhere: bool,
     key: PublicKey | None,
 ) -> CopyPlan:
@@ -76,7 +95,8 @@ async def plan_copy(
     the files that one lists may be replaced. So may those that have the original's content. Such a manifest
     that lists the original's files may name another address of eSAW.
     ``is_elsewhere`` is whether the root certainly is another one than that of the original. Raises
-    ``CopyIsOriginal``, ``SameAddress``, ``CopyTagMissing``, ``NameTaken`` and ``ArchiveError``.
+    ``CopyIsOriginal``, ``SameAddress``, ``CopyOfOther``, ``CopyTagMissing``, ``NameTaken`` and
+    ``ArchiveError``.
     """
     tags = copy_tags(spec.tags, original)
     named = partial(make_layout_aside, spec, original.envelope, original.files, found=tags)
@@ -90,13 +110,13 @@ async def plan_copy(
         raise CopyIsOriginal(place)
     own = [each for each in claimed_manifests if each == place]
     try:
-        earlier = await _earlier_copy(target, layout, own, key)
+        earlier = await _earlier_copy(target, layout, own, may_replace, key)
     except OtherSource:
         # eSAW may have moved since: then the hashes show that it is the same envelope.
         if not own or (origin := await _origin_of_equal(target, layout, original)) is None:
             raise
         layout = replace(layout, origin=origin)
-        earlier = await _earlier_copy(target, layout, own, key)
+        earlier = await _earlier_copy(target, layout, own, may_replace, key)
     if earlier.names:
         # Names of an earlier copy stay: another file under one of them would replace it.
         layout = replace(await named(claimed=lambda _: earlier.names), origin=layout.origin)
@@ -223,11 +243,17 @@ class _EarlierCopy:
 
 
 async def _earlier_copy(
-    target: ArchiveBackend, layout: ArchiveLayout, claimed: Sequence[str], key: PublicKey | None
+    target: ArchiveBackend,
+    layout: ArchiveLayout,
+    claimed: Sequence[str],
+    may_replace: MayReplace,
+    key: PublicKey | None,
 ) -> _EarlierCopy:
     """Read the manifest of an earlier copy. It is ours if it has our seal, or if a status names it, which
-    ``claimed`` then has."""
+    ``claimed`` then has. Raises ``CopyOfOther``."""
     found = await filing.look_for_concluded(target, layout, layout.envelope_id, claimed=claimed, key=key)
+    if not may_replace(place := target.location(layout.manifest_name), found):
+        raise CopyOfOther(place)
     names: ClaimedNames = {}
     listed: set[str] = set()
     if found is not None and found.manifest is not None:

@@ -165,6 +165,7 @@ class CopyScene:
             self.target_spec,
             original,
             claimed_manifests=[claimed_manifest] if claimed_manifest else [],
+            may_replace=lambda *_: True,
             is_elsewhere=is_elsewhere,
             key=key,
         )

@@ -175,7 +175,15 @@ async def copy_planned(url: str) -> AsyncIterator[Ask]:
     )
     key = a_signer().public
     yield lambda: _stalled(
-        plan_copy(backend, spec, original, claimed_manifests=(), is_elsewhere=True, key=key)
+        plan_copy(
+            backend,
+            spec,
+            original,
+            claimed_manifests=(),
+            may_replace=lambda *_: True,
+            is_elsewhere=True,
+            key=key,
+        )
     )
 
 
