@@ -260,13 +260,12 @@ def _archived_time(status: EnvelopeEventStatus) -> datetime | None:
 
 
 def missing_copies(status: EnvelopeEventStatus, copies: Collection[CopySpec]) -> tuple[str, ...]:
-    """Return the Archives of those copies that the status does not prove. Two copies at one place are one, so
-    neither counts."""
+    """Return the Archives of those copies that the status does not prove. Two that it proves at one place are
+    one, so neither counts."""
     entries = [stored_copy(status, each.archive_ref.name) for each in copies]
-    places = Counter(each.manifest for each in entries)
-    return tuple(
-        each.ref.name for each in entries if not is_copy_proved(each, status) or places[each.manifest] > 1
-    )
+    proved = [each for each in entries if is_copy_proved(each, status)]
+    places = Counter(each.manifest for each in proved)
+    return tuple(each.ref.name for each in entries if each not in proved or places[each.manifest] > 1)
 
 
 def missing_required_copies(status: EnvelopeEventStatus, copies: Collection[CopySpec]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.retry_policy import is_copy_due
 from controller.sharding import LeaseLost
 from counterfoil.archives.backend import FileNotReturned
-from counterfoil.archives.copies.copy import CopyOfOther, CopyPlan, plan_copy, write_copy
+from counterfoil.archives.copies.copy import CopyOfOther, CopyPlan, SameAddress, plan_copy, write_copy
 from counterfoil.archives.copies.original import (
     Original,
     OriginalChanged,
@@ -44,6 +44,7 @@ from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.proof import (
     FoundManifest,
     documents_digest,
+    is_copy_proved,
     may_replace_copy,
     missing_copies,
     missing_required_copies,
@@ -63,6 +64,7 @@ from counterfoil.resources.archive import has_other_root
 from counterfoil.resources.envelopeevent import COPY_INVALID, MAX_COPY_MESSAGE, OPTIONAL_COPY_MISSING
 from counterfoil.resources.reopening import copies_after_end
 from counterfoil.resources.routes import (
+    copy_names,
     failed_copy,
     required_copy_names,
     stored_copy,
@@ -218,6 +220,8 @@ class _CopyRun:
         siblings = await self.context.siblings() if self.context.may_have_siblings else ()
 
         def may_replace(place: str, found: FoundManifest | None) -> bool:
+            if (other := self._copy_at(place, besides=target.archive.name)) is not None:
+                raise SameAddress(place, f"that in Archive/{other}")
             now = self.context.clock.now()
             return may_replace_copy(self.event, siblings, original.checksums, place, found, now=now)
 
@@ -241,6 +245,19 @@ class _CopyRun:
             if claimed == own:
                 raise
             return await plan_with(claimed_manifests=claimed)
+
+    def _copy_at(self, place: str, *, besides: str) -> str | None:
+        """Return the Archive of another copy that is proved at this place, unless it moved since."""
+        for name in copy_names(self.context.organization.spec):
+            archive = self.context.find_archive(name)
+            root = archive.status.root if archive is not None else None
+            is_there = name != besides and root is not None and place.startswith(root.location)
+            if is_there and any(
+                each.ref.name == name and each.manifest == place and is_copy_proved(each, self.event.status)
+                for each in self.entries
+            ):
+                return name
+        return None
 
     async def _read_copy_of_other(self, target: Destination, other: CopyOfOther) -> None:
         """Read the copy of another event. Raises ``other`` unless it has each file of this one."""

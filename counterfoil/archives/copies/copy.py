@@ -42,13 +42,14 @@ class CopyIsOriginal(ArchiveError):
 
 
 class SameAddress(ArchiveError):
-    """The copy would have the address of its original, on another server: no status could tell them apart."""
+    """The copy would have the address of its original or of another copy, on another server: no status could
+    tell them apart."""
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, other: str = "its original") -> None:
         super().__init__(
             "CopyInvalid",
-            f"{location} would be the address of the copy and of its original, on two servers. No address "
-            "names its server. Give the Archive of the copy another spec.path.",
+            f"{location} would be the address of the copy and of {other}, on two servers. No address names "
+            "its server. Give the Archive of the copy another spec.path.",
         )
 
 
