@@ -16,14 +16,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import msgspec
 
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.manifest_signature import PublicKey
-from counterfoil.clock import believed_time, utc_text
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.conditions import find_condition
 from counterfoil.resources.envelopeevent import (
@@ -195,68 +193,6 @@ def is_copy_proved(copy: EventCopy, status: EnvelopeEventStatus) -> bool:
         # It would be its own original.
         return False
     return not copy.manifest.startswith(DISCARDED_SCHEME)
-
-
-def may_replace_copy(
-    event: EnvelopeEvent,
-    siblings: Collection[EnvelopeEvent],
-    checksums: Mapping[tuple[str, FileKind], Checksum],
-    place: str,
-    found: FoundManifest | None,
-    *,
-    now: datetime,
-) -> bool:
-    """
-    Whether the event may replace what the place of its copy has: nothing that another event of the envelope
-    archived later, and that is not among these ``checksums``. What was archived as Expired is older than what
-    was archived once the envelope was restarted.
-
-    ``found`` is the manifest in this ``place``, ``siblings`` are the other events. One of an event that was
-    removed is replaced if it is older than the archive of this one, or lists nothing else. What it says about
-    the content of a file counts only with our seal.
-    """
-    since = believed_time(_archived_time(event.status), now)
-    is_expired = _has_expired(event.status)
-
-    def is_older(status: EnvelopeEventStatus) -> bool:
-        archived = _archived_time(status)
-        is_before = since is not None and archived is not None and archived < since
-        return is_before or (_has_expired(status) and not is_expired)
-
-    if any(not is_older(each.status) and _loses_copy(each.status, place, checksums) for each in siblings):
-        return False
-    manifest = (found.manifest or found.claim) if found is not None else None
-    if found is None or manifest is None:
-        return True
-    older = (event, *(each for each in siblings if is_older(each.status)))
-    is_older_manifest = since is not None and manifest.times.archived < utc_text(since)
-    if is_older_manifest or any(names_event(manifest, each.uid) for each in older):
-        return True
-    return all(
-        (each.file_id, each.kind) in checksums
-        and (not found.is_ours or checksums[each.file_id, each.kind] == (each.size, each.sha256))
-        for each in manifest.files
-    )
-
-
-def _has_expired(status: EnvelopeEventStatus) -> bool:
-    return status.envelope is not None and status.envelope.status == EnvelopeStatus.EXPIRED
-
-
-def _loses_copy(
-    status: EnvelopeEventStatus, place: str, checksums: Mapping[tuple[str, FileKind], Checksum]
-) -> bool:
-    """Whether the status proves a copy in this place with a file that is not among the ``checksums``."""
-    copies = (each for each in status.copies if each.manifest == place)
-    return any(is_copy_proved(each, status) for each in copies) and any(
-        checksums.get((each.file_id, each.kind)) != (each.size, each.sha256) for each in status.documents
-    )
-
-
-def _archived_time(status: EnvelopeEventStatus) -> datetime | None:
-    """Return when the condition Archived became what it is."""
-    archived = find_condition(status.conditions, "Archived")
-    return archived.last_transition_time if archived is not None else None
 
 
 def missing_copies(status: EnvelopeEventStatus, copies: Collection[CopySpec]) -> tuple[str, ...]:

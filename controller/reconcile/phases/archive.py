@@ -19,7 +19,12 @@ from controller.reconcile.context import PartialArchive, ReconcileContext, actio
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait, counted
 from controller.reconcile.phases.missing_envelope import explain_404, is_missing
 from controller.reconcile.phases.repeated_archiving import copies_pending
-from controller.reconcile.phases.unlisted_files import claimed_files, lacks_known, wait_for_known_files
+from controller.reconcile.phases.unlisted_files import (
+    claimed_files,
+    lacks_known,
+    listed_in,
+    wait_for_known_files,
+)
 from controller.reconcile.signature_policy import (
     ignored_condition,
     is_checked,
@@ -38,7 +43,6 @@ from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeEventStatus,
-    EnvelopeSummary,
     FiledDocument,
     Phase,
     find_condition,
@@ -185,7 +189,7 @@ async def _earlier_archive(
     facts = replace(facts, actions=actions_of(event, siblings))
     earlier = [each.status for each in siblings]
     if found.manifest is not None:
-        earlier.append(_listed_in(found.manifest))
+        earlier.append(listed_in(found.manifest))
     return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
 
 
@@ -203,16 +207,7 @@ def _listed_before(event: EnvelopeEvent, claim: Manifest | None, location: str) 
     named = {each.file_id for each in claim.files}
     is_own = event.status.archive is not None and event.status.archive.manifest == location
     is_damaged = is_own and not archived <= named and len(named) <= len(archived)
-    return None if is_damaged else _listed_in(claim)
-
-
-def _listed_in(manifest: Manifest) -> EnvelopeEventStatus:
-    """Return the status of an event that listed the files of a manifest."""
-    files = {(each.file_id, each.kind): each for each in manifest.files}.values()
-    return EnvelopeEventStatus(
-        envelope=EnvelopeSummary(status=manifest.envelope.status),
-        documents=tuple(FiledDocument(file_id=each.file_id, kind=each.kind, file_name="") for each in files),
-    )
+    return None if is_damaged else listed_in(claim)
 
 
 async def _file_all(

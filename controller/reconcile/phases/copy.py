@@ -26,6 +26,7 @@ from controller.reconcile.copy_rules import is_given_up
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, Pause, PhaseFacts, Wait, counted
 from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.repeated_archiving import archive_again
+from controller.reconcile.phases.replaced_copies import may_replace_copy
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.retry_policy import is_copy_due
 from controller.sharding import LeaseLost
@@ -45,7 +46,6 @@ from counterfoil.archives.proof import (
     FoundManifest,
     documents_digest,
     is_copy_proved,
-    may_replace_copy,
     missing_copies,
     missing_required_copies,
 )
@@ -220,10 +220,10 @@ class _CopyRun:
         siblings = await self.context.siblings() if self.context.may_have_siblings else ()
 
         def may_replace(place: str, found: FoundManifest | None) -> bool:
-            if (other := self._copy_at(place, besides=target.archive.name)) is not None:
+            if (other := self._copy_at(place, other_than=target.archive.name)) is not None:
                 raise SameAddress(place, f"that in Archive/{other}")
             now = self.context.clock.now()
-            return may_replace_copy(self.event, siblings, original.checksums, place, found, now=now)
+            return may_replace_copy(self.event, siblings, original, place, found, now=now)
 
         plan_with = partial(
             plan_copy,
@@ -246,12 +246,12 @@ class _CopyRun:
                 raise
             return await plan_with(claimed_manifests=claimed)
 
-    def _copy_at(self, place: str, *, besides: str) -> str | None:
+    def _copy_at(self, place: str, *, other_than: str) -> str | None:
         """Return the Archive of another copy that is proved at this place, unless it moved since."""
         for name in copy_names(self.context.organization.spec):
             archive = self.context.find_archive(name)
             root = archive.status.root if archive is not None else None
-            is_there = name != besides and root is not None and place.startswith(root.location)
+            is_there = name != other_than and root is not None and place.startswith(root.location)
             if is_there and any(
                 each.ref.name == name and each.manifest == place and is_copy_proved(each, self.event.status)
                 for each in self.entries

@@ -13,11 +13,18 @@ from collections.abc import Collection, Iterable, Iterator
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Pause, PhaseFacts, SideCondition
+from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.proof import MAX_NAME
 from counterfoil.clock import believed_time
 from counterfoil.esaw.evidence import LOOKS_SHORT, lacks_known_file, looks_short
 from counterfoil.esaw.models import EnvelopeFile
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, find_condition
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    EnvelopeSummary,
+    FiledDocument,
+    find_condition,
+)
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, KNOWN_FILES_CONDITION, LATE_FILES_UNKNOWN
 
 FILES_NOT_LISTED = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
@@ -41,6 +48,15 @@ def lacks_known(
         return True
     context.side_conditions.extend(listed_again(event.status))
     return False
+
+
+def listed_in(manifest: Manifest) -> EnvelopeEventStatus:
+    """Return the status of an event that listed the files of a manifest."""
+    files = {(each.file_id, each.kind): each for each in manifest.files}.values()
+    return EnvelopeEventStatus(
+        envelope=EnvelopeSummary(status=manifest.envelope.status),
+        documents=tuple(FiledDocument(file_id=each.file_id, kind=each.kind, file_name="") for each in files),
+    )
 
 
 def listed_again(status: EnvelopeEventStatus) -> Iterator[SideCondition]:

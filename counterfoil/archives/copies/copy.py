@@ -59,7 +59,7 @@ class CopyOfOther(ArchiveError):
     def __init__(self, place: str) -> None:
         super().__init__(
             "CopyInvalid",
-            f"{place} is the copy of another event of this envelope, which archived it later or has more "
+            f"{place} has the copy of another event of this envelope, which was archived later or has more "
             "files. Nothing is replaced there. Give the Archive of the copy another spec.path, so that the "
             "copies of both events have their folders.",
         )
