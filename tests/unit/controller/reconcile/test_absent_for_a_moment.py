@@ -2,7 +2,7 @@
 Files that are absent for a moment: a volume is unmounted in the seconds after its marker was read.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.archives.filing import MAX_BUFFERED_BYTES
 from counterfoil.archives.import_report.storage import write_list
-from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.esaw.errors import EsawUnreachable, HttpStatusError
 from counterfoil.resources import EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.reopening import status_for_copying
 from counterfoil.resources.routes import stored_copy
@@ -121,6 +121,126 @@ async def test_no_envelope_counts_as_archived_that_went_to_another_root(
     assert ended.status.phase is Phase.SUCCEEDED
     left = {each.rpartition("/")[2] for each in left_in(root / "acme" / ENVELOPE)}
     assert {"audit-trail.pdf", "counterfoil.json", "counterfoil.sha256", "file-1.pdf"} <= left
+
+
+def absent_while_written(monkeypatch: pytest.MonkeyPatch, root: Path, *, since: str, until: str) -> None:
+    """Unmount a volume before a file is written, and mount it after another one was read back."""
+    put, read, mounts = FilesystemBackend.put, FilesystemBackend.read, list[Callable[[], None]]()
+    is_over = False
+
+    async def putting(
+        backend: FilesystemBackend, name: str, chunks: AsyncIterable[bytes], **options: Any
+    ) -> None:
+        is_here = name.endswith(since) and backend.location(name).startswith(f"{root.as_uri()}/")
+        if is_here and not mounts and not is_over:
+            mounts.append(unmount(root))
+        await put(backend, name, chunks, **options)
+
+    async def reading(backend: FilesystemBackend, name: str) -> AsyncGenerator[bytes, None]:
+        nonlocal is_over
+        async for chunk in read(backend, name):
+            yield chunk
+        if mounts and name.endswith(until):
+            is_over = True
+            mounts.pop()()
+
+    monkeypatch.setattr(FilesystemBackend, "put", putting)
+    monkeypatch.setattr(FilesystemBackend, "read", reading)
+
+
+@pytest.mark.parametrize("since", ["file-1.pdf", "counterfoil.sha256"])
+@pytest.mark.parametrize("policy", ["Keep", "Delete"])
+async def test_no_envelope_counts_as_archived_whose_root_was_absent_while_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, since: str
+) -> None:
+    (root := tmp_path / "dms").mkdir()
+    scene = ReconcilerScene(root, cleanup={"policy": policy})
+    absent_while_written(monkeypatch, root, since=since, until="counterfoil.json")
+
+    waiting = await scene.reconcile()
+
+    assert state(waiting) == (Phase.ARCHIVING, "ListingDiffers")
+    assert not scene.envelope.deleted
+    ended = await scene.reconcile()
+    assert ended.status.phase is Phase.SUCCEEDED
+    left = {each.rpartition("/")[2] for each in left_in(root / "acme" / ENVELOPE)}
+    assert {"audit-trail.pdf", "counterfoil.json", "counterfoil.sha256", "file-1.pdf"} <= left
+
+
+async def test_no_copy_is_proved_whose_root_was_absent_while_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = CopiedScene(tmp_path)
+    worm = scene.folders["worm"]
+    absent_while_written(monkeypatch, worm, since="file-1.pdf", until="counterfoil.json")
+
+    waiting = await scene.reconcile()
+
+    assert stored_copy(waiting.status, "worm").reason == "ListingDiffers"
+    assert not scene.envelope.deleted
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    assert "file-1.pdf" in left_in(worm / "acme" / ENVELOPE)
+
+
+async def test_files_without_a_manifest_are_where_the_message_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root := tmp_path / "dms").mkdir()
+    scene = ReconcilerScene(root)
+    scene.observe(a_probed_archive(root=root, path=PATH, version=2, generation=2, signatures="Require"))
+    absent_while_written(monkeypatch, root, since="file-1.pdf", until="audit-trail.pdf")
+
+    waiting = await scene.reconcile()
+
+    assert state(waiting) == (Phase.ARCHIVING, "ListingDiffers")
+    assert state(await scene.reconcile()) == (Phase.FAILED, "SignatureBroken")
+    assert "file-1.pdf" in left_in(root / "acme" / ENVELOPE)
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+@pytest.mark.parametrize("cause", ["deleted", "refused"])
+async def test_no_file_counts_as_arrived_that_went_to_another_root_before_the_archiving_failed(
+    tmp_path: Path, cause: str, *, is_away: bool
+) -> None:
+    (root := tmp_path / "dms").mkdir()
+    scene = ReconcilerScene(root, cleanup={"policy": "Keep"})
+    mounts = list[Callable[[], None]]()
+    scene.envelope.meanwhile["download file-1"] = lambda: mounts.append(unmount(root))
+
+    def break_off() -> None:
+        scene.envelope.deleted = cause == "deleted"
+        if not is_away:
+            mounts[0]()
+
+    scene.envelope.meanwhile["download trail-1"] = break_off
+    if cause == "refused":
+        scene.envelope.problems["download trail-1"] = HttpStatusError(400, "ERR0099")
+
+    waiting = await scene.reconcile()
+    mounts[0]()
+
+    reason = "ArchiveRootChanged" if is_away else "ListingDiffers"
+    assert state(waiting) == (Phase.ARCHIVING, reason)
+    assert [each.sha256 for each in waiting.status.documents] == [None, None]
+    failed = await scene.reconcile()
+    assert failed.status.phase is Phase.FAILED
+    known = [each.location for each in failed.status.documents if each.sha256 is not None]
+    assert known == [f"file://{each}" for each in (root / "acme" / ENVELOPE).rglob("file-1.pdf")]
+
+
+async def test_a_list_of_an_import_is_there_although_its_root_was_absent_while_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root := tmp_path / "dms").mkdir()
+    scene = ReconcilerScene(root)
+    await read_marker_of(scene)
+    pool = scene.preconditions.archives.archive_pool
+    archive = scene.cache.archives.get("dms")
+    assert archive is not None
+    absent_while_written(monkeypatch, root, since="list.jsonl", until="list.jsonl")
+
+    with pytest.raises(ArchiveRefused):
+        await write_list(await pool.checked_backend(archive), "acme/old-stock/list.jsonl", b"{}\n")
 
 
 async def test_a_report_is_not_complete_that_went_to_another_root(
