@@ -33,6 +33,7 @@ from counterfoil.archives.backend import (
     ArchiveBackend,
     FileNotReturned,
     FileNotStored,
+    ForwardingBackend,
     RetainingBackend,
     StoredEntry,
     confirm_absence,
@@ -187,6 +188,12 @@ _OF_THE_ENVELOPE = (
     ": the manifest beside it names this envelope, and has no seal of the controller's key. It may be the "
     "archive of an earlier state of the envelope, such as before a restart. Keep it: move the folder to "
     "another place."
+)
+
+_TWO_NAMES = "Perhaps it takes two names as one: then put {{file.number}} into spec.path of the Archive."
+_ANOTHER_ROOT = (
+    "Perhaps another place answered meanwhile, such as the empty folder of a volume that was unmounted. The "
+    "files are sent again."
 )
 
 
@@ -405,8 +412,8 @@ async def conclude(
     the results of the checked files by file id, ``evidence`` what was expected. An earlier manifest of the
     envelope keeps its callbacks and, with the same documents, its time (``Manifest.with_history_of``); one
     with the same content stays as it is, also if another version wrote it. With a key, only an earlier one
-    with our seal counts. At the end the root is checked again: it may have been another one since the names
-    were claimed. Raises ``ListingDiffers`` if the archive does not list each file of the layout once, and
+    with our seal counts. At the end ``confirm_filed``: the root may have been another one since the names
+    were claimed. Raises ``ListingDiffers`` if the archive does not list each file once, and
     ``ManifestTooLarge`` before the first write.
     """
     filed = {document.file_id: document for document in deposited}
@@ -422,8 +429,9 @@ async def conclude(
         sealed_by=signer.public.id if signer is not None else None,
     )
     locations = [file.location for file in files]
+    sizes: dict[str, int | None] = {file.name: filed[file.facts.file_id].size for file in layout.files}
     if backend.lists_files:
-        await _check_listing(backend, layout, filed)
+        await _check_listing(backend, layout, sizes, _TWO_NAMES)
     hashes = hash_lines((file.name, file.sha256) for file in files)
     key = signer.public if signer is not None else None
     found = await find_concluded(backend, layout, envelope.envelope_id, claimed=locations, key=key)
@@ -451,50 +459,77 @@ async def conclude(
         await _write(backend, layout.hashes_name, hashes, "text/plain", layout.tags)
         await _write_seal(backend, layout, content, found, signer)
         await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
-    for name in (
+    generated = (
         layout.hashes_name,
         layout.manifest_name,
         *([layout.seal_name] if signer is not None else []),
-    ):
+    )
+    for name in generated:
         await _retain(backend, name)
-    await confirm_root(backend)
+    # Another version may have written a manifest of another size.
+    await confirm_filed(backend, layout, {**sizes, **dict.fromkeys(generated)})
     return backend.location(layout.manifest_name)
+
+
+async def confirm_filed(
+    backend: ArchiveBackend, layout: ArchiveLayout, sizes: Mapping[str, int | None]
+) -> None:
+    """
+    Check the root again, and then that it lists these files; a size that is None is not compared.
+
+    They were read back, perhaps in another root that answered for a moment, such as an empty folder under a
+    volume that was unmounted. The marker alone does not tell that. Raises ``ArchiveError``:
+    ``ListingDiffers`` if one is not listed once.
+    """
+    await confirm_root(backend)
+    if backend.lists_files:
+        await _check_listing(backend, layout, sizes, _ANOTHER_ROOT)
 
 
 async def write_once(backend: ArchiveBackend, name: str, content: bytes, content_type: str) -> None:
     """
     Store a small file whose name no other content has, and read it back; the same content stays as it is.
 
-    What an interrupted upload left of the content is replaced. At the end the root is checked again. Raises
-    ``ArchiveError``: ``NameTaken`` for other content under the name, which is not changed.
+    What an interrupted upload left of the content is replaced. The root is checked again after an upload,
+    before it is read back, and else at the end. Raises ``ArchiveError``: ``NameTaken`` for other
+    content under the name, which is not changed.
     """
     found = await read_back(backend, name, expected=len(content))
     if found is None:
         await confirm_absence(backend)
-        await _write(backend, name, content, content_type, {})
+        await _write(_ConfirmedUploads(backend), name, content, content_type, {})
     elif found != await _checksum(content):
         if found != await _checksum(memoryview(content)[: found[0]]):
             raise NameTaken(
                 f"{backend.location(name)} has other content than Counterfoil gives a file of this name. "
                 "Move it away, and Counterfoil writes its own."
             )
-        await _write(backend, name, content, content_type, {})
+        await _write(_ConfirmedUploads(backend), name, content, content_type, {})
+    else:
+        await confirm_root(backend)
     await _retain(backend, name)
-    await confirm_root(backend)
+
+
+class _ConfirmedUploads(ForwardingBackend):
+    """Checks the root again after each upload, before the file is read back."""
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+        await self.confirm_root()
 
 
 async def _check_listing(
-    backend: ArchiveBackend, layout: ArchiveLayout, filed: Mapping[str, FiledDocument]
+    backend: ArchiveBackend, layout: ArchiveLayout, sizes: Mapping[str, int | None], cause: str
 ) -> None:
-    """Compare the files in the folder with the layout: some archives take two names as one, or have two files
-    under one name."""
-    entries = await _listed(backend, layout, [file.name for file in layout.files])
-    for file in layout.files:
-        if (problem := _listing_problem(entries.find(file.name), filed[file.facts.file_id].size)) is not None:
+    """Compare the files in the folder with these sizes. ``cause`` is the sentence about a difference."""
+    entries = await _listed(backend, layout, tuple(sizes))
+    for name, size in sizes.items():
+        if (problem := _listing_problem(entries.find(name), size)) is not None:
             await confirm_root(backend)
             raise ListingDiffers(
-                f"{backend.location(file.name)} was stored and read back, but the archive {problem}. Perhaps "
-                "it takes two names as one: then put {{file.number}} into spec.path of the Archive."
+                f"{backend.location(name)} was stored and read back, but the archive {problem}. {cause}"
             )
 
 
@@ -503,7 +538,7 @@ def _listing_problem(found: Sequence[StoredEntry], size: int | None) -> str | No
         return "does not list it"
     if len(found) > 1:
         return "lists it more than once"
-    if found[0].size not in (None, size):
+    if size is not None and found[0].size not in (None, size):
         return f"lists it with {found[0].size} bytes instead of {size}"
     return None
 

@@ -148,18 +148,19 @@ async def test_the_names_are_claimed_before_anything_is_written(scene: Reconcile
     assert all(each.location for each in after.status.documents)
 
 
-async def test_a_new_envelope_costs_the_archive_two_lists_and_three_operations_per_file(
+async def test_a_new_envelope_costs_the_archive_three_lists_and_three_operations_per_file(
     scene: ReconcilerScene,
 ) -> None:
     """Two files, the hashes and the manifest are each written and read back. Each of these names and that of
     the seal is asked for once while it is absent. The marker of the root is read before the first request,
-    before the names are claimed, after the manifest is written and before the delete."""
+    before the names are claimed, after the manifest is written and before the delete. The folder is listed
+    before the names are claimed, before the manifest and after that marker."""
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
     operations = ("entries", "put", "read", "discard")
     counts = [
         scene.metric("archive_seconds_count", archive="dms", operation=operation) for operation in operations
     ]
-    assert counts == [2, 4, 5 + 4 + 4, None]
+    assert counts == [3, 4, 5 + 4 + 4, None]
 
 
 async def test_the_notice_is_in_the_final_write_and_costs_none(tmp_path: Path) -> None:

@@ -23,7 +23,13 @@ from counterfoil import __version__
 from counterfoil.archives import filing
 from counterfoil.archives.backend import NegativeCacheBackend, StoredEntry
 from counterfoil.archives.backends.filesystem import FilesystemBackend
-from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken, VerificationFailed
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveUnavailable,
+    ListingDiffers,
+    NameTaken,
+    VerificationFailed,
+)
 from counterfoil.archives.filing import (
     MAX_BUFFERED_BYTES,
     MAX_READS_AT_ONCE,
@@ -995,6 +1001,23 @@ async def test_a_folder_that_lists_the_stored_files_in_its_own_way_gets_a_manife
     await filed(backend, layout)
 
     assert layout.manifest_name in backend.files
+
+
+@pytest.mark.parametrize(
+    "lost", ["contract.pdf", "counterfoil.json", "counterfoil.json.sig", "counterfoil.sha256"]
+)
+async def test_a_folder_that_lacks_a_file_after_the_manifest_is_not_complete(lost: str) -> None:
+    def relist(found: list[StoredEntry]) -> list[StoredEntry]:
+        is_written = any(each.name.endswith("counterfoil.json") for each in found)
+        return [each for each in found if not (is_written and each.name.endswith(f"/{lost}"))]
+
+    backend, layout = RelistingBackend(relist=relist), a_layout(*files_named("contract.pdf"))
+
+    with pytest.raises(ListingDiffers) as trouble:
+        await filed(backend, layout, signer=a_signer())
+
+    assert f"/{lost} was stored and read back, but the archive does not list it." in trouble.value.message
+    assert "{{file.number}}" not in trouble.value.message
 
 
 async def test_a_foreign_file_with_the_same_name_in_capitals_is_not_treated_as_a_duplicate() -> None:
