@@ -32,6 +32,7 @@ from controller.reconcile.signature_policy import (
 )
 from controller.sharding import LeaseLost
 from counterfoil.archives import filing
+from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.filing import StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import Manifest
@@ -110,7 +111,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     is_required = context.archive.spec.signatures is Policy.REQUIRE
     if is_required and signatures_condition is not None and signatures_condition.status != "True":
         # It says where the files are.
-        await context.chosen.check_root()
+        await _confirm(layout, documents, context)
         return _signature_failure(signatures_condition, documents, context)
     manifest = await filing.conclude(
         context.backend,
@@ -219,6 +220,7 @@ async def _file_all(
     signatures: dict[str, Signatures] = {}
     memory = MAX_FINDINGS_MEMORY
     all_written = True
+    new = set[str]()
     for file_layout in layout.files:
         file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
         try:
@@ -227,7 +229,12 @@ async def _file_all(
             raise
         except Exception as problem:
             # What was filed so far is worth keeping in the status: it shows people how far it came.
-            raise PartialArchive(tuple(filed.values())) from problem
+            documents = tuple(filed.values())
+            try:
+                await _confirm(layout, [each for each in documents if each.file_id in new], context)
+            except ArchiveError as doubt:
+                raise PartialArchive(event.status.documents) from doubt
+            raise PartialArchive(documents) from problem
         if found is not None:
             signatures[file_id] = found.within(memory)
             memory -= text_memory(signatures[file_id].found)
@@ -237,7 +244,19 @@ async def _file_all(
         filed[file_id] = msgspec.structs.replace(
             filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )
+        new.add(file_id)
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
+
+
+async def _confirm(
+    layout: ArchiveLayout, documents: Collection[FiledDocument], context: ReconcileContext
+) -> None:
+    """Confirm that the archive has these files, which were read back in this run and have no manifest. Raises
+    ``ArchiveError``."""
+    sizes = {each.file_id: each.size for each in documents}
+    names = {each.name: sizes[each.facts.file_id] for each in layout.files if each.facts.file_id in sizes}
+    if names:
+        await filing.confirm_filed(context.backend, layout, names)
 
 
 async def _file_one(
