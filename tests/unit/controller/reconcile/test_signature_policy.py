@@ -5,11 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from controller.reconcile.context import PartialArchive
 from controller.reconcile.outcomes import Done, Fail, Outcome
 from controller.reconcile.phases.archive import MAX_FINDINGS_MEMORY, archive
 from controller.reconcile.phases.collect import collect
 from controller.reconcile.signature_policy import side_condition
 from controller.reconcile.state_machine import TransitionInput, next_status
+from counterfoil.archives.errors import VerificationFailed
+from counterfoil.archives.filing import MAX_BUFFERED_BYTES
 from counterfoil.archives.layout import FileLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.resources import EnvelopeEvent, FileKind, Phase, RetrySpec, find_condition
@@ -151,6 +154,32 @@ async def test_a_large_file_is_read_from_the_archive_again() -> None:
     scene.esaw.contents["file-1"] = b"%PDF-" + b"x" * (1024 * 1024 - 4)
     await archived(scene)
     assert len(scene.examiner.asked[0]) == 1024 * 1024 + 1
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("policy", ["Report", "Require"])
+async def test_no_signatures_of_bytes_that_were_not_compared_are_believed(
+    policy: str, *, is_there: bool
+) -> None:
+    scene = a_scene(policy)
+    unsigned = b"%PDF-unsigned" + b"x" * MAX_BUFFERED_BYTES
+    scene.esaw.contents["file-1"] = unsigned
+    scene.examiner.found[unsigned] = UNSIGNED
+
+    def replace_or_remove() -> None:
+        removed = scene.backend.files.pop(f"{FOLDER}/Document/file-1.pdf")
+        if is_there:
+            scene.backend.files[f"{FOLDER}/Document/file-1.pdf"] = removed.replace(b"unsigned", b"signed__")
+
+    scene.examiner.just_before = replace_or_remove
+
+    with pytest.raises(PartialArchive) as partly:
+        await archived(scene)
+
+    cause = partly.value.__cause__
+    assert isinstance(cause, VerificationFailed)
+    assert cause.message.startswith(f"memory:///{FOLDER}/Document/file-1.pdf ")
+    assert f"{FOLDER}/counterfoil.json" not in scene.backend.files
 
 
 async def test_each_run_examines_the_files_itself_and_the_same_result_leaves_the_manifest() -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ import pytest
 from counterfoil.archives.backend import MAX_ENTRIES
 from counterfoil.cli import verify
 from counterfoil.cli.verify import UNCHECKED, WRONG
+from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
 from tests.support.fakes.archives import (
     ENVELOPE_ID,
 )
-from tests.support.scenes.verify import archived, verified
+from tests.support.scenes.verify import ExaminerInThisProcess, archived, verified
 from tests.support.signed_pdfs import signed, unsigned, with_one_byte_changed
 from tests.support.signing_keys import a_signer, key_file, public_pem
 
@@ -199,6 +200,36 @@ async def test_a_document_that_was_archived_in_doubt_is_as_it_was_archived_if_th
     status, printed = await verified(folder, "--public-key", key)
     assert status == verify.INTACT
     assert "the signature 'First' does not fit what was signed, as when it was archived" in printed
+
+
+class ReplacingExaminer(ExaminerInThisProcess):
+    """Lets the archive have other content under a name once the file is read for its signatures."""
+
+    def __init__(self, file: Path, content: bytes) -> None:
+        super().__init__()
+        self._file = file
+        self._content = content
+
+    async def examine(
+        self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors = NO_ANCHORS, *, source: str = ""
+    ) -> Signatures:
+        self._file.write_bytes(self._content)
+        return await super().examine(chunks, size, anchors, source=source)
+
+
+@pytest.mark.parametrize("other", [signed(), unsigned("Eno")])
+async def test_no_signatures_of_other_bytes_than_those_of_the_file_are_believed(
+    tmp_path: Path, other: bytes
+) -> None:
+    folder = await archived(tmp_path)
+
+    status, printed = await verified(
+        folder, examiner=ReplacingExaminer(folder / "Document" / "one.pdf", other)
+    )
+
+    assert status == WRONG
+    assert "one.pdf: has its" in printed
+    assert "but the archive returned other bytes when its signatures were examined" in printed
 
 
 async def test_trust_in_signers_is_only_what_the_manifest_says(tmp_path: Path) -> None:
