@@ -6,17 +6,19 @@ results go into the manifest and the condition ``SignaturesChecked``; the Archiv
 the event.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from controller.reconcile.outcomes import SideCondition, counted
-from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
+from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored, confirm_root
+from counterfoil.archives.errors import VerificationFailed
 from counterfoil.archives.filing import StoredFile
 from counterfoil.archives.layout import FileLayout
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
+from counterfoil.archives.streams import HashingCounter, counting, single_chunk
 from counterfoil.resources import FileKind
 from counterfoil.resources.conditions import Condition, ConditionStatus, find_condition
 from counterfoil.resources.envelopeevent import ESAW_SIGNED_KINDS, SIGNATURES_CONDITION
@@ -59,19 +61,44 @@ class SignatureChecker:
         """
         Return what is found in a file that was just filed.
 
-        A small one is at hand, a large one is read from the archive again. Raises ``ArchiveError``.
+        A small one is at hand, a large one is read from the archive again. Raises ``ArchiveError``:
+        ``VerificationFailed`` if other bytes were examined than were filed.
         """
-        content = stored_file.content
-        chunks = backend.read(file_layout.name) if content is None else _single_chunk(content)
-        async with aclosing(chunks) as stream:
-            try:
-                source = f"{self.namespace}/{backend.location('root')}"
-                found = await self.examiner.examine(stream, stored_file.size, self.anchors, source=source)
-            except FileNotStored:
-                found = Signatures(state=State.UNREADABLE, detail="it is no longer in the archive")
-            except FileNotReturned:
-                found = Signatures(state=State.NOT_CHECKED, detail="the archive does not return it")
+        if stored_file.content is not None:
+            async with aclosing(single_chunk(stored_file.content)) as stream:
+                found = await self._examine(backend, stream, stored_file)
+        else:
+            found = await self._read_and_examine(backend, file_layout.name, stored_file)
         return msgspec.structs.replace(found, anchors=self.anchors.id)
+
+    async def _read_and_examine(
+        self, backend: ArchiveBackend, name: str, stored_file: StoredFile
+    ) -> Signatures:
+        counter = HashingCounter()
+        async with aclosing(backend.read(name)) as chunks, aclosing(counting(chunks, counter)) as stream:
+            try:
+                found = await self._examine(backend, stream, stored_file)
+            except FileNotReturned:
+                return Signatures(state=State.NOT_CHECKED, detail="the archive does not return it")
+            except FileNotStored:
+                found = None
+        if found is not None and found.state is State.NOT_CHECKED and counter.size < stored_file.size:
+            # It was not read to its end, so nothing is said about it.
+            return found
+        if found is None or (counter.size, counter.sha256) != (stored_file.size, stored_file.sha256):
+            await confirm_root(backend)
+            raise VerificationFailed(
+                f"{backend.location(name)} was read back, and the archive did not return the same bytes for "
+                "the check of its signatures. Check the storage behind the archive, and whether a cache or a "
+                "proxy answers."
+            )
+        return found
+
+    async def _examine(
+        self, backend: ArchiveBackend, stream: AsyncIterable[bytes], stored_file: StoredFile
+    ) -> Signatures:
+        source = f"{self.namespace}/{backend.location('root')}"
+        return await self.examiner.examine(stream, stored_file.size, self.anchors, source=source)
 
 
 def is_checked(file_layout: FileLayout) -> bool:
@@ -153,7 +180,3 @@ def _intact_message(answers: Sequence[FileResult]) -> str:
         says = f"At least {says}"
     trusted = any(found.anchors is not None for _, found in answers)
     return f"{says}, and their signers are trusted." if trusted else f"{says}."
-
-
-async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content

@@ -27,7 +27,8 @@ from counterfoil.archives.manifest import (
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.proof import MAX_NAME, Checksum
-from counterfoil.archives.readback import checksum, read_checksum, read_seal, reading_small
+from counterfoil.archives.readback import bounded, checksum, read_checksum, read_seal, reading_small
+from counterfoil.archives.streams import HashingCounter, counting, drain
 from counterfoil.resources.envelopeevent import (
     ESAW_SIGNED_KINDS,
     MAX_DOCUMENTS_BYTES,
@@ -46,6 +47,7 @@ MAX_COPY_NAMES = MAX_DOCUMENTS_BYTES
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_.:/+-]{1,300}")
 
 _NOT_RETURNED = "is not returned by the archive, so it can't be checked again"
+_OTHER_BYTES = ", but the archive returned other bytes when its signatures were examined"
 
 
 class CheckStatus(StrEnum):
@@ -122,7 +124,9 @@ async def check_archive(
         verdict, says = await _check_file(backend, folder, file)
         if verdict is CheckStatus.OK and examiner is not None and _is_examined(file):
             found = await _examined(backend, folder, file, examiner)
-            verdict, signatures = _compare_signatures(found, file, is_sealed=is_sealed)
+            verdict, signatures = CheckStatus.WRONG, _OTHER_BYTES
+            if found is not None:
+                verdict, signatures = _compare_signatures(found, file, is_sealed=is_sealed)
             says += signatures
         yield CheckReport(CheckSubject.FILE, file.name, verdict, says)
     try:
@@ -442,12 +446,19 @@ def _is_examined(file: ManifestFile) -> bool:
 
 async def _examined(
     backend: ArchiveBackend, folder: str, file: ManifestFile, examiner: SignatureWorkers
-) -> Signatures:
-    async with aclosing(backend.read(f"{folder}/{file.name}")) as chunks:
+) -> Signatures | None:
+    """Return what is found in a file that was compared; None: other bytes were examined."""
+    counter, whole = HashingCounter(), bounded(backend.read(f"{folder}/{file.name}"), file.size)
+    async with aclosing(whole) as chunks, aclosing(counting(chunks, counter)) as stream:
         try:
-            return await examiner.examine(chunks, file.size)
+            found = await examiner.examine(stream, file.size)
+            if found.state is not State.NOT_CHECKED:
+                # A process that ends early reads no further.
+                await drain(stream)
         except (FileNotStored, FileNotReturned):
             return Signatures(state=State.NOT_CHECKED, detail="the archive does not return it")
+    is_unread = found.state is State.NOT_CHECKED and counter.size < file.size
+    return found if is_unread or (counter.size, counter.sha256) == (file.size, file.sha256) else None
 
 
 def _compare_signatures(found: Signatures, file: ManifestFile, *, is_sealed: bool) -> tuple[CheckStatus, str]:

@@ -268,9 +268,6 @@ async def _file_one(
     if not _is_checked(file_layout, context):
         return stored_file, None
     found = await checker.check(context.backend, file_layout, stored_file)
-    if found.is_doubtful and stored_file.content is None:
-        # It was read again, perhaps from another root.
-        await context.chosen.check_root()
     if proven and found.is_doubtful and file_layout.facts.kind in ESAW_SIGNED_KINDS:
         # Its first download may have been cut: it is downloaded again.
         return await _file_one(file_layout, layout, (), context)

@@ -157,11 +157,12 @@ async def test_a_large_file_is_read_from_the_archive_again() -> None:
 
 
 @pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("says", [INTACT, UNSIGNED, NOT_CHECKED])
 @pytest.mark.parametrize("policy", ["Report", "Require"])
 async def test_no_signatures_of_bytes_that_were_not_compared_are_believed(
-    policy: str, *, is_there: bool
+    policy: str, says: Signatures, *, is_there: bool
 ) -> None:
-    scene = a_scene(policy)
+    scene = a_scene(policy, says)
     unsigned = b"%PDF-unsigned" + b"x" * MAX_BUFFERED_BYTES
     scene.esaw.contents["file-1"] = unsigned
     scene.examiner.found[unsigned] = UNSIGNED
