@@ -25,7 +25,7 @@ from controller.resync.envelope_listing import Window
 from controller.resync.import_progress import REPORT_ATTEMPTS, EventTally, Search, search_of, windows_of
 from controller.resync.import_report_writer import ImportReportWriter
 from controller.resync.import_runner import FAILURE_SECONDS, MAX_ROWS_WITHOUT_ID, POLL_SECONDS
-from counterfoil.archives.backend import ChecksumReported, FileNotReturned
+from counterfoil.archives.backend import ChecksumReported, FileNotReturned, too_many_files
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable
 from counterfoil.archives.import_report.content import (
     MAX_PART,
@@ -217,6 +217,40 @@ async def test_a_kill_at_any_upload_leaves_the_files_of_a_run_without_one(
     assert scene.backend.files == wanted.backend.files
     assert len(scene.backend.puts) == len(wanted.backend.files) == 8
     assert scene.status_now == wanted.status_now
+
+
+LEFTOVER = "counterfoil-imports/acme/old-stock-16f49df5/.counterfoil-0123456789abcdef.tmp"
+
+
+async def test_what_a_kill_left_of_a_report_is_removed_by_the_next_process() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.backend.files[LEFTOVER] = b"half of a list"
+    scene.runner = scene.new_runner()
+    await scene.complete()
+    assert LEFTOVER not in scene.backend.files
+    assert outcomes(scene) == {ENVELOPE: "Archived"}
+
+
+class CrowdedFolder(MemoryBackend):
+    """The folder of a report has more files than are looked through; counts how often that was tried."""
+
+    lists = 0
+
+    async def remove_leftovers(self, folder: str) -> None:
+        self.lists += 1
+        raise too_many_files(folder)
+
+
+async def test_a_report_of_many_files_is_looked_through_once_and_written() -> None:
+    scene = ImportScene("anna", "bert")
+    scene.opened = scene.backend = backend = CrowdedFolder()
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", SECOND)
+    await scene.complete()
+    assert outcomes(scene) == {ENVELOPE: "Archived", SECOND: "Archived"}
+    assert backend.lists == 1
 
 
 @pytest.mark.parametrize("write", range(1, 10))
