@@ -21,7 +21,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -40,7 +40,7 @@ from controller.resync.import_progress import (
     search_of,
 )
 from counterfoil.archives.backend import ArchiveBackend, server_of
-from counterfoil.archives.errors import ArchiveUnavailable
+from counterfoil.archives.errors import ArchiveUnavailable, NameTaken
 from counterfoil.archives.import_report.content import (
     MAX_PART,
     ListOfWindow,
@@ -101,7 +101,8 @@ def new_row(
 
 @dataclass(frozen=True)
 class ImportReportWriter:
-    """Writes the reports of all Imports, those in few archives at a time; keeps nothing of them."""
+    """Writes the reports of all Imports, those in few archives at a time. Keeps which folders it has looked
+    through, and nothing else."""
 
     cache: Cache
     namespace: str
@@ -114,6 +115,8 @@ class ImportReportWriter:
     _slots: FairSlots = field(default_factory=lambda: FairSlots(REPORT_SLOTS))
     _turns: WeakValueDictionary[str, FairSlots] = field(default_factory=WeakValueDictionary)
     """By server of the archive; Organizations that share one take turns."""
+    _without_leftovers: set[str] = field(default_factory=set)
+    """Locations of the folders in which no earlier process has left a temporary file."""
 
     async def root_of(self, imported: Import) -> str:
         """Return the location of the root of the archive, with a slash at its end. Raises ``ArchiveError``,
@@ -264,7 +267,18 @@ class ImportReportWriter:
                 what = f"{server} answered too slowly"
                 async with self._ending(what, self._slots), self._ending(what, memory):
                     organization, backend = await self._open(imported)
+                    await self._remove_leftovers(backend, _folder(imported))
             yield organization, backend
+
+    async def _remove_leftovers(self, backend: ArchiveBackend, folder: str) -> None:
+        """Remove what a killed process left in the folder, once in this process: a long list costs as much as
+        a file. Raises ``ArchiveError``."""
+        if (location := backend.location(folder)) in self._without_leftovers:
+            return
+        # A folder of too many files is not looked through, and takes the report.
+        with suppress(NameTaken):
+            await backend.remove_leftovers(folder)
+        self._without_leftovers.add(location)
 
     @asynccontextmanager
     async def _ending(self, what: str, slots: FairSlots | None) -> AsyncIterator[None]:

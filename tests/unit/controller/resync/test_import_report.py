@@ -219,17 +219,16 @@ async def test_a_kill_at_any_upload_leaves_the_files_of_a_run_without_one(
     assert scene.status_now == wanted.status_now
 
 
-LEFTOVER = "counterfoil-imports/acme/old-stock-16f49df5/.counterfoil-0123456789abcdef.tmp"
-
-
-async def test_what_a_kill_left_of_a_report_is_removed_by_the_next_process() -> None:
+@pytest.mark.parametrize("folder", ["", "listed/"])
+async def test_what_a_kill_left_of_a_report_is_removed_by_the_next_process(folder: str) -> None:
+    leftover = f"counterfoil-imports/acme/old-stock-16f49df5/{folder}.counterfoil-0123456789abcdef.tmp"
     scene = ImportScene()
     scene.finds("anna", ENVELOPE)
     await scene.advance()
-    scene.backend.files[LEFTOVER] = b"half of a list"
+    scene.backend.files[leftover] = b"half of a file"
     scene.runner = scene.new_runner()
     await scene.complete()
-    assert LEFTOVER not in scene.backend.files
+    assert leftover not in scene.backend.files
     assert outcomes(scene) == {ENVELOPE: "Archived"}
 
 
