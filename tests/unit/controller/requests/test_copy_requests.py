@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.request_table import RequestResult
@@ -77,6 +78,19 @@ async def test_an_envelope_that_is_not_archived_has_no_copies_to_ask_for(tmp_pat
     result = await scene.ask()
     assert result.outcome is RequestOutcome.REFUSED
     assert "not archived yet" in result.message
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason"), [(Phase.SUCCEEDED, "Recorded"), (Phase.SKIPPED, "ArchivedAlready")]
+)
+async def test_an_event_that_archived_nothing_is_not_advised_to_be_retried(
+    tmp_path: Path, phase: Phase, reason: str
+) -> None:
+    scene = Archived(tmp_path)
+    scene.store(replace(scene.newest().status, phase=phase, reason=reason))
+    result = await scene.ask()
+    assert result.outcome is RequestOutcome.REFUSED
+    assert result.message == f"The event archived nothing, it is {phase}. So there is nothing to copy."
 
 
 async def test_a_lost_original_is_said_and_copied_once_it_is_restored(tmp_path: Path) -> None:

@@ -73,10 +73,8 @@ async def test_the_copies_of_an_archived_event_are_asked_for_and_who_asked_is_re
         (archived(copies=(VERIFIED,)), COPIED),
         (archived(), an_organization()),
         (archived(), an_organization("other")),
-        (an_event().in_phase(Phase.ARCHIVING).build(), COPIED),
-        (FAILED_COPY.build(), COPIED),
     ],
-    ids=["all verified", "no copies", "no Organization", "not archived", "failed for a required copy"],
+    ids=["all verified", "no copies", "no Organization"],
 )
 async def test_an_event_without_a_missing_copy_is_not_changed(
     event: EnvelopeEvent, organization: Organization
@@ -87,6 +85,29 @@ async def test_an_event_without_a_missing_copy_is_not_changed(
         ExitStatus.NOT_ALL,
         f"{event.name}: nothing to copy, it is {event.status.phase}\n",
     )
+    assert REQUEST_LABEL not in kube.stored(event.name).metadata.labels
+
+
+AWAITING = an_event().archived().in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (an_event().in_phase(Phase.ARCHIVING).build(), "The envelope is not archived yet. "),
+        (an_event().in_phase(Phase.SUCCEEDED, "Recorded").build(), "The event archived nothing, "),
+        (FAILED_COPY.build(), "The event is Failed. Retry it: "),
+        (AWAITING.build(), "The event waits for the key of its sender. "),
+    ],
+    ids=["not archived", "recorded", "failed for a required copy", "waits for a consent"],
+)
+async def test_an_event_that_takes_no_request_for_copies_is_answered_with_the_cause(
+    event: EnvelopeEvent, why: str
+) -> None:
+    kube = Named(COPIED, event)
+    status, said = await copied(kube, event.name)
+    assert status is ExitStatus.NOT_ALL
+    assert said.startswith(f"{event.name}: {why}")
     assert REQUEST_LABEL not in kube.stored(event.name).metadata.labels
 
 

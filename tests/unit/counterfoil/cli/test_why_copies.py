@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from counterfoil.cli.plugin.why import EventExplanation, explain, page
+from counterfoil.i18n.reasons import find_reason
 from counterfoil.resources import EventCopy, LocalObjectReference, Phase
 from tests.support.builders import NOON, an_event, an_organization
 
@@ -52,10 +53,13 @@ NOTE = "# If nothing prevents the missing copies any more:"
 
 
 def explained(
-    *copies: EventCopy, names: Sequence[str] = ("worm", "mirror"), phase: Phase = Phase.SUCCEEDED
+    *copies: EventCopy,
+    names: Sequence[str] = ("worm", "mirror"),
+    phase: Phase = Phase.SUCCEEDED,
+    copied: str = "CopyMissing",
 ) -> EventExplanation:
     """Explain an archived event whose Organization has copies in these Archives."""
-    built = an_event().archived().with_condition("Copied", "False", "CopyMissing").with_condition("Cleaned")
+    built = an_event().archived().with_condition("Copied", "False", copied).with_condition("Cleaned")
     built = built.in_phase(phase, "ArchivedAndDeleted")
     organization = an_organization(copies=[{"archiveRef": {"name": each}} for each in names])
     return explain(built.status(copies=copies, completion_time=NOON).build(), organization, None, (), NOON)
@@ -96,6 +100,59 @@ def test_a_copy_that_was_added_later_is_listed_as_missing() -> None:
 def test_no_copy_of_an_event_in_progress_is_said_to_have_no_attempt() -> None:
     (text,) = explained(GIVEN_UP, names=("mirror",), phase=Phase.COPYING).copies
     assert "tried in the next attempt of the event" in text
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.FAILED])
+def test_an_administrator_has_to_act_about_a_copy_that_was_given_up(phase: Phase) -> None:
+    why = explained(WORM, GIVEN_UP, phase=phase)
+    assert why.turn == "an administrator"
+    assert why.do == find_reason("CopyGivenUp").localized_text().do
+
+
+@pytest.mark.parametrize("copies", [(WORM,), (WORM, MIRROR), (WORM, SUSPENDED)])
+def test_nobody_has_to_act_about_a_copy_that_is_tried_again(copies: Sequence[EventCopy]) -> None:
+    why = explained(*copies)
+    assert (why.turn, why.do) == ("nobody has to act", "")
+
+
+def test_nobody_has_to_act_about_a_copy_after_a_skip_that_gave_it_up() -> None:
+    why = explained(WORM, GIVEN_UP, phase=Phase.SKIPPED, copied="OptionalCopyMissing")
+    assert why.turn == "nobody has to act"
+
+
+def test_the_copy_that_a_suspension_prevents_is_said_to_be_tried_again_and_asked_for_by_no_command() -> None:
+    why = explained(WORM, SUSPENDED)
+    assert why.copies[1] == (
+        "Archive/mirror, missing: ArchiveSuspended, tried again as soon as nothing prevents it. It is down."
+    )
+    assert why.commands == ()
+
+
+def test_a_required_copy_that_was_added_before_the_delete_is_made_before_it() -> None:
+    delayed = an_event().archived().with_condition("Copied", "True", "CopiesVerified")
+    event = delayed.in_phase(Phase.CLEANING, "CleanupDelayed").status(copies=(WORM,)).build()
+    copies = [{"archiveRef": {"name": "mirror"}, "required": True}, {"archiveRef": {"name": "worm"}}]
+    why = explain(event, an_organization(copies=copies), None, (), NOON)
+    assert why.copies[1] == ("Archive/mirror, missing: not tried yet, made before the envelope is deleted.")
+    assert why.commands == ()
+    kept = an_organization(copies=copies, cleanup={"policy": "Keep"})
+    (asked,) = explain(event, kept, None, (), NOON).commands[1:]
+    assert "copy" in asked
+
+
+def test_a_missing_copy_of_an_archived_event_that_waits_for_a_consent_is_listed() -> None:
+    built = an_event().archived().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+    organization = an_organization(copies=[{"archiveRef": {"name": "mirror"}}])
+    assert explain(built, organization, None, (), NOON).copies == (
+        "Archive/mirror, missing: not tried yet, tried in the next attempt of the event.",
+    )
+
+
+def test_without_the_organization_it_is_not_known_whether_a_copy_is_tried_again() -> None:
+    event = an_event().archived().with_condition("Copied", "False", "CopyMissing")
+    ended = event.in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted").status(copies=(SUSPENDED,)).build()
+    (text,) = explain(ended, None, None, (), NOON).copies
+    assert "not known whether it is tried again" in text
 
 
 def test_a_copy_that_is_tried_again_is_what_comes_next() -> None:

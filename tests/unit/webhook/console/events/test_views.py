@@ -416,6 +416,20 @@ async def test_a_list_with_archived_events_offers_their_copies_where_their_organ
     assert offered == (["copy-selected", "copy-all"] if is_offered else [])
 
 
+@pytest.mark.parametrize("objects", [(COPIED,), ()], ids=["known", "no Organization"])
+async def test_a_copy_that_only_a_suspension_prevents_is_not_said_to_have_no_attempt(
+    objects: tuple[Organization, ...],
+) -> None:
+    held = EventCopy(ref=MIRROR, reason="ArchiveSuspended", message="It is suspended.")
+    missing = ARCHIVED.with_condition("Copied", "False", "CopyMissing")
+    event = missing.status(copies=(VERIFIED, held)).build()
+    request = a_console_request(InMemoryKubeClient(*objects, event))
+
+    page = parsed((await event_views().event(request, event.name)).html)
+
+    assert copies_of(page)[1] == "mirror · missingArchiveSuspended: It is suspended."
+
+
 async def test_the_page_says_of_a_missing_copy_and_of_a_notice_when_they_are_tried_again() -> None:
     copies = (
         EventCopy(ref=WORM, reason="ArchiveFull", next_attempt_time=NOON - timedelta(minutes=1)),
