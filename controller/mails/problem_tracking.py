@@ -44,7 +44,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, DEADLINE_EXCEEDED
-from counterfoil.resources.organization import MAX_PROBLEM_MAILS
+from counterfoil.resources.organization import MAX_PROBLEM_MAILS, OrganizationSpec
 from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     DELETE_DELAYED_REASONS,
@@ -176,16 +176,7 @@ def notice_observation(event: EnvelopeEvent, reason: str, message: str, at: date
     return Observation(cause, reason, message=message[:MAX_MESSAGE_LENGTH], examples=(event.name,), at=at)
 
 
-def given_up_copies(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
-    """Return the Archives of the copies of an event that are not tried any more before a person asks."""
-    if not retries_copies(status):
-        return ()
-    retry = organization.spec.retry
-    missing = unverified_copies(status, organization.spec)
-    return tuple(each for each in missing if retry.are_tries_spent(stored_copy(status, each).attempts))
-
-
-def failing_copies(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
+def failing_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
     """
     Return the Archives of the copies of an event that failed last, and for which nothing waits. They are not
     made yet, also after a person asked for them, and after the event has ended without them.
@@ -193,20 +184,20 @@ def failing_copies(status: EnvelopeEventStatus, organization: Organization) -> t
     A copy that only waits for its Archive before the event ends has not failed.
     """
     if _may_be_awaited(status):
-        required = required_copy_names(organization.spec.copies)
+        required = required_copy_names(spec.copies)
         held = SUSPENDED_REASONS | {WAITING_FOR_ARCHIVE}
-        missing = [each for each in _copies_with_reason(status, organization) if each not in required]
+        missing = [each for each in _copies_with_reason(status, spec) if each not in required]
         return tuple(each for each in missing if stored_copy(status, each).reason not in held)
-    return _copies_with_reason(status, organization)
+    return _copies_with_reason(status, spec)
 
 
-def awaited_failures(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
+def awaited_failures(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
     """Return the Archives of the copies that an event waits for although they were tried as often as one that
     is given up. They may have been given up before they were required."""
     if not _may_be_awaited(status):
         return ()
-    required, retry = required_copy_names(organization.spec.copies), organization.spec.retry
-    missing = [each for each in _copies_with_reason(status, organization) if each in required]
+    required, retry = required_copy_names(spec.copies), spec.retry
+    missing = [each for each in _copies_with_reason(status, spec) if each in required]
     return tuple(each for each in missing if retry.are_tries_spent(stored_copy(status, each).attempts))
 
 
@@ -215,8 +206,8 @@ def _may_be_awaited(status: EnvelopeEventStatus) -> bool:
     return not status.phase.is_final and not copies_after_end(status)
 
 
-def _copies_with_reason(status: EnvelopeEventStatus, organization: Organization) -> tuple[str, ...]:
-    missing = unverified_copies(status, organization.spec)
+def _copies_with_reason(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
+    missing = unverified_copies(status, spec)
     return tuple(each for each in missing if stored_copy(status, each).reason is not None)
 
 

@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from msgspec.structs import replace
-
 from controller.cache import Cache
 from controller.requests.request_table import RequestResult, RequestType
 from controller.scheduling.due import are_copies_held
 from counterfoil.archives.proof import missing_copies
 from counterfoil.clock import Clock
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase, is_condition_true
-from counterfoil.resources.reopening import COPY_REQUESTED, status_for_copying, takes_copies
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase
+from counterfoil.resources.reopening import (
+    COPY_REQUESTED,
+    status_for_copying,
+    takes_copies,
+    why_no_copies,
+)
 from counterfoil.resources.request import Request, RequestOutcome
 
 
@@ -36,7 +39,7 @@ class CopyRequests:
             message = f"Organization/{event.organization} has no spec.copies, so nothing is copied."
             return RequestResult(RequestOutcome.REFUSED, message)
         if not takes_copies(status):
-            return RequestResult(RequestOutcome.REFUSED, _why_not(status))
+            return RequestResult(RequestOutcome.REFUSED, why_no_copies(status))
         missing = missing_copies(status, organization.spec.copies)
         if status.phase is not Phase.COPYING and not missing:
             return RequestResult(RequestOutcome.NOTHING_TO_DO, "Nothing was left to do: each copy is proved.")
@@ -46,19 +49,6 @@ class CopyRequests:
         if are_suspended or are_copies_held(event, organization.spec, self.cache):
             message = "The copies that are missing are made once no suspension and no action holds them."
         return RequestResult(RequestOutcome.DONE, message, change)
-
-
-def _why_not(status: EnvelopeEventStatus) -> str:
-    if status.phase.is_final:
-        return f"The event is {status.phase}. Retry it: its copies are made after its envelope is archived."
-    if status.phase is Phase.AWAITING_CONSENT:
-        message = "The event waits for the key of its sender. Its copies are made once that works."
-        if takes_copies(replace(status, phase=Phase.SKIPPED)):
-            message += " If nobody confirms it any more, skip the event, and ask for its copies then."
-        return message
-    if is_condition_true(status.conditions, "Archived"):
-        return f"The event is {status.phase}. Ask for its copies again after its next attempt."
-    return "The envelope is not archived yet. Its copies are made after that."
 
 
 def _copying_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:

@@ -40,7 +40,6 @@ from controller.mails.problem_tracking import (
     FailureSummary,
     awaited_failures,
     failing_copies,
-    given_up_copies,
 )
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
@@ -64,6 +63,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.imports import is_counted
 from counterfoil.resources.organization import OrganizationSpec
+from counterfoil.resources.reopening import given_up_copies
 from counterfoil.retention import forbids_delete, imminent_deletion, removal_time
 
 _log = logging.getLogger(__name__)
@@ -237,7 +237,7 @@ class GarbageCollector:
         if organization is None:
             return EventArchives(problem, used)
         finders = (given_up_copies, failing_copies, awaited_failures)
-        return EventArchives(problem, used, *(find(event.status, organization) for find in finders))
+        return EventArchives(problem, used, *(find(event.status, organization.spec) for find in finders))
 
     async def _maintain(self, event: EnvelopeEvent) -> tuple[EnvelopeEvent, bool]:
         """Re-open, label or remove an event; return its newest state, and whether it is removed. Raises

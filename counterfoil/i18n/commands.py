@@ -35,14 +35,12 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Language,
     Organization,
-    Phase,
     Resource,
 )
 from counterfoil.resources.base import is_object_name, is_reason
 from counterfoil.resources.envelopeevent import SUSPENDED
 from counterfoil.resources.lease import UnheldShard
-from counterfoil.resources.reopening import lacks_copies
-from counterfoil.resources.routes import stored_copy, unverified_copies
+from counterfoil.resources.reopening import takes_copies, unplanned_copies
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 _IN_MESSAGE: Final = re.compile(r"`(kubectl [^`]*)(?:`|$)")
@@ -182,10 +180,7 @@ def copy_commands(
 ) -> tuple[Command, ...]:
     """Return what asks for the missing copies of an event if one of them is not tried again automatically."""
     status = event.status
-    if organization is None or status.phase is Phase.COPYING or not lacks_copies(status, organization.spec):
-        return ()
-    missing = (stored_copy(status, each) for each in unverified_copies(status, organization.spec))
-    if all(each.next_attempt_time is not None for each in missing):
+    if organization is None or not takes_copies(status) or not unplanned_copies(status, organization.spec):
         return ()
     return tuple(_typed(f"{_PLUGIN} copy {{name}}", "copy", namespace=namespace, name=event.name))
 

@@ -623,8 +623,7 @@ def takes_copies(status: EnvelopeEventStatus) -> bool:
     that failed, or was skipped, while its envelope could be restarted: copies consider its callbacks, which
     may show that eSAW had the envelope after it was last seen.
     """
-    results = ("Validated", "Collected", "Archived")
-    if status.archive is None or not all(is_condition_true(status.conditions, each) for each in results):
+    if not _has_archived(status):
         return False
     if status.phase is Phase.SUCCEEDED:
         return is_condition_true(status.conditions, "Cleaned")
@@ -636,10 +635,31 @@ def takes_copies(status: EnvelopeEventStatus) -> bool:
     return status.phase is Phase.SKIPPED or status.phase in ARCHIVED_PHASES
 
 
+def _has_archived(status: EnvelopeEventStatus) -> bool:
+    results = ("Validated", "Collected", "Archived")
+    return status.archive is not None and all(is_condition_true(status.conditions, each) for each in results)
+
+
+def why_no_copies(status: EnvelopeEventStatus) -> str:
+    """Return for a person why the copies of an event can't be asked for (``takes_copies``)."""
+    if status.phase is Phase.FAILED or (status.phase.is_final and _has_archived(status)):
+        return f"The event is {status.phase}. Retry it: its copies are made after its envelope is archived."
+    if status.phase.is_final:
+        return f"The event archived nothing, it is {status.phase}. So there is nothing to copy."
+    if status.phase is Phase.AWAITING_CONSENT:
+        message = "The event waits for the key of its sender. Its copies are made once that works."
+        if takes_copies(replace(status, phase=Phase.SKIPPED)):
+            message += " If nobody confirms it any more, skip the event, and ask for its copies then."
+        return message
+    if is_condition_true(status.conditions, "Archived"):
+        return f"The event is {status.phase}. Ask for its copies again after its next attempt."
+    return "The envelope is not archived yet. Its copies are made after that."
+
+
 def explained_copies(status: EnvelopeEventStatus, spec: CopiedSpec | None) -> tuple[EventCopy, ...]:
     """Return the copies that a person is shown, of an archived event also those that its status does not
     name. None: the Organization is not known."""
-    if spec is None or not takes_copies(status):
+    if spec is None or not _has_archived(status):
         return shown_copies(status, spec)
     return listed_copies(status, spec)
 
@@ -686,6 +706,29 @@ def copies_to_retry(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tupl
         return ()
     missing, retry = unverified_copies(status, spec), spec.retry
     return tuple(each for each in missing if not retry.are_tries_spent(stored_copy(status, each).attempts))
+
+
+def given_up_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
+    """Return the Archives of the missing copies that are not tried any more before a person asks."""
+    if not retries_copies(status):
+        return ()
+    retried = copies_to_retry(status, spec)
+    return tuple(each for each in unverified_copies(status, spec) if each not in retried)
+
+
+def unplanned_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
+    """Return the Archives of the missing copies of an event that has ended, or waits for its delete, which
+    nothing tries before that changes. By the stored times only."""
+    is_cleaned = status.phase is Phase.CLEANING
+    if not (status.phase.is_final or is_cleaned):
+        return ()
+    planned = {*copies_to_retry(status, spec)}
+    if is_cleaned:
+        planned |= {each.ref.name for each in status.copies if each.next_attempt_time is not None}
+    if is_cleaned and spec.cleanup.policy is CleanupPolicy.DELETE:
+        # The delete lets them be made first.
+        planned |= {*used_copies(status, spec)}
+    return tuple(each for each in unverified_copies(status, spec) if each not in planned)
 
 
 def status_for_first_attempt(

@@ -55,7 +55,9 @@ from counterfoil.resources.reopening import (
     lacks_copies,
     remaining_delay,
     takes_back_skip,
+    takes_copies,
     takes_skip,
+    why_no_copies,
 )
 from counterfoil.resources.request import EXPECTED_PARAMETER, attribution, request_changes
 
@@ -251,7 +253,7 @@ class RequestCommand(NamedTuple):
             if self._does_something(event, organizations.get(event.organization)):
                 asked, says = await self._request_for_event(kube, event, by, args)
             else:
-                asked, says = False, f"nothing to {self.request}, it is {event.status.phase}"
+                asked, says = False, self._why_nothing(event, organizations.get(event.organization))
             answers.append(EventRequestResult(event.name, asked, says))
             asked_for += [event] if asked and not args.dry_run else []
             if not is_for_programs(args.output):
@@ -320,6 +322,12 @@ class RequestCommand(NamedTuple):
         notice = event.status.notice
         is_given_up = notice is not None and notice.state is NoticeState.FAILED
         return is_given_up or is_reopened_by_retry(event.status)
+
+    def _why_nothing(self, event: EnvelopeEvent, organization: Organization | None) -> str:
+        has_copies = organization is not None and bool(organization.spec.copies)
+        if self.request == "copy" and has_copies and not takes_copies(event.status):
+            return why_no_copies(event.status)
+        return f"nothing to {self.request}, it is {event.status.phase}"
 
     async def _request_for_event(
         self, kube: KubeClient, event: EnvelopeEvent, by: str, args: argparse.Namespace

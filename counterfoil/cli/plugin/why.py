@@ -41,13 +41,15 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.audit_annotation import last_suspension
-from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
+from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.reopening import (
     copies_to_retry,
     explained_copies,
+    given_up_copies,
     is_open_to_callbacks,
     retries_copies,
+    unplanned_copies,
 )
 from counterfoil.resources.request import attribution
 from counterfoil.resources.routes import (
@@ -284,6 +286,11 @@ def explain(
         consent_url = advice.link or None
     if organization is not None and Correction.ARCHIVE in corrections_of(cause) and not is_abandoned:
         do = " ".join(filter(None, (do, way_elsewhere(event, organization.spec))))
+    if organization is not None and given_up_copies(status, organization.spec) and not is_abandoned:
+        missing = find_reason(COPY_GIVEN_UP)
+        do = " ".join(filter(None, (do, missing.localized_text().do)))
+        if responsible is Responsible.NOBODY:
+            responsible = missing.responsible
     suspended = _suspended_object(cause, event, organization, sender, archive)
     if suspended is not None:
         resumed = resume_commands(suspended, event.metadata.namespace or "default")
@@ -317,7 +324,7 @@ def explain(
         route=_route_text(event, organization),
         # Until the manifest is written, the archive is only the one that was chosen.
         archive=filed.manifest if filed is not None else None,
-        copies=tuple(_copy_text(each, status, now) for each in _copies(event, organization)),
+        copies=tuple(_copy_text(each, status, organization, now) for each in _copies(event, organization)),
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         notice=_notice(event, now),
         suspension=_suspension(suspended, now) if suspended is not None else None,
@@ -395,19 +402,37 @@ def _copies(event: EnvelopeEvent, organization: Organization | None) -> tuple[Ev
     return explained_copies(event.status, organization.spec if organization is not None else None)
 
 
-def _copy_text(copy: EventCopy, status: EnvelopeEventStatus, now: datetime) -> str:
+def _copy_text(
+    copy: EventCopy, status: EnvelopeEventStatus, organization: Organization | None, now: datetime
+) -> str:
     """Return where a copy is, or why it is missing and when it is tried again."""
     name = f"Archive/{copy.ref.name}"
     if copy.verified_time is not None:
         return f"{name}, verified {_clock(copy.verified_time)}: {copy.manifest}"
-    following, phase = "no attempt is planned", status.phase
-    if copy.next_attempt_time is not None and retries_copies(status):
-        following = f"next attempt {_pass_time(copy.next_attempt_time, now)}"
-    elif copy.next_attempt_time is not None and not phase.is_final:
-        following = f"next attempt {_format_time(copy.next_attempt_time, now)}"
-    elif not phase.is_final and phase is not Phase.CLEANING:
-        following = "tried in the next attempt of the event"
+    following = _next_copy(copy, status, organization, now)
     return f"{name}, missing: {copy.reason or 'not tried yet'}, {following}. {copy.message or ''}".rstrip()
+
+
+def _next_copy(
+    copy: EventCopy, status: EnvelopeEventStatus, organization: Organization | None, now: datetime
+) -> str:
+    name, phase, planned = copy.ref.name, status.phase, copy.next_attempt_time
+    is_retried = retries_copies(status)
+    if organization is not None:
+        is_retried = name in copies_to_retry(status, organization.spec)
+    if planned is not None and is_retried:
+        return f"next attempt {_pass_time(planned, now)}"
+    if planned is not None and not phase.is_final:
+        return f"next attempt {_format_time(planned, now)}"
+    if not phase.is_final and phase is not Phase.CLEANING:
+        return "tried in the next attempt of the event"
+    if organization is None:
+        return "not known whether it is tried again, since the Organization could not be read"
+    if name in unplanned_copies(status, organization.spec):
+        return "no attempt is planned"
+    return (
+        "tried again as soon as nothing prevents it" if is_retried else "made before the envelope is deleted"
+    )
 
 
 def _route_text(event: EnvelopeEvent, organization: Organization | None) -> str | None:

@@ -14,14 +14,13 @@ from controller.mails.problem_tracking import (
     FailureSummary,
     awaited_failures,
     failing_copies,
-    given_up_copies,
 )
 from controller.resync.garbage_collector import GarbageCollector
 from counterfoil.i18n.attention import AttentionKind, ClusterSnapshot, attention_items
 from counterfoil.resources import EnvelopeEvent, LocalObjectReference, Organization, Phase
 from counterfoil.resources.conditions import with_changes
 from counterfoil.resources.envelopeevent import EventCopy
-from counterfoil.resources.reopening import status_for_copying
+from counterfoil.resources.reopening import given_up_copies, status_for_copying
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import NOON, an_event
 from tests.support.scenes.missing_copies import OptionalScene
@@ -54,7 +53,7 @@ def asked_for(event: EnvelopeEvent) -> EnvelopeEvent:
 
 def archives_of(event: EnvelopeEvent, organization: Organization) -> EventArchives:
     finders = (given_up_copies, failing_copies, awaited_failures)
-    return EventArchives("dms", ("dms",), *(find(event.status, organization) for find in finders))
+    return EventArchives("dms", ("dms",), *(find(event.status, organization.spec) for find in finders))
 
 
 def summary_of(scene: Scene, *events: EnvelopeEvent) -> FailureSummary:

@@ -13,7 +13,6 @@ from controller.mails.problem_tracking import (
     FailureSummary,
     awaited_failures,
     failing_copies,
-    given_up_copies,
 )
 from controller.requests.copies_import import CopyState, copy_state
 from controller.requests.copy_requests import CopyRequests
@@ -34,6 +33,7 @@ from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     DELETION_ASSUMED,
     KEPT_FOR_SKIP,
+    given_up_copies,
     is_reopened_by_retry,
     must_be_stored,
     retries_copies,
@@ -796,7 +796,7 @@ def summary_of_pass(scene: EndedScene) -> FailureSummary:
     finders = (given_up_copies, failing_copies, awaited_failures)
     summary = FailureSummary()
     summary.add(
-        event, EventArchives("dms", ("dms",), *(find(event.status, organization) for find in finders))
+        event, EventArchives("dms", ("dms",), *(find(event.status, organization.spec) for find in finders))
     )
     return summary
 

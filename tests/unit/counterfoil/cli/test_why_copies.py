@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from counterfoil.cli.plugin.why import EventExplanation, explain, page
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.resources import EventCopy, LocalObjectReference, Phase
+from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, an_event, an_organization
 
 WORM = EventCopy(
@@ -59,15 +60,22 @@ def explained(
     copied: str = "CopyMissing",
 ) -> EventExplanation:
     """Explain an archived event whose Organization has copies in these Archives."""
-    built = an_event().archived().with_condition("Copied", "False", copied).with_condition("Cleaned")
+    truth: ConditionStatus = "True" if copied == "CopiesVerified" else "False"
+    built = an_event().archived().with_condition("Copied", truth, copied).with_condition("Cleaned")
     built = built.in_phase(phase, "ArchivedAndDeleted")
     organization = an_organization(copies=[{"archiveRef": {"name": each}} for each in names])
     return explain(built.status(copies=copies, completion_time=NOON).build(), organization, None, (), NOON)
 
 
-@pytest.mark.parametrize("copies", [(WORM, GIVEN_UP), (WORM,)], ids=["given up", "added later"])
-def test_a_copy_that_is_not_tried_again_is_asked_for_by_a_command(copies: Sequence[EventCopy]) -> None:
-    why = explained(*copies)
+@pytest.mark.parametrize(
+    ("copies", "copied"),
+    [((WORM, GIVEN_UP), "CopyMissing"), ((WORM,), "CopiesVerified")],
+    ids=["given up", "added later"],
+)
+def test_a_copy_that_is_not_tried_again_is_asked_for_by_a_command(
+    copies: Sequence[EventCopy], copied: str
+) -> None:
+    why = explained(*copies, copied=copied)
     assert why.commands == (NOTE, f"kubectl counterfoil -n tests copy {why.event}")
     assert f"To type       {NOTE}" in page(why)
 
@@ -94,7 +102,8 @@ def test_a_former_copy_is_not_called_missing_where_the_organization_could_not_be
 
 
 def test_a_copy_that_was_added_later_is_listed_as_missing() -> None:
-    assert explained(WORM).copies[1:] == ("Archive/mirror, missing: not tried yet, no attempt is planned.",)
+    why = explained(WORM, copied="CopiesVerified")
+    assert why.copies[1:] == ("Archive/mirror, missing: not tried yet, no attempt is planned.",)
 
 
 def test_no_copy_of_an_event_in_progress_is_said_to_have_no_attempt() -> None:

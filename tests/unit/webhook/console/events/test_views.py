@@ -433,10 +433,11 @@ async def test_a_copy_that_only_a_suspension_prevents_is_not_said_to_have_no_att
 async def test_the_page_says_of_a_missing_copy_and_of_a_notice_when_they_are_tried_again() -> None:
     copies = (
         EventCopy(ref=WORM, reason="ArchiveFull", next_attempt_time=NOON - timedelta(minutes=1)),
-        EventCopy(ref=MIRROR, reason="ArchiveUnreachable"),
+        EventCopy(ref=MIRROR, reason="ArchiveUnreachable", attempts=99),
     )
     notice = EventNotice(id="msg_1", state=NoticeState.PENDING, next_attempt_time=NOON - timedelta(minutes=1))
-    event = ARCHIVED.status(copies=copies, notice=notice).build()
+    missing = ARCHIVED.with_condition("Copied", "False", "CopyMissing")
+    event = missing.status(copies=copies, notice=notice).build()
 
     page = parsed(
         (await event_views().event(a_console_request(InMemoryKubeClient(COPIED, event)), event.name)).html
