@@ -151,8 +151,8 @@ def test_administrators_are_notified_of_every_reason_in_the_words_of_the_catalog
     [
         ("EnvelopeDeleted", "no longer in eSignAnyWhere"),
         ("ArchivedFilesLost", "no longer in eSignAnyWhere"),
-        ("EnvelopeNotFound", "does not know whether"),
-        ("ArchiveUnreachable", "does not know whether"),
+        ("EnvelopeNotFound", "does not tell whether"),
+        ("ArchiveUnreachable", "does not tell whether"),
     ],
 )
 def test_a_mail_says_of_no_envelope_that_is_gone_or_unknown_that_it_stays(
@@ -161,6 +161,38 @@ def test_a_mail_says_of_no_envelope_that_is_gone_or_unknown_that_it_stays(
     (paragraph,) = mail_about(about(f"failed/{reason}", count=count)).paragraphs
     assert sentence in paragraph
     assert "stay" not in paragraph
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_mail_about_a_failure_calls_the_event_no_callback_and_leads_to_what_is_archived(
+    count: int,
+) -> None:
+    (paragraph,) = mail_about(about("failed/ArchiveNotReady/worm", count=count)).paragraphs
+    assert "callback" not in paragraph
+    assert "archived" in paragraph
+    assert "`kubectl counterfoil why`" in paragraph
+
+
+@pytest.mark.parametrize("language", Language)
+def test_a_mail_about_copies_does_not_claim_that_the_original_is_whole(language: Language) -> None:
+    lost = about(
+        "copy/mirror", MailKind.COPY, reason="CopyGivenUp", message="OriginalDiffers: a.pdf is missing."
+    )
+    content = mail_about(lost, an_addressed_organization(language.value))
+    (paragraph,) = content.paragraphs
+    for claim in ("first archive", "ersten Archiv", "primo archivio"):
+        assert claim not in paragraph
+    do = next(each.text for each in content.facts if "copiesOnly" in each.text)
+    assert "OriginalDiffers" in do
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_mail_about_an_archive_calls_no_event_unfinished_that_may_have_ended(count: int) -> None:
+    notification = about("archive/worm", MailKind.ARCHIVE, reason="ArchiveUnreachable", count=count)
+    (paragraph,) = mail_about(notification).paragraphs
+    assert "finished" not in paragraph
+    assert "by the last count" in paragraph
+    assert "A copy that was given up does not continue" in paragraph
 
 
 def test_a_mail_about_an_envelope_that_is_kept_says_that_it_stays() -> None:

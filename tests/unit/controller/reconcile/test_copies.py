@@ -666,6 +666,9 @@ async def test_the_first_archive_is_named_if_the_run_ends_before_its_copies(tmp_
 
     assert state(event) == (Phase.COPYING, "ArchiveMissing")
     assert scene.cache.problem_archive(event) == "dms"
+    assert (event.status.message or "").endswith(
+        "and files of this event may be there. Create it again: no setting leads this event elsewhere."
+    )
 
 
 async def test_a_tag_that_the_original_lacks_is_made_not_required(tmp_path: Path) -> None:
@@ -678,6 +681,8 @@ async def test_a_tag_that_the_original_lacks_is_made_not_required(tmp_path: Path
     event = await scene.reconcile_until_quiet()
 
     assert state(event) == (Phase.COPYING, "CopyTagMissing")
+    # The first Archive defines it, and the envelope has no value.
+    assert "Let the Archive of the original define it" not in (event.status.message or "")
     assert scene.files("worm") == []
     scene.change_archive("worm", tags={"area": rule})
     event = await scene.retried()

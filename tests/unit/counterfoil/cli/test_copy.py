@@ -12,6 +12,7 @@ from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
     REQUEST_LABEL,
     EnvelopeEvent,
+    EnvelopeSummary,
     EventCopy,
     LocalObjectReference,
     Organization,
@@ -88,6 +89,12 @@ async def test_an_event_without_a_missing_copy_is_not_changed(
     assert REQUEST_LABEL not in kube.stored(event.name).metadata.labels
 
 
+SKIPPED_EXPIRED = (
+    an_event()
+    .archived()
+    .in_phase(Phase.SKIPPED, "SkippedByRequest")
+    .status(skipped_time=NOON, envelope=EnvelopeSummary(status="Expired"))
+)
 AWAITING = an_event().archived().in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
 
 
@@ -98,8 +105,14 @@ AWAITING = an_event().archived().in_phase(Phase.AWAITING_CONSENT, "TokenRejected
         (an_event().in_phase(Phase.SUCCEEDED, "Recorded").build(), "The event archived nothing, "),
         (FAILED_COPY.build(), "The event is Failed. Retry it: "),
         (AWAITING.build(), "The event waits for the key of its sender. "),
+        (
+            SKIPPED_EXPIRED.build(),
+            "A person skipped the event, and its envelope may be restarted, so no copy is made. A "
+            "retry takes the skip back. It makes the copies, and deletes the envelope unless "
+            "spec.cleanup keeps it.",
+        ),
     ],
-    ids=["not archived", "recorded", "failed for a required copy", "waits for a consent"],
+    ids=["not archived", "recorded", "failed for a required copy", "waits for a consent", "skipped"],
 )
 async def test_an_event_that_takes_no_request_for_copies_is_answered_with_the_cause(
     event: EnvelopeEvent, why: str

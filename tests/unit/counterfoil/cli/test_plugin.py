@@ -947,6 +947,36 @@ async def test_a_retry_of_a_choice_needs_the_digest_if_it_takes_back_a_skip() ->
     assert kube.stored(skipped.name).metadata.labels[REQUEST_LABEL] == "retry"
 
 
+async def test_a_retry_by_name_that_takes_back_a_skip_says_that() -> None:
+    skipped = an_event().in_phase(Phase.SKIPPED, "SkippedByRequest").status(skipped_time=NOON).build()
+    kube, out = Named(skipped), io.StringIO()
+    await RETRY.run(entry_point.parsers()[0].parse_args(["retry", skipped.name, "-o", "text"]), kube, out)
+    assert out.getvalue() == (
+        f"{skipped.name}: retry is asked for, it was Skipped, and a person's skip is taken back\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "following"),
+    [
+        ("ArchiveNotReady", "as soon as an Archive that it needs is changed or works again; "),
+        ("SenderMissing", "as soon as its Organization is changed or works again, or its Sender is changed "),
+        ("EnvelopeNotFound", "as soon as spec.baseURL or spec.defaultSenderRef of its Organization is "),
+    ],
+)
+def test_a_failed_event_whose_cause_can_be_corrected_starts_again_without_a_retry(
+    reason: str, following: str
+) -> None:
+    said = told(an_event().in_phase(Phase.FAILED, reason))
+    assert f"Next          starts again automatically {following}" in said
+    assert "a new callback or `kubectl counterfoil retry` starts it at once" in said
+
+
+def test_a_failed_event_that_no_change_of_an_object_corrects_starts_again_by_a_person_or_a_callback() -> None:
+    said = told(an_event().in_phase(Phase.FAILED, "OriginalDiffers"))
+    assert "nothing automatically; a new callback or `kubectl counterfoil retry` starts it again" in said
+
+
 @pytest.mark.parametrize(
     ("envelope", "starts"),
     [("Completed", "automatically; only `kubectl"), ("Active", "automatically; a new callback or `kubectl")],

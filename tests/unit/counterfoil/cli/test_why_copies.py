@@ -129,6 +129,12 @@ def test_nobody_has_to_act_about_a_copy_after_a_skip_that_gave_it_up() -> None:
     assert why.turn == "nobody has to act"
 
 
+def test_a_copy_that_was_tried_is_not_said_to_be_untried_while_the_first_archive_is_unread() -> None:
+    wiped = replace(MIRROR, reason=None, message=None, last_attempt_time=None, next_attempt_time=None)
+    (text,) = explained(wiped, names=("mirror",), phase=Phase.COPYING).copies
+    assert text == "Archive/mirror, missing: not made yet, tried in the next attempt of the event."
+
+
 def test_the_copy_that_a_suspension_prevents_is_said_to_be_tried_again_and_asked_for_by_no_command() -> None:
     why = explained(WORM, SUSPENDED)
     assert why.copies[1] == (
@@ -186,7 +192,7 @@ def test_no_copy_that_an_event_failed_for_is_said_to_be_tried() -> None:
     failed = built.in_phase(Phase.FAILED, "NameOccupied").status(copies=(DUE,), completion_time=NOON).build()
     organization = an_organization(copies=[{"archiveRef": {"name": "mirror"}, "required": True}])
     why = explain(failed, organization, None, (), NOON)
-    assert why.next.startswith("nothing automatically")
+    assert why.next.startswith("starts again automatically as soon as an Archive that it needs is changed")
     assert why.copies == ("Archive/mirror, missing: ArchiveUnreachable, no attempt is planned. It is down.",)
 
 

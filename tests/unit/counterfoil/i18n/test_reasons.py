@@ -291,6 +291,17 @@ def test_the_advice_about_the_key_of_another_user_says_whose_key_is_wanted(langu
 
 
 @pytest.mark.parametrize("language", Language)
+def test_no_second_archiving_is_advised_for_a_copy_and_no_route_for_an_archived_envelope(
+    language: Language,
+) -> None:
+    """No command archives an envelope again, and only the Archive that has it makes its copies."""
+    tag = CATALOGUE["CopyTagMissing"].localized_text(language).do
+    assert len(tag.split(",")) == 1
+    missing = CATALOGUE["ArchiveMissing"].localized_text(language).do
+    assert re.search("is archived|archiviert ist|è archiviata", missing)
+
+
+@pytest.mark.parametrize("language", Language)
 @pytest.mark.parametrize("reason", ["ImportArchiveMissing", "ImportOrganizationMissing"])
 def test_the_advice_about_an_import_that_names_what_is_missing_says_how_to_end_it(
     reason: str, language: Language

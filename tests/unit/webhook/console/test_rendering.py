@@ -699,7 +699,7 @@ def test_an_event_that_was_never_tried_shows_that_and_offers_no_retry() -> None:
     [
         ("AuditTrailMissing", "The envelope stays in eSignAnyWhere."),
         ("EnvelopeDeleted", "The envelope is no longer in eSignAnyWhere."),
-        ("EnvelopeNotFound", "Counterfoil does not know whether the envelope is in eSignAnyWhere."),
+        ("EnvelopeNotFound", "The reason does not tell whether the envelope is in eSignAnyWhere."),
     ],
 )
 def test_a_person_who_skips_an_event_sees_the_known_state_of_its_envelope(reason: str, sentence: str) -> None:
