@@ -348,9 +348,12 @@ class ArchiveChooser(CopyAccess):
         route = f" of the route `{choice.route}`" if choice.route is not None else ""
         kept = ", and files of this event may be there" if keeps_choice(event.status) else ""
         missing = f"{route} does not exist{kept}"
+        again = ". Create it again: no setting leads this event elsewhere"
+        if has_manifest(event.status):
+            missing += again
         if choice.import_ is not None:
             named = f", which Import/{choice.import_} named for this event, does not exist{kept}"
-            missing = f"{named}. Create it again: no setting leads this event elsewhere"
+            missing = f"{named}{again}"
         archive = self._usable(choice.archive, organization, missing)
         if not isinstance(archive, Archive) or is_condition_true(event.status.conditions, "Archived"):
             return archive

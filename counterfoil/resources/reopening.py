@@ -642,6 +642,12 @@ def _has_archived(status: EnvelopeEventStatus) -> bool:
 
 def why_no_copies(status: EnvelopeEventStatus) -> str:
     """Return for a person why the copies of an event can't be asked for (``takes_copies``)."""
+    if status.phase is Phase.SKIPPED and _has_archived(status) and takes_back_skip(status):
+        return (
+            "A person skipped the event, and its envelope may be restarted, so no copy is made. A "
+            "retry takes the skip back. It makes the copies, and deletes the envelope unless "
+            "spec.cleanup keeps it."
+        )
     if status.phase is Phase.FAILED or (status.phase.is_final and _has_archived(status)):
         return f"The event is {status.phase}. Retry it: its copies are made after its envelope is archived."
     if status.phase.is_final:

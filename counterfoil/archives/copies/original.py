@@ -80,7 +80,10 @@ class CopyTagMissing(ArchiveError):
     """The Archive of a copy requires a tag that the original does not have."""
 
     def __init__(self, name: str, *, is_believed: bool) -> None:
-        why = "the original does not have it. Let the Archive of the original define it, or make"
+        why = (
+            "the original does not have it: its envelope has no value for it, or its Archive did not define "
+            "it then. Make"
+        )
         if not is_believed:
             why = (
                 "the manifest of the original has no seal of the present signing key, or is too large "

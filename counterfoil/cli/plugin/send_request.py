@@ -333,8 +333,8 @@ class RequestCommand(NamedTuple):
         self, kube: KubeClient, event: EnvelopeEvent, by: str, args: argparse.Namespace
     ) -> tuple[bool, str]:
         """Return whether the request is made, and what to tell the user."""
+        undone = ", and a person's skip is taken back" if self._takes_back_skip(event) else ""
         if args.dry_run:
-            undone = ", and a person's skip is taken back" if self._takes_back_skip(event) else ""
             return True, f"{self.request} would be asked for, it is {event.status.phase}{undone}"
         parameters = {EXPECTED_PARAMETER: state_of(event)} if self.request == "skip" else None
         seen, because = _Seen(state_of(event)), args.because
@@ -358,7 +358,7 @@ class RequestCommand(NamedTuple):
         except Conflict:
             return False, "it is written by others all the time; try again"
         delay = remaining_delay(event.status) if self.request == "retry" else ""
-        words = f"{self.request} is asked for, it was {event.status.phase}"
+        words = f"{self.request} is asked for, it was {event.status.phase}{undone}"
         return True, ". ".join(filter(None, (words, seen.replaced_by(self.request), delay)))
 
 

@@ -95,6 +95,14 @@ RESPONSIBLE_TEXTS = {
     Responsible.SENDER: "the sender",
     Responsible.ADMINISTRATOR: "an administrator",
 }
+CORRECTION_TEXTS = {
+    Correction.ARCHIVE: "an Archive that it needs is changed or works again",
+    Correction.ORGANIZATION: "its Organization is changed or works again",
+    Correction.ORGANIZATION_SPEC: "the spec of its Organization is changed",
+    Correction.ENVELOPE_ACCESS: "spec.baseURL or spec.defaultSenderRef of its Organization is changed",
+    Correction.SENDER: "its Sender is changed or gets another key",
+}
+"""Changes of objects that start a failed event again."""
 CONTROLLER_ABSENT = "ControllerAbsent"
 NEXT_WITHOUT_CONTROLLER = "nothing until a controller runs"
 CONTROLLER_UNKNOWN = "not known, since the Leases that tell whether a controller works could not be read"
@@ -410,7 +418,8 @@ def _copy_text(
     if copy.verified_time is not None:
         return f"{name}, verified {_clock(copy.verified_time)}: {copy.manifest}"
     following = _next_copy(copy, status, organization, now)
-    return f"{name}, missing: {copy.reason or 'not tried yet'}, {following}. {copy.message or ''}".rstrip()
+    untold = "not made yet" if copy.attempts else "not tried yet"
+    return f"{name}, missing: {copy.reason or untold}, {following}. {copy.message or ''}".rstrip()
 
 
 def _next_copy(
@@ -540,6 +549,10 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
     is_tried_again = organization is not None and bool(copies_to_retry(status, organization.spec))
     if status.phase is Phase.SUCCEEDED or (status.phase.is_final and is_tried_again):
         return _after_end(event, organization, now)
+    if status.phase is Phase.FAILED and (changes := corrections_of(status.cause)):
+        fixed = ", or ".join(text for each, text in CORRECTION_TEXTS.items() if each in changes)
+        at_once = "a new callback or `kubectl counterfoil retry` starts it at once"
+        return f"starts again automatically as soon as {fixed}; {at_once}"
     if status.phase.is_final:
         who = "a new callback or" if is_open_to_callbacks(status) else "only"
         return f"nothing automatically; {who} `kubectl counterfoil retry` starts it again"

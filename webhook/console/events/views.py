@@ -20,7 +20,12 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.envelopeevent import state_of
-from counterfoil.resources.reopening import explained_copies, takes_copies, unplanned_copies
+from counterfoil.resources.reopening import (
+    explained_copies,
+    given_up_copies,
+    takes_copies,
+    unplanned_copies,
+)
 from counterfoil.resources.routes import awaited_archive
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
@@ -156,6 +161,7 @@ class EventViews(ViewBase):
             can_skip=can_skip(event),
             can_copy=can_copy(event, copied),
             copies=explained_copies(event.status, copied.spec if copied is not None else None),
+            is_copy_given_up=copied is not None and bool(given_up_copies(event.status, copied.spec)),
             unplanned_copies=unplanned_copies(event.status, copied.spec) if copied is not None else (),
             state=state_of(event),
             moments=timeline_entries(event, told, now=self.clock.now(), shown=_messages(event)),

@@ -416,14 +416,19 @@ async def test_a_list_with_archived_events_offers_their_copies_where_their_organ
     assert offered == (["copy-selected", "copy-all"] if is_offered else [])
 
 
-async def test_the_page_of_an_event_says_who_acts_about_a_copy_that_was_given_up() -> None:
-    lost = EventCopy(ref=MIRROR, reason="OriginalDiffers", message="It is gone.", attempts=99)
+@pytest.mark.parametrize(("attempts", "is_told"), [(99, True), (1, False)])
+async def test_the_page_of_an_event_says_who_acts_about_a_copy_that_was_given_up(
+    attempts: int, *, is_told: bool
+) -> None:
+    lost = EventCopy(ref=MIRROR, reason="OriginalDiffers", message="It is gone.", attempts=attempts)
     missing = ARCHIVED.with_condition("Copied", "False", "CopyGivenUp")
-    for copies, is_told in (((VERIFIED, lost), True), ((VERIFIED, replace(lost, attempts=1)), False)):
-        event = missing.status(copies=copies).build()
-        request = a_console_request(InMemoryKubeClient(COPIED, event))
-        text = parsed((await event_views().event(request, event.name)).html).text_content()
-        assert ("restore the files in the first archive" in text) is is_told
+    event = missing.status(copies=(VERIFIED, lost)).build()
+    request = a_console_request(InMemoryKubeClient(COPIED, event))
+
+    text = parsed((await event_views().event(request, event.name)).html).text_content()
+
+    assert ("restore the files in the first archive" in text) is is_told
+    assert ("No action is necessary" in text) is not is_told
 
 
 @pytest.mark.parametrize("objects", [(COPIED,), ()], ids=["known", "no Organization"])
