@@ -648,7 +648,9 @@ def why_no_copies(status: EnvelopeEventStatus) -> str:
             "retry takes the skip back. It makes the copies, and deletes the envelope unless "
             "spec.cleanup keeps it."
         )
-    if status.phase is Phase.FAILED or (status.phase.is_final and _has_archived(status)):
+    if status.phase.is_final and _has_archived(status):
+        return f"The event is {status.phase}. Retry it: that makes its copies."
+    if status.phase is Phase.FAILED:
         return f"The event is {status.phase}. Retry it: its copies are made after its envelope is archived."
     if status.phase.is_final:
         return f"The event archived nothing, it is {status.phase}. So there is nothing to copy."

@@ -103,7 +103,7 @@ AWAITING = an_event().archived().in_phase(Phase.AWAITING_CONSENT, "TokenRejected
     [
         (an_event().in_phase(Phase.ARCHIVING).build(), "The envelope is not archived yet. "),
         (an_event().in_phase(Phase.SUCCEEDED, "Recorded").build(), "The event archived nothing, "),
-        (FAILED_COPY.build(), "The event is Failed. Retry it: "),
+        (FAILED_COPY.build(), "The event is Failed. Retry it: that makes its copies."),
         (AWAITING.build(), "The event waits for the key of its sender. "),
         (
             SKIPPED_EXPIRED.build(),
