@@ -626,7 +626,8 @@ async def test_a_retry_that_fails_again_reports_the_copy_that_was_added_and_lets
     event = await scene.end()
 
     assert event.status.reason == "AuditTrailMissing"
-    assert copied(event) == ("False", "CopyMissing")
+    # Nobody asked for it.
+    assert copied(event) == ("False", "OptionalCopyMissing")
     assert retries_copies(event.status)
 
 
@@ -879,6 +880,196 @@ async def test_a_copy_that_was_asked_for_before_a_skip_is_made(tmp_path: Path, *
 
     assert copied(scene.newest()) == ("False", "CopyMissing")
     assert retries_copies(scene.newest().status)
+
+
+async def delayed(folder: Path, *copies: dict[str, Any]) -> EndedScene:
+    """An archived event that waits for the time of its delete, and a copy that was added since."""
+    cleanup = {"policy": "Delete", "after": "720h"}
+    scene = EndedScene(folder, cleanup=cleanup)
+    await scene.reconcile_until_quiet()
+    scene.change(*copies, cleanup=cleanup)
+    return scene
+
+
+async def try_again(scene: EndedScene) -> EnvelopeEvent:
+    """Let the garbage collector start the copies that are missing."""
+    scene.store(status_for_copy_retry(scene.newest().status, now=scene.clock.now()))
+    return await scene.reconcile_until_quiet()
+
+
+def do_nothing(_: FurtherScene) -> None:
+    """Leave the Archive of the copy as it is."""
+
+
+WAITS: dict[str, Callable[[FurtherScene], None]] = {
+    "the run has not begun": do_nothing,
+    "its Archive is suspended": suspend,
+    "its Archive is full": make_full,
+    "its Archive is down": break_copy,
+}
+
+
+@pytest.mark.parametrize("cause", WAITS)
+async def test_a_copy_that_was_asked_for_before_the_delete_is_made_after_a_skip(
+    tmp_path: Path, cause: str
+) -> None:
+    scene = await delayed(tmp_path, WORM, MIRROR)
+    WAITS[cause](scene)
+    await scene.ask_only()
+    if cause != "the run has not begun":
+        await scene.reconcile()
+        scene.clock.advance(hours=2)
+        assert (await scene.reconcile()).status.phase is Phase.COPYING
+
+    await scene.request("skip")
+
+    assert copied(scene.newest()) == ("False", "CopyMissing")
+    assert retries_copies(scene.newest().status)
+    if cause == "its Archive is down":
+        scene.mend_archive("mirror")
+    scene.change_archives(take_slot=always)
+    scene.change_archive("mirror")
+    assert copied(await try_again(scene)) == ("True", "CopiesVerified")
+
+
+async def always(*_: object) -> bool:
+    return True
+
+
+NOT_TRIED = "A copy is missing, and is not tried after the skip of the event. Ask for it."
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+async def test_a_skip_before_the_delete_says_that_an_optional_copy_is_not_tried(
+    tmp_path: Path, *, is_started: bool
+) -> None:
+    scene = EndedScene(tmp_path, cleanup={"policy": "Delete", "after": "720h"})
+    scene.change(WORM, {**MIRROR, "required": False})
+    scene.break_archive("mirror")
+    await scene.reconcile_until_quiet()
+    if is_started:
+        scene.clock.advance(hours=2)
+        scene.store(status_for_copy_retry(scene.newest().status, now=scene.clock.now()))
+
+    await scene.request("skip")
+
+    assert not retries_copies(scene.newest().status)
+    assert summary_of(scene.newest(), "Copied") == ("False", "OptionalCopyMissing", NOT_TRIED)
+
+
+async def test_an_optional_copy_that_was_asked_for_before_the_delete_is_made_after_a_skip(
+    tmp_path: Path,
+) -> None:
+    scene = await delayed(tmp_path, WORM, {**MIRROR, "required": False})
+    scene.break_archive("mirror")
+    await scene.ask()
+    scene.clock.advance(hours=2)
+    assert (await try_again(scene)).status.reason == "CleanupDelayed"
+
+    await scene.request("skip")
+
+    assert retries_copies(scene.newest().status)
+
+
+@pytest.mark.parametrize("hold", [suspend, make_full])
+async def test_a_copy_that_was_asked_for_and_could_not_be_tried_is_made_after_a_skip(
+    tmp_path: Path, hold: Callable[[FurtherScene], None]
+) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    hold(scene)
+    await scene.ask()
+    # A request is remembered when the copy is tried again without one, also without room.
+    await try_again(scene)
+    assert stored_copy(scene.newest().status, "mirror").attempts == 0
+
+    await scene.request("skip")
+
+    assert retries_copies(scene.newest().status)
+    scene.change_archives(take_slot=always)
+    scene.change_archive("mirror")
+    assert copied(await try_again(scene)) == ("True", "CopiesVerified")
+
+
+@pytest.mark.parametrize("is_tried", [False, True])
+async def test_a_copy_that_was_asked_for_before_a_retry_and_a_skip_is_made(
+    tmp_path: Path, *, is_tried: bool
+) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    scene.break_archive("mirror")
+    await (scene.ask() if is_tried else scene.ask_only())
+    await scene.request("retry")
+    await scene.end()
+
+    await scene.request("skip")
+
+    assert retries_copies(scene.newest().status)
+
+
+async def test_an_optional_copy_of_a_failed_event_that_was_asked_for_is_made_after_a_skip(
+    tmp_path: Path,
+) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, {**MIRROR, "required": False})
+    scene.break_archive("mirror")
+    await scene.ask()
+
+    await scene.request("skip")
+
+    assert copied(scene.newest()) == ("False", "CopyMissing")
+    assert retries_copies(scene.newest().status)
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+async def test_a_skip_ends_a_copy_that_nobody_asked_for_and_that_had_no_room(
+    tmp_path: Path, *, is_running: bool
+) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    await scene.request("retry")
+    await scene.end()
+    make_full(scene)
+    await try_again(scene)
+    assert stored_copy(scene.newest().status, "mirror").reason == "WaitingForArchive"
+    assert retries_copies(scene.newest().status)
+    if is_running:
+        scene.store(status_for_copy_retry(scene.newest().status, now=scene.clock.now()))
+
+    await scene.request("skip")
+
+    assert not retries_copies(scene.newest().status)
+    assert summary_of(scene.newest(), "Copied") == ("False", "OptionalCopyMissing", NOT_TRIED)
+
+
+async def test_a_copy_that_was_tried_after_a_failure_is_tried_after_a_skip(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    await scene.request("retry")
+    await scene.end()
+    scene.break_archive("mirror")
+    await try_again(scene)
+
+    await scene.request("skip")
+
+    assert copied(scene.newest()) == ("False", "CopyMissing")
+    assert retries_copies(scene.newest().status)
+
+
+async def test_a_skip_of_an_expired_envelope_promises_no_copy(tmp_path: Path) -> None:
+    """A skip voids its archive: a callback lets it be archived again."""
+    statuses = {"statuses": ["Completed", "Expired"], "cleanup": {"policy": "Delete", "after": "720h"}}
+    scene = EndedScene(tmp_path, **statuses)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR, **statuses)
+    await scene.ask_only()
+
+    await scene.request("skip")
+
+    message = "A copy is missing. It is made after the envelope is archived again."
+    assert summary_of(scene.newest(), "Copied") == ("False", "OptionalCopyMissing", message)
+    assert not retries_copies(scene.newest().status)
 
 
 async def test_a_skip_ends_the_report_of_a_copy_that_was_given_up_before(tmp_path: Path) -> None:
