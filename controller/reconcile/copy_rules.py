@@ -29,7 +29,6 @@ from counterfoil.resources import (
     EnvelopeEventStatus,
     EventCopy,
     Organization,
-    Phase,
     RetrySpec,
     find_condition,
     is_condition_true,
@@ -37,12 +36,11 @@ from counterfoil.resources import (
 from counterfoil.resources.archive import Archive, VerifyMode, has_same_folders
 from counterfoil.resources.envelopeevent import (
     COPY_GIVEN_UP,
-    COPY_MISSING,
     MAX_COPY_MESSAGE,
     MISSING_COPY_REASONS,
     OPTIONAL_COPY_MISSING,
 )
-from counterfoil.resources.reopening import with_kept_end
+from counterfoil.resources.reopening import reason_without_copies
 from counterfoil.resources.routes import (
     CopySpec,
     copy_names,
@@ -129,16 +127,14 @@ def end_of_copies(
     """Return the outcome of the one run in which an event that had ended makes its copies: it ends as before,
     and the condition ``Copied`` has the problem."""
     if isinstance(outcome, Done):
-        is_asked_for = with_kept_end(status).phase is Phase.SKIPPED
-        is_missing = is_asked_for and outcome.reason == OPTIONAL_COPY_MISSING
-        return replace(outcome, reason=COPY_MISSING) if is_missing else outcome
+        return outcome
     facts = outcome.facts
     if facts.copies is None and organization is not None:
         # The run ended before its copies.
         facts = replace(facts, copies=_failed_copies(status, outcome, organization, now=now))
     message = f"{outcome.message} It is tried again, and nothing else waits for it."
     kept = PhaseFacts(copies=facts.copies, side_conditions=facts.side_conditions)
-    return Done(COPY_MISSING, message[:MAX_MESSAGE_LENGTH], facts=kept)
+    return Done(OPTIONAL_COPY_MISSING, message[:MAX_MESSAGE_LENGTH], facts=kept)
 
 
 def _failed_copies(
@@ -176,7 +172,7 @@ def added_copies(status: EnvelopeEventStatus, organization: Organization | None)
         return None
     names = ", ".join(f"Archive/{each}" for each in missing)
     message = f"The copy in {names} is missing. It is tried, and nothing else waits for it."
-    return Done(COPY_MISSING, message[:MAX_MESSAGE_LENGTH])
+    return Done(OPTIONAL_COPY_MISSING, message[:MAX_MESSAGE_LENGTH])
 
 
 def is_given_up(copy: EventCopy, retry: RetrySpec) -> bool:
@@ -189,11 +185,15 @@ def is_put_off(copy: EventCopy) -> bool:
     return copy.reason == WAITING_FOR_ARCHIVE
 
 
-def given_up(
+def without_copies(
     outcome: Done, status: EnvelopeEventStatus, organization: Organization | None, retry: RetrySpec
 ) -> Done:
-    """Return the outcome of the phase Copying, which reports it if each missing copy was given up."""
-    if outcome.reason not in MISSING_COPY_REASONS or organization is None:
+    """Return the outcome of the phase Copying. If a copy is missing, it tells whether somebody asked for it,
+    and whether each one was given up."""
+    if outcome.reason not in MISSING_COPY_REASONS:
+        return outcome
+    outcome = replace(outcome, reason=reason_without_copies(status))
+    if organization is None:
         return outcome
     missing = [stored_copy(status, each) for each in missing_copies(status, organization.spec.copies)]
     if not missing or not all(is_given_up(each, retry) for each in missing):

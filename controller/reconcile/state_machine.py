@@ -15,7 +15,13 @@ from typing import Any, Final
 import msgspec
 
 from controller.outgoing_webhook.policy import with_notice
-from controller.reconcile.copy_rules import added_copies, end_of_copies, given_up, is_given_up, is_put_off
+from controller.reconcile.copy_rules import (
+    added_copies,
+    end_of_copies,
+    is_given_up,
+    is_put_off,
+    without_copies,
+)
 from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
     Done,
@@ -434,7 +440,7 @@ class _Draft:
         if phase is Phase.COPYING:
             # Its condition is False while a copy is missing, too.
             is_repeated = self._was_archived_again()
-            outcome = given_up(outcome, self.status, self.inputs.organization, self.inputs.retry)
+            outcome = without_copies(outcome, self.status, self.inputs.organization, self.inputs.retry)
         is_complete = outcome.reason not in MISSING_COPY_REASONS
         self.set_condition(PHASE_CONDITIONS[phase], "True" if is_complete else "False", outcome)
         if copies_after_end(self.status):
@@ -492,7 +498,8 @@ class _Draft:
         if phase is Phase.COPYING:
             # Without a copy that failed, the attempt ended before them.
             due = (self.next_copy() if outcome.facts.copies is not None else None) or due
-            self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
+            if not are_copies_requested(self.status):
+                self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         self.not_ready(phase, outcome, next_attempt_time=due)
         if outcome.restart_from is not None:
             # Later phases too: a proof from before must not outlive the result that it proves.

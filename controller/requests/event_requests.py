@@ -27,6 +27,7 @@ from counterfoil.resources.conditions import with_changes, with_generation
 from counterfoil.resources.envelopeevent import (
     COPY_GIVEN_UP,
     COPY_MISSING,
+    MISSING_COPY_REASONS,
     OPTIONAL_COPY_MISSING,
     state_of,
 )
@@ -44,10 +45,17 @@ from counterfoil.resources.reopening import (
     remaining_delay,
     reopened_status,
     takes_back_skip,
+    takes_copies,
     takes_skip,
     with_kept_end,
 )
 from counterfoil.resources.request import EXPECTED_PARAMETER, Request, RequestOutcome
+
+COPY_NOT_TRIED = "A copy is missing, and is not tried after the skip of the event. Ask for it."
+"""Message of ``Copied`` of a skipped event."""
+
+COPY_AFTER_ARCHIVING = "A copy is missing. It is made after the envelope is archived again."
+"""Message of ``Copied`` of a skipped event whose archive is void."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +126,12 @@ class EventRequests:
         return msgspec.structs.replace(skipped, conditions=conditions)
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
-        is_copy_asked_for = are_copies_requested(status)
+        is_copy_kept = _keeps_copies(status)
         now, message = self.clock.now(), SKIPPED_UNTIL_A_CHANGE if may_change(status) else GIVEN_UP
         status = with_shortened_list(
             with_kept_end(status), SKIPPED_BY_REQUEST, message, now=now, generation=generation
         )
         conditions = status.conditions
-        if not is_copy_asked_for and _ends_copies(status):
-            ended = "A copy is missing, and is not tried after the skip of the event. Ask for it."
-            conditions = with_changes(conditions, "Copied", reason=OPTIONAL_COPY_MISSING, message=ended)
         if may_change(status):
             # A callback begins with the first phase, as after each other skip.
             for type_ in PHASE_CONDITIONS.values():
@@ -143,7 +148,7 @@ class EventRequests:
         conditions = with_readiness(
             conditions, "True", SKIPPED_BY_REQUEST, message, now=now, generation=generation
         )
-        return msgspec.structs.replace(
+        skipped = msgspec.structs.replace(
             status,
             phase=Phase.SKIPPED,
             reason=SKIPPED_BY_REQUEST,
@@ -156,16 +161,36 @@ class EventRequests:
             notice=None,
             skipped_time=now.replace(microsecond=0),
         )
+        return _with_copies_after_skip(skipped, is_kept=is_copy_kept)
 
 
-def _ends_copies(status: EnvelopeEventStatus) -> bool:
-    """Whether a skip of the event ends what ``retries_copies`` tells of its copies: they were given up, or
-    were never tried, so that nobody asked for them."""
-    copied = find_condition(status.conditions, "Copied")
-    if copied is None or copied.status != "False":
+def _keeps_copies(status: EnvelopeEventStatus) -> bool:
+    """Whether a skip of the event leaves its missing copies to be tried (``retries_copies``): somebody asked
+    for them, or one was tried of an event that failed. Not if they were given up."""
+    kept = with_kept_end(status)
+    copied = find_condition(kept.conditions, "Copied")
+    if copied is None or copied.reason == COPY_GIVEN_UP:
         return False
-    is_tried = any(each.verified_time is None and each.attempts > 0 for each in status.copies)
-    return copied.reason == COPY_GIVEN_UP or (copied.reason == COPY_MISSING and not is_tried)
+    is_tried = any(each.verified_time is None and each.attempts > 0 for each in kept.copies)
+    is_asked_for = are_copies_requested(status) or copied.reason == COPY_MISSING
+    return is_asked_for or (kept.phase is Phase.FAILED and is_tried)
+
+
+def _with_copies_after_skip(status: EnvelopeEventStatus, *, is_kept: bool) -> EnvelopeEventStatus:
+    """Return the status with what ``Copied`` says of missing copies after the skip. An event that failed, or
+    waits, because of a required copy has the fault of that there, and nothing tries it."""
+    copied = find_condition(status.conditions, "Copied")
+    if copied is None or copied.status == "True":
+        return status
+    if copied.status == "False" and copied.reason not in MISSING_COPY_REASONS:
+        return status
+    reason, message = OPTIONAL_COPY_MISSING, COPY_NOT_TRIED
+    if not takes_copies(status):
+        message = COPY_AFTER_ARCHIVING
+    elif is_kept:
+        reason, message = COPY_MISSING, copied.message
+    conditions = with_changes(status.conditions, "Copied", status="False", reason=reason, message=message)
+    return msgspec.structs.replace(status, conditions=conditions)
 
 
 def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:

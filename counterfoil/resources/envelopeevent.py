@@ -184,15 +184,15 @@ COPIES_PENDING: Final = "CopiesPending"
 or since a person asked for its copies."""
 
 OPTIONAL_COPY_MISSING: Final = "OptionalCopyMissing"
-"""Reason of the condition ``Copied`` if each required copy is proved and another one is missing. It holds
-nothing."""
+"""Reason of the condition ``Copied`` if a copy is missing for which nothing waits, and nobody asked for it.
+It is not required, or the event ended without it."""
 
 COPY_INVALID: Final = "CopyInvalid"
 """Reason of an event whose copy can't be made as its Organization and Archives are written."""
 
 COPY_MISSING: Final = "CopyMissing"
-"""Reason of the condition ``Copied`` if a copy is missing of an event that had ended before. It changes
-nothing else."""
+"""Reason of the condition ``Copied`` if a copy is missing that somebody asked for, and nothing waits for it.
+A person's skip leaves it, also for a copy that was tried of a failed event."""
 
 COPY_GIVEN_UP: Final = "CopyGivenUp"
 """Reason of the condition ``Copied`` if copies for which nothing waits are missing and not tried any more."""

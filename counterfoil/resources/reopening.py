@@ -37,6 +37,7 @@ from counterfoil.resources.envelopeevent import (
     MAX_NOT_SHOWN_TO,
     MISSING_COPY_REASONS,
     NOT_PERMITTED,
+    OPTIONAL_COPY_MISSING,
     RESTART_CONDITION,
     SHORT_LIST_REASONS,
     AttemptOutcome,
@@ -373,12 +374,13 @@ def with_kept_end(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
     """
     Return the status that an event had when it ended, if it makes further copies now; else the status.
 
-    The copies that were asked for are then missing, and nothing waits for them.
+    Its copies are then missing, and nothing waits for them.
     """
     cleaned = find_condition(status.conditions, "Cleaned")
     if not copies_after_end(status) or cleaned is None:
         return status
-    conditions = with_changes(status.conditions, "Copied", status="False", reason=COPY_MISSING)
+    reason = reason_without_copies(status)
+    conditions = with_changes(status.conditions, "Copied", status="False", reason=reason)
     return replace(
         status,
         phase=next(phase for phase, truth in _KEPT_ENDS.items() if truth == cleaned.status),
@@ -586,10 +588,25 @@ def status_for_copying(
 
 
 def are_copies_requested(status: EnvelopeEventStatus) -> bool:
-    """Whether an Import or a person asked for copies which are not tried yet, or had no room."""
+    """Whether an Import or a person asked for the copies that an event makes now, also before a try of
+    them."""
     copied = find_condition(status.conditions, "Copied")
     is_noted = copied is not None and copied.status == "Unknown" and copied.reason == COPY_REQUESTED
     return status.phase is Phase.COPYING and (is_noted or status.reason == COPY_REQUESTED)
+
+
+def reason_without_copies(status: EnvelopeEventStatus) -> str:
+    """
+    Return the reason of ``Copied`` if an event in the phase Copying ends it without a copy for which nothing
+    waits.
+
+    It tells later whether somebody had asked for the copies. Those of a skipped event are made for no other
+    cause.
+    """
+    cleaned = find_condition(status.conditions, "Cleaned")
+    is_skipped = cleaned is not None and cleaned.status == _KEPT_ENDS[Phase.SKIPPED]
+    is_asked_for = are_copies_requested(status) or (copies_after_end(status) and is_skipped)
+    return COPY_MISSING if is_asked_for else OPTIONAL_COPY_MISSING
 
 
 def copies_after_end(status: EnvelopeEventStatus) -> bool:
@@ -608,9 +625,14 @@ def has_ended(status: EnvelopeEventStatus) -> bool:
 
 def status_for_copy_retry(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:
     """Return the status of an archived event that tries its missing copies again. Their attempts stay
-    counted, so that they are given up in the end."""
-    message = "A copy is missing. It is tried again."
-    again = status_for_copying(status, reason=COPIES_PENDING, message=message, now=now)
+    counted, so that they are given up in the end. What was asked for stays so."""
+    copied = find_condition(status.conditions, "Copied")
+    is_asked_for = copied is not None and copied.reason == COPY_MISSING and status.phase is not Phase.SKIPPED
+    reason, message = (
+        COPY_REQUESTED if is_asked_for else COPIES_PENDING,
+        "A copy is missing. It is tried again.",
+    )
+    again = status_for_copying(status, reason=reason, message=message, now=now)
     return replace(again, copies=status.copies)
 
 
@@ -694,7 +716,7 @@ def retries_copies(status: EnvelopeEventStatus) -> bool:
     Whether an event lacks a copy for which nothing waits, and no run tries it: the event has ended, or waits
     for the time of its delete, or for another copy before that.
 
-    After a person's skip, only what was asked for is tried, or what had been tried after the end before.
+    After a person's skip, only what was asked for is tried, or what had been tried of an event that failed.
     """
     is_delayed = status.phase is Phase.CLEANING and status.reason in DELETE_WAITS
     copied = find_condition(status.conditions, "Copied")

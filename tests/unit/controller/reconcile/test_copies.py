@@ -524,7 +524,7 @@ async def test_an_optional_copy_names_the_first_archive_that_fails(tmp_path: Pat
 
     event = await scene.reconcile()
 
-    assert copied(event) == ("False", "OptionalCopyMissing")
+    assert copied(event) == ("False", "CopyMissing")
     assert "made from Archive/dms" in (stored_copy(event.status, "worm").message or "")
 
 

@@ -492,7 +492,8 @@ def make_full(scene: FurtherScene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hold", "reason"), [(make_full, "WaitingForArchive"), (suspend, "ArchiveSuspended")]
+    ("hold", "reason"),
+    [(make_full, "WaitingForArchive"), (suspend, "ArchiveSuspended"), (break_copy, "ArchiveRootMissing")],
 )
 async def test_requested_copies_that_wait_for_their_archive_stay_in_the_lowest_class(
     tmp_path: Path, hold: Callable[[FurtherScene], None], reason: str
@@ -1106,7 +1107,7 @@ async def test_an_import_starts_the_copy_that_a_retry_did_not_come_to(tmp_path: 
 
     await scene.end()
 
-    assert copied(scene.newest()) == ("False", "CopyMissing")
+    assert copied(scene.newest()) == ("False", "OptionalCopyMissing")
     assert copy_state(scene.newest().status, organization, began) is CopyState.MISSING
 
 
