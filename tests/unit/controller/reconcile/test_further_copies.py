@@ -632,6 +632,120 @@ async def test_a_retry_that_fails_again_reports_the_copy_that_was_added_and_lets
     assert retries_copies(event.status)
 
 
+async def test_a_failed_event_of_an_expired_envelope_says_that_a_retry_makes_the_copy_that_was_added(
+    tmp_path: Path,
+) -> None:
+    spec = {"statuses": ["Completed", "Expired"], "cleanup": {"policy": "Delete", "after": "720h"}}
+    scene = EndedScene(tmp_path, **spec)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile_until_quiet()
+    scene.change(WORM, MIRROR, **spec)
+    sender = scene.cache.senders.get(scene.newest().metadata.labels["counterfoil.dev/sender"])
+    assert sender is not None
+    other = replace(sender.spec, organization_ref=replace(sender.spec.organization_ref, name="other"))
+    scene.observe(replace(sender, spec=other, metadata=replace(sender.metadata, resource_version="99")))
+    scene.clock.advance(hours=721)
+
+    event = await scene.reconcile()
+
+    assert event.status.reason == "SenderOfOtherOrganization"
+    message = "The copy in Archive/mirror is missing. It is made after a retry of the event."
+    assert summary_of(event, "Copied") == ("False", "OptionalCopyMissing", message)
+    assert not retries_copies(event.status)
+
+
+TRIED_AGAIN = "While spec.copies names it, it is tried again, and nothing else waits for it."
+
+
+async def test_a_copy_that_was_given_up_is_not_said_to_be_after_a_retry_that_lets_it_be_tried(
+    tmp_path: Path,
+) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    scene.break_archive("mirror")
+    await scene.ask()
+    await try_until_given_up(scene)
+    await scene.request("retry")
+
+    event = await scene.end()
+
+    assert retries_copies(event.status)
+    message = f"The copy in Archive/mirror is missing. {TRIED_AGAIN}"
+    assert summary_of(event, "Copied") == ("False", "OptionalCopyMissing", message)
+
+
+async def test_a_failed_event_whose_copy_is_not_wanted_any_more_lacks_none(tmp_path: Path) -> None:
+    scene = await without_audit_trail(tmp_path)
+    scene.change(WORM, MIRROR)
+    scene.break_archive("mirror")
+    asked = await scene.ask()
+    assert TRIED_AGAIN in summary_of(asked, "Copied")[2]
+    scene.change(WORM)
+    await scene.request("retry")
+
+    event = await scene.end()
+
+    message = "No copy that spec.copies names is missing."
+    assert summary_of(event, "Copied") == ("True", "CopiesVerified", message)
+
+
+async def expired_without_its_copy(folder: Path) -> EndedScene:
+    """An Expired envelope that was archived and kept while the Archive of an optional copy was down."""
+    spec = {"statuses": ["Completed", "Expired"], "cleanup": {"policy": "Keep"}}
+    scene = EndedScene(folder, **spec)
+    scene.change({**MIRROR, "required": False}, **spec)
+    scene.break_archive("mirror")
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    assert (await scene.end()).status.reason == ARCHIVED_AS_EXPIRED
+    return scene
+
+
+async def test_the_copy_of_an_expired_envelope_that_is_not_tried_again_is_reported(tmp_path: Path) -> None:
+    scene = await expired_without_its_copy(tmp_path)
+
+    message = (
+        "The copy in Archive/mirror is missing, and is not tried any more. It is made after a retry of the "
+        "event."
+    )
+    assert summary_of(scene.newest(), "Copied") == ("False", "CopyGivenUp", message)
+    assert list(summary_of_pass(scene).copies) == ["copy/mirror"]
+
+    scene.mend_archive("mirror")
+    scene.clock.advance(hours=1)
+    await scene.request("retry")
+    event = await scene.end()
+
+    assert event.status.reason == ARCHIVED_AS_EXPIRED
+    assert await scene.faults("mirror") == []
+    assert list(summary_of_pass(scene).copies) == []
+
+
+async def test_a_skip_ends_the_report_of_the_copy_of_an_expired_envelope(tmp_path: Path) -> None:
+    scene = await expired_without_its_copy(tmp_path)
+
+    assert await scene.request("skip") is RequestOutcome.DONE
+
+    summary = summary_of_pass(scene)
+    assert (summary.copies, summary.failing_copies, summary.removed) == ({}, {}, {"copy/mirror"})
+
+
+async def test_the_copy_of_an_envelope_that_was_restarted_is_not_said_to_be_tried(tmp_path: Path) -> None:
+    spec = {"statuses": ["Completed", "Expired"], "cleanup": {"policy": "Delete", "after": "720h"}}
+    scene = EndedScene(tmp_path, **spec)
+    scene.change({**MIRROR, "required": False}, **spec)
+    scene.break_archive("mirror")
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile_until_quiet()
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    scene.clock.advance(hours=721)
+
+    event = await scene.end()
+
+    assert event.status.phase is Phase.SKIPPED
+    message = "The copy in Archive/mirror is missing. It is made after the envelope is archived again."
+    assert summary_of(event, "Copied") == ("False", "OptionalCopyMissing", message)
+
+
 async def test_a_retry_meanwhile_does_what_it_does_after_a_failure(tmp_path: Path) -> None:
     scene = await without_audit_trail(tmp_path)
     scene.change(WORM, MIRROR)

@@ -23,6 +23,7 @@ from counterfoil.resources import (
     Phase,
     find_condition,
 )
+from counterfoil.resources.conditions import with_changes
 from counterfoil.resources.envelopeevent import (
     COPY_GIVEN_UP,
     COPY_MISSING,
@@ -128,6 +129,16 @@ def test_a_required_copy_that_never_comes_fails_the_event() -> None:
         status = next_status(status, Phase.COPYING, outcome, at(hour * 60))
     assert (status.phase, status.reason) == (Phase.FAILED, "DeadlineExceeded")
     assert condition(status, "Archived") == ("True", "Fine")
+
+
+def test_a_failure_before_the_envelope_is_archived_again_says_that_a_retry_makes_its_copy() -> None:
+    ended = copying(Done(OPTIONAL_COPY_MISSING, "It is tried again."), 0, failed("worm"))
+    conditions = with_changes(ended.conditions, "Archived", status="False")
+    status = next_status(replace(ended, conditions=conditions), Phase.ARCHIVING, Fail("X", "Y."), at(5))
+    assert condition(status) == ("False", OPTIONAL_COPY_MISSING)
+    copied = find_condition(status.conditions, "Copied")
+    assert copied is not None
+    assert copied.message.endswith("Archive/mirror is missing. It is made after a retry of the event.")
 
 
 def test_all_copies_lead_to_the_delete() -> None:
