@@ -579,8 +579,8 @@ class FailureSummary:
         if not status.phase.is_final:
             self.archives.update(archives.used)
         failing = map(copy_cause, archives.failing)
-        is_skipped = status.phase is Phase.SKIPPED and status.reason != ARCHIVED_AS_EXPIRED
-        if is_skipped and not retries_copies(status):
+        is_given_up = status.reason != ARCHIVED_AS_EXPIRED or status.is_skipped_by_person
+        if status.phase is Phase.SKIPPED and is_given_up and not retries_copies(status):
             # Nobody makes these copies any more. That of a failed or Expired one is made after a retry.
             self.removed.update(failing)
         else:

@@ -14,33 +14,41 @@ has to act.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from controller.file_list_ceiling import FILE_LIST_CEILING
-from controller.reconcile.outcomes import Done, Hold, Outcome, Pause, PhaseFacts
+from controller.reconcile.outcomes import Done, Hold, Outcome, Pause, PhaseFacts, SideCondition
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from counterfoil.archives.layout import is_tag_in_path
 from counterfoil.archives.proof import missing_copies
 from counterfoil.archives.tags import reads_metadata
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
+    Condition,
     EnvelopeEventStatus,
     EventCopy,
     Organization,
+    Phase,
     RetrySpec,
     find_condition,
     is_condition_true,
 )
 from counterfoil.resources.archive import Archive, VerifyMode, has_same_folders
+from counterfoil.resources.conditions import with_changes
 from counterfoil.resources.envelopeevent import (
     COPY_GIVEN_UP,
+    COPY_MISSING,
     MAX_COPY_MESSAGE,
     MISSING_COPY_REASONS,
     OPTIONAL_COPY_MISSING,
 )
-from counterfoil.resources.reopening import reason_without_copies
+from counterfoil.resources.reopening import (
+    ARCHIVED_AS_EXPIRED,
+    reason_without_copies,
+    takes_copies,
+)
 from counterfoil.resources.routes import (
     CopySpec,
     copy_names,
@@ -49,6 +57,14 @@ from counterfoil.resources.routes import (
     stored_copy,
     unverified_copies,
 )
+
+TRIED_AGAIN: Final = "While spec.copies names it, it is tried again, and nothing else waits for it."
+"""Sentence about a missing copy for which nothing waits, also after a person removes it from the spec."""
+
+AFTER_ARCHIVING: Final = "It is made after the envelope is archived again."
+"""Sentence about a missing copy of an event whose archive is void."""
+
+_RETRIED: Final = "It is made after a retry of the event."
 
 
 class CopyFault(NamedTuple):
@@ -132,7 +148,7 @@ def end_of_copies(
     if facts.copies is None and organization is not None:
         # The run ended before its copies.
         facts = replace(facts, copies=_failed_copies(status, outcome, organization, now=now))
-    message = f"{outcome.message} It is tried again, and nothing else waits for it."
+    message = f"{outcome.message} {TRIED_AGAIN}"
     kept = PhaseFacts(copies=facts.copies, side_conditions=facts.side_conditions)
     return Done(OPTIONAL_COPY_MISSING, message[:MAX_MESSAGE_LENGTH], facts=kept)
 
@@ -161,18 +177,56 @@ def _failed(entry: EventCopy, outcome: Outcome, now: datetime) -> EventCopy:
     return failed_copy(entry, reason, message, now=now)
 
 
-def added_copies(status: EnvelopeEventStatus, organization: Organization | None) -> Done | None:
-    """Return what ``Copied`` says of an archived event that failed if a copy was added since: it is tried,
-    and nothing waits for it (``retries_copies``). None: there is none, or the condition tells already."""
+def copies_of_ended(status: EnvelopeEventStatus, organization: Organization | None) -> SideCondition | None:
+    """
+    Return what ``Copied`` says of the copies of an event that ended now as failed or skipped, by the copies
+    that are wanted now. None: what it says stays.
+
+    What it failed for stays. A copy may be added since (``retries_copies``), not wanted any more, or tried
+    again after a retry. A skip by the controller voids the archive. An event that succeeded stored it before.
+    """
     copied = find_condition(status.conditions, "Copied")
-    is_told = copied is not None and copied.status != "True"
-    if organization is None or is_told or not is_condition_true(status.conditions, "Archived"):
+    if organization is None or status.phase is Phase.SUCCEEDED:
         return None
-    if not (missing := missing_copies(status, organization.spec.copies)):
+    if _stays(copied, status):
         return None
-    names = ", ".join(f"Archive/{each}" for each in missing)
-    message = f"The copy in {names} is missing. It is tried, and nothing else waits for it."
-    return Done(OPTIONAL_COPY_MISSING, message[:MAX_MESSAGE_LENGTH])
+    is_skipped = status.phase is Phase.SKIPPED
+    missing = [stored_copy(status, each) for each in missing_copies(status, organization.spec.copies)]
+    if not missing:
+        is_old = copied is not None and copied.status != "True" and not is_skipped
+        message = "No copy that spec.copies names is missing."
+        return SideCondition("Copied", "True", "CopiesVerified", message) if is_old else None
+    is_asked_for = copied is not None and copied.reason == COPY_MISSING
+    reason = COPY_MISSING if is_asked_for else OPTIONAL_COPY_MISSING
+    names = ", ".join(f"Archive/{each.ref.name}" for each in missing)
+    message = f"The copy in {names} is missing. {TRIED_AGAIN}"
+    if status.reason == ARCHIVED_AS_EXPIRED:
+        reason, message = (
+            COPY_GIVEN_UP,
+            f"The copy in {names} is missing, and is not tried any more. {_RETRIED}",
+        )
+    elif is_skipped:
+        reason, message = OPTIONAL_COPY_MISSING, f"The copy in {names} is missing. {AFTER_ARCHIVING}"
+    elif not takes_copies(_with_reason(status, reason)):
+        message = f"The copy in {names} is missing. {_RETRIED}"
+    elif all(is_given_up(each, organization.spec.retry) for each in missing):
+        reason, message = COPY_GIVEN_UP, _given_up_message(missing)
+    return SideCondition("Copied", "False", reason, message[:MAX_MESSAGE_LENGTH])
+
+
+def _stays(copied: Condition | None, status: EnvelopeEventStatus) -> bool:
+    """Whether ``Copied`` has the fault of a required copy, or says nothing of an event without an archive. It
+    is Unknown of an event that failed while such a copy had to be made again."""
+    if copied is None or copied.status == "True":
+        return not is_condition_true(status.conditions, "Archived")
+    if copied.status == "Unknown":
+        return status.phase is Phase.FAILED
+    return copied.reason not in MISSING_COPY_REASONS
+
+
+def _with_reason(status: EnvelopeEventStatus, reason: str) -> EnvelopeEventStatus:
+    conditions = with_changes(status.conditions, "Copied", status="False", reason=reason)
+    return msgspec.structs.replace(status, conditions=conditions)
 
 
 def is_given_up(copy: EventCopy, retry: RetrySpec) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 
 from controller.outgoing_webhook.policy import with_notice
 from controller.reconcile.copy_rules import (
-    added_copies,
+    copies_of_ended,
     end_of_copies,
     is_given_up,
     is_put_off,
@@ -609,14 +609,12 @@ class _Draft:
             self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":
             self.set_last_error(outcome)
-        if (
-            final is Phase.FAILED
-            and (added := added_copies(self.status, self.inputs.organization)) is not None
-        ):
-            self.set_condition(PHASE_CONDITIONS[Phase.COPYING], "False", added)
         # A skipped event is as far as it can come, and nobody has to act (docs/decisions/0025).
         self.set_ready("False" if final is Phase.FAILED else "True", outcome)
         due = outcome.facts.listing_due
         self.enter(final, outcome.reason, outcome.message, next_attempt_time=due)
+        copies = copies_of_ended(self.status, self.inputs.organization)
+        if copies is not None:
+            self.set_condition(copies.type, copies.status, copies)
         # Not after the time of another API server: what is counted from it would be void there.
         self.change(completion_time=self.inputs.now - self.inputs.lead)

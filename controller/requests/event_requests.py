@@ -8,6 +8,7 @@ import msgspec
 
 from controller.outgoing_webhook.policy import resent
 from controller.reader import to_try_again
+from controller.reconcile.copy_rules import AFTER_ARCHIVING
 from controller.reconcile.state_machine import with_shortened_list
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
@@ -53,9 +54,6 @@ from counterfoil.resources.request import EXPECTED_PARAMETER, Request, RequestOu
 
 COPY_NOT_TRIED = "A copy is missing, and is not tried after the skip of the event. Ask for it."
 """Message of ``Copied`` of a skipped event."""
-
-COPY_AFTER_ARCHIVING = "A copy is missing. It is made after the envelope is archived again."
-"""Message of ``Copied`` of a skipped event whose archive is void."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ def _with_copies_after_skip(status: EnvelopeEventStatus, *, is_kept: bool) -> En
         return status
     reason, message = OPTIONAL_COPY_MISSING, COPY_NOT_TRIED
     if not takes_copies(status):
-        message = COPY_AFTER_ARCHIVING
+        message = f"A copy is missing. {AFTER_ARCHIVING}"
     elif is_kept:
         reason, message = COPY_MISSING, copied.message
     conditions = with_changes(status.conditions, "Copied", status="False", reason=reason, message=message)

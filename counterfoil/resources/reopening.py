@@ -739,11 +739,22 @@ def copies_to_retry(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tupl
 
 
 def given_up_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
-    """Return the Archives of the missing copies that are not tried any more before a person asks."""
+    """Return the Archives of the missing copies that are not tried any more before a person acts."""
+    if _awaits_retry(status):
+        missing = unverified_copies(status, spec)
+        return tuple(each for each in missing if stored_copy(status, each).reason is not None)
     if not retries_copies(status):
         return ()
     retried = copies_to_retry(status, spec)
     return tuple(each for each in unverified_copies(status, spec) if each not in retried)
+
+
+def _awaits_retry(status: EnvelopeEventStatus) -> bool:
+    """Whether an event ended as ``ArchivedAsExpired`` without a copy, which only a retry makes."""
+    if status.phase is not Phase.SKIPPED or status.reason != ARCHIVED_AS_EXPIRED:
+        return False
+    copied = find_condition(status.conditions, "Copied")
+    return copied is not None and copied.reason == COPY_GIVEN_UP and not status.is_skipped_by_person
 
 
 def unplanned_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:

@@ -433,6 +433,6 @@ def is_busy(problem: Outcome | None) -> TypeGuard[Pause]:
 def _missing_message(names: Collection[str]) -> str:
     archives = ", ".join(f"Archive/{each}" for each in names)
     return (
-        f"The copy in {archives} is missing, and is not required. It is tried again; status.copies says why "
-        "it failed."
+        f"The copy in {archives} is missing, and is not required. While spec.copies names it, it is tried "
+        "again; status.copies says why it failed."
     )
