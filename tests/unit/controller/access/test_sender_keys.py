@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -48,6 +49,7 @@ from tests.support.builders import (
 from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.servers.scripted_esaw import Script, against, answering
+from tests.support.work import steps_of
 
 FORBIDDEN = Forbidden(403, "Forbidden", "secrets is forbidden")
 
@@ -455,6 +457,114 @@ async def test_a_key_is_a_matter_of_its_sender_although_another_organization_has
         found = await scene.reason("bert")
 
     assert found == "TokenRejected"
+
+
+class ManySenders(Senders):
+    """Senders whose keys do not work, in a state that one pass checks for each of them."""
+
+    def __init__(self, senders: int) -> None:
+        super().__init__(*(f"sender-{number}" for number in range(senders)))
+        self.names = [f"sender-{number}" for number in range(senders)]
+        self.organization = an_organization()
+        self.cache.update(self.organization)
+
+    async def check_all(self) -> set[str]:
+        """Check the key of each of them; return why there is none."""
+        return {await self.reason(each) for each in self.names}
+
+    def record(self, **key: Any) -> None:
+        """Change what the statuses of all Senders say about their keys."""
+        for each in self.names:
+            known = Sender.parse(self.kube.objects["senders", each])
+            assert known.status.key is not None
+            changed = replace(known, status=replace(known.status, key=replace(known.status.key, **key)))
+            self.kube.put(changed)
+            self.cache.senders.remove(each)
+            self.cache.update(changed)
+
+    async def moved(self) -> None:
+        """The Organization leads to another eSAW than its keys belong to."""
+        self.record(origin=ELSEWHERE)
+        self.cache.organizations.put(
+            reachable(replace(self.organization, status=replace(self.organization.status, origin=ELSEWHERE)))
+        )
+
+    async def new(self) -> None:
+        """No origin is known yet."""
+        self.record(verified_time=None)
+
+    async def refused(self) -> None:
+        """A proxy refuses all keys."""
+        await self.check_all()
+        self.clock.advance(minutes=1)
+        await self.check_all()
+        self.clock.advance(seconds=RECHECK_SECONDS + 1)
+
+    async def refused_while_others_work(self) -> None:
+        """ESAW accepts one key, and refuses all others."""
+        await self.refused()
+        self.sender_keys.accepted(self.newest())
+
+    async def refused_one_after_another(self) -> None:
+        """Each key is refused long after the one before."""
+        for each in self.names:
+            await self.reason(each)
+            self.clock.advance(minutes=15)
+            await self.reason(each)
+
+    async def never_worked(self) -> None:
+        """None of the refused keys worked before."""
+        self.record(verified_time=None)
+        await self.refused()
+
+    async def refused_before_a_restart(self) -> None:
+        """A proxy refuses all keys, and the process starts again."""
+        await self.refused()
+        self.restart()
+        self.cache.update(self.organization)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (ManySenders.moved, "OriginChanged"),
+        (ManySenders.new, "KeyDoubted"),
+        (ManySenders.refused, "KeysRejected"),
+        (ManySenders.refused_while_others_work, "TokenRejected"),
+        (ManySenders.refused_one_after_another, "TokenRejected"),
+        (ManySenders.never_worked, "TokenRejected"),
+        (ManySenders.refused_before_a_restart, "KeysRejected"),
+    ],
+)
+async def test_the_check_of_a_key_costs_the_same_beside_many_other_senders(
+    state: Callable[[ManySenders], Awaitable[None]], reason: str
+) -> None:
+    """What is left over of a common outage is looked at once by one of them."""
+    steps = dict[int, float]()
+    for senders in (10, 60):
+        scene = ManySenders(senders)
+        await state(scene)
+        found = list[set[str]]()
+
+        async def check(scene: ManySenders = scene, found: list[set[str]] = found) -> None:
+            found.append(await scene.check_all())
+
+        steps[senders] = await steps_of(check()) / senders
+        assert found == [{reason}]
+    assert steps[60] < 1.1 * steps[10]
+
+
+async def test_a_call_that_esaw_accepts_costs_the_same_beside_many_refused_keys() -> None:
+    steps = dict[int, int]()
+    for senders in (10, 60):
+        scene = ManySenders(senders)
+        await scene.refused()
+
+        async def accept(scene: ManySenders = scene) -> None:
+            scene.sender_keys.accepted(scene.newest())
+
+        steps[senders] = await steps_of(accept())
+    assert steps[60] == steps[10]
 
 
 async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_reports_it() -> None:
