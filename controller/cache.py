@@ -8,7 +8,7 @@ not kept (rule 9).
 """
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -148,12 +148,94 @@ class EventStore(Store[EnvelopeEvent]):
 
 
 @dataclass
+class OrganizationSenders:
+    """The Senders of one Organization by name, and what each check of one asks about the others: none looks
+    at them all."""
+
+    all: dict[str, Sender] = field(default_factory=dict)
+    authorized: dict[str, Sender] = field(default_factory=dict)
+    """Those whose keys are known to work, also suspended ones."""
+    unread: dict[str, Sender] = field(default_factory=dict)
+    """Those whose Secrets can't be read."""
+    key_origins: Counter[str] = field(default_factory=Counter)
+    """The origins that their keys record, and how many keys record each."""
+
+    def put(self, sender: Sender) -> None:
+        """Add a Sender, or replace its state."""
+        self._leave_out(sender.name)
+        self.all[sender.name] = sender
+        if is_condition_true(sender.status.conditions, "Authorized"):
+            self.authorized[sender.name] = sender
+        if sender.is_key_unread:
+            self.unread[sender.name] = sender
+        if (origin := _key_origin(sender)) is not None:
+            self.key_origins[origin] += 1
+
+    def remove(self, name: str) -> None:
+        """Remove a Sender."""
+        self._leave_out(name)
+        del self.all[name]
+
+    def _leave_out(self, name: str) -> None:
+        for part in (self.authorized, self.unread):
+            part.pop(name, None)
+        known = self.all.get(name)
+        if known is not None and (origin := _key_origin(known)) is not None:
+            self.key_origins[origin] -= 1
+            if not self.key_origins[origin]:
+                del self.key_origins[origin]
+
+
+def _key_origin(sender: Sender) -> str | None:
+    return sender.status.key.origin if sender.status.key is not None else None
+
+
+class SenderStore(Store[Sender]):
+    """The Senders, also by Organization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_organization: defaultdict[str, OrganizationSenders] = defaultdict(OrganizationSenders)
+
+    def put(self, resource: Sender) -> bool:
+        """Store this state if it is newer; return whether it was."""
+        before, organization = self.get(resource.name), resource.spec.organization_ref.name
+        if not super().put(resource):
+            return False
+        if before is not None and before.spec.organization_ref.name != organization:
+            self._leave_out(before)
+        self._by_organization[organization].put(resource)
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a Sender."""
+        if (known := self.get(name)) is not None:
+            super().remove(name)
+            self._leave_out(known)
+
+    def of(self, organization: str) -> OrganizationSenders:
+        """Return the Senders of an Organization."""
+        return self._by_organization.get(organization) or OrganizationSenders()
+
+    def key_origins(self) -> Iterator[str]:
+        """Yield the origins that keys record, of each Organization."""
+        for each in self._by_organization.values():
+            yield from each.key_origins
+
+    def _leave_out(self, sender: Sender) -> None:
+        organization = sender.spec.organization_ref.name
+        self._by_organization[organization].remove(sender.name)
+        if not self._by_organization[organization].all:
+            del self._by_organization[organization]
+
+
+@dataclass
 class Cache:
     """The known objects of the namespace (events: the unfinished), and the handlers of their changes."""
 
     events: EventStore = field(default_factory=EventStore)
     organizations: Store[Organization] = field(default_factory=Store)
-    senders: Store[Sender] = field(default_factory=Store)
+    senders: SenderStore = field(default_factory=SenderStore)
     archives: Store[Archive] = field(default_factory=Store)
     imports: Mapping[str, Import] | None = None
     """The Imports in their last list, by name and without the entries of their Senders; None before the first
@@ -364,7 +446,7 @@ class Cache:
 
     def senders_of(self, organization: str) -> list[Sender]:
         """Return the Senders of an Organization."""
-        return [each for each in self.senders if each.spec.organization_ref.name == organization]
+        return list(self.senders.of(organization).all.values())
 
     def authorized_senders(self, organization: str) -> list[Sender]:
         """Return the Senders of an Organization whose keys are known to work and that are not suspended."""

@@ -30,7 +30,7 @@ def is_esaw_origin(cache: Cache, organization: str, origin: str) -> bool:
     known = cache.organizations.get(organization)
     if known is not None and known.status.origin is not None:
         return known.status.origin == origin
-    return set(_esaw_origins(cache)) <= {origin}
+    return all(each == origin for each in _esaw_origins(cache))
 
 
 def is_first_esaw(cache: Cache, sender: Sender, origin: str) -> bool:
@@ -73,8 +73,7 @@ def address_advice(cache: Cache, organization: Organization, origin: str, owner:
     change the address may bring such a key. So an address that only the key of another Sender names is not
     printed either.
     """
-    first, of_organization = organization.status.origin, cache.senders_of(organization.name)
-    of_keys = (each.status.key.origin for each in of_organization if each.status.key is not None)
+    first, of_keys = organization.status.origin, cache.senders.of(organization.name).key_origins
     recorded = {first, *of_keys} - {None}
     back = owner if owner in recorded else first
     if back not in (None, origin):
@@ -170,6 +169,4 @@ def _esaw_origins(cache: Cache) -> Iterator[str]:
             yield origin_of(organization.spec.base_url)
         if organization.status.origin is not None:
             yield organization.status.origin
-    for sender in cache.senders:
-        if sender.status.key is not None and sender.status.key.origin is not None:
-            yield sender.status.key.origin
+    yield from cache.senders.key_origins()

@@ -170,7 +170,7 @@ class FailedEventRetrier:
         """Retry what failed because Secrets could not be read, if those of all Senders can be: one list is
         enough. Else the passes over all events do it."""
         organization = sender.spec.organization_ref.name
-        if not any(each.is_key_unread for each in self.cache.senders_of(organization)):
+        if not self.cache.senders.of(organization).unread:
             subject, may_fix = f"The Secret of Sender/{sender.name}", _by_cause(_is_unread_secret)
             self._fixed(_Fix(subject, _Change.RECOVERY, lambda: [organization], may_fix))
 

@@ -285,7 +285,7 @@ def _senders(event: EnvelopeEvent, cache: Cache) -> Iterator[Sender]:
     """Return the event's Sender; while it is unknown, all Senders of its Organization."""
     name = event.metadata.labels.get(SENDER_LABEL)
     known = cache.senders.get(name) if name is not None else None
-    candidates = cache.senders if name is None else filter(None, (known,))
+    candidates = cache.senders_of(event.organization) if name is None else filter(None, (known,))
     yield from (each for each in candidates if each.spec.organization_ref.name == event.organization)
 
 

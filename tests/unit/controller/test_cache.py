@@ -18,6 +18,7 @@ from counterfoil.resources import (
     Phase,
     Resource,
     Sender,
+    SenderKey,
     base,
 )
 from counterfoil.resources.audit_annotation import ACTS_ANNOTATION
@@ -295,3 +296,47 @@ def test_the_answer_to_a_write_adds_an_event_that_starts_again() -> None:
     cache = Cache()
     cache.update_written(an_unfinished(5))
     assert cache.events.get(NAME) == an_unfinished(5)
+
+
+def a_sender_of(organization: str, origin: str | None, version: int, name: str = "anna") -> Sender:
+    sender = a_sender(name, organization=organization, version=version)
+    return replace(sender, status=replace(sender.status, key=SenderKey(origin=origin)))
+
+
+def test_an_organization_has_the_origins_that_the_keys_of_its_senders_record_now() -> None:
+    cache = Cache()
+    for name in ("anna", "ben"):
+        cache.update(a_sender_of("acme", "https://one.example", 1, name))
+    cache.update(a_sender_of("other", "https://other.example", 1, "zoe"))
+    assert list(cache.senders.of("acme").key_origins) == ["https://one.example"]
+    cache.update(a_sender_of("acme", "https://two.example", 2))
+    assert sorted(cache.senders.of("acme").key_origins) == ["https://one.example", "https://two.example"]
+    assert sorted(cache.senders.key_origins()) == [
+        "https://one.example",
+        "https://other.example",
+        "https://two.example",
+    ]
+    cache.delete(Sender, "ben", 1)
+    cache.update(a_sender_of("acme", None, 3))
+    assert list(cache.senders.of("acme").key_origins) == []
+
+
+def test_a_sender_that_is_created_again_belongs_to_the_organization_that_it_names_now() -> None:
+    cache = Cache()
+    cache.update(a_sender_of("acme", "https://one.example", 1))
+    cache.update(a_sender_of("other", "https://one.example", 2))
+    assert [each.name for each in cache.senders_of("acme")] == []
+    assert [each.name for each in cache.senders_of("other")] == ["anna"]
+    assert not cache.senders.of("acme").key_origins
+    assert not cache.senders.of("acme").authorized
+    cache.delete(Sender, "anna", 2)
+    assert cache.senders_of("other") == []
+
+
+def test_the_senders_of_an_organization_are_in_the_order_in_which_they_became_known() -> None:
+    cache = Cache()
+    for name in ("anna", "ben"):
+        cache.update(a_sender(name))
+    cache.update(a_sender("anna", version=2, authorized="False"))
+    assert [each.name for each in cache.senders_of("acme")] == ["anna", "ben"]
+    assert list(cache.senders.of("acme").authorized) == ["ben"]

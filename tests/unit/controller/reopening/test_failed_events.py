@@ -33,6 +33,7 @@ from tests.support.builders import (
 )
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.waiting_events import HandlersScene, turns
+from tests.support.work import steps_of
 
 
 def event_failed(reason: str, count: int = 1, *, organization: str = "acme") -> EventBuilder:
@@ -474,6 +475,25 @@ async def test_keys_that_can_be_read_again_start_what_failed_for_that_with_one_l
     assert scene.kube.stored(event.name).status.phase is Phase.PENDING
     assert scene.kube.stored(other.name).status.phase is Phase.FAILED
     assert scene.kube.asked.count(("page", "envelopeevents")) == 1
+
+
+async def test_the_return_of_each_secret_costs_the_same_beside_many_others() -> None:
+    steps = dict[int, float]()
+    for senders in (10, 60):
+        retry_scene = RetryScene()
+        scene = retry_scene.scene
+        scene.cache.add_handler(Sender, retry_scene.failed_event_retrier.resource_changed)
+        names = [f"sender-{number}" for number in range(senders)]
+        states = [an_unread_key_and_its_return("SecretUnreadable", name) for name in names]
+        for unread, _ in states:
+            scene.cache.update(unread)
+
+        async def return_all(scene: HandlersScene = scene, states: Any = states) -> None:
+            for _, returned in states:
+                scene.cache.update(returned)
+
+        steps[senders] = await steps_of(return_all()) / senders
+    assert steps[60] < 1.1 * steps[10]
 
 
 async def test_what_failed_for_an_unread_secret_starts_again_after_a_return_that_nobody_observed() -> None:
