@@ -98,8 +98,11 @@ class WakeUps:
         if sender is None:
             return
         events = self.cache.events_of(sender.spec.organization_ref.name)
-        if after is None:
+        if after is not None:
+            self.sender_keys.observe(after)
+        else:
             self.sender_keys.forget(sender.name)
+        if after is None:
             self.resync.trigger()
         elif before is None or before.metadata.generation != after.metadata.generation:
             self.resync.trigger()

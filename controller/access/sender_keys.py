@@ -185,6 +185,10 @@ class SenderKeys:
             await self._verify(sender, StoredKey(token, key_id), esaw)
             return token
 
+    def observe(self, sender: Sender) -> None:
+        """Note what the new state of a Sender says of its key, as after a restart."""
+        self._refusals.observe(sender)
+
     def accepted(self, sender: Sender) -> None:
         """Record that eSAW accepted the sender's key for a call."""
         self._refusals.accepted(sender)
@@ -493,14 +497,11 @@ class SenderKeys:
 
         eSAW is asked about keys that worked: another process may have seen that it accepts them.
         """
-        of_organization = self.cache.senders_of(sender.spec.organization_ref.name)
-        colleagues = [each for each in of_organization if each.name != sender.name]
-        for each in colleagues:
-            self._refusals.recall(each)
-        if not self._refusals.is_common(sender, colleagues):
+        of_organization = self.cache.senders.of(sender.spec.organization_ref.name)
+        if not self._refusals.is_common(sender, of_organization):
             return False
-        working = (each for each in colleagues if is_condition_true(each.status.conditions, "Authorized"))
-        for colleague in islice(working, MAX_ASKED_COLLEAGUES):
+        working = (each for each in of_organization.authorized.values() if each.name != sender.name)
+        for colleague in list(islice(working, MAX_ASKED_COLLEAGUES)):
             try:
                 stored = await self._read(colleague, esaw.origin)
                 await esaw.as_user(stored.token).whoami()

@@ -9,10 +9,12 @@ import pytest
 from msgspec import structs
 
 from controller.access.secret_cache import SecretUnreadable
+from controller.access.sender_keys import KeyUnusable
 from controller.scheduling.event_queue import concurrency_limits
 from controller.scheduling.retry_policy import LOST_OUTCOME
 from controller.sharding import LeaseLost
 from controller.worker import REQUEUE_SECONDS
+from counterfoil.esaw import ApiToken
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
@@ -30,7 +32,10 @@ from counterfoil.resources import (
 )
 from tests.support.builders import (
     ANNA,
+    KEY,
     NOON,
+    ORIGIN,
+    OTHER_KEY,
     EventBuilder,
     a_sender,
     an_event,
@@ -38,6 +43,7 @@ from tests.support.builders import (
     known_to_work,
     ready,
 )
+from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.waiting_events import HandlersScene, moved, turns
@@ -345,6 +351,24 @@ async def test_a_sender_of_another_organization_resumes_nothing() -> None:
         scene.observe(a_sender("zoe", organization="other"))
         await turns()
     assert scene.reconciled == []
+
+
+async def test_after_a_restart_the_condition_of_another_sender_shows_a_common_cause() -> None:
+    ben = known_to_work(a_sender("ben", authorized="False"), OTHER_KEY).to_dict()
+    ben["status"]["conditions"][0]["reason"] = "KeysRejected"
+    ben["status"]["key"]["verifiedTime"] = NOON
+    anna, scene = known_to_work(a_sender()), HandlersScene(a_sender())
+    scene.put_key()
+    scene.observe(an_organization(), anna, Sender.parse(ben))
+    refusing = KeyCheckingEsawClient()
+    refusing.users.clear()
+
+    scene.sender_keys.doubt(anna, ApiToken.parse(KEY, ORIGIN))
+    scene.clock.advance(minutes=1)
+    with pytest.raises(KeyUnusable) as unusable:
+        await scene.sender_keys.key(anna, refusing)
+
+    assert unusable.value.reason == "KeysRejected"
 
 
 @pytest.mark.parametrize(

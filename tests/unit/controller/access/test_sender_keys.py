@@ -276,10 +276,11 @@ class Senders(Scene):
     def restart(self) -> None:
         """Lose everything that is only in memory; read the Senders again."""
         self.cache = Cache()
+        super().restart()
         for (kind, _), raw in self.kube.objects.items():
             if kind == "senders":
                 self.cache.update(Sender.parse(raw))
-        super().restart()
+                self.sender_keys.observe(Sender.parse(raw))
 
     async def reason(self, name: str) -> str:
         """Ask for the key of one of them; return why there is none."""
