@@ -450,7 +450,10 @@ class Cache:
 
     def authorized_senders(self, organization: str) -> list[Sender]:
         """Return the Senders of an Organization whose keys are known to work and that are not suspended."""
-        return [each for each in self.senders_of(organization) if is_usable(each)]
+        senders = self.senders.of(organization)
+        return [
+            each for name, each in senders.all.items() if name in senders.authorized and not each.spec.suspend
+        ]
 
     def default_sender_first(self, organization: Organization) -> list[Sender]:
         """Return the Senders whose keys a question about the Organization may use, in this order. Of the
