@@ -515,6 +515,35 @@ async def test_a_list_without_end_is_cut_and_the_next_sweep_looks_further_back()
     assert scene.finding.spans[-1][1] == last - timedelta(days=1)
 
 
+async def test_a_day_with_too_many_envelopes_is_reported_until_it_was_searched() -> None:
+    spec = {"sweep": {"interval": "1h", "lookback": "96h"}, "limits": {"unfinishedEvents": 10_000_000}}
+    scene = Scene(bounds=SweepBounds(hits=20), **spec)
+    today, old = [*map(numbered, range(30))], numbered(99)
+    scene.finds("anna", *today, old)
+    scene.finding.sent = {
+        **dict.fromkeys(today, NOON - timedelta(hours=3)),
+        old: NOON - timedelta(hours=80),
+    }
+    outcomes = [await scene.sweep() for _ in range(6)]
+    assert not any(each.is_complete for each in outcomes)
+    assert all("Sender/anna has more than 20 envelopes" in each.message for each in outcomes)
+    assert event_name("acme", old, "envelopeFinished") in {each.name for each in scene.noted()}
+
+    scene.finds("anna", *today[:10], old)
+    assert (await scene.sweep()).is_complete
+
+
+async def test_an_esaw_that_lists_too_much_each_day_is_searched_to_its_oldest_day() -> None:
+    spec = {"sweep": {"interval": "1h", "lookback": "96h"}, "limits": {"unfinishedEvents": 10_000_000}}
+    scene = Scene(bounds=SweepBounds(hits=20), **spec)
+    scene.finding.endless = True
+    ends = []
+    for _ in range(5):
+        assert not (await scene.sweep()).is_complete
+        ends.append(scene.finding.spans[-1][1])
+    assert ends == [NOON - timedelta(days=each) for each in (0, 1, 2, 3, 0)]
+
+
 async def test_the_requests_of_one_search_are_bounded() -> None:
     scene = Scene(bounds=SweepBounds(requests=5), sweep=None)
     outcome = await scene.sweep()
