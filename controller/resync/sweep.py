@@ -11,9 +11,9 @@ again (``counterfoil.resources.reopening`` ``ENDS``).
 eSAW chooses what it lists, so a sweep is bounded: in its events by the ceilings of the Organization, of which
 half is left to callbacks, and in hits and requests. The outcome of a sweep that was cut reports it. The next
 one begins soon, where this one ended, for each kind of end. A search also ends if the Organization or the
-Sender is changed: eSAW may let it last for days. A window that eSAW does not answer hides no older one: it is
-named, and asked for again after them. The outcome also reports answers in which eSAW may have left envelopes
-out.
+Sender is changed: eSAW may let it last for days. A window that eSAW does not answer, or with too many
+envelopes for any sweep, hides no older one: it is named, and asked for again after them. The outcome also
+reports answers in which eSAW may have left envelopes out.
 
 A sweep of all asks for each Sender that was known at its begin, once. A late Sender is one that the last
 complete sweep of all did not search, since its key did not work then, or since it is newer. Late Senders are
@@ -229,7 +229,8 @@ class _Rest:
     """Later times of sending are not in the windows below."""
     untried: tuple[Window, ...]
     again: tuple[Window, ...]
-    """Those that are searched again: eSAW did not answer, or what decides about them was changed."""
+    """Those that are searched again: eSAW did not answer or listed too much, or what decides about them was
+    changed."""
 
 
 @dataclass
@@ -285,6 +286,15 @@ class _Windows:
         """Return what is left if the search ends after this number of windows."""
         searched = self.all
         return self._rest(done, [searched[each] for each in self.failed])
+
+    def rest_after_cut(self, number: int) -> _Rest:
+        """
+        Return what is left if the window of this number has too many envelopes.
+
+        At least one window is done each time, also if eSAW lists envelopes without end. The first one is
+        searched again after the others.
+        """
+        return self.rest(number) if number > 0 else self._rest(1, self.all[:1])
 
     def rest_after_change(self, done: int) -> _Rest:
         """The same, if what decides which envelopes are found was changed."""
@@ -621,8 +631,7 @@ class MissedCallbackFinder:
                     raise
                 break
             except (TooManyListed, TooManyRequests) as cut:
-                # At least one window further each time, also if eSAW lists envelopes without end.
-                search.keep(windows.rest(max(number, 1)))
+                search.keep(windows.rest_after_cut(number))
                 message = str(cut) if isinstance(cut, TooManyListed) else "needs too many requests"
                 raise _SenderCut(message) from None
             except (_OrganizationChanged, _SenderCut):
