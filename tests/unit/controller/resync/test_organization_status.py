@@ -870,6 +870,40 @@ async def test_where_no_key_ever_worked_a_refusal_ends_a_known_failure(senders: 
     assert await changes_within(scene, HOURS) == [(0, "Unknown")], "no key can show that eSAW is back"
 
 
+def known_not_to_work(name: str, reason: str, **spec: Any) -> Sender:
+    """A Sender whose conditions tell that its key does not work."""
+    sender = a_sender(name, authorized=None, version=2, **spec)
+    conditions = with_condition((), "Authorized", "False", reason, "No.", now=NOON, generation=1)
+    status = with_sender_readiness(sender, replace(sender.status, conditions=conditions), now=NOON)
+    return replace(sender, status=status)
+
+
+def with_key_that_worked(sender: Sender) -> Sender:
+    key = SenderKey(fingerprint="12345678", verified_time=NOON)
+    return replace(sender, status=replace(sender.status, key=key))
+
+
+@pytest.mark.parametrize(
+    ("sender", "expected"),
+    [
+        pytest.param(a_sender(version=2, suspend=True), "Unknown", id="suspended"),
+        pytest.param(known_not_to_work("anna", "KeyMissing"), "Unknown", id="lost"),
+        pytest.param(known_not_to_work("anna", "KeyUnreadable"), "Unknown", id="unreadable"),
+        pytest.param(known_not_to_work("anna", "KeysRejected"), "False", id="refused, and asked with again"),
+        pytest.param(a_sender(version=2, authorized="Unknown"), "False", id="not verified yet"),
+    ],
+)
+async def test_where_no_key_is_asked_with_any_more_a_refusal_ends_a_known_failure(
+    sender: Sender, expected: str
+) -> None:
+    scene = Scene()
+    scene.esaw.problem = EsawUnreachable("connect")
+    assert (await scene.condition("Reachable"))[:2] == ("False", "EsawUnreachable")
+    scene.cache.senders.put(with_key_that_worked(sender))
+    scene.esaw.problem = HttpStatusError(401)
+    assert await changes_within(scene, HOURS) == [(0, expected)]
+
+
 async def test_what_refuses_the_keys_of_a_new_organization_is_no_esaw_after_half_an_hour() -> None:
     scene, esaw, _ = with_senders(2)
     users = dict(esaw.users)
@@ -1580,14 +1614,6 @@ def refused(name: str = "ben", *, ever_worked: bool = False, **changes: Any) -> 
     sender = a_sender(name, authorized="False", **changes)
     key = SenderKey(fingerprint="12345678", verified_time=NOON if ever_worked else None)
     return replace(sender, status=replace(sender.status, key=key))
-
-
-def known_not_to_work(name: str, reason: str, **spec: Any) -> Sender:
-    """A Sender whose conditions tell that its key does not work."""
-    sender = a_sender(name, authorized=None, version=2, **spec)
-    conditions = with_condition((), "Authorized", "False", reason, "No.", now=NOON, generation=1)
-    status = with_sender_readiness(sender, replace(sender.status, conditions=conditions), now=NOON)
-    return replace(sender, status=status)
 
 
 SENDERS: dict[str, tuple[dict[str, Any], list[Sender], bool]] = {

@@ -518,7 +518,7 @@ async def test_a_list_without_end_is_cut_and_the_next_sweep_looks_further_back()
 async def test_a_day_with_too_many_envelopes_is_reported_until_it_was_searched() -> None:
     spec = {"sweep": {"interval": "1h", "lookback": "96h"}, "limits": {"unfinishedEvents": 10_000_000}}
     scene = Scene(bounds=SweepBounds(hits=20), **spec)
-    today, old = [*map(numbered, range(30))], numbered(99)
+    today, old = [*map(numbered, range(30))], EnvelopeId(numbered(99))
     scene.finds("anna", *today, old)
     scene.finding.sent = {
         **dict.fromkeys(today, NOON - timedelta(hours=3)),
