@@ -139,6 +139,9 @@ class CheckResult(NamedTuple):
     """Whether this is a 401 or 403 of this moment that is no web page. It confirms the first origin."""
 
 
+_REFUSED = frozenset({"TokenRejected", "KeysRejected", "WrongUser"})
+"""Reasons of a key that eSAW was asked about, and is asked about again."""
+
 _CALLS_FAILING = "EsawCallsFailing"
 
 _DOWN = frozenset({"ArchiveNotReady", "ArchiveSuspended"})
@@ -492,7 +495,7 @@ class OrganizationStatusUpdater:
         elif known is not None and known.truth == "False":
             senders = self.cache.senders_of(organization.name)
             # Nothing else would show that eSAW is back.
-            known = None if not any(_has_worked_at(each, esaw.origin) for each in senders) else known
+            known = None if not any(_may_be_asked_with(each, esaw.origin) for each in senders) else known
         now, has_key = self.clock.monotonic(), sender is not None
         return _after_refusal(found, known, memory, esaw.last_accepted, now, has_key=has_key), None
 
@@ -990,11 +993,19 @@ def _has_never_worked(sender: Sender) -> bool:
     return is_refused and (key is None or key.verified_time is None)
 
 
-def _has_worked_at(sender: Sender, origin: str) -> bool:
-    """Whether a key of the Sender may have worked at this origin. One that belongs elsewhere is not sent."""
-    key = sender.status.key
+def _may_be_asked_with(sender: Sender, origin: str) -> bool:
+    """
+    Whether a key of the Sender may have worked at this origin, and eSAW is asked with it again automatically.
+
+    One that belongs elsewhere is not sent, nor that of a suspended Sender. One that is missing or can't be
+    used waits for a person.
+    """
+    key, authorized = sender.status.key, find_condition(sender.status.conditions, "Authorized")
     is_elsewhere = key is not None and key.origin not in (None, origin)
-    return not is_elsewhere and not _has_never_worked(sender)
+    is_unusable = (
+        authorized is not None and authorized.status == "False" and authorized.reason not in _REFUSED
+    )
+    return not (is_elsewhere or is_unusable or sender.spec.suspend or _has_never_worked(sender))
 
 
 def _faults(routes: Sequence[ArchiveRoute], archives: Sequence[Archive | None]) -> list[RouteFault]:
