@@ -536,7 +536,9 @@ class OrganizationStatusUpdater:
             others = sorted(usable, key=lambda each: (each.name <= refusal.sender, each.name))
         else:
             others = [each for each in usable if each.name == refusal.sender and not first]
-        return [*first, *(each for each in others if each not in first)]
+        # A hostile eSAW can give all users one key, so these can be thousands.
+        names = {each.name for each in first}
+        return [*first, *(each for each in others if each.name not in names)]
 
     def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:
         """Return the present origin once something answers there as eSAW, also before a key works."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -64,6 +64,10 @@ Interval between checks of a key that does not work and that no event waits for:
 Each one reads a Secret, and thousands of senders may have given no consent. A longer interval would exceed
 the 30 s within which a changed Secret takes effect.
 """
+
+SENDERS_OF_A_TURN = 50
+"""Maximum number of checks of Senders that begin in one turn of the event loop. Thousands of keys can be
+unusable, and a check of one whose Secret was read before waits for nothing."""
 
 CONSENT_COUNT_SECONDS = 60.0
 """Interval between lists of the events that wait for consent, where several controllers share them."""
@@ -159,7 +163,7 @@ class Resync:
                     self._triggered.clear()
                     self.on_pass()
                     self._forget_deleted()
-                    self._start_checks(checks)
+                    await self._start_checks(checks)
                     try:
                         async with asyncio.timeout(RESYNC_SECONDS):
                             await self._triggered.wait()
@@ -182,7 +186,7 @@ class Resync:
                     memory.pop(gone)
         self.organizations.end_requests_of_others({each.name for each in self.cache.organizations})
 
-    def _start_checks(self, checks: asyncio.TaskGroup) -> None:
+    async def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
         self._start(checks, "reading a Secret that failed", self.sender_keys.secret_cache.repeat_failed)
         # All Organizations in the garbage collector's process, because their status has its counts.
@@ -192,11 +196,19 @@ class Resync:
                 name = f"Organization/{organization.name}"
                 self._start(checks, f"looking at {name}", partial(self._check_organization, organization))
                 self._start(checks, f"sweeping {name}", partial(self._sweep, organization))
-        for sender in self.cache.senders:
-            if self.held.owns("sender", sender.name) and not self._is_settled(sender):
-                self._start(checks, f"looking at Sender/{sender.name}", partial(self._check_sender, sender))
         for archive in self.cache.archives:
             self._start(checks, f"looking at Archive/{archive.name}", partial(self._check_archive, archive))
+        names = [each.name for each in self.cache.senders]
+        for begin in range(0, len(names), SENDERS_OF_A_TURN):
+            if begin:
+                # What the last ones do without a wait is a part of the next turn of the event loop.
+                await asyncio.sleep(0)
+            self._start_checks_of(checks, names[begin : begin + SENDERS_OF_A_TURN])
+
+    def _start_checks_of(self, checks: asyncio.TaskGroup, senders: Sequence[str]) -> None:
+        for sender in filter(None, map(self.cache.senders.get, senders)):
+            if self.held.owns("sender", sender.name) and not self._is_settled(sender):
+                self._start(checks, f"looking at Sender/{sender.name}", partial(self._check_sender, sender))
 
     def _start(self, checks: asyncio.TaskGroup, name: str, check: Callable[[], Awaitable[None]]) -> None:
         if name not in self._running_checks:

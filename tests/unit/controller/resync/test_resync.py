@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from controller.access.secret_cache import SecretUnreadable
 from controller.access.sender_keys import KeyUnusable
-from controller.resync.resync import PROBE_SECONDS
+from controller.resync.resync import PROBE_SECONDS, SENDERS_OF_A_TURN
 from controller.resync.sweep import MissedCallbackFinder, SweepOutcome
 from controller.scheduling.retry_policy import INCOMPLETE_SWEEP, RESYNC_SECONDS
 from counterfoil.clock import WallClock
@@ -123,6 +123,33 @@ async def test_a_sender_whose_key_does_not_work_is_checked_in_each_pass(tmp_path
         for _ in range(3):
             await scene.next_pass()
         assert await checks_of_senders(scene) == 1
+
+
+async def test_a_pass_over_many_keys_that_do_not_work_leaves_other_work_its_turns(tmp_path: Path) -> None:
+    scene, turns, begun = ResyncScene(tmp_path), itertools.count(), list[tuple[int, asyncio.Task[Any]]]()
+    for number in range(500):
+        scene.put(a_sender(f"sender-{number}", authorized="False"))
+    loop, turn = asyncio.get_running_loop(), next(turns)
+
+    def new_task(loop: asyncio.AbstractEventLoop, task: Any, /, **options: Any) -> asyncio.Task[Any]:
+        begun.append((turn, asyncio.Task(task, loop=loop, **options)))
+        return begun[-1][1]
+
+    def take_turn() -> None:
+        nonlocal turn
+        turn = next(turns)
+        loop.call_soon(take_turn)
+
+    take_turn()
+    async with scene.resync_running():
+        loop.set_task_factory(new_task)
+        try:
+            await scene.next_pass()
+        finally:
+            loop.set_task_factory(None)
+    checks = Counter(at for at, task in begun if task.get_name().startswith("looking at Sender/"))
+    assert checks.total() == 500
+    assert max(checks.values()) <= SENDERS_OF_A_TURN
 
 
 async def test_a_secret_that_failed_is_read_again_although_no_check_needs_it(tmp_path: Path) -> None:
