@@ -11,7 +11,8 @@ is refused, and whether the cause was a common one. All times in memory are seco
 set.
 
 All keys of an Organization can be refused, and each is checked again every five minutes. So no question looks
-at all of them: it finds two that show a common cause, or drops what it looked at in vain.
+at all of them. It ends with two keys that show a common cause, and leaves out those that show none until they
+are refused again.
 """
 
 from bisect import bisect_left

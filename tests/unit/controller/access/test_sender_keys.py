@@ -540,7 +540,6 @@ class ManySenders(Senders):
 async def test_the_check_of_a_key_costs_the_same_beside_many_other_senders(
     state: Callable[[ManySenders], Awaitable[None]], reason: str
 ) -> None:
-    """What is left over of a common outage is looked at once by one of them."""
     steps = dict[int, float]()
     for senders in (10, 60):
         scene = ManySenders(senders)
