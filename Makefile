@@ -110,7 +110,7 @@ CLUSTER_WORKERS ?= 6
 
 # tests/conftest.py lets the longest files begin. xdist's own order begins with the files that have most tests.
 .PHONY: test test-unit test-cluster test-browser test-e2e
-test-unit: setup ## the fast tests: no cluster, under a minute
+test-unit: setup ## the fast tests: no cluster
 	@echo '[test] unit'; printf '%s\n' $(UNIT_PARTS) | xargs -P $(WORKERS) -I{} \
 	  bash -c 'report=$$($(BIN)/pytest -q {} 2>&1); status=$$?; printf "%s\n" "$$report"; exit $$status'
 
