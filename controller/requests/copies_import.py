@@ -18,6 +18,7 @@ from enum import Enum, auto
 from msgspec.structs import replace
 
 from controller.cache import Cache
+from controller.file_list_ceiling import FILE_LIST_CEILING
 from controller.reopening.reopener import Reopener
 from controller.resync.import_progress import (
     MAX_MESSAGE,
@@ -317,7 +318,8 @@ class CopiesImport:
             return state
         if are_copies_held(event, organization.spec, self.cache):
             return CopyState.FAILED
-        return CopyState.RUNNING if state is CopyState.HELD else state
+        is_running = state is CopyState.HELD or _waits_for_ceiling(event.status, self.clock.now())
+        return CopyState.RUNNING if is_running else state
 
     async def _running(self, imported: Import) -> int:
         """Return how many events of the Organization make copies, without those that a person holds. Raises
@@ -384,6 +386,13 @@ def _state_of_unfinished(status: EnvelopeEventStatus) -> CopyState:
         status.reason, ReasonProperty.NO_DEADLINE
     )
     return CopyState.FAILED if has_no_end else CopyState.RUNNING
+
+
+def _waits_for_ceiling(status: EnvelopeEventStatus, now: datetime) -> bool:
+    """Whether the last run of an event that has ended had no room for its list of files. The garbage
+    collector tries its copies then; to start it again before would repeat that run."""
+    planned = (each.next_attempt_time for each in status.copies if each.reason == FILE_LIST_CEILING)
+    return any(each is not None and each > now for each in planned)
 
 
 def _is_tried(copy: EventCopy, began: datetime) -> bool:

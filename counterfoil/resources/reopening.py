@@ -670,7 +670,8 @@ def why_no_copies(status: EnvelopeEventStatus) -> str:
             "retry takes the skip back. It makes the copies, and deletes the envelope unless "
             "spec.cleanup keeps it."
         )
-    if status.phase.is_final and _has_archived(status):
+    is_expired = (status.phase, status.reason) == (Phase.SKIPPED, ARCHIVED_AS_EXPIRED)
+    if is_expired or (status.phase.is_final and _has_archived(status)):
         return f"The event is {status.phase}. Retry it: that makes its copies."
     if status.phase is Phase.FAILED:
         return f"The event is {status.phase}. Retry it: its copies are made after its envelope is archived."

@@ -411,6 +411,27 @@ async def test_the_pages_of_deleted_imports_do_not_stay_in_memory(tmp_path: Path
     assert scene.copies_import.remembered == 0
 
 
+async def test_an_event_without_room_for_its_list_is_not_started_again_before_its_time(
+    tmp_path: Path,
+) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    await scene.copies_import.advance(scene.imported)
+    event = scene.newest()
+    assert event.status.phase is Phase.COPYING
+    listed = replace(event.status, documents=event.status.documents[:1])
+    scene.cache.update(await scene.reconciler.wait_for_room(replace(event, status=listed)))
+    for _ in range(10):
+        scene.clock.advance(minutes=2)
+        await scene.copies_import.advance(scene.imported)
+
+    assert scene.newest().status.phase is Phase.SUCCEEDED
+    assert stored_copy(scene.newest().status, "mirror").reason == "FileListCeiling"
+    assert scene.reason() == ("False", "ImportRunning")
+    scene.clock.advance(hours=1)
+    await scene.copies_import.advance(scene.imported)
+    assert scene.newest().status.phase is Phase.COPYING
+
+
 async def test_an_import_that_waits_for_room_keeps_no_event_in_memory(tmp_path: Path) -> None:
     """The number of unfinished Imports has no bound, and an event can have thousands of files."""
     scene = await ImportScene(tmp_path, maxUnfinished=1).with_further_copy()

@@ -104,6 +104,10 @@ AWAITING = an_event().archived().in_phase(Phase.AWAITING_CONSENT, "TokenRejected
         (an_event().in_phase(Phase.ARCHIVING).build(), "The envelope is not archived yet. "),
         (an_event().in_phase(Phase.SUCCEEDED, "Recorded").build(), "The event archived nothing, "),
         (FAILED_COPY.build(), "The event is Failed. Retry it: that makes its copies."),
+        (
+            an_event().in_phase(Phase.SKIPPED, "ArchivedAsExpired").build(),
+            "The event is Skipped. Retry it: that makes its copies.",
+        ),
         (AWAITING.build(), "The event waits for the key of its sender. "),
         (
             SKIPPED_EXPIRED.build(),
@@ -112,7 +116,10 @@ AWAITING = an_event().archived().in_phase(Phase.AWAITING_CONSENT, "TokenRejected
             "spec.cleanup keeps it.",
         ),
     ],
-    ids=["not archived", "recorded", "failed for a required copy", "waits for a consent", "skipped"],
+    ids=[
+        *("not archived", "recorded", "failed for a required copy", "archived as Expired"),
+        *("waits for a consent", "skipped"),
+    ],
 )
 async def test_an_event_that_takes_no_request_for_copies_is_answered_with_the_cause(
     event: EnvelopeEvent, why: str
