@@ -203,9 +203,10 @@ def _both_ends(text: str) -> str:
     call for each line would cost the receiver more."""
     half = _MAX_LOGGED // 2
     # The part of a token that is left by the cut does not look like one, nor does one without its "Bearer".
-    head, words = redact(text[:half]).rpartition(" ")[0], redact(text[-half:]).split(" ", 2)
-    tail = words[2] if len(words) > 2 else ""
-    return f"{head} [{len(text) - _MAX_LOGGED} characters left out] {tail}"
+    head, *cut = redact(text[:half]).rsplit(None, 1)
+    words = redact(text[-half:]).split(None, 2)
+    head, tail = head if cut else "", words[2] if len(words) > 2 else ""
+    return f"{head} [{len(text) - len(head) - len(tail)} characters left out] {tail}"
 
 
 def _looks_random(run: str) -> bool:

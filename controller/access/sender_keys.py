@@ -500,8 +500,10 @@ class SenderKeys:
         of_organization = self.cache.senders.of(sender.spec.organization_ref.name)
         if not self._refusals.is_common(sender, of_organization):
             return False
-        working = (each for each in of_organization.authorized.values() if each.name != sender.name)
-        for colleague in list(islice(working, MAX_ASKED_COLLEAGUES)):
+        # The last that were written: that of a Sender that nobody uses may be refused, and not known so.
+        working = reversed(of_organization.authorized.values())
+        others = (each for each in working if each.name != sender.name)
+        for colleague in list(islice(others, MAX_ASKED_COLLEAGUES)):
             try:
                 stored = await self._read(colleague, esaw.origin)
                 await esaw.as_user(stored.token).whoami()

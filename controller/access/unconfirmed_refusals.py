@@ -43,7 +43,7 @@ class _Refusal:
     fingerprint: str
     first: float
     last: float | None
-    """None: only the Sender's condition says it. It counts as one of the time of the first question."""
+    """None: only the Sender's condition says it. It counts as one of the time of the next question."""
     common_in: int | None = None
     """Number of keys that eSAW had accepted when the cause was found to be common; a further one ends that.
     A key that is refused later can have the same cause."""
@@ -88,6 +88,8 @@ class _OrganizationRefusals:
     by_sender: dict[str, _Refusal] = field(default_factory=dict)
     times: _Times = field(default_factory=_Times)
     """Without those that showed no common cause since the last refusal of the key."""
+    observed: list[str] = field(default_factory=list)
+    """Those that only a condition said since the last question."""
     common: _Times = field(default_factory=_Times)
     """Those whose cause was found to be common."""
     accepted: int = 0
@@ -151,7 +153,9 @@ class KeyRefusals:
         recorded = self._recorded(sender, fingerprint) if fingerprint is not None else None
         if recorded is not None and recorded.common_in is not None:
             if known is None or known.fingerprint != recorded.fingerprint:
-                self._of(sender).put(sender.name, replace(recorded, last=None))
+                of_organization = self._of(sender)
+                of_organization.put(sender.name, replace(recorded, last=None))
+                of_organization.observed.append(sender.name)
         elif refused is not None:
             refused.remove(sender.name)
 
@@ -172,10 +176,13 @@ class KeyRefusals:
         if own is None:
             return False
 
+        for name in refused.observed:
+            if (known := refused.by_sender.get(name)) is not None and known.last is None:
+                refused.by_sender[name] = replace(known, last=now)
+        refused.observed.clear()
+
         def shows(name: str) -> bool:
             each, other = senders.all.get(name), refused.by_sender[name]
-            if other.last is None:
-                other = refused.by_sender[name] = replace(other, last=now)
             is_recent = other.last is not None and now - other.last <= COMMON_CAUSE_SECONDS
             return is_recent and each is not None and _has_worked(each, other)
 

@@ -193,7 +193,8 @@ _OF_THE_ENVELOPE = (
 _TWO_NAMES = "Perhaps it takes two names as one: then put {{file.number}} into spec.path of the Archive."
 _ANOTHER_ROOT = (
     "Perhaps another place answered meanwhile, such as the empty folder of a volume that was unmounted. The "
-    "files are sent again."
+    "files are sent again. If it stays so, perhaps the archive takes two names as one: then put "
+    "{{file.number}} into spec.path of the Archive."
 )
 
 

@@ -54,6 +54,7 @@ from counterfoil.resources.organization import (
 )
 from counterfoil.resources.routes import (
     CopiedSpec,
+    has_manifest,
     is_copying_done,
     listed_copies,
     open_copies,
@@ -664,14 +665,15 @@ def _has_archived(status: EnvelopeEventStatus) -> bool:
 
 def why_no_copies(status: EnvelopeEventStatus) -> str:
     """Return for a person why the copies of an event can't be asked for (``takes_copies``)."""
-    if status.phase is Phase.SKIPPED and _has_archived(status) and takes_back_skip(status):
+    # A skip of an Expired envelope takes back the conditions, not the archive.
+    is_archived = _has_archived(status) or has_manifest(status)
+    if status.phase is Phase.SKIPPED and is_archived and takes_back_skip(status):
         return (
             "A person skipped the event, and its envelope may be restarted, so no copy is made. A "
             "retry takes the skip back. It makes the copies, and deletes the envelope unless "
             "spec.cleanup keeps it."
         )
-    is_expired = (status.phase, status.reason) == (Phase.SKIPPED, ARCHIVED_AS_EXPIRED)
-    if is_expired or (status.phase.is_final and _has_archived(status)):
+    if status.phase.is_final and is_archived:
         return f"The event is {status.phase}. Retry it: that makes its copies."
     if status.phase is Phase.FAILED:
         return f"The event is {status.phase}. Retry it: its copies are made after its envelope is archived."

@@ -54,6 +54,7 @@ from counterfoil.resources.reopening import (
 from counterfoil.resources.request import attribution
 from counterfoil.resources.routes import (
     awaited_archive,
+    copy_names,
     last_choice,
     next_copy_time,
     way_elsewhere,
@@ -100,7 +101,7 @@ CORRECTION_TEXTS = {
     Correction.ORGANIZATION: "its Organization is changed or works again",
     Correction.ORGANIZATION_SPEC: "the spec of its Organization is changed",
     Correction.ENVELOPE_ACCESS: "spec.baseURL or spec.defaultSenderRef of its Organization is changed",
-    Correction.SENDER: "its Sender is changed or gets another key",
+    Correction.SENDER: "its Sender is created again or gets another key, or its Secret can be read again",
 }
 """Changes of objects that start a failed event again."""
 CONTROLLER_ABSENT = "ControllerAbsent"
@@ -426,6 +427,8 @@ def _next_copy(
     copy: EventCopy, status: EnvelopeEventStatus, organization: Organization | None, now: datetime
 ) -> str:
     name, phase, planned = copy.ref.name, status.phase, copy.next_attempt_time
+    if organization is not None and name not in copy_names(organization.spec):
+        return "no attempt is planned, since spec.copies does not name it"
     is_retried = retries_copies(status)
     if organization is not None:
         is_retried = name in copies_to_retry(status, organization.spec)

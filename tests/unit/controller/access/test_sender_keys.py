@@ -368,6 +368,43 @@ async def test_a_key_that_was_refused_long_before_a_restart_is_no_common_cause()
     assert await scene.reason("cleo") == "TokenRejected"
 
 
+async def test_witnesses_that_only_their_conditions_name_count_for_ten_minutes_together() -> None:
+    gone = [f"gone-{number}" for number in range(6)]
+    scene = Senders(*gone, "ben")
+    for _ in range(2):
+        for name in gone:
+            await scene.reason(name)
+        scene.clock.advance(minutes=1)
+    scene.clock.advance(days=1)
+    scene.restart()
+    await scene.reason("ben")
+    scene.clock.advance(minutes=1)
+    assert await scene.reason("ben") == "KeysRejected"
+    for _ in range(3):
+        scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+        reason = await scene.reason("ben")
+    assert reason == "TokenRejected"
+
+
+async def test_about_a_common_cause_the_keys_are_asked_that_were_used_last() -> None:
+    dead = ("dead-1", "dead-2", "dead-3")
+    scene = Senders("worker", *dead, "ben", "cleo")
+    scene.esaw.users |= {f"{name}{OTHER_KEY}": ANNA for name in ("worker", *dead)}
+    for name in ("worker", *dead):
+        await scene.ask(Sender.parse(scene.kube.objects["senders", name]))
+    scene.clock.advance(days=1)
+    scene.restart()
+    for name in dead:
+        del scene.esaw.users[f"{name}{OTHER_KEY}"]
+    await scene.sender_keys.set_waiting_events(Sender.parse(scene.kube.objects["senders", "worker"]), 1)
+
+    for name in ("ben", "cleo"):
+        await scene.reason(name)
+    scene.clock.advance(minutes=1)
+
+    assert [await scene.reason(name) for name in ("ben", "cleo")] == ["TokenRejected", "TokenRejected"]
+
+
 @pytest.mark.parametrize("is_restarted", [False, True])
 async def test_a_key_that_is_refused_later_in_a_common_outage_is_part_of_it(is_restarted: bool) -> None:
     scene = Senders("ben", "cleo", "dora")

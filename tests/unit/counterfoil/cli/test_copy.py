@@ -89,9 +89,16 @@ async def test_an_event_without_a_missing_copy_is_not_changed(
     assert REQUEST_LABEL not in kube.stored(event.name).metadata.labels
 
 
+AS_EXPIRED = (
+    an_event()
+    .archived()
+    .with_condition("Archived", "False", "Expired")
+    .in_phase(Phase.SKIPPED, "ArchivedAsExpired")
+)
 SKIPPED_EXPIRED = (
     an_event()
     .archived()
+    .with_condition("Archived", "False", "SkippedByRequest")
     .in_phase(Phase.SKIPPED, "SkippedByRequest")
     .status(skipped_time=NOON, envelope=EnvelopeSummary(status="Expired"))
 )
@@ -105,7 +112,7 @@ AWAITING = an_event().archived().in_phase(Phase.AWAITING_CONSENT, "TokenRejected
         (an_event().in_phase(Phase.SUCCEEDED, "Recorded").build(), "The event archived nothing, "),
         (FAILED_COPY.build(), "The event is Failed. Retry it: that makes its copies."),
         (
-            an_event().in_phase(Phase.SKIPPED, "ArchivedAsExpired").build(),
+            AS_EXPIRED.build(),
             "The event is Skipped. Retry it: that makes its copies.",
         ),
         (AWAITING.build(), "The event waits for the key of its sender. "),

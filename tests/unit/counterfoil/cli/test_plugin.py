@@ -960,7 +960,7 @@ async def test_a_retry_by_name_that_takes_back_a_skip_says_that() -> None:
     ("reason", "following"),
     [
         ("ArchiveNotReady", "as soon as an Archive that it needs is changed or works again; "),
-        ("SenderMissing", "as soon as its Organization is changed or works again, or its Sender is changed "),
+        ("SenderMissing", "as soon as its Organization is changed or works again, or its Sender is created "),
         ("EnvelopeNotFound", "as soon as spec.baseURL or spec.defaultSenderRef of its Organization is "),
     ],
 )

@@ -30,7 +30,8 @@ MIRROR = EventCopy(
 
 def lines(*copies: EventCopy) -> list[str]:
     event = an_event().status(copies=copies).build()
-    text = page(explain(event, an_organization(), None, (), NOON))
+    copied = an_organization(copies=[{"archiveRef": each.ref} for each in copies])
+    text = page(explain(event, copied, None, (), NOON))
     return [line.removeprefix("Copy").strip() for line in text.splitlines() if line.startswith("Copy ")]
 
 
@@ -99,6 +100,12 @@ def test_no_command_is_printed_where_no_request_is_needed(
 def test_a_former_copy_is_not_called_missing_where_the_organization_could_not_be_read() -> None:
     former = EventCopy(ref=MIRROR.ref, manifest="file:///mirror/counterfoil.json")
     assert len(explain(an_event().status(copies=(WORM, former)).build(), None, None, (), NOON).copies) == 1
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.FAILED, Phase.SKIPPED, Phase.CLEANING])
+def test_a_copy_that_is_wanted_no_more_is_not_said_to_be_made(phase: Phase) -> None:
+    why = explained(WORM, replace(GIVEN_UP, next_attempt_time=NOON), names=("worm",), phase=phase)
+    assert all("no attempt is planned, since spec.copies does not name it" in each for each in why.copies[1:])
 
 
 def test_a_copy_that_was_added_later_is_listed_as_missing() -> None:
