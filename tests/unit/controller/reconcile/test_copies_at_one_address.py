@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from controller.mails.problem_tracking import given_up_copies
 from controller.reopening.reopener import CopyRetrier, Reopener
 from controller.requests.copy_requests import CopyRequests
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.proof import missing_copies
 from counterfoil.resources import EnvelopeEvent, Phase, find_condition
+from counterfoil.resources.reopening import given_up_copies
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
 from tests.support.fakes.reconcile_context import a_probed_archive, probed
@@ -88,7 +88,7 @@ async def test_the_second_of_two_copies_with_one_address_is_given_up(
     assert copied.reason == "CopyGivenUp"
     organization = scene.cache.organizations.get("acme")
     assert organization is not None
-    assert given_up_copies(scene.newest().status, organization) == ("mirror",)
+    assert given_up_copies(scene.newest().status, organization.spec) == ("mirror",)
 
 
 async def test_a_required_copy_is_made_before_one_with_its_address(scene: OneAddress) -> None:
