@@ -193,9 +193,9 @@ _OF_THE_ENVELOPE = (
 _TWO_NAMES = "Perhaps it takes two names as one: then put {{file.number}} into spec.path of the Archive."
 _ANOTHER_ROOT = (
     "Perhaps another place answered meanwhile, such as the empty folder of a volume that was unmounted. The "
-    "files are sent again. If it stays so, perhaps the archive takes two names as one: then put "
-    "{{file.number}} into spec.path of the Archive."
+    "files are sent again."
 )
+_EITHER = f"{_ANOTHER_ROOT} If it stays so: {_TWO_NAMES[0].lower()}{_TWO_NAMES[1:]}"
 
 
 async def claim_names(
@@ -468,15 +468,20 @@ async def conclude(
     for name in generated:
         await _retain(backend, name)
     # Another version may have written a manifest of another size.
-    await confirm_filed(backend, layout, {**sizes, **dict.fromkeys(generated)})
+    await confirm_filed(backend, layout, {**sizes, **dict.fromkeys(generated)}, is_listed_before=True)
     return backend.location(layout.manifest_name)
 
 
 async def confirm_filed(
-    backend: ArchiveBackend, layout: ArchiveLayout, sizes: Mapping[str, int | None]
+    backend: ArchiveBackend,
+    layout: ArchiveLayout,
+    sizes: Mapping[str, int | None],
+    *,
+    is_listed_before: bool,
 ) -> None:
     """
     Check the root again, and then that it lists these files; a size that is None is not compared.
+    ``is_listed_before`` is whether a list had them before, so that no two names are taken as one.
 
     They were read back, perhaps in another root that answered for a moment, such as an empty folder under a
     volume that was unmounted. The marker alone does not tell that. Raises ``ArchiveError``:
@@ -484,7 +489,7 @@ async def confirm_filed(
     """
     await confirm_root(backend)
     if backend.lists_files:
-        await _check_listing(backend, layout, sizes, _ANOTHER_ROOT)
+        await _check_listing(backend, layout, sizes, _ANOTHER_ROOT if is_listed_before else _EITHER)
 
 
 async def write_once(backend: ArchiveBackend, name: str, content: bytes, content_type: str) -> None:

@@ -256,7 +256,7 @@ async def _confirm(
     sizes = {each.file_id: each.size for each in documents}
     names = {each.name: sizes[each.facts.file_id] for each in layout.files if each.facts.file_id in sizes}
     if names:
-        await filing.confirm_filed(context.backend, layout, names)
+        await filing.confirm_filed(context.backend, layout, names, is_listed_before=False)
 
 
 async def _file_one(
