@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from controller.scheduling.due import due_time
 from counterfoil.archives.verify import verify_folder
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Organization, find_condition
 from tests.support.builders import ENVELOPE, EventBuilder, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.reconciler import ReconcilerScene
@@ -18,6 +18,13 @@ OPTIONAL = {**WORM, "required": False}
 MIRROR = {"archiveRef": {"name": "mirror"}}
 PATH = "{{organization}}/{{envelope.id}}/{{file.name}}"
 DELETE: dict[str, Any] = {"cleanup": {"policy": "Delete"}}
+
+
+def copied(event: EnvelopeEvent) -> tuple[str, str]:
+    """Return what the condition ``Copied`` says of an event, and its reason."""
+    found = find_condition(event.status.conditions, "Copied")
+    assert found is not None
+    return found.status, found.reason
 
 
 class CopiedScene(ReconcilerScene):
@@ -39,6 +46,13 @@ class CopiedScene(ReconcilerScene):
         self.generation = 1
         for name in names or [each["archiveRef"]["name"] for each in self.copies]:
             self.observe(a_probed_archive(name, root=self.folders[name], path=PATH))
+
+    @property
+    def newest_organization(self) -> Organization:
+        """The Organization as the last change left it."""
+        known = self.cache.organizations.get("acme")
+        assert known is not None
+        return known
 
     def change(self, *copies: dict[str, Any], **spec: Any) -> None:
         """Let a person change the copies of the Organization."""

@@ -233,19 +233,22 @@ async def test_no_file_counts_as_arrived_that_went_to_another_root_before_the_ar
     assert known == [f"file://{each}" for each in (root / "acme" / ENVELOPE).rglob("file-1.pdf")]
 
 
+async def checked_backend(scene: ReconcilerScene) -> ArchiveBackend:
+    archive = scene.cache.archives.get("dms")
+    assert archive is not None
+    return await scene.preconditions.archives.archive_pool.checked_backend(archive)
+
+
 async def test_a_list_of_an_import_is_there_although_its_root_was_absent_while_it_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root := tmp_path / "dms").mkdir()
     scene = ReconcilerScene(root)
     await read_marker_of(scene)
-    pool = scene.preconditions.archives.archive_pool
-    archive = scene.cache.archives.get("dms")
-    assert archive is not None
     absent_while_written(monkeypatch, root, since="list.jsonl", until="list.jsonl")
 
     with pytest.raises(ArchiveRefused):
-        await write_list(await pool.checked_backend(archive), "acme/old-stock/list.jsonl", b"{}\n")
+        await write_list(await checked_backend(scene), "acme/old-stock/list.jsonl", b"{}\n")
 
 
 async def test_a_report_is_not_complete_that_went_to_another_root(
@@ -254,10 +257,7 @@ async def test_a_report_is_not_complete_that_went_to_another_root(
     (root := tmp_path / "dms").mkdir()
     scene = ReconcilerScene(root)
     await read_marker_of(scene)
-    pool = scene.preconditions.archives.archive_pool
-    archive = scene.cache.archives.get("dms")
-    assert archive is not None
-    backend = await pool.checked_backend(archive)
+    backend = await checked_backend(scene)
 
     async def confirm_and_unmount(confirmed: ArchiveBackend) -> None:
         await confirm_absence(confirmed)
@@ -274,11 +274,8 @@ async def test_a_list_of_an_import_is_not_written_where_its_name_is_free_for_a_m
     scene = ReconcilerScene(root)
     await read_marker_of(scene)
     unmount(root)
-    pool = scene.preconditions.archives.archive_pool
 
-    archive = scene.cache.archives.get("dms")
-    assert archive is not None
-    backend = await pool.checked_backend(archive)
+    backend = await checked_backend(scene)
     with pytest.raises(ArchiveRefused) as refused:
         await write_list(backend, "acme/old-stock/list.jsonl", b"{}\n")
 

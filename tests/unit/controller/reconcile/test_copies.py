@@ -37,7 +37,7 @@ from counterfoil.resources.reopening import reopened_status, status_for_copying
 from counterfoil.resources.routes import listed_copies, possible_archives, stored_copy
 from tests.support.builders import ENVELOPE, a_sender, an_event, known_to_work
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
-from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene
+from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene, copied
 from tests.support.scenes.reconciler import ReconcilerScene
 
 COPY = ["audit-trail.pdf", "counterfoil.json", "counterfoil.sha256", "file-1.pdf"]
@@ -45,12 +45,6 @@ COPY = ["audit-trail.pdf", "counterfoil.json", "counterfoil.sha256", "file-1.pdf
 
 def state(event: EnvelopeEvent) -> tuple[Phase, str | None]:
     return event.status.phase, event.status.reason
-
-
-def copied(event: EnvelopeEvent) -> tuple[str, str]:
-    found = find_condition(event.status.conditions, "Copied")
-    assert found is not None
-    return found.status, found.reason
 
 
 async def test_an_envelope_is_archived_and_copied_and_then_deleted_in_one_run(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from controller.requests.copy_requests import CopyRequests
 from counterfoil.archives.manifest_signature import ManifestSigner
-from counterfoil.resources import EnvelopeEvent, find_condition
+from counterfoil.resources import EnvelopeEvent
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import an_event
 from tests.support.fakes.reconcile_context import a_probed_archive
-from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
+from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene, copied
 from tests.support.signing_keys import a_signer
 
 ACTIONS = [{"action": "envelopeFinished"}, {"action": "workstepFinished"}]
@@ -83,19 +83,19 @@ class TwoEvents(CopiedScene):
         return {each.name: each.read_bytes() for each in found}
 
 
-def copied(event: EnvelopeEvent) -> tuple[str, str]:
-    found = find_condition(event.status.conditions, "Copied")
-    assert found is not None
-    return found.status, found.reason
-
-
-async def test_an_older_archive_without_the_trail_is_found_in_the_copy_of_the_newer(tmp_path: Path) -> None:
-    """The signing key was replaced, so the manifest of the original proves nothing about the trail."""
-    scene = TwoEvents(tmp_path)
+async def with_a_new_key(folder: Path) -> TwoEvents:
+    """The signing key was replaced, so the manifest of the original proves nothing about the trail, which
+    only the second event has."""
+    scene = TwoEvents(folder)
     scene.sign_with(a_signer(1))
     await scene.archive_first(with_trail=False)
     await scene.archive_second()
     scene.sign_with(a_signer(2))
+    return scene
+
+
+async def test_an_older_archive_without_the_trail_is_found_in_the_copy_of_the_newer(tmp_path: Path) -> None:
+    scene = await with_a_new_key(tmp_path)
     before = scene.contents()
 
     first = await scene.copy_first()
@@ -105,11 +105,7 @@ async def test_an_older_archive_without_the_trail_is_found_in_the_copy_of_the_ne
 
 
 async def test_a_damaged_file_in_the_copy_of_the_newer_archive_proves_no_older_one(tmp_path: Path) -> None:
-    scene = TwoEvents(tmp_path)
-    scene.sign_with(a_signer(1))
-    await scene.archive_first(with_trail=False)
-    await scene.archive_second()
-    scene.sign_with(a_signer(2))
+    scene = await with_a_new_key(tmp_path)
     (document,) = scene.folders["mirror"].rglob("file-1.pdf")
     document.write_bytes(b"damaged")
     before = scene.contents()

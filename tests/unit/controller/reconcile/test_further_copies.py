@@ -45,7 +45,7 @@ from counterfoil.resources.request import Request, RequestOutcome
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import NOON
 from tests.support.fakes.reconcile_context import missing
-from tests.support.scenes.copied_events import MIRROR, OPTIONAL, WORM, CopiedScene
+from tests.support.scenes.copied_events import MIRROR, OPTIONAL, WORM, CopiedScene, copied
 from tests.support.scenes.import_report import a_row
 
 MOVED = "https://sign.acme.example"
@@ -77,12 +77,6 @@ class FurtherScene(CopiedScene):
         if result.change is not None:
             self.store(result.change(event.status))
         return result.outcome
-
-
-def copied(event: EnvelopeEvent) -> tuple[str, str]:
-    found = find_condition(event.status.conditions, "Copied")
-    assert found is not None
-    return found.status, found.reason
 
 
 def end(event: EnvelopeEvent) -> tuple[object, ...]:
@@ -594,8 +588,7 @@ async def test_an_import_starts_the_copies_of_an_event_that_ended_without_its_de
     scene.clock.advance(minutes=5)
     began = scene.clock.now()
     scene.change(WORM, MIRROR, webhook=HOOK)
-    organization = scene.cache.organizations.get("acme")
-    assert organization is not None
+    organization = scene.newest_organization
     assert copy_state(scene.newest().status, organization, began) is CopyState.MISSING
     assert copy_state((await scene.ask()).status, organization, began) is CopyState.COPIED
 
@@ -798,8 +791,7 @@ async def test_an_event_that_failed_because_of_its_copy_is_retried_for_it(tmp_pa
     result = await CopyRequests(scene.cache, scene.clock).copy(event, Request("copy"))
     assert result.outcome is RequestOutcome.REFUSED
     assert "Retry it" in result.message
-    organization = scene.cache.organizations.get("acme")
-    assert organization is not None
+    organization = scene.newest_organization
     assert copy_state(event.status, organization, scene.clock.now()) is CopyState.FAILED
 
 
@@ -888,8 +880,7 @@ async def test_an_import_counts_what_a_retry_has_to_copy_as_failed(tmp_path: Pat
     scene = EndedScene(tmp_path)
     event = await scene.reconcile_until_quiet()
     scene.change(WORM, MIRROR)
-    organization = scene.cache.organizations.get("acme")
-    assert organization is not None
+    organization = scene.newest_organization
     expired = replace(
         event.status,
         phase=Phase.SKIPPED,
@@ -1203,8 +1194,7 @@ async def test_a_skip_ends_the_report_of_a_copy_that_was_given_up_before(tmp_pat
 async def test_a_retried_event_makes_its_copies_before_an_import_is_complete(tmp_path: Path) -> None:
     scene = await without_audit_trail(tmp_path)
     scene.change(WORM, MIRROR)
-    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
-    assert organization is not None
+    began, organization = scene.clock.now(), scene.newest_organization
 
     await scene.request("retry")
 
@@ -1215,8 +1205,7 @@ async def test_an_import_starts_the_copy_that_a_retry_did_not_come_to(tmp_path: 
     scene = await without_audit_trail(tmp_path)
     scene.change(WORM, MIRROR)
     scene.clock.advance(minutes=5)
-    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
-    assert organization is not None
+    began, organization = scene.clock.now(), scene.newest_organization
     await scene.request("retry")
 
     await scene.end()
@@ -1229,8 +1218,7 @@ async def test_an_import_starts_the_copy_that_was_only_suspended(tmp_path: Path)
     scene = await without_audit_trail(tmp_path)
     scene.change(WORM, MIRROR)
     scene.clock.advance(minutes=5)
-    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
-    assert organization is not None
+    began, organization = scene.clock.now(), scene.newest_organization
     suspend(scene)
     event = await scene.ask()
 
@@ -1244,8 +1232,7 @@ async def test_an_import_starts_copies_with_one_address_only_one_time(tmp_path: 
     """Each run makes both, and neither counts."""
     scene = await without_audit_trail(tmp_path)
     scene.change(WORM, MIRROR)
-    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
-    assert organization is not None
+    began, organization = scene.clock.now(), scene.newest_organization
     status = (await scene.ask()).status
     place = stored_copy(status, "worm").manifest
     status = replace(status, copies=tuple(replace(each, manifest=place) for each in status.copies))
@@ -1258,8 +1245,7 @@ async def test_an_import_starts_copies_with_one_address_only_one_time(tmp_path: 
 async def test_an_import_names_an_archived_event_whose_envelope_may_never_finish(tmp_path: Path) -> None:
     scene = await without_audit_trail(tmp_path)
     scene.change(WORM, MIRROR)
-    began, organization = scene.clock.now(), scene.cache.organizations.get("acme")
-    assert organization is not None
+    began, organization = scene.clock.now(), scene.newest_organization
     await scene.request("retry")
 
     waiting = replace(scene.newest().status, phase=Phase.VALIDATING, reason="EnvelopeUnfinished")
