@@ -100,9 +100,8 @@ class WakeUps:
         events = self.cache.events_of(sender.spec.organization_ref.name)
         if after is not None:
             self.sender_keys.observe(after)
-        else:
-            self.sender_keys.forget(sender.name)
         if after is None:
+            self.sender_keys.forget(sender.name)
             self.resync.trigger()
         elif before is None or before.metadata.generation != after.metadata.generation:
             self.resync.trigger()

@@ -51,6 +51,7 @@ from counterfoil.resources.reopening import (
     DELETE_WAITS,
     can_not_copy,
     copies_after_end,
+    copies_with_reason,
     retries_copies,
     with_kept_end,
 )
@@ -59,7 +60,6 @@ from counterfoil.resources.routes import (
     last_choice,
     required_copy_names,
     stored_copy,
-    unverified_copies,
 )
 
 Problems = tuple[ReportedProblem, ...]
@@ -186,9 +186,9 @@ def failing_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple
     if _may_be_awaited(status):
         required = required_copy_names(spec.copies)
         held = SUSPENDED_REASONS | {WAITING_FOR_ARCHIVE}
-        missing = [each for each in _copies_with_reason(status, spec) if each not in required]
+        missing = [each for each in copies_with_reason(status, spec) if each not in required]
         return tuple(each for each in missing if stored_copy(status, each).reason not in held)
-    return _copies_with_reason(status, spec)
+    return copies_with_reason(status, spec)
 
 
 def awaited_failures(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
@@ -197,18 +197,13 @@ def awaited_failures(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tup
     if not _may_be_awaited(status):
         return ()
     required, retry = required_copy_names(spec.copies), spec.retry
-    missing = [each for each in _copies_with_reason(status, spec) if each in required]
+    missing = [each for each in copies_with_reason(status, spec) if each in required]
     return tuple(each for each in missing if retry.are_tries_spent(stored_copy(status, each).attempts))
 
 
 def _may_be_awaited(status: EnvelopeEventStatus) -> bool:
     """Whether an event waits for its required copies: it has not ended, also not before it copies."""
     return not status.phase.is_final and not copies_after_end(status)
-
-
-def _copies_with_reason(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
-    missing = unverified_copies(status, spec)
-    return tuple(each for each in missing if stored_copy(status, each).reason is not None)
 
 
 def _copy_observation(event: EnvelopeEvent, archive: str) -> Observation:

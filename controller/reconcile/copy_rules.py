@@ -191,7 +191,7 @@ def copies_of_ended(status: EnvelopeEventStatus, organization: Organization | No
     if _stays(copied, status):
         return None
     is_skipped = status.phase is Phase.SKIPPED
-    missing = [stored_copy(status, each) for each in missing_copies(status, organization.spec.copies)]
+    missing = _missing_entries(status, organization)
     if not missing:
         is_old = copied is not None and copied.status != "True" and not is_skipped
         message = "No copy that spec.copies names is missing."
@@ -212,6 +212,10 @@ def copies_of_ended(status: EnvelopeEventStatus, organization: Organization | No
     elif all(is_given_up(each, organization.spec.retry) for each in missing):
         reason, message = COPY_GIVEN_UP, _given_up_message(missing)
     return SideCondition("Copied", "False", reason, message[:MAX_MESSAGE_LENGTH])
+
+
+def _missing_entries(status: EnvelopeEventStatus, organization: Organization) -> list[EventCopy]:
+    return [stored_copy(status, each) for each in missing_copies(status, organization.spec.copies)]
 
 
 def _stays(copied: Condition | None, status: EnvelopeEventStatus) -> bool:
@@ -249,7 +253,7 @@ def without_copies(
     outcome = replace(outcome, reason=reason_without_copies(status))
     if organization is None:
         return outcome
-    missing = [stored_copy(status, each) for each in missing_copies(status, organization.spec.copies)]
+    missing = _missing_entries(status, organization)
     if not missing or not all(is_given_up(each, retry) for each in missing):
         return outcome
     return Done(COPY_GIVEN_UP, _given_up_message(missing)[:MAX_MESSAGE_LENGTH], facts=outcome.facts)

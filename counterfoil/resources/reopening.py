@@ -744,12 +744,17 @@ def copies_to_retry(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tupl
 def given_up_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tuple[str, ...]:
     """Return the Archives of the missing copies that are not tried any more before a person acts."""
     if _awaits_retry(status):
-        missing = unverified_copies(status, spec)
-        return tuple(each for each in missing if stored_copy(status, each).reason is not None)
+        return copies_with_reason(status, spec)
     if not retries_copies(status):
         return ()
     retried = copies_to_retry(status, spec)
     return tuple(each for each in unverified_copies(status, spec) if each not in retried)
+
+
+def copies_with_reason(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:
+    """Return the Archives of the missing copies of which the status says why: they failed, or were held."""
+    missing = unverified_copies(status, spec)
+    return tuple(each for each in missing if stored_copy(status, each).reason is not None)
 
 
 def _awaits_retry(status: EnvelopeEventStatus) -> bool:

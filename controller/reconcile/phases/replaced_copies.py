@@ -5,16 +5,17 @@ All events of an envelope have one place in the Archive of a copy. The events ma
 times, in different folders of the first archive, and some may be removed since.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from controller.reconcile.phases.unlisted_files import listed_in
 from counterfoil.archives.copies.original import Original
-from counterfoil.archives.proof import FoundManifest, is_copy_proved, names_event
+from counterfoil.archives.manifest import ManifestFile
+from counterfoil.archives.proof import Checksum, FoundManifest, is_copy_proved, names_event
 from counterfoil.clock import believed_time, utc_text
 from counterfoil.esaw.evidence import lacks_known_file
 from counterfoil.esaw.models import EnvelopeFile
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, find_condition
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, FiledDocument, FileKind, find_condition
 from counterfoil.resources.organization import EnvelopeStatus
 
 
@@ -43,23 +44,21 @@ def may_replace_copy(
     if lacks_known_file(event.status, files, known):
         return False
     older = [each for each in siblings if _is_older(each.status, event.status, since)]
-    newer = [each.status for each in proofs if each not in older]
-    if any(
-        checksums.get((file.file_id, file.kind)) != (file.size, file.sha256)
-        for status in newer
-        for file in status.documents
-    ):
+    if not all(_has_content(checksums, each.status.documents) for each in proofs if each not in older):
         return False
     sealed = found.manifest if found is not None else None
     if sealed is None or any(names_event(sealed, each.uid) for each in (event, *older)):
         return True
     is_older = since is not None and sealed.times.archived < utc_text(since)
     is_restarted = sealed.envelope.status == EnvelopeStatus.EXPIRED and not _is_expired(event.status)
-    return (
-        is_older
-        or is_restarted
-        or all(checksums.get((file.file_id, file.kind)) == (file.size, file.sha256) for file in sealed.files)
-    )
+    return is_older or is_restarted or _has_content(checksums, sealed.files)
+
+
+def _has_content(
+    checksums: Mapping[tuple[str, FileKind], Checksum], files: Iterable[FiledDocument | ManifestFile]
+) -> bool:
+    """Whether these files are among the ``checksums``, by id and kind."""
+    return all(checksums.get((each.file_id, each.kind)) == (each.size, each.sha256) for each in files)
 
 
 def _proves_copy_at(status: EnvelopeEventStatus, place: str) -> bool:
