@@ -88,6 +88,8 @@ FORMER_SENDER = "former"
 REQUESTS = "counterfoil_kubernetes_requests_total"
 EVENTS = ("envelopeevents", "envelopeevents/status")
 WRITES = ("create", "update", "patch")
+ATTEMPTS = "counterfoil_attempts_total"
+WAITS = ("wait", "pause")
 
 
 class HistoryRound(msgspec.Struct, frozen=True):
@@ -105,6 +107,8 @@ class HistoryRound(msgspec.Struct, frozen=True):
     """MiB at most."""
     writes: float
     """Writes to the API server per new event, the create and the Kubernetes Events included."""
+    waits: float
+    """Attempts per new event that ended with a wait, for example until a busy eSAW or archive answers."""
     lists: int
     """Lists of events by the controller."""
 
@@ -224,6 +228,7 @@ async def _archived(setup: BenchSetup, count: int, name: str) -> tuple[HistoryRo
         memory_rest=memory.now,
         memory_peak=memory.peak,
         writes=1 + samples.total(REQUESTS, verb=WRITES, resource=(*EVENTS, "events")) / count,
+        waits=samples.total(ATTEMPTS, outcome=WAITS) / count,
         lists=int(samples.total(REQUESTS, verb="list", resource=EVENTS)),
     )
     return live, controller

@@ -8,7 +8,7 @@ import pytest
 from controller.resync.event_load import COUNT_SECONDS
 from controller.resync.garbage_collector import PAGE_SIZE
 from verification.bench import history
-from verification.bench.history import HistoryResult, measure
+from verification.bench.history import HistoryResult, HistoryRound, measure
 from verification.bench.setup import BenchSetup
 
 HISTORY = 1200
@@ -16,6 +16,9 @@ COUNT = 8
 EXPIRED = 510
 MAX_WRITES = 4.9
 """Four for an event; a few events may need one more."""
+WAIT_WRITES = 2
+"""At most for a wait: the status, and a Kubernetes Event. A busy machine lets events wait, with or
+without a history."""
 MAX_REMOVAL_WRITES = 2.4
 MAX_OTHER_LISTS = 10
 """Lists that fall into one run and not into the other, such as that of failed events after an archive became
@@ -30,8 +33,7 @@ async def result(setup: BenchSetup) -> HistoryResult:
 async def test_finished_events_cost_a_new_one_nothing_and_a_pass_reads_each_page_once(
     setup: BenchSetup, result: HistoryResult
 ) -> None:
-    # Where the machine is so busy that eSAW's answers are late, events wait, which is written too.
-    assert min(each.writes for each in result.rounds[HISTORY]) <= MAX_WRITES
+    assert max(_writes_without_waits(each) for each in result.rounds[HISTORY]) <= MAX_WRITES
     assert result.passed.events == HISTORY
     assert result.passed.pages == math.ceil(HISTORY / PAGE_SIZE)
     assert "target" in history.report(result)
@@ -43,7 +45,11 @@ async def test_a_removed_event_costs_two_writes_and_no_list(setup: BenchSetup) -
     assert removal.removed == EXPIRED
     # The delete, and before it the mark of its Envelope.
     assert removal.writes <= MAX_REMOVAL_WRITES
-    assert removal.live.writes <= MAX_WRITES
+    assert _writes_without_waits(removal.live) <= MAX_WRITES
     pages = math.ceil(EXPIRED / PAGE_SIZE)
     counts = math.ceil(removal.seconds / COUNT_SECONDS)
     assert removal.lists <= without.lists + pages + counts + MAX_OTHER_LISTS
+
+
+def _writes_without_waits(live: HistoryRound) -> float:
+    return live.writes - WAIT_WRITES * live.waits
