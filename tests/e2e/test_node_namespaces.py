@@ -132,7 +132,8 @@ async def upgraded_from_the_earlier_chart(home: Release) -> Upgrade:
     Install the earlier chart, and upgrade to the present one while callbacks arrive.
 
     The image is the present one from the beginning. Its controller archives nothing before it has the present
-    definitions, and its receiver accepts callbacks.
+    definitions, and its receiver accepts callbacks. An attempt that the controller recorded before that was
+    refused, so the event is retried, as its reason advises.
     """
     await make_namespace(home.cluster.kubectl, HOME)
     await home.install(EARLIER_CHART, **ADDRESS_KNOWN)
@@ -143,6 +144,9 @@ async def upgraded_from_the_earlier_chart(home: Release) -> Upgrade:
     async with Flow(home, every=1.0) as flow:
         await eventually(lambda: is_answered(home, flow.sent, 200), within=PATIENCE)
         await home.install(**ADDRESS_KNOWN)
+    for event in await home.events():
+        if event.status.reason == "StatusRefused":
+            await home.kubectl("label", "envelopeevent", event.metadata.name, "counterfoil.dev/request=retry")
     return Upgrade(before, await address(home), flow.sent)
 
 
