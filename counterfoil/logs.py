@@ -20,11 +20,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import pairwise
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -156,7 +156,7 @@ def log_context(**fields: object) -> Iterator[None]:
 
 def configure(level: LogLevel, format: LogFormat) -> None:  # noqa: A002 - the setting's own name
     """Write all log records of this process from ``level`` on to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format is LogFormat.JSON else TextFormatter())
     # No line has them, and each record would look them up (Python's Logging HOWTO, "Optimization").
     logging._srcfile = None
@@ -173,6 +173,16 @@ def configure(level: LogLevel, format: LogFormat) -> None:  # noqa: A002 - the s
         sys.excepthook = _log_unhandled
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = _log_unhandled_in_thread
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name of the base class
+        """Write which error lost a line. Python's own would write the arguments of the line as they are."""
+        with suppress(Exception):
+            message = "a line could not be written: %s"
+            lost = {"name": record.name, "levelno": logging.ERROR, "levelname": "ERROR", "msg": message}
+            lost["args"] = (type(sys.exception()).__name__,)
+            self.stream.write(self.format(logging.makeLogRecord(lost)) + self.terminator)
 
 
 def _log_unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -203,9 +213,8 @@ def _both_ends(text: str) -> str:
     call for each line would cost the receiver more."""
     half = _MAX_LOGGED // 2
     # The part of a token that is left by the cut does not look like one, nor does one without its "Bearer".
-    head, *cut = redact(text[:half]).rsplit(None, 1)
-    words = redact(text[-half:]).split(None, 2)
-    head, tail = head if cut else "", words[2] if len(words) > 2 else ""
+    first, last = redact(text[:half]).rsplit(None, 1), redact(text[-half:]).split(None, 2)
+    head, tail = first[0] if len(first) > 1 else "", last[2] if len(last) > 2 else ""
     return f"{head} [{len(text) - len(head) - len(tail)} characters left out] {tail}"
 
 

@@ -138,6 +138,12 @@ def test_a_long_text_without_a_space_is_left_out() -> None:
     assert as_json(a_record("%s", "x" * 20_000))["message"] == " [20000 characters left out] "
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", "\t", "\u2028"])
+def test_a_long_text_that_begins_or_ends_blank_is_a_line_as_each_other(blank: str) -> None:
+    text = f"{blank * 9000}Bearer {TOKEN} word{blank * 9000}"
+    assert as_json(a_record("%s", text))["message"] == f" [{len(text)} characters left out] "
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -194,6 +200,20 @@ def test_configured_logging_writes_to_stderr_from_its_level_on(
     assert out == ""
     assert "just right" in err
     assert "too fine" not in err
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_a_line_that_cannot_be_written_names_its_error_without_its_arguments(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str], form: LogFormat
+) -> None:
+    configure(LogLevel.INFO, form)
+
+    log.info("%d envelopes", TOKEN)
+
+    err = capsys.readouterr().err
+    assert "a line could not be written: TypeError" in err
+    assert len(err.splitlines()) == 1
+    assert TOKEN not in err
 
 
 def test_libraries_that_log_urls_are_silent_even_at_debug(
