@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from controller.requests.copy_requests import CopyRequests
+from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.resources import EnvelopeEvent
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
-from tests.support.builders import an_event
+from tests.support.builders import ENVELOPE, an_event
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene, copied
 from tests.support.signing_keys import a_signer
@@ -185,3 +186,139 @@ async def test_an_older_archive_with_the_same_files_is_copied_as_before(tmp_path
     assert copied(first) == ("True", "CopiesVerified")
     assert await scene.faults("mirror") == []
     assert await scene.faults("worm") == []
+
+
+DELAYED: dict[str, Any] = {"actions": ACTIONS, "cleanup": {"policy": "Delete", "after": "720h"}}
+TAGGED: dict[str, Any] = {
+    "path": "{{tags.customer}}/{{envelope.id}}/{{file.name}}",
+    "tags": {"customer": {"callback": "customer"}},
+}
+
+
+class TwoFolders(TwoEvents):
+    """Two events of one envelope with a required copy. Only the callback of the second one has the parameter
+    that the path of the first archive is made of. Both wait for the time of the delete."""
+
+    def __init__(self, folder: Path, *copies: dict[str, Any]) -> None:
+        super().__init__(folder)
+        self.callback = {"callback": {"parameters": ["customer"]}}
+        self.change(*(copies or (WORM,)), **DELAYED, **self.callback)
+        self.observe(a_probed_archive("dms", root=self.folders["dms"], version=40, generation=40, **TAGGED))
+        builder = an_event().for_action("workstepFinished").named("second")
+        self.kube.put(builder.with_parameters(customer="ACME-1").build())
+
+    async def run(self, name: str) -> EnvelopeEvent:
+        """Reconcile an event until nothing is due."""
+        self.event = self.kube.stored(name)
+        self.clock.advance(seconds=5)
+        self.cache.update(self.event)
+        return await self.reconcile_until_quiet()
+
+    async def archive_both(self) -> None:
+        await self.run(self.first)
+        self.envelope.contents["trail-1"] = LATER_TRAIL
+        await self.run(self.second)
+        assert self.contents("worm")["audit-trail.pdf"] == LATER_TRAIL
+        assert self.deleted == []
+
+    async def end(self, name: str) -> EnvelopeEvent:
+        """Reconcile an event, with its retries, until it has ended."""
+        event = await self.run(name)
+        while not event.status.phase.is_final:
+            event = await self.retried()
+        return event
+
+
+@pytest.mark.parametrize("copies", [(WORM,), (WORM, MIRROR)], ids=["one copy", "two copies"])
+@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+async def test_the_copy_of_a_later_event_counts_for_the_delete_by_an_earlier_one(
+    tmp_path: Path, *, signer: Any, copies: tuple[dict[str, Any], ...]
+) -> None:
+    scene = TwoFolders(tmp_path, *copies)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.archive_both()
+    before = scene.contents("worm")
+    scene.clock.advance(hours=721)
+
+    first, second = await scene.end(scene.first), await scene.end(scene.second)
+
+    assert (first.status.reason, second.status.reason) == ("ArchivedAndDeleted", "ArchivedAndDeleted")
+    assert scene.deleted == [ENVELOPE]
+    assert first.status.mismatches == 0
+    assert scene.contents("worm") == before
+
+
+async def test_an_earlier_event_whose_own_copy_was_never_made_has_that_of_a_later_one(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.break_archive("worm")
+    await scene.run(scene.first)
+    scene.mend_archive("worm")
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    await scene.run(scene.second)
+    before = scene.contents("worm")
+    scene.event = scene.kube.stored(scene.first)
+
+    first = await scene.retried()
+
+    assert copied(first) == ("True", "CopiesVerified")
+    assert "a later event" in next(each.message for each in first.status.conditions if each.type == "Copied")
+    assert scene.contents("worm") == before
+
+
+async def test_a_damaged_copy_of_a_later_event_allows_no_delete_until_that_one_repairs_it(
+    tmp_path: Path,
+) -> None:
+    scene = TwoFolders(tmp_path)
+    await scene.archive_both()
+    (document,) = scene.folders["worm"].rglob("file-1.pdf")
+    document.write_bytes(b"damaged")
+    scene.clock.advance(hours=721)
+
+    first = await scene.run(scene.first)
+    assert scene.deleted == []
+    assert stored_copy(first.status, "worm").verified_time is None
+
+    second = await scene.end(scene.second)
+    assert second.status.reason == "ArchivedAndDeleted"
+    first = await scene.end(scene.first)
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert await scene.faults("worm") == []
+
+
+async def test_an_earlier_event_keeps_the_envelope_if_a_person_skipped_the_later_one(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    await scene.archive_both()
+    scene.event = scene.kube.stored(scene.second)
+    result = await EventRequests(scene.clock).skip(scene.newest(), Request("skip"))
+    assert result.change is not None
+    scene.store(result.change(scene.newest().status))
+    scene.clock.advance(hours=721)
+
+    first = await scene.end(scene.first)
+
+    assert first.status.reason == "ArchivedAndKept"
+    assert scene.deleted == []
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+async def test_what_was_archived_earlier_and_copied_later_is_replaced(
+    tmp_path: Path, *, is_removed: bool
+) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer())
+    scene.break_archive("worm")
+    await scene.run(scene.first)
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    await scene.run(scene.second)
+    scene.mend_archive("worm")
+    scene.event = scene.kube.stored(scene.first)
+    assert copied(await scene.retried()) == ("True", "CopiesVerified")
+    if is_removed:
+        await scene.kube.delete(EnvelopeEvent, scene.first)
+    scene.event = scene.kube.stored(scene.second)
+
+    second = await scene.retried()
+
+    assert copied(second) == ("True", "CopiesVerified")
+    assert scene.contents("worm")["audit-trail.pdf"] == LATER_TRAIL

@@ -18,13 +18,13 @@ from counterfoil.archives.manifest import (
 )
 from counterfoil.archives.proof import FoundManifest, documents_digest
 from counterfoil.clock import utc_text
-from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind
+from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind, with_condition
 from counterfoil.resources.base import LocalObjectReference
 from counterfoil.resources.envelopeevent import ArchiveLocation, EventCopy
 from tests.support.builders import ENVELOPE, an_event
 
 THEN, NOW = datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 3, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 PLACE = "file:///mirror/acme/counterfoil.json"
 FILE = ("file-1", FileKind.DOCUMENT)
 TRAIL = ("trail-1", FileKind.AUDIT_TRAIL)
@@ -64,6 +64,14 @@ def event_of(files: Files, archived: datetime, *, uid: str = "u", status: str = 
     )
     metadata = msgspec.structs.replace(event.metadata, uid=uid)
     return msgspec.structs.replace(event, status=changed, metadata=metadata)
+
+
+def with_archived_false(event: EnvelopeEvent, since: datetime) -> EnvelopeEvent:
+    """Return the event after a later attempt to archive it failed, or after it was skipped."""
+    conditions = with_condition(
+        event.status.conditions, "Archived", "False", "FilesChanged", "", now=since, generation=1
+    )
+    return msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, conditions=conditions))
 
 
 def original_of(files: Files) -> Original:
@@ -173,3 +181,21 @@ def test_a_copy_replaces_no_more_files_and_no_later_content_of_another_event(
     event = event_of(files, THEN + later)
     found = may_replace_copy(event, (sibling,), original_of(files), PLACE, None, now=NOW)
     assert found is (is_replaced or not is_proved)
+
+
+@pytest.mark.parametrize(("later", "is_replaced"), [(2 * HOUR, True), (-2 * HOUR, False)])
+def test_a_sibling_whose_archiving_failed_again_counts_by_the_time_of_its_copy(
+    later: timedelta, *, is_replaced: bool
+) -> None:
+    sibling, event = event_of(BOTH, THEN, uid="s"), event_of(RENDERED_AGAIN, THEN + later)
+    sibling = with_archived_false(sibling, THEN + 3 * HOUR)
+    found = may_replace_copy(event, (sibling,), original_of(RENDERED_AGAIN), PLACE, None, now=NOW)
+    assert found is is_replaced
+
+
+def test_an_event_whose_archived_condition_is_false_replaces_no_content_of_another_one() -> None:
+    """That condition has the time of a skip, and the other event archived before that."""
+    sibling = event_of(BOTH, THEN, uid="s")
+    event = with_archived_false(event_of(RENDERED_AGAIN, THEN - DAY), THEN + DAY)
+    found = may_replace_copy(event, (sibling,), original_of(RENDERED_AGAIN), PLACE, None, now=NOW)
+    assert found is False
