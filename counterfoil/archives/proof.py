@@ -183,8 +183,9 @@ def is_copy_proved(copy: EventCopy, status: EnvelopeEventStatus) -> bool:
     """
     Whether the entry of a status proves that a copy has the files of that status.
 
-    It names the files that were read back there. If the envelope was archived again since, with another file
-    or another content, they are others, and nothing is proved.
+    It names the files for which a run read the copy. An audit trail there may be that of a later event
+    (``accepted_documents``). If the envelope was archived again since, with another file or another content,
+    they are others, and nothing is proved.
     """
     original, digest = status.archive, documents_digest(status.documents)
     if copy.verified_time is None or not copy.manifest or digest is None or copy.documents != digest:

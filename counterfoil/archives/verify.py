@@ -7,7 +7,7 @@ claim until its seal fits the auditor's key (rule 13); signatures in PDFs are ex
 
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -191,6 +191,24 @@ async def verify_documents(
             yield f"{document.location} {error}."
     if unread is not None:
         raise unread
+
+
+async def first_copy_fault(
+    backend: ArchiveBackend,
+    manifest: str,
+    accepted: Iterable[Sequence[FiledDocument]],
+    *,
+    key: PublicKey | None,
+) -> str | None:
+    """Return the first thing that a copy lacks of the last of these lists; None: it has each file of one of
+    them. Raises as ``verify_copy``."""
+    fault = None
+    for documents in accepted:
+        async with aclosing(verify_copy(backend, manifest, documents, key=key)) as faults:
+            fault = await anext(faults, None)
+        if fault is None:
+            return None
+    return fault
 
 
 async def verify_copy(

@@ -12,7 +12,6 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Collection, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,7 +25,7 @@ from controller.reconcile.copy_rules import is_given_up
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, Pause, PhaseFacts, Wait, counted
 from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.repeated_archiving import archive_again
-from controller.reconcile.phases.replaced_copies import may_replace_copy
+from controller.reconcile.phases.replaced_copies import accepted_documents, archived_time, may_replace_copy
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.retry_policy import is_copy_due
 from controller.sharding import LeaseLost
@@ -49,7 +48,8 @@ from counterfoil.archives.proof import (
     missing_copies,
     missing_required_copies,
 )
-from counterfoil.archives.verify import verify_copy
+from counterfoil.archives.verify import first_copy_fault
+from counterfoil.clock import utc_text
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
@@ -105,6 +105,8 @@ class _CopyRun:
     entries: tuple[EventCopy, ...]
     _problems: dict[str, Outcome] = field(default_factory=dict)
     """By Archive: why its copy could not be made in this attempt."""
+    _of_others: list[str] = field(default_factory=list)
+    """Archives in which the copy of another event counts as that of this one."""
     _original: Original | None = None
 
     async def make_due_copies(self) -> None:
@@ -200,14 +202,17 @@ class _CopyRun:
         except CopyOfOther as other:
             await self._read_copy_of_other(target, other)
             return other.place
+        now = self.context.clock.now()
+        archived = archived_time(self.event.status, now)
+        stated = {"archived": utc_text(archived)} if archived is not None else {}
         try:
             location = await write_copy(
                 source.backend,
                 target.backend,
                 original,
                 plan,
-                archived_at=self.context.clock.now(),
-                extra=manifest_extra_in(self.event, target.archive.name),
+                archived_at=now,
+                extra={**manifest_extra_in(self.event, target.archive.name), "original": stated},
                 signer=signer,
             )
         except OriginalUnread as unread:
@@ -260,16 +265,20 @@ class _CopyRun:
         return None
 
     async def _read_copy_of_other(self, target: Destination, other: CopyOfOther) -> None:
-        """Read the copy of another event. Raises ``other`` unless it has each file of this one."""
-        documents, key = self.event.status.documents, self.context.signature_checker.public_key
+        """Read the copy of another event. Raises ``other`` unless it counts as one of this event
+        (``accepted_documents``)."""
+        siblings = await self.context.siblings()
+        accepted = accepted_documents(self.event, siblings, other.place, now=self.context.clock.now())
+        key = self.context.signature_checker.public_key
         try:
-            async with aclosing(verify_copy(target.backend, other.place, documents, key=key)) as faults:
-                has_fault = await anext(faults, None) is not None
+            fault = await first_copy_fault(target.backend, other.place, accepted, key=key)
+            has_fault = fault is not None
         except FileNotReturned:
             has_fault = True
         await target.check_root()
         if has_fault:
             raise other
+        self._of_others.append(target.archive.name)
 
     async def _read_source_alone(self, unread: OriginalUnread) -> None:
         """Read what the first archive did not return while a copy was written: a file is read as fast as the
@@ -422,7 +431,11 @@ class _CopyRun:
         files = counted(len(self.event.status.documents), "file")
         if not names:
             return "spec.copies of the Organization names no copy any more."
-        return f"{', '.join(names)}: each has a verified copy of {files}."
+        message = f"{', '.join(names)}: each has a verified copy of {files}."
+        if not self._of_others:
+            return message
+        others = ", ".join(f"Archive/{each}" for each in self._of_others)
+        return f"{message} In {others} it is that of another event of the envelope, with its audit trails."
 
 
 def is_busy(problem: Outcome | None) -> TypeGuard[Pause]:

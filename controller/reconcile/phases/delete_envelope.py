@@ -47,6 +47,7 @@ from controller.reconcile.phases.repeated_archiving import (
     keeps_changing,
     mismatch,
 )
+from controller.reconcile.phases.replaced_copies import accepted_documents
 from controller.reconcile.phases.restarted_envelope import outcome_if_restarted
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_request
@@ -60,7 +61,7 @@ from counterfoil.archives.proof import (
     unread_required_copies,
 )
 from counterfoil.archives.readback import hash_stream
-from counterfoil.archives.verify import verify_copy, verify_documents
+from counterfoil.archives.verify import first_copy_fault, verify_documents
 from counterfoil.esaw import proof_of_archive
 from counterfoil.esaw.errors import EsawError, HttpStatusError, had_no_effect
 from counterfoil.esaw.evidence import (
@@ -536,9 +537,10 @@ async def _first_copy_fault(
     more, and ``ArchiveError``."""
     status, backend, key = event.status, opened.backend, context.signature_checker.public_key
     manifest = stored_copy(status, opened.archive.name).manifest or ""
+    siblings = await context.siblings() if context.may_have_siblings else ()
+    accepted = accepted_documents(event, siblings, manifest, now=context.clock.now())
     try:
-        async with aclosing(verify_copy(backend, manifest, status.documents, key=key)) as faults:
-            return await anext(faults, None)
+        return await first_copy_fault(backend, manifest, accepted, key=key)
     except ChecksumReported:
         place = (status.archive.manifest if status.archive is not None else None) or ""
         facts = context.known_facts(event)

@@ -1,21 +1,36 @@
 """
-Which copy may replace what its place has. Pure.
+Which copy may replace what its place has, and which copy of a later event counts for an earlier one. Pure.
 
 All events of an envelope have one place in the Archive of a copy. The events may have archived at different
 times, in different folders of the first archive, and some may be removed since.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from controller.reconcile.phases.unlisted_files import listed_in
 from counterfoil.archives.copies.original import Original
-from counterfoil.archives.manifest import ManifestFile
-from counterfoil.archives.proof import Checksum, FoundManifest, is_copy_proved, names_event
+from counterfoil.archives.manifest import RENDERED_KINDS, Manifest, ManifestFile
+from counterfoil.archives.proof import (
+    Checksum,
+    FoundManifest,
+    documents_digest,
+    doubt,
+    is_copy_proved,
+    names_event,
+)
 from counterfoil.clock import believed_time, utc_text
 from counterfoil.esaw.evidence import lacks_known_file
 from counterfoil.esaw.models import EnvelopeFile
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, FiledDocument, FileKind, find_condition
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    FiledDocument,
+    FileKind,
+    Phase,
+    find_condition,
+)
+from counterfoil.resources.envelopeevent import AttemptOutcome
 from counterfoil.resources.organization import EnvelopeStatus
 
 
@@ -35,7 +50,7 @@ def may_replace_copy(
     left out that another event has in its copy there, or that the manifest lists (``lacks_known_file``). None
     gets other content than a later event archived; of one that was removed, a manifest with our seal tells.
     """
-    checksums, since = original.checksums, believed_time(_archived_time(event.status), now)
+    checksums, since = original.checksums, archived_time(event.status, now)
     proofs = [each for each in siblings if _proves_copy_at(each.status, place)]
     manifest = (found.manifest or found.claim) if found is not None else None
     known = [each.status for each in proofs]
@@ -49,9 +64,46 @@ def may_replace_copy(
     sealed = found.manifest if found is not None else None
     if sealed is None or any(names_event(sealed, each.uid) for each in (event, *older)):
         return True
-    is_older = since is not None and sealed.times.archived < utc_text(since)
+    is_older = since is not None and _archived_text(sealed) < utc_text(since)
     is_restarted = sealed.envelope.status == EnvelopeStatus.EXPIRED and not _is_expired(event.status)
     return is_older or is_restarted or _has_content(checksums, sealed.files)
+
+
+def accepted_documents(
+    event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], place: str, *, now: datetime
+) -> Iterator[Sequence[FiledDocument]]:
+    """
+    Yield each list of files that counts as the copy of an event if it is in this ``place``.
+
+    A later event of the envelope may have its copy there. What eSAW renders at each download may be as that
+    event archived it. Last, the files of the event itself.
+    """
+    status, since = event.status, archived_time(event.status, now)
+    later = [
+        (archived, each.status.documents)
+        for each in siblings
+        if _proves_copy_at(each.status, place) and doubt(each.status) is None
+        if (archived := archived_time(each.status, now)) is not None and since is not None
+        if archived >= since and _envelope_status(each.status) == _envelope_status(status)
+    ]
+    for _, documents in sorted(later, key=lambda each: each[0], reverse=True):
+        rendered = {(each.file_id, each.kind): each for each in documents if each.kind in RENDERED_KINDS}
+        accepted = [rendered.get((each.file_id, each.kind), each) for each in status.documents]
+        if documents_digest(accepted) != documents_digest(status.documents):
+            yield accepted
+    yield status.documents
+
+
+def archived_time(status: EnvelopeEventStatus, now: datetime) -> datetime | None:
+    """Return when the files of a status were archived, or earlier; None: it is not known."""
+    archived = find_condition(status.conditions, "Archived")
+    if archived is not None and archived.status == "True":
+        return believed_time(archived.last_transition_time, now)
+    # The condition has the time of a skip, or of another attempt. No other event runs in the attempt itself.
+    done = (Phase.ARCHIVING, AttemptOutcome.DONE)
+    history = reversed(status.attempt_history)
+    started = (each.start_time for each in history if (each.phase, each.outcome) == done)
+    return believed_time(next(started, None), now)
 
 
 def _has_content(
@@ -68,16 +120,26 @@ def _proves_copy_at(status: EnvelopeEventStatus, place: str) -> bool:
 def _is_older(status: EnvelopeEventStatus, other: EnvelopeEventStatus, since: datetime | None) -> bool:
     """Whether a status is of an archive from before ``since``, the time of that of the other one. Only an
     expired envelope has other content later, once it was restarted."""
-    archived = _archived_time(status)
-    is_before = since is not None and archived is not None and archived < since
+    archived = find_condition(status.conditions, "Archived")
+    times = [each.verified_time for each in status.copies if is_copy_proved(each, status)]
+    if archived is not None and archived.status == "True":
+        times.append(archived.last_transition_time)
+    # A copy is verified after its files are archived.
+    is_before = since is not None and any(each is not None and each < since for each in times)
     return is_before or (_is_expired(status) and not _is_expired(other))
 
 
-def _archived_time(status: EnvelopeEventStatus) -> datetime | None:
-    """Return when the condition Archived became what it is."""
-    archived = find_condition(status.conditions, "Archived")
-    return archived.last_transition_time if archived is not None else None
+def _archived_text(sealed: Manifest) -> str:
+    """Return when the original of a copy was archived; in a manifest of an earlier version, when files were
+    copied there first."""
+    original = sealed.extra.get("original")
+    stated = original.get("archived") if isinstance(original, dict) else None
+    return stated if isinstance(stated, str) else sealed.times.archived
 
 
 def _is_expired(status: EnvelopeEventStatus) -> bool:
-    return status.envelope is not None and status.envelope.status == EnvelopeStatus.EXPIRED
+    return _envelope_status(status) == EnvelopeStatus.EXPIRED
+
+
+def _envelope_status(status: EnvelopeEventStatus) -> str | None:
+    return status.envelope.status if status.envelope is not None else None

@@ -151,8 +151,8 @@ async def write_copy(
     """
     Write and verify each file and, last, the manifest of the copy; return its location.
 
-    Each file is protected (Object Lock) after its verification. Raises ``OriginalDiffers``,
-    ``OriginalNotReturned``, ``OriginalUnread`` and ``ArchiveError``.
+    Each file is protected (Object Lock) after its verification. ``extra`` may have more about the original.
+    Raises ``OriginalDiffers``, ``OriginalNotReturned``, ``OriginalUnread`` and ``ArchiveError``.
     """
     layout = plan.layout
     await target.remove_leftovers(layout.folder)
@@ -176,7 +176,7 @@ async def write_copy(
         original.envelope,
         original.documents,
         archived_at=archived_at,
-        extra={**extra, "original": _reference(original)},
+        extra={**extra, "original": {**extra.get("original", {}), **_reference(original)}},
         signatures=findings.signatures,
         evidence=findings.evidence,
         esaw_version=original.esaw_version,

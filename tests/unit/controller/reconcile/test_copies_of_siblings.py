@@ -10,7 +10,7 @@ import pytest
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest_signature import ManifestSigner
-from counterfoil.resources import EnvelopeEvent
+from counterfoil.resources import EnvelopeEvent, find_condition
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import ENVELOPE, an_event
@@ -133,13 +133,28 @@ async def test_an_older_archive_in_another_folder_replaces_nothing_in_the_copy_o
     first = await scene.copy_first()
 
     assert scene.contents() == before
+    assert copied(first) == ("True", "CopiesVerified")
+    place = stored_copy(second.status, "mirror").manifest
+    assert stored_copy(first.status, "mirror").manifest == place
+
+
+async def test_another_document_in_the_copy_of_the_newer_archive_is_no_copy_of_the_older(
+    tmp_path: Path,
+) -> None:
+    scene = TwoEvents(tmp_path)
+    await scene.archive_first(with_trail=True)
+    scene.change_path()
+    scene.envelope.contents["file-1"] = b"%PDF-1.7 another document"
+    second = await scene.archive_second()
+    before = scene.contents()
+
+    first = await scene.copy_first()
+
+    assert scene.contents() == before
+    assert copied(first) == ("False", "CopyMissing")
     entry = stored_copy(first.status, "mirror")
-    if with_trail:
-        assert copied(first) == ("False", "CopyMissing")
-        assert entry.reason == "CopyInvalid"
-        assert str(stored_copy(second.status, "mirror").manifest) in str(entry.message)
-    else:
-        assert copied(first) == ("True", "CopiesVerified")
+    assert entry.reason == "CopyInvalid"
+    assert str(stored_copy(second.status, "mirror").manifest) in str(entry.message)
 
 
 @pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
@@ -262,7 +277,11 @@ async def test_an_earlier_event_whose_own_copy_was_never_made_has_that_of_a_late
     first = await scene.retried()
 
     assert copied(first) == ("True", "CopiesVerified")
-    assert "a later event" in next(each.message for each in first.status.conditions if each.type == "Copied")
+    found = find_condition(first.status.conditions, "Copied")
+    assert found is not None
+    assert found.message.endswith(
+        "In Archive/worm it is that of another event of the envelope, with its audit trails."
+    )
     assert scene.contents("worm") == before
 
 

@@ -1,12 +1,12 @@
 """The copy of an event replaces nothing that only a manifest in its place, or another event, has."""
 
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
-from controller.reconcile.phases.replaced_copies import may_replace_copy
+from controller.reconcile.phases.replaced_copies import accepted_documents, may_replace_copy
 from counterfoil.archives.copies.original import Original
 from counterfoil.archives.layout import EnvelopeFacts, FileFacts
 from counterfoil.archives.manifest import (
@@ -18,9 +18,10 @@ from counterfoil.archives.manifest import (
 )
 from counterfoil.archives.proof import FoundManifest, documents_digest
 from counterfoil.clock import utc_text
-from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind, with_condition
+from counterfoil.resources import Attempt, EnvelopeEvent, FiledDocument, FileKind, Phase, with_condition
 from counterfoil.resources.base import LocalObjectReference
-from counterfoil.resources.envelopeevent import ArchiveLocation, EventCopy
+from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.envelopeevent import ArchiveLocation, AttemptOutcome, EventCopy
 from tests.support.builders import ENVELOPE, an_event
 
 THEN, NOW = datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 3, 12, tzinfo=UTC)
@@ -48,13 +49,11 @@ def event_of(files: Files, archived: datetime, *, uid: str = "u", status: str = 
         verified_time=archived,
         documents=documents_digest(documents),
     )
-    conditions = tuple(
-        msgspec.structs.replace(each, last_transition_time=archived) for each in event.status.conditions
-    )
+    conditions = tuple(replace(each, last_transition_time=archived) for each in event.status.conditions)
     assert event.status.envelope is not None
-    changed = msgspec.structs.replace(
+    changed = replace(
         event.status,
-        envelope=msgspec.structs.replace(event.status.envelope, status=status),
+        envelope=replace(event.status.envelope, status=status),
         archive=ArchiveLocation(
             ref=LocalObjectReference(name="dms"), manifest="file:///dms/counterfoil.json"
         ),
@@ -62,16 +61,34 @@ def event_of(files: Files, archived: datetime, *, uid: str = "u", status: str = 
         conditions=conditions,
         copies=(copy,),
     )
-    metadata = msgspec.structs.replace(event.metadata, uid=uid)
-    return msgspec.structs.replace(event, status=changed, metadata=metadata)
+    metadata = replace(event.metadata, uid=uid)
+    return replace(event, status=changed, metadata=metadata)
+
+
+def with_status(event: EnvelopeEvent, **fields: Any) -> EnvelopeEvent:
+    return replace(event, status=replace(event.status, **fields))
+
+
+def with_condition_of(
+    event: EnvelopeEvent, type_: str, status: ConditionStatus, reason: str, since: datetime = THEN
+) -> EnvelopeEvent:
+    known = event.status.conditions
+    conditions = with_condition(known, type_, status, reason, "", now=since, generation=1)
+    return with_status(event, conditions=conditions)
 
 
 def with_archived_false(event: EnvelopeEvent, since: datetime) -> EnvelopeEvent:
     """Return the event after a later attempt to archive it failed, or after it was skipped."""
-    conditions = with_condition(
-        event.status.conditions, "Archived", "False", "FilesChanged", "", now=since, generation=1
-    )
-    return msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, conditions=conditions))
+    return with_condition_of(event, "Archived", "False", "FilesChanged", since)
+
+
+ARCHIVED_LATER = Attempt(
+    phase=Phase.ARCHIVING,
+    start_time=THEN + HOUR,
+    duration_seconds=1,
+    outcome=AttemptOutcome.DONE,
+    reason="FilesVerified",
+)
 
 
 def original_of(files: Files) -> Original:
@@ -177,7 +194,7 @@ def test_a_copy_replaces_no_more_files_and_no_later_content_of_another_event(
 ) -> None:
     sibling, files, later, is_replaced = SIBLINGS[case]
     if not is_proved:
-        sibling = msgspec.structs.replace(sibling, status=msgspec.structs.replace(sibling.status, copies=()))
+        sibling = replace(sibling, status=replace(sibling.status, copies=()))
     event = event_of(files, THEN + later)
     found = may_replace_copy(event, (sibling,), original_of(files), PLACE, None, now=NOW)
     assert found is (is_replaced or not is_proved)
@@ -199,3 +216,55 @@ def test_an_event_whose_archived_condition_is_false_replaces_no_content_of_anoth
     event = with_archived_false(event_of(RENDERED_AGAIN, THEN - DAY), THEN + DAY)
     found = may_replace_copy(event, (sibling,), original_of(RENDERED_AGAIN), PLACE, None, now=NOW)
     assert found is False
+
+
+class Later(NamedTuple):
+    """Another event with a copy in the place, and whether its audit trail counts there."""
+
+    sibling: EnvelopeEvent
+    is_accepted: bool
+
+
+OF_LATER = event_of(RENDERED_AGAIN, THEN + HOUR, uid="s")
+LATER_EVENTS = {
+    "later": Later(OF_LATER, True),
+    "of the same second": Later(event_of(RENDERED_AGAIN, THEN, uid="s"), True),
+    "earlier": Later(event_of(RENDERED_AGAIN, THEN - HOUR, uid="s"), False),
+    "by a clock that was ahead": Later(event_of(RENDERED_AGAIN, NOW + DAY, uid="s"), False),
+    "of the envelope in another state": Later(
+        event_of(RENDERED_AGAIN, THEN + HOUR, uid="s", status="Expired"), False
+    ),
+    "with a copy elsewhere": Later(
+        with_status(
+            OF_LATER, copies=tuple(replace(each, manifest=f"{PLACE}.") for each in OF_LATER.status.copies)
+        ),
+        False,
+    ),
+    "with files that were archived again": Later(
+        with_status(OF_LATER, documents=event_of(BOTH, THEN).status.documents), False
+    ),
+    "with a broken signature": Later(
+        with_condition_of(OF_LATER, "SignaturesChecked", "False", "SignatureBroken"), False
+    ),
+    "skipped, at an unknown time": Later(with_archived_false(OF_LATER, THEN + DAY), False),
+    "skipped": Later(
+        with_status(with_archived_false(OF_LATER, THEN + DAY), attempt_history=(ARCHIVED_LATER,)), True
+    ),
+    "without the trail": Later(event_of(WITHOUT_TRAIL, THEN + HOUR, uid="s"), False),
+}
+
+
+@pytest.mark.parametrize("case", LATER_EVENTS)
+def test_only_the_audit_trail_of_a_later_event_counts_in_its_copy(case: str) -> None:
+    sibling, is_accepted = LATER_EVENTS[case]
+    event = event_of(BOTH, THEN)
+    lists = list(accepted_documents(event, (sibling,), PLACE, now=NOW))
+    accepted = [{(each.file_id, each.kind): (each.size, each.sha256) for each in files} for files in lists]
+    assert accepted == ([RENDERED_AGAIN, BOTH] if is_accepted else [BOTH])
+
+
+def test_another_document_of_a_later_event_does_not_count() -> None:
+    later = event_of({FILE: OTHER, TRAIL: OTHER}, THEN + HOUR, uid="s")
+    accepted = accepted_documents(event_of(BOTH, THEN), (later,), PLACE, now=NOW)
+    documents = [each for files in accepted for each in files if each.kind is FileKind.DOCUMENT]
+    assert {(each.size, each.sha256) for each in documents} == {ONE}
