@@ -30,8 +30,8 @@ class NamespaceReason(StrEnum):
     UNAVAILABLE = "NamespaceUnavailable"
     """A CustomResourceDefinition is missing without which nothing works. All namespaces share it."""
     INCOMPLETE = "NamespaceIncomplete"
-    """The CustomResourceDefinition of Imports, or the right to list them, is missing: only they stand
-    still."""
+    """The CustomResourceDefinition of Imports, the right to list them, or that to store the status of a kind
+    is missing: only these stand still."""
     STUCK = "NamespaceStuck"
     """A watch is silent, or an event is overdue; the work there starts again."""
     BROKEN = "NamespaceBroken"
@@ -79,6 +79,16 @@ def problem_of_imports(namespace: str, error: ApiError) -> NamespaceProblem:
         NamespaceReason.INCOMPLETE,
         f"The Imports in namespace {namespace} stand still: {error}. All other work continues. "
         f"{advice if isinstance(error, Forbidden) else _APPLY}",
+    )
+
+
+def problem_of_statuses(namespace: str, refused: Collection[str]) -> NamespaceProblem:
+    """Return the problem of a missing right to store the statuses of these kinds (plurals)."""
+    names = ", ".join(f"{each}/status" for each in refused)
+    return NamespaceProblem(
+        NamespaceReason.INCOMPLETE,
+        f"In namespace {namespace} the controller may not patch {names}. These objects stand still, and no "
+        "status tells it. Give the Role of the controller there the chart's rights to them.",
     )
 
 

@@ -22,6 +22,7 @@ from controller.namespaces.status import (
     NamespaceStatus,
     problem_of,
     problem_of_imports,
+    problem_of_statuses,
 )
 from controller.watch.reflector import WATCHED_KINDS, InitialSync
 from controller.watch.watched_namespaces import WatchedNamespaces
@@ -38,6 +39,9 @@ _log = logging.getLogger("controller")
 
 NEEDED_KINDS: Final[tuple[type[Resource], ...]] = (*WATCHED_KINDS, Envelope)
 """The kinds without which nothing is archived: each event reads its Envelope. Imports are the other kind."""
+
+STORED_STATUSES: Final[tuple[type[Resource], ...]] = (*NEEDED_KINDS, Import)
+"""The kinds whose statuses are stored. An object whose status is refused tells nobody itself."""
 
 PROBE_INTERVAL = timedelta(seconds=60)
 """Interval of the requests that determine whether a namespace can be served: one for each kind."""
@@ -227,8 +231,10 @@ class NamespaceSupervisor:
             if (reason := await check()) is not None:
                 message = f"The work in namespace {kube.namespace} is stuck: {reason}."
                 return NamespaceProblem(NamespaceReason.STUCK, message)
-        refusal = await _refusal(kube, Import)
-        return None if refusal is None else problem_of_imports(kube.namespace, refusal)
+        if (refusal := await _refusal(kube, Import)) is not None:
+            return problem_of_imports(kube.namespace, refusal)
+        refused = [each.PLURAL for each in STORED_STATUSES if not await _may_store_status(kube, each)]
+        return problem_of_statuses(kube.namespace, refused) if refused else None
 
     async def _end(self, namespace: str, task: asyncio.Task[None]) -> None:
         """End the work in a namespace that left the list, once its running work is at a safe point."""
@@ -289,6 +295,11 @@ async def _refusal(kube: KubeClient, kind: type[Resource]) -> ApiError | None:
             return NotFound(404, error.reason, f"the API server lacks {kind.PLURAL}.{GROUP}")
         raise
     return None
+
+
+async def _may_store_status(kube: KubeClient, kind: type[Resource]) -> bool:
+    """Whether the statuses of a kind may be stored in the namespace. Raises ``ApiError``."""
+    return await kube.is_allowed("patch", f"{kind.PLURAL}/status")
 
 
 def _problem_of_end(namespace: str, error: Exception) -> NamespaceProblem:

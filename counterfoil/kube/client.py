@@ -507,9 +507,12 @@ class KubeClient:
         return str(status.get("userInfo", {}).get("username", ""))
 
     async def is_allowed(self, verb: str, resource: str, *, group: str = GROUP) -> bool:
-        """Whether this process may use ``verb`` on ``resource`` in its namespace
-        (SelfSubjectAccessReview)."""
+        """Whether this process may use ``verb`` on ``resource``, such as ``senders`` or ``senders/status``,
+        in its namespace (SelfSubjectAccessReview)."""
+        resource, _, subresource = resource.partition("/")
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
+        if subresource:
+            attributes["subresource"] = subresource
         spec = {"resourceAttributes": attributes}
         return bool(
             (await self._review("authorization.k8s.io", "SelfSubjectAccessReview", spec=spec)).get("allowed")

@@ -65,6 +65,16 @@ class Release:
         """Take these rights away."""
         await self.plane.kubectl("-n", namespace, "delete", "rolebinding", "controller")
 
+    async def take_right(self, namespace: str, resource: str) -> None:
+        """Take all rights to a resource away."""
+        role, _ = rbac.rights_of_release(self.built.namespace, "controller", rbac.CONTROLLER)
+        kept = [
+            {**rule, "resources": [each for each in rule["resources"] if each != resource]}
+            for rule in role["rules"]
+        ]
+        rules = [each for each in kept if each["resources"]]
+        await self.plane.objects(namespace).apply({**role, "rules": rules})
+
     async def delete(self, namespace: str) -> None:
         """Delete a namespace as the controllers of Kubernetes do: first all that is in it."""
         await self.plane.kubectl("delete", "namespace", namespace, "--wait=false")
@@ -184,6 +194,20 @@ async def test_a_role_that_is_taken_away_holds_no_other_namespace_up(release: Re
     waiting = await legal.noted()
     await release.give_role(legal.local_environment.namespace)
     await legal.reaches(waiting, Phase.SUCCEEDED)
+    await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
+
+
+async def test_a_status_that_may_not_be_stored_is_named_by_metric_and_event(release: Release) -> None:
+    sales = await release.unit("sales", with_role=True)
+    release.write_list(sales)
+    await release.controller()
+    await release.until_ready(sales, "Serving", 1.0)
+    namespace = sales.local_environment.namespace
+
+    await release.take_right(namespace, "senders/status")
+    await release.until_ready(sales, "NamespaceIncomplete", 0.0)
+    await release.give_role(namespace)
+    await release.until_ready(sales, "Serving", 1.0)
     await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
 
 

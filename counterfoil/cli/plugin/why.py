@@ -534,7 +534,7 @@ def _commands(
 
 def _phase_text(phase: Phase) -> str:
     if phase is Phase.PENDING:
-        return "The event is recorded; no attempt has started yet."
+        return "The event is recorded; no attempt is recorded yet."
     return "The event is in progress; there is no error."
 
 

@@ -21,7 +21,7 @@ from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound,
 from counterfoil.kube.page_limits import MAX_PAGE_BYTES
 from counterfoil.kube.secret import USE_LABEL, Secret
 from counterfoil.kube.watch import Raw, WatchEvent
-from counterfoil.resources import CONTROLLER_REPORTER, EnvelopeEvent, Resource
+from counterfoil.resources import CONTROLLER_REPORTER, GROUP, EnvelopeEvent, Resource
 from counterfoil.resources.base import ObjectMeta
 
 T = TypeVar("T")
@@ -59,6 +59,8 @@ class InMemoryKubeClient(KubeClient):
         """By verb and name: the answer to each request about one object."""
         self.lacked: set[str] = set()
         """The plurals of the kinds without a CustomResourceDefinition."""
+        self.not_allowed: set[tuple[str, str]] = set()
+        """Verb and resource of what a review of rights denies. Requests are answered all the same."""
         self.unknown_status_fields: set[str] = set()
         """Fields of a status that the CRD does not have, so that the API server drops them."""
         self.server_date: str | None = None
@@ -254,6 +256,10 @@ class InMemoryKubeClient(KubeClient):
 
     async def whoami(self) -> str:
         return "jane"
+
+    async def is_allowed(self, verb: str, resource: str, *, group: str = GROUP) -> bool:
+        await self._arrive("is_allowed", resource)
+        return (verb, resource) not in self.not_allowed
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         return ()

@@ -238,6 +238,22 @@ def test_a_missing_right_is_named_with_what_it_stops(
             assert ("All other work continues" in event["note"]) == is_part
 
 
+@pytest.mark.parametrize("kind", [Archive, Envelope, EnvelopeEvent, Import, Organization, Sender])
+def test_a_status_that_may_not_be_stored_is_named(kind: type[Resource], tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        denied = ("patch", f"{kind.PLURAL}/status")
+        scene.kubes["sales"].not_allowed.add(denied)
+        async with scene.running():
+            await scene.clock.sleep(61)
+            assert scene.ready() == {"sales": ("NamespaceIncomplete", 0), "legal": ("Serving", 1)}
+            (event,) = scene.release.announced
+            assert f"may not patch {kind.PLURAL}/status." in event["note"]
+            scene.kubes["sales"].not_allowed.clear()
+            await scene.clock.sleep(61)
+            assert scene.ready()["sales"] == ("Serving", 1)
+
+
 def test_an_absent_namespace_is_missing_alone_beside_one_without_the_right_to_a_part(tmp_path: Path) -> None:
     @in_virtual_time(tmp_path, "sales", "absent")
     async def _(scene: Scene) -> None:
