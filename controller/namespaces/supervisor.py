@@ -40,7 +40,7 @@ _log = logging.getLogger("controller")
 NEEDED_KINDS: Final[tuple[type[Resource], ...]] = (*WATCHED_KINDS, Envelope)
 """The kinds without which nothing is archived: each event reads its Envelope. Imports are the other kind."""
 
-STORED_STATUSES: Final[tuple[type[Resource], ...]] = (*NEEDED_KINDS, Import)
+STORED_STATUSES: Final[tuple[type[Resource], ...]] = (*WATCHED_KINDS, Import)
 """The kinds whose statuses are stored. An object whose status is refused tells nobody itself."""
 
 PROBE_INTERVAL = timedelta(seconds=60)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.event_recorder import EventRecorder
 from controller.namespaces.status import NamespaceStatus
-from controller.namespaces.supervisor import NamespaceStuck, NamespaceSupervisor
+from controller.namespaces.supervisor import STORED_STATUSES, NamespaceStuck, NamespaceSupervisor
 from controller.watch.reflector import InitialSync
 from controller.watch.watched_namespaces import WatchedNamespaces
 from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable, api_error
@@ -28,6 +28,7 @@ from counterfoil.resources import (
     Resource,
     Sender,
 )
+from sandbox.controlplane import rbac
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -238,7 +239,7 @@ def test_a_missing_right_is_named_with_what_it_stops(
             assert ("All other work continues" in event["note"]) == is_part
 
 
-@pytest.mark.parametrize("kind", [Archive, Envelope, EnvelopeEvent, Import, Organization, Sender])
+@pytest.mark.parametrize("kind", [Archive, EnvelopeEvent, Import, Organization, Sender])
 def test_a_status_that_may_not_be_stored_is_named(kind: type[Resource], tmp_path: Path) -> None:
     @in_virtual_time(tmp_path, "sales", "legal")
     async def _(scene: Scene) -> None:
@@ -252,6 +253,12 @@ def test_a_status_that_may_not_be_stored_is_named(kind: type[Resource], tmp_path
             scene.kubes["sales"].not_allowed.clear()
             await scene.clock.sleep(61)
             assert scene.ready()["sales"] == ("Serving", 1)
+
+
+def test_the_role_has_each_right_that_the_probe_asks_for() -> None:
+    rights = [each["resources"] for each in rbac.CONTROLLER_OF_SERVED if "patch" in each["verbs"]]
+    granted = {each for resources in rights for each in resources}
+    assert {f"{each.PLURAL}/status" for each in STORED_STATUSES} <= granted
 
 
 def test_an_absent_namespace_is_missing_alone_beside_one_without_the_right_to_a_part(tmp_path: Path) -> None:
