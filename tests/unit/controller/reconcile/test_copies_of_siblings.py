@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
+from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.resources import EnvelopeEvent, find_condition
 from counterfoil.resources.request import Request
@@ -236,6 +238,26 @@ class TwoFolders(TwoEvents):
         assert self.contents("worm")["audit-trail.pdf"] == LATER_TRAIL
         assert self.deleted == []
 
+    def protected(self, name: str) -> float:
+        """Return how often a file was protected in an Archive."""
+        return self.metric("archive_seconds_count", archive=name, operation="retain") or 0.0
+
+    def plant_copy(self, name: str, signer: ManifestSigner | None) -> None:
+        """Let somebody put the archived files in the place of a copy, beside a manifest with one more."""
+        (original,) = self.folders["dms"].rglob("counterfoil.json")
+        folder = self.folders[name] / "acme" / ENVELOPE
+        shutil.copytree(original.parent, folder)
+        manifest = json.loads(original.read_bytes())
+        more = {**manifest["files"][0], "fileID": "file-9", "name": "one-more.pdf"}
+        manifest["files"].append(more)
+        manifest["sealedBy"] = signer.public.id if signer is not None else None
+        content = json.dumps(manifest).encode()
+        (folder / "counterfoil.json").write_bytes(content)
+        lines = hash_lines((each["name"], each["sha256"]) for each in manifest["files"])
+        (folder / "counterfoil.sha256").write_bytes(lines)
+        if signer is not None:
+            (folder / "counterfoil.json.sig").write_bytes(signer.sign(content))
+
     async def end(self, name: str) -> EnvelopeEvent:
         """Reconcile an event, with its retries, until it has ended."""
         event = await self.run(name)
@@ -283,6 +305,53 @@ async def test_an_earlier_event_whose_own_copy_was_never_made_has_that_of_a_late
         "In Archive/worm it is that of another event of the envelope, with its audit trails."
     )
     assert scene.contents("worm") == before
+
+
+@pytest.mark.parametrize(("signer", "files"), [(None, 4), (a_signer(), 5)], ids=["no key", "a key"])
+async def test_each_file_of_the_copy_of_a_later_event_is_protected_once_more(
+    tmp_path: Path, *, signer: Any, files: int
+) -> None:
+    """Somebody may have put them there once more since, and those would not be locked."""
+    scene = TwoFolders(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    scene.break_archive("worm")
+    await scene.run(scene.first)
+    scene.mend_archive("worm")
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    await scene.run(scene.second)
+    scene.event = scene.kube.stored(scene.first)
+    before = scene.protected("worm")
+
+    first = await scene.retried()
+
+    assert copied(first) == ("True", "CopiesVerified")
+    assert scene.protected("worm") == before + files
+
+
+@pytest.mark.parametrize("signer", [None, a_signer(1)], ids=["no key", "a key"])
+async def test_a_copy_that_no_status_and_no_seal_of_ours_proves_counts_for_no_event(
+    tmp_path: Path, *, signer: Any
+) -> None:
+    """Who put it there could remove it after the delete: nobody locked it."""
+    scene = TwoFolders(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    scene.break_archive("worm")
+    await scene.run(scene.first)
+    scene.mend_archive("worm")
+    scene.plant_copy("worm", a_signer(2) if signer is not None else None)
+    before = scene.contents("worm")
+    scene.clock.advance(hours=721)
+
+    first = await scene.retried()
+
+    assert copied(first) == ("Unknown", "CopyPending")
+    entry = stored_copy(first.status, "worm")
+    assert (entry.verified_time, entry.reason) == (None, "CopyInvalid")
+    assert "nothing shows that Counterfoil made it" in str(entry.message)
+    assert scene.contents("worm") == before
+    assert scene.deleted == []
 
 
 async def test_a_damaged_copy_of_a_later_event_allows_no_delete_until_that_one_repairs_it(
