@@ -378,7 +378,7 @@ async def store(
     kept = BoundedBuffer(MAX_BUFFERED_BYTES)
     before = await read_back(backend, file_layout.name, kept, expected=expected)
     if before is not None and (before in proven or await _hash_source(source) == before):
-        await _retain(backend, file_layout.name)
+        await retain(backend, file_layout.name)
         return StoredFile(*before, written=False, content=kept.content)
     is_removed = False
     for _ in range(MAX_UPLOADS):
@@ -386,7 +386,7 @@ async def store(
         kept = BoundedBuffer(MAX_BUFFERED_BYTES)
         there = await read_back(backend, file_layout.name, kept, expected=sent[0])
         if there == sent:
-            await _retain(backend, file_layout.name)
+            await retain(backend, file_layout.name)
             return StoredFile(*sent, written=True, content=kept.content)
         is_removed = await _discard_own(backend, file_layout.name, there, before, expected=sent[0])
     raise _verification_failed(backend, file_layout.name, is_removed=is_removed)
@@ -466,7 +466,7 @@ async def conclude(
         *([layout.seal_name] if signer is not None else []),
     )
     for name in generated:
-        await _retain(backend, name)
+        await retain(backend, name)
     # Another version may have written a manifest of another size.
     await confirm_filed(backend, layout, {**sizes, **dict.fromkeys(generated)}, is_listed_before=True)
     return backend.location(layout.manifest_name)
@@ -513,7 +513,7 @@ async def write_once(backend: ArchiveBackend, name: str, content: bytes, content
         await _write(_ConfirmedUploads(backend), name, content, content_type, {})
     else:
         await confirm_root(backend)
-    await _retain(backend, name)
+    await retain(backend, name)
 
 
 class _ConfirmedUploads(ForwardingBackend):
@@ -549,7 +549,7 @@ def _listing_problem(found: Sequence[StoredEntry], size: int | None) -> str | No
     return None
 
 
-async def _retain(backend: ArchiveBackend, name: str) -> None:
+async def retain(backend: ArchiveBackend, name: str) -> None:
     """Protect a verified file from changes, if the archive can do that."""
     if isinstance(backend, RetainingBackend):
         await backend.retain(name)

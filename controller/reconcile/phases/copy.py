@@ -25,12 +25,25 @@ from controller.reconcile.copy_rules import is_given_up
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, Pause, PhaseFacts, Wait, counted
 from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.repeated_archiving import archive_again
-from controller.reconcile.phases.replaced_copies import accepted_documents, archived_time, may_replace_copy
+from controller.reconcile.phases.replaced_copies import (
+    accepted_documents,
+    archived_time,
+    may_replace_copy,
+    proves_copy_at,
+)
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.retry_policy import is_copy_due
 from controller.sharding import LeaseLost
 from counterfoil.archives.backend import FileNotReturned
-from counterfoil.archives.copies.copy import CopyOfOther, CopyPlan, SameAddress, plan_copy, write_copy
+from counterfoil.archives.copies.copy import (
+    CopyOfOther,
+    CopyPlan,
+    CopyUnproved,
+    SameAddress,
+    plan_copy,
+    take_over_copy,
+    write_copy,
+)
 from counterfoil.archives.copies.original import (
     Original,
     OriginalChanged,
@@ -48,7 +61,6 @@ from counterfoil.archives.proof import (
     missing_copies,
     missing_required_copies,
 )
-from counterfoil.archives.verify import first_copy_fault
 from counterfoil.clock import utc_text
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.kube.status import Superseded
@@ -200,7 +212,7 @@ class _CopyRun:
         try:
             plan = await self._planned(target, entry, original)
         except CopyOfOther as other:
-            await self._read_copy_of_other(target, other)
+            await self._take_over(target, other)
             return other.place
         now = self.context.clock.now()
         archived = archived_time(self.event.status, now)
@@ -264,14 +276,17 @@ class _CopyRun:
                 return name
         return None
 
-    async def _read_copy_of_other(self, target: Destination, other: CopyOfOther) -> None:
-        """Read the copy of another event. Raises ``other`` unless it counts as one of this event
-        (``accepted_documents``)."""
+    async def _take_over(self, target: Destination, other: CopyOfOther) -> None:
+        """Read and protect the copy of another event. Raises ``other`` unless it counts as one of this event
+        (``accepted_documents``), and ``CopyUnproved`` if only the archive claims that there is one."""
         siblings = await self.context.siblings()
+        if not other.is_sealed and not any(proves_copy_at(each.status, other.place) for each in siblings):
+            await target.check_root()
+            raise CopyUnproved(other.place)
         accepted = accepted_documents(self.event, siblings, other.place, now=self.context.clock.now())
         key = self.context.signature_checker.public_key
         try:
-            fault = await first_copy_fault(target.backend, other.place, accepted, key=key)
+            fault = await take_over_copy(target.backend, other.place, accepted, key=key)
             has_fault = fault is not None
         except FileNotReturned:
             has_fault = True

@@ -51,7 +51,7 @@ def may_replace_copy(
     gets other content than a later event archived; of one that was removed, a manifest with our seal tells.
     """
     checksums, since = original.checksums, archived_time(event.status, now)
-    proofs = [each for each in siblings if _proves_copy_at(each.status, place)]
+    proofs = [each for each in siblings if proves_copy_at(each.status, place)]
     manifest = (found.manifest or found.claim) if found is not None else None
     known = [each.status for each in proofs]
     known += [listed_in(manifest)] if manifest is not None else []
@@ -82,7 +82,7 @@ def accepted_documents(
     later = [
         (archived, each.status.documents)
         for each in siblings
-        if _proves_copy_at(each.status, place) and doubt(each.status) is None
+        if proves_copy_at(each.status, place) and doubt(each.status) is None
         if (archived := archived_time(each.status, now)) is not None and since is not None
         if archived >= since and _envelope_status(each.status) == _envelope_status(status)
     ]
@@ -113,7 +113,8 @@ def _has_content(
     return all(checksums.get((each.file_id, each.kind)) == (each.size, each.sha256) for each in files)
 
 
-def _proves_copy_at(status: EnvelopeEventStatus, place: str) -> bool:
+def proves_copy_at(status: EnvelopeEventStatus, place: str) -> bool:
+    """Whether a status proves a copy whose manifest has this location."""
     return any(each.manifest == place and is_copy_proved(each, status) for each in status.copies)
 
 

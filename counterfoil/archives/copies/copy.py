@@ -8,14 +8,15 @@ running it once does. A name that is taken by another system's file is never rep
 This module does not decide whether a copy is wanted or proved, and deletes nothing in the first archive.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from counterfoil.archives import filing
-from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
+from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored, ForwardingBackend
 from counterfoil.archives.copies.original import FileKey, Original, copy_tags, opened, read_findings
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken, OtherSource
 from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
@@ -23,10 +24,10 @@ from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.proof import FoundManifest
 from counterfoil.archives.readback import checksum, read_back, reading_small
-from counterfoil.archives.verify import MAX_COPY_NAMES
+from counterfoil.archives.verify import MAX_COPY_NAMES, first_copy_fault
 from counterfoil.origin import is_origin
 from counterfoil.resources.archive import ArchiveSpec
-from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
+from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH, FiledDocument
 
 
 class CopyIsOriginal(ArchiveError):
@@ -54,9 +55,10 @@ class SameAddress(ArchiveError):
 
 
 class CopyOfOther(ArchiveError):
-    """The place has the copy of another event of the envelope, which would lose a file."""
+    """The place has the copy of another event of the envelope, which would lose a file. ``is_sealed`` is
+    whether its manifest has our seal."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, *, is_sealed: bool) -> None:
         super().__init__(
             "CopyInvalid",
             f"{place} has the copy of another event of this envelope, which was archived later or has more "
@@ -64,6 +66,20 @@ class CopyOfOther(ArchiveError):
             "copies of both events have their folders.",
         )
         self.place = place
+        self.is_sealed = is_sealed
+
+
+class CopyUnproved(ArchiveError):
+    """The place has a manifest like that of another event of the envelope, and nothing proves that it is
+    ours."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            "CopyInvalid",
+            f"{place} names this envelope and other files, and nothing shows that Counterfoil made it. It "
+            "counts as no copy, and nothing is replaced there. Move its folder to another place and keep it, "
+            "or give the Archive of the copy another spec.path.",
+        )
 
 
 MayReplace = Callable[[str, FoundManifest | None], bool]
@@ -184,6 +200,42 @@ async def write_copy(
     )
 
 
+async def take_over_copy(
+    target: ArchiveBackend,
+    place: str,
+    accepted: Iterable[Sequence[FiledDocument]],
+    *,
+    key: PublicKey | None,
+) -> str | None:
+    """
+    Read the copy of another event, and protect what was read as ``write_copy`` does: who may write there may
+    have put the same files there again, and those would have no lock.
+
+    Returns and raises as ``first_copy_fault``; also ``ArchiveError`` if a file can't be protected.
+    """
+    reading = _CompleteReads(target)
+    fault = await first_copy_fault(reading, place, accepted, key=key)
+    if fault is None:
+        for name in sorted(reading.names):
+            await filing.retain(target, name)
+    return fault
+
+
+class _CompleteReads(ForwardingBackend):
+    """Records which files were read to their end."""
+
+    def __init__(self, backend: ArchiveBackend) -> None:
+        super().__init__(backend)
+        self.names: set[str] = set()
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file."""
+        async with aclosing(super().read(name)) as stream:
+            async for chunk in stream:
+                yield chunk
+        self.names.add(name)
+
+
 def _reference(original: Original) -> dict[str, object]:
     """Return what the manifest of a copy says about its original. ``described`` is whether sender, times and
     tags were taken over from there."""
@@ -254,7 +306,7 @@ async def _earlier_copy(
     ``claimed`` then has. Raises ``CopyOfOther``."""
     found = await filing.look_for_concluded(target, layout, layout.envelope_id, claimed=claimed, key=key)
     if not may_replace(place := target.location(layout.manifest_name), found):
-        raise CopyOfOther(place)
+        raise CopyOfOther(place, is_sealed=found is not None and found.is_ours)
     names: ClaimedNames = {}
     listed: set[str] = set()
     if found is not None and found.manifest is not None:

@@ -308,10 +308,10 @@ async def test_an_earlier_event_whose_own_copy_was_never_made_has_that_of_a_late
 
 
 @pytest.mark.parametrize(("signer", "files"), [(None, 4), (a_signer(), 5)], ids=["no key", "a key"])
-async def test_each_file_of_the_copy_of_a_later_event_is_protected_once_more(
+async def test_each_file_of_the_copy_of_a_later_event_is_protected_again(
     tmp_path: Path, *, signer: Any, files: int
 ) -> None:
-    """Somebody may have put them there once more since, and those would not be locked."""
+    """Somebody may have put them there again since, and those would not be locked."""
     scene = TwoFolders(tmp_path)
     if signer is not None:
         scene.sign_with(signer)
@@ -330,10 +330,10 @@ async def test_each_file_of_the_copy_of_a_later_event_is_protected_once_more(
 
 
 @pytest.mark.parametrize("signer", [None, a_signer(1)], ids=["no key", "a key"])
-async def test_a_copy_that_no_status_and_no_seal_of_ours_proves_counts_for_no_event(
+async def test_a_copy_that_no_status_and_no_own_seal_proves_counts_for_no_event(
     tmp_path: Path, *, signer: Any
 ) -> None:
-    """Who put it there could remove it after the delete: nobody locked it."""
+    """Nobody locked it, so it could be removed after the delete."""
     scene = TwoFolders(tmp_path)
     if signer is not None:
         scene.sign_with(signer)
@@ -346,7 +346,7 @@ async def test_a_copy_that_no_status_and_no_seal_of_ours_proves_counts_for_no_ev
 
     first = await scene.retried()
 
-    assert copied(first) == ("Unknown", "CopyPending")
+    assert copied(first) == ("False", "CopyInvalid")
     entry = stored_copy(first.status, "worm")
     assert (entry.verified_time, entry.reason) == (None, "CopyInvalid")
     assert "nothing shows that Counterfoil made it" in str(entry.message)
