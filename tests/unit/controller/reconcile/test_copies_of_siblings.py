@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -410,3 +411,74 @@ async def test_what_was_archived_earlier_and_copied_later_is_replaced(
 
     assert copied(second) == ("True", "CopiesVerified")
     assert scene.contents("worm")["audit-trail.pdf"] == LATER_TRAIL
+
+
+def original(scene: TwoEvents, name: str) -> Path:
+    """Return where the first archive has the document of an event."""
+    (document,) = (each for each in scene.kube.stored(name).status.documents if each.file_id == "file-1")
+    path = Path(unquote(urlsplit(document.location or "").path))
+    assert path.is_relative_to(scene.folders["dms"])
+    return path
+
+
+async def test_a_lost_original_fails_only_the_copy_that_is_made_of_it(tmp_path: Path) -> None:
+    scene = TwoEvents(tmp_path)
+    await scene.archive_first(with_trail=True)
+    scene.change_path()
+    second = await scene.archive_second()
+    scene.add_archive("further")
+    scene.change({"archiveRef": {"name": "further"}}, MIRROR, actions=ACTIONS)
+    original(scene, scene.first).unlink()
+
+    first = await scene.copy_first()
+
+    assert copied(first) == ("False", "CopyMissing")
+    further, mirror = (stored_copy(first.status, each) for each in ("further", "mirror"))
+    assert (further.reason, further.attempts) == ("OriginalDiffers", 1)
+    assert mirror.manifest == stored_copy(second.status, "mirror").manifest
+    assert mirror.verified_time is not None
+
+
+async def test_a_lost_original_is_no_attempt_of_a_copy_that_is_suspended(tmp_path: Path) -> None:
+    scene = TwoEvents(tmp_path)
+    await scene.archive_first(with_trail=True)
+    scene.add_archive("further")
+    scene.change({"archiveRef": {"name": "further"}}, MIRROR, actions=ACTIONS)
+    scene.change_archive("mirror", suspend=True)
+    original(scene, scene.first).unlink()
+
+    first = await scene.copy_first()
+
+    further, mirror = (stored_copy(first.status, each) for each in ("further", "mirror"))
+    assert (further.reason, further.attempts) == ("OriginalDiffers", 1)
+    assert (mirror.reason, mirror.attempts) == ("ArchiveSuspended", 0)
+
+
+async def test_before_the_delete_a_lost_original_is_archived_again_and_each_other_copy_counts(
+    tmp_path: Path,
+) -> None:
+    scene = TwoFolders(tmp_path, MIRROR, WORM)
+    for each in ("worm", "mirror"):
+        scene.break_archive(each)
+    await scene.run(scene.first)
+    for each in ("worm", "mirror"):
+        scene.mend_archive(each)
+    scene.change(WORM, **DELAYED, **scene.callback)
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    await scene.run(scene.second)
+    scene.change(MIRROR, WORM, **DELAYED, **scene.callback)
+    original(scene, scene.first).unlink()
+    scene.event = scene.kube.stored(scene.first)
+    scene.clock.advance(minutes=5)
+
+    event = await scene.reconcile()
+
+    assert event.status.reason == "ArchivedFilesChanged"
+    assert stored_copy(event.status, "worm").verified_time is not None
+    assert stored_copy(event.status, "mirror").verified_time is None
+    assert scene.deleted == []
+
+    scene.clock.advance(hours=721)
+    first = await scene.end(scene.first)
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert original(scene, scene.first).exists()

@@ -122,6 +122,14 @@ def test_a_copy_that_was_not_tried_keeps_its_time() -> None:
     assert status.copies[0].next_attempt_time == planned
 
 
+def test_an_envelope_that_is_archived_again_waits_for_no_copy() -> None:
+    again = Wait("ArchivedFilesChanged", "A file is lost.", restart_from=Phase.COLLECTING)
+    status = copying(again, 0, failed("worm", 9))
+    assert status.copies[0].next_attempt_time == NOON + timedelta(minutes=42, seconds=40)
+    assert status.next_attempt_time == NOON + timedelta(seconds=10)
+    assert phase_to_resume(status) is Phase.COLLECTING
+
+
 def test_a_required_copy_that_never_comes_fails_the_event() -> None:
     status = archived()
     for hour in range(26):
