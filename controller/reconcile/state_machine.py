@@ -496,8 +496,10 @@ class _Draft:
             attempts, retry, now=now, random=self.inputs.random, not_before=outcome.not_before
         )
         if phase is Phase.COPYING:
-            # Without a copy that failed, the attempt ended before them.
-            due = (self.next_copy() if outcome.facts.copies is not None else None) or due
+            # Without a copy that failed, the attempt ended before them. What is archived again waits for no
+            # copy.
+            is_copied_next = outcome.facts.copies is not None and outcome.restart_from is None
+            due = (self.next_copy() if is_copied_next else None) or due
             if not are_copies_requested(self.status):
                 self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         self.not_ready(phase, outcome, next_attempt_time=due)

@@ -1,9 +1,10 @@
 """
 Copy an archived envelope from its first archive to the Archives in ``spec.copies``, and prove each copy.
 
-Each copy is independent: one that fails has its own reason and its own backoff, and the others continue. The
-phase ends when each required copy is proved; one that is not required holds nothing. eSAW is not asked, so a
-copy that was added later is made of what was archived long ago.
+Each copy is independent: one that fails has its own reason and its own backoff, and the others continue. So
+do those that need nothing of what the first archive lost. The phase ends when each required copy is proved;
+one that is not required holds nothing. eSAW is not asked, so a copy that was added later is made of what was
+archived long ago.
 
 This module deletes nothing, and does not decide what proves a copy (``counterfoil.archives.proof``).
 """
@@ -91,21 +92,8 @@ _log = logging.getLogger(__name__)
 async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
     """Make each copy that is missing and due; wait for the required ones."""
     run = _CopyRun(event, context, wanted_copies(event.status, context.organization.spec))
-    try:
-        await run.make_due_copies()
-    except OriginalDiffers as differs:
-        return _original_differs(event, context, differs)
+    await run.make_due_copies()
     return run.outcome()
-
-
-def _original_differs(event: EnvelopeEvent, context: RunContext, differs: OriginalDiffers) -> Outcome:
-    """Archive the envelope again, unless its event had ended: it may be deleted since."""
-    change = f"{context.archive_name} does not have the files as they were archived: {differs}"
-    is_cleaned = is_condition_true(event.status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
-    if is_cleaned or copies_after_end(event.status):
-        return Fail(differs.reason, f"{change} Nothing was copied from there.")
-    # Not counted as a mismatch before the delete, after which no delay of the delete would be repeated.
-    return archive_again("ArchivedFilesChanged", change)
 
 
 @dataclass
@@ -120,9 +108,11 @@ class _CopyRun:
     _of_others: list[str] = field(default_factory=list)
     """Archives in which the copy of another event counts as that of this one."""
     _original: Original | None = None
+    _change: str | None = None
+    """Why the envelope is archived again: the first archive lost a file of it."""
 
     async def make_due_copies(self) -> None:
-        """Make the copies one after the other. Raises ``OriginalDiffers``, ``LeaseLost``, ``Superseded``."""
+        """Make the copies one after the other. Raises ``LeaseLost``, ``Superseded``."""
         missing = missing_copies(self.event.status, self.context.organization.spec.copies)
         entries = {each: stored_copy(self.event.status, each) for each in missing}
         open_names = []
@@ -139,8 +129,10 @@ class _CopyRun:
         for position, name in enumerate(due):
             try:
                 problem = await self._make_within(share, name)
-            except (OriginalDiffers, Superseded, LeaseLost):
+            except (Superseded, LeaseLost):
                 raise
+            except OriginalDiffers as differs:
+                problem = self._original_differs(differs)
             except OriginalUnread as unread:
                 problem = self._classified(unread.problem)
                 if self._original is None:
@@ -150,12 +142,8 @@ class _CopyRun:
                     problem = self._failed_source(name, problem)
             except Exception as error:
                 problem = self._classified(error)
-            if isinstance(problem, Hold):
-                self._held(name, problem)
-            elif is_busy(problem):
-                self._put_off(name, problem)
-            elif problem is not None:
-                self._failed(name, problem)
+            if problem is not None:
+                self._not_made(name, problem)
 
     def _turn(self, name: str) -> tuple[object, ...]:
         """Return what decides when a copy is made. The run may have begun in the limit of one of them, and to
@@ -340,6 +328,14 @@ class _CopyRun:
         _log.error("a copy broke off", exc_info=error)
         return error_policy.INTERNAL_ERROR
 
+    def _not_made(self, name: str, problem: Outcome) -> None:
+        if isinstance(problem, Hold):
+            self._held(name, problem)
+        elif is_busy(problem):
+            self._put_off(name, problem)
+        else:
+            self._failed(name, problem)
+
     def _held(self, name: str, hold: Hold) -> None:
         """Record why a copy is not tried. That is no attempt, and it is due once nobody holds it. The time to
         live of an event begins with the last try of a copy that was given up."""
@@ -370,6 +366,17 @@ class _CopyRun:
         """Whether the event waits for this copy: it is required, and the event has not ended before."""
         required = required_copy_names(self.context.organization.spec.copies)
         return name in required and not copies_after_end(self.event.status)
+
+    def _original_differs(self, differs: OriginalDiffers) -> Outcome | None:
+        """Return the problem of a copy that is made of what the first archive lost. None: the envelope is
+        archived again, so the copy has not failed; that of an event which had ended may be deleted since."""
+        change = f"{self.context.archive_name} does not have the files as they were archived: {differs}"
+        status = self.event.status
+        is_cleaned = is_condition_true(status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
+        if is_cleaned or copies_after_end(status):
+            return Fail(differs.reason, f"{change} Nothing was copied from there.")
+        self._change = change
+        return None
 
     def _original_unread(self, names: Sequence[str], problem: Outcome) -> None:
         """Record that the first archive does not work, so that none of these copies can be made. A copy that
@@ -407,6 +414,10 @@ class _CopyRun:
         status = msgspec.structs.replace(self.event.status, copies=self.entries)
         missing, left = missing_copies(status, copies), without_copies(self.event.status, self.context)
         facts = PhaseFacts(copies=self.entries, side_conditions=() if left is None else (left,))
+        if self._change is not None:
+            # Not counted as a mismatch before the delete, after which no delay of the delete would be
+            # repeated.
+            return dataclasses.replace(archive_again("ArchivedFilesChanged", self._change), facts=facts)
         if required := missing_required_copies(status, copies):
             return dataclasses.replace(self._missing(required), facts=facts)
         if missing:
