@@ -21,6 +21,8 @@ from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.copies.original import OriginalChanged, OriginalUnread
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.proof import missing_copies
+from counterfoil.cli.plugin.why import explain
+from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -340,6 +342,30 @@ async def test_a_file_that_comes_late_goes_into_the_copy_as_well(tmp_path: Path)
     assert state(event) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
     assert "legal-1.pdf" in scene.files("worm")
     assert await scene.faults("worm") == []
+
+
+async def test_a_copy_is_not_shown_as_verified_while_a_file_that_came_late_is_archived(
+    tmp_path: Path,
+) -> None:
+    scene = CopiedScene(tmp_path, cleanup={"policy": "Keep"})
+    await scene.reconcile_until_quiet()
+    assert stored_copy(scene.newest().status, "worm").verified_time is not None
+    scene.envelope.contents["legal-1"] = b"%PDF-legal"
+    scene.store(
+        reopened_status(scene.newest().status, reason="FilesListedLate", message="", now=scene.clock.now())
+    )
+    scene.envelope.problems["download legal-1"] = EsawUnreachable("timeout")
+    event = await scene.reconcile_until_quiet()
+    event = await scene.retried()
+
+    assert state(event) == (Phase.ARCHIVING, "EsawUnreachable")
+    (told,) = explain(event, scene.newest_organization, None, (), scene.clock.now()).copies
+    assert told.startswith("Archive/worm, missing: not tried yet")
+
+    scene.envelope.problems.clear()
+    event = await scene.retried()
+    assert copied(event) == ("True", "CopiesVerified")
+    assert "legal-1.pdf" in scene.files("worm")
 
 
 async def test_a_suspended_copy_waits_without_attempts(tmp_path: Path) -> None:

@@ -14,10 +14,14 @@ from controller.reconcile.state_machine import (
     next_phase,
     next_status,
     phase_to_resume,
+    with_bare_documents,
 )
+from counterfoil.archives.proof import documents_digest
 from counterfoil.resources import (
     EnvelopeEventStatus,
     EventCopy,
+    FiledDocument,
+    FileKind,
     LocalObjectReference,
     Organization,
     Phase,
@@ -28,10 +32,13 @@ from counterfoil.resources.envelopeevent import (
     COPY_GIVEN_UP,
     COPY_MISSING,
     OPTIONAL_COPY_MISSING,
+    ArchiveLocation,
     EventNotice,
     NoticeState,
+    without_checksum,
 )
 from counterfoil.resources.reopening import status_for_copying
+from counterfoil.resources.routes import open_copies, unverified_copies
 from tests.support.builders import NOON, an_event, an_organization
 
 WORM = {"archiveRef": {"name": "worm"}}
@@ -245,3 +252,63 @@ def test_a_later_copy_that_can_not_be_made_changes_only_the_condition_of_copies(
     fields = ("copies", "conditions", "phase_start_time", "considered_deliveries")
     changed = {name: getattr(before, name) for name in fields}
     assert replace(after, **changed) == before
+
+
+def filed(file_id: str, content: str) -> FiledDocument:
+    return FiledDocument(
+        file_id=file_id,
+        kind=FileKind.DOCUMENT,
+        file_name="",
+        size=1,
+        sha256=content * 64,
+        location=f"s3://dms/{file_id}",
+    )
+
+
+FILES = (filed("file-1", "1"),)
+LISTED = replace(filed("file-2", ""), size=None, sha256=None)
+OTHER_FILES = {
+    "a further file that is listed": (*FILES, LISTED),
+    "a further file that is archived": (*FILES, filed("file-2", "2")),
+    "another content": (filed("file-1", "2"),),
+    "a content that is not known any more": tuple(map(without_checksum, FILES)),
+}
+
+
+def with_copy_of(files: tuple[FiledDocument, ...]) -> EnvelopeEventStatus:
+    """Return the status of an archived event with a proved copy of these files."""
+    copy = replace(proved("worm"), documents=documents_digest(files))
+    location = ArchiveLocation(ref=LocalObjectReference(name="dms"), manifest="s3://dms/m.json")
+    return replace(archived(), archive=location, documents=files, copies=(copy,))
+
+
+@pytest.mark.parametrize("phase", [Phase.COLLECTING, Phase.ARCHIVING])
+@pytest.mark.parametrize("files", OTHER_FILES)
+def test_a_proof_of_other_files_than_the_status_has_is_taken_back(files: str, phase: Phase) -> None:
+    again = Done("Fine", "Fine.", facts=PhaseFacts(documents=OTHER_FILES[files]))
+    status = next_status(with_copy_of(FILES), phase, again, at(5))
+    assert unverified_copies(status, organization(WORM).spec) == ("worm",)
+    assert status.copies[0].documents is None
+    # This copy may replace the files of its folder.
+    assert status.copies[0].manifest == "s3://worm/m.json"
+
+
+def test_a_list_without_checksums_after_a_status_that_was_too_large_proves_no_copy() -> None:
+    status = with_bare_documents(with_copy_of(FILES), Fail("EnvelopeTooLarge", "It is too large."), at(5))
+    assert unverified_copies(status, organization(WORM).spec) == ("worm",)
+
+
+def test_the_proof_of_a_copy_outlives_an_archiving_of_the_same_files() -> None:
+    moved = tuple(replace(each, file_name="renamed") for each in FILES)
+    again = Done("Fine", "Fine.", facts=PhaseFacts(documents=moved))
+    status = next_status(with_copy_of(FILES), Phase.ARCHIVING, again, at(5))
+    assert status.copies == with_copy_of(FILES).copies
+
+
+def test_after_a_late_file_was_archived_the_event_waits_for_its_copy() -> None:
+    """Else its next run would begin in the limit of another Archive."""
+    documents = (*FILES, filed("file-2", "2"))
+    facts = PhaseFacts(documents=documents, side_conditions=(copies_pending("Not yet."),))
+    again = Done("FilesVerified", "Fine.", facts=facts)
+    status = next_status(with_copy_of(FILES), Phase.ARCHIVING, again, at(5, WORM))
+    assert open_copies(status, organization(WORM).spec) == ("worm",)
