@@ -22,7 +22,7 @@ from controller.file_list_ceiling import FILE_LIST_CEILING
 from controller.reconcile.outcomes import Done, Hold, Outcome, Pause, PhaseFacts, SideCondition
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from counterfoil.archives.layout import is_tag_in_path
-from counterfoil.archives.proof import missing_copies
+from counterfoil.archives.proof import documents_digest, missing_copies
 from counterfoil.archives.tags import reads_metadata
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
@@ -135,6 +135,23 @@ def _missing_tags(archive: Archive, original: Archive) -> Iterator[str]:
         is_needed = rule.required or is_tag_in_path(name, archive.spec)
         if is_needed and reads_metadata(rule) and name not in original.spec.tags:
             yield name
+
+
+def without_outdated_proofs(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    """
+    Return the status without the proofs of copies that have other files than it.
+
+    Who reads a status without its list of files believes the stored time of a verification.
+    """
+    digest = documents_digest(status.documents)
+    copies = tuple(
+        each
+        if digest is not None and each.documents == digest
+        # Its manifest stays: the next copy may replace the files of its folder.
+        else msgspec.structs.replace(each, verified_time=None, documents=None)
+        for each in status.copies
+    )
+    return msgspec.structs.replace(status, copies=copies)
 
 
 def end_of_copies(

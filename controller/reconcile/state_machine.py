@@ -21,6 +21,7 @@ from controller.reconcile.copy_rules import (
     is_given_up,
     is_put_off,
     without_copies,
+    without_outdated_proofs,
 )
 from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
@@ -377,8 +378,10 @@ class _Draft:
     inputs: TransitionInput
 
     def change(self, **fields: Any) -> None:
-        """Replace fields."""
+        """Replace fields. A proof of a copy does not outlive the files that it names."""
         self.status = msgspec.structs.replace(self.status, **fields)
+        if "documents" in fields:
+            self.status = without_outdated_proofs(self.status)
 
     def enter(self, phase: Phase, reason: str | None, message: str | None, **fields: Any) -> None:
         """Set the phase and its reason, and replace fields."""
