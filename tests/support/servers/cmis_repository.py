@@ -32,9 +32,10 @@ class Node:
     content: bytes | None = None
     children: list["Node"] = field(default_factory=list)
 
-    def properties(self) -> dict[str, object]:
+    def properties(self, *, has_length: bool) -> dict[str, object]:
         kind = "cmis:folder" if self.content is None else "cmis:document"
-        size = {} if self.content is None else {"cmis:contentStreamLength": len(self.content)}
+        is_stream = has_length and self.content is not None
+        size = {"cmis:contentStreamLength": len(self.content or b"")} if is_stream else {}
         return {"cmis:name": self.name, "cmis:baseTypeId": kind, **size}
 
 
@@ -48,6 +49,8 @@ class CmisRepositoryServer:
     url: str = ""
     actions: list[str] = field(default_factory=list)
     children_answer: dict[str, object] | None = None
+    has_lengths: bool = True
+    """Whether documents have the property of their length, which one without content has not."""
     folder_seconds: float = 0.0
     """Time between the check of a new folder's name and its creation: it is no single step."""
 
@@ -74,7 +77,7 @@ class CmisRepositoryServer:
         selector = request.query.get("cmisselector", "")
         if selector == "children" and self.children_answer is not None:
             return web.json_response(self.children_answer)
-        return _selected(found[-1], selector)
+        return self._selected(found[-1], selector)
 
     def _find(self, parts: list[str]) -> list[Node]:
         """Return the objects along a path; empty when there is none at its end."""
@@ -105,16 +108,18 @@ class CmisRepositoryServer:
                 await asyncio.sleep(self.folder_seconds)
             node = Node(name, form.get("content"))
             siblings.append(node)
-        return web.json_response({"succinctProperties": node.properties()}, status=201)
+        return web.json_response(self._properties(node), status=201)
 
+    def _selected(self, node: Node, selector: str) -> web.StreamResponse:
+        if selector == "content":
+            return _exception(409, "constraint") if node.content is None else web.Response(body=node.content)
+        if selector == "children":
+            objects = [{"object": self._properties(each)} for each in node.children]
+            return web.json_response({"objects": objects, "hasMoreItems": False})
+        return web.json_response(self._properties(node))
 
-def _selected(node: Node, selector: str) -> web.StreamResponse:
-    if selector == "content":
-        return _exception(409, "constraint") if node.content is None else web.Response(body=node.content)
-    if selector == "children":
-        objects = [{"object": {"succinctProperties": each.properties()}} for each in node.children]
-        return web.json_response({"objects": objects, "hasMoreItems": False})
-    return web.json_response({"succinctProperties": node.properties()})
+    def _properties(self, node: Node) -> dict[str, object]:
+        return {"succinctProperties": node.properties(has_length=self.has_lengths)}
 
 
 def _exception(status: int, name: str) -> web.StreamResponse:

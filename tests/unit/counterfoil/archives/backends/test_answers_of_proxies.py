@@ -193,6 +193,61 @@ async def test_an_answer_with_success_describes_no_type_of_cmis(body: str) -> No
         assert (await refusal(do(backend, "probe"))).reason in NOT_CMIS
 
 
+@asynccontextmanager
+async def answered_cmis_content(
+    status: int, body: str, *, length: int | None
+) -> AsyncIterator[tuple[ArchiveBackend, CmisRepositoryServer]]:
+    """An archive with a document of this length (None: without that property), whose content the proxy
+    answers."""
+    async with cmis_behind_a_proxy() as (backend, proxy, repository):
+        await backend.put("acme/e1/contract.pdf", once(b"x" * (length or 0)), tags={}, content_type=None)
+
+        async def instead() -> None:
+            raise Instead(status, body.encode(), "text/html" if body is PAGE else "application/json")
+
+        repository.has_lengths = length is not None
+        proxy.trap(lambda passage: "cmisselector=content" in passage.query, TrapPoint.ARRIVED, instead)
+        yield backend, repository
+
+
+NO_CONTENT = '{"exception": "constraint", "message": "no content"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((status, body) for status in (400, 403, 404, 405, 409, 410, 501) for body in (PAGE, OF_A_GATEWAY)),
+        (403, '{"exception": "permissionDenied"}'),
+        (200, ""),
+        (204, ""),
+    ],
+)
+@pytest.mark.parametrize("length", [None, 4])
+async def test_an_answer_of_a_proxy_does_not_show_that_a_cmis_document_is_empty(
+    status: int, body: str, length: int | None
+) -> None:
+    async with answered_cmis_content(status, body, length=length) as (backend, _):
+        await refusal(do(backend, "read"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "length"),
+    [(409, NO_CONTENT, None), (409, NO_CONTENT, 0), (404, PAGE, 0), (200, "", 0)],
+)
+async def test_a_cmis_document_is_empty_by_its_length_or_by_the_exception_for_no_content(
+    status: int, body: str, length: int | None
+) -> None:
+    async with answered_cmis_content(status, body, length=length) as (backend, _):
+        assert await read(backend, "acme/e1/contract.pdf") == b""
+
+
+async def test_a_cmis_document_that_was_removed_before_its_length_was_read_is_not_empty() -> None:
+    async with answered_cmis_content(200, "", length=4) as (backend, repository):
+        repository.root.children.clear()
+        with pytest.raises(FileNotStored):
+            await do(backend, "read")
+
+
 @pytest.mark.parametrize("body", ['{"status": "maintenance"}', "{}", PAGE])
 async def test_an_answer_with_success_to_a_new_name_is_about_no_feature_of_cmis(body: str) -> None:
     """The probe renames a second file to a name that is taken, and the proxy answers that request only."""
