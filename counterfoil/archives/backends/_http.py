@@ -201,7 +201,7 @@ class HttpSite:
         ``contents`` are the methods whose success is known by its content (``small_body``).
         """
         async with self.stream(method, url, headers=headers, content=content) as response:
-            return await self._read(response, contents)
+            return await self.small_answer(response, contents)
 
     async def upload(
         self, method: str, url: str, chunks: AsyncIterable[bytes], *, headers: Mapping[str, str]
@@ -215,7 +215,7 @@ class HttpSite:
         body = UploadBody(chunks)
         try:
             async with self.stream(method, url, headers=headers, content=body) as response:
-                answer = await self._read(response, ())
+                answer = await self.small_answer(response)
         except UploadSourceFailed as failed:
             raise failed.error from None
         if answer.is_success and not body.ended:
@@ -298,9 +298,11 @@ class HttpSite:
             "ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached."
         )
 
-    async def _read(self, response: httpx.Response, contents: Container[str]) -> httpx.Response:
-        """Read a small answer to its end. Raises ``ArchiveError`` for a longer one. A compressed one is not
-        read as such: 64 KiB of it could be 64 MiB."""
+    async def small_answer(self, response: httpx.Response, contents: Container[str] = ()) -> httpx.Response:
+        """
+        Read a small answer to its end; ``contents`` as in ``request``. Raises ``ArchiveError`` for a longer
+        one. A compressed one is not read as such: 64 KiB of it could be 64 MiB.
+        """
         body = bytearray()
         async for chunk in small_body(response, contents=contents):
             body += chunk

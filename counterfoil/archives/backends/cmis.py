@@ -175,12 +175,18 @@ class CmisBackend(FolderTreeBackend):
         async with self._site.stream("GET", url) as response:
             status = response.status_code
             if status == 200:
+                is_empty = True
                 async with aclosing(self._site.stored_content(name, response)) as content:
                     async for block in content:
+                        is_empty = False
                         yield block
-                return
-        if status in {400, 403, 409, *LACKING_STATUSES, *NOT_FOUND_STATUSES}:
-            await self._check_document_is_empty(parts, status)
+                if not is_empty:
+                    return
+                answer = httpx.Response(status)
+            else:
+                answer = await self._site.small_answer(response)
+        if status in {200, 400, 403, 409, *LACKING_STATUSES, *NOT_FOUND_STATUSES}:
+            await self._check_document_is_empty(parts, answer)
             return
         raise self._site.error_for_status(status)
 
@@ -377,15 +383,24 @@ class CmisBackend(FolderTreeBackend):
         if not answer.is_success and not self._is_missing(answer):
             raise self._refusal(answer)
 
-    async def _check_document_is_empty(self, parts: list[str], status: int) -> None:
-        """Handle a document without content: some repositories store an empty file so."""
+    async def _check_document_is_empty(self, parts: list[str], answer: httpx.Response) -> None:
+        """
+        Handle a document without content: some repositories store an empty file so, and it has no length.
+
+        Raises ``FileNotStored``, and ``ArchiveError`` if neither its length nor the exception for no content
+        shows that the document is empty: a proxy may have answered.
+        """
         there = await self._find_object(parts)
         if there is None:
             raise FileNotStored
         if there.is_folder:
             raise self._name_taken(parts, "is a folder")
-        if there.size:
-            raise self._changed() if status in NOT_FOUND_STATUSES else self._site.error_for_status(status)
+        exception = _exception_in(answer)
+        if there.size == 0 or (there.size is None and exception in _NO_CONTENT):
+            return
+        if answer.is_success:
+            raise self._site.unreadable_response()
+        raise self._refusal(answer) if exception else self._unrecognized(answer)
 
     async def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
         skipped, more = 0, True
@@ -481,6 +496,9 @@ _EXCEPTIONS = frozenset(
     }
 )
 """All exceptions of CMIS 1.1."""
+
+_NO_CONTENT = frozenset({"constraint", "notSupported", "streamNotSupported"})
+"""Exceptions for a document without content (CMIS 1.1, 2.2.4.10), or of a type that has none."""
 
 _ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
     frozenset({"storage"}): ErrorText(
