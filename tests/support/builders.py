@@ -25,6 +25,7 @@ from counterfoil.resources import (
     FileKind,
     LocalObjectReference,
     Organization,
+    OrganizationStatus,
     Origin,
     Phase,
     Sender,
@@ -269,6 +270,19 @@ def an_organization(
             },
         }
     )
+
+
+def created_again(organization: Organization, *, version: int = 1_000) -> Organization:
+    """Return the Organization that took the place of a deleted one with its name: it has no status."""
+    metadata = msgspec.structs.replace(
+        organization.metadata,
+        uid=f"{organization.uid}-again",
+        resource_version=str(version),
+        generation=1,
+        labels={},
+        annotations={},
+    )
+    return msgspec.structs.replace(organization, metadata=metadata, status=OrganizationStatus())
 
 
 def reachable(

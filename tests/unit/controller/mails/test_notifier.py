@@ -1955,6 +1955,25 @@ async def test_a_sender_whose_status_cannot_be_written_costs_no_other_its_mail()
     assert scene.sender("ben").status.notified_time == NOON
 
 
+async def test_a_mail_to_a_deleted_sender_counts_for_no_sender_that_has_its_name() -> None:
+    scene = Scene(died())
+    again = died()
+    again = replace(again, metadata=replace(again.metadata, uid="uid-anna-again", resource_version="1000"))
+
+    def create_again() -> None:
+        scene.kube.put(again)
+        scene.cache.update(again)
+        scene.mailer.after_sending = lambda: None
+
+    scene.mailer.after_sending = create_again
+    await scene.run_once()
+    assert scene.mailer.recipients == [ANNA]
+    assert scene.sender("anna").status.notified_time is None
+    await scene.run_once()
+    assert scene.mailer.recipients == [ANNA, ANNA]
+    assert scene.sender("anna").status.notified_time is not None
+
+
 async def test_a_mail_that_cannot_be_marked_as_sent_holds_back_no_other_and_is_not_sent_again() -> None:
     scene = Scene(died(), an_unauthorized_sender("ben", email="ben@acme.example"))
     refused = Rejected(422, "Invalid", "not this one")

@@ -46,7 +46,15 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import MAX_UNARCHIVED_BYTES
 from counterfoil.resources.request import REQUEST_ID_ANNOTATION, request_changes
-from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
+from tests.support.builders import (
+    ENVELOPE,
+    NOON,
+    AClock,
+    EventBuilder,
+    an_event,
+    an_organization,
+    created_again,
+)
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.workqueue import a_workqueue
 
@@ -617,6 +625,25 @@ async def test_another_kind_is_asked_in_the_same_way_and_found_by_the_cache() ->
         ("Counted", "'count' was asked for, in the name of maria, because: to see. Counted.")
     ]
     assert scene.cache.organizations.get("acme") == after
+
+
+async def test_the_result_for_a_deleted_object_is_not_written_to_one_that_has_its_name() -> None:
+    scene = Scene(wanting("count"))
+
+    async def creating_again(organization: Organization, request: Request) -> RequestResult:
+        again = created_again(organization)
+        scene.kube.put(again)
+        scene.cache.update(again)
+        return RequestResult(RequestOutcome.DONE, "Counted.", lambda status: replace(status, version="1"))
+
+    scene.table = {EnvelopeEvent: {}, Organization: {"count": RequestType("Counted", creating_again)}}
+    scene.again()
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await turns()
+    after = organization_of(scene)
+    assert (after.status.version, after.status.last_request) == (None, None)
+    assert scene.recorded() == []
 
 
 async def test_of_several_controllers_only_the_owner_of_an_object_carries_its_requests_out() -> None:

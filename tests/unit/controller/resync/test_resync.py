@@ -50,6 +50,7 @@ from tests.support.builders import (
     a_sender,
     an_event,
     an_organization,
+    created_again,
     known_to_work,
     ready,
 )
@@ -836,6 +837,41 @@ async def test_a_sweep_that_a_clock_ahead_recorded_does_not_delay_the_next_one(t
     found = resync_scene.organization().status.sweep
     assert found is not None
     assert found.completion_time < swept.completion_time
+
+
+async def test_the_sweep_of_a_deleted_organization_says_nothing_about_one_that_has_its_name(
+    tmp_path: Path,
+) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.put(known_to_work(a_sender(version=2)))
+    find, before = AcceptedUser.find, resync_scene.organization()
+
+    async def creating_again(user: AcceptedUser, **asked: Any) -> Any:
+        if resync_scene.organization().uid == before.uid:
+            resync_scene.put(created_again(before))
+        return await find(user, **asked)
+
+    with patch.object(AcceptedUser, "find", creating_again):
+        async with resync_scene.resync_running():
+            await resync_scene.next_pass()
+    swept = resync_scene.organization().status.sweep
+    assert swept is not None
+    assert (swept.found, swept.known, swept.complete) == (0, 1, True), "that of the new one"
+
+
+async def test_the_pause_of_a_deleted_organization_is_none_for_one_that_has_its_name(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.put(known_to_work(a_sender(version=2)))
+    esaw = resync_scene.esaw_clients.named("acme")
+    esaw.search_error = EsawUnreachable("cut")
+    async with resync_scene.resync_running():
+        for _ in range(4):
+            await resync_scene.next_pass()
+        assert not swept_completely(resync_scene)
+        esaw.search_error = None
+        resync_scene.put(created_again(resync_scene.organization()))
+        await resync_scene.next_pass()
+        assert swept_completely(resync_scene)
 
 
 async def test_the_names_of_deleted_objects_do_not_stay_in_memory(tmp_path: Path) -> None:
