@@ -88,12 +88,21 @@ class NotificationStatusWriter:
         """Change the status of an Organization."""
         return await self._write(Organization, name, self.cache.organizations.get(name), change)
 
-    async def sender(self, name: str, change: Callable[[SenderStatus], SenderStatus]) -> Sender:
-        """Change the status of a Sender."""
-        return await self._write(Sender, name, self.cache.senders.get(name), change)
+    async def sender(self, sender: Sender, change: Callable[[SenderStatus], SenderStatus]) -> Sender:
+        """Change the status of a Sender, and of no other one that took its name. Raises ``NotFound``."""
+        known = self.cache.senders.get(sender.name)
+        return await self._write(Sender, sender.name, known, change, uid=sender.uid)
 
-    async def _write(self, kind: type[K], name: str, known: K | None, change: Callable[[Any], Any]) -> K:
-        written = await apply_change(self.kube, kind, name, known, lambda each: change(each.status))
+    async def _write(
+        self,
+        kind: type[K],
+        name: str,
+        known: K | None,
+        change: Callable[[Any], Any],
+        *,
+        uid: str | None = None,
+    ) -> K:
+        written = await apply_change(self.kube, kind, name, known, lambda each: change(each.status), uid=uid)
         if written is not known:
             self.cache.update_written(written)
         return written
@@ -334,7 +343,7 @@ class MailDelivery:
             await writer.problems(session.organization.name, claim)
         else:
             sender = notification.senders[0]
-            await writer.sender(sender.name, _claiming_sender(sender.status, our_claim, now))
+            await writer.sender(sender, _claiming_sender(sender.status, our_claim, now))
         session.state.claims[notification.key] = now
         return now
 
@@ -371,7 +380,7 @@ class MailDelivery:
             return replace(status, notified_time=at, notified_key=sender.key_fingerprint)
 
         try:
-            await self.notification_writer.sender(sender.name, heard)
+            await self.notification_writer.sender(sender, heard)
         except NotFound:
             _log.debug("a sender was deleted after a mail to it was sent")
 

@@ -232,7 +232,9 @@ class UserRequests:
                 stored = await self.status_writer.store(resource, change(resource))
             else:
                 newest: Any = self.cache.store(type(resource)).get(resource.name)
-                stored = await apply_change(self.kube, type(resource), resource.name, newest, change)
+                stored = await apply_change(
+                    self.kube, type(resource), resource.name, newest, change, uid=resource.uid
+                )
         except Rejected as refused:
             # The API server will refuse each repeated write.
             return resource, request.handled(RequestOutcome.REFUSED, str(refused), now=self.clock.now())

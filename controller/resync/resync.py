@@ -17,6 +17,8 @@ from functools import partial
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
+from msgspec.structs import replace
+
 from controller.access.archive_pool import ArchivePool
 from controller.access.credential_origin import has_moved
 from controller.access.sender_keys import RECHECK_SECONDS, KeyStateUnknown, KeyUnusable, SenderKeys
@@ -32,7 +34,7 @@ from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawError
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict
-from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
+from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS, apply_change
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
@@ -42,7 +44,6 @@ from counterfoil.resources import (
     SweepResult,
     find_condition,
     is_condition_true,
-    to_json_dict,
 )
 from counterfoil.resources.naming import UNSHARDED_WORK
 
@@ -73,17 +74,13 @@ CONSENT_COUNT_SECONDS = 60.0
 """Interval between lists of the events that wait for consent, where several controllers share them."""
 
 
-_UNSET_RESULT = dict.fromkeys(("known", "refused", "complete", "message"))
-"""Fields of the result of a sweep that may be absent."""
-
-
 class KeyAttempt(NamedTuple):
     """The last check of a key that does not work, and the versions of the objects at that time."""
 
     sender: int
     """Version of the Sender after that."""
-    organization: int
-    """Generation of its Organization."""
+    organization: tuple[str, int]
+    """Uid and generation of its Organization."""
     at: float
     """Monotonic time."""
 
@@ -129,7 +126,7 @@ class Resync:
     """Monotonic time of the last probe of each Archive."""
     _next_sweep: dict[str, float] = field(default_factory=dict)
     """Earliest next sweep where one is running or is repeated, by the clock that is never set; else the
-    Organization's status decides."""
+    Organization's status decides. By the uid of the Organization, as are the next two."""
     _incomplete_sweeps: Counter[str] = field(default_factory=Counter)
     """Successive sweeps of an Organization that were not complete."""
     _sweep_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -176,13 +173,15 @@ class Resync:
         """Drop the names of deleted objects, and old Secrets."""
         self.sender_keys.secret_cache.drop_old()
         for known, memories in (
-            (self.cache.organizations, (self._next_sweep, self._incomplete_sweeps)),
-            (self.cache.senders, (self._key_attempts, self._settled)),
-            (self.cache.archives, (self._probed_at,)),
+            (
+                {each.uid for each in self.cache.organizations},
+                (self._next_sweep, self._incomplete_sweeps),
+            ),
+            ({each.name for each in self.cache.senders}, (self._key_attempts, self._settled)),
+            ({each.name for each in self.cache.archives}, (self._probed_at,)),
         ):
-            names = {each.name for each in known}
             for memory in memories:
-                for gone in memory.keys() - names:
+                for gone in memory.keys() - known:
                     memory.pop(gone)
         self.organizations.end_requests_of_others({each.name for each in self.cache.organizations})
 
@@ -242,14 +241,14 @@ class Resync:
 
     async def sweep(self, organization: Organization) -> SweepOutcome:
         """Sweep now. A sweep that is not complete is repeated soon. Raises ``ApiError``."""
-        name = organization.name
-        async with self._sweep_locks.setdefault(name, asyncio.Lock()):
-            pause = INCOMPLETE_SWEEP.pause(self._incomplete_sweeps[name])
-            self._next_sweep[name] = self.clock.monotonic() + pause
-            self._incomplete_sweeps[name] += 1
+        uid = organization.uid
+        async with self._sweep_locks.setdefault(uid, asyncio.Lock()):
+            pause = INCOMPLETE_SWEEP.pause(self._incomplete_sweeps[uid])
+            self._next_sweep[uid] = self.clock.monotonic() + pause
+            self._incomplete_sweeps[uid] += 1
             outcome = await self.missed_callback_finder.sweep(organization)
             if outcome.is_complete:
-                self._incomplete_sweeps.pop(name, None)
+                self._incomplete_sweeps.pop(uid, None)
             return outcome
 
     async def probe(self, archive: Archive) -> Archive:
@@ -265,7 +264,7 @@ class Resync:
 
     async def _sweep(self, organization: Organization) -> None:
         # There is a lock only while a sweep runs.
-        if organization.name in self._sweep_locks or self._is_sweep_held(organization):
+        if organization.uid in self._sweep_locks or self._is_sweep_held(organization):
             return
         if self._is_sweep_due(organization):
             found = (await self.sweep(organization)).result(self.clock.now())
@@ -274,12 +273,14 @@ class Resync:
             if late is None:
                 return
             found = late
-        # The fields that are unset in this result remove those of the last one.
-        status = {"sweep": {**_UNSET_RESULT, **to_json_dict(found)}}
-        raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
+        name, uid = organization.name, organization.uid
+        newest = self.cache.organizations.get(name)
+        stored = await apply_change(
+            self.kube, Organization, name, newest, lambda each: replace(each.status, sweep=found), uid=uid
+        )
         if found.complete:
-            self._next_sweep.pop(organization.name, None)
-        self.cache.update_written(Organization.parse(raw))
+            self._next_sweep.pop(uid, None)
+        self.cache.update_written(stored)
 
     async def _sweep_late(self, organization: Organization) -> SweepResult | None:
         """Search Senders that the last sweep did not, and add what was found to its result; None: it stays.
@@ -288,7 +289,7 @@ class Resync:
         late = finder.late_senders(organization)
         if last is None or not late:
             return None
-        async with self._sweep_locks.setdefault(organization.name, asyncio.Lock()):
+        async with self._sweep_locks.setdefault(organization.uid, asyncio.Lock()):
             outcome = await finder.sweep_late(organization, late)
         newest = self.cache.organizations.get(organization.name)
         if newest is None or newest.status.sweep != last:
@@ -303,7 +304,7 @@ class Resync:
 
     def _is_sweep_held(self, organization: Organization) -> bool:
         """Whether the pause after a sweep that was not complete lasts."""
-        return self.clock.monotonic() < self._next_sweep.get(organization.name, -math.inf)
+        return self.clock.monotonic() < self._next_sweep.get(organization.uid, -math.inf)
 
     async def _check_sender(self, sender: Sender) -> None:
         """Verify a new key, and a key that did not work at the last check: it may have been replaced."""
@@ -346,7 +347,7 @@ class Resync:
         if self._has_key_that_works(sender):
             return False
         last_attempt = self._key_attempts.get(sender.name)
-        versions = (version_number(sender), organization.metadata.generation)
+        versions = (version_number(sender), (organization.uid, organization.metadata.generation))
         if last_attempt is None or last_attempt[:2] != versions:
             return True
         if sender.is_key_unread and last_attempt.at >= self._secret_read_at:
@@ -366,7 +367,8 @@ class Resync:
             if not isinstance(unusable, KeyStateUnknown | EsawError):
                 await self.sender_keys.observe_spec(sender)
         version = version_number(self.cache.senders.get(sender.name) or sender)
-        self._key_attempts[sender.name] = KeyAttempt(version, organization.metadata.generation, at)
+        known = organization.uid, organization.metadata.generation
+        self._key_attempts[sender.name] = KeyAttempt(version, known, at)
 
     async def _count_awaiting_consent(self) -> None:
         if self.held.are_all and self.cache.has_all_events:

@@ -75,15 +75,26 @@ async def write_status_or_skip(kube: KubeClient, resource: R, status: ResourcePa
 
 
 async def apply_change(
-    kube: KubeClient, kind: type[R], name: str, known: R | None, change: Callable[[R], ResourcePart]
+    kube: KubeClient,
+    kind: type[R],
+    name: str,
+    known: R | None,
+    change: Callable[[R], ResourcePart],
+    *,
+    uid: str | None = None,
 ) -> R:
     """
     Write the status that ``change`` computes, first from ``known``, after a conflict from the newest state.
 
-    Raises ``ApiError``, ``Conflict`` after ``MAX_CHANGE_ATTEMPTS`` conflicts, and what ``change`` raises.
+    ``uid`` is that of the object which the change is about: one that took its name later does not get it.
+    Raises ``NotFound`` then, ``ApiError``, ``Conflict`` after ``MAX_CHANGE_ATTEMPTS`` conflicts, and what
+    ``change`` raises.
     """
     for _ in range(MAX_CHANGE_ATTEMPTS):
         resource = known or kind.parse(await kube.get(kind, name))
+        if uid not in (None, resource.uid):
+            message = f"{kind.KIND}/{name} was deleted, and another object has its name"
+            raise NotFound(404, "NotFound", message)
         try:
             return await write_status(kube, resource, change(resource))
         except Conflict:
