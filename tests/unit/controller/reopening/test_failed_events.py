@@ -496,6 +496,56 @@ async def test_the_return_of_each_secret_costs_the_same_beside_many_others() -> 
     assert steps[60] < 1.1 * steps[10]
 
 
+async def test_many_fixes_in_one_organization_list_its_failed_events_once() -> None:
+    corrected = [event_failed("NotPermitted", 1).build(), event_failed("ArchiveFull", 2).build()]
+    other = event_failed("NotProven", 3).build()
+    elsewhere = event_failed("TokenRejected", 4, organization="other").build()
+    retry_scene = RetryScene(*corrected, other, elsewhere)
+    before, after = list[Any]([an_archive_that_does_not(1)]), list[Any]([an_archive_that_works(2)])
+    for number in range(20):
+        name = f"sender-{number}"
+        before.append(a_sender(name, authorized=None))
+        after.append(known_to_work(a_sender(name, version=2)))
+    assert await retry_scene.reopened_after(*before, *after) == [each.name for each in corrected]
+    assert retry_scene.scene.kube.asked.count(("page", "envelopeevents")) == 1
+
+
+async def test_an_organization_whose_events_can_not_be_listed_delays_no_other() -> None:
+    events = [event_failed("NotPermitted", 1), event_failed("NotPermitted", 2, organization="other")]
+    retry_scene = RetryScene(*(each.build() for each in events))
+    retry_scene.scene.kube.fail("page", Unavailable(0, "NoAnswer", "away"))
+    senders = [
+        (a_sender(name, authorized=None, organizationRef={"name": organization}), organization)
+        for name, organization in (("anna", "acme"), ("ben", "other"))
+    ]
+    states = [each for each, _ in senders]
+    states += [
+        known_to_work(a_sender(each.name, version=2, organizationRef={"name": organization}))
+        for each, organization in senders
+    ]
+    assert await retry_scene.reopened_after(*states) == sorted(each.build().name for each in events)
+    assert retry_scene.scene.kube.asked.count(("page", "envelopeevents")) == 3
+
+
+async def test_a_failure_costs_the_same_beside_many_fixes_that_came_before_its_run() -> None:
+    steps = dict[int, int]()
+    for senders in (10, 60):
+        retry_scene = RetryScene()
+        for number in range(senders):
+            name = f"sender-{number}"
+            retry_scene.failed_event_retrier.resource_changed(None, a_sender(name, authorized=None))
+            fixed = known_to_work(a_sender(name, version=2))
+            retry_scene.failed_event_retrier.resource_changed(None, fixed)
+        retry_scene.scene.clock.advance(seconds=1)
+        event, began = event_failed("NotPermitted").build(), retry_scene.scene.clock.monotonic()
+
+        async def fail(scene: RetryScene = retry_scene, event: Any = event, began: float = began) -> None:
+            scene.failed_event_retrier.event_failed(event, began)
+
+        steps[senders] = await steps_of(fail())
+    assert steps[60] == steps[10]
+
+
 async def test_what_failed_for_an_unread_secret_starts_again_after_a_return_that_nobody_observed() -> None:
     event = event_failed("SecretForbidden").build()
     retry_scene = RetryScene(event)
