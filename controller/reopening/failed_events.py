@@ -1,9 +1,10 @@
 """
 Retry failed events after the Archive, Organization or Sender that caused the failure was fixed (rule 6).
 
-Finished events are in no memory, so a fix lists its failed events and re-opens those whose cause it can
-solve, once per fix. A change counts as a fix when the object is ``Ready`` (``Authorized`` for a Sender) in a
-state that was not observed before. Each controller re-opens the events of its shards.
+Finished events are in no memory, so a fix lists the failed events of its Organizations and re-opens those
+whose cause it can solve, once per fix. Fixes that were observed before a list share it: else each of many new
+keys would list the same events. A change counts as a fix when the object is ``Ready`` (``Authorized`` for a
+Sender) in a state that was not observed before. Each controller re-opens the events of its shards.
 
 An event that fails in a run that began before a fix is retried too: the fix came too late for that run.
 
@@ -13,10 +14,12 @@ object: the garbage collector calls ``retry_if_fixed`` for each failed event.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import chain
 from typing import Final, NamedTuple
 
 from controller.cache import Cache
@@ -30,6 +33,7 @@ from controller.reopening.fix_rules import (
     organization_recovery_may_fix,
     organization_spec_may_fix,
     ready_state,
+    sender_may_fix,
 )
 from controller.reopening.reopener import Reopener
 from controller.scheduling.retry_policy import LISTING_AFTER_FIX
@@ -88,7 +92,15 @@ class _Fix(NamedTuple):
     subject: str
     change: _Change
     organizations: Callable[[], Iterable[str]]
-    may_fix: Callable[[EnvelopeEvent], bool]
+    may_fix_cause: Callable[[str], bool]
+    """Whether it may solve this cause. A Sender does not solve it for each event."""
+    sender: Sender | None = None
+
+    def may_fix(self, event: EnvelopeEvent) -> bool:
+        """Whether it may solve the cause of this failed event."""
+        if self.sender is not None:
+            return may_fix_event(event, self.sender)
+        return self.may_fix_cause(event.status.cause)
 
     @property
     def key(self) -> tuple[str, _Change]:
@@ -137,9 +149,13 @@ class FailedEventRetrier:
 
     def event_failed(self, event: EnvelopeEvent, began: float) -> None:
         """Retry an event that failed here in a run that began, at that monotonic time, before a fix."""
-        for at, fix in self._latest_fixes.values():
-            if at >= began and fix.may_fix(event) and event.organization in fix.organizations():
+        for at, fix in reversed(self._latest_fixes.values()):
+            if at < began:
+                return
+            if fix.may_fix(event) and event.organization in fix.organizations():
+                # The list for one fix is enough.
                 self._enqueue(fix)
+                return
 
     async def retry_if_fixed(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """
@@ -157,24 +173,26 @@ class FailedEventRetrier:
     async def run(self) -> None:
         """Re-open events until cancelled."""
         while True:
-            fix = await self._fixes.get()
-            self._queued.discard(fix.key)
-            try:
-                await self._reopen_all(fix)
-            except ApiError as problem:
-                _log.warning("the events that %s may solve can't be re-opened yet: %s", fix.subject, problem)
+            fixes = [await self._fixes.get()]
+            while not self._fixes.empty():
+                fixes.append(self._fixes.get_nowait())
+            self._queued.clear()
+            if left := await self._reopen_all(fixes):
                 await self.clock.sleep(LISTING_AFTER_FIX.pause(0))
-                self._enqueue(fix)
+                for each in left:
+                    self._enqueue(each)
 
     def _secret_read(self, sender: Sender) -> None:
         """Retry what failed because Secrets could not be read, if those of all Senders can be: one list is
         enough. Else the passes over all events do it."""
         organization = sender.spec.organization_ref.name
         if not self.cache.senders.of(organization).unread:
-            subject, may_fix = f"The Secret of Sender/{sender.name}", _by_cause(_is_unread_secret)
-            self._fixed(_Fix(subject, _Change.RECOVERY, lambda: [organization], may_fix))
+            subject = f"The Secret of Sender/{sender.name}"
+            self._fixed(_Fix(subject, _Change.RECOVERY, lambda: [organization], _is_unread_secret))
 
     def _fixed(self, fix: _Fix) -> None:
+        # In the order of their times.
+        self._latest_fixes.pop(fix.key, None)
         self._latest_fixes[fix.key] = (self.clock.monotonic(), fix)
         self._enqueue(fix)
 
@@ -188,29 +206,55 @@ class FailedEventRetrier:
         subject = f"{resource.KIND}/{resource.name}"
         name = resource.name
         if isinstance(resource, Archive):
-            return _Fix(subject, change, lambda: self._organizations_using(name), _by_cause(archive_may_fix))
+            return _Fix(subject, change, lambda: self._organizations_using(name), archive_may_fix)
         if isinstance(resource, Organization):
-            return _Fix(subject, change, lambda: [name], _by_cause(_ORGANIZATION_MAY_FIX[change]))
-        sender, organization = resource, resource.spec.organization_ref.name
-        return _Fix(subject, change, lambda: [organization], lambda event: may_fix_event(event, sender))
+            return _Fix(subject, change, lambda: [name], _ORGANIZATION_MAY_FIX[change])
+        organization = resource.spec.organization_ref.name
+        return _Fix(subject, change, lambda: [organization], sender_may_fix, resource)
 
     def _organizations_using(self, archive: str) -> list[str]:
         return [each.name for each in self.cache.organizations if archive in self.cache.archives_of(each)]
 
-    async def _reopen_all(self, fix: _Fix) -> None:
-        reopened_events, unavailable = 0, list[Unavailable]()
-        for organization in fix.organizations():
-            labels = ",".join(filter(None, (f"{ORGANIZATION_LABEL}={organization}", self.labels)))
-            fields = f"status.phase={Phase.FAILED}"
-            async for event in self.kube.list_readable(EnvelopeEvent, labels=labels, fields=fields):
-                if fix.may_fix(event):
-                    try:
-                        reopened_events += await self._reopen(event, fix)
-                    except Unavailable as problem:
-                        # One answer may be about this event alone. The list comes again after the others.
-                        unavailable.append(problem)
-        if reopened_events:
-            _log.info("%s was fixed: %d events are retried", fix.subject, reopened_events)
+    async def _reopen_all(self, fixes: Iterable[_Fix]) -> list[_Fix]:
+        """
+        List the failed events of each Organization once, and re-open those that a fix may solve.
+
+        Return the fixes whose Organizations need another list.
+        """
+        by_organization = dict[str, list[_Fix]]()
+        for fix in fixes:
+            for organization in fix.organizations():
+                by_organization.setdefault(organization, []).append(fix)
+        left = dict[tuple[str, _Change], _Fix]()
+        for organization, of_organization in by_organization.items():
+            try:
+                await self._reopen_events(organization, of_organization)
+            except ApiError as problem:
+                _log.warning("failed events of %s can't be re-opened yet: %s", organization, problem)
+                left |= {each.key: each for each in of_organization}
+        return list(left.values())
+
+    async def _reopen_events(self, organization: str, fixes: Iterable[_Fix]) -> None:
+        by_rule = dict[Callable[[str], bool], list[_Fix]]()
+        for each in fixes:
+            by_rule.setdefault(each.may_fix_cause, []).append(each)
+        reopened_events, unavailable = Counter[str](), list[Unavailable]()
+        labels = ",".join(filter(None, (f"{ORGANIZATION_LABEL}={organization}", self.labels)))
+        fields = f"status.phase={Phase.FAILED}"
+        async for event in self.kube.list_readable(EnvelopeEvent, labels=labels, fields=fields):
+            # Many fixes have the same rule: it is asked once.
+            cause = event.status.cause
+            of_cause = (each for rule, each in by_rule.items() if rule(cause))
+            fix = next((each for each in chain.from_iterable(of_cause) if each.may_fix(event)), None)
+            if fix is None:
+                continue
+            try:
+                reopened_events[fix.subject] += await self._reopen(event, fix)
+            except Unavailable as problem:
+                # One answer may be about this event alone. The list comes again after the others.
+                unavailable.append(problem)
+        for subject, count in (+reopened_events).items():
+            _log.info("%s was fixed: %d events are retried", subject, count)
         if unavailable:
             raise unavailable[-1]
 
@@ -230,7 +274,3 @@ class FailedEventRetrier:
 
 def _is_unread_secret(cause: str) -> bool:
     return cause in UNREAD_SECRET_REASONS
-
-
-def _by_cause(may_fix: Callable[[str], bool]) -> Callable[[EnvelopeEvent], bool]:
-    return lambda event: may_fix(event.status.cause)
