@@ -1,0 +1,123 @@
+"""The support bundle: no name of a person is in it, and no value of a tag."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import yaml
+
+from counterfoil.cli.plugin.installation.archive_paths import ArchivePaths
+from counterfoil.cli.plugin.installation.diagnose import (
+    OMITTED,
+    SupportBundle,
+    remove_personal_data,
+)
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import SENDER_LABEL, Import, Resource, Sender
+from counterfoil.resources.naming import consented_sender_name
+from tests.support.builders import ANNA, a_sender, an_event, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+
+CONSENTED = consented_sender_name("acme", ANNA)
+
+
+class BundleScene(InMemoryKubeClient):
+    """A namespace in which the names of Senders and of users are those of people."""
+
+    def __init__(self) -> None:
+        sender = a_sender("jane-doe", tokenSecretRef={"name": "jane-doe-key", "key": "token"})
+        event = an_event().labelled(SENDER_LABEL, "john.roe").build()
+        when = {
+            "tags": {"customer": {"values": ["Kofler"]}, "person": {"pattern": "Kofler|Maier"}},
+            "senders": ["jane-doe", "ben-poe"],
+        }
+        organization = an_organization(
+            routes=[{"name": "hr", "archiveRef": {"name": "dms"}, "when": when}],
+            defaultSenderRef={"name": "jane-doe"},
+        )
+        super().__init__(sender, a_sender(CONSENTED), event, organization)
+        self.objects["senders", "jane-doe"]["metadata"]["uid"] = "0f000000-0000-4000-8000-000000000001"
+        self.refused_senders = False
+
+    async def pods(self, *, labels: str) -> Sequence[Raw]:
+        spec = {"containers": [{"name": "console"}]}
+        return [{"metadata": {"name": "console-0"}, "spec": spec, "status": {"phase": "Running"}}]
+
+    async def pod_log(self, name: str, container: str, *, lines: int) -> str:
+        return (
+            '{"message":"retry was requested","who":"Jane \\"J\\" Doe","namespace":"contracts"}\n'
+            "12:00 INFO    retry was requested who=Jane Doe namespace=contracts\n"
+            "12:00 INFO    retry was requested sender=tim-zoe who=Jane Doe\n"
+            '{"message":"the key of Sender/jane-doe is refused. Sender/max-loe","sender":"eve-joe"}\n'
+            'User "Jane Doe" cannot list; {"message":"User \\"Jane\\" cannot list"}\n'
+            "j\u00f6rg@k\u00f6fler.example anna%40doe.example\n"
+        )
+
+    async def list_events(self) -> Sequence[Raw]:
+        regarding = {"kind": "Sender", "name": "kim-noe"}
+        return [{"metadata": {"name": "kim-noe.17c3f0a2b"}, "regarding": regarding, "note": "filed"}]
+
+    async def server_version(self) -> Raw:
+        return {"gitVersion": "v1.35.4"}
+
+    async def page(
+        self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
+    ) -> tuple[list[Raw], str]:
+        if kind is Import:
+            said = 'imports is forbidden: User "Jane Doe" cannot list resource "imports"'
+            raise Forbidden(403, "Forbidden", said)
+        if kind is Sender and self.refused_senders:
+            raise Forbidden(403, "Forbidden", 'User "system:serviceaccount:contracts:reader" cannot list')
+        return await super().page(kind, limit=limit, token=token, labels=labels, fields=fields)
+
+
+async def a_bundle(kube: KubeClient) -> SupportBundle:
+    bundle = SupportBundle(kube, ArchivePaths(b"key"))
+    await bundle.collect(lines=7, events=10)
+    return bundle
+
+
+def cleaned_of(found: Any) -> Any:
+    return remove_personal_data(found, ArchivePaths(b"key"))
+
+
+@pytest.mark.parametrize("is_sender_read", [True, False])
+async def test_a_bundle_has_no_name_of_a_person_in_objects_events_logs_and_errors(
+    is_sender_read: bool,
+) -> None:
+    kube = BundleScene()
+    kube.refused_senders = not is_sender_read
+    bundle = await a_bundle(kube)
+    text = "".join([*bundle.files.values(), *bundle.missing]).lower()
+    people = ("jane", "doe", "john", "roe", "poe", "tim-", "max-", "eve-", "kim-", "fler", "rg@", "maier")
+    assert [each for each in people if each in text] == []
+    assert is_sender_read or "system:serviceaccount:contracts:reader" in text
+
+
+async def test_a_bundle_shows_which_objects_name_the_same_sender() -> None:
+    bundle = await a_bundle(BundleScene())
+    senders = yaml.safe_load(bundle.files["resources/senders.yaml"])
+    (organization,) = yaml.safe_load(bundle.files["resources/organizations.yaml"])
+    names = [each["metadata"]["name"] for each in senders]
+    assert CONSENTED in names, "Counterfoil gave this name, which is no name of a person"
+    name = organization["spec"]["defaultSenderRef"]["name"]
+    assert name in names
+    assert f"the key of Sender/{name} is refused." in bundle.files["logs/console-0.console.log"]
+
+
+def test_a_bundle_has_labels_and_annotations_of_counterfoil_alone() -> None:
+    metadata = {
+        "labels": {"owner": "Kofler", "counterfoil.dev/shard": "7", "app.kubernetes.io/name": "counterfoil"},
+        "annotations": {"example.org/asked-by": "Kofler", "counterfoil.dev/note": "kept"},
+    }
+    assert cleaned_of(metadata) == {
+        "labels": {**metadata["labels"], "owner": OMITTED},
+        "annotations": {**metadata["annotations"], "example.org/asked-by": OMITTED},
+    }
+
+
+def test_a_bundle_has_the_rules_of_tags_without_the_values_in_them() -> None:
+    rules = {"tags": {"customer": {"value": "Kofler"}, "number": {"xpath": "/number", "required": True}}}
+    assert cleaned_of(rules) == {"tags": {**rules["tags"], "customer": {"value": OMITTED}}}
