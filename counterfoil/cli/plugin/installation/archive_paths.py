@@ -52,26 +52,27 @@ class ArchivePaths:
         """Return a text without the paths of archived files."""
         return _URI.sub(self._hidden, text) if ":" in text else text
 
+    def hashed(self, name: str) -> str:
+        """Return eight letters for a segment of a path or another name, the same in the whole bundle."""
+        if not name or _KEPT.fullmatch(name):
+            return name
+        return hmac.digest(self._key, name.encode(), "sha256").hex()[:8].translate(_LETTERS)
+
     def _hidden(self, found: re.Match[str]) -> str:
         url = found[0].rstrip(_PUNCTUATION)
         end = found[0][len(url) :]
         if root := self._root_of(url):
-            return f"{root}{self._hashed(url[len(root) :])}{end}"
+            return f"{root}{self._hashed_path(url[len(root) :])}{end}"
         if found["head"] in self._visible and found["head"] not in map(_head, self._roots):
             return found[0]
-        return f"{found['head']}{self._hashed(url[len(found['head']) :])}{end}"
+        return f"{found['head']}{self._hashed_path(url[len(found['head']) :])}{end}"
 
     def _root_of(self, url: str) -> str:
         roots = (each for each in self._roots if url == each or url.startswith(f"{each}/"))
         return max(roots, key=len, default="")
 
-    def _hashed(self, path: str) -> str:
-        return "/".join(self._segment(each) for each in path.split("/"))
-
-    def _segment(self, segment: str) -> str:
-        if not segment or _KEPT.fullmatch(segment):
-            return segment
-        return hmac.digest(self._key, segment.encode(), "sha256").hex()[:8].translate(_LETTERS)
+    def _hashed_path(self, path: str) -> str:
+        return "/".join(self.hashed(each) for each in path.split("/"))
 
 
 def _head(url: str) -> str:

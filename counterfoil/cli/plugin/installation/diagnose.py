@@ -1,10 +1,12 @@
 """
 ``diagnose``: a support bundle, without secrets and without people's names.
 
-What goes in: the resources of Counterfoil, the Kubernetes Events, pods and logs of Counterfoil, versions, and
-what could not be read. Secrets are never read, so nothing of them can be in it; what looks like a token
-anywhere is struck out. Written with the user's own rights; what those don't allow is named in
-``missing.txt``.
+What goes in: the resources of Counterfoil, the Kubernetes Events of the namespace, pods and logs of
+Counterfoil, versions, and what could not be read. Secrets are never read, so nothing of them can be in it;
+what looks like a token anywhere is struck out. Written with the user's own rights; what those don't allow is
+named in ``missing.txt``.
+
+All is read first, then cleaned: a log or an event may have the name of a Sender that another part tells.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.shard_leases import PODS
 from counterfoil.kube.watch import Raw
-from counterfoil.logs import redact
+from counterfoil.logs import FIELDS, redact
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_REASON_ANNOTATION,
@@ -47,9 +49,10 @@ from counterfoil.resources.audit_annotation import ACTS_ANNOTATION
 SUMMARY = "write a support bundle without secrets"
 DETAILS = (
     "A .tar.gz of Counterfoil's resources, Kubernetes Events, pods and logs. Secrets are not read; what "
-    "looks like a token and people's names and addresses are left out. Names of envelopes and files are in "
-    "it: look through it before you pass it on. Values of tags and parameters are left out, and the "
-    "path of an archived file has hashes in place of its parts."
+    "looks like a token, e-mail addresses and names of users are left out. The names of a Sender and its "
+    "Secret become hashes, unless a consent created the Sender. So does each part of the path of an archived "
+    "file. Values of tags and parameters are left out. Names of envelopes and files are in it: look "
+    "through it before you pass it on."
 )
 
 KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, Envelope, EnvelopeEvent, Import)
@@ -76,12 +79,36 @@ PERSONAL_KEYS = frozenset(
 VALUE_KEYS = frozenset({"parameters", "tags"})
 """Keys whose own keys stay and whose texts are left out: parameters of callbacks, tags of an envelope."""
 
+VALUES_IN_RULES = frozenset({"value", "values", "pattern"})
+"""Keys of the rule for a tag, in an Archive or a route, that have values of the tag."""
+
+KEPT_DOMAINS = {
+    "annotations": ("counterfoil.dev",),
+    "labels": ("counterfoil.dev", "kubernetes.io", "helm.sh"),
+}
+"""Domains of the keys whose values stay. Others are the customer's, such as the name of an owner."""
+
 PERSONAL_NOTE_ACTIONS = frozenset({"Act", "Request"})
 """Actions of Kubernetes Events whose note says who asked for something."""
 
 OMITTED = "[left out]"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
+_ADDRESS = re.compile(r"[\w.%+'-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+")
+_PERSON = (
+    # A line of a log: as JSON, and as text with the fields that may follow.
+    re.compile(r'(?P<head>"who":")(?:[^"\\]|\\.)*'),
+    re.compile(
+        rf"(?P<head>\bwho=).*?(?= (?:{'|'.join(FIELDS[FIELDS.index('who') + 1 :])})=|$)", re.MULTILINE
+    ),
+    # The API server's refusal, also as a text in JSON.
+    re.compile(r'(?P<head>\busers? \\?")(?!system:).*?(?=\\?" (?:cannot|is forbidden))', re.IGNORECASE),
+)
+"""Names of users."""
+
+_SENDER = re.compile(r'(?:\bSender/|"sender":"|\bsender=)([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)')
+_OBJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
+_CONSENTED = re.compile(r"[0-9a-f]{16}")
+"""Name of a Sender that a consent created: a part of a hash."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +153,8 @@ class SupportBundle:
     def __init__(self, kube: KubeClient, paths: ArchivePaths) -> None:
         self._kube = kube
         self._paths = paths
+        self._senders = SenderNames(paths)
+        self._found: dict[str, Any] = {}
         self.files: dict[str, str] = {}
         self.missing: list[str] = []
         self._pods_found: Sequence[Raw] = ()
@@ -137,19 +166,28 @@ class SupportBundle:
         await self._add("kubernetes-events.yaml", self._kube.list_events)
         await self._add("pods.yaml", self._pods)
         await self._logs(lines)
-        if self.files:
+        if self._found:
             await self._add("version.yaml", self._versions)
+        self.files = {name: self._cleaned(found) for name, found in self._found.items()}
+        self.missing = [self._hidden(each) for each in self.missing]
 
     async def _add(self, name: str, read: Callable[[], Awaitable[Any]]) -> None:
         try:
-            found = remove_personal_data(await read(), self._paths)
+            found = self._found[name] = await read()
         except ApiError as problem:
-            self.missing.append(f"{name}: {redact(self._paths.hide(str(problem)))}")
-            return
-        is_text = isinstance(found, str)
-        self.files[name] = (
-            found if is_text else yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=120)
-        )
+            self.missing.append(f"{name}: {problem}")
+        else:
+            self._senders.learn(found)
+
+    def _cleaned(self, found: Any) -> str:
+        cleaned = remove_personal_data(found, self._hidden)
+        if isinstance(cleaned, str):
+            return cleaned
+        text: str = yaml.safe_dump(cleaned, sort_keys=False, allow_unicode=True, width=120)
+        return text
+
+    def _hidden(self, text: str) -> str:
+        return without_people(self._senders.hide(self._paths.hide(text)))
 
     async def _listed(self, kind: type[Resource], most: int) -> list[Raw]:
         found: list[Raw] = []
@@ -189,25 +227,102 @@ class SupportBundle:
         return {"counterfoil": __version__, "python": platform.python_version(), "kubernetes": server}
 
 
-def remove_personal_data(found: Any, paths: ArchivePaths, key: str = "") -> Any:
-    """Return it without what looks like a token, without people, and without the paths of archived files; a
-    SHA-256 stays where one belongs."""
+class SenderNames:
+    """
+    Names of Senders and of their Secrets, which often are those of people.
+
+    Each becomes a hash, the same in the whole bundle. Names that Counterfoil gave stay.
+    """
+
+    def __init__(self, paths: ArchivePaths) -> None:
+        self._paths = paths
+        self._names: set[str] = set()
+
+    def learn(self, found: Any, key: str = "") -> None:
+        """Remember the names in an object, or in a text that says whose names they are."""
+        if isinstance(found, str):
+            self._add(*_SENDER.findall(found))
+            if _is_sender_key(key):
+                self._add(found)
+        elif isinstance(found, Mapping):
+            if found.get("kind") == Sender.KIND:
+                spec, status = found.get("spec") or {}, found.get("status") or {}
+                secret, stored = spec.get("tokenSecretRef") or {}, status.get("key") or {}
+                self._add((found.get("metadata") or found).get("name"))
+                self._add(secret.get("name"), stored.get("secretName"))
+            if _is_sender_key(key):
+                self._add(found.get("name"))
+            for name, value in found.items():
+                self.learn(value, name)
+        elif isinstance(found, Sequence):
+            for value in found:
+                self.learn(value, key)
+
+    def hide(self, text: str) -> str:
+        """Return a text without these names."""
+        return _OBJECT_NAME.sub(self._hidden, text) if self._names else text
+
+    def _add(self, *names: object) -> None:
+        self._names.update(
+            each
+            for each in names
+            if isinstance(each, str) and _OBJECT_NAME.fullmatch(each) and not _CONSENTED.fullmatch(each)
+        )
+
+    def _hidden(self, found: re.Match[str]) -> str:
+        # A Kubernetes Event has the name of its object, a point, and a number.
+        name, rest = found[0], ""
+        while name not in self._names:
+            name, point, last = name.rpartition(".")
+            if not point:
+                return found[0]
+            rest = f".{last}{rest}"
+        return f"{self._paths.hashed(name)}{rest}"
+
+
+def _is_sender_key(key: str) -> bool:
+    return "sender" in key.lower() or key == "notShownTo"
+
+
+def without_people(text: str) -> str:
+    """Return a text without tokens, e-mail addresses and names of users."""
+    text = _ADDRESS.sub(OMITTED, redact(text))
+    for each in _PERSON:
+        text = each.sub(rf"\g<head>{OMITTED}", text)
+    return text
+
+
+def remove_personal_data(found: Any, hide: Callable[[str], str], key: str = "") -> Any:
+    """Return it without people, each text as ``hide`` returns it; a SHA-256 stays where one belongs."""
     if key in PERSONAL_KEYS:
         return OMITTED
     if isinstance(found, Mapping):
         if key in VALUE_KEYS:
-            found = {name: OMITTED if isinstance(value, str) else value for name, value in found.items()}
-        cleaned = {name: remove_personal_data(value, paths, name) for name, value in found.items()}
+            found = {name: _without_values(value) for name, value in found.items()}
+        if (kept := KEPT_DOMAINS.get(key)) is not None:
+            found = {name: value if _has_domain(name, kept) else OMITTED for name, value in found.items()}
+        cleaned = {name: remove_personal_data(value, hide, name) for name, value in found.items()}
         if key == "lastRequest" and "reason" in found:
             cleaned["reason"] = OMITTED
         if found.get("action") in PERSONAL_NOTE_ACTIONS and "note" in found:
             cleaned["note"] = OMITTED
         return cleaned
     if isinstance(found, list | tuple):
-        return [remove_personal_data(value, paths, key) for value in found]
+        return [remove_personal_data(value, hide, key) for value in found]
     if isinstance(found, str) and not (key == "sha256" and _SHA256.fullmatch(found)):
-        return _ADDRESS.sub(OMITTED, redact(paths.hide(found)))
+        return hide(found)
     return found
+
+
+def _without_values(found: Any) -> Any:
+    if isinstance(found, Mapping):
+        return {name: OMITTED if name in VALUES_IN_RULES else value for name, value in found.items()}
+    return OMITTED if isinstance(found, str) else found
+
+
+def _has_domain(key: str, domains: Sequence[str]) -> bool:
+    domain, slash, _ = key.partition("/")
+    return bool(slash) and any(domain == each or domain.endswith(f".{each}") for each in domains)
 
 
 def _write(path: Path, bundle: SupportBundle, folder: str) -> None:

@@ -22,7 +22,12 @@ from counterfoil.cli.plugin import why as why_command
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_answer
 from counterfoil.cli.plugin.installation import diagnose
 from counterfoil.cli.plugin.installation.archive_paths import ArchivePaths
-from counterfoil.cli.plugin.installation.diagnose import OMITTED, SupportBundle, remove_personal_data
+from counterfoil.cli.plugin.installation.diagnose import (
+    OMITTED,
+    SupportBundle,
+    remove_personal_data,
+    without_people,
+)
 from counterfoil.cli.plugin.search import sweep
 from counterfoil.cli.plugin.send_request import (
     RETRY,
@@ -634,7 +639,8 @@ async def test_a_sweep_that_skipped_senders_is_not_complete_and_reports_it(
 
 
 def cleaned_of(found: Any) -> Any:
-    return remove_personal_data(found, ArchivePaths(b"key"))
+    paths = ArchivePaths(b"key")
+    return remove_personal_data(found, lambda text: without_people(paths.hide(text)))
 
 
 def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself() -> None:

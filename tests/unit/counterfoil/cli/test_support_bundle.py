@@ -11,6 +11,7 @@ from counterfoil.cli.plugin.installation.diagnose import (
     OMITTED,
     SupportBundle,
     remove_personal_data,
+    without_people,
 )
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
@@ -80,7 +81,8 @@ async def a_bundle(kube: KubeClient) -> SupportBundle:
 
 
 def cleaned_of(found: Any) -> Any:
-    return remove_personal_data(found, ArchivePaths(b"key"))
+    paths = ArchivePaths(b"key")
+    return remove_personal_data(found, lambda text: without_people(paths.hide(text)))
 
 
 @pytest.mark.parametrize("is_sender_read", [True, False])
