@@ -15,6 +15,7 @@ import yaml
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import Phase
 from docs.tools.generate_metrics import describe_metrics
+from webhook.pages.errors import PageErrorKind
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "charts" / "counterfoil" / "files"
@@ -29,6 +30,7 @@ VALUES = {
     "phase": {each.value for each in Phase},
     "process": PROCESSES,
     "counterfoil_callbacks_total outcome": {each.value for each in CallbackOutcome},
+    "counterfoil_page_requests_total outcome": {each.value for each in PageErrorKind},
 }
 
 SELECTION = re.compile(r"\b(counterfoil_[a-z_]+|process_[a-z_]+)(?:\{([^}]*)\})?")
@@ -123,6 +125,13 @@ def test_each_outcome_of_a_callback_counts_as_good_bad_or_none() -> None:
             counted += first_outcomes(rule["expr"])
     scans = ["malformed", "unauthorized", "unknown", "wrong_method", "too_large"]
     assert sorted([*counted, *scans]) == sorted(each.value for each in CallbackOutcome)
+
+
+def test_a_token_endpoint_that_refuses_counterfoil_fires_an_alert() -> None:
+    """Nothing but the pages asks it, so neither a condition nor a mail tells that no sender can consent."""
+    of_pages = [rule["expr"] for rule in ALERTS if "counterfoil_page_requests_total" in rule["expr"]]
+    told = {outcome for each in of_pages for outcome in first_outcomes(each)}
+    assert {PageErrorKind.CLIENT_REFUSED, PageErrorKind.EXCHANGE_REFUSED} <= told
 
 
 def test_every_metric_is_on_a_dashboard() -> None:
