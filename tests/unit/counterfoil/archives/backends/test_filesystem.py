@@ -244,7 +244,7 @@ async def test_a_planted_link_to_a_folder_is_not_followed(
         backend.entries("a"),
         backend.remove_leftovers("a"),
     ):
-        with pytest.raises(ArchiveRefused, match="symbolic link"):
+        with pytest.raises(ArchiveRefused, match=r"symbolic link.* Look where it leads.* Keep all documents"):
             await attempt
 
     assert (elsewhere / "b.pdf").read_bytes() == b"theirs"
@@ -257,7 +257,7 @@ async def test_a_planted_link_under_a_files_name_is_neither_read_nor_written_thr
     secret.write_bytes(b"theirs")
     (root / "a.pdf").symlink_to(secret)
 
-    with pytest.raises(NameTaken, match="symbolic link"):
+    with pytest.raises(NameTaken, match=r"symbolic link.* Look where it leads.* Keep the file"):
         await read(backend, "a.pdf")
     await put(backend, "a.pdf", b"ours")
 
