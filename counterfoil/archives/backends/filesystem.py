@@ -246,8 +246,8 @@ class FilesystemBackend:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise NameTaken(
-                    f"{self.location(name)} is a symbolic link, and Counterfoil does not follow links. Move "
-                    "it away."
+                    f"{self.location(name)} is a symbolic link, and Counterfoil does not follow links. Look "
+                    "where it leads and who made it, then move the link away. Keep the file that it leads to."
                 ) from error
             raise error_of(error, self._archive, self._root) from error
 
@@ -257,7 +257,8 @@ class FilesystemBackend:
             return ArchiveRefused(
                 "SymbolicLink",
                 f"{self._archive}: {location} is a symbolic link, and Counterfoil does not follow links "
-                "inside an archive. Put a real folder in its place.",
+                "inside an archive. Look where it leads, and who made it. Keep all documents there: put a "
+                "real folder with them in the place of the link, or mount their volume there.",
             )
         return NameTaken(f"{location} is a file where Counterfoil needs a folder. Move it away.")
 
