@@ -1,5 +1,6 @@
 """Before the phases: each rung of the ladder, with what its reader sees."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -303,6 +304,27 @@ async def test_the_siblings_of_an_event_are_those_of_its_envelope_by_their_specs
     assert isinstance(admitted, Admitted)
     found = await admitted.context.sibling_events()
     assert [each.name for each in found.events] == [hidden.name]
+
+
+def steps_with(*lists: Sequence[str]) -> list[EnvelopeEvent]:
+    """Return an event for each list of archived files, of different worksteps."""
+    builders = (an_event().for_action("workstepFinished").named(f"step-{n}") for n in range(len(lists)))
+    return [each.archived(*names).build() for each, names in zip(builders, lists, strict=True)]
+
+
+async def test_files_that_the_siblings_of_an_event_have_in_common_are_in_memory_once(
+    scene: PreconditionsScene,
+) -> None:
+    """A caller chooses the number of events, and each may list 2,000 files."""
+    names = [f"{number}.pdf" for number in range(30)]
+    for each in steps_with(*[names] * 20, [*names, "trail.pdf"]):
+        scene.kube.put(each)
+    admitted = await scene.prepare()
+    assert isinstance(admitted, Admitted)
+    siblings = await admitted.context.siblings()
+    assert sorted(len(each.status.documents) for each in siblings) == [*[30] * 20, 31]
+    assert len({id(each.status.documents) for each in siblings}) == 2
+    assert len({id(file) for each in siblings for file in each.status.documents}) == 31
 
 
 async def test_a_sibling_that_cannot_be_read_forbids_the_delete_and_hides_no_other(
