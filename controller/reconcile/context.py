@@ -65,6 +65,17 @@ from counterfoil.resources.routes import (
     required_copy_names,
     stored_choice,
 )
+from counterfoil.untrusted.json_bounds import text_memory
+
+MAX_SIBLINGS_MEMORY = 32 * 1024 * 1024
+"""Bytes of memory, about, of the other events of an envelope in one run. Who can call chooses their number.
+Ten events with the longest lists, each in another folder, need less."""
+
+MEMORY_OF_SIBLING = 8 * 1024
+"""Bytes of memory of an event, about, without its texts and its list of files."""
+
+MEMORY_OF_LISTED_FILE = 256
+"""Bytes of memory of a file in a list, about, without its texts."""
 
 
 class PartialArchive(Exception):
@@ -82,12 +93,54 @@ class TooManyFiles(Exception):
         super().__init__(f"The envelope has {count} files, and an event takes {MAX_DOCUMENTS} at most.")
 
 
+class TooManyEvents(Exception):
+    """The other events of the envelope need more memory than one run may take. The message is for people."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"The envelope has {count} other events or more, and with their lists of files they are larger "
+            f"than {MAX_SIBLINGS_MEMORY // 2**20} MiB. Counterfoil reads no more of them for one event. "
+            "Find the caller, remove events that nobody needs, and retry this event."
+        )
+
+
 class SiblingEvents(NamedTuple):
     """The other events of an envelope."""
 
     events: tuple[EnvelopeEvent, ...]
     unreadable: str = ""
     """Description of an event that can't be read; empty: each was read."""
+
+
+@dataclass
+class SiblingCollector:
+    """Collects the other events of an envelope in bounded memory. Most of them list the same files, which are
+    kept once."""
+
+    most: int = MAX_SIBLINGS_MEMORY
+    """Bytes of memory, about."""
+    events: list[EnvelopeEvent] = field(default_factory=list)
+    _lists: dict[tuple[FiledDocument, ...], tuple[FiledDocument, ...]] = field(default_factory=dict)
+    _files: dict[FiledDocument, FiledDocument] = field(default_factory=dict)
+    _memory: int = 0
+
+    def add(self, event: EnvelopeEvent) -> None:
+        """Keep an event. Raises ``TooManyEvents``."""
+        documents = tuple(map(self._shared, event.status.documents))
+        documents = self._lists.setdefault(documents, documents)
+        status = msgspec.structs.replace(event.status, documents=())
+        self._memory += MEMORY_OF_SIBLING + text_memory(event.spec, status)
+        if self._memory > self.most:
+            raise TooManyEvents(len(self.events) + 1)
+        status = msgspec.structs.replace(status, documents=documents)
+        self.events.append(msgspec.structs.replace(event, status=status))
+
+    def _shared(self, document: FiledDocument) -> FiledDocument:
+        if (known := self._files.get(document)) is not None:
+            return known
+        self._files[document] = document
+        self._memory += MEMORY_OF_LISTED_FILE + text_memory(document)
+        return document
 
 
 @dataclass(frozen=True)
@@ -120,7 +173,8 @@ class RunContext:
     """Returns an Archive by its name; None: there is none."""
     copies: "CopyAccess"
     sibling_events: Callable[[], Awaitable[SiblingEvents]]
-    """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
+    """Lists the other events of this envelope, including finished ones. Raises ``ApiError``,
+    ``TooManyEvents``."""
     attempt_limit: timedelta = field(init=False)
     """Maximum duration of the phase in this attempt. ``PhaseRunner`` sets it for each one."""
     verified_copies: dict[str, str] = field(default_factory=dict, init=False)
@@ -166,7 +220,8 @@ class RunContext:
         """
         Return the other events of this envelope, oldest first, as they were when this run last listed them.
 
-        None of them runs at the same time (rule 5). One that can't be read is left out. Raises ``ApiError``.
+        None of them runs at the same time (rule 5). One that can't be read is left out. Raises ``ApiError``,
+        ``TooManyEvents``.
         """
         return (await self._sibling_events()).events
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable
-from controller.reconcile.context import TooManyFiles
+from controller.reconcile.context import TooManyEvents, TooManyFiles
 from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Wait
 from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import SourceBroken
@@ -133,6 +133,7 @@ RULES = (
         "EnvelopeTooLarge",
         "{} The envelope stays in eSignAnyWhere.",
     ),
+    OutcomeRule(_is_instance(TooManyEvents), Fail, "EnvelopeTooLarge", "{}"),
     OutcomeRule(_is_instance(V5ResponseInvalid), Wait, "EsawV5AnswerUnreadable", "{}"),
     OutcomeRule(_is_instance(V5Unavailable), Wait, "EsawV5Unavailable", "{}"),
     OutcomeRule(_is_instance(EnvelopeStatusUnknown), Wait, "EnvelopeStatusUnknown", "{}"),

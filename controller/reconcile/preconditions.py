@@ -27,6 +27,7 @@ from controller.reconcile.context import (
     Destination,
     ReconcileContext,
     RunContext,
+    SiblingCollector,
     SiblingEvents,
 )
 from controller.reconcile.fence import Fence
@@ -415,7 +416,7 @@ class Preconditions:
         # By the spec: a changed label must not hide an event, nor add that of another envelope.
         # Without a limit, so that the API server answers from its memory and does not read etcd.
         fields, unreadable = f"spec.envelopeID={event.spec.envelope_id}", ""
-        found = list[EnvelopeEvent]()
+        collector = SiblingCollector()
         async for raw in self.kube.list(EnvelopeEvent, fields=fields, limit=0):
             try:
                 sibling = EnvelopeEvent.parse(raw)
@@ -425,8 +426,8 @@ class Preconditions:
                     unreadable = f"EnvelopeEvent/{name} names the same envelope and can't be read"
                 continue
             if sibling.name != event.name and sibling.organization == event.organization:
-                found.append(sibling)
-        return SiblingEvents(tuple(found), unreadable)
+                collector.add(sibling)
+        return SiblingEvents(tuple(collector.events), unreadable)
 
     async def _may_sender_still_be_recorded(self, event: EnvelopeEvent, organization: Organization) -> bool:
         """Whether the before-send page may still write the Envelope: after sending, or in its repair."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable
-from controller.reconcile.context import TooManyFiles
+from controller.reconcile.context import TooManyEvents, TooManyFiles
 from controller.reconcile.error_policy import classify
 from controller.reconcile.outcomes import Fail, NeedConsent, Wait
 from counterfoil.archives.errors import (
@@ -94,6 +94,7 @@ TABLE: list[tuple[Exception, type, str]] = [
     (ResponseTooLarge("envelope", 2**24), Wait, "EsawAnswerUnreadable"),
     (ResponseTooLarge("whoami", 2**24), Wait, "EsawAnswerUnreadable"),
     (TooManyFiles(2001), Fail, "EnvelopeTooLarge"),
+    (TooManyEvents(900), Fail, "EnvelopeTooLarge"),
     (ManifestTooLarge("its manifest could not be read."), Fail, "EnvelopeTooLarge"),
     (UnexpectedRedirect(302, "https://login.example.com"), Wait, "EsawRedirects"),
     (TransferBroken("short"), Wait, "TransferBroken"),

@@ -8,6 +8,12 @@ import pytest
 from msgspec import structs
 
 from controller.access.archive_root import root_of
+from controller.reconcile.context import (
+    MAX_SIBLINGS_MEMORY,
+    MEMORY_OF_SIBLING,
+    SiblingCollector,
+    TooManyEvents,
+)
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.preconditions import Admitted, RecordOnly
 from counterfoil.archives.errors import ArchiveError
@@ -18,6 +24,7 @@ from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ENVELOPE_LABEL,
     LISTED_BY_LABEL,
+    MAX_DOCUMENTS,
     SENDER_LABEL,
     Archive,
     Attempt,
@@ -33,7 +40,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.conditions import ConditionStatus, with_condition
-from counterfoil.resources.envelopeevent import SENDER_GRACE
+from counterfoil.resources.envelopeevent import MAX_DOCUMENTS_BYTES, SENDER_GRACE, stored_size
 from tests.support.builders import (
     ENVELOPE,
     KEY,
@@ -325,6 +332,37 @@ async def test_files_that_the_siblings_of_an_event_have_in_common_are_in_memory_
     assert sorted(len(each.status.documents) for each in siblings) == [*[30] * 20, 31]
     assert len({id(each.status.documents) for each in siblings}) == 2
     assert len({id(file) for each in siblings for file in each.status.documents}) == 31
+
+
+def collect(*lists: Sequence[str], most: int = MAX_SIBLINGS_MEMORY) -> int:
+    """Return how many events with these files are collected. Raises ``TooManyEvents``."""
+    collector = SiblingCollector(most=most)
+    for each in steps_with(*lists):
+        collector.add(each)
+    return len(collector.events)
+
+
+def files_of(step: int, number: int) -> list[str]:
+    """Return names of files in the folder of a workstep."""
+    return [f"{step:0>50}/{each:0>60}.pdf" for each in range(number)]
+
+
+def test_more_siblings_than_fit_into_the_memory_of_a_run_are_refused() -> None:
+    with pytest.raises(TooManyEvents, match="remove"):
+        collect(*([*files_of(step, 100)] for step in range(9)), most=8 * 100 * 1024)
+    assert collect(*[files_of(0, 100)] * 9, most=8 * 100 * 1024) == 9
+
+
+def test_siblings_with_few_files_are_counted_as_well() -> None:
+    with pytest.raises(TooManyEvents):
+        collect(*[("contract.pdf",)] * 11, most=10 * MEMORY_OF_SIBLING)
+
+
+def test_ten_siblings_with_the_longest_lists_in_different_folders_fit() -> None:
+    lists = [files_of(step, MAX_DOCUMENTS) for step in range(10)]
+    (first,) = steps_with(lists[0])
+    assert stored_size(first.status.documents) > MAX_DOCUMENTS_BYTES * 0.9
+    assert collect(*lists) == 10
 
 
 async def test_a_sibling_that_cannot_be_read_forbids_the_delete_and_hides_no_other(
