@@ -2,16 +2,19 @@
 
 import asyncio
 import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import FunctionType, ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from msgspec.structs import replace
 
 from controller.resync.import_progress import windows_of
 from controller.resync.import_runner import FAILURE_SECONDS, MAX_CREATE_PAUSE_SECONDS, ImportBounds
-from counterfoil.esaw import EsawUnreachable, HttpStatusError
+from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, UnexpectedRedirect
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.errors import Conflict, Unavailable
@@ -34,6 +37,8 @@ from tests.support.builders import (
     NOON,
     a_sender,
     an_event,
+    an_organization,
+    created_again,
     known_to_work,
     ready,
 )
@@ -474,6 +479,58 @@ async def test_lists_that_may_be_cut_are_reported_on_the_sender_and_in_the_resul
     await scene.complete()
     (anna,) = scene.status_now.senders
     assert (anna.searched, anna.reason) == (True, "EsawListDoubtful")
+
+
+TWO_WINDOWS: dict[str, Any] = {"from": "2026-06-01", "until": "2026-06-08", "order": "OldestFirst"}
+
+
+@contextmanager
+def before_the_second_window(scene: ImportScene, act: Callable[[], None]) -> Iterator[None]:
+    """Let something happen between the searches of two windows, the second of which fails once."""
+    ask, acts = scene.finding.as_user, [act]
+
+    def as_user(token: ApiToken) -> EsawUserClient:
+        if scene.finding.spans and acts:
+            acts.pop()()
+            raise EsawUnreachable("cut")
+        return ask(token)
+
+    with patch.object(scene.finding, "as_user", as_user):
+        yield
+
+
+async def test_lists_that_may_be_cut_are_reported_after_a_restart_between_two_windows() -> None:
+    scene = ImportScene(**TWO_WINDOWS)
+    scene.finding.ignores_time = True
+    scene.finds("anna", ENVELOPE)
+    with before_the_second_window(scene, lambda: None):
+        await scene.advance()
+        assert scene.status_now.windows.done == 1
+        scene.runner = scene.new_runner()
+        status = await scene.complete()
+    assert status.completion_time is not None
+    assert "may have left envelopes of 1 Senders out, such as Sender/anna" in scene.message("Complete")
+
+
+async def test_the_lists_for_an_organization_that_was_created_again_are_not_judged_by_those_before() -> None:
+    scene = ImportScene(**TWO_WINDOWS)
+    first, second = ([numbered(start + each) for each in range(80)] for start in (0, 1000))
+    for number in range(80):
+        scene.finding.sent[first[number]] = datetime(2026, 6, 1, tzinfo=UTC) + timedelta(hours=1 + number)
+        scene.finding.sent[second[number]] = datetime(2026, 6, 8, tzinfo=UTC) + timedelta(
+            minutes=1 + 5 * number
+        )
+    scene.finds("anna", *first, *second)
+
+    def create_again() -> None:
+        scene.finding.most_hits = 60
+        scene.cache.organizations.put(created_again(an_organization()))
+
+    with before_the_second_window(scene, create_again):
+        await scene.complete()
+        status = await scene.complete()
+    assert status.completion_time is not None
+    assert status.found == 160
 
 
 async def test_the_runner_reads_the_imports_again_after_an_outage_of_the_api_server() -> None:
