@@ -115,6 +115,19 @@ class EnvelopeSearch:
             return f"gets {memory.cut_hits} envelopes for one minute, perhaps not all"
         return ""
 
+    async def compare_with(
+        self, statuses: Sequence[EnvelopeStatus], window: tuple[datetime, datetime]
+    ) -> None:
+        """
+        Ask for a window that was searched before, if there is no answer to compare the next one with.
+
+        Raises ``EsawError``, ``TooManyRequests``, and what ``check`` raises.
+        """
+        for status in statuses:
+            if status not in self.memory.answers:
+                ids, _ = await self._ask(status, *window)
+                self.memory.answers[status].add(window, _content(ids))
+
     async def between(self, status: EnvelopeStatus, start: datetime, end: datetime) -> AsyncIterator[str]:
         """
         Yield the ids of the envelopes of this status that were sent in this window, some more than once.

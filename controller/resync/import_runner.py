@@ -11,7 +11,6 @@ What the events do is not decided here; they are processed as any other, after a
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,6 +54,7 @@ from controller.resync.import_progress import (
     sender_names,
     tally,
     too_many_senders,
+    windows_of,
     with_senders,
 )
 from controller.resync.import_report_writer import ImportReportWriter, new_row, row_of_event
@@ -196,6 +196,14 @@ class _Problem(NamedTuple):
     """Number of successive failures with these versions."""
 
 
+class _Memory(NamedTuple):
+    """The conclusions from the lists of one user of one eSAW."""
+
+    whose: tuple[str, str, str]
+    """Uid of the Organization, its address of eSAW, and uid of the Sender."""
+    lists: ListMemory
+
+
 class _Recount(NamedTuple):
     """The pause before the events of a window are counted again, since one of them was running."""
 
@@ -232,9 +240,7 @@ class ImportRunner:
     _running: set[str] = field(default_factory=set)
     _problems: dict[tuple[str, str], _Problem] = field(default_factory=dict)
     """By uid of the Import and name of the Sender."""
-    _memories: defaultdict[tuple[str, str], ListMemory] = field(
-        default_factory=lambda: defaultdict(ListMemory)
-    )
+    _memories: dict[tuple[str, str], _Memory] = field(default_factory=dict)
     """Conclusions from eSAW's lists, by uid of the Import and name of the Sender."""
     _left: dict[tuple[str, str], "_WindowSearch"] = field(default_factory=dict)
     """Searches that were left without room, by uid of the Import and id of the window: they continue without
@@ -496,9 +502,13 @@ class ImportRunner:
         sender = self.cache.senders.get(name)
         return _Versions(self.specs(imported, name), sender.key_fingerprint if sender is not None else None)
 
-    def memory_of(self, imported: Import, sender: str) -> ListMemory:
-        """Return the conclusions from eSAW's lists of a Sender."""
-        return self._memories[imported.uid, sender]
+    def memory_of(self, imported: Import, organization: Organization, sender: Sender) -> ListMemory:
+        """Return the conclusions from eSAW's lists of a Sender. Another eSAW may list fewer envelopes."""
+        whose = organization.uid, organization.spec.base_url, sender.uid
+        known = self._memories.get((imported.uid, sender.name))
+        if known is None or known.whose != whose:
+            known = self._memories[imported.uid, sender.name] = _Memory(whose, ListMemory())
+        return known.lists
 
     async def say(self, imported: Import, hold: ImportHold) -> None:
         """Store why a search waits or continues, unless a problem counts. Raises ``ApiError``."""
@@ -861,8 +871,11 @@ class _WindowSearch:
             sender_keys=runner.sender_keys,
             esaw_clients=runner.esaw_clients,
         ) as user:
-            memory = runner.memory_of(imported, self.sender.name)
+            memory = runner.memory_of(imported, self.organization, self.sender)
             search = EnvelopeSearch(user, runner.bounds.requests, self._check, memory)
+            if self.search.number > 0:
+                # After a restart, nothing else shows that eSAW lists the same for each window.
+                await search.compare_with(statuses, windows_of(imported)[self.search.number - 1])
             listing = EnvelopeListing(search, runner.bounds.hits)
             async for listed in listing.listed(statuses, self.search.window):
                 if listed.id is None:
