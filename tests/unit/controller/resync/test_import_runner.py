@@ -261,6 +261,18 @@ async def test_a_sender_without_a_key_is_named_and_continues_after_the_consent()
     assert (status.archived, scene.condition("Complete")[0]) == (2, "True")
 
 
+async def test_a_listed_sender_of_another_organization_is_not_said_to_be_missing() -> None:
+    scene = ImportScene("anna", senderRefs=[{"name": "anna"}, {"name": "bert"}])
+    scene.put_sender("bert", organization="globex")
+    scene.finds("bert", ENVELOPE)
+    status = await scene.complete()
+    assert (status.found, scene.condition("Ready")) == (0, ("False", "SendersNotSearched"))
+    said = "such as Sender/bert (SenderOfOtherOrganization): Sender/bert belongs to another Organization."
+    assert said in scene.message("Ready")
+    for language in Language:
+        assert "spec.senderRefs" in CATALOGUE["SenderOfOtherOrganization"].localized_text(language).do
+
+
 async def test_a_listed_sender_that_does_not_exist_is_named_with_its_cause() -> None:
     scene = ImportScene("anna", senderRefs=[{"name": "anna"}, {"name": "nobody"}])
     await scene.complete()
