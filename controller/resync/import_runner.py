@@ -467,12 +467,12 @@ class ImportRunner:
         organization = imported.organization
         found, due = dict[str, ImportHold](), set[str]()
         usable = {each.name for each in self.cache.authorized_senders(organization)}
-        senders = {each.name: each for each in self._senders(imported)}
+        senders = {each.name for each in self._senders(imported)}
         refs = [each.name for each in imported.spec.sender_refs]
         known = [each.name for each in imported.status.senders]
         for name in {*refs, *known, *senders}:
             if name not in usable:
-                found[name] = _unusable(name, senders.get(name))
+                found[name] = _unusable(imported, name, self.cache.senders.get(name))
             elif (problem := self._problems.get((imported.uid, name))) is not None:
                 found[name] = problem.hold
                 if self._is_due(imported, name):
@@ -679,7 +679,7 @@ class ImportRunner:
         """Search a window and create its events; None if it has to be searched again later."""
         organization = self.cache.organizations.get(imported.organization)
         sender = self.cache.senders.get(search.sender)
-        if organization is None or sender is None:
+        if organization is None or sender is None or _is_of_other(imported, sender):
             return None
         window = _WindowSearch(self, imported, search, organization, sender)
         try:
@@ -1084,10 +1084,17 @@ def _window_of(started: Started) -> str:
     return started.event.metadata.labels.get(IMPORT_WINDOW_LABEL, "") if started.event else ""
 
 
-def _unusable(name: str, sender: Sender | None) -> ImportHold:
-    """Return why a Sender has no key that works."""
+def _is_of_other(imported: Import, sender: Sender) -> bool:
+    """Whether a Sender belongs to another Organization than the Import."""
+    return sender.spec.organization_ref.name != imported.organization
+
+
+def _unusable(imported: Import, name: str, sender: Sender | None) -> ImportHold:
+    """Return why a Sender is not searched, or has no key that works."""
     if sender is None:
         return ImportHold("SenderMissing", f"Sender/{name} does not exist.")
+    if _is_of_other(imported, sender):
+        return ImportHold("SenderOfOtherOrganization", f"Sender/{name} belongs to another Organization.")
     if sender.spec.suspend:
         return ImportHold("SenderSuspended", f"spec.suspend of Sender/{name} is true.")
     authorized = find_condition(sender.status.conditions, "Authorized")
