@@ -1062,6 +1062,25 @@ async def test_after_a_restart_the_times_decide_who_is_late(seconds: float, late
     assert scene.missed_callback_finder.late_senders(organization) == []
 
 
+@pytest.mark.parametrize(("unlisted", "is_complete"), [("Ignore", True), ("Archive", False)])
+async def test_a_sweep_without_an_action_that_archives_says_that_nothing_was_searched(
+    unlisted: str, *, is_complete: bool
+) -> None:
+    """It is not complete if callbacks archive all the same."""
+    actions = [{"action": "workstepFinished", "handling": "Record"}]
+    scene = Scene(actions=actions, unlistedActions=unlisted)
+    scene.finds("anna", ENVELOPE)
+    outcome = await scene.sweep()
+    result = outcome.result(NOON)
+    assert scene.finding.spans == []
+    assert (result.found, result.complete) == (0, is_complete)
+    assert result.message == outcome.message
+    assert outcome.message == (
+        "Nothing was searched: no action in spec.actions of Organization/acme has the handling Archive. Give "
+        "one of them this handling."
+    )
+
+
 async def test_nobody_is_late_while_the_last_sweep_is_not_complete() -> None:
     scene = Scene("anna")
     assert scene.missed_callback_finder.late_senders(scene.after(SweepOutcome(0, skipped=("anna",)))) == []
