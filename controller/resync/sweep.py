@@ -120,6 +120,8 @@ class SweepOutcome(NamedTuple):
     """Why the sweep stopped early; empty if it did not."""
     doubts: str = ""
     """Why eSAW may have left envelopes out; empty if nothing shows that."""
+    unsearched: str = ""
+    """Why nobody's envelopes were asked for; empty if that was possible."""
     is_of_late: bool = False
     """Whether it is an earlier, complete sweep together with the search of late Senders. What failed in that
     is repeated for its Sender alone."""
@@ -136,6 +138,8 @@ class SweepOutcome(NamedTuple):
     @property
     def message(self) -> str:
         """The number of events, and the Senders that were not searched; sentences for people."""
+        if self.unsearched:
+            return f"Nothing was searched: {self.unsearched}"
         parts = [f"Finished envelopes without an event: {self.created + self.without_event}."]
         if self.without_event:
             parts.append(
@@ -187,7 +191,9 @@ class SweepOutcome(NamedTuple):
 
     def result(self, now: datetime) -> SweepResult:
         """Return the result for the Organization's status."""
-        is_silent = not (self._has_failed or self.unusable or self.waiting or self.without_event)
+        is_silent = not (
+            self._has_failed or self.unusable or self.waiting or self.without_event or self.unsearched
+        )
         message = None if is_silent else self.message[:MAX_MESSAGE]
         return SweepResult(
             completion_time=now,
@@ -440,7 +446,7 @@ class MissedCallbackFinder:
         """Ask for late senders. The outcome names each one that is still late, also after an error of the API
         server, which ends it."""
         if (action := organization.spec.archive_action) is None:
-            return SweepOutcome(0)
+            return _without_action(organization)
         untried, sweeps = {each.uid for each in senders}, list[_Sweep]()
         try:
             for sender in self._usable(organization, untried):
@@ -465,7 +471,7 @@ class MissedCallbackFinder:
         A sender whose envelopes can't be asked for now is skipped until the next sweep. Raises ``ApiError``.
         """
         if (action := organization.spec.archive_action) is None:
-            return SweepOutcome(0)
+            return _without_action(organization)
         self._forget_deleted()
         self._swept.add(organization.uid)
         for search in self._searches(organization):
@@ -672,6 +678,14 @@ class MissedCallbackFinder:
                 sweep.left.without_event += 1
             else:
                 sweep.listed_again += 1
+
+
+def _without_action(organization: Organization) -> SweepOutcome:
+    """Return the outcome where no event that a sweep creates would archive anything. It is not complete if
+    callbacks archive all the same, by actions that are not listed."""
+    where = f"spec.actions of Organization/{organization.name}"
+    why = f"no action in {where} has the handling Archive. Give one of them this handling."
+    return SweepOutcome(0, cut=why if organization.spec.archived_actions else "", unsearched=why)
 
 
 def _key(sender: Sender) -> _Key:
