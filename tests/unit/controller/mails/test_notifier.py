@@ -48,6 +48,7 @@ from tests.support.scenes.notifications import (
     an_unauthorized_sender,
     in_archive,
 )
+from tests.support.work import steps_of
 
 ANNA = ("anna@acme.example",)
 ADMINISTRATORS = ("admin@acme.example", "boss@acme.example")
@@ -1980,3 +1981,13 @@ async def test_a_mail_that_cannot_be_marked_as_sent_holds_back_no_other_and_is_n
     scene.mailer.after_sending = lambda: scene.kube.refused.update({("patch_status", "anna"): refused})
     await scene.run_once(5)
     assert sorted(scene.mailer.recipients) == [ANNA, ("ben@acme.example",)]
+
+
+async def test_a_check_costs_the_same_beside_many_senders_whose_keys_work() -> None:
+    steps = dict[int, int]()
+    for working in (10, 200):
+        others = [a_sender(f"sender-{number}") for number in range(working)]
+        scene = Scene(an_unauthorized_sender(), *others)
+        await scene.run_once()
+        steps[working] = await steps_of(scene.notifier.run_once())
+    assert steps[200] == steps[10]
