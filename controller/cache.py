@@ -155,6 +155,8 @@ class OrganizationSenders:
     all: dict[str, Sender] = field(default_factory=dict)
     authorized: dict[str, Sender] = field(default_factory=dict)
     """Those whose keys are known to work, also suspended ones."""
+    unauthorized: dict[str, Sender] = field(default_factory=dict)
+    """All others, in an order that a new state does not change."""
     unread: dict[str, Sender] = field(default_factory=dict)
     """Those whose Secrets can't be read."""
     key_origins: Counter[str] = field(default_factory=Counter)
@@ -166,6 +168,9 @@ class OrganizationSenders:
         self.all[sender.name] = sender
         if is_condition_true(sender.status.conditions, "Authorized"):
             self.authorized[sender.name] = sender
+            self.unauthorized.pop(sender.name, None)
+        else:
+            self.unauthorized[sender.name] = sender
         if sender.is_key_unread:
             self.unread[sender.name] = sender
         if (origin := _key_origin(sender)) is not None:
@@ -174,6 +179,7 @@ class OrganizationSenders:
     def remove(self, name: str) -> None:
         """Remove a Sender."""
         self._leave_out(name)
+        self.unauthorized.pop(name, None)
         del self.all[name]
 
     def _leave_out(self, name: str) -> None:

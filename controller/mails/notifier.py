@@ -167,12 +167,11 @@ class Notifier:
         if organization is None or not self.sends_mail or organization.spec.suspend:
             return
         await self.mail_delivery.write_pending_marks(organization)
-        senders = self._senders(organization)
         organization = await self.notification_writer.problems(
-            name, lambda problems: self._reconciled_problems(organization, senders, problems)
+            name, lambda problems: self._reconciled_problems(organization, problems)
         )
         self._log_full_kinds(organization)
-        await self.mail_delivery.send_due(organization, senders)
+        await self.mail_delivery.send_due(organization, self._senders(organization))
 
     def _log_full_kinds(self, organization: Organization) -> None:
         full = problem_tracking.full_kinds(organization.status.problems)
@@ -220,12 +219,11 @@ class Notifier:
                 newest.removed |= finished_pass[1].removed
             raise
 
-    def _reconciled_problems(
-        self, organization: Organization, senders: list[Sender], problems: Problems
-    ) -> Problems:
+    def _reconciled_problems(self, organization: Organization, problems: Problems) -> Problems:
         """Update the problems that follow from states, not from events: archives, eSAW, callbacks, Imports,
         keys, unresponsive senders."""
         now = self.clock.now()
+        senders = self._senders(organization, problems)
         problems = problem_tracking.with_import_reasons(problems)
         imports = {each.name: each for each in self.cache.imports_of(organization.name)}
         unreachable = self.mail_delivery.unreachable(organization.name)
@@ -393,16 +391,25 @@ class Notifier:
         """Whether other processes have unfinished events of an Organization."""
         return _counted(organization) > len(self.cache.events_of(organization.name))
 
-    def _senders(self, organization: Organization) -> list[Sender]:
-        """Return the Organization's senders, with the number of events that wait for each of them."""
+    def _senders(self, organization: Organization, problems: Problems = ()) -> list[Sender]:
+        """
+        Return the Organization's senders whose keys are not known to work, and those that problems name, with
+        the number of events that wait for each of them. All others neither are a problem nor end one: to look
+        at many thousand of them in each check takes long.
+        """
+        known = self.cache.senders.of(organization.name)
+        named = (name for each in problems for name in each.examples)
+        senders = {**known.unauthorized, **{name: known.all[name] for name in named if name in known.all}}
+        if not senders:
+            return []
         parked = Counter(
             self.cache.sender_name(each)
             for each in self.cache.events_of(organization.name)
             if each.status.phase is Phase.AWAITING_CONSENT
         )
         return [
-            replace(each, status=_with_waiting_events(each.status, parked[each.name]))
-            for each in self.cache.senders_of(organization.name)
+            replace(each, status=_with_waiting_events(each.status, parked[name]))
+            for name, each in senders.items()
         ]
 
 
