@@ -36,7 +36,7 @@ from counterfoil.cli.plugin.send_request import (
     make_request,
     wait_for_answer,
 )
-from counterfoil.cli.plugin.why import CONDITION_ORDER, explain, page
+from counterfoil.cli.plugin.why import CONDITION_ORDER, EventExplanation, explain, page
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, Forbidden, Unavailable
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
@@ -205,6 +205,30 @@ def test_what_failed_after_its_deadline_says_what_was_really_wrong() -> None:
 )
 def test_the_notice_to_the_webhook_is_reported(notice: EventNotice, says: str) -> None:
     assert f"Notice        {says}\n" in told(an_event().in_phase(Phase.SUCCEEDED).status(notice=notice))
+
+
+def explained_notice(state: NoticeState, reason: str) -> EventExplanation:
+    error = LastError(reason=reason, message="HTTP 410.", time=NOON)
+    notice = EventNotice(id="msg_1", state=state, attempts=9, last_error=error)
+    event = an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").status(notice=notice).build()
+    return explain(event, an_organization(), None, (), NOON)
+
+
+def test_an_administrator_has_to_act_about_a_notice_that_was_given_up() -> None:
+    why = explained_notice(NoticeState.FAILED, "WebhookGone")
+    assert why.turn == "an administrator"
+    assert "Correct spec.webhook.url" in why.do
+    assert "kubectl counterfoil retry" in why.commands[-1]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [(NoticeState.PENDING, "WebhookFailing"), (NoticeState.FAILED, "WebhookRemoved")]
+)
+def test_nobody_has_to_act_about_a_notice_that_is_tried_again_or_not_wanted(
+    state: NoticeState, reason: str
+) -> None:
+    why = explained_notice(state, reason)
+    assert (why.turn, why.commands) == ("nobody has to act", ())
 
 
 async def test_the_secret_of_a_lost_key_is_created_and_not_patched() -> None:

@@ -125,6 +125,12 @@ def test_an_administrator_has_to_act_about_a_copy_that_was_given_up(phase: Phase
     assert why.do == find_reason("CopyGivenUp").localized_text().do
 
 
+def test_an_administrator_has_to_act_about_it_also_if_the_organization_could_not_be_read() -> None:
+    event = an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").status(copies=(WORM, GIVEN_UP))
+    event = event.with_condition("Copied", "False", "CopyGivenUp")
+    assert explain(event.build(), None, None, (), NOON).turn == "an administrator"
+
+
 @pytest.mark.parametrize("copies", [(WORM,), (WORM, MIRROR), (WORM, SUSPENDED)])
 def test_nobody_has_to_act_about_a_copy_that_is_tried_again(copies: Sequence[EventCopy]) -> None:
     why = explained(*copies)

@@ -18,6 +18,7 @@ from counterfoil.resources import (
     EventNotice,
     FiledDocument,
     FileKind,
+    LastError,
     LocalObjectReference,
     NoticeState,
     Organization,
@@ -428,6 +429,32 @@ async def test_the_page_of_an_event_says_who_acts_about_a_copy_that_was_given_up
     text = parsed((await event_views().event(request, event.name)).html).text_content()
 
     assert ("restore the files in the first archive" in text) is is_told
+    assert ("No action is necessary" in text) is not is_told
+
+
+async def test_the_page_says_who_acts_about_it_also_without_a_right_to_the_organization() -> None:
+    lost = EventCopy(ref=MIRROR, reason="OriginalDiffers", message="It is gone.", attempts=99)
+    event = ARCHIVED.with_condition("Copied", "False", "CopyGivenUp").status(copies=(VERIFIED, lost)).build()
+    request = a_console_request(InMemoryKubeClient(event))
+
+    text = parsed((await event_views().event(request, event.name)).html).text_content()
+
+    assert "restore the files in the first archive" in text
+    assert "No action is necessary" not in text
+
+
+@pytest.mark.parametrize(("reason", "is_told"), [("WebhookGone", True), ("WebhookRemoved", False)])
+async def test_the_page_of_an_event_says_who_acts_about_a_notice_that_was_given_up(
+    reason: str, *, is_told: bool
+) -> None:
+    error = LastError(reason=reason, message="HTTP 410.", time=NOON)
+    notice = EventNotice(id="msg_1", state=NoticeState.FAILED, attempts=9, last_error=error)
+    event = ARCHIVED.status(copies=(), notice=notice).build()
+    request = a_console_request(InMemoryKubeClient(event))
+
+    text = parsed((await event_views().event(request, event.name)).html).text_content()
+
+    assert ("Correct spec.webhook.url" in text) is is_told
     assert ("No action is necessary" in text) is not is_told
 
 
