@@ -22,7 +22,7 @@ import msgspec
 
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.i18n.problems import ARCHIVE_MISSING, ARCHIVE_SUSPENDED, CALLBACK_REASONS
+from counterfoil.i18n.problems import ARCHIVE_MISSING, ARCHIVE_SUSPENDED, CALLBACK_REASONS, notice_failure
 from counterfoil.i18n.reasons import UNKNOWN
 from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse, create_command, in_namespace
 from counterfoil.logs import redact
@@ -35,6 +35,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Language,
     Organization,
+    Phase,
     Resource,
 )
 from counterfoil.resources.base import is_object_name, is_reason
@@ -183,6 +184,13 @@ def copy_commands(
     if organization is None or not takes_copies(status) or not unplanned_copies(status, organization.spec):
         return ()
     return tuple(_typed(f"{_PLUGIN} copy {{name}}", "copy", namespace=namespace, name=event.name))
+
+
+def notice_commands(event: EnvelopeEvent, namespace: str) -> tuple[Command, ...]:
+    """Return what sends the notice of an archived event again, if it was given up for a reason to solve."""
+    if event.status.phase is Phase.FAILED or notice_failure(event.status) is None:
+        return ()
+    return tuple(_typed(f"{_PLUGIN} retry {{name}}", "notice", namespace=namespace, name=event.name))
 
 
 def resume_commands(suspended: Resource, namespace: str) -> tuple[Command, ...]:

@@ -18,6 +18,7 @@ from counterfoil.i18n.reasons import (
     UNKNOWN,
     ReasonContext,
     ReasonProperty,
+    Responsible,
     Server,
     find_reason,
     has_property,
@@ -27,6 +28,7 @@ from counterfoil.resources import (
     Archive,
     Condition,
     EnvelopeEvent,
+    EnvelopeEventStatus,
     Import,
     Organization,
     Phase,
@@ -37,7 +39,9 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.base import is_object_name, is_reason
 from counterfoil.resources.conditions import UNREAD_SECRET_REASONS
+from counterfoil.resources.envelopeevent import COPY_GIVEN_UP
 from counterfoil.resources.organization import ARCHIVE_SHARED, MAX_REASON_LENGTH
+from counterfoil.resources.reopening import has_given_up_copy
 
 
 class ProblemKind(StrEnum):
@@ -410,3 +414,18 @@ def end_of_import(imported: Import | None, reason: str) -> Ending | None:
         return Ending.IMPORT_OTHER_REASON if failed.reason != reason else None
     ready = find_condition(imported.status.conditions, "Ready")
     return Ending.SOLVED if ready is not None and ready.reason in _CONTINUES else None
+
+
+def given_up_reasons(status: EnvelopeEventStatus, organization: Organization | None) -> tuple[str, ...]:
+    """Return why a person has to act about the copies and the notice of an event, in addition to its own
+    reason. ``organization`` is None if it could not be read."""
+    spec = organization.spec if organization is not None else None
+    copy = COPY_GIVEN_UP if has_given_up_copy(status, spec) else None
+    return tuple(each for each in (copy, notice_failure(status)) if each is not None)
+
+
+def notice_failure(status: EnvelopeEventStatus) -> str | None:
+    """Return the reason for which the notice of an event was given up, if a person has to act; or None."""
+    lost = status.notice.given_up_reason if status.notice is not None else None
+    is_solved = lost is None or find_reason(lost).responsible is Responsible.NOBODY
+    return None if is_solved else lost

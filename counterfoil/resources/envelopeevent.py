@@ -718,6 +718,12 @@ class EventNotice(ResourcePart, frozen=True):
         None
     )
 
+    @property
+    def given_up_reason(self) -> str | None:
+        """The reason for which the notice was given up, or None."""
+        is_given_up = self.state is NoticeState.FAILED
+        return self.last_error.reason if is_given_up and self.last_error is not None else None
+
 
 class EnvelopeEventStatus(ResourcePart, frozen=True):
     """

@@ -751,6 +751,15 @@ def given_up_copies(status: EnvelopeEventStatus, spec: OrganizationSpec) -> tupl
     return tuple(each for each in unverified_copies(status, spec) if each not in retried)
 
 
+def has_given_up_copy(status: EnvelopeEventStatus, spec: OrganizationSpec | None) -> bool:
+    """Whether a missing copy is not tried any more before a person acts; ``spec`` is None if the Organization
+    could not be read."""
+    if spec is not None:
+        return bool(given_up_copies(status, spec))
+    copied = find_condition(status.conditions, "Copied")
+    return copied is not None and copied.reason == COPY_GIVEN_UP
+
+
 def copies_with_reason(status: EnvelopeEventStatus, spec: CopiedSpec) -> tuple[str, ...]:
     """Return the Archives of the missing copies of which the status says why: they failed, or were held."""
     missing = unverified_copies(status, spec)

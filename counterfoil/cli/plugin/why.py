@@ -16,12 +16,19 @@ from counterfoil.i18n.commands import (
     controller_commands,
     copy_commands,
     end_commands,
+    notice_commands,
     resume_commands,
     sender_commands,
 )
 from counterfoil.i18n.key_advice import key_advice
-from counterfoil.i18n.problems import is_about_archive, newer_condition
-from counterfoil.i18n.reasons import Correction, ReasonContext, Responsible, corrections_of, find_reason
+from counterfoil.i18n.problems import given_up_reasons, is_about_archive, newer_condition
+from counterfoil.i18n.reasons import (
+    Correction,
+    ReasonContext,
+    Responsible,
+    corrections_of,
+    find_reason,
+)
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.shard_leases import served_shard_leases
@@ -41,12 +48,11 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.audit_annotation import last_suspension
-from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, SENDER_GRACE, SENDER_PENDING
+from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.reopening import (
     copies_to_retry,
     explained_copies,
-    given_up_copies,
     is_open_to_callbacks,
     retries_copies,
     unplanned_copies,
@@ -295,11 +301,11 @@ def explain(
         consent_url = advice.link or None
     if organization is not None and Correction.ARCHIVE in corrections_of(cause) and not is_abandoned:
         do = " ".join(filter(None, (do, way_elsewhere(event, organization.spec))))
-    if organization is not None and given_up_copies(status, organization.spec) and not is_abandoned:
-        missing = find_reason(COPY_GIVEN_UP)
-        do = " ".join(filter(None, (do, missing.localized_text().do)))
+    for each in given_up_reasons(status, organization) if not is_abandoned else ():
+        given_up = find_reason(each)
+        do = " ".join(filter(None, (do, given_up.localized_text().do)))
         if responsible is Responsible.NOBODY:
-            responsible = missing.responsible
+            responsible = given_up.responsible
     suspended = _suspended_object(cause, event, organization, sender, archive)
     if suspended is not None:
         resumed = resume_commands(suspended, event.metadata.namespace or "default")
@@ -527,6 +533,7 @@ def _commands(
     namespace = event.metadata.namespace or "default"
     found = sender_commands(event, cause, namespace) + commands_in(message, cause, namespace)
     found += copy_commands(event, organization, namespace)
+    found += notice_commands(event, namespace)
     if event.status.phase is Phase.FAILED:
         found += end_commands(event, cause, namespace)
     return tuple(line for each in found for line in each.lines())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from counterfoil.i18n import attention
-from counterfoil.i18n.problems import is_about_archive, newer_condition
+from counterfoil.i18n.problems import given_up_reasons, is_about_archive, newer_condition
 from counterfoil.i18n.reasons import Server, server_of
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
@@ -22,7 +22,6 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.reopening import (
     explained_copies,
-    given_up_copies,
     takes_copies,
     unplanned_copies,
 )
@@ -161,7 +160,7 @@ class EventViews(ViewBase):
             can_skip=can_skip(event),
             can_copy=can_copy(event, copied),
             copies=explained_copies(event.status, copied.spec if copied is not None else None),
-            is_copy_given_up=copied is not None and bool(given_up_copies(event.status, copied.spec)),
+            given_up=given_up_reasons(event.status, copied),
             unplanned_copies=unplanned_copies(event.status, copied.spec) if copied is not None else (),
             state=state_of(event),
             moments=timeline_entries(event, told, now=self.clock.now(), shown=_messages(event)),

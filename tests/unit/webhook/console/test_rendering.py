@@ -149,7 +149,7 @@ def of_event(
         can_skip=can_skip(event),
         can_copy=False,
         copies=event.status.copies,
-        is_copy_given_up=False,
+        given_up=(),
         unplanned_copies=(),
         state=state_of(event),
         moments=timeline_entries(event, told, now=NOON),

@@ -449,7 +449,7 @@ async def test_the_page_of_an_event_says_who_acts_about_a_notice_that_was_given_
 ) -> None:
     error = LastError(reason=reason, message="HTTP 410.", time=NOON)
     notice = EventNotice(id="msg_1", state=NoticeState.FAILED, attempts=9, last_error=error)
-    event = ARCHIVED.status(copies=(), notice=notice).build()
+    event = ARCHIVED.with_condition("Copied").status(copies=(), notice=notice).build()
     request = a_console_request(InMemoryKubeClient(event))
 
     text = parsed((await event_views().event(request, event.name)).html).text_content()
