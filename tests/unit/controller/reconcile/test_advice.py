@@ -7,9 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from msgspec.structs import replace
+
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.kube.errors import Rejected
-from counterfoil.resources import EnvelopeEvent, Phase, find_condition
+from counterfoil.resources import Condition, EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status
 from tests.support.fakes.reconcile_context import FakeEsawUserClient, a_probed_archive, missing
 from tests.support.scenes.reconciler import EsawOfOne, ReconcilerScene
@@ -58,12 +60,27 @@ async def test_a_file_that_the_archive_lost_is_restored_and_the_event_retried(tm
     scene.envelope.problems.clear()
     (trail,) = scene.root.rglob("audit-trail.pdf")
     trail.rename(tmp_path / "backup.pdf")
-    assert end(await scene.reconcile()) == (Phase.FAILED, "ArchivedFilesLost")
+    before = archived(scene.newest())
+    failed = await scene.reconcile()
+    assert end(failed) == (Phase.FAILED, "ArchivedFilesLost")
+    # Auditors read this condition. It stays True, so nothing is archived or deleted because of the loss.
+    lost = archived(failed)
+    assert lost.message.startswith("Files were lost after they were archived")
+    assert "audit-trail.pdf" in lost.message
+    assert replace(lost, message=before.message) == before
 
     (tmp_path / "backup.pdf").rename(trail)
     await retried(scene)
 
-    assert end(await scene.reconcile()) == ARCHIVED_AND_DELETED
+    restored = await scene.reconcile()
+    assert end(restored) == ARCHIVED_AND_DELETED
+    assert archived(restored) == before
+
+
+def archived(event: EnvelopeEvent) -> Condition:
+    found = find_condition(event.status.conditions, "Archived")
+    assert found is not None
+    return found
 
 
 def place_of(location: str) -> Path:
