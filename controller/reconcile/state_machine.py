@@ -60,6 +60,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import (
     ConditionStatus,
+    with_changes,
     with_generation,
     with_summary,
 )
@@ -100,6 +101,11 @@ _END_OUTCOMES: Final[Mapping[Phase, type[Done | Skip | Fail]]] = {
     Phase.FAILED: Fail,
 }
 
+
+_LOST: Final = "Files were lost after they were archived: "
+_BEFORE: Final = " Before that: "
+"""The message of the condition Archived after its files were lost: these, the loss between them, and the
+earlier message."""
 
 LAST_ATTEMPT = timedelta(minutes=10)
 """Duration that an attempt may have at least, also after the deadline of its phase: each event is tried
@@ -446,6 +452,8 @@ class _Draft:
             outcome = without_copies(outcome, self.status, self.inputs.organization, self.inputs.retry)
         is_complete = outcome.reason not in MISSING_COPY_REASONS
         self.set_condition(PHASE_CONDITIONS[phase], "True" if is_complete else "False", outcome)
+        if phase is Phase.CLEANING:
+            self.describe_archived(lost="")
         if copies_after_end(self.status):
             self.end_as_before()
             return
@@ -458,6 +466,24 @@ class _Draft:
         started = phase_start(self.status, self.inputs) if is_repeated else self.inputs.now
         counters = {"attempts": attempts, "next_attempt_time": None, "phase_start_time": started}
         self.enter(upcoming_phase, None, None, **counters)
+
+    def describe_archived(self, *, lost: str) -> None:
+        """
+        Say in the message of the condition Archived that files were lost, or (empty) that they are there.
+
+        The condition stays True with its time: the envelope was archived, and nothing may be archived or
+        deleted again because of the loss.
+        """
+        archived = find_condition(self.status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
+        if archived is None or archived.status != "True":
+            return
+        message = archived.message
+        if message.startswith(_LOST):
+            message = message.partition(_BEFORE)[2]
+        if lost:
+            # A long message of either is cut, and both can be read.
+            message = f"{_LOST}{lost[: MAX_MESSAGE_LENGTH // 2]}{_BEFORE}{message}"[:MAX_MESSAGE_LENGTH]
+        self.change(conditions=with_changes(self.status.conditions, archived.type, message=message))
 
     def end_as_before(self) -> None:
         """End an event that makes further copies as before, with its time and its late list."""
@@ -614,6 +640,8 @@ class _Draft:
             self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":
             self.set_last_error(outcome)
+        if outcome.reason == "ArchivedFilesLost":
+            self.describe_archived(lost=outcome.message)
         # A skipped event is as far as it can come, and nobody has to act (docs/decisions/0025).
         self.set_ready("False" if final is Phase.FAILED else "True", outcome)
         due = outcome.facts.listing_due
