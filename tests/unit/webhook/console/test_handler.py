@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from counterfoil.kube.client import KubeClient, TokenClientFactory
-from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
 from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
@@ -307,6 +307,25 @@ async def test_nobody_is_signed_in_while_sign_outs_are_unknown() -> None:
 
         assert answer.status_code == 503
         assert await console.tries("good", ANNA) == 503
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [NotFound(404, "NotFound", "no ConfigMap"), Forbidden(403, "Forbidden", "not the console's")],
+)
+async def test_a_missing_config_map_of_sign_outs_is_not_called_an_api_server_that_does_not_answer(
+    problem: ApiError,
+) -> None:
+    sign_outs = BrokenSignOuts(problem)
+    async with a_console(sign_outs=sign_outs) as console:
+        jane = await console.signed_in()
+        sign_outs.also_reading = True
+
+        answer = await console.http.get("/events", headers=jane)
+
+        assert answer.status_code == 503
+        assert "The API server does not answer" not in answer.text
+        assert "counterfoil-console-sessions" in answer.text
 
 
 async def test_a_page_that_polls_keeps_no_session_open_but_a_click_does() -> None:
