@@ -17,6 +17,7 @@ class ConsoleErrorKind(ErrorKind):
     OIDC_NOT_TRUSTED = "oidc_not_trusted", HTTPStatus.UNAUTHORIZED
     OIDC_UNAVAILABLE = "oidc_unavailable", HTTPStatus.SERVICE_UNAVAILABLE
     SIGN_OUT_INCOMPLETE = "sign_out_incomplete", HTTPStatus.SERVICE_UNAVAILABLE
+    SIGN_OUTS_MISSING = "sign_outs_missing", HTTPStatus.SERVICE_UNAVAILABLE
     PROXY_SILENT = "proxy_silent", HTTPStatus.UNAUTHORIZED
     NOT_ALLOWED = "not_allowed", HTTPStatus.FORBIDDEN
     FORM_STALE = "form_stale", HTTPStatus.FORBIDDEN

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from counterfoil.clock import Clock
 from counterfoil.i18n.catalogue import CatalogueName
-from counterfoil.kube.errors import ApiError
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound
 from counterfoil.metrics import Metrics
 from counterfoil.settings import SignIn
 from webhook.console import routes
@@ -418,4 +418,6 @@ def _as_unavailable() -> Iterator[None]:
     try:
         yield
     except ApiError as problem:
-        raise PageError(HttpErrorKind.CLUSTER_DOWN, f"sign-outs are unknown: {problem}") from problem
+        is_missing = isinstance(problem, NotFound | Forbidden)
+        kind = ConsoleErrorKind.SIGN_OUTS_MISSING if is_missing else HttpErrorKind.CLUSTER_DOWN
+        raise PageError(kind, f"sign-outs are unknown: {problem}") from problem
