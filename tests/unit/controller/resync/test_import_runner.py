@@ -33,6 +33,7 @@ from counterfoil.resources import (
 from counterfoil.resources.imports import MAX_SENDERS
 from counterfoil.resources.naming import EnvelopeId
 from tests.support.builders import (
+    DORA,
     ENVELOPE,
     NOON,
     a_sender,
@@ -543,6 +544,27 @@ async def test_the_lists_for_an_organization_that_was_created_again_are_not_judg
         status = await scene.complete()
     assert status.completion_time is not None
     assert status.found == 160
+
+
+@pytest.mark.parametrize("is_other_user", [True, False])
+async def test_a_sender_that_is_created_again_continues_for_the_same_user_only(
+    *, is_other_user: bool
+) -> None:
+    scene = ImportScene(**TWO_WINDOWS)
+    again: dict[str, Any] = {"userID": DORA} if is_other_user else {}
+
+    def create_again() -> None:
+        scene.put_sender("anna", version=2, email="anna@acme.example", **again)
+
+    with before_the_second_window(scene, create_again):
+        await scene.advance()
+        scene.runner = scene.new_runner()
+        status = await scene.advance()
+    if not is_other_user:
+        assert (status.windows.done, scene.condition("Ready")) == (2, ("True", "ImportComplete"))
+        return
+    assert (status.windows.done, scene.condition("Ready")) == (1, ("False", "SendersNotSearched"))
+    assert "Sender/anna was created again for another user, and the windows before" in scene.message("Ready")
 
 
 async def test_the_runner_reads_the_imports_again_after_an_outage_of_the_api_server() -> None:
