@@ -108,6 +108,8 @@ class WindowCount:
     groups: dict[EnvelopeStatus, int] = field(default_factory=dict)
     doubt: str = ""
     """Why eSAW may have left envelopes out."""
+    user_id: str | None = None
+    """Id of the user for whom the window was searched."""
 
     def add_event(self, *, is_created: bool) -> None:
         """Count an event that the Import created, or one that it started again."""
@@ -478,6 +480,7 @@ def after_search(
     doubt = count.doubt[:MAX_MESSAGE] or entry.doubt
     entry = replace(
         entry,
+        user_id=count.user_id or entry.user_id,
         windows_done=done,
         searched=done >= total,
         reason=DOUBT if doubt else None,

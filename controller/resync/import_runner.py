@@ -101,7 +101,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.imports import is_of_import, read_window_label
-from counterfoil.resources.naming import EnvelopeId, envelope_id
+from counterfoil.resources.naming import EnvelopeId, envelope_id, is_same_user
 from counterfoil.resources.routes import original_names
 from counterfoil.untrusted.background_work import set_background
 from counterfoil.untrusted.fair_slots import FairSlots
@@ -471,8 +471,11 @@ class ImportRunner:
         refs = [each.name for each in imported.spec.sender_refs]
         known = [each.name for each in imported.status.senders]
         for name in {*refs, *known, *senders}:
-            if name not in usable:
-                found[name] = _unusable(imported, name, self.cache.senders.get(name))
+            sender = self.cache.senders.get(name)
+            if sender is not None and (other := _of_another(imported, sender)) is not None:
+                found[name] = other
+            elif name not in usable:
+                found[name] = _unusable(name, sender)
             elif (problem := self._problems.get((imported.uid, name))) is not None:
                 found[name] = problem.hold
                 if self._is_due(imported, name):
@@ -679,7 +682,7 @@ class ImportRunner:
         """Search a window and create its events; None if it has to be searched again later."""
         organization = self.cache.organizations.get(imported.organization)
         sender = self.cache.senders.get(search.sender)
-        if organization is None or sender is None or _is_of_other(imported, sender):
+        if organization is None or sender is None or _of_another(imported, sender) is not None:
             return None
         window = _WindowSearch(self, imported, search, organization, sender)
         try:
@@ -884,7 +887,7 @@ class _WindowSearch:
                 elif listed.id not in self.counted:
                     await self._take(starts, listed.id, listed.status, count)
                     self.counted.add(listed.id)
-            count.doubt = search.doubt
+            count.doubt, count.user_id = search.doubt, self.sender.spec.user_id
         count.refused += without_id
         for envelope, (status, origin, is_started) in earlier.items():
             if envelope not in self.counted and not is_started:
@@ -1084,17 +1087,28 @@ def _window_of(started: Started) -> str:
     return started.event.metadata.labels.get(IMPORT_WINDOW_LABEL, "") if started.event else ""
 
 
-def _is_of_other(imported: Import, sender: Sender) -> bool:
-    """Whether a Sender belongs to another Organization than the Import."""
-    return sender.spec.organization_ref.name != imported.organization
+def _of_another(imported: Import, sender: Sender) -> ImportHold | None:
+    """Return that a Sender belongs to another Organization, or is another user than the one for whom its
+    first windows were searched; None if it does not."""
+    name = sender.name
+    if sender.spec.organization_ref.name != imported.organization:
+        return ImportHold("SenderOfOtherOrganization", f"Sender/{name} belongs to another Organization.")
+    known = next((each for each in imported.status.senders if each.name == name), None)
+    if known is None or known.searched or known.user_id is None:
+        return None
+    if is_same_user(known.user_id, sender.spec.user_id):
+        return None
+    message = (
+        f"Sender/{name} was created again for another user, and the windows before were searched for user "
+        f"{known.user_id}. Create another Import for this Sender."
+    )
+    return ImportHold("SenderMissing", message)
 
 
-def _unusable(imported: Import, name: str, sender: Sender | None) -> ImportHold:
-    """Return why a Sender is not searched, or has no key that works."""
+def _unusable(name: str, sender: Sender | None) -> ImportHold:
+    """Return why a Sender has no key that works."""
     if sender is None:
         return ImportHold("SenderMissing", f"Sender/{name} does not exist.")
-    if _is_of_other(imported, sender):
-        return ImportHold("SenderOfOtherOrganization", f"Sender/{name} belongs to another Organization.")
     if sender.spec.suspend:
         return ImportHold("SenderSuspended", f"spec.suspend of Sender/{name} is true.")
     authorized = find_condition(sender.status.conditions, "Authorized")

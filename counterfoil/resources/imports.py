@@ -209,6 +209,9 @@ class ImportSender(ResourcePart, frozen=True):
     """Progress of one Sender."""
 
     name: Annotated[str, SENDER_NAME]
+    user_id: Annotated[
+        str | None, schema("Id in eSAW of the user for whom the windows were searched.", maxLength=128)
+    ] = None
     windows_done: Annotated[
         int, schema("Number of windows in which all listed envelopes have an event.", minimum=0)
     ] = 0
