@@ -47,6 +47,7 @@ from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.waiting_events import HandlersScene, moved, turns
+from tests.support.work import steps_of
 
 LATER = NOON + timedelta(hours=1)
 
@@ -877,3 +878,18 @@ def test_a_subscriber_is_called_once_for_each_newer_state() -> None:
     scene.observe(sender, sender, an_organization(), an_archive())
     scene.cache.update(Sender.parse(sender.to_dict()))
     assert len(heard) == 3
+
+
+async def test_a_new_key_of_a_sender_costs_little_for_each_event_that_names_another_one() -> None:
+    steps = dict[int, int]()
+    for events in (10, 110):
+        scene = HandlersScene(*(number(each).labelled(SENDER_LABEL, "ben").build() for each in range(events)))
+        scene.observe(an_organization(), a_sender("anna", authorized=None), a_sender("ben"))
+        for raw in scene.kube.objects.values():
+            scene.cache.update(EnvelopeEvent.parse(raw))
+
+        async def change(scene: HandlersScene = scene) -> None:
+            scene.cache.update(a_sender("anna", version=9))
+
+        steps[events] = await steps_of(change())
+    assert (steps[110] - steps[10]) / 100 < 120

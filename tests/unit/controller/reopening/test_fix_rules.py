@@ -40,6 +40,7 @@ from counterfoil.resources import (
 from counterfoil.resources.routes import Choice
 from tests.support.builders import ANNA, NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
+from tests.support.work import steps_of
 
 BEFORE, AFTER = NOON - timedelta(seconds=1), NOON + timedelta(seconds=1)
 LONG_AGO = NOON - timedelta(days=30)
@@ -484,3 +485,19 @@ def test_the_times_of_a_clock_that_was_ahead_are_replaced() -> None:
     status = replace(ANSWERS, settled_time=AHEAD, spec_observed_time=AHEAD)
     assert settled_time(status, ANSWERS, now=NOON) == NOON
     assert spec_observed_time(status, ANSWERS, now=NOON) == NOON
+
+
+async def test_a_failure_that_no_sender_caused_costs_the_same_beside_many_senders() -> None:
+    steps = dict[int, int]()
+    event = an_event().in_phase(Phase.FAILED, "EnvelopeNotFound").status(completion_time=NOON).build()
+    for senders in (10, 200):
+        cache = Cache()
+        cache.update(an_organization())
+        for number in range(senders):
+            cache.update(a_sender(f"sender-{number}"))
+
+        async def find(cache: Cache = cache) -> None:
+            assert find_fix(event, cache, NOW) is None
+
+        steps[senders] = await steps_of(find())
+    assert steps[200] == steps[10]
