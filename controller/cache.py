@@ -17,8 +17,18 @@ from msgspec.structs import replace
 
 from controller.file_list_ceiling import FileListCeiling, left_out_list
 from controller.kept_metadata import with_kept_metadata
-from controller.reader import Claims, KeyState, Reader, claims_of, is_of_other_user, key_state, reader_of
+from controller.reader import (
+    Claims,
+    KeyState,
+    Reader,
+    claims_of,
+    is_of_other_user,
+    key_state,
+    proved_by,
+    reader_of,
+)
 from counterfoil.resources import (
+    LISTED_BY_LABEL,
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
@@ -59,6 +69,10 @@ def version_number(resource: Resource) -> int:
 def is_usable(sender: Sender) -> bool:
     """Whether the Sender's key is known to work, and the Sender is not suspended."""
     return not sender.spec.suspend and is_condition_true(sender.status.conditions, "Authorized")
+
+
+def _awaits_any_key(event: EnvelopeEvent) -> bool:
+    return event.status.phase is Phase.AWAITING_CONSENT or event.status.reason == "SenderSuspended"
 
 
 class Store(Generic[R]):
@@ -364,6 +378,30 @@ class Cache:
         organization = self.organizations.get(event.organization)
         recorded = self.recorded_senders.get(event.name)
         return claims_of(event, organization, recorded=recorded, finder=None)
+
+    def concerned_events(self, sender: Sender) -> list[EnvelopeEvent]:
+        """
+        Return the unfinished events whose envelopes this Sender may read, as far as it is known.
+
+        The default Sender may be that of all events, so it counts only for one that waits for a key, or for a
+        suspended Sender. Each of many thousand Senders can change at the same time, so this is short.
+        """
+        name, sender_of, recorded = sender.name, self.sender_of, self.recorded_senders
+        organization = self.organizations.get(sender.spec.organization_ref.name)
+        default = organization.spec.default_sender_ref if organization is not None else None
+        is_default = default is not None and default.name == name
+        found = list[EnvelopeEvent]()
+        for event in self.events.of(sender.spec.organization_ref.name):
+            labels, proved = event.metadata.labels, proved_by(event)
+            if (
+                (sender_of.get(event.name) or labels.get(SENDER_LABEL)) == name
+                or recorded.get(event.name) == name
+                or labels.get(LISTED_BY_LABEL) == name
+                or (proved is not None and proved.name == name)
+                or (is_default and _awaits_any_key(event))
+            ):
+                found.append(event)
+        return found
 
     def key_state(self, event: EnvelopeEvent, sender: str) -> KeyState:
         """Return the known state of a Sender's key for the event."""

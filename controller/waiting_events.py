@@ -109,10 +109,7 @@ class WakeUps:
             self.event_queue.enqueue_all(filter(_misses_sender, events))
         elif _decisive_state(before) == _decisive_state(after):
             return
-        cache, name = self.cache, sender.name
-        concerned = [
-            event for event in events if name == cache.sender_name(event) or name in _readers(cache, event)
-        ]
+        concerned = self.cache.concerned_events(sender)
         if before is not None and not _is_authorized(before) and after is not None and _is_authorized(after):
             self.event_queue.mark_due_now(concerned, _lacks_key)
             if before.is_key_unread:
@@ -168,13 +165,6 @@ class WakeUps:
 
     def _events_of_archive(self, name: str) -> list[EnvelopeEvent]:
         return [event for event in self.cache.events if self.cache.may_use(event, name)]
-
-
-def _readers(cache: Cache, event: EnvelopeEvent) -> tuple[str | None, ...]:
-    """Return the Senders whose change may concern an event. The default Sender may be that of all events, so
-    it counts only for one that waits for a key, or for a suspended Sender."""
-    claims = cache.claims(event)
-    return claims if _awaits_consent(event) or event.status.reason == "SenderSuspended" else claims[:-1]
 
 
 def _decisive_state(sender: Sender) -> tuple[SenderSpec, TriedKey, str | None]:

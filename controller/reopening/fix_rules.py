@@ -278,7 +278,9 @@ def _possible_fixes(event: EnvelopeEvent, cache: Cache) -> Iterator[SharedResour
         yield from (archive for each in names if (archive := cache.archives.get(each)) is not None)
     if organization_may_fix(cause):
         yield organization
-    yield from (each for each in _senders(event, cache) if may_fix_event(event, each))
+    if sender_may_fix(cause):
+        # Without a Sender in its label an event may have that of any of many thousand.
+        yield from (each for each in _senders(event, cache) if may_fix_event(event, each))
 
 
 def _senders(event: EnvelopeEvent, cache: Cache) -> Iterator[Sender]:
