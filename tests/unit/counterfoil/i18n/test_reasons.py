@@ -249,6 +249,21 @@ def test_the_advice_about_an_empty_span_ends_the_import_that_has_it(language: La
 
 
 @pytest.mark.parametrize("language", Language)
+def test_the_advice_about_an_absent_controller_begins_with_whether_it_has_pods(language: Language) -> None:
+    do = CATALOGUE["ControllerAbsent"].localized_text(language).do
+    assert "`kubectl get pods -l app.kubernetes.io/component=controller`" in do.split(". ")[0]
+
+
+@pytest.mark.parametrize("language", Language)
+def test_content_that_was_changed_may_be_a_copy_of_a_deleted_envelope_or_a_lost_lock(
+    language: Language,
+) -> None:
+    text = CATALOGUE["StoredWrong"].localized_text(language)
+    assert "eSignAnyWhere" not in text.what
+    assert "Object Lock" in text.do
+
+
+@pytest.mark.parametrize("language", Language)
 def test_a_holder_of_a_lease_that_is_no_controller_is_in_the_advice(language: Language) -> None:
     said = {name: CATALOGUE[name].localized_text(language).do for name in ("ControllerAbsent", NOT_PROCESSED)}
     assert "`kubectl delete lease LEASE`" in said["ControllerAbsent"]
