@@ -662,10 +662,10 @@ async def _checked_chunks(download: FileSource) -> AsyncGenerator[bytes, None]:
 
 def _verification_failed(backend: ArchiveBackend, name: str, *, is_removed: bool) -> VerificationFailed:
     result = (
-        "The file was removed there and stays in eSignAnyWhere. Check the storage behind the archive."
+        "The file was removed there, and its source is unchanged. Check the storage behind the archive."
         if is_removed
-        else "They were not removed there, since they may be of an earlier file. The new file stays in "
-        "eSignAnyWhere. Check the storage behind the archive, and whether a proxy takes what is sent."
+        else "They were not removed there, since they may be of an earlier file. The source of the new file "
+        "is unchanged. Check the storage behind the archive, and whether a proxy takes what is sent."
     )
     return VerificationFailed(
         f"{backend.location(name)} was sent {MAX_UPLOADS} times, and each time the archive returned other "
