@@ -270,3 +270,42 @@ async def test_an_expired_envelope_whose_copy_is_suspended_is_asked_for_before_e
     last = last_question(event, timedelta(hours=30))
     assert event.status.reason == "CopySuspended"
     assert event.status.next_attempt_time == last
+
+
+def damage_the_document(scene: CopiedScene) -> None:
+    (document,) = scene.folders["dms"].rglob("file-1.pdf")
+    document.write_bytes(b"damaged")
+
+
+def list_a_late_file(scene: CopiedScene) -> None:
+    scene.envelope.contents["file-2"] = b"%PDF-listed late"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(damage_the_document, "ArchivedFilesChanged"), (list_a_late_file, "FilesChanged")],
+)
+async def test_the_first_archive_is_made_whole_while_the_archive_of_a_copy_is_down(
+    tmp_path: Path, change: Callable[[CopiedScene], None], reason: str
+) -> None:
+    """Archiving needs no copy, and eSAW may delete the envelope before that Archive is back."""
+    scene = CopiedScene(tmp_path, **DELAYED)
+    await scene.reconcile_until_quiet()
+    scene.restarted()
+    change(scene)
+    scene.break_archive("worm")
+
+    event = await scene.retried()
+    assert event.status.reason == reason
+    event = await scene.retried()
+
+    assert event.status.reason == "ArchiveRootMissing"
+    archived = {each.read_bytes() for each in scene.folders["dms"].rglob("*.pdf")}
+    assert archived == set(scene.envelope.contents.values())
+    assert scene.deleted == []
+
+    scene.mend_archive("worm")
+    event = await scene.retried()
+    assert event.status.reason == "ArchivedAndDeleted"
+    assert event.status.mismatches == 1
+    assert await scene.faults("worm") == []
