@@ -448,13 +448,13 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
     copies = context.organization.spec.copies
     # The delete needs a fresh proof of each copy as well. Before the questions to eSAW that decide, because
     # these reads may take hours.
-    if unread := unread_required_copies(event.status, copies, context.verified_copies):
-        # Asked first: if the envelope is gone or restarted, no copy holds the event.
-        await context.files_now()
-        if (restarted := await outcome_if_restarted(event, context)) is not None:
-            return restarted
-        if (unproved := await _unproved_copies(unread, event, context)) is not None:
-            return unproved
+    unread = unread_required_copies(event.status, copies, context.verified_copies)
+    if damage is not None or unread:
+        again = await _archived_otherwise(event, context, damage)
+        if again is None:
+            again = await _unproved_copies(unread, event, context)
+        if again is not None:
+            return again
     if _is_expired(event):
         # Twice, because the download between them may take an hour.
         changed = (
@@ -466,8 +466,6 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
             return changed
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await context.files_now()
-    if damage is not None:
-        return mismatch(event, "ArchivedFilesChanged", damage.message)
     if (difference := _difference(event, context, listed)) is not None:
         return difference
     # Another event may have listed a file since this one archived the envelope. Asked only about a list with
@@ -492,6 +490,20 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         verified_copies=context.verified_copies,
     )
     return await _delete_on(proof, event, context)
+
+
+async def _archived_otherwise(
+    event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None
+) -> Outcome | None:
+    """Return the outcome if the first archive does not have what eSAW has; None: it seems to. Asked before
+    the copies are read: archiving needs none, and eSAW may delete the envelope while the Archive of a copy is
+    down. If the envelope is gone or restarted, no copy holds the event."""
+    listed = await context.files_now()
+    if (restarted := await outcome_if_restarted(event, context)) is not None:
+        return restarted
+    if damage is not None:
+        return mismatch(event, "ArchivedFilesChanged", damage.message)
+    return _difference(event, context, listed)
 
 
 async def _unproved_copies(

@@ -289,7 +289,7 @@ async def test_the_first_archive_is_made_whole_while_the_archive_of_a_copy_is_do
     tmp_path: Path, change: Callable[[CopiedScene], None], reason: str
 ) -> None:
     """Archiving needs no copy, and eSAW may delete the envelope before that Archive is back."""
-    scene = CopiedScene(tmp_path, **DELAYED)
+    scene = CopiedScene(tmp_path, **DELAYED, evidence={"wait": "0s"})
     await scene.reconcile_until_quiet()
     scene.restarted()
     change(scene)
