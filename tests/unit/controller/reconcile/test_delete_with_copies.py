@@ -178,6 +178,39 @@ async def test_a_copy_whose_checksums_are_known_is_compared_after_a_moment_witho
         assert (await scene.retried()).status.reason == "ArchivedAndDeleted"
 
 
+def remove_the_manifest(scene: CopiedScene) -> None:
+    (manifest,) = scene.folders["dms"].rglob("counterfoil.json")
+    manifest.unlink()
+
+
+def damage_the_manifest(scene: CopiedScene) -> None:
+    (manifest,) = scene.folders["dms"].rglob("counterfoil.json")
+    manifest.write_bytes(b"{")
+
+
+@pytest.mark.parametrize("is_read_before", [False, True], ids=["before the delete", "after its first reads"])
+@pytest.mark.parametrize("change", [remove_the_manifest, damage_the_manifest])
+async def test_a_first_manifest_that_is_lost_beside_a_copy_that_returns_no_files_is_written_again(
+    tmp_path: Path, change: Callable[[CopiedScene], None], *, is_read_before: bool
+) -> None:
+    """Such a copy is compared with the manifest of its original."""
+    scene = CopiedScene(tmp_path, **DELAYED)
+    async with a_checksum_copy(scene):
+        await scene.reconcile_until_quiet()
+        if is_read_before:
+            scene.is_archive_busy, scene.while_waiting = True, partial(change, scene)
+        else:
+            change(scene)
+
+        event = await scene.retried()
+
+        assert (event.status.phase, event.status.reason) == (Phase.CLEANING, "ArchivedFilesChanged")
+        assert scene.deleted == []
+        scene.is_archive_busy = False
+        assert (await scene.retried()).status.reason == "ArchivedAndDeleted"
+    assert await scene.faults("dms") == []
+
+
 async def test_a_copy_whose_checksums_a_restart_forgot_is_sent_again_before_the_delete(
     tmp_path: Path,
 ) -> None:
