@@ -389,15 +389,18 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | N
     manifest = event.status.archive.manifest if event.status.archive is not None else None
     if context.verified == event.status.documents or manifest is None:
         return None
-    archive = f"Archive/{context.archive.name}"
     try:
         fault = await _first_fault(manifest, event, context)
     except FileNotReturned:
         return Damage(_not_returned(context), is_unread=True)
     if fault is not None:
-        return Damage(f"{archive} does not have the files as they were archived: {fault}")
+        return Damage(_original_damage(context, fault))
     context.verified = event.status.documents
     return None
+
+
+def _original_damage(context: ReconcileContext, fault: str) -> str:
+    return f"Archive/{context.archive.name} does not have the files as they were archived: {fault}"
 
 
 def _not_returned(context: ReconcileContext) -> str:
@@ -512,7 +515,8 @@ async def _unproved_copies(
     """
     Read these copies again. Return the outcome if one can't be used now, or lacks a file; None: each has all.
 
-    The run may have begun in the limit of one of them. To read another one first gives that slot back.
+    The run may have begun in the limit of one of them. To read another one first gives that slot back. A copy
+    that returns no files is compared with the first archive, which may have lost its manifest meanwhile.
 
     Raises ``ArchiveError``.
     """
@@ -523,7 +527,10 @@ async def _unproved_copies(
         if not isinstance(opened, Destination):
             # A person may have suspended it while the run waited for it.
             return _suspended_copy(context) or opened
-        fault = await _copy_fault(event, context, opened)
+        try:
+            fault = await _copy_fault(event, context, opened)
+        except OriginalDiffers as differs:
+            return mismatch(event, "ArchivedFilesChanged", _original_damage(context, str(differs)))
         await opened.check_root()
         if fault is not None:
             return copy_again(event, name, fault)
@@ -533,7 +540,8 @@ async def _unproved_copies(
 
 
 async def _copy_fault(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> str | None:
-    """Return the first difference between a copy and the status; None: it has each file."""
+    """Return the first difference between a copy and the status; None: it has each file. Raises
+    ``OriginalDiffers``, and ``ArchiveError`` if it is another one."""
     archive = f"Archive/{opened.archive.name}"
     try:
         fault = await _first_copy_fault(event, context, opened)
@@ -546,7 +554,7 @@ async def _first_copy_fault(
     event: EnvelopeEvent, context: ReconcileContext, opened: Destination
 ) -> str | None:
     """Return the first difference as a sentence. Raises ``FileNotReturned`` if a checksum is not known any
-    more, and ``ArchiveError``."""
+    more, and as ``_copy_fault``."""
     status, backend, key = event.status, opened.backend, context.signature_checker.public_key
     manifest = stored_copy(status, opened.archive.name).manifest or ""
     siblings = await context.siblings() if context.may_have_siblings else ()
