@@ -375,6 +375,60 @@ async def test_a_damaged_copy_of_a_later_event_allows_no_delete_until_that_one_r
     assert await scene.faults("worm") == []
 
 
+def awaits_second(first: EnvelopeEvent) -> None:
+    assert first.status.reason == "CopyInvalid"
+    assert "EnvelopeEvent/second" in (stored_copy(first.status, "worm").message or "")
+
+
+@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+@pytest.mark.parametrize("is_removed", [True, False])
+async def test_a_copy_of_two_events_that_lost_its_manifest_is_repaired_by_the_later_one(
+    tmp_path: Path, *, is_removed: bool, signer: Any
+) -> None:
+    """The earlier event takes no file of the later one for that of another program."""
+    scene = TwoFolders(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.archive_both()
+    (manifest,) = scene.folders["worm"].rglob("counterfoil.json")
+    if is_removed:
+        manifest.unlink()
+    else:
+        manifest.write_bytes(b"damaged")
+    scene.clock.advance(hours=721)
+    await scene.run(scene.first)
+    await scene.run(scene.second)
+
+    scene.event = scene.kube.stored(scene.first)
+    awaits_second(await scene.retried())
+    assert scene.contents("worm")["audit-trail.pdf"] == LATER_TRAIL
+
+    assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
+    assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
+    assert await scene.faults("worm") == []
+
+
+async def test_a_copy_that_a_later_event_has_begun_is_not_that_of_another_program(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.break_archive("worm")
+    await scene.run(scene.first)
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    await scene.run(scene.second)
+    scene.mend_archive("worm")
+    begun = scene.folders["worm"] / "acme" / ENVELOPE / "audit-trail.pdf"
+    begun.parent.mkdir(parents=True)
+    begun.write_bytes(LATER_TRAIL)
+
+    scene.event = scene.kube.stored(scene.first)
+    awaits_second(await scene.retried())
+
+    scene.event = scene.kube.stored(scene.second)
+    assert copied(await scene.retried()) == ("True", "CopiesVerified")
+    scene.event = scene.kube.stored(scene.first)
+    assert copied(await scene.retried()) == ("True", "CopiesVerified")
+    assert begun.read_bytes() == LATER_TRAIL
+
+
 async def test_an_earlier_event_keeps_the_envelope_if_a_person_skipped_the_later_one(tmp_path: Path) -> None:
     scene = TwoFolders(tmp_path)
     await scene.archive_both()
