@@ -28,6 +28,7 @@ from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.repeated_archiving import archive_again
 from controller.reconcile.phases.replaced_copies import (
     accepted_documents,
+    archived_by_others,
     archived_time,
     may_replace_copy,
     proves_copy_at,
@@ -241,15 +242,15 @@ class _CopyRun:
         )
         own = {entry.manifest} if entry.manifest is not None else set()
         try:
-            return await plan_with(claimed_manifests=own)
+            return await plan_with(claimed_manifests=own, of_others={})
         except NameTaken:
-            # Perhaps by the copy of another event of this envelope.
+            # Perhaps by the copy of another event of this envelope, which may have lost its manifest.
             siblings = await self.context.siblings()
+            if not siblings:
+                raise
             others = [stored_copy(each.status, target.archive.name) for each in siblings]
             claimed = own | {each.manifest for each in others if each.manifest is not None}
-            if claimed == own:
-                raise
-            return await plan_with(claimed_manifests=claimed)
+            return await plan_with(claimed_manifests=claimed, of_others=archived_by_others(siblings))
 
     def _copy_at(self, place: str, *, other_than: str) -> str | None:
         """Return the Archive of another copy that is proved at this place, unless it moved since."""

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from controller.reconcile.phases.unlisted_files import listed_in
-from counterfoil.archives.copies.original import Original
+from counterfoil.archives.copies.original import FileKey, Original
 from counterfoil.archives.manifest import RENDERED_KINDS, Manifest, ManifestFile
 from counterfoil.archives.proof import (
     Checksum,
@@ -92,6 +92,16 @@ def accepted_documents(
         if documents_digest(accepted) != documents_digest(status.documents):
             yield accepted
     yield status.documents
+
+
+def archived_by_others(siblings: Iterable[EnvelopeEvent]) -> dict[FileKey, dict[Checksum, str]]:
+    """Return what the statuses of other events say that they archived, with the name of the event."""
+    found: dict[FileKey, dict[Checksum, str]] = {}
+    for each in siblings:
+        for file in each.status.documents:
+            if file.size is not None and file.sha256 is not None:
+                found.setdefault((file.file_id, file.kind), {})[file.size, file.sha256] = each.name
+    return found
 
 
 def archived_time(status: EnvelopeEventStatus, now: datetime) -> datetime | None:

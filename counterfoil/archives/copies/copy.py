@@ -22,7 +22,7 @@ from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken,
 from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
-from counterfoil.archives.proof import FoundManifest
+from counterfoil.archives.proof import Checksum, FoundManifest
 from counterfoil.archives.readback import checksum, read_back, reading_small
 from counterfoil.archives.verify import MAX_COPY_NAMES, first_copy_fault
 from counterfoil.origin import is_origin
@@ -82,6 +82,18 @@ class CopyUnproved(ArchiveError):
         )
 
 
+class FilesOfOther(ArchiveError):
+    """The place has a file that another event of the envelope archived, and no manifest of it."""
+
+    def __init__(self, location: str, event: str) -> None:
+        super().__init__(
+            "CopyInvalid",
+            f"{location} is a file of EnvelopeEvent/{event} of the same envelope, and no manifest there "
+            "lists it. It is not replaced: that event makes its copy first. If it has ended, retry it or ask "
+            "for its copies.",
+        )
+
+
 MayReplace = Callable[[str, FoundManifest | None], bool]
 """Returns whether a copy may be written at this location of its manifest, where this one was found."""
 
@@ -102,6 +114,7 @@ async def plan_copy(
     *,
     claimed_manifests: Collection[str],
     may_replace: MayReplace,
+    of_others: Mapping[FileKey, Mapping[Checksum, str]],
     is_elsewhere: bool,
     key: PublicKey | None,
 ) -> CopyPlan:
@@ -111,9 +124,10 @@ async def plan_copy(
     ``claimed_manifests`` is where the statuses of the envelope's events have the manifests of earlier copies:
     the files that one lists may be replaced. So may those that have the original's content. Such a manifest
     that lists the original's files may name another address of eSAW.
+    ``of_others`` is what other events of the envelope archived, with the name of the event.
     ``is_elsewhere`` is whether the root certainly is another one than that of the original. Raises
-    ``CopyIsOriginal``, ``SameAddress``, ``CopyOfOther``, ``CopyTagMissing``, ``NameTaken`` and
-    ``ArchiveError``.
+    ``CopyIsOriginal``, ``SameAddress``, ``CopyOfOther``, ``FilesOfOther``, ``CopyTagMissing``, ``NameTaken``
+    and ``ArchiveError``.
     """
     tags = copy_tags(spec.tags, original)
     named = partial(make_layout_aside, spec, original.envelope, original.files, found=tags)
@@ -143,12 +157,15 @@ async def plan_copy(
         await filing.claim_names(target, layout, claimed=claimed, key=key)
     except NameTaken:
         # A run that was killed may have written files, and nothing else tells that they are ours.
-        equal = [
-            target.location(each.name)
-            for each in layout.files
-            for expected in [original.checksums[_key(each)]]
-            if await read_back(target, each.name, expected=expected[0]) == expected
-        ]
+        equal = []
+        for each in layout.files:
+            expected, others = original.checksums[_key(each)], of_others.get(_key(each), {})
+            longest = max(size for size, _ in (expected, *others))
+            location, found = target.location(each.name), await read_back(target, each.name, expected=longest)
+            if found == expected:
+                equal.append(location)
+            elif found is not None and found in others and location not in claimed:
+                raise FilesOfOther(location, others[found]) from None
         claimed = tuple({*claimed, *equal})
         await filing.claim_names(target, layout, claimed=claimed, key=key)
     return CopyPlan(layout, claimed)

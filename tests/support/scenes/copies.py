@@ -166,6 +166,7 @@ class CopyScene:
             original,
             claimed_manifests=[claimed_manifest] if claimed_manifest else [],
             may_replace=lambda *_: True,
+            of_others={},
             is_elsewhere=is_elsewhere,
             key=key,
         )

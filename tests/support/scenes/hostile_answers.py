@@ -181,6 +181,7 @@ async def copy_planned(url: str) -> AsyncIterator[Ask]:
             original,
             claimed_manifests=(),
             may_replace=lambda *_: True,
+            of_others={},
             is_elsewhere=True,
             key=key,
         )
