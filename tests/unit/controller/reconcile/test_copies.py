@@ -37,6 +37,7 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import MAX_COPIES
 from counterfoil.resources.reopening import reopened_status, status_for_copying
 from counterfoil.resources.routes import listed_copies, possible_archives, stored_copy
+from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, a_sender, an_event, known_to_work
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene, copied
@@ -1092,3 +1093,47 @@ async def test_a_text_in_place_of_the_reason_of_a_copy_is_neither_a_reason_of_th
 
     assert state(event) == (Phase.COPYING, "Unknown" if text else "CopyInvalid")
     assert scene.metric("attempts_total", phase="Copying", outcome="wait", reason=text) is None
+
+
+CUT = b"%PDF-contr"
+
+
+def cut_document(scene: CopiedScene) -> bytes:
+    """Let eSignAnyWhere send a document that is cut; return the whole one."""
+    whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
+    scene.examiner.found[CUT] = Signatures(state=State.UNREADABLE, detail="it is cut")
+    return whole
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_a_document_that_was_cut_once_never_comes_into_a_copy(tmp_path: Path, policy: str) -> None:
+    """An archive that keeps what it has would refuse the whole document afterwards."""
+    scene = CopiedScene(tmp_path, cleanup={"policy": policy})
+    whole = cut_document(scene)
+
+    event = await scene.reconcile()
+
+    assert state(event) == (Phase.COPYING, "DocumentInDoubt")
+    assert scene.files("worm") == []
+    scene.envelope.contents["file-1"] = whole
+    event = await scene.retried()
+    assert event.status.phase is Phase.SUCCEEDED
+    assert copied(event) == ("True", "CopiesVerified")
+    (document,) = scene.folders["worm"].rglob("file-1.pdf")
+    assert document.read_bytes() == whole
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_a_document_that_stays_in_doubt_is_copied_as_it_was_archived(
+    tmp_path: Path, policy: str
+) -> None:
+    scene = CopiedScene(tmp_path, cleanup={"policy": policy})
+    cut_document(scene)
+    await scene.reconcile()
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.FAILED, "DocumentInDoubt")
+    assert copied(event) == ("True", "CopiesVerified")
+    assert scene.envelope.asked.count("download file-1") == 2
+    assert scene.files("worm") == COPY

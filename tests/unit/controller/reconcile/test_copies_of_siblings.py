@@ -13,9 +13,10 @@ from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
-from counterfoil.resources import EnvelopeEvent, find_condition
+from counterfoil.resources import EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
+from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, an_event
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene, copied
@@ -536,3 +537,63 @@ async def test_before_the_delete_a_lost_original_is_archived_again_and_each_othe
     first = await scene.end(scene.first)
     assert first.status.reason == "ArchivedAndDeleted"
     assert original(scene, scene.first).exists()
+CUT = b"%PDF-contrac\0"
+
+
+async def archive_second_in_doubt(scene: TwoFolders) -> EnvelopeEvent:
+    """Let a proxy cut both downloads of the second event, and eSignAnyWhere send the whole file after."""
+    whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
+    scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    second = await scene.end(scene.second)
+    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    scene.envelope.contents["file-1"] = whole
+    return second
+
+
+@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+async def test_a_later_event_in_doubt_replaces_no_sound_copy_of_an_earlier_one(
+    tmp_path: Path, *, signer: Any
+) -> None:
+    scene = TwoFolders(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.run(scene.first)
+    before = scene.contents("worm")
+
+    second = await archive_second_in_doubt(scene)
+
+    assert scene.contents("worm") == before
+    entry = stored_copy(second.status, "worm")
+    assert (entry.verified_time, entry.reason) == (None, "DocumentInDoubt")
+    scene.clock.advance(hours=721)
+    first = await scene.end(scene.first)
+    assert (first.status.reason, first.status.mismatches) == ("ArchivedAndDeleted", 0)
+
+
+async def test_nor_that_of_an_event_that_ended(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.change(WORM, actions=ACTIONS, cleanup={"policy": "Keep"}, **scene.callback)
+    first = await scene.run(scene.first)
+    assert first.status.reason == "ArchivedAndKept"
+    before = scene.contents("worm")
+
+    await archive_second_in_doubt(scene)
+
+    assert scene.contents("worm") == before
+
+
+async def test_a_sound_event_replaces_the_copy_of_a_later_one_in_doubt(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer())
+    scene.break_archive("worm")
+    await scene.run(scene.first)
+    scene.mend_archive("worm")
+    await archive_second_in_doubt(scene)
+    assert scene.contents("worm")["file-1.pdf"] == CUT
+    scene.event = scene.kube.stored(scene.first)
+
+    first = await scene.retried()
+
+    assert copied(first) == ("True", "CopiesVerified")
+    assert scene.contents("worm")["file-1.pdf"] == scene.envelope.contents["file-1"]
+    assert await scene.faults("worm") == []

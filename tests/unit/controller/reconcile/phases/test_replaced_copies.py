@@ -218,6 +218,56 @@ def test_an_event_whose_archived_condition_is_false_replaces_no_content_of_anoth
     assert found is False
 
 
+def in_doubt(event: EnvelopeEvent) -> EnvelopeEvent:
+    return with_condition_of(event, "SignaturesChecked", "False", "SignatureBroken")
+
+
+DOUBTS = {
+    "of an earlier event": (RENDERED_AGAIN, DAY, False),
+    "of an expired event": (RENDERED_AGAIN, -DAY, False),
+    "with the same content": (BOTH, DAY, True),
+}
+"""The files that an event in doubt archived, when it did so after the other one, and whether it may replace
+the copy."""
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+@pytest.mark.parametrize("case", DOUBTS)
+def test_an_event_in_doubt_replaces_no_other_content_of_another_one(case: str, *, is_removed: bool) -> None:
+    files, later, is_replaced = DOUBTS[case]
+    status = "Expired" if "expired" in case else "Completed"
+    sibling, event = event_of(BOTH, THEN, uid="s", status=status), in_doubt(event_of(files, THEN + later))
+    manifest = manifest_of(BOTH, uid="s", status=status)
+    found = FoundManifest(manifest=manifest, is_sealed=True, digest="")
+    siblings = () if is_removed else (sibling,)
+    assert may_replace_copy(event, siblings, original_of(files), PLACE, found, now=NOW) is is_replaced
+
+
+def test_an_event_in_doubt_replaces_no_manifest_of_another_one_without_our_seal() -> None:
+    event = in_doubt(event_of(RENDERED_AGAIN, THEN + DAY))
+    found = FoundManifest(manifest=None, is_sealed=False, digest="", claim=OF_REMOVED)
+    assert may_replace_copy(event, (), original_of(RENDERED_AGAIN), PLACE, found, now=NOW) is False
+
+
+def test_an_event_in_doubt_replaces_its_own_copy() -> None:
+    event = in_doubt(event_of(RENDERED_AGAIN, THEN + DAY))
+    found = FoundManifest(manifest=OF_ITSELF, is_sealed=True, digest="")
+    assert may_replace_copy(event, (), original_of(RENDERED_AGAIN), PLACE, found, now=NOW) is True
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_later_event_in_doubt_is_replaced_by_an_earlier_one_without(*, is_sealed: bool) -> None:
+    sibling = in_doubt(event_of(RENDERED_AGAIN, THEN + DAY, uid="s"))
+    manifest = manifest_of(RENDERED_AGAIN, uid="s")
+    found = FoundManifest(manifest=manifest, is_sealed=True, digest="") if is_sealed else None
+    assert may_replace_copy(event_of(BOTH, THEN), (sibling,), original_of(BOTH), PLACE, found, now=NOW)
+
+
+def test_a_file_more_that_an_event_in_doubt_copied_stays() -> None:
+    sibling, event = in_doubt(event_of(BOTH, THEN, uid="s")), event_of(WITHOUT_TRAIL, THEN + DAY)
+    assert not may_replace_copy(event, (sibling,), original_of(WITHOUT_TRAIL), PLACE, None, now=NOW)
+
+
 class Later(NamedTuple):
     """Another event with a copy in the place, and whether its audit trail counts there."""
 
