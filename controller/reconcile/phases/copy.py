@@ -25,7 +25,7 @@ from controller.reconcile.context import Destination, RunContext, manifest_extra
 from controller.reconcile.copy_rules import is_given_up
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, Pause, PhaseFacts, Wait, counted
 from controller.reconcile.phases.left_behind import without_copies
-from controller.reconcile.phases.repeated_archiving import archive_again
+from controller.reconcile.phases.repeated_archiving import DOCUMENT_IN_DOUBT, archive_again, in_doubt
 from controller.reconcile.phases.replaced_copies import (
     accepted_documents,
     archived_by_others,
@@ -59,6 +59,7 @@ from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.proof import (
     FoundManifest,
     documents_digest,
+    doubt,
     is_copy_proved,
     missing_copies,
     missing_required_copies,
@@ -91,7 +92,13 @@ _log = logging.getLogger(__name__)
 
 
 async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
-    """Make each copy that is missing and due; wait for the required ones."""
+    """Make each copy that is missing and due; wait for the required ones. Files in doubt are downloaded again
+    before: some archives never replace what they got."""
+    found = doubt(event.status)
+    if found is not None and not copies_after_end(event.status):
+        again = in_doubt(event, found)
+        if isinstance(again, Wait):
+            return again
     run = _CopyRun(event, context, wanted_copies(event.status, context.organization.spec))
     await run.make_due_copies()
     return run.outcome()
@@ -183,6 +190,14 @@ class _CopyRun:
         except OriginalDiffers:
             await self._check_source()
             raise
+        except CopyOfOther as other:
+            if (found := doubt(self.event.status)) is None:
+                raise
+            message = (
+                f"{other.place} has the copy of another event of this envelope. It is not replaced, since a "
+                f"file of this event is in doubt: {found}"
+            )
+            return Fail(DOCUMENT_IN_DOUBT, message)
         digest = documents_digest(self.event.status.documents)
         entry = EventCopy(
             ref=stored_copy(self.event.status, name).ref,

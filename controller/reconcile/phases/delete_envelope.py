@@ -44,8 +44,10 @@ from controller.reconcile.phases.repeated_archiving import (
     archive_again,
     copies_pending,
     copy_again,
+    in_doubt,
     keeps_changing,
     mismatch,
+    was_archived_again,
 )
 from controller.reconcile.phases.replaced_copies import accepted_documents
 from controller.reconcile.phases.restarted_envelope import outcome_if_restarted
@@ -141,7 +143,7 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if (gap := recorded_gap(event.status, context.organization.spec.evidence)) is not None:
         return await _incomplete(event, context, gap)
     if (found := doubt(event.status)) is not None:
-        return _in_doubt(event, found)
+        return in_doubt(event, found)
     if (why := _reason_to_keep(event, context)) is not None:
         kept = await unless_missing(_keep(event, context, why))
         if kept is not None:
@@ -757,7 +759,7 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
 def _repair(event: EnvelopeEvent, damage: Damage) -> Outcome | None:
     """Archive an incomplete envelope again, once; None: it was, and no file is known to be lost."""
     # No mismatch: the delay of the delete has not begun.
-    if not _was_archived_again(event, "ArchivedFilesChanged"):
+    if not was_archived_again(event, "ArchivedFilesChanged"):
         return archive_again("ArchivedFilesChanged", damage.message)
     return None if damage.is_unread else keeps_changing(damage.message, PhaseFacts())
 
@@ -777,20 +779,6 @@ def _verified_files(event: EnvelopeEvent, context: ReconcileContext, damage: Dam
         return damage.message
     files = counted(len(event.status.documents), "file")
     return f"Archive/{context.archive.name} has {files} of the envelope, all verified."
-
-
-def _in_doubt(event: EnvelopeEvent, found: str) -> Outcome:
-    """Download the files again, since a download may have been cut; then keep the envelope and tell a
-    person."""
-    said = f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {found}"
-    if _was_archived_again(event, "DocumentInDoubt"):
-        return Fail("DocumentInDoubt", said)
-    return Wait("DocumentInDoubt", f"{said} Its files are downloaded again.", restart_from=Phase.COLLECTING)
-
-
-def _was_archived_again(event: EnvelopeEvent, reason: str) -> bool:
-    """Whether the envelope was archived again for this reason, since the event was created or re-opened."""
-    return event.status.attempts > 0 and reason in {each.reason for each in event.status.attempt_history}
 
 
 def _is_expired(event: EnvelopeEvent) -> bool:

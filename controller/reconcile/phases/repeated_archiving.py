@@ -19,6 +19,8 @@ MAX_MISMATCHES = 5
 under the same ids, the archive or a copy lost one, or the archive returns none and a restart forgot their
 checksums."""
 
+DOCUMENT_IN_DOUBT = "DocumentInDoubt"
+
 
 def archive_again(reason: str, change: str) -> Wait:
     """Return the outcome that lets the files be collected and archived again."""
@@ -49,6 +51,20 @@ def copy_again(event: EnvelopeEvent, archive: str, change: str) -> Outcome:
         Wait("CopyChanged", again, restart_from=Phase.COPYING, facts=facts),
         Fail("FilesKeepChanging", failed, facts=facts),
     )
+
+
+def in_doubt(event: EnvelopeEvent, found: str) -> Wait | Fail:
+    """Download the files again, since a download may have been cut; then keep the envelope and tell a
+    person."""
+    said = f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {found}"
+    if was_archived_again(event, DOCUMENT_IN_DOUBT):
+        return Fail(DOCUMENT_IN_DOUBT, said)
+    return Wait(DOCUMENT_IN_DOUBT, f"{said} Its files are downloaded again.", restart_from=Phase.COLLECTING)
+
+
+def was_archived_again(event: EnvelopeEvent, reason: str) -> bool:
+    """Whether the envelope was archived again for this reason, since the event was created or re-opened."""
+    return event.status.attempts > 0 and reason in {each.reason for each in event.status.attempt_history}
 
 
 def copies_pending(why: str) -> SideCondition:

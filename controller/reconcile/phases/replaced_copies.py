@@ -49,6 +49,7 @@ def may_replace_copy(
     ``siblings`` are the envelope's other events, and ``found`` is the manifest in this ``place``. No file is
     left out that another event has in its copy there, or that the manifest lists (``lacks_known_file``). None
     gets other content than a later event archived; of one that was removed, a manifest with our seal tells.
+    An event in ``doubt`` replaces no other content at all, and hinders no other one.
     """
     checksums, since = original.checksums, archived_time(event.status, now)
     proofs = [each for each in siblings if proves_copy_at(each.status, place)]
@@ -58,9 +59,17 @@ def may_replace_copy(
     files = [EnvelopeFile(file_id=each.file_id, kind=each.kind, file_name="") for each in original.files]
     if lacks_known_file(event.status, files, known):
         return False
-    older = [each for each in siblings if _is_older(each.status, event.status, since)]
+    is_sound = doubt(event.status) is None
+    older = [
+        each
+        for each in siblings
+        if is_sound and (doubt(each.status) is not None or _is_older(each.status, event.status, since))
+    ]
     if not all(_has_content(checksums, each.status.documents) for each in proofs if each not in older):
         return False
+    if not is_sound:
+        others = manifest.files if manifest is not None and not names_event(manifest, event.uid) else ()
+        return _has_content(checksums, others)
     sealed = found.manifest if found is not None else None
     if sealed is None or any(names_event(sealed, each.uid) for each in (event, *older)):
         return True

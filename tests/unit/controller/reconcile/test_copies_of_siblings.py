@@ -14,6 +14,7 @@ from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.resources import EnvelopeEvent, Phase, find_condition
+from counterfoil.resources.reopening import reopened_status
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
 from counterfoil.signatures.results import Signatures, State
@@ -597,3 +598,21 @@ async def test_a_sound_event_replaces_the_copy_of_a_later_one_in_doubt(tmp_path:
     assert copied(first) == ("True", "CopiesVerified")
     assert scene.contents("worm")["file-1.pdf"] == scene.envelope.contents["file-1"]
     assert await scene.faults("worm") == []
+
+
+async def test_a_retry_of_an_event_whose_files_in_doubt_were_not_copied_downloads_them_again(
+    tmp_path: Path,
+) -> None:
+    scene = TwoFolders(tmp_path)
+    await scene.run(scene.first)
+    failed = await archive_second_in_doubt(scene)
+    asked = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.event = failed
+    scene.store(asked)
+
+    again = await scene.run(scene.second)
+    assert (again.status.phase, again.status.reason) == (Phase.COPYING, "DocumentInDoubt")
+    second = await scene.retried()
+
+    assert second.status.reason == "CleanupDelayed"
+    assert copied(second) == ("True", "CopiesVerified")
