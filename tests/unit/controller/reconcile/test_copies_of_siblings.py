@@ -616,3 +616,72 @@ async def test_a_retry_of_an_event_whose_files_in_doubt_were_not_copied_download
 
     assert second.status.reason == "CleanupDelayed"
     assert copied(second) == ("True", "CopiesVerified")
+
+
+OTHER = b"%PDF-contr, and no check finds it"
+
+
+def send_other_document(scene: TwoFolders) -> bytes:
+    """Let downloads be cut so that no check finds it; return the whole document."""
+    whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], OTHER
+    return whole
+
+
+async def test_a_document_with_two_contents_in_one_final_state_is_downloaded_again_before_it_is_copied(
+    tmp_path: Path,
+) -> None:
+    scene = TwoFolders(tmp_path)
+    await scene.run(scene.first)
+    before = scene.contents("worm")
+    whole = send_other_document(scene)
+
+    second = await scene.run(scene.second)
+
+    assert (second.status.phase, second.status.reason) == (Phase.COPYING, "DocumentInDoubt")
+    assert f"EnvelopeEvent/{scene.first}" in (second.status.message or "")
+    assert scene.contents("worm") == before
+    scene.envelope.contents["file-1"] = whole
+    assert (await scene.retried()).status.reason == "CleanupDelayed"
+    scene.clock.advance(hours=721)
+    assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+async def test_two_contents_in_one_final_state_allow_no_delete(tmp_path: Path, *, signer: Any) -> None:
+    scene = TwoFolders(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.run(scene.first)
+    before = scene.contents("worm")
+    whole = send_other_document(scene)
+    second = await scene.end(scene.second)
+    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert scene.contents("worm") == before
+    scene.envelope.contents["file-1"] = whole
+    scene.clock.advance(hours=721)
+
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert f"EnvelopeEvent/{scene.second}" in (first.status.message or "")
+    assert scene.deleted == []
+    assert scene.contents("worm") == before
+
+
+async def test_an_event_that_archived_a_cut_document_before_downloads_it_again_before_the_delete(
+    tmp_path: Path,
+) -> None:
+    scene = TwoFolders(tmp_path)
+    whole = send_other_document(scene)
+    await scene.run(scene.first)
+    scene.envelope.contents["file-1"] = whole
+    second = await scene.end(scene.second)
+    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    scene.clock.advance(hours=721)
+
+    first = await scene.end(scene.first)
+
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert scene.deleted == [ENVELOPE]
+    assert scene.contents("worm")["file-1.pdf"] == whole
+    assert {each.read_bytes() for each in scene.folders["dms"].rglob("file-1.pdf")} == {whole}

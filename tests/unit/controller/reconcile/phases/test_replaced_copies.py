@@ -268,6 +268,23 @@ def test_a_file_more_that_an_event_in_doubt_copied_stays() -> None:
     assert not may_replace_copy(event, (sibling,), original_of(WITHOUT_TRAIL), PLACE, None, now=NOW)
 
 
+OTHER_DOCUMENT: Files = {FILE: OTHER, TRAIL: ONE}
+
+
+@pytest.mark.parametrize("status", ["Completed", "Expired"])
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_a_document_of_one_final_state_is_replaced_by_no_other_content(
+    *, is_removed: bool, status: str
+) -> None:
+    """An expired envelope may be restarted, and expire again."""
+    sibling = event_of(BOTH, THEN, uid="s", status=status)
+    event = event_of(OTHER_DOCUMENT, THEN + DAY, status=status)
+    found = FoundManifest(manifest=manifest_of(BOTH, uid="s", status=status), is_sealed=True, digest="")
+    siblings = () if is_removed else (sibling,)
+    is_replaced = may_replace_copy(event, siblings, original_of(OTHER_DOCUMENT), PLACE, found, now=NOW)
+    assert is_replaced is (status == "Expired")
+
+
 class Later(NamedTuple):
     """Another event with a copy in the place, and whether its audit trail counts there."""
 
