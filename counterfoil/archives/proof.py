@@ -14,13 +14,13 @@ This module decides and reads nothing. Each file that it does not name is downlo
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from counterfoil.archives.layout import ArchiveLayout
-from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.manifest import RENDERED_KINDS, Manifest, ManifestFile
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.conditions import find_condition
@@ -32,7 +32,7 @@ from counterfoil.resources.envelopeevent import (
     FiledDocument,
     FileKind,
 )
-from counterfoil.resources.organization import EnvelopeStatus
+from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus
 from counterfoil.resources.routes import CopySpec, required_copy_names, stored_copy
 
 MAX_NAME = 300
@@ -148,6 +148,38 @@ def proven_files(
         for file in found.manifest.files if found.manifest.envelope.status == envelope_status else ():
             checksums.setdefault((file.file_id, file.kind), set()).add((file.size, file.sha256))
     return ProvenFiles({key: frozenset(values) for key, values in checksums.items()})
+
+
+def contradiction(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> str | None:
+    """Return which document another event of the envelope archived with other content (``contradicts``), as
+    a sentence; None: no other did."""
+    for each in siblings:
+        summary = each.status.envelope
+        if summary is None or doubt(each.status) is not None:
+            continue
+        if contradicts(event.status, each.status.documents, summary.status):
+            return (
+                f"EnvelopeEvent/{each.name} archived a document with other content, in the same state of the "
+                "envelope."
+            )
+    return None
+
+
+def contradicts(
+    status: EnvelopeEventStatus, files: Iterable[FiledDocument | ManifestFile], envelope_status: str
+) -> bool:
+    """Whether one of these files, archived in this status of the envelope, is in the event's status with
+    other content. eSAW makes some kinds again at each download, and an expired envelope may be restarted."""
+    if envelope_status in CHANGEABLE_STATUSES:
+        return False
+    if status.envelope is None or status.envelope.status != envelope_status:
+        return False
+    own = {(each.file_id, each.kind): each.sha256 for each in status.documents}
+    return any(
+        each.sha256 and (sha256 := own.get((each.file_id, each.kind))) and sha256 != each.sha256
+        for each in files
+        if each.kind not in RENDERED_KINDS
+    )
 
 
 def doubt(status: EnvelopeEventStatus) -> str | None:

@@ -18,7 +18,11 @@ import msgspec
 from controller.reconcile.context import PartialArchive, ReconcileContext, actions_of
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait, counted
 from controller.reconcile.phases.missing_envelope import explain_404, is_missing
-from controller.reconcile.phases.repeated_archiving import copies_pending
+from controller.reconcile.phases.repeated_archiving import (
+    DOCUMENT_IN_DOUBT,
+    copies_pending,
+    was_archived_again,
+)
 from controller.reconcile.phases.unlisted_files import (
     claimed_files,
     lacks_known,
@@ -191,6 +195,9 @@ async def _earlier_archive(
     earlier = [each.status for each in siblings]
     if found.manifest is not None:
         earlier.append(listed_in(found.manifest))
+    if was_archived_again(event, DOCUMENT_IN_DOUBT):
+        # The status of another event may be about a download that was cut, and its place may be this one.
+        return facts, ProvenFiles(), earlier, unproven
     return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
 
 

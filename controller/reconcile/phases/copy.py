@@ -58,6 +58,7 @@ from counterfoil.archives.copies.original import (
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.proof import (
     FoundManifest,
+    contradiction,
     documents_digest,
     doubt,
     is_copy_proved,
@@ -94,14 +95,19 @@ _log = logging.getLogger(__name__)
 async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
     """Make each copy that is missing and due; wait for the required ones. Files in doubt are downloaded again
     before: some archives never replace what they got."""
-    found = doubt(event.status)
-    if found is not None and not copies_after_end(event.status):
+    if not copies_after_end(event.status) and (found := await _doubt(event, context)) is not None:
         again = in_doubt(event, found)
         if isinstance(again, Wait):
             return again
     run = _CopyRun(event, context, wanted_copies(event.status, context.organization.spec))
     await run.make_due_copies()
     return run.outcome()
+
+
+async def _doubt(event: EnvelopeEvent, context: RunContext) -> str | None:
+    """Return why a file of the event may be another one than eSAW has; None: nothing is known."""
+    siblings = await context.siblings() if context.may_have_siblings else ()
+    return doubt(event.status) or contradiction(event, siblings)
 
 
 @dataclass
@@ -191,7 +197,7 @@ class _CopyRun:
             await self._check_source()
             raise
         except CopyOfOther as other:
-            if (found := doubt(self.event.status)) is None:
+            if (found := await _doubt(self.event, self.context)) is None:
                 raise
             message = (
                 f"{other.place} has the copy of another event of this envelope. It is not replaced, since a "

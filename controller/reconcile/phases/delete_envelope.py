@@ -57,6 +57,7 @@ from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.copies.original import OriginalDiffers, read_original
 from counterfoil.archives.copies.reported import reported_fault
 from counterfoil.archives.proof import (
+    contradiction,
     documents_digest,
     doubt,
     missing_required_copies,
@@ -368,11 +369,11 @@ def _decision_about(
     listed: Collection[EnvelopeFile],
 ) -> Outcome | None:
     """
-    Return the outcome if a person skipped or suspended another event of the envelope, so that the envelope
-    is not deleted; None: nobody did.
+    Return the outcome if a person skipped or suspended another event of the envelope, or if that one archived
+    a document with other content, so that the envelope is not deleted; None: neither is so.
 
-    This event ends: once the decision is taken back, the other event deletes the envelope itself if it
-    archives it. Else a person retries this event.
+    After a person's decision this event ends: once the decision is taken back, the other event deletes the
+    envelope itself if it archives it. Else a person retries this event.
     """
     for each in siblings:
         subject = f"EnvelopeEvent/{each.name}"
@@ -383,7 +384,12 @@ def _decision_about(
             decision = "skipped" if each.status.is_skipped_by_person else "suspended"
             why = f"because a person {decision} {subject} of the same envelope"
             return _kept(event, context, why, listed)
-    return None
+    found = contradiction(event, siblings)
+    if found is None:
+        return None
+    # As after a mismatch, the delay of the delete is not repeated.
+    facts = PhaseFacts(mismatches=event.status.mismatches + 1)
+    return dataclasses.replace(in_doubt(event, found), facts=facts)
 
 
 async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | None:

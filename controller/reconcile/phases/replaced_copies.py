@@ -14,6 +14,7 @@ from counterfoil.archives.manifest import RENDERED_KINDS, Manifest, ManifestFile
 from counterfoil.archives.proof import (
     Checksum,
     FoundManifest,
+    contradicts,
     documents_digest,
     doubt,
     is_copy_proved,
@@ -49,7 +50,8 @@ def may_replace_copy(
     ``siblings`` are the envelope's other events, and ``found`` is the manifest in this ``place``. No file is
     left out that another event has in its copy there, or that the manifest lists (``lacks_known_file``). None
     gets other content than a later event archived; of one that was removed, a manifest with our seal tells.
-    An event in ``doubt`` replaces no other content at all, and hinders no other one.
+    An event in ``doubt`` replaces no other content at all, and hinders no other one. Of two contents of a
+    document in one final state (``contradicts``), none replaces the other one.
     """
     checksums, since = original.checksums, archived_time(event.status, now)
     proofs = [each for each in siblings if proves_copy_at(each.status, place)]
@@ -63,7 +65,12 @@ def may_replace_copy(
     older = [
         each
         for each in siblings
-        if is_sound and (doubt(each.status) is not None or _is_older(each.status, event.status, since))
+        if is_sound
+        if doubt(each.status) is not None
+        or (
+            _is_older(each.status, event.status, since)
+            and not contradicts(event.status, each.status.documents, _envelope_status(each.status) or "")
+        )
     ]
     if not all(_has_content(checksums, each.status.documents) for each in proofs if each not in older):
         return False
@@ -74,6 +81,7 @@ def may_replace_copy(
     if sealed is None or any(names_event(sealed, each.uid) for each in (event, *older)):
         return True
     is_older = since is not None and _archived_text(sealed) < utc_text(since)
+    is_older = is_older and not contradicts(event.status, sealed.files, sealed.envelope.status)
     is_restarted = sealed.envelope.status == EnvelopeStatus.EXPIRED and not _is_expired(event.status)
     return is_older or is_restarted or _has_content(checksums, sealed.files)
 
