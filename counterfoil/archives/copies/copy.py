@@ -61,9 +61,10 @@ class CopyOfOther(ArchiveError):
     def __init__(self, place: str, *, is_sealed: bool) -> None:
         super().__init__(
             "CopyInvalid",
-            f"{place} has the copy of another event of this envelope, which was archived later or has more "
-            "files. Nothing is replaced there. Give the Archive of the copy another spec.path, so that the "
-            "copies of both events have their folders.",
+            f"{place} has the copy of another event of this envelope, and nothing is replaced there. It does "
+            "not count for this event: it has other files, or one of them is damaged. If one is damaged, "
+            "retry the other event or restore the file. Otherwise give the Archive of the copy another "
+            "spec.path, so that the copies of both events have their folders.",
         )
         self.place = place
         self.is_sealed = is_sealed

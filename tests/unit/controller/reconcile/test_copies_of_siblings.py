@@ -121,7 +121,9 @@ async def test_a_damaged_file_in_the_copy_of_the_newer_archive_proves_no_older_o
 
     assert scene.contents() == before
     assert copied(first) == ("False", "CopyMissing")
-    assert stored_copy(first.status, "mirror").reason == "CopyInvalid"
+    entry = stored_copy(first.status, "mirror")
+    assert entry.reason == "CopyInvalid"
+    assert "If one is damaged, retry the other event or restore the file." in str(entry.message)
 
 
 @pytest.mark.parametrize("with_trail", [True, False])
