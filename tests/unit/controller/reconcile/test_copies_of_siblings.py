@@ -73,7 +73,10 @@ class TwoEvents(CopiedScene):
 
     async def copy_first(self) -> EnvelopeEvent:
         """Let a person ask for the copies of the first event."""
-        self.event = self.kube.stored(self.first)
+        return await self.ask_for_copies(self.first)
+
+    async def ask_for_copies(self, name: str) -> EnvelopeEvent:
+        self.event = self.kube.stored(name)
         self.clock.advance(seconds=5)
         result = await CopyRequests(self.cache, self.clock).copy(self.newest(), Request("copy"))
         assert result.change is not None, result.message
@@ -692,3 +695,77 @@ async def test_an_event_that_archived_a_cut_document_before_downloads_it_again_b
     assert scene.contents("worm")["file-1.pdf"] == whole
     (document,) = (each for each in first.status.documents if each.file_id == "file-1")
     assert document.sha256 == hashlib.sha256(whole).hexdigest()
+class OneFolder(TwoFolders):
+    """Two events of one envelope with one folder in the first archive, and no copies. The earlier one
+    archives the envelope again at its delete, since its trail is damaged by then, and both end."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.change(**DELAYED)
+        self.observe(a_probed_archive("dms", root=self.folders["dms"], version=60, generation=60))
+
+    async def archive_again(self) -> None:
+        await self.run(self.first)
+        await self.run(self.second)
+        self.backup = self.folders["dms"].with_name("backup")
+        shutil.copytree(self.folders["dms"], self.backup)
+        (trail,) = self.folders["dms"].rglob("audit-trail.pdf")
+        trail.write_bytes(b"damaged")
+        self.envelope.contents["trail-1"] = LATER_TRAIL
+        self.clock.advance(hours=721)
+        first, second = await self.end(self.first), await self.end(self.second)
+        assert (first.status.reason, second.status.reason) == ("ArchivedAndDeleted", "ArchivedAndDeleted")
+        assert trail.read_bytes() == LATER_TRAIL
+        self.change(MIRROR, **DELAYED)
+
+
+WITH_OR_WITHOUT_KEY = pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+
+
+@WITH_OR_WITHOUT_KEY
+async def test_an_event_whose_files_a_later_archive_replaced_restores_none_and_has_the_later_copy(
+    tmp_path: Path, *, signer: Any
+) -> None:
+    scene = OneFolder(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.archive_again()
+
+    second = await scene.ask_for_copies(scene.second)
+    entry = stored_copy(second.status, "mirror")
+    assert (entry.verified_time, entry.reason) == (None, "OriginalReplaced")
+    assert f"EnvelopeEvent/{scene.first}" in str(entry.message)
+    assert scene.files("mirror") == []
+
+    first = await scene.ask_for_copies(scene.first)
+    second = await scene.ask_for_copies(scene.second)
+    assert copied(first) == copied(second) == ("True", "CopiesVerified")
+    assert scene.contents()["audit-trail.pdf"] == LATER_TRAIL
+
+
+@WITH_OR_WITHOUT_KEY
+async def test_so_it_is_if_the_event_that_replaced_them_was_removed(tmp_path: Path, *, signer: Any) -> None:
+    scene = OneFolder(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.archive_again()
+    await scene.kube.delete(EnvelopeEvent, scene.first)
+
+    second = await scene.ask_for_copies(scene.second)
+
+    assert stored_copy(second.status, "mirror").reason == "OriginalReplaced"
+
+
+@WITH_OR_WITHOUT_KEY
+async def test_a_later_event_whose_files_a_backup_replaced_has_to_restore_them(
+    tmp_path: Path, *, signer: Any
+) -> None:
+    scene = OneFolder(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.archive_again()
+    shutil.copytree(scene.backup, scene.folders["dms"], dirs_exist_ok=True)
+
+    first = await scene.ask_for_copies(scene.first)
+
+    assert stored_copy(first.status, "mirror").reason == "OriginalDiffers"
