@@ -113,8 +113,14 @@ def names_source(manifest: Manifest, layout: ArchiveLayout) -> bool:
 
 def names_event(manifest: Manifest, uid: str) -> bool:
     """Whether the manifest was written for the event with this uid."""
+    return bool(uid) and event_uid(manifest) == uid
+
+
+def event_uid(manifest: Manifest) -> str:
+    """Return the uid of the event that the manifest names; empty: it names none."""
     event = manifest.extra.get("event")
-    return isinstance(event, dict) and bool(uid) and event.get("uid") == uid
+    uid = event.get("uid") if isinstance(event, dict) else None
+    return uid if isinstance(uid, str) else ""
 
 
 def proven_files(

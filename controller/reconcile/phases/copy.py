@@ -10,6 +10,7 @@ This module deletes nothing, and does not decide what proves a copy (``counterfo
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection, Sequence
@@ -32,6 +33,7 @@ from controller.reconcile.phases.replaced_copies import (
     archived_time,
     may_replace_copy,
     proves_copy_at,
+    replacing_event,
 )
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
 from controller.scheduling.retry_policy import is_copy_due
@@ -51,6 +53,7 @@ from counterfoil.archives.copies.original import (
     OriginalChanged,
     OriginalDiffers,
     OriginalNotReturned,
+    OriginalReplaced,
     OriginalUnread,
     read_alone,
     read_original,
@@ -192,10 +195,11 @@ class _CopyRun:
         if not isinstance(opened, Destination):
             return opened
         try:
-            location = await self._written(opened, stored_copy(self.event.status, name))
-        except OriginalDiffers:
-            await self._check_source()
-            raise
+            try:
+                location = await self._written(opened, stored_copy(self.event.status, name))
+            except OriginalDiffers as differs:
+                await self._check_source()
+                location = await self._place_without_original(opened, differs)
         except CopyOfOther as other:
             if (found := await _doubt(self.event, self.context)) is None:
                 raise
@@ -305,6 +309,29 @@ class _CopyRun:
             raise other
         self._of_others.append(target.archive.name)
 
+    async def _place_without_original(self, target: Destination, differs: OriginalDiffers) -> str:
+        """
+        Return where the copy of another event is that counts as one of this event, which had ended.
+
+        Raises ``OriginalReplaced`` if there is none, and another event has the place of its original. Raises
+        ``differs`` otherwise; also before the end, since the envelope is archived again then.
+        """
+        if not _has_ended(self.event):
+            raise differs
+        siblings, name = await self.context.siblings(), target.archive.name
+        for each in siblings:
+            place = stored_copy(each.status, name).manifest
+            if place is not None and proves_copy_at(each.status, place):
+                with contextlib.suppress(CopyOfOther):
+                    await self._take_over(target, CopyOfOther(place, is_sealed=False))
+                    return place
+        now = self.context.clock.now()
+        archive = self.event.status.archive
+        other = replacing_event(self.event, siblings, differs.event_uid, now=now)
+        if other is None or archive is None or archive.manifest is None:
+            raise differs
+        raise OriginalReplaced(archive.manifest, other) from differs
+
     async def _read_source_alone(self, unread: OriginalUnread) -> None:
         """Read what the first archive did not return while a copy was written: a file is read as fast as the
         copy takes it, so only this copy may be affected. ``_original`` stays None if that fails too. Raises
@@ -393,9 +420,7 @@ class _CopyRun:
         """Return the problem of a copy that is made of what the first archive lost. None: the envelope is
         archived again, so the copy has not failed; that of an event which had ended may be deleted since."""
         change = f"{self.context.archive_name} does not have the files as they were archived: {differs}"
-        status = self.event.status
-        is_cleaned = is_condition_true(status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
-        if is_cleaned or copies_after_end(status):
+        if _has_ended(self.event):
             return Fail(differs.reason, f"{change} Nothing was copied from there.")
         self._change = change
         return None
@@ -484,6 +509,12 @@ class _CopyRun:
             return message
         others = ", ".join(f"Archive/{each}" for each in self._of_others)
         return f"{message} In {others} it is that of another event of the envelope, with its audit trails."
+
+
+def _has_ended(event: EnvelopeEvent) -> bool:
+    """Whether the event had ended before its copies, so that its envelope may be deleted."""
+    is_cleaned = is_condition_true(event.status.conditions, PHASE_CONDITIONS[Phase.CLEANING])
+    return is_cleaned or copies_after_end(event.status)
 
 
 def is_busy(problem: Outcome | None) -> TypeGuard[Pause]:

@@ -121,6 +121,25 @@ def archived_by_others(siblings: Iterable[EnvelopeEvent]) -> dict[FileKey, dict[
     return found
 
 
+def replacing_event(
+    event: EnvelopeEvent, siblings: Collection[EnvelopeEvent], uid: str, *, now: datetime
+) -> str | None:
+    """
+    Return which other event may have replaced the files of this one in the first archive, for a message.
+    None: no other event is known to have archived the envelope in the same place later.
+
+    ``uid`` is that of the event which the manifest there names. A removed event had it if no other one has.
+    """
+    place, since = event.status.archive, archived_time(event.status, now)
+    known = {each.uid: each for each in (event, *siblings)}
+    for each in siblings:
+        other = each.status.archive
+        is_there = place is not None and other is not None and other.manifest == place.manifest
+        if is_there and not _is_older(each.status, event.status, since):
+            return f"{each.KIND}/{each.name}"
+    return "an event that was removed" if uid and uid not in known else None
+
+
 def archived_time(status: EnvelopeEventStatus, now: datetime) -> datetime | None:
     """Return when the files of a status were archived, or earlier; None: it is not known."""
     archived = find_condition(status.conditions, "Archived")

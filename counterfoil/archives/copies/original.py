@@ -29,7 +29,7 @@ from counterfoil.archives.manifest import (
 )
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
-from counterfoil.archives.proof import Checksum, has_own_seal, names_source
+from counterfoil.archives.proof import Checksum, event_uid, has_own_seal, names_source
 from counterfoil.archives.readback import bounded, checksum, has_fitting_seal, reading_small
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.archives.verify import name_at
@@ -51,10 +51,23 @@ MEMORY_OF_FILE = 1024
 
 
 class OriginalDiffers(ArchiveError):
-    """The first archive does not have the files as the status says. Nothing wrong is copied."""
+    """The first archive does not have the files as the status says. Nothing wrong is copied. ``event_uid`` is
+    that of the event which the manifest of other files in their place names."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, event_uid: str = "") -> None:
         super().__init__("OriginalDiffers", message)
+        self.event_uid = event_uid
+
+
+class OriginalReplaced(ArchiveError):
+    """Another event of the envelope archived it again in the same place of the first archive."""
+
+    def __init__(self, location: str, other: str) -> None:
+        super().__init__(
+            "OriginalReplaced",
+            f"{location} is the place of {other} too, which archived the envelope there again. Restore "
+            "nothing there for this event. Nothing was copied from there.",
+        )
 
 
 class OriginalChanged(ArchiveError):
@@ -210,7 +223,8 @@ async def read_original(
     for each, expected in checksums.items():
         file = listed.get(each)
         if file is None or (file.size, file.sha256) != expected:
-            raise OriginalDiffers(f"{manifest} lists other files than were archived.")
+            other = f"{manifest} lists other files than were archived."
+            raise OriginalDiffers(other, event_uid=event_uid(found))
     # A manifest names the address of its time, and eSAW may have moved since. Our seal or the status' hashes
     # show then that it is the same envelope.
     origin = found.envelope.origin if is_sealed or checksums else known.origin

@@ -695,6 +695,8 @@ async def test_an_event_that_archived_a_cut_document_before_downloads_it_again_b
     assert scene.contents("worm")["file-1.pdf"] == whole
     (document,) = (each for each in first.status.documents if each.file_id == "file-1")
     assert document.sha256 == hashlib.sha256(whole).hexdigest()
+
+
 class OneFolder(TwoFolders):
     """Two events of one envelope with one folder in the first archive, and no copies. The earlier one
     archives the envelope again at its delete, since its trail is damaged by then, and both end."""
