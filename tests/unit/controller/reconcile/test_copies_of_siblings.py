@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 import pytest
 
 from controller.requests.copy_requests import CopyRequests
@@ -16,6 +17,10 @@ from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.resources import EnvelopeEvent, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase, find_condition, with_condition
+from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
+from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
 from counterfoil.signatures.results import Signatures, State
@@ -771,3 +776,108 @@ async def test_a_later_event_whose_files_a_backup_replaced_has_to_restore_them(
     first = await scene.ask_for_copies(scene.first)
 
     assert stored_copy(first.status, "mirror").reason == "OriginalDiffers"
+
+
+class Restarted(TwoFolders):
+    """The first event archives an expired envelope, while its required copy can't be made. The envelope is
+    restarted and signed, and the second event archives and copies it."""
+
+    def __init__(self, folder: Path, **spec: Any) -> None:
+        super().__init__(folder)
+        self.change(WORM, actions=ACTIONS, statuses=["Completed", "Expired"], **self.callback, **spec)
+
+    async def archive_expired_and_signed(
+        self, first: EnvelopeStatus = EnvelopeStatus.EXPIRED, document: bytes = b"%PDF-signed"
+    ) -> EnvelopeEvent:
+        """Return the second event."""
+        self.break_archive("worm")
+        self.envelope.status = first
+        await self.run(self.first)
+        self.envelope.status = EnvelopeStatus.COMPLETED
+        self.envelope.contents |= {"file-1": document, "trail-1": LATER_TRAIL}
+        self.mend_archive("worm")
+        second = await self.run(self.second)
+        assert copied(second) == ("True", "CopiesVerified")
+        self.event = self.kube.stored(self.first)
+        return second
+
+
+@WITH_OR_WITHOUT_KEY
+async def test_an_event_whose_envelope_was_signed_archived_and_deleted_since_waits_for_no_copy(
+    tmp_path: Path, *, signer: Any
+) -> None:
+    scene = Restarted(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    second = await scene.archive_expired_and_signed()
+    assert second.status.reason == "ArchivedAndDeleted"
+    before = scene.contents("worm")
+
+    first = await scene.retried()
+
+    assert (first.status.phase, first.status.reason) == (Phase.SKIPPED, "ArchivedAlready")
+    assert f"EnvelopeEvent/{scene.second}" in str(first.status.message)
+    assert scene.contents("worm") == before
+    assert copies_to_retry(first.status, scene.newest_organization.spec) == ()
+
+
+async def test_an_event_whose_envelope_was_signed_and_archived_since_archives_it_again(
+    tmp_path: Path,
+) -> None:
+    scene = Restarted(tmp_path, cleanup=DELAYED["cleanup"])
+    await scene.archive_expired_and_signed()
+
+    first = await scene.retried()
+    assert (first.status.reason, scene.deleted) == ("FilesChanged", [])
+    first = await scene.retried()
+
+    assert first.status.envelope is not None
+    assert first.status.envelope.status == EnvelopeStatus.COMPLETED
+    assert copied(first) == ("True", "CopiesVerified")
+    assert scene.contents("worm")["file-1.pdf"] == b"%PDF-signed"
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ((SIGNATURES_CONDITION, "False", "SignatureBroken"), "CopyInvalid"),
+        (("Cleaned", "True", DELETION_ASSUMED), "FilesChanged"),
+    ],
+    ids=["a file in doubt", "an assumed delete"],
+)
+async def test_an_event_does_not_end_by_a_later_one_that_proves_no_delete(
+    tmp_path: Path, condition: tuple[str, ConditionStatus, str], expected: str
+) -> None:
+    scene = Restarted(tmp_path)
+    scene.event = await scene.archive_expired_and_signed()
+    known, now = scene.event.status.conditions, scene.clock.now()
+    conditions = with_condition(known, *condition, "", now=now, generation=1)
+    scene.store(msgspec.structs.replace(scene.event.status, conditions=conditions))
+    scene.event = scene.kube.stored(scene.first)
+
+    first = await scene.retried()
+
+    assert first.status.reason == expected
+
+
+async def test_an_event_does_not_end_by_a_later_one_whose_copy_is_damaged(tmp_path: Path) -> None:
+    scene = Restarted(tmp_path)
+    await scene.archive_expired_and_signed()
+    (document,) = scene.folders["worm"].rglob("file-1.pdf")
+    document.write_bytes(b"damaged")
+
+    first = await scene.retried()
+
+    assert first.status.reason == "CopyInvalid"
+
+
+async def test_an_event_does_not_end_by_a_later_one_that_archived_another_document_of_the_same_state(
+    tmp_path: Path,
+) -> None:
+    scene = Restarted(tmp_path)
+    second = await scene.archive_expired_and_signed(first=EnvelopeStatus.COMPLETED)
+    assert second.status.reason == "ArchivedAndDeleted"
+
+    first = await scene.retried()
+
+    assert first.status.reason == "CopyInvalid"
