@@ -26,6 +26,7 @@ from controller.reconcile.context import Destination, RunContext, manifest_extra
 from controller.reconcile.copy_rules import is_given_up
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, Pause, PhaseFacts, Wait, counted
 from controller.reconcile.phases.left_behind import without_copies
+from controller.reconcile.phases.missing_envelope import has_archived_last_state, outcome_if_superseded
 from controller.reconcile.phases.repeated_archiving import DOCUMENT_IN_DOUBT, archive_again, in_doubt
 from controller.reconcile.phases.replaced_copies import (
     accepted_documents,
@@ -68,6 +69,7 @@ from counterfoil.archives.proof import (
     missing_copies,
     missing_required_copies,
 )
+from counterfoil.archives.verify import first_copy_fault
 from counterfoil.clock import utc_text
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.kube.status import Superseded
@@ -104,7 +106,12 @@ async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
             return again
     run = _CopyRun(event, context, wanted_copies(event.status, context.organization.spec))
     await run.make_due_copies()
-    return run.outcome()
+    outcome = run.outcome()
+    if run.may_be_superseded and isinstance(outcome, Wait) and outcome.restart_from is None:
+        superseded = await outcome_if_superseded(event, context)
+        if superseded is not None:
+            return dataclasses.replace(superseded, facts=outcome.facts)
+    return outcome
 
 
 async def _doubt(event: EnvelopeEvent, context: RunContext) -> str | None:
@@ -124,6 +131,9 @@ class _CopyRun:
     """By Archive: why its copy could not be made in this attempt."""
     _of_others: list[str] = field(default_factory=list)
     """Archives in which the copy of another event counts as that of this one."""
+    may_be_superseded: bool = False
+    """Whether the place of a copy has a whole one of an event that archived the last state of the envelope,
+    and it does not count as one of this event."""
     _original: Original | None = None
     _change: str | None = None
     """Why the envelope is archived again: the first archive lost a file of it."""
@@ -306,8 +316,25 @@ class _CopyRun:
             has_fault = True
         await target.check_root()
         if has_fault:
+            await self._look_for_last_state(target, other.place)
             raise other
         self._of_others.append(target.archive.name)
+
+    async def _look_for_last_state(self, target: Destination, place: str) -> None:
+        """Read the copy of another event as that event made it, if it archived the last state."""
+        evidence, key = self.context.organization.spec.evidence, self.context.signature_checker.public_key
+        copied = [
+            each.status.documents
+            for each in await self.context.siblings()
+            if proves_copy_at(each.status, place) and has_archived_last_state(each, self.event, evidence)
+        ]
+        if not copied or _has_ended(self.event):
+            return
+        try:
+            fault = await first_copy_fault(target.backend, place, copied, key=key)
+        except FileNotReturned:
+            fault = None
+        self.may_be_superseded |= fault is None
 
     async def _place_without_original(self, target: Destination, differs: OriginalDiffers) -> str:
         """

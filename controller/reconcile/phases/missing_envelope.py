@@ -4,15 +4,18 @@ from collections.abc import Awaitable, Iterable
 from typing import TypeGuard, TypeVar
 
 from controller.reader import answers_in_row, lacks_proof
-from controller.reconcile.context import ReconcileContext
+from controller.reconcile.context import ReconcileContext, RunContext
 from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
-from counterfoil.archives.proof import doubt, is_kept
+from counterfoil.archives.manifest import RENDERED_KINDS
+from counterfoil.archives.proof import doubt, is_kept, missing_required_copies
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.evidence import recorded_gap
 from counterfoil.resources import (
     EnvelopeEvent,
+    EnvelopeEventStatus,
     EvidenceSpec,
     FiledDocument,
+    Phase,
     Sender,
     find_condition,
     is_condition_true,
@@ -124,14 +127,63 @@ async def explain_deletion(
     evidence = context.organization.spec.evidence
     for sibling in await context.siblings():
         if has_archived_last_state(sibling, event, evidence):
-            stored = sibling.status.archive
-            archive = f"Archive/{stored.ref.name}" if stored is not None else context.archive_name
-            return Skip(
-                "ArchivedAlready",
-                f"EnvelopeEvent/{sibling.name} archived this envelope in {archive}, and since then "
-                "it was deleted in eSignAnyWhere.",
-            )
+            return _archived_already(sibling, context)
     return await deleted_envelope(documents, event, context)
+
+
+def _archived_already(sibling: EnvelopeEvent, context: RunContext) -> Skip:
+    stored = sibling.status.archive
+    archive = f"Archive/{stored.ref.name}" if stored is not None else context.archive_name
+    return Skip(
+        "ArchivedAlready",
+        f"EnvelopeEvent/{sibling.name} archived this envelope in {archive}, and since then "
+        "it was deleted in eSignAnyWhere.",
+    )
+
+
+async def outcome_if_superseded(event: EnvelopeEvent, context: RunContext) -> Skip | Wait | None:
+    """
+    Return the outcome of an archived event, which had not ended, if another event archived the last state of
+    the envelope. None: no other did.
+
+    eSAW is not asked: the status of the other event has its answer that the envelope is deleted, and proves
+    each required copy. Before that delete, an event that archived an earlier state archives this one.
+    """
+    organization, status = context.organization.spec, event.status.envelope
+    others = [
+        each
+        for each in await context.siblings()
+        if has_archived_last_state(each, event, organization.evidence)
+    ]
+    for each in others:
+        is_copied = not missing_required_copies(each.status, organization.copies)
+        if is_copied and _is_known_as_deleted(each) and not _contradicts(each.status, event.status):
+            return _archived_already(each, context)
+    for each in others:
+        later = each.status.envelope
+        if status is not None and later is not None and later.status != status.status:
+            return Wait(
+                "FilesChanged",
+                f"The envelope was archived as {status.status}, and EnvelopeEvent/{each.name} archived it as "
+                f"{later.status} since; it is archived again.",
+                restart_from=Phase.VALIDATING,
+            )
+    return None
+
+
+def _contradicts(one: EnvelopeEventStatus, other: EnvelopeEventStatus) -> bool:
+    """Whether two statuses of one state of the envelope have other content of a file that never changes."""
+    if one.envelope is None or other.envelope is None or one.envelope.status != other.envelope.status:
+        return False
+    known = {(each.file_id, each.kind): (each.size, each.sha256) for each in one.documents}
+    fixed = (each for each in other.documents if each.kind not in RENDERED_KINDS)
+    return any(known.get((each.file_id, each.kind)) != (each.size, each.sha256) for each in fixed)
+
+
+def _is_known_as_deleted(event: EnvelopeEvent) -> bool:
+    """Whether eSAW said to an event that its archived envelope is deleted."""
+    cleaned = find_condition(event.status.conditions, "Cleaned")
+    return cleaned is not None and (cleaned.status, cleaned.reason) == ("True", "ArchivedAndDeleted")
 
 
 def has_archived_last_state(sibling: EnvelopeEvent, event: EnvelopeEvent, evidence: EvidenceSpec) -> bool:

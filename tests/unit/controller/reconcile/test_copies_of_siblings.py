@@ -15,12 +15,10 @@ from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
-from counterfoil.resources import EnvelopeEvent, Phase, find_condition
-from counterfoil.resources.reopening import reopened_status
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase, find_condition, with_condition
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
-from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry
+from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry, reopened_status
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
 from counterfoil.signatures.results import Signatures, State
