@@ -6,13 +6,11 @@ from typing import TypeGuard, TypeVar
 from controller.reader import answers_in_row, lacks_proof
 from controller.reconcile.context import ReconcileContext, RunContext
 from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
-from counterfoil.archives.manifest import RENDERED_KINDS
-from counterfoil.archives.proof import doubt, is_kept, missing_required_copies
+from counterfoil.archives.proof import contradiction, doubt, is_kept, missing_required_copies
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.evidence import recorded_gap
 from counterfoil.resources import (
     EnvelopeEvent,
-    EnvelopeEventStatus,
     EvidenceSpec,
     FiledDocument,
     Phase,
@@ -157,7 +155,7 @@ async def outcome_if_superseded(event: EnvelopeEvent, context: RunContext) -> Sk
     ]
     for each in others:
         is_copied = not missing_required_copies(each.status, organization.copies)
-        if is_copied and _is_known_as_deleted(each) and not _contradicts(each.status, event.status):
+        if is_copied and _is_known_as_deleted(each) and contradiction(event, [each]) is None:
             return _archived_already(each, context)
     for each in others:
         later = each.status.envelope
@@ -169,15 +167,6 @@ async def outcome_if_superseded(event: EnvelopeEvent, context: RunContext) -> Sk
                 restart_from=Phase.VALIDATING,
             )
     return None
-
-
-def _contradicts(one: EnvelopeEventStatus, other: EnvelopeEventStatus) -> bool:
-    """Whether two statuses of one state of the envelope have other content of a file that never changes."""
-    if one.envelope is None or other.envelope is None or one.envelope.status != other.envelope.status:
-        return False
-    known = {(each.file_id, each.kind): (each.size, each.sha256) for each in one.documents}
-    fixed = (each for each in other.documents if each.kind not in RENDERED_KINDS)
-    return any(known.get((each.file_id, each.kind)) != (each.size, each.sha256) for each in fixed)
 
 
 def _is_known_as_deleted(event: EnvelopeEvent) -> bool:

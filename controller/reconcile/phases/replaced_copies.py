@@ -66,7 +66,7 @@ def may_replace_copy(
         each
         for each in siblings
         if is_sound
-        if doubt(each.status) is not None
+        if (doubt(each.status) is not None and not _is_restarted(event.status, each.status))
         or (
             _is_older(each.status, event.status, since)
             and not contradicts(event.status, each.status.documents, _envelope_status(each.status) or "")
@@ -173,7 +173,12 @@ def _is_older(status: EnvelopeEventStatus, other: EnvelopeEventStatus, since: da
         times.append(archived.last_transition_time)
     # A copy is verified after its files are archived.
     is_before = since is not None and any(each is not None and each < since for each in times)
-    return is_before or (_is_expired(status) and not _is_expired(other))
+    return is_before or _is_restarted(status, other)
+
+
+def _is_restarted(status: EnvelopeEventStatus, later: EnvelopeEventStatus) -> bool:
+    """Whether a status is of an expired envelope, and the later one of its restart."""
+    return _is_expired(status) and not _is_expired(later)
 
 
 def _archived_text(sealed: Manifest) -> str:

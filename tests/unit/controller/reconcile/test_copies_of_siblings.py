@@ -867,15 +867,3 @@ async def test_an_event_does_not_end_by_a_later_one_whose_copy_is_damaged(tmp_pa
     first = await scene.retried()
 
     assert first.status.reason == "CopyInvalid"
-
-
-async def test_an_event_does_not_end_by_a_later_one_that_archived_another_document_of_the_same_state(
-    tmp_path: Path,
-) -> None:
-    scene = Restarted(tmp_path)
-    second = await scene.archive_expired_and_signed(first=EnvelopeStatus.COMPLETED)
-    assert second.status.reason == "ArchivedAndDeleted"
-
-    first = await scene.retried()
-
-    assert first.status.reason == "CopyInvalid"
