@@ -335,3 +335,24 @@ def test_another_document_of_a_later_event_does_not_count() -> None:
     accepted = accepted_documents(event_of(BOTH, THEN), (later,), PLACE, now=NOW)
     documents = [each for files in accepted for each in files if each.kind is FileKind.DOCUMENT]
     assert {(each.size, each.sha256) for each in documents} == {ONE}
+
+
+@pytest.mark.parametrize(
+    ("created", "uid"),
+    [((THEN - HOUR, THEN), ("z", "a")), ((THEN, THEN), ("a", "z"))],
+    ids=["by their creation", "by their uids"],
+)
+def test_of_two_events_that_archived_in_the_same_second_one_is_the_later(
+    created: tuple[datetime, datetime], uid: tuple[str, str]
+) -> None:
+    """Stored times have whole seconds."""
+    pair = (event_of(BOTH, THEN, uid=uid[0]), event_of(RENDERED_AGAIN, THEN, uid=uid[1]))
+    earlier, later = (
+        replace(each, metadata=replace(each.metadata, creation_timestamp=time))
+        for each, time in zip(pair, created, strict=True)
+    )
+
+    assert may_replace_copy(later, [earlier], original_of(RENDERED_AGAIN), PLACE, None, now=NOW)
+    assert not may_replace_copy(earlier, [later], original_of(BOTH), PLACE, None, now=NOW)
+    assert len(list(accepted_documents(earlier, [later], PLACE, now=NOW))) == 2
+    assert len(list(accepted_documents(later, [earlier], PLACE, now=NOW))) == 1
