@@ -68,7 +68,7 @@ def may_replace_copy(
         if is_sound
         if (doubt(each.status) is not None and not _is_restarted(event.status, each.status))
         or (
-            _is_older(each.status, event.status, since)
+            _is_older(each, event, now)
             and not contradicts(event.status, each.status.documents, _envelope_status(each.status) or "")
         )
     ]
@@ -95,13 +95,13 @@ def accepted_documents(
     A later event of the envelope may have its copy there. What eSAW renders at each download may be as that
     event archived it. Last, the files of the event itself.
     """
-    status, since = event.status, archived_time(event.status, now)
+    status, own = event.status, _turn(event, now)
     later = [
-        (archived, each.status.documents)
+        (turn, each.status.documents)
         for each in siblings
         if proves_copy_at(each.status, place) and doubt(each.status) is None
-        if (archived := archived_time(each.status, now)) is not None and since is not None
-        if archived >= since and _envelope_status(each.status) == _envelope_status(status)
+        if (turn := _turn(each, now)) is not None and own is not None
+        if turn > own and _envelope_status(each.status) == _envelope_status(status)
     ]
     for _, documents in sorted(later, key=lambda each: each[0], reverse=True):
         rendered = {(each.file_id, each.kind): each for each in documents if each.kind in RENDERED_KINDS}
@@ -130,12 +130,12 @@ def replacing_event(
 
     ``uid`` is that of the event which the manifest there names. A removed event had it if no other one has.
     """
-    place, since = event.status.archive, archived_time(event.status, now)
+    place = event.status.archive
     known = {each.uid: each for each in (event, *siblings)}
     for each in siblings:
         other = each.status.archive
         is_there = place is not None and other is not None and other.manifest == place.manifest
-        if is_there and not _is_older(each.status, event.status, since):
+        if is_there and not _is_older(each, event, now):
             return f"{each.KIND}/{each.name}"
     return "an event that was removed" if uid and uid not in known else None
 
@@ -164,16 +164,25 @@ def proves_copy_at(status: EnvelopeEventStatus, place: str) -> bool:
     return any(each.manifest == place and is_copy_proved(each, status) for each in status.copies)
 
 
-def _is_older(status: EnvelopeEventStatus, other: EnvelopeEventStatus, since: datetime | None) -> bool:
-    """Whether a status is of an archive from before ``since``, the time of that of the other one. Only an
-    expired envelope has other content later, once it was restarted."""
-    archived = find_condition(status.conditions, "Archived")
-    times = [each.verified_time for each in status.copies if is_copy_proved(each, status)]
-    if archived is not None and archived.status == "True":
-        times.append(archived.last_transition_time)
-    # A copy is verified after its files are archived.
-    is_before = since is not None and any(each is not None and each < since for each in times)
-    return is_before or _is_restarted(status, other)
+def _turn(event: EnvelopeEvent, now: datetime) -> tuple[datetime, datetime, str] | None:
+    """Return the place of an event in the order in which the envelope's events archived it; None: it is not
+    known. Stored times have whole seconds, so of two in one second the event that was created first is."""
+    archived, created = archived_time(event.status, now), event.metadata.creation_timestamp
+    return None if archived is None else (archived, created or archived, event.uid)
+
+
+def _is_older(one: EnvelopeEvent, other: EnvelopeEvent, now: datetime) -> bool:
+    """Whether an event archived the envelope before another one did. Only an expired envelope has other
+    content later, once it was restarted."""
+    turn, since = _turn(one, now), _turn(other, now)
+    if since is None:
+        is_before = False
+    else:
+        # A copy is verified after its files are archived.
+        copied = [each.verified_time for each in one.status.copies if is_copy_proved(each, one.status)]
+        is_copied = any(each is not None and each < since[0] for each in copied)
+        is_before = is_copied or (turn is not None and turn < since)
+    return is_before or _is_restarted(one.status, other.status)
 
 
 def _is_restarted(status: EnvelopeEventStatus, later: EnvelopeEventStatus) -> bool:

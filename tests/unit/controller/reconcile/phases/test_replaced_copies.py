@@ -173,7 +173,7 @@ SIBLINGS = {
     "the same files": (event_of(BOTH, THEN, uid="s"), BOTH, -DAY, True),
     "fewer files": (event_of(WITHOUT_TRAIL, THEN, uid="s"), BOTH, -DAY, True),
     "a later trail": (event_of(BOTH, THEN, uid="s"), RENDERED_AGAIN, -DAY, False),
-    "a trail of the same second": (event_of(BOTH, THEN, uid="s"), RENDERED_AGAIN, 0 * DAY, False),
+    "a trail of the same second": (event_of(BOTH, THEN, uid="z"), RENDERED_AGAIN, 0 * DAY, False),
     "an earlier trail": (event_of(BOTH, THEN, uid="s"), RENDERED_AGAIN, DAY, True),
     "a trail more": (event_of(BOTH, THEN, uid="s"), WITHOUT_TRAIL, -DAY, False),
     "a trail more, at an earlier time": (event_of(BOTH, THEN, uid="s"), WITHOUT_TRAIL, DAY, False),
@@ -295,7 +295,7 @@ class Later(NamedTuple):
 OF_LATER = event_of(RENDERED_AGAIN, THEN + HOUR, uid="s")
 LATER_EVENTS = {
     "later": Later(OF_LATER, True),
-    "of the same second": Later(event_of(RENDERED_AGAIN, THEN, uid="s"), True),
+    "of the same second": Later(event_of(RENDERED_AGAIN, THEN, uid="z"), True),
     "earlier": Later(event_of(RENDERED_AGAIN, THEN - HOUR, uid="s"), False),
     "by a clock that was ahead": Later(event_of(RENDERED_AGAIN, NOW + DAY, uid="s"), False),
     "of the envelope in another state": Later(
