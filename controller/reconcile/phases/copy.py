@@ -448,7 +448,7 @@ class _CopyRun:
         archived again, so the copy has not failed; that of an event which had ended may be deleted since."""
         change = f"{self.context.archive_name} does not have the files as they were archived: {differs}"
         if _has_ended(self.event):
-            return Fail(differs.reason, f"{change} Nothing was copied from there.")
+            return Fail(differs.reason, f"{change} The copy was not finished.")
         self._change = change
         return None
 
