@@ -1,7 +1,7 @@
 """
 Count the events that each Organization's ceilings are about: unfinished events that are not archived yet, and
-failed events of envelopes that eSAW never knew, or was not asked for since nothing tells who sent them. The
-Senders, which have a ceiling for the pages, are counted beside them.
+failed events of envelopes that eSAW never knew. The Senders, which have a ceiling for the pages, are counted
+beside them.
 
 A client with a leaked callback URL can create such events only. The receiver may not list events, so it
 reads these counts in the Organization's status, and adds what it created since ``count_time``. One controller
@@ -31,17 +31,13 @@ STALE_AFTER_OF_SHARDS = timedelta(minutes=5)
 """As ``STALE_AFTER``, for a controller that does not hold all shards: it does not see that events of the
 others came and went. Receivers report events that no count includes (``CounterfoilEventCountOld``)."""
 
-_NEVER_DESCRIBED = f"status.envelope.status=,spec.origin!={Origin.MANUAL}"
-
-UNKNOWN_ENVELOPE = f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,{_NEVER_DESCRIBED}"
+UNKNOWN_ENVELOPE = (
+    f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,status.envelope.status=,"
+    f"spec.origin!={Origin.MANUAL}"
+)
 """Field selector of the failed events of callbacks, sweeps and Imports whose envelopes eSAW never described:
 those that ``spec.ttl.unknown`` removes. An envelope that a key does not show any more is known, and its event
 may be the only record of its archive."""
-
-UNKNOWN_SENDER = f"status.phase={Phase.FAILED},status.reason=SenderUnknown,{_NEVER_DESCRIBED}"
-"""Field selector of the failed events of which nothing tells the sender: those of any client, if there is no
-default Sender. They count as those of unknown envelopes. eSAW was not asked, and each may be of a real one:
-only ``spec.ttl.failed`` and persons remove them."""
 
 ARCHIVED_OR_FINAL = FINAL_PHASES | ARCHIVED_PHASES
 """Events in Copying and Cleaning are archived. They may wait for a year until their envelope is deleted in
@@ -80,9 +76,7 @@ class EventLoadCounter:
         active, self._active = self._active, set()
         try:
             unfinished = await self._count_unfinished()
-            unknown = Counter[str]()
-            for selector in (UNKNOWN_ENVELOPE, UNKNOWN_SENDER):
-                unknown += await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, selector)
+            unknown = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, UNKNOWN_ENVELOPE)
         except ApiError:
             self._active |= active
             raise

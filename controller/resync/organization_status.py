@@ -37,7 +37,7 @@ from controller.reconcile.copy_rules import copy_faults
 from controller.reconcile.routing import RouteFault, route_fault
 from controller.reopening.fix_rules import envelope_access, settled_time, spec_observed_time
 from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
-from controller.resync.event_load import UNKNOWN_ENVELOPE, UNKNOWN_SENDER
+from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
 from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, check_credentials
@@ -934,16 +934,13 @@ def _check_ceilings(organization: Organization, load: EventLoad | None) -> tuple
         return ()
     name, limits, found = organization.name, organization.spec.limits, []
     if load.unknown_envelopes >= CEILING_SHARE * limits.unknown_envelopes:
-        # Without a default Sender nothing tells who sent an envelope that no page recorded.
-        is_asked = organization.spec.default_sender_ref is not None
-        unknown = UNKNOWN_ENVELOPE if is_asked else UNKNOWN_SENDER
-        selector = f"{unknown},spec.organizationRef.name={name}"
+        selector = f"{UNKNOWN_ENVELOPE},spec.organizationRef.name={name}"
         message = (
-            "eSignAnyWhere does not know the envelopes of very many callbacks, or nothing tells who sent "
-            f"them. At {limits.unknown_envelopes} (spec.limits.unknownEnvelopes) new callbacks are answered "
-            "503. If the callback URL leaked, rotate its token, then type "
-            f"`kubectl delete ee --field-selector {selector}`. Else let spec.defaultSenderRef name a Sender "
-            "that may see the envelopes, then retry the events: a deleted event is found only by a sweep."
+            "eSignAnyWhere does not know the envelopes of very many callbacks. At "
+            f"{limits.unknown_envelopes} (spec.limits.unknownEnvelopes) new callbacks are answered 503. If "
+            "the callback URL leaked, rotate its token, then type `kubectl delete ee --field-selector "
+            f"{selector}`. Else let spec.defaultSenderRef name a Sender that may see the envelopes, then "
+            "retry the events: a deleted event is found only by a sweep."
         )
         found.append(CheckResult("False", "TooManyUnknownEnvelopes", message))
     if load.unfinished_events >= CEILING_SHARE * limits.unfinished_events:

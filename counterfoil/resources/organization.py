@@ -436,8 +436,8 @@ class OrganizationLimits(ResourcePart, frozen=True):
         int,
         schema(
             "Ceiling of failed events of callbacks and sweeps whose envelope eSAW never described "
-            "(reason EnvelopeNotFound or SenderUnknown, without status.envelope). At this number the "
-            "receiver answers new callbacks 503. "
+            "(reason EnvelopeNotFound, without status.envelope). At this number the receiver answers "
+            "new callbacks 503. "
             "Such events come from a leaked callback URL, or from envelopes that no key may see. "
             "Default 5000, 100 to 10000000.",
             minimum=100,

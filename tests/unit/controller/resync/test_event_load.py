@@ -94,25 +94,6 @@ async def test_an_envelope_that_esaw_described_before_closes_nothing_to_callback
     assert (await scene.count()).numbers == (0, 1)
 
 
-@pytest.mark.parametrize(
-    ("envelope", "origin", "unknown"),
-    [
-        (None, Origin.CALLBACK, 1),
-        (None, Origin.MANUAL, 0),
-        (EnvelopeSummary(status="Completed"), Origin.CALLBACK, 0),
-    ],
-    ids=["a callback", "a person", "eSAW described it once"],
-)
-async def test_an_event_that_names_no_known_sender_counts_as_one_of_an_unknown_envelope(
-    envelope: EnvelopeSummary | None, origin: Origin, unknown: int
-) -> None:
-    """Without a default Sender each forged callback ends so, and nothing removes its event."""
-    scene = Scene()
-    scene.put(1, Phase.FAILED, "SenderUnknown", origin, envelope)
-    scene.put(2, Phase.FAILED, "EnvelopeNotFound")
-    assert (await scene.count()).numbers == (0, unknown + 1)
-
-
 @pytest.mark.parametrize("of", [1, 2], ids=["all shards", "one of two shards"])
 async def test_an_archived_event_that_waits_for_its_delete_closes_nothing_to_callbacks(of: int) -> None:
     scene = Scene(of=of)

@@ -200,19 +200,9 @@ def test_an_event_is_kept_at_least_for_the_look_back_of_the_sweep(lookback: str,
         ({"unknown": "7200h"}, "EnvelopeNotFound", {}, False),
         ({"unknown": "7200h", "failed": "72h"}, "EnvelopeNotFound", {}, True),
         ({}, "EnvelopeDeleted", {}, False),
-        ({}, "SenderUnknown", {}, False),
-        ({"failed": "72h"}, "SenderUnknown", {}, True),
         ({}, "EnvelopeNotFound", {"envelope": EnvelopeSummary(name="Contract")}, False),
     ],
-    ids=[
-        "default",
-        "longer",
-        "shorter for all failed",
-        "another reason",
-        "eSAW was not asked",
-        "all failed",
-        "eSAW described it once",
-    ],
+    ids=["default", "longer", "shorter for all failed", "another reason", "eSAW described it once"],
 )
 def test_an_event_whose_envelope_never_existed_has_its_own_time_to_live(
     ttl: dict[str, str], reason: str, changes: dict[str, Any], outlived: bool

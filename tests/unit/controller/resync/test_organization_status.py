@@ -2816,20 +2816,6 @@ async def test_near_a_ceiling_the_organization_says_what_to_do(
     assert (await scene.look()).status.load == load
 
 
-@pytest.mark.parametrize(
-    ("default", "reason"), [({"name": "anna"}, "EnvelopeNotFound"), (None, "SenderUnknown")]
-)
-async def test_the_printed_delete_names_the_reason_of_callbacks_that_nobody_sent(
-    default: dict[str, str] | None, reason: str
-) -> None:
-    scene = Scene(limits={"unknownEnvelopes": 100}, defaultSenderRef=default)
-    status = (await scene.look(load=EventLoad(count_time=NOON, unknown_envelopes=90))).status
-    ready = find_condition(status.conditions, "Ready")
-    assert ready is not None
-    selector = f"status.phase=Failed,status.reason={reason},status.envelope.status=,spec.origin!=Manual"
-    assert f"`kubectl delete ee --field-selector {selector},spec.organizationRef.name=acme`" in ready.message
-
-
 async def test_an_organization_whose_ceiling_is_raised_is_ready() -> None:
     scene = Scene(limits={"unfinishedEvents": 100})
     load = EventLoad(count_time=NOON, unfinished_events=95, unknown_envelopes=0)
