@@ -298,8 +298,12 @@ async def _refusal(kube: KubeClient, kind: type[Resource]) -> ApiError | None:
 
 
 async def _may_store_status(kube: KubeClient, kind: type[Resource]) -> bool:
-    """Whether the statuses of a kind may be stored in the namespace. Raises ``ApiError``."""
-    return await kube.is_allowed("patch", f"{kind.PLURAL}/status")
+    """Whether the statuses of a kind may be stored in the namespace, as far as the API server tells. Who may
+    not ask may have the right."""
+    try:
+        return await kube.is_allowed("patch", f"{kind.PLURAL}/status")
+    except ApiError:
+        return True
 
 
 def _problem_of_end(namespace: str, error: Exception) -> NamespaceProblem:

@@ -81,6 +81,7 @@ LOOPS_WITHOUT_TRY = {
     "controller/resync/envelope_search.py": {
         "((window.start, middle), (middle, window.end))",
         "enumerate(ids)",
+        "statuses",  # the lists of one Sender
     },
     "webhook/pages/send.py": {"hits"},
     # A question without an answer ends the whole: a person would confirm a plan with too few events.

@@ -354,7 +354,9 @@ class _CopyRun:
                     return place
         now = self.context.clock.now()
         archive = self.event.status.archive
-        other = replacing_event(self.event, siblings, differs.event_uid, now=now)
+        other = None
+        if differs.may_be_replaced:
+            other = replacing_event(self.event, siblings, differs.event_uid, now=now)
         if other is None or archive is None or archive.manifest is None:
             raise differs
         raise OriginalReplaced(archive.manifest, other) from differs

@@ -126,16 +126,21 @@ def replacing_event(
 ) -> str | None:
     """
     Return which other event may have replaced the files of this one in the first archive, for a message.
-    None: no other event is known to have archived the envelope in the same place later.
+    None: no other event is known to have archived other content in the same place later.
 
     ``uid`` is that of the event which the manifest there names. A removed event had it if no other one has.
     """
     place = event.status.archive
     known = {each.uid: each for each in (event, *siblings)}
+    own = {(each.file_id, each.kind): (each.size, each.sha256) for each in event.status.documents}
     for each in siblings:
         other = each.status.archive
         is_there = place is not None and other is not None and other.manifest == place.manifest
-        if is_there and not _is_older(each, event, now):
+        has_replaced = any(
+            own.get((file.file_id, file.kind)) not in (None, (file.size, file.sha256))
+            for file in each.status.documents
+        )
+        if is_there and has_replaced and not _is_older(each, event, now):
             return f"{each.KIND}/{each.name}"
     return "an event that was removed" if uid and uid not in known else None
 

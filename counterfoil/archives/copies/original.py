@@ -22,6 +22,7 @@ from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.layout import ActionFacts, ArchiveLayout, EnvelopeFacts, FileFacts, envelope_fields
 from counterfoil.archives.manifest import (
     MAX_UNPROVEN_CALLBACKS,
+    RENDERED_KINDS,
     Manifest,
     ManifestDamaged,
     ManifestEvidence,
@@ -51,12 +52,17 @@ MEMORY_OF_FILE = 1024
 
 
 class OriginalDiffers(ArchiveError):
-    """The first archive does not have the files as the status says. Nothing wrong is copied. ``event_uid`` is
-    that of the event which the manifest of other files in their place names."""
+    """
+    The first archive does not have the files as the status says. Nothing wrong is copied.
 
-    def __init__(self, message: str, *, event_uid: str = "") -> None:
+    ``may_be_replaced`` is whether the manifest in their place is another one, or can't be read. ``event_uid``
+    is that of the event which such a manifest names; empty if nothing but the archive says so.
+    """
+
+    def __init__(self, message: str, *, event_uid: str = "", may_be_replaced: bool = False) -> None:
         super().__init__("OriginalDiffers", message)
         self.event_uid = event_uid
+        self.may_be_replaced = may_be_replaced
 
 
 class OriginalReplaced(ArchiveError):
@@ -214,17 +220,26 @@ async def read_original(
             digest = checksum(content)[1]
             is_sealed = has_own_seal(found, key, fits=fits)
     except FileNotStored:
-        raise OriginalDiffers(f"{manifest} is missing.") from None
+        raise OriginalDiffers(f"{manifest} is missing.", may_be_replaced=True) from None
     except FileNotReturned:
         raise OriginalNotReturned(manifest) from None
     except ManifestDamaged as damage:
-        raise OriginalDiffers(f"{manifest} can't be read: {damage}.") from damage
+        raise OriginalDiffers(f"{manifest} can't be read: {damage}.", may_be_replaced=True) from damage
     listed = {(each.file_id, each.kind): each for each in found.files}
-    for each, expected in checksums.items():
-        file = listed.get(each)
-        if file is None or (file.size, file.sha256) != expected:
-            other = f"{manifest} lists other files than were archived."
-            raise OriginalDiffers(other, event_uid=event_uid(found))
+    others = [
+        each
+        for each, expected in checksums.items()
+        if (file := listed.get(each)) is None or (file.size, file.sha256) != expected
+    ]
+    if others:
+        # A later archive of the same state has other content of rendered files only.
+        is_later = found.envelope.status != known.status or all(kind in RENDERED_KINDS for _, kind in others)
+        is_believed = is_sealed or (key is None and is_later)
+        raise OriginalDiffers(
+            f"{manifest} lists other files than were archived.",
+            event_uid=event_uid(found) if is_believed else "",
+            may_be_replaced=True,
+        )
     # A manifest names the address of its time, and eSAW may have moved since. Our seal or the status' hashes
     # show then that it is the same envelope.
     origin = found.envelope.origin if is_sealed or checksums else known.origin

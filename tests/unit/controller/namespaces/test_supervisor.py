@@ -255,6 +255,15 @@ def test_a_status_that_may_not_be_stored_is_named(kind: type[Resource], tmp_path
             assert scene.ready()["sales"] == ("Serving", 1)
 
 
+def test_a_right_that_may_not_be_asked_about_is_not_missing(tmp_path: Path) -> None:
+    @in_virtual_time(tmp_path, "sales")
+    async def _(scene: Scene) -> None:
+        scene.kubes["sales"].trouble["is_allowed"] = FORBIDDEN
+        async with scene.running():
+            await scene.clock.sleep(61)
+            assert scene.ready() == {"sales": ("Serving", 1)}
+
+
 def test_the_role_has_each_right_that_the_probe_asks_for() -> None:
     rights = [each["resources"] for each in rbac.CONTROLLER_OF_SERVED if "patch" in each["verbs"]]
     granted = {each for resources in rights for each in resources}

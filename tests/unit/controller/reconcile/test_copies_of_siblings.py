@@ -776,6 +776,51 @@ async def test_a_later_event_whose_files_a_backup_replaced_has_to_restore_them(
     assert stored_copy(first.status, "mirror").reason == "OriginalDiffers"
 
 
+@WITH_OR_WITHOUT_KEY
+@pytest.mark.parametrize("lost", ["file-1.pdf", "counterfoil.json"])
+async def test_no_event_with_the_same_files_has_replaced_a_lost_one(
+    tmp_path: Path, *, signer: Any, lost: str
+) -> None:
+    scene = OneFolder(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.run(scene.first)
+    await scene.run(scene.second)
+    scene.clock.advance(hours=721)
+    first, second = await scene.end(scene.first), await scene.end(scene.second)
+    assert first.status.documents == second.status.documents
+    scene.change(MIRROR, **DELAYED)
+    (file,) = scene.folders["dms"].rglob(lost)
+    file.unlink()
+
+    for each in (scene.first, scene.second):
+        event = await scene.ask_for_copies(each)
+        assert stored_copy(event.status, "mirror").reason == "OriginalDiffers"
+
+
+@WITH_OR_WITHOUT_KEY
+async def test_a_manifest_that_nobody_sealed_replaces_no_original(tmp_path: Path, *, signer: Any) -> None:
+    scene = OneFolder(tmp_path)
+    if signer is not None:
+        scene.sign_with(signer)
+    await scene.run(scene.first)
+    scene.clock.advance(hours=721)
+    await scene.end(scene.first)
+    scene.change(MIRROR, **DELAYED)
+    (manifest,) = scene.folders["dms"].rglob("counterfoil.json")
+    claim = json.loads(manifest.read_bytes())
+    for each in claim["files"]:
+        (manifest.parent / each["name"]).write_bytes(b"forged")
+        each |= {"size": len(b"forged"), "sha256": hashlib.sha256(b"forged").hexdigest()}
+    claim["extra"]["event"]["uid"] = "11111111-1111-4111-8111-111111111111"
+    claim.pop("sealedBy", None)
+    manifest.write_text(json.dumps(claim), encoding="utf-8")
+
+    event = await scene.ask_for_copies(scene.first)
+
+    assert stored_copy(event.status, "mirror").reason == "OriginalDiffers"
+
+
 class Restarted(TwoFolders):
     """The first event archives an expired envelope, while its required copy can't be made. The envelope is
     restarted and signed, and the second event archives and copies it."""
