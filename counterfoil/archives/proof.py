@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from counterfoil.archives.layout import ArchiveLayout
-from counterfoil.archives.manifest import RENDERED_KINDS, Manifest, ManifestFile
+from counterfoil.archives.manifest import FIXED_KINDS, Manifest, ManifestFile
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.conditions import find_condition
@@ -175,7 +175,8 @@ def contradicts(
     status: EnvelopeEventStatus, files: Iterable[FiledDocument | ManifestFile], envelope_status: str
 ) -> bool:
     """Whether one of these files, archived in this status of the envelope, is in the event's status with
-    other content. eSAW makes some kinds again at each download, and an expired envelope may be restarted."""
+    other content. Only documents and attachments have one content (``FIXED_KINDS``), and an expired envelope
+    may be restarted."""
     if envelope_status in CHANGEABLE_STATUSES:
         return False
     if status.envelope is None or status.envelope.status != envelope_status:
@@ -184,7 +185,7 @@ def contradicts(
     return any(
         each.sha256 and (sha256 := own.get((each.file_id, each.kind))) and sha256 != each.sha256
         for each in files
-        if each.kind not in RENDERED_KINDS
+        if each.kind in FIXED_KINDS
     )
 
 

@@ -56,6 +56,7 @@ from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_re
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.copies.original import OriginalDiffers, read_original
 from counterfoil.archives.copies.reported import reported_fault
+from counterfoil.archives.manifest import FIXED_KINDS
 from counterfoil.archives.proof import (
     contradiction,
     documents_digest,
@@ -79,7 +80,6 @@ from counterfoil.resources import (
     CleanupPolicy,
     EnvelopeEvent,
     EnvelopeStatus,
-    FileKind,
     Phase,
     find_condition,
 )
@@ -826,7 +826,7 @@ async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) ->
         return difference
     # An audit trail grows when a document is read, so it proves nothing about the signed content.
     for document in event.status.documents:
-        if document.kind not in (FileKind.DOCUMENT, FileKind.ATTACHMENT):
+        if document.kind not in FIXED_KINDS:
             continue
         async with context.download(document) as download:
             if await hash_stream(download.chunks) != (document.size, document.sha256):

@@ -21,8 +21,8 @@ from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNo
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.layout import ActionFacts, ArchiveLayout, EnvelopeFacts, FileFacts, envelope_fields
 from counterfoil.archives.manifest import (
+    FIXED_KINDS,
     MAX_UNPROVEN_CALLBACKS,
-    RENDERED_KINDS,
     Manifest,
     ManifestDamaged,
     ManifestEvidence,
@@ -56,7 +56,7 @@ class OriginalDiffers(ArchiveError):
     The first archive does not have the files as the status says. Nothing wrong is copied.
 
     ``may_be_replaced`` is whether the manifest in their place is another one, or can't be read. ``event_uid``
-    is that of the event which such a manifest names; empty if nothing but the archive says so.
+    is that of the event which such a manifest names; empty if only the archive claims it.
     """
 
     def __init__(self, message: str, *, event_uid: str = "", may_be_replaced: bool = False) -> None:
@@ -232,8 +232,8 @@ async def read_original(
         if (file := listed.get(each)) is None or (file.size, file.sha256) != expected
     ]
     if others:
-        # A later archive of the same state has other content of rendered files only.
-        is_later = found.envelope.status != known.status or all(kind in RENDERED_KINDS for _, kind in others)
+        # A later archive of the same state has the same documents.
+        is_later = found.envelope.status != known.status or all(kind not in FIXED_KINDS for _, kind in others)
         is_believed = is_sealed or (key is None and is_later)
         raise OriginalDiffers(
             f"{manifest} lists other files than were archived.",

@@ -13,9 +13,10 @@ from counterfoil.archives.filing import claim_names, conclude, find_concluded, s
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.manifest_signature import ManifestSigner
-from counterfoil.archives.proof import proven_files
+from counterfoil.archives.proof import contradiction, proven_files
 from counterfoil.archives.verify import CheckStatus, CheckSubject, check_archive, verify_documents
-from counterfoil.resources import EnvelopeEvent, FiledDocument
+from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind
+from counterfoil.resources.envelopeevent import EnvelopeSummary
 from tests.support.builders import EventBuilder, an_event
 from tests.support.fakes.archives import (
     ENVELOPE_ID,
@@ -305,3 +306,25 @@ async def test_a_stored_status_proves_a_file_of_the_same_envelope_only_without_d
     own = event if claim.startswith("own") else own_event()
     proven = proven_files(own, [event], seen, now).of(document.file_id, document.kind)
     assert proven == ({(document.size, document.sha256)} if is_proven else set())
+
+
+def an_archived_event(kind: FileKind, sha256: str, *, status: str = "Completed") -> EnvelopeEvent:
+    document = FiledDocument(file_id="file-1", kind=kind, file_name="a.pdf", sha256=sha256, size=3)
+    return an_event().status(documents=(document,), envelope=EnvelopeSummary(status=status)).build()
+
+
+@pytest.mark.parametrize("kind", FileKind)
+def test_only_what_has_one_content_in_a_final_state_is_in_doubt_if_two_events_archived_two(
+    kind: FileKind,
+) -> None:
+    event, other = an_archived_event(kind, "a" * 64), an_archived_event(kind, "b" * 64)
+    is_fixed = kind in {FileKind.DOCUMENT, FileKind.ATTACHMENT}
+    assert (contradiction(event, [other]) is not None) == is_fixed
+    assert contradiction(event, [an_archived_event(kind, "a" * 64)]) is None
+
+
+def test_an_expired_envelope_has_other_documents_after_its_restart() -> None:
+    kind = FileKind.DOCUMENT
+    expired = [an_archived_event(kind, each * 64, status="Expired") for each in "ab"]
+    assert contradiction(expired[0], expired[1:]) is None
+    assert contradiction(an_archived_event(kind, "c" * 64), expired) is None
