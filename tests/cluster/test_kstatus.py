@@ -301,7 +301,7 @@ async def test_an_organization_whose_events_can_have_no_sender_is_failed_until_a
     await scene.local_environment.sender("nina", mistaken, organization="nobodys")
     await becomes(Sender, "nina", FAILED, "WrongUser")
     message = await becomes(Organization, "nobodys", FAILED, "NoUsableSender")
-    assert "unusable (nina)" in message
+    assert "unusable (Sender/nina)" in message
 
     await scene.local_environment.sender("nora", scene.user("Nora"), organization="nobodys")
     await becomes(Sender, "nora", CURRENT, "KeyAccepted")

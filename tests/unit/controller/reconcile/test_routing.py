@@ -89,6 +89,11 @@ def test_nothing_is_guessed_about_a_fact_that_is_not_known(facts: RouteFacts) ->
     assert decision.undecided.why == "the Sender is not known"
 
 
+def test_the_sender_of_an_envelope_that_a_route_does_not_take_is_named() -> None:
+    decision = decide(routed(route(senders=["bob"])).spec, FACTS, {})
+    assert [each.why for each in decision.verdicts] == ["the Sender is Sender/anna"]
+
+
 def test_a_condition_that_does_not_hold_needs_no_other_fact() -> None:
     spec = routed(route(statuses=["Expired"], tags={"area": {"values": ["HR"]}})).spec
     assert decide(spec, FACTS, {}).choice == DEFAULT

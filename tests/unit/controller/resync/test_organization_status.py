@@ -1668,7 +1668,7 @@ async def test_senders_with_unusable_keys_are_named() -> None:
     for name in ("d", "b", "a", "c"):
         scene.cache.senders.put(refused(name))
     _, _, message = await scene.condition()
-    assert "unusable (a, b, c, …), and neither" in message
+    assert "unusable (Sender/a, Sender/b, Sender/c, …), and neither" in message
     assert "`kubectl get senders`" in message
 
 

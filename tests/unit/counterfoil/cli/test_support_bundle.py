@@ -16,11 +16,12 @@ from counterfoil.cli.plugin.installation.diagnose import (
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import SENDER_LABEL, Import, Resource, Sender
+from counterfoil.resources import LISTED_BY_LABEL, SENDER_LABEL, Import, Resource, Sender
 from counterfoil.resources.naming import consented_sender_name
 from tests.support.builders import ANNA, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 
+GONE = "ann-moe"
 CONSENTED = consented_sender_name("acme", ANNA)
 
 
@@ -41,6 +42,7 @@ class BundleScene(InMemoryKubeClient):
         super().__init__(sender, a_sender(CONSENTED), event, organization)
         self.objects["senders", "jane-doe"]["metadata"]["uid"] = "0f000000-0000-4000-8000-000000000001"
         self.refused_senders = False
+        self.more_events: list[Raw] = []
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         spec = {"containers": [{"name": "console"}]}
@@ -58,7 +60,10 @@ class BundleScene(InMemoryKubeClient):
 
     async def list_events(self) -> Sequence[Raw]:
         regarding = {"kind": "Sender", "name": "kim-noe"}
-        return [{"metadata": {"name": "kim-noe.17c3f0a2b"}, "regarding": regarding, "note": "filed"}]
+        return [
+            {"metadata": {"name": "kim-noe.17c3f0a2b"}, "regarding": regarding, "note": "filed"},
+            *self.more_events,
+        ]
 
     async def server_version(self) -> Raw:
         return {"gitVersion": "v1.35.4"}
@@ -107,6 +112,68 @@ async def test_a_bundle_shows_which_objects_name_the_same_sender() -> None:
     name = organization["spec"]["defaultSenderRef"]["name"]
     assert name in names
     assert f"the key of Sender/{name} is refused." in bundle.files["logs/console-0.console.log"]
+
+
+WITH_A_NAME: dict[str, tuple[str, dict[str, Any]]] = {
+    "a problem with consents": (
+        "organizations",
+        {"status": {"problems": [{"cause": "consent/ConsentRequired", "examples": [GONE]}]}},
+    ),
+    "a problem with keys": (
+        "organizations",
+        {"status": {"problems": [{"cause": "key/KeyMissing", "examples": [GONE]}]}},
+    ),
+    "the label of a search": ("envelopeevents", {"labels": {LISTED_BY_LABEL: GONE}}),
+    "a Secret in a message": ("envelopeevents", {"status": {"message": f"Secret/{GONE} is missing."}}),
+    "a command about a Secret": (
+        "envelopeevents",
+        {"status": {"message": f"Type `kubectl create secret generic {GONE} --from-literal=x`."}},
+    ),
+    "a command about a Sender": (
+        "envelopeevents",
+        {"status": {"message": f"Type `kubectl -n acme patch sender {GONE} -p x`."}},
+    ),
+    "a refusal of the API server": (
+        "envelopeevents",
+        {
+            "status": {
+                "message": f'secrets "{GONE}" is forbidden: User "x" cannot get resource "secrets" in x'
+            }
+        },
+    ),
+    "a Sender that the API server does not find": (
+        "envelopeevents",
+        {"status": {"message": f'senders.counterfoil.dev "{GONE}" not found'}},
+    ),
+    "a Kubernetes Event": ("kubernetes-events", {"regarding": {"kind": "Secret", "name": GONE}}),
+}
+
+
+@pytest.mark.parametrize(("kind", "named"), WITH_A_NAME.values(), ids=list(WITH_A_NAME))
+async def test_a_bundle_has_no_name_of_a_sender_that_was_deleted_or_of_its_secret(
+    kind: str, named: dict[str, Any]
+) -> None:
+    kube = BundleScene()
+    if kind == "kubernetes-events":
+        kube.more_events = [{**named, "note": f"{GONE} was read."}]
+    else:
+        found = next(raw for (plural, _), raw in kube.objects.items() if plural == kind)
+        found["metadata"]["labels"] = named.get("labels", {})
+        found["status"] = named.get("status", {})
+    bundle = await a_bundle(kube)
+    assert GONE not in "".join(bundle.files.values())
+
+
+async def test_a_bundle_has_the_secrets_that_organizations_and_archives_name() -> None:
+    kube = BundleScene()
+    organization = kube.objects["organizations", "acme"]
+    name = organization["spec"]["callback"]["tokenSecretRefs"][0]["name"]
+    organization["status"] = {
+        "message": f"Secret/{name} does not exist. Secret/jane-doe-key does not either."
+    }
+    text = (await a_bundle(kube)).files["resources/organizations.yaml"]
+    assert f"Secret/{name} does not exist." in text
+    assert "jane" not in text
 
 
 def test_a_bundle_has_labels_and_annotations_of_counterfoil_alone() -> None:

@@ -218,6 +218,6 @@ def test_a_choice_and_the_conditions_of_a_route_are_said_in_words() -> None:
     }
     (route,) = an_organization(routes=[{**ROUTE, "when": when}]).spec.routes
     assert str(route.when) == (
-        "the tag `area` is HR or IT, and the tag `no` matches `4.*`, and the Sender is anna, and the action "
-        "is envelopeFinished, and the status is Completed, Rejected or Expired"
+        "the tag `area` is HR or IT, and the tag `no` matches `4.*`, and the Sender is Sender/anna, and "
+        "the action is envelopeFinished, and the status is Completed, Rejected or Expired"
     )
