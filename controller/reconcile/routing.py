@@ -199,7 +199,7 @@ def _conditions(
     given = (
         ("action", {each.lower() for each in when.actions}, action, facts.action),
         ("status", when.statuses, facts.status, facts.status),
-        ("Sender", when.senders, facts.sender, facts.sender),
+        ("Sender", when.senders, facts.sender, f"Sender/{facts.sender}"),
     )
     for what, wanted, value, shown in given:
         if wanted and value is None:

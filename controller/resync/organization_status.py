@@ -970,7 +970,7 @@ def _check_senders(organization: Organization, cache: Cache) -> CheckResult:
     senders = cache.senders_of(organization.name)
     if any(not _has_never_worked(each) for each in senders):
         return OK
-    name, names = organization.name, sorted(each.name for each in senders)
+    name, names = organization.name, sorted(f"Sender/{each.name}" for each in senders)
     if names:
         message = (
             f"No event can have a sender: the key of each Sender of Organization/{name} is unusable "

@@ -141,9 +141,10 @@ class RouteConditions(ResourcePart, frozen=True):
     ] = ()
 
     def __str__(self) -> str:
-        """Return the conditions in words, as in ``the tag `area` is HR or IT, and the Sender is anna``."""
+        """Return the conditions in words: ``the tag `area` is HR or IT, and the Sender is Sender/anna``."""
         parts = [f"the tag `{name}` {_tag_text(tag)}" for name, tag in sorted(self.tags.items())]
-        parts += [f"the Sender is {_either(self.senders)}"] if self.senders else []
+        senders = [f"Sender/{each}" for each in self.senders]
+        parts += [f"the Sender is {_either(senders)}"] if senders else []
         parts += [f"the action is {_either(self.actions)}"] if self.actions else []
         parts += [f"the status is {_either(self.statuses)}"] if self.statuses else []
         return ", and ".join(parts)

@@ -17,7 +17,7 @@ import re
 import secrets
 import tarfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,12 +28,14 @@ import yaml
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
 from counterfoil.cli.plugin.installation.archive_paths import ArchivePaths
+from counterfoil.i18n.problems import ProblemKind
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.shard_leases import PODS
 from counterfoil.kube.watch import Raw
 from counterfoil.logs import FIELDS, redact
 from counterfoil.resources import (
+    LISTED_BY_LABEL,
     REQUEST_BY_ANNOTATION,
     REQUEST_REASON_ANNOTATION,
     Archive,
@@ -50,9 +52,10 @@ SUMMARY = "write a support bundle without secrets"
 DETAILS = (
     "A .tar.gz of Counterfoil's resources, Kubernetes Events, pods and logs. Secrets are not read; what "
     "looks like a token, e-mail addresses and names of users are left out. The names of a Sender and its "
-    "Secret become hashes, unless a consent created the Sender. So does each part of the path of an archived "
-    "file. Values of tags and parameters are left out. Names of envelopes and files are in it: look "
-    "through it before you pass it on."
+    "Secret become hashes, unless a consent created the Sender. So do those of other Secrets in messages, "
+    "unless an Organization or an Archive names them. So does each part of the path of an archived file. "
+    "Values of tags and parameters are left out. Names of envelopes and files are in it: look through it "
+    "before you pass it on."
 )
 
 KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, Envelope, EnvelopeEvent, Import)
@@ -105,8 +108,19 @@ _PERSON = (
 )
 """Names of users."""
 
-_SENDER = re.compile(r'(?:\bSender/|"sender":"|\bsender=)([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)')
 _OBJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
+_COMMAND = r"\bkubectl (?:[a-z]+ |-n \S+ )+?"
+# The API server puts names between quotation marks, which have a backslash in a line of JSON.
+_SENDER = re.compile(
+    rf'(?:\bSender/|"sender":"|\bsender=|\b[Ss]enders?(?:\.counterfoil\.dev)? \\*"|{_COMMAND}senders? )'
+    rf"({_OBJECT_NAME.pattern})"
+)
+_SECRET = re.compile(
+    rf"(?:\bSecret/|\b[Ss]ecrets? (?:\\*\"|')|{_COMMAND}secrets? (?:generic )?+)({_OBJECT_NAME.pattern})"
+)
+_PROBLEMS_OF_SENDERS = frozenset({ProblemKind.CONSENT, ProblemKind.KEY})
+"""Kinds of problems whose examples are names of Senders."""
+
 _CONSENTED = re.compile(r"[0-9a-f]{16}")
 """Name of a Sender that a consent created: a part of a hash."""
 
@@ -231,57 +245,73 @@ class SenderNames:
     """
     Names of Senders and of their Secrets, which often are those of people.
 
-    Each becomes a hash, the same in the whole bundle. Names that Counterfoil gave stay.
+    Each becomes a hash, the same in the whole bundle. Names that Counterfoil gave stay. A text may name the
+    Secret of a Sender that was deleted, so a Secret stays only if another object refers to it.
     """
 
     def __init__(self, paths: ArchivePaths) -> None:
         self._paths = paths
         self._names: set[str] = set()
+        self._secrets: set[str] = set()
+        self._other_secrets: set[str] = set()
 
     def learn(self, found: Any, key: str = "") -> None:
         """Remember the names in an object, or in a text that says whose names they are."""
         if isinstance(found, str):
             self._add(*_SENDER.findall(found))
+            self._secrets.update(_chosen(*_SECRET.findall(found)))
             if _is_sender_key(key):
                 self._add(found)
         elif isinstance(found, Mapping):
+            name = (found.get("metadata") or found).get("name")
             if found.get("kind") == Sender.KIND:
                 spec, status = found.get("spec") or {}, found.get("status") or {}
                 secret, stored = spec.get("tokenSecretRef") or {}, status.get("key") or {}
-                self._add((found.get("metadata") or found).get("name"))
-                self._add(secret.get("name"), stored.get("secretName"))
+                self._add(name, secret.get("name"), stored.get("secretName"))
+            elif found.get("kind") == "Secret":
+                self._secrets.update(_chosen(name))
             if _is_sender_key(key):
                 self._add(found.get("name"))
-            for name, value in found.items():
-                self.learn(value, name)
+            if "SecretRef" in key:
+                self._other_secrets.update(_chosen(found.get("name")))
+            if str(found.get("cause")).partition("/")[0] in _PROBLEMS_OF_SENDERS:
+                self._add(*(found.get("examples") or ()))
+            for field, value in found.items():
+                self.learn(value, field)
         elif isinstance(found, Sequence):
             for value in found:
                 self.learn(value, key)
 
     def hide(self, text: str) -> str:
         """Return a text without these names."""
-        return _OBJECT_NAME.sub(self._hidden, text) if self._names else text
+        return _OBJECT_NAME.sub(self._hidden, text) if self._names or self._secrets else text
 
     def _add(self, *names: object) -> None:
-        self._names.update(
-            each
-            for each in names
-            if isinstance(each, str) and _OBJECT_NAME.fullmatch(each) and not _CONSENTED.fullmatch(each)
-        )
+        self._names.update(_chosen(*names))
 
     def _hidden(self, found: re.Match[str]) -> str:
         # A Kubernetes Event has the name of its object, a point, and a number.
         name, rest = found[0], ""
-        while name not in self._names:
+        while not self._is_hidden(name):
             name, point, last = name.rpartition(".")
             if not point:
                 return found[0]
             rest = f".{last}{rest}"
         return f"{self._paths.hashed(name)}{rest}"
 
+    def _is_hidden(self, name: str) -> bool:
+        return name in self._names or (name in self._secrets and name not in self._other_secrets)
+
+
+def _chosen(*found: object) -> Iterator[str]:
+    """Yield the names of objects among these that Counterfoil did not give."""
+    for each in found:
+        if isinstance(each, str) and _OBJECT_NAME.fullmatch(each) and not _CONSENTED.fullmatch(each):
+            yield each
+
 
 def _is_sender_key(key: str) -> bool:
-    return "sender" in key.lower() or key == "notShownTo"
+    return "sender" in key.lower() or key in ("notShownTo", LISTED_BY_LABEL)
 
 
 def without_people(text: str) -> str:
