@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 
 from controller.access.archive_root import root_of
+from controller.kept_metadata import KEPT_ANNOTATIONS, MAX_KEPT_ANNOTATION
 from controller.reconcile.context import (
     MAX_SIBLINGS_MEMORY,
     MEMORY_OF_SIBLING,
@@ -356,6 +357,42 @@ def test_more_siblings_than_fit_into_the_memory_of_a_run_are_refused() -> None:
 def test_siblings_with_few_files_are_counted_as_well() -> None:
     with pytest.raises(TooManyEvents):
         collect(*[("contract.pdf",)] * 11, most=10 * MEMORY_OF_SIBLING)
+
+
+def with_parameters_of_a_caller(event: EnvelopeEvent) -> EnvelopeEvent:
+    parameters = {f"parameter{n}": f"{n:0>256}" for n in range(16)}
+    return structs.replace(
+        event,
+        spec=structs.replace(event.spec, parameters=parameters),
+        status=structs.replace(event.status, parameters=parameters),
+    )
+
+
+def test_the_parameters_of_siblings_are_counted() -> None:
+    """Who can call chooses them, and the number of events."""
+    collector = SiblingCollector(most=10 * (MEMORY_OF_SIBLING + 2 * 16 * 256))
+    with pytest.raises(TooManyEvents):
+        for each in steps_with(*[("contract.pdf",)] * 10):
+            collector.add(with_parameters_of_a_caller(each))
+
+
+def test_of_the_metadata_of_siblings_only_that_is_kept_which_is_read() -> None:
+    """Kubernetes bounds annotations by 256 KiB, and labels by the size of the object only."""
+    event = an_event().labelled("example.com/team", "sales").labelled(SENDER_LABEL, "anna").build()
+    annotations = {f"example.com/note-{n}": f"{n:0>1024}" for n in range(64)}
+    metadata = structs.replace(event.metadata, annotations=annotations)
+    collector = SiblingCollector()
+    collector.add(structs.replace(event, metadata=metadata))
+    (kept,) = collector.events
+    assert (kept.metadata.labels, kept.metadata.annotations) == ({SENDER_LABEL: "anna"}, {})
+
+
+def test_the_kept_metadata_of_siblings_is_counted() -> None:
+    event = an_event().build()
+    annotations = dict.fromkeys(KEPT_ANNOTATIONS, "\U0001f600" * MAX_KEPT_ANNOTATION)
+    event = structs.replace(event, metadata=structs.replace(event.metadata, annotations=annotations))
+    with pytest.raises(TooManyEvents):
+        SiblingCollector(most=MEMORY_OF_SIBLING + 4 * MAX_KEPT_ANNOTATION * len(annotations)).add(event)
 
 
 def test_ten_siblings_with_the_longest_lists_in_different_folders_fit() -> None:

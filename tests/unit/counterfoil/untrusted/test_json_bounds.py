@@ -1,10 +1,11 @@
 """The bounds of JSON: the largest valid answers are far below them."""
 
 import json
+import sys
 
 import pytest
 
-from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, MAX_SEPARATORS, has_too_many_values
+from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, MAX_SEPARATORS, has_too_many_values, text_memory
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,8 @@ def test_a_search_with_5000_envelopes_and_their_metadata_is_within_the_bounds() 
     envelope = {"Id": "0f9c1c2e-1111-4222-8333-444455556666", "Name": "Contract", "MetaData": metadata}
     text = json.dumps({"Envelopes": [{**envelope, "Sender": {"Email": "a@b.example"}}] * 5000}).encode()
     assert not has_too_many_values(text)
+
+
+@pytest.mark.parametrize("value", [{"key": "text"}, [("key", {"text": None})], {"key": {"text": 1}}])
+def test_the_memory_of_texts_includes_keys_and_values_at_any_depth(value: object) -> None:
+    assert text_memory(value) == sys.getsizeof("key") + sys.getsizeof("text")
