@@ -19,6 +19,7 @@ import msgspec
 
 from controller.access.history_access import HistoryAccess
 from controller.file_list_ceiling import FileListCeiling
+from controller.kept_metadata import with_kept_metadata
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import Hold, Outcome, SideCondition
 from controller.reconcile.signature_policy import SignatureChecker
@@ -114,8 +115,8 @@ class SiblingEvents(NamedTuple):
 
 @dataclass
 class SiblingCollector:
-    """Collects the other events of an envelope in bounded memory. Most of them list the same files, which are
-    kept once."""
+    """Collects the other events of an envelope in bounded memory, without labels and annotations that nobody
+    reads. Most of them list the same files, which are kept once."""
 
     most: int = MAX_SIBLINGS_MEMORY
     """Bytes of memory, about."""
@@ -126,10 +127,11 @@ class SiblingCollector:
 
     def add(self, event: EnvelopeEvent) -> None:
         """Keep an event. Raises ``TooManyEvents``."""
+        event = with_kept_metadata(event)
         documents = tuple(map(self._shared, event.status.documents))
         documents = self._lists.setdefault(documents, documents)
         status = msgspec.structs.replace(event.status, documents=())
-        self._memory += MEMORY_OF_SIBLING + text_memory(event.spec, status)
+        self._memory += MEMORY_OF_SIBLING + text_memory(event.metadata, event.spec, status)
         if self._memory > self.most:
             raise TooManyEvents(len(self.events) + 1)
         status = msgspec.structs.replace(status, documents=documents)

@@ -7,6 +7,7 @@ far above those of valid answers.
 """
 
 import sys
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -32,7 +33,7 @@ def text_memory(*values: object) -> int:
     """
     Return the bytes of memory of all texts in decoded JSON: one emoji makes each character four bytes.
 
-    Structs and tuples are read to any depth that ``has_too_many_values`` allows.
+    Structs, lists and objects, with their keys, are read to any depth that ``has_too_many_values`` allows.
     """
     total, left = 0, list(values)
     while left:
@@ -43,4 +44,7 @@ def text_memory(*values: object) -> int:
             left.extend(getattr(value, name) for name in value.__struct_fields__)
         elif isinstance(value, tuple | list):
             left.extend(value)
+        elif isinstance(value, Mapping):
+            left.extend(value.keys())
+            left.extend(value.values())
     return total

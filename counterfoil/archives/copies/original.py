@@ -275,7 +275,7 @@ def _kept_memory(manifest: Manifest) -> int:
     texts = text_memory(
         manifest.envelope,
         manifest.sender,
-        (times.sent, times.finished, tuple(manifest.tags.items())),
+        (times.sent, times.finished, manifest.tags),
         [(each.file_id, each.file_name, each.email, each.activity_id, each.name) for each in files],
     )
     return texts + len(files) * MEMORY_OF_FILE

@@ -369,11 +369,10 @@ def with_parameters_of_a_caller(event: EnvelopeEvent) -> EnvelopeEvent:
 
 
 def test_the_parameters_of_siblings_are_counted() -> None:
-    """Who can call chooses them, and the number of events."""
-    collector = SiblingCollector(most=10 * (MEMORY_OF_SIBLING + 2 * 16 * 256))
+    """A caller chooses them, and the number of events."""
+    event = with_parameters_of_a_caller(an_event().build())
     with pytest.raises(TooManyEvents):
-        for each in steps_with(*[("contract.pdf",)] * 10):
-            collector.add(with_parameters_of_a_caller(each))
+        SiblingCollector(most=MEMORY_OF_SIBLING + 2 * 16 * 256).add(event)
 
 
 def test_of_the_metadata_of_siblings_only_that_is_kept_which_is_read() -> None:
