@@ -1,5 +1,6 @@
 """The copy of an event replaces nothing that only a manifest in its place, or another event, has."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from counterfoil.archives.manifest import (
     ManifestSender,
     ManifestTimes,
 )
-from counterfoil.archives.proof import FoundManifest, documents_digest
+from counterfoil.archives.proof import FoundManifest, contradiction, documents_digest
 from counterfoil.clock import utc_text
 from counterfoil.resources import Attempt, EnvelopeEvent, FiledDocument, FileKind, Phase, with_condition
 from counterfoil.resources.base import LocalObjectReference
@@ -356,3 +357,32 @@ def test_of_two_events_that_archived_in_the_same_second_one_is_the_later(
     assert not may_replace_copy(earlier, [later], original_of(BOTH), PLACE, None, now=NOW)
     assert len(list(accepted_documents(earlier, [later], PLACE, now=NOW))) == 2
     assert len(list(accepted_documents(later, [earlier], PLACE, now=NOW))) == 1
+
+
+class CountedList(tuple[FiledDocument, ...]):
+    """A list of files that counts how often it is read."""
+
+    reads = 0
+
+    def __iter__(self) -> Iterator[FiledDocument]:
+        self.reads += 1
+        return super().__iter__()
+
+
+def reads_of(count: int) -> int:
+    """Return how often a list is read that so many other events of the envelope share."""
+    event = event_of(BOTH, THEN + HOUR)
+    shared = CountedList(event.status.documents)
+    siblings = [
+        with_status(event_of(BOTH, THEN + n * HOUR, uid=f"sibling-{n}"), documents=shared)
+        for n in range(count)
+    ]
+    assert may_replace_copy(event, siblings, original_of(BOTH), PLACE, None, now=NOW)
+    assert list(accepted_documents(event, siblings, PLACE, now=NOW)) == [event.status.documents]
+    assert contradiction(event, siblings) is None
+    return shared.reads
+
+
+def test_a_list_that_other_events_share_is_compared_once() -> None:
+    """A caller chooses the number of events."""
+    assert reads_of(20) == reads_of(4)
