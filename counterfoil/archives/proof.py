@@ -14,8 +14,9 @@ This module decides and reads nothing. Each file that it does not name is downlo
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -37,6 +38,8 @@ from counterfoil.resources.routes import CopySpec, required_copy_names, stored_c
 
 MAX_NAME = 300
 """Characters of a name in a manifest that a message repeats."""
+
+T = TypeVar("T")
 
 Checksum = tuple[int, str]
 """Size in bytes and SHA-256."""
@@ -140,13 +143,15 @@ def proven_files(
     if envelope_status == EnvelopeStatus.EXPIRED:
         return ProvenFiles()
     checksums: dict[tuple[str, FileKind], set[Checksum]] = {}
+    lists: dict[int, Sequence[FiledDocument]] = {}
     for each in (event, *siblings):
         summary = each.status.envelope
         if not _is_same_envelope(each, event) or summary is None or summary.status != envelope_status:
             continue
-        if doubt(each.status) is not None:
-            continue
-        for document in each.status.documents:
+        if doubt(each.status) is None:
+            lists[id(each.status.documents)] = each.status.documents
+    for documents in lists.values():
+        for document in documents:
             if document.size is not None and document.sha256 is not None:
                 key = (document.file_id, document.kind)
                 checksums.setdefault(key, set()).add((document.size, document.sha256))
@@ -156,19 +161,44 @@ def proven_files(
     return ProvenFiles({key: frozenset(values) for key, values in checksums.items()})
 
 
+def once_per_list(answer: Callable[[Sequence[FiledDocument]], T]) -> Callable[[Sequence[FiledDocument]], T]:
+    """
+    Return ``answer``, which is asked once about each list. For one calculation, since it keeps the lists.
+
+    Equal lists of the other events of an envelope are one object (``SiblingCollector``). A caller chooses the
+    number of events: to compare the list of each would hold the event loop for seconds.
+    """
+    # With the list itself, so that no other one gets its id.
+    known: dict[int, tuple[Sequence[FiledDocument], T]] = {}
+
+    def remembered(documents: Sequence[FiledDocument]) -> T:
+        if id(documents) not in known:
+            known[id(documents)] = (documents, answer(documents))
+        return known[id(documents)][1]
+
+    return remembered
+
+
 def contradiction(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> str | None:
     """Return which document another event of the envelope archived with other content (``contradicts``), as
     a sentence; None: no other did."""
-    for each in siblings:
-        summary = each.status.envelope
-        if summary is None or doubt(each.status) is not None:
-            continue
-        if contradicts(event.status, each.status.documents, summary.status):
+    for each in contradicting(event, siblings):
+        if doubt(each.status) is None:
             return (
                 f"EnvelopeEvent/{each.name} archived a document with other content, in the same state of the "
                 "envelope."
             )
     return None
+
+
+def contradicting(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> Iterator[EnvelopeEvent]:
+    """Yield those events that archived a document with other content (``contradicts``)."""
+    state = event.status.envelope.status if event.status.envelope is not None else ""
+    has_other_content = once_per_list(lambda documents: contradicts(event.status, documents, state))
+    for each in siblings:
+        summary = each.status.envelope
+        if summary is not None and summary.status == state and has_other_content(each.status.documents):
+            yield each
 
 
 def contradicts(
@@ -218,7 +248,11 @@ def documents_digest(documents: Sequence[FiledDocument]) -> str | None:
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
 
-def is_copy_proved(copy: EventCopy, status: EnvelopeEventStatus) -> bool:
+def is_copy_proved(
+    copy: EventCopy,
+    status: EnvelopeEventStatus,
+    digest_of: Callable[[Sequence[FiledDocument]], str | None] = documents_digest,
+) -> bool:
     """
     Whether the entry of a status proves that a copy has the files of that status.
 
@@ -226,8 +260,10 @@ def is_copy_proved(copy: EventCopy, status: EnvelopeEventStatus) -> bool:
     (``accepted_documents``). If the envelope was archived again since, with another file or another content,
     they are others, and nothing is proved.
     """
-    original, digest = status.archive, documents_digest(status.documents)
-    if copy.verified_time is None or not copy.manifest or digest is None or copy.documents != digest:
+    original = status.archive
+    if copy.verified_time is None or not copy.manifest or copy.documents is None:
+        return False
+    if copy.documents != digest_of(status.documents):
         return False
     if original is None or copy.ref == original.ref or copy.manifest == original.manifest:
         # It would be its own original.

@@ -170,8 +170,10 @@ def lacks_known_file(
     other events. Only an expired envelope may have other files later, once it was restarted. So an outdated
     file does not count, and an expired envelope may list others in place of the known ones.
     """
-    counted = (each for each in siblings if _is_expired(status) or not _is_expired(each))
-    return any(_lacks_file_of(each, listed) for each in (status, *counted))
+    counted = [each for each in siblings if _is_expired(status) or not _is_expired(each)]
+    # Equal lists of other events are one object (``SiblingCollector``), and there may be thousands of events.
+    distinct = {(id(each.documents), _is_expired(each)): each for each in (status, *counted)}
+    return any(_lacks_file_of(each, listed) for each in distinct.values())
 
 
 def lacks_outdated_file(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:

@@ -33,7 +33,7 @@ from controller.reconcile.phases.replaced_copies import (
     archived_by_others,
     archived_time,
     may_replace_copy,
-    proves_copy_at,
+    proving_copies,
     replacing_event,
 )
 from controller.scheduling.due import WAITING_FOR_ARCHIVE
@@ -304,7 +304,7 @@ class _CopyRun:
         """Read and protect the copy of another event. Raises ``other`` unless it counts as one of this event
         (``accepted_documents``), and ``CopyUnproved`` if only the archive claims that there is one."""
         siblings = await self.context.siblings()
-        if not other.is_sealed and not any(proves_copy_at(each.status, other.place) for each in siblings):
+        if not other.is_sealed and not proving_copies(siblings, other.place):
             await target.check_root()
             raise CopyUnproved(other.place)
         accepted = accepted_documents(self.event, siblings, other.place, now=self.context.clock.now())
@@ -325,8 +325,8 @@ class _CopyRun:
         evidence, key = self.context.organization.spec.evidence, self.context.signature_checker.public_key
         copied = [
             each.status.documents
-            for each in await self.context.siblings()
-            if proves_copy_at(each.status, place) and has_archived_last_state(each, self.event, evidence)
+            for each in proving_copies(await self.context.siblings(), place)
+            if has_archived_last_state(each, self.event, evidence)
         ]
         if not copied or _has_ended(self.event):
             return
@@ -346,9 +346,8 @@ class _CopyRun:
         if not _has_ended(self.event):
             raise differs
         siblings, name = await self.context.siblings(), target.archive.name
-        for each in siblings:
-            place = stored_copy(each.status, name).manifest
-            if place is not None and proves_copy_at(each.status, place):
+        for place in dict.fromkeys(stored_copy(each.status, name).manifest for each in siblings):
+            if place is not None and proving_copies(siblings, place):
                 with contextlib.suppress(CopyOfOther):
                     await self._take_over(target, CopyOfOther(place, is_sealed=False))
                     return place

@@ -5,7 +5,7 @@ All events of an envelope have one place in the Archive of a copy. The events ma
 times, in different folders of the first archive, and some may be removed since.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from controller.reconcile.phases.unlisted_files import listed_in
@@ -14,11 +14,13 @@ from counterfoil.archives.manifest import RENDERED_KINDS, Manifest, ManifestFile
 from counterfoil.archives.proof import (
     Checksum,
     FoundManifest,
+    contradicting,
     contradicts,
     documents_digest,
     doubt,
     is_copy_proved,
     names_event,
+    once_per_list,
 )
 from counterfoil.clock import believed_time, utc_text
 from counterfoil.esaw.evidence import lacks_known_file
@@ -54,7 +56,9 @@ def may_replace_copy(
     document in one final state (``contradicts``), none replaces the other one.
     """
     checksums, since = original.checksums, archived_time(event.status, now)
-    proofs = [each for each in siblings if proves_copy_at(each.status, place)]
+    proofs = proving_copies(siblings, place)
+    contradictory = {each.uid for each in contradicting(event, siblings)}
+    digest_of = once_per_list(documents_digest)
     manifest = (found.manifest or found.claim) if found is not None else None
     known = [each.status for each in proofs]
     known += [listed_in(manifest)] if manifest is not None else []
@@ -67,12 +71,11 @@ def may_replace_copy(
         for each in siblings
         if is_sound
         if (doubt(each.status) is not None and not _is_restarted(event.status, each.status))
-        or (
-            _is_older(each, event, now)
-            and not contradicts(event.status, each.status.documents, _envelope_status(each.status) or "")
-        )
+        or (_is_older(each, event, now, digest_of) and each.uid not in contradictory)
     ]
-    if not all(_has_content(checksums, each.status.documents) for each in proofs if each not in older):
+    replaced = {each.uid for each in older}
+    has_content = once_per_list(lambda documents: _has_content(checksums, documents))
+    if not all(has_content(each.status.documents) for each in proofs if each.uid not in replaced):
         return False
     if not is_sound:
         others = manifest.files if manifest is not None and not names_event(manifest, event.uid) else ()
@@ -98,12 +101,13 @@ def accepted_documents(
     status, own = event.status, _turn(event, now)
     later = [
         (turn, each.status.documents)
-        for each in siblings
-        if proves_copy_at(each.status, place) and doubt(each.status) is None
+        for each in proving_copies(siblings, place)
+        if doubt(each.status) is None
         if (turn := _turn(each, now)) is not None and own is not None
         if turn > own and _envelope_status(each.status) == _envelope_status(status)
     ]
-    for _, documents in sorted(later, key=lambda each: each[0], reverse=True):
+    newest_first = sorted(later, key=lambda each: each[0], reverse=True)
+    for documents in {id(documents): documents for _, documents in newest_first}.values():
         rendered = {(each.file_id, each.kind): each for each in documents if each.kind in RENDERED_KINDS}
         accepted = [rendered.get((each.file_id, each.kind), each) for each in status.documents]
         if documents_digest(accepted) != documents_digest(status.documents):
@@ -114,7 +118,8 @@ def accepted_documents(
 def archived_by_others(siblings: Iterable[EnvelopeEvent]) -> dict[FileKey, dict[Checksum, str]]:
     """Return what the statuses of other events say that they archived, with the name of the event."""
     found: dict[FileKey, dict[Checksum, str]] = {}
-    for each in siblings:
+    # Of the events with one list, the last one.
+    for each in {id(each.status.documents): each for each in siblings}.values():
         for file in each.status.documents:
             if file.size is not None and file.sha256 is not None:
                 found.setdefault((file.file_id, file.kind), {})[file.size, file.sha256] = each.name
@@ -164,9 +169,17 @@ def _has_content(
     return all(checksums.get((each.file_id, each.kind)) == (each.size, each.sha256) for each in files)
 
 
-def proves_copy_at(status: EnvelopeEventStatus, place: str) -> bool:
-    """Whether a status proves a copy whose manifest has this location."""
-    return any(each.manifest == place and is_copy_proved(each, status) for each in status.copies)
+def proving_copies(siblings: Iterable[EnvelopeEvent], place: str) -> list[EnvelopeEvent]:
+    """Return those events whose status proves a copy in this ``place``."""
+    digest_of = once_per_list(documents_digest)
+    return [
+        each
+        for each in siblings
+        if any(
+            copy.manifest == place and is_copy_proved(copy, each.status, digest_of)
+            for copy in each.status.copies
+        )
+    ]
 
 
 def _turn(event: EnvelopeEvent, now: datetime) -> tuple[datetime, datetime, str] | None:
@@ -176,7 +189,12 @@ def _turn(event: EnvelopeEvent, now: datetime) -> tuple[datetime, datetime, str]
     return None if archived is None else (archived, created or archived, event.uid)
 
 
-def _is_older(one: EnvelopeEvent, other: EnvelopeEvent, now: datetime) -> bool:
+def _is_older(
+    one: EnvelopeEvent,
+    other: EnvelopeEvent,
+    now: datetime,
+    digest_of: Callable[[Sequence[FiledDocument]], str | None] = documents_digest,
+) -> bool:
     """Whether an event archived the envelope before another one did. Only an expired envelope has other
     content later, once it was restarted."""
     turn, since = _turn(one, now), _turn(other, now)
@@ -184,7 +202,9 @@ def _is_older(one: EnvelopeEvent, other: EnvelopeEvent, now: datetime) -> bool:
         is_before = False
     else:
         # A copy is verified after its files are archived.
-        copied = [each.verified_time for each in one.status.copies if is_copy_proved(each, one.status)]
+        copied = [
+            each.verified_time for each in one.status.copies if is_copy_proved(each, one.status, digest_of)
+        ]
         is_copied = any(each is not None and each < since[0] for each in copied)
         is_before = is_copied or (turn is not None and turn < since)
     return is_before or _is_restarted(one.status, other.status)

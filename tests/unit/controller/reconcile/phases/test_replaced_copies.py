@@ -370,7 +370,7 @@ class CountedList(tuple[FiledDocument, ...]):
 
 
 def reads_of(count: int) -> int:
-    """Return how often a list is read that so many other events of the envelope share."""
+    """Return how often a list is read that ``count`` other events of the envelope share."""
     event = event_of(BOTH, THEN + HOUR)
     shared = CountedList(event.status.documents)
     siblings = [
