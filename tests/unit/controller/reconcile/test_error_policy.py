@@ -94,7 +94,7 @@ TABLE: list[tuple[Exception, type, str]] = [
     (ResponseTooLarge("envelope", 2**24), Wait, "EsawAnswerUnreadable"),
     (ResponseTooLarge("whoami", 2**24), Wait, "EsawAnswerUnreadable"),
     (TooManyFiles(2001), Fail, "EnvelopeTooLarge"),
-    (TooManyEvents(900), Fail, "EnvelopeTooLarge"),
+    (TooManyEvents(900), Fail, "TooManyEvents"),
     (ManifestTooLarge("its manifest could not be read."), Fail, "EnvelopeTooLarge"),
     (UnexpectedRedirect(302, "https://login.example.com"), Wait, "EsawRedirects"),
     (TransferBroken("short"), Wait, "TransferBroken"),
