@@ -101,7 +101,8 @@ class TooManyEvents(Exception):
         super().__init__(
             f"The envelope has {count} other events or more, and with their lists of files they are larger "
             f"than {MAX_SIBLINGS_MEMORY // 2**20} MiB. Counterfoil reads no more of them for one event. "
-            "Find the caller, remove events that nobody needs, and retry this event."
+            "If the callback URL leaked, rotate its token. Then remove the forged events that failed or "
+            "archived nothing, and retry this event."
         )
 
 

@@ -133,7 +133,7 @@ RULES = (
         "EnvelopeTooLarge",
         "{} The envelope stays in eSignAnyWhere.",
     ),
-    OutcomeRule(_is_instance(TooManyEvents), Fail, "EnvelopeTooLarge", "{}"),
+    OutcomeRule(_is_instance(TooManyEvents), Fail, "TooManyEvents", "{}"),
     OutcomeRule(_is_instance(V5ResponseInvalid), Wait, "EsawV5AnswerUnreadable", "{}"),
     OutcomeRule(_is_instance(V5Unavailable), Wait, "EsawV5Unavailable", "{}"),
     OutcomeRule(_is_instance(EnvelopeStatusUnknown), Wait, "EnvelopeStatusUnknown", "{}"),
