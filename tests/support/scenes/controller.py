@@ -82,6 +82,8 @@ class ControllerScene:
             reachable = find_condition(found.status.conditions, "Reachable")
             if reachable is not None and reachable.status == "False":
                 return True
+            if found.spec.archive_action is None:
+                return found.status.sweep is not None
             return found.status.sweep is not None and found.status.sweep.message is None
 
         await eventually(is_swept)
