@@ -425,7 +425,7 @@ def kept_choices(events: Sequence[EnvelopeEvent]) -> tuple[KeptChoice, ...]:
     First those of events with a manifest. An event that ended without one will choose again itself.
     """
     archived = [each for each in events if has_manifest(each.status)]
-    others = [each for each in events if each not in archived and not each.status.phase.is_final]
+    others = [each for each in events if not has_manifest(each.status) and not each.status.phase.is_final]
     running = [each for each in others if keeps_choice(each.status)]
     found = ((stored_choice(each.status), each) for each in (*archived, *running))
     return tuple(

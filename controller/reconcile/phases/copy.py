@@ -355,7 +355,7 @@ class _CopyRun:
         archive = self.event.status.archive
         other = None
         if differs.may_be_replaced:
-            other = replacing_event(self.event, siblings, differs.event_uid, now=now)
+            other = replacing_event(self.event, siblings, now=now)
         if other is None or archive is None or archive.manifest is None:
             raise differs
         raise OriginalReplaced(archive.manifest, other) from differs

@@ -126,28 +126,24 @@ def archived_by_others(siblings: Iterable[EnvelopeEvent]) -> dict[FileKey, dict[
     return found
 
 
-def replacing_event(
-    event: EnvelopeEvent, siblings: Collection[EnvelopeEvent], uid: str, *, now: datetime
-) -> str | None:
-    """
-    Return which other event may have replaced the files of this one in the first archive, for a message.
-    None: no other event is known to have archived other content in the same place later.
-
-    ``uid`` is that of the event which the manifest there names. A removed event had it if no other one has.
-    """
+def replacing_event(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], *, now: datetime) -> str | None:
+    """Return which other event replaced the files of this one in the first archive, for a message. None: no
+    status says that another event archived other content in the same place later."""
     place = event.status.archive
-    known = {each.uid: each for each in (event, *siblings)}
     own = {(each.file_id, each.kind): (each.size, each.sha256) for each in event.status.documents}
-    for each in siblings:
-        other = each.status.archive
-        is_there = place is not None and other is not None and other.manifest == place.manifest
-        has_replaced = any(
-            own.get((file.file_id, file.kind)) not in (None, (file.size, file.sha256))
-            for file in each.status.documents
+    has_other_content = once_per_list(
+        lambda documents: any(
+            each.sha256 and own.get((each.file_id, each.kind)) not in (None, (each.size, each.sha256))
+            for each in documents
         )
-        if is_there and has_replaced and not _is_older(each, event, now):
+    )
+    digest_of = once_per_list(documents_digest)
+    for each in siblings:
+        other, documents = each.status.archive, each.status.documents
+        is_there = place is not None and other is not None and other.manifest == place.manifest
+        if is_there and has_other_content(documents) and not _is_older(each, event, now, digest_of):
             return f"{each.KIND}/{each.name}"
-    return "an event that was removed" if uid and uid not in known else None
+    return None
 
 
 def archived_time(status: EnvelopeEventStatus, now: datetime) -> datetime | None:

@@ -21,7 +21,6 @@ from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNo
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.layout import ActionFacts, ArchiveLayout, EnvelopeFacts, FileFacts, envelope_fields
 from counterfoil.archives.manifest import (
-    FIXED_KINDS,
     MAX_UNPROVEN_CALLBACKS,
     Manifest,
     ManifestDamaged,
@@ -30,7 +29,7 @@ from counterfoil.archives.manifest import (
 )
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
-from counterfoil.archives.proof import Checksum, event_uid, has_own_seal, names_source
+from counterfoil.archives.proof import Checksum, has_own_seal, names_source
 from counterfoil.archives.readback import bounded, checksum, has_fitting_seal, reading_small
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.archives.verify import name_at
@@ -55,13 +54,11 @@ class OriginalDiffers(ArchiveError):
     """
     The first archive does not have the files as the status says. Nothing wrong is copied.
 
-    ``may_be_replaced`` is whether the manifest in their place is another one, or can't be read. ``event_uid``
-    is that of the event which such a manifest names; empty if only the archive claims it.
+    ``may_be_replaced`` is whether the manifest in their place is another one, or can't be read.
     """
 
-    def __init__(self, message: str, *, event_uid: str = "", may_be_replaced: bool = False) -> None:
+    def __init__(self, message: str, *, may_be_replaced: bool = False) -> None:
         super().__init__("OriginalDiffers", message)
-        self.event_uid = event_uid
         self.may_be_replaced = may_be_replaced
 
 
@@ -71,8 +68,8 @@ class OriginalReplaced(ArchiveError):
     def __init__(self, location: str, other: str) -> None:
         super().__init__(
             "OriginalReplaced",
-            f"{location} is the place of {other} too, which archived the envelope there again. Restore "
-            "nothing there for this event. Nothing was copied from there.",
+            f"{location} is the place of {other} too, which archived the envelope there again. Put no backup "
+            "over the files there, and ask for the copy of that event: it tells whether a file is lost.",
         )
 
 
@@ -226,20 +223,10 @@ async def read_original(
     except ManifestDamaged as damage:
         raise OriginalDiffers(f"{manifest} can't be read: {damage}.", may_be_replaced=True) from damage
     listed = {(each.file_id, each.kind): each for each in found.files}
-    others = [
-        each
-        for each, expected in checksums.items()
-        if (file := listed.get(each)) is None or (file.size, file.sha256) != expected
-    ]
-    if others:
-        # A later archive of the same state has the same documents.
-        is_later = found.envelope.status != known.status or all(kind not in FIXED_KINDS for _, kind in others)
-        is_believed = is_sealed or (key is None and is_later)
-        raise OriginalDiffers(
-            f"{manifest} lists other files than were archived.",
-            event_uid=event_uid(found) if is_believed else "",
-            may_be_replaced=True,
-        )
+    for each, expected in checksums.items():
+        file = listed.get(each)
+        if file is None or (file.size, file.sha256) != expected:
+            raise OriginalDiffers(f"{manifest} lists other files than were archived.", may_be_replaced=True)
     # A manifest names the address of its time, and eSAW may have moved since. Our seal or the status' hashes
     # show then that it is the same envelope.
     origin = found.envelope.origin if is_sealed or checksums else known.origin

@@ -263,10 +263,13 @@ class SenderNames:
             if _is_sender_key(key):
                 self._add(found)
         elif isinstance(found, Mapping):
-            name = (found.get("metadata") or found).get("name")
+            # A tag, a parameter or a label may have any of these names.
+            name = _part(found, "metadata").get("name") or found.get("name")
             if found.get("kind") == Sender.KIND:
-                spec, status = found.get("spec") or {}, found.get("status") or {}
-                secret, stored = spec.get("tokenSecretRef") or {}, status.get("key") or {}
+                secret, stored = (
+                    _part(_part(found, "spec"), "tokenSecretRef"),
+                    _part(_part(found, "status"), "key"),
+                )
                 self._add(name, secret.get("name"), stored.get("secretName"))
             elif found.get("kind") == "Secret":
                 self._secrets.update(_chosen(name))
@@ -274,8 +277,10 @@ class SenderNames:
                 self._add(found.get("name"))
             if "SecretRef" in key:
                 self._other_secrets.update(_chosen(found.get("name")))
-            if str(found.get("cause")).partition("/")[0] in _PROBLEMS_OF_SENDERS:
-                self._add(*(found.get("examples") or ()))
+            examples = found.get("examples")
+            is_problem = str(found.get("cause")).partition("/")[0] in _PROBLEMS_OF_SENDERS
+            if is_problem and isinstance(examples, list):
+                self._add(*examples)
             for field, value in found.items():
                 self.learn(value, field)
         elif isinstance(found, Sequence):
@@ -301,6 +306,12 @@ class SenderNames:
 
     def _is_hidden(self, name: str) -> bool:
         return name in self._names or (name in self._secrets and name not in self._other_secrets)
+
+
+def _part(found: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """Return a mapping in another one; empty for anything else."""
+    part = found.get(field)
+    return part if isinstance(part, Mapping) else {}
 
 
 def _chosen(*found: object) -> Iterator[str]:

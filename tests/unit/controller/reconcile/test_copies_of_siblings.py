@@ -749,7 +749,7 @@ async def test_an_event_whose_files_a_later_archive_replaced_restores_none_and_h
 
 
 @WITH_OR_WITHOUT_KEY
-async def test_so_it_is_if_the_event_that_replaced_them_was_removed(tmp_path: Path, *, signer: Any) -> None:
+async def test_only_a_status_says_that_another_event_replaced_them(tmp_path: Path, *, signer: Any) -> None:
     scene = OneFolder(tmp_path)
     if signer is not None:
         scene.sign_with(signer)
@@ -758,7 +758,7 @@ async def test_so_it_is_if_the_event_that_replaced_them_was_removed(tmp_path: Pa
 
     second = await scene.ask_for_copies(scene.second)
 
-    assert stored_copy(second.status, "mirror").reason == "OriginalReplaced"
+    assert stored_copy(second.status, "mirror").reason == "OriginalDiffers"
 
 
 @WITH_OR_WITHOUT_KEY
@@ -798,8 +798,18 @@ async def test_no_event_with_the_same_files_has_replaced_a_lost_one(
         assert stored_copy(event.status, "mirror").reason == "OriginalDiffers"
 
 
+OTHER_ENVELOPE = "22222222-2222-4222-8222-222222222222"
+
+
 @WITH_OR_WITHOUT_KEY
-async def test_a_manifest_that_nobody_sealed_replaces_no_original(tmp_path: Path, *, signer: Any) -> None:
+@pytest.mark.parametrize(
+    ("envelope", "archived"),
+    [({}, ""), ({"status": "Rejected"}, ""), ({"id": OTHER_ENVELOPE}, ""), ({}, "2020-01-01T00:00:00Z")],
+    ids=["other documents", "another final state", "another envelope", "an earlier archive"],
+)
+async def test_a_manifest_that_nobody_sealed_replaces_no_original(
+    tmp_path: Path, envelope: dict[str, str], archived: str, *, signer: Any
+) -> None:
     scene = OneFolder(tmp_path)
     if signer is not None:
         scene.sign_with(signer)
@@ -810,8 +820,12 @@ async def test_a_manifest_that_nobody_sealed_replaces_no_original(tmp_path: Path
     (manifest,) = scene.folders["dms"].rglob("counterfoil.json")
     claim = json.loads(manifest.read_bytes())
     for each in claim["files"]:
+        if archived and each["kind"] == "Document":
+            continue
         (manifest.parent / each["name"]).write_bytes(b"forged")
         each |= {"size": len(b"forged"), "sha256": hashlib.sha256(b"forged").hexdigest()}
+    claim["envelope"] |= envelope
+    claim["times"]["archived"] = archived or claim["times"]["archived"]
     claim["extra"]["event"]["uid"] = "11111111-1111-4111-8111-111111111111"
     claim.pop("sealedBy", None)
     manifest.write_text(json.dumps(claim), encoding="utf-8")

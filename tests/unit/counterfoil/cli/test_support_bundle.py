@@ -190,3 +190,19 @@ def test_a_bundle_has_labels_and_annotations_of_counterfoil_alone() -> None:
 def test_a_bundle_has_the_rules_of_tags_without_the_values_in_them() -> None:
     rules = {"tags": {"customer": {"value": "Kofler"}, "number": {"xpath": "/number", "required": True}}}
     assert cleaned_of(rules) == {"tags": {**rules["tags"], "customer": {"value": OMITTED}}}
+
+
+NAMES_OF_FIELDS = ("metadata", "spec", "status", "key", "tokenSecretRef", "examples", "cause", "name", "kind")
+
+
+@pytest.mark.parametrize("kind", ["Sender", "Secret", "other"])
+async def test_a_tag_a_parameter_or_a_label_may_have_the_name_of_a_field(kind: str) -> None:
+    kube = BundleScene()
+    for (plural, _), raw in kube.objects.items():
+        named = {**dict.fromkeys(NAMES_OF_FIELDS, "consent/x"), "kind": kind}
+        raw["metadata"].setdefault("labels", {}).update(named)
+        if plural == "envelopeevents":
+            raw["spec"]["parameters"] = named
+            raw.setdefault("status", {})["archive"] = {"ref": {"name": "dms"}, "tags": named}
+
+    assert (await a_bundle(kube)).files
