@@ -19,10 +19,11 @@ def test_a_callback_takes_one_request_to_the_api_server(works: Mapping[str, Work
     assert works[kind].requests == COUNT
 
 
-@pytest.mark.parametrize(("kind", "maximum"), [("new callback", 200), ("known callback", 210)])
+@pytest.mark.parametrize(("kind", "maximum"), [("new callback", 204), ("known callback", 214)])
 def test_a_callback_takes_few_calls_of_python_more_than_a_bare_create(
     works: Mapping[str, Work], kind: str, maximum: int
 ) -> None:
-    """The maximum is the count with Python 3.11 and some room; later versions of Python have fewer."""
+    """The maximum is the count with Python 3.11 and some room: the event loop has a few calls more while the
+    machine is busy. Later versions of Python have fewer."""
     bare = works["bare client, creates"].total_calls
     assert works[kind].total_calls - bare <= maximum
