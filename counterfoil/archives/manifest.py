@@ -293,7 +293,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
 
     def _repeats(self, action: ManifestAction, earlier: "Manifest") -> bool:
         """Whether the action is only that of an event which was created again, and nothing changed since."""
-        own, other = _event_of(self), _event_of(earlier)
+        own, other = event_of(self), event_of(earlier)
         if own.get("name") is None or own.get("uid") == other.get("uid"):
             return False
         if own.get("name") != other.get("name") and own.get("workstep") is not None:
@@ -352,7 +352,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, times=times, extra={}, versions=None)
 
 
-def _event_of(manifest: Manifest) -> dict[str, Any]:
+def event_of(manifest: Manifest) -> dict[str, Any]:
     """Return what a manifest says about its event; empty for nothing."""
     event = manifest.extra.get("event")
     return event if isinstance(event, dict) else {}

@@ -21,7 +21,7 @@ from typing import TypeVar
 import msgspec
 
 from counterfoil.archives.layout import ArchiveLayout
-from counterfoil.archives.manifest import FIXED_KINDS, Manifest, ManifestFile
+from counterfoil.archives.manifest import FIXED_KINDS, Manifest, ManifestFile, event_of
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.conditions import find_condition
@@ -116,14 +116,7 @@ def names_source(manifest: Manifest, layout: ArchiveLayout) -> bool:
 
 def names_event(manifest: Manifest, uid: str) -> bool:
     """Whether the manifest was written for the event with this uid."""
-    return bool(uid) and event_uid(manifest) == uid
-
-
-def event_uid(manifest: Manifest) -> str:
-    """Return the uid of the event that the manifest names; empty: it names none."""
-    event = manifest.extra.get("event")
-    uid = event.get("uid") if isinstance(event, dict) else None
-    return uid if isinstance(uid, str) else ""
+    return bool(uid) and event_of(manifest).get("uid") == uid
 
 
 def proven_files(

@@ -351,11 +351,8 @@ class _CopyRun:
                 with contextlib.suppress(CopyOfOther):
                     await self._take_over(target, CopyOfOther(place, is_sealed=False))
                     return place
-        now = self.context.clock.now()
-        archive = self.event.status.archive
-        other = None
-        if differs.may_be_replaced:
-            other = replacing_event(self.event, siblings, now=now)
+        now, archive = self.context.clock.now(), self.event.status.archive
+        other = replacing_event(self.event, siblings, now=now) if differs.may_be_replaced else None
         if other is None or archive is None or archive.manifest is None:
             raise differs
         raise OriginalReplaced(archive.manifest, other) from differs

@@ -189,7 +189,7 @@ def _is_older(
     one: EnvelopeEvent,
     other: EnvelopeEvent,
     now: datetime,
-    digest_of: Callable[[Sequence[FiledDocument]], str | None] = documents_digest,
+    digest_of: Callable[[Sequence[FiledDocument]], str | None],
 ) -> bool:
     """Whether an event archived the envelope before another one did. Only an expired envelope has other
     content later, once it was restarted."""

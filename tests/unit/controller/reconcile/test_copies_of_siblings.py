@@ -32,6 +32,10 @@ OTHER_PATH = "{{organization}}/new/{{envelope.id}}/{{file.name}}"
 LATER_TRAIL = b"%PDF-1.7 rendered later"
 
 
+WITH_OR_WITHOUT_KEY = pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+"""The signing key of the controller: none, or one."""
+
+
 class TwoEvents(CopiedScene):
     """Two events of one envelope. ``mirror`` becomes a copy after the first one has ended."""
 
@@ -43,7 +47,8 @@ class TwoEvents(CopiedScene):
         self.kube.put(second)
         self.trail = self.envelope.contents["trail-1"]
 
-    def sign_with(self, signer: ManifestSigner) -> None:
+    def sign_with(self, signer: ManifestSigner | None) -> None:
+        """Let the controller have this signing key."""
         checker = dataclasses.replace(self.preconditions.archives.signature_checker, signer=signer)
         self.change_archives(signature_checker=checker)
 
@@ -172,14 +177,13 @@ async def test_another_document_in_the_copy_of_the_newer_archive_is_no_copy_of_t
     assert str(stored_copy(second.status, "mirror").manifest) in str(entry.message)
 
 
-@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+@WITH_OR_WITHOUT_KEY
 @pytest.mark.parametrize("with_trail", [True, False])
 async def test_so_it_is_if_the_newer_event_was_removed(
     tmp_path: Path, *, with_trail: bool, signer: Any
 ) -> None:
     scene = TwoEvents(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.archive_first(with_trail=with_trail)
     scene.change_path()
     await scene.archive_second()
@@ -280,13 +284,12 @@ class TwoFolders(TwoEvents):
 
 
 @pytest.mark.parametrize("copies", [(WORM,), (WORM, MIRROR)], ids=["one copy", "two copies"])
-@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+@WITH_OR_WITHOUT_KEY
 async def test_the_copy_of_a_later_event_counts_for_the_delete_by_an_earlier_one(
     tmp_path: Path, *, signer: Any, copies: tuple[dict[str, Any], ...]
 ) -> None:
     scene = TwoFolders(tmp_path, *copies)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.archive_both()
     before = scene.contents("worm")
     scene.clock.advance(hours=721)
@@ -326,8 +329,7 @@ async def test_each_file_of_the_copy_of_a_later_event_is_protected_again(
 ) -> None:
     """Somebody may have put them there again since, and those would not be locked."""
     scene = TwoFolders(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     scene.break_archive("worm")
     await scene.run(scene.first)
     scene.mend_archive("worm")
@@ -348,8 +350,7 @@ async def test_a_copy_that_no_status_and_no_own_seal_proves_counts_for_no_event(
 ) -> None:
     """Nobody locked it, so it could be removed after the delete."""
     scene = TwoFolders(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     scene.break_archive("worm")
     await scene.run(scene.first)
     scene.mend_archive("worm")
@@ -392,15 +393,14 @@ def awaits_second(first: EnvelopeEvent) -> None:
     assert "EnvelopeEvent/second" in (stored_copy(first.status, "worm").message or "")
 
 
-@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+@WITH_OR_WITHOUT_KEY
 @pytest.mark.parametrize("is_removed", [True, False])
 async def test_a_copy_of_two_events_that_lost_its_manifest_is_repaired_by_the_later_one(
     tmp_path: Path, *, is_removed: bool, signer: Any
 ) -> None:
     """The earlier event takes no file of the later one for that of another program."""
     scene = TwoFolders(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.archive_both()
     (manifest,) = scene.folders["worm"].rglob("counterfoil.json")
     if is_removed:
@@ -563,13 +563,12 @@ async def archive_second_in_doubt(scene: TwoFolders) -> EnvelopeEvent:
     return second
 
 
-@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+@WITH_OR_WITHOUT_KEY
 async def test_a_later_event_in_doubt_replaces_no_sound_copy_of_an_earlier_one(
     tmp_path: Path, *, signer: Any
 ) -> None:
     scene = TwoFolders(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.run(scene.first)
     before = scene.contents("worm")
 
@@ -658,11 +657,10 @@ async def test_a_document_with_two_contents_in_one_final_state_is_downloaded_aga
     assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
+@WITH_OR_WITHOUT_KEY
 async def test_two_contents_in_one_final_state_allow_no_delete(tmp_path: Path, *, signer: Any) -> None:
     scene = TwoFolders(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.run(scene.first)
     before = scene.contents("worm")
     whole = send_other_document(scene)
@@ -724,16 +722,12 @@ class OneFolder(TwoFolders):
         self.change(MIRROR, **DELAYED)
 
 
-WITH_OR_WITHOUT_KEY = pytest.mark.parametrize("signer", [None, a_signer()], ids=["no key", "a key"])
-
-
 @WITH_OR_WITHOUT_KEY
 async def test_an_event_whose_files_a_later_archive_replaced_restores_none_and_has_the_later_copy(
     tmp_path: Path, *, signer: Any
 ) -> None:
     scene = OneFolder(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.archive_again()
 
     second = await scene.ask_for_copies(scene.second)
@@ -751,8 +745,7 @@ async def test_an_event_whose_files_a_later_archive_replaced_restores_none_and_h
 @WITH_OR_WITHOUT_KEY
 async def test_only_a_status_says_that_another_event_replaced_them(tmp_path: Path, *, signer: Any) -> None:
     scene = OneFolder(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.archive_again()
     await scene.kube.delete(EnvelopeEvent, scene.first)
 
@@ -766,8 +759,7 @@ async def test_a_later_event_whose_files_a_backup_replaced_has_to_restore_them(
     tmp_path: Path, *, signer: Any
 ) -> None:
     scene = OneFolder(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.archive_again()
     shutil.copytree(scene.backup, scene.folders["dms"], dirs_exist_ok=True)
 
@@ -782,8 +774,7 @@ async def test_no_event_with_the_same_files_has_replaced_a_lost_one(
     tmp_path: Path, *, signer: Any, lost: str
 ) -> None:
     scene = OneFolder(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.run(scene.first)
     await scene.run(scene.second)
     scene.clock.advance(hours=721)
@@ -811,8 +802,7 @@ async def test_a_manifest_that_nobody_sealed_replaces_no_original(
     tmp_path: Path, envelope: dict[str, str], archived: str, *, signer: Any
 ) -> None:
     scene = OneFolder(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     await scene.run(scene.first)
     scene.clock.advance(hours=721)
     await scene.end(scene.first)
@@ -864,8 +854,7 @@ async def test_an_event_whose_envelope_was_signed_archived_and_deleted_since_wai
     tmp_path: Path, *, signer: Any
 ) -> None:
     scene = Restarted(tmp_path)
-    if signer is not None:
-        scene.sign_with(signer)
+    scene.sign_with(signer)
     second = await scene.archive_expired_and_signed()
     assert second.status.reason == "ArchivedAndDeleted"
     before = scene.contents("worm")
