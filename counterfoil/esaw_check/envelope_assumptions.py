@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from counterfoil.archives.manifest import FIXED_KINDS
 from counterfoil.callback_auth import is_valid_token
 from counterfoil.esaw.errors import MISSING_DRAFT
+from counterfoil.esaw.limits import MIB
 from counterfoil.esaw.models import CONFIGURATION_MEMBERS, is_file_id
 from counterfoil.esaw_check.assumptions import V5_ERROR, as_expected, deviates, not_testable, without_use
 from counterfoil.esaw_check.callback_address import address_fault
@@ -44,6 +46,9 @@ PAGE_VALUES: Final = ("##EnvelopeId##", "##SenderUserId##")
 
 HEAD_BYTES: Final = 1024
 """Bytes of a download in which the header of a PDF is."""
+
+COMPARED_BYTES: Final = 4 * MIB
+"""Maximum bytes of a document that are read to compare two downloads of it."""
 
 _MEDIA_TYPE: Final = re.compile("[a-z0-9][a-z0-9+-]{0,40}/[a-z0-9][a-z0-9.+-]{0,80}")
 
@@ -205,6 +210,35 @@ def download_headers(answer: Answer, kind: FileKind | None) -> OrganizationCheck
     if kind in _PDF_KINDS and b"%PDF-" not in answer.body[:HEAD_BYTES]:
         return deviates(fact, f"A file of kind {kind} does not begin as a PDF. Does a proxy answer?", found)
     return as_expected(fact, f"A download is declared as {media_type or 'no type'}, and its end too.", found)
+
+
+def download_repeated(
+    first: Answer, second: Answer, kind: FileKind | None, envelope: Answer
+) -> OrganizationCheckResult:
+    """
+    Decide whether eSAW serves a document of a final state with the same bytes each time.
+
+    ``kind`` is the kind of the file as listed. At most ``COMPARED_BYTES`` of it are compared.
+    """
+    fact = FactId.DOWNLOAD_REPEATED
+    if isinstance(first, NoAnswer) or not is_success(first):
+        return not_testable(fact, describe(first))
+    if isinstance(second, NoAnswer) or not is_success(second):
+        return not_testable(fact, describe(second))
+    if kind not in FIXED_KINDS:
+        return not_testable(fact, "The first listed file is no document, so its content may change.")
+    if _status_of(envelope) == EnvelopeStatus.ACTIVE:
+        return not_testable(fact, "The envelope is Active, so its documents may change.")
+    if first.body == second.body and first.length == second.length:
+        message = "Two downloads of a document have the same bytes."
+        if first.is_cut:
+            message = f"The first {COMPARED_BYTES // MIB} MiB of two downloads of a document are the same."
+        return as_expected(fact, message, "equal")
+    message = (
+        "Two downloads of a document have different bytes. An envelope that two events archive is then kept "
+        "(DocumentInDoubt), and an Expired one too (FilesChanged). Report this."
+    )
+    return deviates(fact, message, "different")
 
 
 # -- The callbacks -------------------------------------------------------------------------------------------

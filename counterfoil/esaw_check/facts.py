@@ -40,6 +40,7 @@ class FactId(StrEnum):
     ENVELOPE_METADATA = "envelope-metadata"
     ENVELOPE_HISTORY = "envelope-history"
     DOWNLOAD_HEADERS = "download-headers"
+    DOWNLOAD_REPEATED = "download-repeated"
     UNKNOWN_ENVELOPE_BODY = "unknown-envelope-body"
     TOKEN_ENDPOINT = "token-endpoint"  # noqa: S105
     CALLBACK_URL = "callback-url"
@@ -81,6 +82,7 @@ _PATTERNS: Final[Mapping[FactId, re.Pattern[str]]] = MappingProxyType(
             FactId.ENVELOPE_METADATA: "present|absent",
             FactId.ENVELOPE_HISTORY: "allowed|forbidden",
             FactId.DOWNLOAD_HEADERS: f"(?:{_MEDIA_TYPE})?;(?:length|chunked)",
+            FactId.DOWNLOAD_REPEATED: "equal|different",
             FactId.UNKNOWN_ENVELOPE_BODY: f"none|{_ERROR_ID}",
             FactId.TOKEN_ENDPOINT: f"html|redirect|{_ERROR_ID}|{_HTTP_STATUS}|{_OAUTH_ERROR}",
             FactId.CALLBACK_URL: "equal|different|unknown",

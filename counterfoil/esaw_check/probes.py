@@ -245,7 +245,9 @@ class _Check:
     async def _ask_about_envelope(self) -> "_EnvelopeAnswers":
         wanted = self.subject.envelope
         if wanted is None:
-            return _EnvelopeAnswers(NO_ENVELOPE, NO_ENVELOPE, NO_ENVELOPE, NO_ENVELOPE, NO_ENVELOPE)
+            return _EnvelopeAnswers(
+                NO_ENVELOPE, NO_ENVELOPE, NO_ENVELOPE, NO_ENVELOPE, NO_ENVELOPE, NO_ENVELOPE
+            )
         path = f"envelope/{wanted}"
         envelope = await self._as_user(_get("envelope", path))
         files = await self._as_user(_get("files", f"{path}/files"))
@@ -254,10 +256,11 @@ class _Check:
         first = next((each for each in envelopes.listed_ids(files) or () if each.is_usable), None)
         if first is None:
             none_listed = NoAnswer("No file is listed, so none was downloaded.")
-            return _EnvelopeAnswers(envelope, files, configuration, history, none_listed)
+            return _EnvelopeAnswers(envelope, files, configuration, history, none_listed, none_listed)
         call = EsawCall("download", "GET", f"file/{quote(first.id or '', safe='')}", accept="*/*")
-        download = await self._as_user(call, most=envelopes.HEAD_BYTES)
-        return _EnvelopeAnswers(envelope, files, configuration, history, download, first.kind)
+        download = await self._as_user(call, most=envelopes.COMPARED_BYTES)
+        repeated = await self._as_user(call, most=envelopes.COMPARED_BYTES)
+        return _EnvelopeAnswers(envelope, files, configuration, history, download, repeated, first.kind)
 
     async def _ask_about_draft(self) -> "_DraftAnswers":
         wanted = self.subject.draft
@@ -315,6 +318,8 @@ class _EnvelopeAnswers(NamedTuple):
     configuration: Answer
     history: Answer
     download: Answer
+    repeated: Answer
+    """The second download of the same file."""
     kind: FileKind | None = None
 
 
@@ -336,6 +341,7 @@ def _judge_envelope(
         envelopes.envelope_metadata(answers.configuration),
         envelopes.envelope_history(answers.history),
         envelopes.download_headers(answers.download, answers.kind),
+        envelopes.download_repeated(answers.download, answers.repeated, answers.kind, answers.envelope),
     )
 
 

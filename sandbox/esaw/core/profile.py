@@ -98,6 +98,7 @@ _RULES: Final[Mapping[FactId, _Rule]] = {
             "downloads_chunked": found[2] == "chunked",
         },
     ),
+    FactId.DOWNLOAD_REPEATED: _Rule("equal"),
     FactId.UNKNOWN_ENVELOPE_BODY: _Rule(
         switches=lambda found: {"unknown_envelope_error": None if found[0] == "none" else found[0]}
     ),

@@ -1,5 +1,6 @@
 """Each line about one envelope, one draft and the callbacks: what is expected, what deviates."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -186,6 +187,42 @@ def test_an_attachment_may_begin_as_its_signer_likes() -> None:
         AS_EXPECTED,
         "image/png;length",
     )
+
+
+OTHER_PDF = b"%PDF-1.7 ..!"
+DOWNLOADED = RawResponse(200, "application/pdf", 9, body=PDF)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "envelope", "expected"),
+    [
+        (DOWNLOADED, DOWNLOADED, COMPLETED, (AS_EXPECTED, "equal")),
+        (DOWNLOADED, DOWNLOADED, REJECTED, (AS_EXPECTED, "equal")),
+        (DOWNLOADED, dataclasses.replace(DOWNLOADED, body=OTHER_PDF), COMPLETED, (DEVIATES, "different")),
+        (DOWNLOADED, dataclasses.replace(DOWNLOADED, length=10), COMPLETED, (DEVIATES, "different")),
+        (DOWNLOADED, DOWNLOADED, ACTIVE, (NOT_TESTABLE, None)),
+        (DOWNLOADED, error(404, "ERR0008"), COMPLETED, (NOT_TESTABLE, None)),
+        (bare(500), DOWNLOADED, COMPLETED, (NOT_TESTABLE, None)),
+        (NOT_ASKED, NOT_ASKED, COMPLETED, (NOT_TESTABLE, None)),
+    ],
+)
+def test_a_document_must_have_the_same_bytes_at_each_download(
+    first: Answer, second: Answer, envelope: Answer, expected: Expected
+) -> None:
+    line = envelopes.download_repeated(first, second, FileKind.DOCUMENT, envelope)
+    assert outcome(line) == expected
+
+
+def test_of_a_long_document_the_beginning_is_compared() -> None:
+    long = dataclasses.replace(DOWNLOADED, is_cut=True)
+    line = envelopes.download_repeated(long, long, FileKind.DOCUMENT, COMPLETED)
+    assert line.message == "The first 4 MiB of two downloads of a document are the same."
+
+
+def test_an_audit_trail_may_be_made_again_at_each_download() -> None:
+    other = dataclasses.replace(DOWNLOADED, body=OTHER_PDF)
+    line = envelopes.download_repeated(DOWNLOADED, other, FileKind.AUDIT_TRAIL, COMPLETED)
+    assert outcome(line) == (NOT_TESTABLE, None)
 
 
 # -- The callbacks -------------------------------------------------------------------------------------------

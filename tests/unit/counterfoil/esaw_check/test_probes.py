@@ -15,7 +15,7 @@ from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.transport import EsawCall, RawResponse
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.esaw_check.probes import EsawCheckReport, EsawCheckSubject, Questions, check_esaw
-from counterfoil.resources import envelope_id
+from counterfoil.resources import EnvelopeStatus, envelope_id
 from counterfoil.resources.organization import CheckOutcome, ClientAuthentication, Pkce
 from sandbox.esaw import DocumentSpec, StandIn, User
 from sandbox.esaw.core.behaviour import Behaviour
@@ -139,6 +139,17 @@ async def test_a_header_that_a_proxy_removes_is_found_and_the_check_continues_wi
     assert (found["header-bearer"], found["header-api-token"]) == ("rejected", "accepted")
     assert found["find-one-day"] == "0"
     assert DEVIATES not in {each.outcome for each in report.results if each.id.startswith("header")}
+
+
+async def test_a_document_that_is_made_again_at_each_download_is_found(scene: Scene) -> None:
+    scene.standin.set_behaviour(Behaviour(renders_anew=True))
+    expired, completed = (
+        scene.standin.add_envelope(sender=scene.user, status=each)
+        for each in (EnvelopeStatus.EXPIRED, EnvelopeStatus.COMPLETED)
+    )
+    fact = FactId.DOWNLOAD_REPEATED
+    assert await scene.finds(fact, envelope=envelope_id(expired)) == (DEVIATES, "different")
+    assert await scene.finds(fact, envelope=envelope_id(completed)) == (AS_EXPECTED, "equal")
 
 
 async def test_silent_truncation_is_found(scene: Scene) -> None:

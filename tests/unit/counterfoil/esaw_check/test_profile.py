@@ -58,6 +58,7 @@ def test_nothing_leaves_that_a_fact_does_not_say() -> None:
         ("find-thirty-days", "50,truncated"),
         ("envelope-files", "Document=2,AuditTrail=1,LegalDocument=0"),
         ("download-headers", "application/octet-stream;chunked"),
+        ("download-repeated", "equal"),
         ("token-endpoint", "invalid_grant"),
         ("unknown-envelope-body", "ERR0007"),
         ("unlisted-actions", "workstepFinished=12,other=1"),

@@ -235,6 +235,7 @@ def test_facts_as_expected_do_not_change_the_behaviour_of_the_server() -> None:
         "envelope-audit-trail": "present",
         "envelope-history": "allowed",
         "download-headers": "application/pdf;length",
+        "download-repeated": "equal",
         "unknown-envelope-body": "ERR0007",
         "token-endpoint": "invalid_grant",
         "callback-url": "equal",
@@ -269,6 +270,7 @@ def test_a_fact_that_was_not_testable_records_nothing() -> None:
         ("version-with-token", "404"),
         ("version-without-token", "503"),
         ("envelope-statuses", "Paused,OnHold"),
+        ("download-repeated", "different"),
         ("token-endpoint", "html"),
     ],
 )
