@@ -439,6 +439,26 @@ async def test_a_changed_original_is_archived_again_and_not_copied(tmp_path: Pat
     assert await scene.faults("worm") == []
 
 
+@pytest.mark.parametrize("name", ["../other/secret.pdf", "/etc/passwd", "a/../../../secret.pdf", "a\0b"])
+async def test_a_name_that_leads_out_of_the_folder_of_the_original_is_as_a_file_that_is_missing(
+    tmp_path: Path, name: str
+) -> None:
+    scene = CopiedScene(tmp_path)
+    scene.break_archive("worm")
+    await scene.reconcile_until_quiet()
+    scene.mend_archive("worm")
+    (manifest,) = scene.folders["dms"].rglob("counterfoil.json")
+    claim = json.loads(manifest.read_bytes())
+    claim["files"].append({**claim["files"][0], "fileID": "file-9", "name": name})
+    manifest.write_text(json.dumps(claim), encoding="utf-8")
+
+    event = await scene.retried()
+
+    assert state(event) == (Phase.COPYING, "ArchivedFilesChanged")
+    assert "leads out of the folder" in str(event.status.message)
+    assert repr(name)[1:] in str(event.status.message)
+
+
 FAULTS: dict[str, dict[str, Any]] = {
     "the place of the original": {"filesystem": {"root": "ROOT"}, "path": None},
     "a tag that the original lacks": {"tags": {"area": {"xpath": "//area", "required": True}}},
