@@ -29,7 +29,7 @@ from counterfoil.archives.manifest import (
 )
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
-from counterfoil.archives.proof import Checksum, has_own_seal, names_source
+from counterfoil.archives.proof import MAX_NAME, Checksum, has_own_seal, names_source
 from counterfoil.archives.readback import bounded, checksum, has_fitting_seal, reading_small
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.archives.verify import name_at
@@ -377,7 +377,13 @@ async def read_alone(backend: ArchiveBackend, unread: OriginalUnread) -> None:
 
 
 async def _checked(backend: ArchiveBackend, name: str, expected: Checksum) -> AsyncGenerator[bytes, None]:
-    counter, location = HashingCounter(), backend.location(name)
+    counter = HashingCounter()
+    try:
+        location = backend.location(name)
+    except ValueError:
+        raise OriginalDiffers(
+            f"{MANIFEST_NAME} lists {name[:MAX_NAME]!r}, which leads out of the folder."
+        ) from None
     try:
         async with (
             aclosing(bounded(backend.read(name), expected[0])) as stream,
