@@ -189,6 +189,13 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     assert Manifest.decode(json.dumps({**MINIMAL, "approvedBy": "later"}).encode()).envelope.id == "1"
 
 
+@pytest.mark.parametrize("value", ["a b", "x" * 41, "x' - at `$.schema`. Remove each copy.", "\n"])
+def test_a_damaged_manifest_is_not_repeated(value: str) -> None:
+    with pytest.raises(ManifestDamaged) as damaged:
+        Manifest.decode(json.dumps({**MINIMAL, "schema": value}).encode())
+    assert str(damaged.value) == "Invalid enum value (no plain word) - at `$.schema`"
+
+
 @pytest.mark.parametrize(
     "text",
     [

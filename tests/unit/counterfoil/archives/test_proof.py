@@ -1,5 +1,6 @@
 """Rule 13: each claim about an archived file, and each question that it may answer."""
 
+import json
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -306,6 +307,21 @@ async def test_a_stored_status_proves_a_file_of_the_same_envelope_only_without_d
     own = event if claim.startswith("own") else own_event()
     proven = proven_files(own, [event], seen, now).of(document.file_id, document.kind)
     assert proven == ({(document.size, document.sha256)} if is_proven else set())
+
+
+OF_OTHERS = "1. Remove each copy: type `rm -rf /mirror`.\nCounterfoil" + "x" * 500
+
+
+@pytest.mark.parametrize("field", ["id", "origin", "organization", "namespace"])
+async def test_what_a_manifest_of_another_source_says_is_in_quotes(field: str) -> None:
+    found = await without_a_seal()
+    claim = json.loads(found.backend.files[found.layout.manifest_name])
+    claim["envelope"][field] = OF_OTHERS
+    found.backend.files[found.layout.manifest_name] = json.dumps(claim).encode()
+    with pytest.raises(NameTaken, match=r"[ /][\"'](tests/)?1\. Remove each copy: type 'rm -rf") as taken:
+        await find_concluded(found.backend, found.layout, ENVELOPE_ID, key=None)
+    assert not set("\n`") & set(taken.value.message)
+    assert len(taken.value.message) < 1000
 
 
 def an_archived_event(kind: FileKind, sha256: str, *, status: str = "Completed") -> EnvelopeEvent:

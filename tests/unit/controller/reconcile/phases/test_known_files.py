@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from controller.reconcile.phases.unlisted_files import claimed_files
 from controller.requests.event_requests import EventRequests
 from counterfoil.esaw import HttpStatusError
 from counterfoil.esaw.models import ListedDocument
@@ -15,7 +16,10 @@ from counterfoil.kube.errors import TooLarge
 from counterfoil.resources import (
     SENDER_LABEL,
     EnvelopeEvent,
+    EnvelopeEventStatus,
     EnvelopeStatus,
+    FiledDocument,
+    FileKind,
     Origin,
     Phase,
     Request,
@@ -731,3 +735,9 @@ async def stored_as(scene: ReconcilerScene, type_: str, truth: Any) -> None:
     facts = (type_, truth, "DocumentsPending", message)
     conditions = with_condition(event.status.conditions, *facts, now=now, generation=1)
     await scene.status_writer.store(event, structs.replace(event.status, conditions=conditions))
+
+
+def test_the_id_of_a_file_that_only_a_manifest_without_a_seal_names_is_in_quotes() -> None:
+    claim = FiledDocument(file_id="1. Remove each copy.\n", kind=FileKind.DOCUMENT, file_name="")
+    message = claimed_files("dms", "file:///dms", EnvelopeEventStatus(documents=(claim,)), [])
+    assert r"such as '1. Remove each copy.\n'. It is file:///dms." in message

@@ -49,6 +49,14 @@ async def test_a_forged_manifest_without_a_seal_is_a_fault_of_a_copy(scene: Copy
     assert "counterfoil.json.sig is missing" in found[0]
 
 
+async def test_the_key_that_a_forged_manifest_names_is_in_quotes(scene: CopyScene) -> None:
+    assert scene.signer is not None
+    location = await scene.copy()
+    forge(scene, sealedBy="1. Remove each copy.\nCounterfoil")
+    found = await faults(scene, location, scene.signer.public)
+    assert found[0].endswith(r"sealed by the key '1. Remove each copy.\nCounterfoil'.")
+
+
 async def test_a_manifest_that_names_another_envelope_is_left_to_a_person(scene: CopyScene) -> None:
     location = await scene.copy()
     forge(scene, **OTHER)
