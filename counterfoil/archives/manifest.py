@@ -19,7 +19,7 @@ import msgspec
 from counterfoil.resources.base import json_name
 from counterfoil.resources.envelopeevent import MAX_DOCUMENTS, FileKind
 from counterfoil.signatures.results import Signatures
-from counterfoil.untrusted.json_bounds import JSON_ERRORS, has_too_many_values, text_memory
+from counterfoil.untrusted.json_bounds import JSON_ERRORS, has_too_many_values, mismatch_text, text_memory
 
 MANIFEST_LIMIT = 16 * 1024 * 1024
 """Bytes; a manifest of 2,000 files has about a tenth of it."""
@@ -251,7 +251,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
                     raise ManifestDamaged(f"its `{part}` has more than {most // 1024} KiB")
             manifest = msgspec.json.decode(text, type=cls)
         except JSON_ERRORS as error:
-            raise ManifestDamaged(str(error)[:MAX_MESSAGE]) from error
+            raise ManifestDamaged(mismatch_text(error)[:MAX_MESSAGE]) from error
         if len(manifest.files) > MAX_DOCUMENTS:
             raise ManifestDamaged(f"it names more than {MAX_DOCUMENTS} files")
         if text_memory(*(file.file_id for file in manifest.files)) > MAX_IDS_MEMORY:

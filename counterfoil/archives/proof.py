@@ -13,6 +13,7 @@ This module decides and reads nothing. Each file that it does not name is downlo
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ from counterfoil.resources.routes import CopySpec, required_copy_names, stored_c
 
 MAX_NAME = 300
 """Characters of a name in a manifest that a message repeats."""
+
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_.:/+-]+")
 
 T = TypeVar("T")
 
@@ -84,6 +87,13 @@ def has_own_seal(manifest: Manifest, key: PublicKey | None, *, fits: bool) -> bo
     return key is not None and fits and manifest.sealed_by == key.id
 
 
+def quoted(text: str) -> str:
+    """Return the first ``MAX_NAME`` characters of a word of a manifest for a message; in quotes if it is no
+    plain one, so that nobody reads it as ours. Without backquotes, in which commands stand."""
+    word = text[:MAX_NAME].replace("`", "'")
+    return word if _PLAIN_WORD.fullmatch(word) is not None else repr(word)
+
+
 def other_source(manifest: Manifest, layout: ArchiveLayout) -> str | None:
     """
     Return the source that the manifest names if it is not the layout's envelope, eSAW and Organization; None
@@ -94,14 +104,12 @@ def other_source(manifest: Manifest, layout: ArchiveLayout) -> str | None:
     """
     envelope = manifest.envelope
     if envelope.id != layout.envelope_id:
-        return f"of envelope {envelope.id[:MAX_NAME]}"
+        return f"of envelope {quoted(envelope.id)}"
     if envelope.origin and layout.origin and envelope.origin != layout.origin:
-        return (
-            f"of an envelope in {envelope.origin[:MAX_NAME]}, and this one is in {layout.origin[:MAX_NAME]}"
-        )
+        return f"of an envelope in {quoted(envelope.origin)}, and this one is in {quoted(layout.origin)}"
     if envelope.organization != layout.organization or _is_other(envelope.namespace, layout.namespace):
         of = "/".join(part for part in (envelope.namespace, envelope.organization) if part)
-        return f"of Organization/{of[:MAX_NAME]}"
+        return f"of Organization/{quoted(of)}"
     return None
 
 

@@ -5,7 +5,6 @@ Needs the archive and nothing more: no Kubernetes, no eSAW, no clock. It changes
 claim until its seal fits the auditor's key (rule 13); signatures in PDFs are examined again, never repeated.
 """
 
-import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
@@ -26,7 +25,7 @@ from counterfoil.archives.manifest import (
 )
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
-from counterfoil.archives.proof import MAX_NAME, Checksum
+from counterfoil.archives.proof import MAX_NAME, Checksum, quoted
 from counterfoil.archives.readback import bounded, checksum, read_checksum, read_seal, reading_small
 from counterfoil.archives.streams import HashingCounter, counting, drain
 from counterfoil.resources.envelopeevent import (
@@ -43,8 +42,6 @@ MAX_ABSENT_NAMED = 3
 
 MAX_COPY_NAMES = MAX_DOCUMENTS_BYTES
 """Maximum bytes of all names of a copy in its folder, as those of the original in a status."""
-
-_PLAIN_WORD = re.compile(r"[A-Za-z0-9_.:/+-]{1,300}")
 
 _NOT_RETURNED = "is not returned by the archive, so it can't be checked again"
 _OTHER_BYTES = ", but the archive returned other bytes when its signatures were examined"
@@ -341,10 +338,10 @@ def name_at(backend: ArchiveBackend, location: str) -> str | None:
 
 def _describe_manifest(manifest: Manifest) -> str:
     envelope = manifest.envelope
-    at = f" at {_word(envelope.origin)}" if envelope.origin else ""
+    at = f" at {quoted(envelope.origin)}" if envelope.origin else ""
     return (
-        f"describes envelope {_word(envelope.id)} ({envelope.name!r}, {_word(envelope.status)}) of "
-        f"{_word(envelope.organization)}{at}, archived {_word(manifest.times.archived)}, with "
+        f"describes envelope {quoted(envelope.id)} ({envelope.name!r}, {quoted(envelope.status)}) of "
+        f"{quoted(envelope.organization)}{at}, archived {quoted(manifest.times.archived)}, with "
         f"{_counted(len(manifest.files), 'file')}{_absent_evidence(manifest)}{_original(manifest)}"
     )
 
@@ -355,11 +352,6 @@ def _original(manifest: Manifest) -> str:
     if not isinstance(original, dict):
         return ""
     return f", a copy of {str(original.get('manifest'))[:MAX_NAME]!r}"
-
-
-def _word(text: str) -> str:
-    """Return a word of a manifest; in quotes if it is no plain one, so that nobody reads it as ours."""
-    return text if _PLAIN_WORD.fullmatch(text) is not None else repr(text)
 
 
 def _absent_evidence(manifest: Manifest) -> str:
@@ -373,7 +365,7 @@ def _absent_evidence(manifest: Manifest) -> str:
 
 def _piece_name(piece: ManifestEvidence) -> str:
     of = piece.document_number if piece.document_number is not None else piece.document_file_id
-    return str(piece.kind) if of is None else f"{piece.kind} of document {_word(str(of)[:MAX_NAME])}"
+    return str(piece.kind) if of is None else f"{piece.kind} of document {quoted(str(of))}"
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
@@ -397,7 +389,7 @@ def _check_seal(
             "is missing, and the manifest does not say that it was sealed: the controller had no signing "
             "key, or somebody replaced the manifest",
         )
-    named = manifest.sealed_by[:MAX_NAME]
+    named = quoted(manifest.sealed_by)
     if seal is None:
         return CheckStatus.WRONG, f"is missing; the manifest was sealed by the key {named}"
     if key is None:

@@ -19,7 +19,7 @@ from counterfoil.esaw.limits import MAX_METADATA_BYTES, MAX_TEXT_MEMORY
 from counterfoil.resources import EnvelopeStatus, FileKind
 from counterfoil.resources.envelopeevent import MAX_FILE_ID_LENGTH
 from counterfoil.resources.organization import MAX_VERSION_LENGTH
-from counterfoil.untrusted.json_bounds import JSON_ERRORS, text_memory
+from counterfoil.untrusted.json_bounds import JSON_ERRORS, mismatch_text, text_memory
 
 
 class EsawModel(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -381,7 +381,6 @@ _BEFORE_MARKUP: Final = b" \t\r\n\f\v\x00\xef\xbb\xbf\xfe\xff"
 """Bytes that may be before the first tag: white space and the byte order marks of UTF-8 and UTF-16."""
 
 _VERSION = re.compile(rf"(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{MAX_VERSION_LENGTH - 1}}}")
-_ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
 CONFIGURATION_MEMBERS = frozenset(
     {"MetaData", "ShareWithTeam", "Activities", "ExpirationConfiguration", "CallbackConfiguration"}
 )
@@ -421,8 +420,7 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
             return answer
         what = f"it has no part of {_MEMBERS[kind][0]}"
     except msgspec.ValidationError as mismatch:
-        # "Invalid enum value 'x'" is the one message that repeats what eSAW sent; only a plain word may pass.
-        what = _ODD_VALUE.sub("(no plain word)", str(mismatch))
+        what = mismatch_text(mismatch)
     except JSON_ERRORS:
         text = body.strip()
         what = "it is HTML, not JSON" if text[:1] == b"<" else "it is no JSON" if text else "it is empty"

@@ -6,6 +6,7 @@ gigabyte. Two counts over the bytes take some milliseconds. Characters in texts 
 far above those of valid answers.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Final
@@ -21,6 +22,15 @@ MAX_SEPARATORS = 1_000_000
 
 JSON_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of msgspec for invalid JSON; ``RecursionError`` for lists that are nested too deeply."""
+
+
+_ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
+
+
+def mismatch_text(error: Exception) -> str:
+    """Return what an error of msgspec says about JSON. "Invalid enum value 'x'" is its one message that
+    repeats a text of the outsider; only a plain word may pass."""
+    return _ODD_VALUE.sub("(no plain word)", str(error))
 
 
 def has_too_many_values(text: bytes, max_containers: int = MAX_CONTAINERS) -> bool:

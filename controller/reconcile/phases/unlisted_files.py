@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Pause, PhaseFacts, SideCondition
 from counterfoil.archives.manifest import Manifest
-from counterfoil.archives.proof import MAX_NAME
+from counterfoil.archives.proof import quoted
 from counterfoil.clock import believed_time
 from counterfoil.esaw.evidence import LOOKS_SHORT, lacks_known_file, looks_short
 from counterfoil.esaw.models import EnvelopeFile
@@ -79,7 +79,7 @@ def claimed_files(
     listed."""
     ids = {each.file_id for each in listed}
     missing = min((each.file_id for each in claimed.documents if each.file_id not in ids), default="")
-    named = f", such as {missing[:MAX_NAME]}" if missing else ""
+    named = f", such as {quoted(missing)}" if missing else ""
     return (
         f"{_CLAIMED}{archive} names files that eSignAnyWhere does not list{named}. It is {manifest}. It has "
         "no seal of this controller, so nothing proves what it says."
