@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,7 +22,7 @@ from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
 from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry, reopened_status
 from counterfoil.resources.request import Request
-from counterfoil.resources.routes import stored_copy
+from counterfoil.resources.routes import stored_copy, with_copy
 from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, an_event
 from tests.support.fakes.reconcile_context import a_probed_archive
@@ -829,20 +831,24 @@ class Restarted(TwoFolders):
     """The first event archives an expired envelope, while its required copy can't be made. The envelope is
     restarted and signed, and the second event archives and copies it."""
 
-    def __init__(self, folder: Path, **spec: Any) -> None:
+    def __init__(self, folder: Path, *copies: dict[str, Any], **spec: Any) -> None:
         super().__init__(folder)
-        self.change(WORM, actions=ACTIONS, statuses=["Completed", "Expired"], **self.callback, **spec)
+        wanted = copies or (WORM,)
+        self.names = [each["archiveRef"]["name"] for each in wanted]
+        self.change(*wanted, actions=ACTIONS, statuses=["Completed", "Expired"], **self.callback, **spec)
 
     async def archive_expired_and_signed(
         self, first: EnvelopeStatus = EnvelopeStatus.EXPIRED, document: bytes = b"%PDF-signed"
     ) -> EnvelopeEvent:
         """Return the second event."""
-        self.break_archive("worm")
+        for each in self.names:
+            self.break_archive(each)
         self.envelope.status = first
         await self.run(self.first)
         self.envelope.status = EnvelopeStatus.COMPLETED
         self.envelope.contents |= {"file-1": document, "trail-1": LATER_TRAIL}
-        self.mend_archive("worm")
+        for each in self.names:
+            self.mend_archive(each)
         second = await self.run(self.second)
         assert copied(second) == ("True", "CopiesVerified")
         self.event = self.kube.stored(self.first)
@@ -915,3 +921,47 @@ async def test_an_event_does_not_end_by_a_later_one_whose_copy_is_damaged(tmp_pa
     first = await scene.retried()
 
     assert first.status.reason == "CopyInvalid"
+
+
+def damaged(folder: Path) -> None:
+    """Let a file of a copy have other content."""
+    (document,) = folder.rglob("file-1.pdf")
+    document.write_bytes(b"damaged")
+
+
+def of_another_envelope(folder: Path) -> None:
+    """Let somebody put the manifest of another envelope into the place of a copy."""
+    (manifest,) = folder.rglob("counterfoil.json")
+    claim = json.loads(manifest.read_bytes())
+    manifest.write_text(json.dumps({**claim, "envelope": {**claim["envelope"], "id": "another"}}))
+
+
+@pytest.mark.parametrize("change", [damaged, of_another_envelope])
+@pytest.mark.parametrize("name", ["worm", "mirror"])
+async def test_an_event_does_not_end_by_a_later_one_if_either_of_its_copies_is_damaged(
+    tmp_path: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    scene = Restarted(tmp_path, WORM, MIRROR)
+    await scene.archive_expired_and_signed()
+    change(scene.folders[name])
+
+    first = await scene.retried()
+    assert first.status.reason in ("CopyInvalid", "NameOccupied")
+    # Each copy has its own backoff, so the next attempt may be due for the whole one only.
+    entry = stored_copy(first.status, name)
+    later = msgspec.structs.replace(entry, next_attempt_time=scene.clock.now() + timedelta(minutes=50))
+    scene.store(msgspec.structs.replace(first.status, copies=with_copy(first.status.copies, later)))
+    first = await scene.retried()
+    assert first.status.reason in ("CopyInvalid", "NameOccupied")
+
+
+async def test_an_event_ends_by_a_later_one_if_both_of_its_copies_are_whole_or_one_is_down(
+    tmp_path: Path,
+) -> None:
+    scene = Restarted(tmp_path, WORM, MIRROR)
+    await scene.archive_expired_and_signed()
+    scene.break_archive("mirror")
+
+    first = await scene.retried()
+
+    assert first.status.reason == "ArchivedAlready"
