@@ -96,6 +96,9 @@ from counterfoil.resources.routes import (
 
 _log = logging.getLogger(__name__)
 
+_OTHER_CONTENT = frozenset({COPY_INVALID, "NameOccupied"})
+"""Reasons of copies in whose place a run read something else."""
+
 
 async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
     """Make each copy that is missing and due; wait for the required ones. Files in doubt are downloaded again
@@ -131,12 +134,22 @@ class _CopyRun:
     """By Archive: why its copy could not be made in this attempt."""
     _of_others: list[str] = field(default_factory=list)
     """Archives in which the copy of another event counts as that of this one."""
-    may_be_superseded: bool = False
-    """Whether the place of a copy has a whole one of an event that archived the last state of the envelope,
-    and it does not count as one of this event."""
+    _last_states: set[str] = field(default_factory=set)
+    """Archives whose place of a copy has a whole one of an event that archived the last state of the
+    envelope, and it does not count as one of this event."""
     _original: Original | None = None
     _change: str | None = None
     """Why the envelope is archived again: the first archive lost a file of it."""
+
+    @property
+    def may_be_superseded(self) -> bool:
+        """Whether there is the whole copy of another event that archived the last state, and this run read no
+        other content in the place of a required one: no status is believed against that."""
+        required = required_copy_names(self.context.organization.spec.copies)
+        return bool(self._last_states) and not any(
+            name in required and name not in self._last_states and problem.reason in _OTHER_CONTENT
+            for name, problem in self._problems.items()
+        )
 
     async def make_due_copies(self) -> None:
         """Make the copies one after the other. Raises ``LeaseLost``, ``Superseded``."""
@@ -153,7 +166,15 @@ class _CopyRun:
         due.sort(key=self._turn)
         # Equal shares, and one for what is left: what an attempt did is lost if it does not end in time.
         share = self.context.attempt_limit / (len(due) + 1)
-        for position, name in enumerate(due):
+        await self._make_each(due, share)
+        if self._last_states:
+            # No status is believed about a required copy that can be read.
+            required = required_copy_names(self.context.organization.spec.copies)
+            rest = [each for each in open_names if each in required and each not in due]
+            await self._make_each(rest, share / (len(rest) + 1))
+
+    async def _make_each(self, names: Sequence[str], share: timedelta) -> None:
+        for position, name in enumerate(names):
             try:
                 problem = await self._make_within(share, name)
             except (Superseded, LeaseLost):
@@ -163,7 +184,7 @@ class _CopyRun:
             except OriginalUnread as unread:
                 problem = self._classified(unread.problem)
                 if self._original is None:
-                    self._original_unread(due[position:], problem)
+                    self._original_unread(names[position:], problem)
                     return
                 if not isinstance(unread.problem, OriginalChanged):
                     problem = self._failed_source(name, problem)
@@ -334,7 +355,8 @@ class _CopyRun:
             fault = await first_copy_fault(target.backend, place, copied, key=key)
         except FileNotReturned:
             fault = None
-        self.may_be_superseded |= fault is None
+        if fault is None:
+            self._last_states.add(target.archive.name)
 
     async def _place_without_original(self, target: Destination, differs: OriginalDiffers) -> str:
         """
