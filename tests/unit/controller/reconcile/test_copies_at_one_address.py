@@ -1,6 +1,8 @@
 """The addresses of two copies are equal, such as those of buckets of one name at two servers."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -121,4 +123,26 @@ async def test_two_required_copies_with_one_address_delete_nothing(scene: OneAdd
     event = await scene.reconcile_until_quiet()
 
     assert (event.status.phase, event.status.reason) == (Phase.COPYING, "CopyInvalid")
+    assert scene.deleted == []
+
+
+@pytest.mark.parametrize("copies", [(WORM, MIRROR), (MIRROR, WORM)])
+async def test_two_required_copies_in_one_folder_by_two_addresses_delete_nothing(
+    tmp_path: Path, copies: tuple[dict[str, Any], ...]
+) -> None:
+    """The root of one is a folder of the other one, by another mount. So their markers differ."""
+    scene = CopiedScene(tmp_path, *copies)
+    deep, mirror = scene.folders["worm"] / "deep", scene.folders["mirror"]
+    deep.mkdir()
+    shutil.rmtree(mirror)
+    mirror.symlink_to(deep)
+    for name, path, marker in (("worm", f"deep/{PATH}", "1" * 32), ("mirror", PATH, "2" * 32)):
+        root = scene.folders[name]
+        scene.observe(a_probed_archive(name, root=root, marker_id=marker, path=path, version=7, generation=7))
+
+    event = await scene.reconcile_until_quiet()
+
+    assert (event.status.phase, event.status.reason) == (Phase.COPYING, "CopyInvalid")
+    (proved,) = (each.ref.name for each in event.status.copies if each.verified_time is not None)
+    assert f"is the manifest of the copy in Archive/{proved}" in str(event.status.message)
     assert scene.deleted == []
