@@ -41,6 +41,7 @@ from controller.scheduling.retry_policy import is_copy_due
 from controller.sharding import LeaseLost
 from counterfoil.archives.backend import FileNotReturned
 from counterfoil.archives.copies.copy import (
+    CopyIsOther,
     CopyOfOther,
     CopyPlan,
     CopyUnproved,
@@ -60,6 +61,7 @@ from counterfoil.archives.copies.original import (
     read_original,
 )
 from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.proof import (
     FoundManifest,
     contradiction,
@@ -282,8 +284,8 @@ class _CopyRun:
         siblings = await self.context.siblings() if self.context.may_have_siblings else ()
 
         def may_replace(place: str, found: FoundManifest | None) -> bool:
-            if (other := self._copy_at(place, other_than=target.archive.name)) is not None:
-                raise SameAddress(place, f"that in Archive/{other}")
+            if (other := self._copy_at(place, found, other_than=target.archive.name)) is not None:
+                raise other
             now = self.context.clock.now()
             return may_replace_copy(self.event, siblings, original, place, found, now=now)
 
@@ -308,17 +310,25 @@ class _CopyRun:
             claimed = own | {each.manifest for each in others if each.manifest is not None}
             return await plan_with(claimed_manifests=claimed, of_others=archived_by_others(siblings))
 
-    def _copy_at(self, place: str, *, other_than: str) -> str | None:
-        """Return the Archive of another copy that is proved at this place, unless it moved since."""
+    def _copy_at(
+        self, place: str, found: FoundManifest | None, *, other_than: str
+    ) -> SameAddress | CopyIsOther | None:
+        """Return the error for another copy that is proved at this place, unless its Archive moved since. One
+        place can have two addresses: then the manifest that was ``found`` there names the other one."""
+        manifest = (found.manifest or found.claim) if found is not None else None
+        files = manifest.files if manifest is not None else ()
         for name in copy_names(self.context.organization.spec):
             archive = self.context.find_archive(name)
+            known = next((each for each in self.entries if each.ref.name == name), None)
             root = archive.status.root if archive is not None else None
-            is_there = name != other_than and root is not None and place.startswith(root.location)
-            if is_there and any(
-                each.ref.name == name and each.manifest == place and is_copy_proved(each, self.event.status)
-                for each in self.entries
-            ):
-                return name
+            if name == other_than or root is None or known is None or known.manifest is None:
+                continue
+            if known.manifest.startswith(root.location) and is_copy_proved(known, self.event.status):
+                if known.manifest == place:
+                    return SameAddress(place, f"that in Archive/{name}")
+                folder = known.manifest.removesuffix(MANIFEST_NAME)
+                if any(each.location.startswith(folder) for each in files):
+                    return CopyIsOther(place, name)
         return None
 
     async def _take_over(self, target: Destination, other: CopyOfOther) -> None:

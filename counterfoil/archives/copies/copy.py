@@ -42,6 +42,18 @@ class CopyIsOriginal(ArchiveError):
         )
 
 
+class CopyIsOther(ArchiveError):
+    """The copy would be in the place of another copy, by another name: both would be one."""
+
+    def __init__(self, location: str, archive: str) -> None:
+        super().__init__(
+            "CopyInvalid",
+            f"{location} is the manifest of the copy in Archive/{archive}: both Archives lead to the same "
+            "place, or another program mirrors it there. Let spec.copies of the Organization name an Archive "
+            "elsewhere, or give one of the two another spec.path.",
+        )
+
+
 class SameAddress(ArchiveError):
     """The copy would have the address of its original or of another copy, on another server: no status could
     tell them apart."""
