@@ -310,10 +310,18 @@ def _cut(value: str) -> str:
 def list_page(
     content: bytes, record: str, key: str, size: str, marker: str
 ) -> tuple[ListPage, list[tuple[str, int | None]]]:
-    """Return a page of a list, and its keys and sizes. Raises ``ListUnreadable``."""
-    page = read_page(content, record, {key, size, marker, "IsTruncated", "EncodingType"})
+    """
+    Return a page of a list, and its keys and sizes. Raises ``ListUnreadable``.
+
+    Azure lists the directories of an account with a hierarchical namespace too, as blobs without content
+    (https://learn.microsoft.com/rest/api/storageservices/list-blobs, ResourceType). They are left out.
+    """
+    wanted = {key, size, marker, "IsTruncated", "EncodingType", "ResourceType"}
+    page = read_page(content, record, wanted)
     found: list[tuple[str, int | None]] = []
     for each in page.records:
+        if each.get("ResourceType") == "directory":
+            continue
         if key not in each:
             raise ListUnreadable("an entry has no name")
         length = each.get(size, "")

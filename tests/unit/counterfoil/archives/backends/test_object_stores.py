@@ -347,6 +347,16 @@ async def test_a_list_has_names_and_sizes_and_no_placeholders_of_folders() -> No
     assert "prefix=a%2F" in server.heads[0]
 
 
+async def test_the_directories_of_an_azure_account_with_a_hierarchical_namespace_are_no_files() -> None:
+    entry = (
+        "<Blob><Name>{}</Name><Properties><Content-Length>{}</Content-Length>"
+        "<ResourceType>{}</ResourceType></Properties></Blob>"
+    )
+    found = entry.format("a/Document", 0, "directory") + entry.format("a/Document/one.pdf", 7, "file")
+    entries, _ = await entries_of("azblob", f"<L><Blobs>{found}</Blobs><NextMarker/></L>".encode())
+    assert entries == [StoredEntry("a/Document/one.pdf", 7)]
+
+
 async def test_a_list_is_asked_for_with_encoded_keys_and_has_those_that_xml_can_not_hold() -> None:
     entry = "<Contents><Key>{}</Key><Size>1</Size></Contents>"
     found = entry.format("a/%01b+c%2Bd.pdf") + entry.format("a/%C3%A9.pdf")
