@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from controller.reopening.reopener import LateSenderFinder, Reopener
 from controller.requests.event_requests import EventRequests
 from controller.resync.event_starter import EventStarter, EventStarts
-from counterfoil.esaw import ApiToken, EsawUserClient, HttpStatusError
+from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
 from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import (
     IMPORT_LABEL,
@@ -18,6 +18,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     EnvelopeSummary,
+    LastError,
     Origin,
     Phase,
     Request,
@@ -245,6 +246,68 @@ async def test_a_callback_after_a_skip_that_fails_again_is_not_started_by_a_sear
     failed = an_event().in_phase(Phase.FAILED, "SenderUnknown")
     scene.kube.put(failed.status(completion_time=NOON, skipped_time=NOON).build())
     assert not await scene.lists("ben")
+
+
+def a_failed_event(cause: str, known: str | None, **status: Any) -> EventBuilder:
+    """Return an event that was given up after eSAW had shown its envelope with this status (None: never)."""
+    shown = EnvelopeSummary(status=known, sender_ref=SenderReference(name="anna", user_id=ANNA))
+    return (
+        an_event()
+        .in_phase(Phase.FAILED, "DeadlineExceeded")
+        .status(
+            completion_time=NOON,
+            last_error=LastError(reason=cause, message="", time=NOON),
+            envelope=shown if known is not None else None,
+            **status,
+        )
+    )
+
+
+@pytest.mark.parametrize("origin", SEARCHES)
+@pytest.mark.parametrize(
+    ("cause", "known"),
+    [("StillActive", "Active"), ("EsawErrorState", "Active"), ("ArchiveUnreachable", "Expired")],
+)
+async def test_an_event_that_failed_before_its_envelope_was_finished_is_archived_if_a_search_lists_it(
+    tmp_path: Path, origin: Origin, cause: str, known: str
+) -> None:
+    """The last callback was lost, or there is none after the step that failed."""
+    scene = SearchScene(tmp_path, a_failed_event(cause, known))
+    scene.shown.keys.add(KEY)
+    assert await scene.lists("anna", origin)
+    assert await scene.end() == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+@pytest.mark.parametrize("origin", SEARCHES)
+@pytest.mark.parametrize(
+    ("known", "is_skipped"), [("Active", True), ("Completed", False), ("Rejected", False), (None, False)]
+)
+async def test_no_search_starts_an_event_that_failed_with_an_envelope_at_its_end_or_that_a_person_skipped(
+    tmp_path: Path, origin: Origin, known: str | None, *, is_skipped: bool
+) -> None:
+    skipped = NOON if is_skipped else None
+    scene = SearchScene(tmp_path, a_failed_event("EsawUnreachable", known, skipped_time=skipped))
+    assert not await scene.lists("anna", origin)
+
+
+@pytest.mark.parametrize("origin", SEARCHES)
+async def test_searches_start_a_failed_event_once_unless_esaw_shows_it_a_change_of_its_envelope(
+    tmp_path: Path, origin: Origin
+) -> None:
+    """A sweep that is not complete is repeated after a minute."""
+    retry = {"initial": "10s", "max": "10m", "deadline": "1h"}
+    scene = SearchScene(tmp_path, a_failed_event("StillActive", "Active"), retry=retry)
+    scene.shown.keys.add(KEY)
+    scene.shown.envelope.but("envelope", EsawUnreachable("connect"))
+    listed = (EnvelopeStatus.COMPLETED, EnvelopeStatus.COMPLETED, EnvelopeStatus.REJECTED)
+    started = list[bool]()
+    for status in listed:
+        started.append(await scene.lists("anna", origin, status))
+        await scene.end()
+    assert started == [True, False, False]
+    expired = a_failed_event("ArchiveUnreachable", "Expired").build().status
+    await scene.status_writer.store(scene.newest(), expired)
+    assert await scene.lists("anna", origin)
 
 
 @pytest.mark.parametrize("origin", SEARCHES)
