@@ -21,6 +21,7 @@ from counterfoil.resources.base import (
     IMPORT_ENDED_LABEL,
     IMPORT_LABEL,
     IMPORT_WINDOW_LABEL,
+    LISTED_AFTER_LABEL,
     LISTED_BY_LABEL,
     ORGANIZATION_LABEL,
     REQUEST_LABEL,
@@ -40,6 +41,7 @@ KEPT_LABELS: Final = frozenset(
         IMPORT_WINDOW_LABEL,
         IMPORT_ENDED_LABEL,
         IMPORT_ARCHIVE_LABEL,
+        LISTED_AFTER_LABEL,
         LISTED_BY_LABEL,
         REQUEST_LABEL,
     }

@@ -30,6 +30,7 @@ from counterfoil.resources import (
     IMPORT_ARCHIVE_LABEL,
     IMPORT_ENDED_LABEL,
     IMPORT_WINDOW_LABEL,
+    LISTED_AFTER_LABEL,
     LISTED_BY_LABEL,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
@@ -51,6 +52,7 @@ from counterfoil.resources.organization import OrganizationLimits
 from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     is_never_shown,
+    is_started_by_change,
     is_started_by_other_key,
     is_started_by_search,
     reopened_status,
@@ -175,11 +177,11 @@ class EventStarter:
                 return event
             listed: dict[str, str | None] = {LISTED_BY_LABEL: sender}
             reader = await self.reader_to_try(event, sender, starts.organization)
-            is_listed = is_started_by_search(event.status, status) and not _has_run_again(
-                event, status, labels
-            )
+            is_listed = _is_started(event, status) and not _has_run_again(event, status, labels)
             if is_listed or reader is not None:
                 reserved = await self._reserve(starts)
+                if is_listed and with_kept_end(event.status).phase is Phase.FAILED:
+                    listed[LISTED_AFTER_LABEL] = _known_status(event)
                 listed |= {SENDER_LABEL: reader or self._first_reader(event, sender, starts.organization)}
                 if labels:
                     # An earlier Import may have named an Archive, and this one none.
@@ -206,7 +208,7 @@ class EventStarter:
         """Whether a search that lists the event's envelope with the key of the Sender ``finder`` starts the
         event again: it may end otherwise, or its envelope can be read with a key that was not tried. Raises
         ``ApiError``."""
-        if is_started_by_search(event.status, found):
+        if _is_started(event, found):
             return True
         return await self.reader_to_try(event, finder, organization) is not None
 
@@ -345,6 +347,19 @@ def _word(starts: EventStarts) -> str:
     return starts.origin.lower()
 
 
+def _known_status(event: EnvelopeEvent) -> str | None:
+    """Return the status that eSAW showed of the event's envelope last; None: it showed none."""
+    return event.status.envelope.status if event.status.envelope is not None else None
+
+
+def _is_started(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
+    """Whether a search that lists the envelope with the status ``found`` starts the event with any key. One
+    that failed starts once for each status that it knows."""
+    if not is_started_by_search(event.status, found):
+        return False
+    return with_kept_end(event.status).phase is not Phase.FAILED or is_started_by_change(event)
+
+
 def _has_run_again(event: EnvelopeEvent, found: EnvelopeStatus, labels: Mapping[str, str]) -> bool:
     """Whether the Import with these ``labels`` created or started the event, and it has ended since with the
     envelope's status of now."""
@@ -353,8 +368,7 @@ def _has_run_again(event: EnvelopeEvent, found: EnvelopeStatus, labels: Mapping[
     )
     if of_event is None or of_search is None or of_event.imported != of_search.imported:
         return False
-    envelope = event.status.envelope
-    return has_started(event) and (envelope is None or envelope.status == found)
+    return has_started(event) and _known_status(event) in (None, found)
 
 
 def has_started(event: EnvelopeEvent) -> bool:

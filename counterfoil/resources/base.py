@@ -36,6 +36,9 @@ IMPORT_ARCHIVE_LABEL = f"{GROUP}/import-archive"
 LISTED_BY_LABEL = f"{GROUP}/listed-by"
 """The Sender whose key listed the envelope to the search that created the event or started it again, or after
 eSAW had not shown it. This key reads it, unless an Envelope names another Sender."""
+LISTED_AFTER_LABEL = f"{GROUP}/listed-after"
+"""The status of its envelope that a failed event knew when a search last started it for another one. No
+search does so again with this status: the event may fail before eSAW shows it the other one."""
 REQUEST_LABEL = f"{GROUP}/request"
 REQUEST_REASON_ANNOTATION = f"{GROUP}/request-reason"
 REQUEST_BY_ANNOTATION = f"{GROUP}/request-by"

@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from counterfoil.clock import CLOCK_DIFFERENCE, believed_time
+from counterfoil.resources.base import LISTED_AFTER_LABEL
 from counterfoil.resources.conditions import (
     ConditionStatus,
     find_condition,
@@ -141,7 +142,8 @@ class SearchStart(Enum):
 
     NEVER = auto()
     IF_CHANGED = auto()
-    """If eSAW lists the envelope with another status than the event knows."""
+    """If eSAW lists the envelope with another status than the event knows. One that failed must know a status
+    that can change: each other cause needs a correction, not a search."""
     WITH_OTHER_KEY = auto()
     """If the envelope can be read with a key that the event was not tried with."""
     ALWAYS = auto()
@@ -162,11 +164,10 @@ class End(Struct, frozen=True, kw_only=True):
     delete of its envelope is ruled out. Its message names the skip, also after a further run."""
 
 
-_FAILED = End(callback=True, search=SearchStart.NEVER, retry=True, has_envelope=True)
-_WITHOUT_KEY = replace(_FAILED, search=SearchStart.WITH_OTHER_KEY)
-_SKIPPED = replace(_FAILED, search=SearchStart.ALWAYS)
-_SETTLED = replace(_FAILED, search=SearchStart.IF_CHANGED)
-_GIVEN_UP = replace(_FAILED, callback=False)
+_SETTLED = End(callback=True, search=SearchStart.IF_CHANGED, retry=True, has_envelope=True)
+_WITHOUT_KEY = replace(_SETTLED, search=SearchStart.WITH_OTHER_KEY)
+_SKIPPED = replace(_SETTLED, search=SearchStart.ALWAYS)
+_GIVEN_UP = replace(_SETTLED, callback=False, search=SearchStart.NEVER)
 _SUCCEEDED = replace(_GIVEN_UP, retry=False)
 
 ENDS: Final[Mapping[tuple[str, str], End]] = {
@@ -273,7 +274,7 @@ def end_of(status: KnownStatus) -> End:
     if status.phase == Phase.SKIPPED and status.reason == SKIPPED_BY_REQUEST:
         return _SETTLED if may_change(status) else _GIVEN_UP
     others: Mapping[str, End] = {Phase.SUCCEEDED: _SUCCEEDED, Phase.SKIPPED: _SKIPPED}
-    return ENDS.get((status.phase, status.reason or ""), others.get(status.phase, _FAILED))
+    return ENDS.get((status.phase, status.reason or ""), others.get(status.phase, _SETTLED))
 
 
 def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus) -> bool:
@@ -282,17 +283,35 @@ def is_started_by_search(status: EnvelopeEventStatus, found: EnvelopeStatus) -> 
     with any key: it ended without an archive and may end otherwise now, or may have to archive the envelope
     again.
 
-    Not after a person's skip, if eSAW never showed the envelope: nothing tells that it changed since. An
-    event that makes further copies starts by its kept end.
+    Not after a person's skip, if eSAW never showed the envelope: nothing tells that it changed since. Nor if
+    the event failed after the skip. An event that makes further copies starts by its kept end.
     """
     if _is_skipped_unseen(status):
         return False
     status = with_kept_end(status)
     is_other = status.envelope is None or status.envelope.status != found
+    if status.phase is Phase.FAILED:
+        return _awaits_change(status) and is_other
     if not status.phase.is_final:
         return may_be_restarted(status) and is_other
     search = _search_of(status)
     return search is SearchStart.ALWAYS or (search is SearchStart.IF_CHANGED and is_other)
+
+
+def is_started_by_change(event: EnvelopeEvent) -> bool:
+    """Whether a search starts an event that failed, if it lists its envelope with another status: once for
+    each status that the event knows."""
+    status = with_kept_end(event.status)
+    if status.envelope is None or not _awaits_change(status):
+        return False
+    return event.metadata.labels.get(LISTED_AFTER_LABEL) != status.envelope.status
+
+
+def _awaits_change(status: EnvelopeEventStatus) -> bool:
+    if status.envelope is None or status.envelope.status not in CHANGEABLE_STATUSES:
+        return False
+    is_failed = status.phase is Phase.FAILED and not status.is_skipped_by_person
+    return is_failed and _search_of(status) is SearchStart.IF_CHANGED
 
 
 def is_started_by_other_key(status: EnvelopeEventStatus) -> bool:

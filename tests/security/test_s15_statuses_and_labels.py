@@ -487,6 +487,7 @@ STEERING: tuple[dict[str, str], ...] = (
     {"counterfoil.dev/import": "no-such-import"},
     {"counterfoil.dev/import-archive": "vault"},
     {"counterfoil.dev/listed-by": "ben"},
+    {"counterfoil.dev/listed-after": "Active"},
     {"counterfoil.dev/import-ended": "20260701T120000Z"},
     {"counterfoil.dev/archived": "true"},
     {"counterfoil.dev/request": "skip"},

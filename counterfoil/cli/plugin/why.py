@@ -54,6 +54,7 @@ from counterfoil.resources.reopening import (
     copies_to_retry,
     explained_copies,
     is_open_to_callbacks,
+    is_started_by_change,
     retries_copies,
     unplanned_copies,
 )
@@ -559,8 +560,12 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
     is_tried_again = organization is not None and bool(copies_to_retry(status, organization.spec))
     if status.phase is Phase.SUCCEEDED or (status.phase.is_final and is_tried_again):
         return _after_end(event, organization, now)
-    if status.phase is Phase.FAILED and (changes := corrections_of(status.cause)):
-        fixed = ", or ".join(text for each, text in CORRECTION_TEXTS.items() if each in changes)
+    changes = corrections_of(status.cause)
+    starts = [text for each, text in CORRECTION_TEXTS.items() if each in changes]
+    if is_started_by_change(event):
+        starts.append("a sweep or an Import lists the envelope with another status")
+    if status.phase is Phase.FAILED and starts:
+        fixed = ", or ".join(starts)
         at_once = "a new callback or `kubectl counterfoil retry` starts it at once"
         return f"starts again automatically as soon as {fixed}; {at_once}"
     if status.phase.is_final:

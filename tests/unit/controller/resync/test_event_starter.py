@@ -250,7 +250,7 @@ async def test_a_callback_after_a_skip_that_fails_again_is_not_started_by_a_sear
 
 def a_failed_event(cause: str, known: str | None, **status: Any) -> EventBuilder:
     """Return an event that was given up after eSAW had shown its envelope with this status (None: never)."""
-    shown = EnvelopeSummary(status=known, sender_ref=SenderReference(name="anna", user_id=ANNA))
+    shown = EnvelopeSummary(status=known or "", sender_ref=SenderReference(name="anna", user_id=ANNA))
     return (
         an_event()
         .in_phase(Phase.FAILED, "DeadlineExceeded")

@@ -43,6 +43,7 @@ from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.kube.watch import Raw
 from counterfoil.origin import annotate_command
 from counterfoil.resources import (
+    LISTED_AFTER_LABEL,
     PHASE_CONDITIONS,
     REQUEST_LABEL,
     ArchiveLocation,
@@ -1000,6 +1001,18 @@ def test_a_failed_event_whose_cause_can_be_corrected_starts_again_without_a_retr
     said = told(an_event().in_phase(Phase.FAILED, reason))
     assert f"Next          starts again automatically {following}" in said
     assert "a new callback or `kubectl counterfoil retry` starts it at once" in said
+
+
+@pytest.mark.parametrize(("listed", "is_started"), [(None, True), ("Expired", True), ("Active", False)])
+def test_why_says_that_a_search_starts_an_event_that_failed_before_its_envelope_was_finished(
+    listed: str | None, *, is_started: bool
+) -> None:
+    shown = EnvelopeSummary(status="Active")
+    failed = an_event().in_phase(Phase.FAILED, "StillActive").status(envelope=shown)
+    said = told(failed if listed is None else failed.labelled(LISTED_AFTER_LABEL, listed))
+    search = "starts again automatically as soon as a sweep or an Import lists the envelope with another"
+    assert (search in said) is is_started
+    assert ("nothing automatically" in said) is not is_started
 
 
 def test_a_failed_event_that_no_change_of_an_object_corrects_starts_again_by_a_person_or_a_callback() -> None:
