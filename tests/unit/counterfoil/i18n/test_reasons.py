@@ -353,3 +353,30 @@ def test_the_advice_to_create_another_import_says_to_suspend_this_one(
     reason: str, language: Language
 ) -> None:
     assert "`kubectl counterfoil suspend import NAME`" in CATALOGUE[reason].localized_text(language).do
+
+
+def test_no_message_promises_that_archiving_continues_since_its_event_may_have_failed() -> None:
+    """A failed event quotes it. If the Archive stays ready, no recovery starts the event again."""
+    modules = [each for folder in SPEAKERS for each in (ROOT / folder).rglob("*.py")]
+    strings = (
+        node.value
+        for module in modules
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    assert [each for each in strings if "archiving continues" in each.lower()] == []
+    assert "rchiving continues" not in CATALOGUE["ArchiveUnresponsive"].localized_text().do
+
+
+@pytest.mark.parametrize(
+    ("language", "start"),
+    [
+        (Language.ENGLISH, "One that failed"),
+        (Language.GERMAN, "Ein fehlgeschlagenes"),
+        (Language.ITALIAN, "Uno fallito"),
+    ],
+)
+def test_the_advice_about_a_failed_step_of_esaw_says_what_starts_a_failed_event(
+    language: Language, start: str
+) -> None:
+    assert start in CATALOGUE["EsawErrorState"].localized_text(language).do
