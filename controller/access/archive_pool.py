@@ -670,7 +670,7 @@ def _probe_overdue(archive: Archive) -> ArchiveUnavailable:
     return ArchiveUnavailable(
         "ArchiveUnresponsive",
         f"Archive/{archive.name}: a probe did not end in time. Check the server or the volume, and the "
-        "network; archiving continues automatically once it answers.",
+        "network; waiting events continue automatically once it answers.",
     )
 
 
@@ -689,7 +689,7 @@ def _dropped_message(archive: Archive) -> str:
 def _given_up_message(archive: Archive) -> str:
     return (
         f"Archive/{archive.name} takes a probe, but a transfer of a file was so slow that it was given up. "
-        "Check its server and the network; archiving continues automatically once a file is transferred."
+        "Check its server and the network; waiting events continue automatically once a file is transferred."
     )
 
 

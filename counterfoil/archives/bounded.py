@@ -145,7 +145,7 @@ class BoundedBackend(ForwardingBackend):
             raise ArchiveUnavailable(
                 "ArchiveUnresponsive",
                 f"Archive/{self._archive} did not answer in time. Check its server and the network; "
-                "archiving continues automatically once it answers.",
+                "waiting events continue automatically once it answers.",
             ) from None
 
     def _too_slow(self, budget: RateBudget) -> ArchiveUnavailable:

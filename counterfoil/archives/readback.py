@@ -187,7 +187,7 @@ def too_slow(location: str) -> ArchiveUnavailable:
     return ArchiveUnavailable(
         "ArchiveUnresponsive",
         f"{location} was read too slowly, while other answers waited for the memory. Check the server of "
-        "the archive and the network; archiving continues automatically.",
+        "the archive and the network; waiting events continue automatically.",
     )
 
 

@@ -346,21 +346,21 @@ ERROR_RULES: Mapping[frozenset[int], ErrorText] = {
     ),
     frozenset({423}): ErrorText(
         "ArchiveLocked",
-        "something that filing needs is locked at {server} ({answer}). Archiving continues automatically "
+        "something that filing needs is locked at {server} ({answer}). Waiting events continue automatically "
         "once it is free.",
     ),
     frozenset({429, 503}): ErrorText(
-        "ArchiveOverloaded", "{server} asks for a pause ({answer}). Archiving continues automatically."
+        "ArchiveOverloaded", "{server} asks for a pause ({answer}). Waiting events continue automatically."
     ),
     frozenset({507}): ErrorText(
         "ArchiveFull",
-        "no space is left at {server} ({answer}). Enlarge it or raise the quota; archiving continues "
+        "no space is left at {server} ({answer}). Enlarge it or raise the quota; waiting events continue "
         "automatically.",
     ),
 }
 
 _FAILING = ErrorText(
-    "ArchiveFailing", "{server} does not work ({answer}). Archiving continues automatically once it does."
+    "ArchiveFailing", "{server} does not work ({answer}). Waiting events continue automatically once it does."
 )
 _REFUSED = ErrorText(
     "ArchiveRefused", "{server} refuses what filing needs ({answer}). Check {field} and the server's log."

@@ -240,7 +240,7 @@ class FilesystemBackend:
             raise ArchiveUnavailable(
                 "ArchiveUnresponsive",
                 f"{self._archive}: the volume at {self._root} does not answer: a call did not come "
-                "back in time. Check the server or the disk behind it; archiving continues automatically "
+                "back in time. Check the server or the disk behind it; waiting events continue automatically "
                 "once it answers.",
             ) from error
         except OSError as error:
@@ -275,7 +275,7 @@ def error_of(error: OSError, archive: str, root: Path) -> ArchiveError:
 _ERROR_RULES: Mapping[frozenset[int | None], ErrorText] = {
     frozenset({errno.ENOSPC, errno.EDQUOT}): ErrorText(
         "ArchiveFull",
-        "no space is left on the volume at {root}. Enlarge it or raise its quota; archiving continues "
+        "no space is left on the volume at {root}. Enlarge it or raise its quota; waiting events continue "
         "automatically.",
     ),
     frozenset({errno.EFBIG}): ErrorText(

@@ -82,7 +82,8 @@ ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
     # Also when completing it took so long that it was requested again; the next run finds the file then.
     frozenset({"NoSuchUpload"}): ErrorText(
         "ArchiveFailing",
-        "{server} no longer knows an upload that it has begun ({answer}). Archiving continues automatically.",
+        "{server} no longer knows an upload that it has begun ({answer}). Waiting events continue "
+        "automatically.",
     ),
     frozenset({"RequestTimeTooSkewed"}): ErrorText(
         "ClockWrong",
@@ -93,8 +94,8 @@ ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
     ),
     frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}): ErrorText(
         "ArchiveFull",
-        "no space is left in the bucket `{bucket}` ({answer}). Enlarge it or raise its quota; archiving "
-        "continues automatically.",
+        "no space is left in the bucket `{bucket}` ({answer}). Enlarge it or raise its quota; waiting "
+        "events continue automatically.",
     ),
     frozenset({"AccessDenied", "AllAccessDisabled", "403"}): ErrorText(
         "ArchivePermissionDenied",

@@ -249,7 +249,7 @@ _CONNECTION_ERRORS = (
 _ERROR_RULES: Mapping[tuple[type[Exception], ...], ErrorText] = {
     (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded): ErrorText(
         "ArchiveFull",
-        "no space is left at {server} below {root}. Enlarge it or raise its quota; archiving continues "
+        "no space is left at {server} below {root}. Enlarge it or raise its quota; waiting events continue "
         "automatically.",
     ),
     (asyncssh.SFTPPermissionDenied,): ErrorText(

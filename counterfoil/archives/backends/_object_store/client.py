@@ -75,11 +75,11 @@ COMMON_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
     ),
     frozenset({"507"}): ErrorText(
         "ArchiveFull",
-        "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues "
+        "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; waiting events continue "
         "automatically.",
     ),
     frozenset({"429", "503"}): ErrorText(
-        "ArchiveOverloaded", "{server} asks for a pause ({answer}). Archiving continues automatically."
+        "ArchiveOverloaded", "{server} asks for a pause ({answer}). Waiting events continue automatically."
     ),
     frozenset({"301", "302", "303", "307", "308"}): ErrorText(
         "ArchiveRedirects",
@@ -89,7 +89,7 @@ COMMON_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
 }
 
 _FAILING = ErrorText(
-    "ArchiveFailing", "{server} does not work ({answer}). Archiving continues automatically once it does."
+    "ArchiveFailing", "{server} does not work ({answer}). Waiting events continue automatically once it does."
 )
 _REFUSED = ErrorText(
     "ArchiveRefused", "{server} refuses what the Archive asks for ({answer}). Check {field}."
