@@ -766,3 +766,8 @@ def test_a_later_mail_to_one_who_never_consented_speaks_of_no_key_that_was_revok
     content = mail_about(never, an_addressed_organization("en"))
     assert content.subject == "Please allow us to archive your signed documents"
     assert "revoked" not in bodies(content)[0]
+
+
+def test_the_mail_about_events_that_were_given_up_says_to_retry_them() -> None:
+    text, _ = bodies(mail_about(about("failed/StillActive", reason="StillActive")))
+    assert "Correct the cause, then retry the event." in " ".join(text.split())

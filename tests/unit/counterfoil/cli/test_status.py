@@ -25,9 +25,10 @@ from counterfoil.cli.plugin.installation.status import (
 from counterfoil.cli.plugin.why import explain
 from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
+from counterfoil.i18n.reasons import CATALOGUE, ReasonContext, Responsible
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command
-from counterfoil.resources import EnvelopeEvent, EventCopy, Import, LocalObjectReference, Phase
+from counterfoil.resources import EnvelopeEvent, EventCopy, Import, LastError, LocalObjectReference, Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.conditions import with_condition
@@ -463,3 +464,32 @@ async def test_an_api_server_without_imports_is_not_said_to_have_none() -> None:
     assert "imports: the API server has no kind Import" in text
     assert "nothing in what could be read" in text
     assert exit_status([overview(await read(kube), "contracts", NOON)]) is ExitStatus.NOT_ALLOWED
+
+
+WAITED_WITH = [
+    name
+    for name, each in CATALOGUE.items()
+    if each.responsible is Responsible.NOBODY and ReasonContext.WAITING in each.contexts
+]
+"""The reasons with which nobody has to act about an event that waits."""
+
+
+@pytest.mark.parametrize("cause", WAITED_WITH)
+def test_an_event_that_failed_is_for_an_administrator_whatever_it_waited_for(cause: str) -> None:
+    """No retry is automatic after the deadline."""
+    given_up = EventBuilder().in_phase(Phase.FAILED, "DeadlineExceeded")
+    event = given_up.status(last_error=LastError(reason=cause, message="m", time=NOON)).build()
+    retried = CATALOGUE["DeadlineExceeded"].localized_text().do
+    shown = found(organizations=(an_organization_that(),), failed=(event,))
+    assert [each.for_whom for each in shown.waiting] == ["an administrator"]
+    assert shown.waiting[0].do.endswith(retried)
+    assert exit_status([shown]) is ExitStatus.NOT_ALL
+    why = explain(event, an_organization_that(), None, (), NOON)
+    assert (why.turn, why.do.endswith(retried)) == ("an administrator", True)
+
+
+def test_what_to_do_about_an_event_that_failed_is_not_said_twice() -> None:
+    """The texts of reasons with which events fail at once end with the retry."""
+    failed = EventBuilder().in_phase(Phase.FAILED, "NotPermitted").build()
+    do = CATALOGUE["NotPermitted"].localized_text().do
+    assert explain(failed, an_organization_that(), None, (), NOON).do == do

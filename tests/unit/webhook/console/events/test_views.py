@@ -490,3 +490,17 @@ async def test_the_page_says_of_a_missing_copy_and_of_a_notice_when_they_are_tri
     assert second.startswith("mirror · missing · no attempt is planned")
     (notice_row,) = page.xpath("//dt[text()='Notice to the webhook']/following::dd[1]")
     assert "Next attempt: due now" in notice_row.text_content()
+
+
+@pytest.mark.parametrize("cause", ["TransferBroken", "NoFiles", "StillActive"])
+async def test_the_page_of_an_event_that_failed_says_that_an_administrator_must_act(cause: str) -> None:
+    given_up = EventBuilder().in_phase(Phase.FAILED, "DeadlineExceeded")
+    event = given_up.status(last_error=LastError(reason=cause, message="m", time=NOON)).build()
+    request = a_console_request(InMemoryKubeClient(an_organization_that(), event))
+    (state,) = parsed((await event_views().event(request, event.name)).html).xpath(
+        "//section[@aria-labelledby='state']"
+    )
+    text = " ".join(state.text_content().split())
+    assert "An administrator must act" in text
+    assert "No action is necessary" not in text
+    assert "then retry the event." in text
