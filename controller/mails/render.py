@@ -43,7 +43,7 @@ from counterfoil.i18n.problems import (
     task_anchor,
     told_reason,
 )
-from counterfoil.i18n.reasons import ReasonProperty, find_reason, has_property
+from counterfoil.i18n.reasons import ReasonProperty, find_reason, has_property, text_of_failure
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
 from counterfoil.resources import GROUP, Language, Notifications, Organization, ReportedProblem, Sender
@@ -234,11 +234,11 @@ class MailRenderer:
     def _problem(self, problem: ReportedProblem) -> MailContent:
         kind, reason = kind_of(problem), find_reason(problem.reason)
         has_links = kind == ProblemKind.KEY and problem.reason in CONSENT_HELPS
-        texts = reason.localized_text(self._notifications.language)
+        language = self._notifications.language
+        is_failed = kind == ProblemKind.FAILED
+        texts = text_of_failure(reason.name, language) if is_failed else reason.localized_text(language)
         envelopes = (
-            self._text(f"{ProblemKind.FAILED}.{reason.envelope}", count=problem.count)
-            if kind == ProblemKind.FAILED
-            else ""
+            self._text(f"{ProblemKind.FAILED}.{reason.envelope}", count=problem.count) if is_failed else ""
         )
         facts = [LabelledText(self._text("what"), texts.what)]
         if texts.do:

@@ -25,7 +25,15 @@ from counterfoil.i18n.problems import (
     open_problems,
     task_anchor,
 )
-from counterfoil.i18n.reasons import Responsible, Server, find_reason, server_of
+from counterfoil.i18n.reasons import (
+    ReasonText,
+    Responsible,
+    Server,
+    find_reason,
+    responsible_of_failure,
+    server_of,
+    text_of_failure,
+)
 from counterfoil.resources import (
     FINAL_PHASES,
     SENDER_LABEL,
@@ -34,6 +42,7 @@ from counterfoil.resources import (
     Condition,
     EnvelopeEvent,
     Import,
+    Language,
     Organization,
     Phase,
     ReportedProblem,
@@ -143,7 +152,18 @@ class AttentionItem:
     @property
     def responsible(self) -> Responsible:
         """The person who must act."""
+        if self.kind is AttentionKind.FAILED:
+            return responsible_of_failure(self.reason)
         return self.advice.responsible if self.advice is not None else find_reason(self.reason).responsible
+
+    def text(self, language: Language = Language.ENGLISH) -> ReasonText:
+        """Return the text of its reason."""
+        is_failed = self.kind is AttentionKind.FAILED
+        return (
+            text_of_failure(self.reason, language)
+            if is_failed
+            else find_reason(self.reason).localized_text(language)
+        )
 
 
 RETRYING_SELECTOR: Final = ",".join(

@@ -15,7 +15,9 @@ from types import MappingProxyType
 from typing import Final
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.resources import Language
+from counterfoil.resources import EnvelopeEventStatus, Language, Phase
+from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
+from counterfoil.resources.reopening import with_kept_end
 
 
 class Responsible(StrEnum):
@@ -179,6 +181,38 @@ A correction that solves nothing costs one attempt, and a probe one small file.
 def find_reason(name: str) -> Reason:
     """Return the entry of a reason, or the entry ``Unknown`` for a reason that is not in the catalogue."""
     return CATALOGUE.get(name, _UNKNOWN)
+
+
+def responsible_of(status: EnvelopeEventStatus, cause: str) -> Responsible:
+    """Return who must act about an event whose cause this is now (empty: none): never nobody if it failed."""
+    if with_kept_end(status).phase is Phase.FAILED:
+        return responsible_of_failure(cause)
+    return find_reason(cause).responsible if cause else Responsible.NOBODY
+
+
+def responsible_of_failure(cause: str) -> Responsible:
+    """Return who must act about events that failed with this cause. No attempt follows, so a reason with
+    which nobody acts while an event waits is an administrator's."""
+    responsible = find_reason(cause).responsible
+    return Responsible.ADMINISTRATOR if responsible is Responsible.NOBODY else responsible
+
+
+def text_of(status: EnvelopeEventStatus, cause: str, language: Language = Language.ENGLISH) -> ReasonText:
+    """Return the text of the cause of an event."""
+    if status.phase is Phase.FAILED:
+        return text_of_failure(cause, language)
+    return find_reason(cause).localized_text(language)
+
+
+def text_of_failure(cause: str, language: Language = Language.ENGLISH) -> ReasonText:
+    """Return the text of the cause of events that failed. If that is about waiting only, it is followed by
+    the advice for an event that was given up."""
+    reason = find_reason(cause)
+    text = reason.localized_text(language)
+    if ReasonContext.FAILED in reason.contexts or ReasonContext.WAITING not in reason.contexts:
+        return text
+    retry = find_reason(DEADLINE_EXCEEDED).localized_text(language).do
+    return ReasonText(text.what, f"{text.do} {retry}".strip())
 
 
 def corrections_of(reason: str) -> frozenset[Correction]:

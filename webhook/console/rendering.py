@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +21,10 @@ from typing import Any, Final
 import yaml
 from aiohttp import web
 
-from counterfoil.i18n.attention import sender_of, title_of
+from counterfoil.i18n.attention import AttentionItem, sender_of, title_of
 from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.i18n.commands import commands_about, is_retried_in_vain
-from counterfoil.i18n.reasons import ReasonText, find_reason
+from counterfoil.i18n.reasons import ReasonText, find_reason, responsible_of, text_of
 from counterfoil.i18n.sizes import readable_bytes
 from counterfoil.resources import Language
 from counterfoil.resources.audit_annotation import audit_entries
@@ -95,17 +96,19 @@ class ConsoleRenderer:
             document_link=document_link,
             commands_about=commands_about,
             is_retried_in_vain=is_retried_in_vain,
+            responsible_of=responsible_of,
         )
 
     def page(self, template: str, words: Catalogue, now: datetime, **values: Any) -> str:
         """Return a page."""
+        language = Language(words.language)
 
         def ago(when: datetime) -> str:
             count, unit = _span(now, when)
             return words.say("time", unit, count=count)
 
         def reason(name: str) -> ReasonText:
-            return find_reason(name).localized_text(Language(words.language))
+            return find_reason(name).localized_text(language)
 
         def responsible(name: str) -> str:
             return str(find_reason(name).responsible)
@@ -119,6 +122,8 @@ class ConsoleRenderer:
             "say": words.say,
             "ago": ago,
             "reason": reason,
+            "text_of": partial(text_of, language=language),
+            "text_of_entry": partial(AttentionItem.text, language=language),
             "responsible": responsible,
             "presence": presence,
         }

@@ -28,6 +28,8 @@ from counterfoil.i18n.reasons import (
     Responsible,
     corrections_of,
     find_reason,
+    responsible_of,
+    text_of,
 )
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
@@ -48,7 +50,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.audit_annotation import last_suspension
-from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
+from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED, SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.reopening import (
     copies_to_retry,
@@ -276,16 +278,13 @@ def explain(
     is_abandoned = absence is not None and not status.phase.is_final
     newer = newer_condition(event, sender=sender, archive=archive, organization=organization)
     # A failed deadline hides the original error; a person has to correct the cause of that error.
-    cause = status.reason or ""
-    if cause == "DeadlineExceeded" and status.last_error is not None:
-        cause = status.last_error.reason
+    cause = status.cause
     if newer is not None:
         cause = newer.reason
     if is_abandoned:
         cause = CONTROLLER_ABSENT
-    reason = find_reason(cause) if cause else None
-    words = reason.localized_text() if reason is not None else None
-    responsible = reason.responsible if reason is not None else Responsible.NOBODY
+    words = text_of(status, cause) if cause else None
+    responsible = responsible_of(status, cause)
     following = NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now)
     do, consent_url = words.do if words is not None else "", None
     said = newer.message if newer is not None else _problem_message(event)
@@ -521,7 +520,7 @@ def _suspension(suspended: Resource, now: datetime) -> str:
 
 def _problem_message(event: EnvelopeEvent) -> str:
     status = event.status
-    if status.reason == "DeadlineExceeded" and status.last_error is not None:
+    if status.reason == DEADLINE_EXCEEDED and status.last_error is not None:
         return status.last_error.message
     return status.message or ""
 

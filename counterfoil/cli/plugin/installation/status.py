@@ -30,7 +30,7 @@ from counterfoil.i18n.attention import (
     attention_items,
 )
 from counterfoil.i18n.commands import commands_about, without_commands
-from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.i18n.reasons import Responsible
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.shard_leases import PODS, served_shard_leases
@@ -440,8 +440,8 @@ def _organization_line(organization: Organization, snapshot: ClusterSnapshot) ->
 
 
 def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
-    reason, advice = find_reason(item.reason), item.advice
-    do = (advice.text() if advice is not None else "") or reason.localized_text().do
+    advice = item.advice
+    do = (advice.text() if advice is not None else "") or item.text().do
     number = f"{item.count}{' or more' if item.is_more else ''}"
     events = f"{number} {'event' if item.count == 1 else 'events'}"
     match item.kind:

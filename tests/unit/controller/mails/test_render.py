@@ -34,7 +34,7 @@ from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.key_advice import key_advice
-from counterfoil.i18n.reasons import CATALOGUE
+from counterfoil.i18n.reasons import CATALOGUE, text_of_failure
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command, label_command
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
@@ -140,7 +140,7 @@ def test_administrators_are_notified_of_every_reason_in_the_words_of_the_catalog
     reason: str, language: Language
 ) -> None:
     content = mail_about(about(f"failed/{reason}"), an_addressed_organization(language.value))
-    said = CATALOGUE[reason].localized_text(language)
+    said = text_of_failure(reason, language)
     assert content.facts[0].text == said.what
     assert said.do in {"", *(each.text for each in content.facts)}
 

@@ -475,7 +475,7 @@ WAITED_WITH = [
 
 
 @pytest.mark.parametrize("cause", WAITED_WITH)
-def test_an_event_that_failed_is_for_an_administrator_whatever_it_waited_for(cause: str) -> None:
+def test_an_event_that_failed_is_for_an_administrator_with_each_cause_of_a_wait(cause: str) -> None:
     """No retry is automatic after the deadline."""
     given_up = EventBuilder().in_phase(Phase.FAILED, "DeadlineExceeded")
     event = given_up.status(last_error=LastError(reason=cause, message="m", time=NOON)).build()
