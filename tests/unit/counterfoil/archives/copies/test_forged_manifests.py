@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from counterfoil.archives.copies.original import OriginalDiffers
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.verify import verify_copy
@@ -78,3 +79,17 @@ async def test_without_a_signing_key_no_seal_is_expected(scene: CopyScene) -> No
     scene.signer = None
     location = await scene.copy()
     assert await faults(scene, location, None) == []
+
+
+async def test_an_original_whose_unsealed_manifest_lists_an_id_twice_is_not_copied() -> None:
+    """The manifest of the copy would have the content of the planted file for the document."""
+    scene = CopyScene()
+    await scene.archive()
+    (name,) = (each for each in scene.source.files if each.endswith("counterfoil.json"))
+    manifest = json.loads(scene.source.files[name])
+    planted = {**manifest["files"][0], "kind": "Attachment", "name": "planted.pdf"}
+    scene.change_original(files=[*manifest["files"], planted])
+
+    with pytest.raises(OriginalDiffers, match="lists the id of a file twice"):
+        await scene.copy()
+    assert scene.target.files == {}
