@@ -269,8 +269,14 @@ def _kept_memory(manifest: Manifest) -> int:
 
 
 def _described(original: Original, manifest: Manifest, folder: str) -> Original:
-    """Return the original with what a manifest says, also about files that another event archived later."""
+    """
+    Return the original with what a manifest says, also about files that another event archived later. Raises
+    ``OriginalDiffers``.
+    """
     files, versions = manifest.files, manifest.versions
+    if len({each.file_id for each in files}) < len(files):
+        # The manifest of the copy would have one content for both.
+        raise OriginalDiffers(f"{original.manifest} lists the id of a file twice.")
     return replace(
         original,
         envelope=_facts(manifest),
