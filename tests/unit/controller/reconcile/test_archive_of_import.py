@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from controller.mails.problem_tracking import failure_observation
 from controller.reconcile.import_archives import REMEMBERED_SECONDS, ImportArchives
 from controller.scheduling.due import EPOCH, due_time
+from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
@@ -218,6 +220,46 @@ async def test_a_manifest_that_nobody_sealed_says_where_the_event_goes_once_it_i
     after = await scene.reconcile()
     assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, OF_IMPORT)
     assert documents(scene.vault) == FILES
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+@pytest.mark.parametrize("reads", [1, 2, 3])
+async def test_a_planted_manifest_that_is_gone_before_the_first_file_is_sent_gets_no_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int, has_key: bool
+) -> None:
+    """A program that may write in one Archive draws no documents to it that are meant for another one."""
+    scene = ImportedScene(tmp_path)
+    if has_key:
+        checker = scene.preconditions.archives.signature_checker
+        scene.change_archives(signature_checker=dataclasses.replace(checker, signer=a_signer()))
+    other = ImportedScene(tmp_path / "elsewhere")
+    await other.was_archived()
+    (archived,) = other.dms.rglob("counterfoil.json")
+    folder = scene.dms / archived.parent.relative_to(other.dms)
+    folder.mkdir(parents=True)
+    (folder / "counterfoil.json").write_text(json.dumps({**json.loads(archived.read_text()), "files": []}))
+    read, seen = FilesystemBackend.read, list[str]()
+
+    async def read_and_count(backend: FilesystemBackend, name: str) -> AsyncGenerator[bytes, None]:
+        async for chunk in read(backend, name):
+            yield chunk
+        if name.endswith("counterfoil.json") and str(scene.dms) in backend.location(name):
+            seen.append(name)
+            if len(seen) == reads:
+                shutil.rmtree(folder)
+
+    monkeypatch.setattr(FilesystemBackend, "read", read_and_count)
+    failed = await scene.reconcile()
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert failed.status.message is not None
+    assert failed.status.message.endswith("A retry chooses the Archive again.")
+    assert (documents(scene.dms), documents(scene.vault)) == ([], [])
+
+    status = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(failed, status=status))
+    after = await scene.reconcile()
+    assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, OF_IMPORT)
+    assert (documents(scene.dms), documents(scene.vault)) == ([], FILES)
 
 
 async def test_a_foreign_file_beside_a_sealed_archive_lets_nobody_move_that(tmp_path: Path) -> None:
