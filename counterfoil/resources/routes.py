@@ -284,6 +284,15 @@ def import_choice(event: EnvelopeEvent) -> Choice | None:
     return Choice(archive, None, labels.get(IMPORT_LABEL, "")) if archive else None
 
 
+def is_led_elsewhere(event: EnvelopeEvent, choice: Choice) -> bool:
+    """Whether an event of an Import was led to another Archive than the one of its Import, or the usual one:
+    by a manifest of its envelope there, or by another event."""
+    if IMPORT_LABEL not in event.metadata.labels:
+        return False
+    own = import_choice(event)
+    return choice.archive != own.archive if own is not None else choice.import_ is not None
+
+
 def known_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:
     """
     Return the Archive of an event as far as it is known without a question to eSAW; None: routes or an Import

@@ -36,7 +36,7 @@ from controller.reconcile.signature_policy import (
 )
 from controller.sharding import LeaseLost
 from counterfoil.archives import filing
-from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import Manifest
@@ -60,6 +60,7 @@ from counterfoil.resources.envelopeevent import (
     MAX_TAG_LENGTH,
     PARAMETERS_CONDITION,
 )
+from counterfoil.resources.routes import is_led_elsewhere, kept_choices
 from counterfoil.signatures.results import Signatures
 from counterfoil.untrusted.json_bounds import text_memory
 
@@ -187,6 +188,7 @@ async def _earlier_archive(
         key=context.signature_checker.public_key,
     )
     if found is None:
+        await _refuse_if_nothing_leads_here(event, context)
         return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], None
     unproven = _listed_before(event, found.claim, context.backend.location(layout.manifest_name))
     found = replace(found, claim=None)
@@ -199,6 +201,24 @@ async def _earlier_archive(
         # The status of another event may be about a download that was cut, and its place may be this one.
         return facts, ProvenFiles(), earlier, unproven
     return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
+
+
+async def _refuse_if_nothing_leads_here(event: EnvelopeEvent, context: ReconcileContext) -> None:
+    """
+    Raise ``NameTaken`` if only a manifest led an event of an Import to this Archive, and it is gone before
+    the first file was sent. A program that may write there could have planted it, to get the documents.
+    """
+    if not is_led_elsewhere(event, context.chosen.choice):
+        return
+    if any(each.sha256 is not None for each in event.status.documents):
+        return
+    name = context.archive.name
+    if any(each.choice.archive == name for each in kept_choices(await context.siblings())):
+        return
+    raise NameTaken(
+        f"A manifest of the envelope led the event of this Import to Archive/{name}, and it is not there any "
+        "more. No document was sent there. Restore it if it was lost. A retry chooses the Archive again."
+    )
 
 
 def _listed_before(event: EnvelopeEvent, claim: Manifest | None, location: str) -> EnvelopeEventStatus | None:

@@ -48,7 +48,6 @@ from counterfoil.esaw.evidence import (
 )
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
-    IMPORT_LABEL,
     MAX_DOCUMENTS,
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
@@ -66,7 +65,7 @@ from counterfoil.resources.envelopeevent import (
     state_of,
 )
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
-from counterfoil.resources.routes import documents_in, import_choice
+from counterfoil.resources.routes import documents_in, import_choice, is_led_elsewhere
 
 _DOCUMENT_REASONS: Final = frozenset(
     {
@@ -317,12 +316,11 @@ async def _claim_names(
 def _why_here(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
     """Return where an event of an Import is meant to go, if a manifest of its envelope led it here; None:
     here, or another event led it."""
-    choice, own = context.chosen.choice, import_choice(event)
-    is_own = choice.archive == own.archive if own is not None else choice.import_ is None
-    if IMPORT_LABEL not in event.metadata.labels or context.awaited is not None or is_own:
+    if context.awaited is not None or not is_led_elsewhere(event, context.chosen.choice):
         return None
+    own = import_choice(event)
     aim = f"in Archive/{own.archive}" if own is not None else "where the Organization says"
-    led = f"That manifest led the event of this Import to Archive/{choice.archive}."
+    led = f"That manifest led the event of this Import to Archive/{context.archive.name}."
     return f"{led} Once it is moved, a retry archives {aim}."
 
 
