@@ -34,7 +34,7 @@ from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.key_advice import key_advice
-from counterfoil.i18n.reasons import CATALOGUE, text_of_failure
+from counterfoil.i18n.reasons import CATALOGUE, find_reason, text_of_failure
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command, label_command
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
@@ -183,7 +183,7 @@ def test_a_mail_about_copies_does_not_claim_that_the_original_is_whole(language:
     for claim in ("first archive", "ihrem ersten", "seinem ersten", "primo archivio"):
         assert claim not in paragraph
     do = next(each.text for each in content.facts if "copiesOnly" in each.text)
-    assert "OriginalDiffers" in do
+    assert find_reason("OriginalDiffers").localized_text(language).do in do
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -25,10 +25,18 @@ from counterfoil.cli.plugin.installation.status import (
 from counterfoil.cli.plugin.why import explain
 from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
-from counterfoil.i18n.reasons import CATALOGUE, ReasonContext, Responsible
+from counterfoil.i18n.reasons import CATALOGUE, ReasonContext, Responsible, find_reason
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command
-from counterfoil.resources import EnvelopeEvent, EventCopy, Import, LastError, LocalObjectReference, Phase
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EventCopy,
+    Import,
+    LastError,
+    LocalObjectReference,
+    Phase,
+    ReportedProblem,
+)
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.conditions import with_condition
@@ -337,6 +345,16 @@ def test_an_advice_that_refers_to_the_message_is_printed_with_it() -> None:
     typed = create.replace("kubectl", "kubectl -n contracts", 1)
     assert f"    $ {typed}\n" in text.replace(" \\\n        ", " ")
     assert f"`{create}`" in seen.waiting[0].message
+
+
+def test_copies_that_were_given_up_have_the_advice_of_their_reason() -> None:
+    problem = ReportedProblem(
+        "copy/mirror", "CopyGivenUp", NOON, message="OriginalReplaced: EnvelopeEvent/first is there."
+    )
+    (entry,) = found(organizations=(an_organization_that(problems=(problem,)),)).waiting
+    texts = [find_reason(each).localized_text().do for each in ("CopyGivenUp", "OriginalReplaced")]
+    assert entry.do == " ".join(texts)
+    assert "EnvelopeEvent/first" in entry.explanation
 
 
 def test_a_message_of_a_status_controls_no_terminal_and_fits() -> None:

@@ -118,17 +118,36 @@ def test_no_copy_of_an_event_in_progress_is_said_to_have_no_attempt() -> None:
     assert "tried in the next attempt of the event" in text
 
 
+def advice(*reasons: str) -> str:
+    return " ".join(find_reason(each).localized_text().do for each in reasons)
+
+
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.FAILED])
 def test_an_administrator_has_to_act_about_a_copy_that_was_given_up(phase: Phase) -> None:
     why = explained(WORM, GIVEN_UP, phase=phase)
     assert why.turn == "an administrator"
-    assert why.do == find_reason("CopyGivenUp").localized_text().do
+    assert why.do == advice("CopyGivenUp", "ArchiveUnreachable")
 
 
 def test_an_administrator_has_to_act_about_it_also_if_the_organization_could_not_be_read() -> None:
     event = an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").status(copies=(WORM, GIVEN_UP))
     event = event.with_condition("Copied", "False", "CopyGivenUp")
-    assert explain(event.build(), None, None, (), NOON).turn == "an administrator"
+    why = explain(event.build(), None, None, (), NOON)
+    assert why.turn == "an administrator"
+    assert why.do == advice("CopyGivenUp", "ArchiveUnreachable")
+
+
+def test_each_copy_that_was_given_up_has_the_advice_of_its_reason() -> None:
+    lost = replace(GIVEN_UP, ref=WORM.ref, reason="OriginalDiffers")
+    assert explained(lost, GIVEN_UP).do == advice("CopyGivenUp", "OriginalDiffers", "ArchiveUnreachable")
+    assert explained(lost, MIRROR).do == advice("CopyGivenUp", "OriginalDiffers")
+    of_one_archive = (lost, replace(lost, ref=MIRROR.ref))
+    assert explained(*of_one_archive).do == advice("CopyGivenUp", "OriginalDiffers")
+
+
+@pytest.mark.parametrize("reason", ["QuotaOfAnotherPackage", "WaitingForArchive", None])
+def test_a_reason_that_is_unknown_or_of_no_person_adds_no_advice(reason: str | None) -> None:
+    assert explained(WORM, replace(GIVEN_UP, reason=reason)).do == advice("CopyGivenUp")
 
 
 @pytest.mark.parametrize("copies", [(WORM,), (WORM, MIRROR), (WORM, SUSPENDED)])

@@ -204,6 +204,26 @@ def test_notices_that_were_given_up_are_one_entry() -> None:
     assert found.anchor == "webhook-acme-WebhookGone"
 
 
+@pytest.mark.parametrize(
+    ("message", "reasons"),
+    [
+        ("OriginalDiffers: a.pdf is missing.", ("CopyGivenUp", "OriginalDiffers")),
+        ("WaitingForArchive: It is busy.", ("CopyGivenUp",)),
+        ("QuotaOfAnotherPackage: It is full.", ("CopyGivenUp",)),
+        ("", ("CopyGivenUp",)),
+    ],
+)
+def test_copies_that_were_given_up_have_the_reason_of_the_last_one_as_well(
+    message: str, reasons: tuple[str, ...]
+) -> None:
+    problem = ReportedProblem("copy/mirror", "CopyGivenUp", NOON, message=message, count=2)
+    organization = structs.replace(an_organization(), status=OrganizationStatus(problems=(problem,)))
+
+    (found,) = attention_items(ClusterSnapshot(organizations=(organization,)))
+
+    assert found.reasons == reasons
+
+
 def test_imports_that_cannot_continue_for_one_reason_are_one_entry_with_their_names() -> None:
     reason, names = "SendersNotSearched", ("first", "second")
     problem = ReportedProblem(

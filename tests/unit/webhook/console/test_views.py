@@ -481,6 +481,15 @@ async def test_a_task_about_an_import_leads_to_its_page(rights: Rights, links: l
     assert page.xpath("//section//a/@href[contains(., '/imports/')]") == links
 
 
+async def test_a_task_about_copies_that_were_given_up_has_the_advice_of_their_reason() -> None:
+    problem = ReportedProblem("copy/mirror", "CopyGivenUp", NOON, message="OriginalDiffers: It is gone.")
+    kube = InMemoryKubeClient(an_organization_that(problems=(problem,)))
+
+    page = parsed((await views().attention(a_console_request(kube, VIEW))).html)
+
+    assert "of the first archive into another folder" in page.text_content()
+
+
 async def test_more_imports_than_are_listed_are_reported() -> None:
     kube = InMemoryKubeClient(*(an_import_that(name=f"import-{number}") for number in range(4)))
     page = parsed((await views().imports(a_console_request(kube))).html)

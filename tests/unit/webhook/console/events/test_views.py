@@ -428,7 +428,7 @@ async def test_the_page_of_an_event_says_who_acts_about_a_copy_that_was_given_up
 
     text = parsed((await event_views().event(request, event.name)).html).text_content()
 
-    assert ("restore what the first archive lost" in text) is is_told
+    assert ("of the first archive into another folder" in text) is is_told
     assert ("No action is necessary" in text) is not is_told
 
 
@@ -439,7 +439,7 @@ async def test_the_page_says_who_acts_about_it_also_without_a_right_to_the_organ
 
     text = parsed((await event_views().event(request, event.name)).html).text_content()
 
-    assert "restore what the first archive lost" in text
+    assert "of the first archive into another folder" in text
     assert "No action is necessary" not in text
 
 
