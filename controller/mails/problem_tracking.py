@@ -26,6 +26,7 @@ from counterfoil.i18n.problems import (
     Ending,
     ProblemKind,
     copy_cause,
+    copy_message,
     is_same_action,
     is_solved,
     kind_of,
@@ -207,8 +208,7 @@ def _may_be_awaited(status: EnvelopeEventStatus) -> bool:
 
 
 def _copy_observation(event: EnvelopeEvent, archive: str) -> Observation:
-    copy = stored_copy(event.status, archive)
-    message = f"{copy.reason}: {copy.message}"[:MAX_MESSAGE_LENGTH]
+    message = copy_message(stored_copy(event.status, archive))[:MAX_MESSAGE_LENGTH]
     return Observation(copy_cause(archive), COPY_GIVEN_UP, message=message, examples=(event.name,))
 
 

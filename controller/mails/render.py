@@ -41,9 +41,10 @@ from counterfoil.i18n.problems import (
     kind_of,
     problem_reason,
     task_anchor,
+    text_of_problem,
     told_reason,
 )
-from counterfoil.i18n.reasons import ReasonProperty, find_reason, has_property, text_of_failure
+from counterfoil.i18n.reasons import ReasonProperty, find_reason, has_property
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
 from counterfoil.resources import GROUP, Language, Notifications, Organization, ReportedProblem, Sender
@@ -234,9 +235,9 @@ class MailRenderer:
     def _problem(self, problem: ReportedProblem) -> MailContent:
         kind, reason = kind_of(problem), find_reason(problem.reason)
         has_links = kind == ProblemKind.KEY and problem.reason in CONSENT_HELPS
-        language = self._notifications.language
         is_failed = kind == ProblemKind.FAILED
-        texts = text_of_failure(reason.name, language) if is_failed else reason.localized_text(language)
+        language = self._notifications.language
+        texts = text_of_problem(kind, reason.name, problem.message or "", language)
         envelopes = (
             self._text(f"{ProblemKind.FAILED}.{reason.envelope}", count=problem.count) if is_failed else ""
         )

@@ -24,6 +24,7 @@ from counterfoil.i18n.problems import (
     key_failure,
     open_problems,
     task_anchor,
+    text_of_problem,
 )
 from counterfoil.i18n.reasons import (
     ReasonText,
@@ -32,7 +33,6 @@ from counterfoil.i18n.reasons import (
     find_reason,
     responsible_of_failure,
     server_of,
-    text_of_failure,
 )
 from counterfoil.resources import (
     FINAL_PHASES,
@@ -158,12 +158,7 @@ class AttentionItem:
 
     def text(self, language: Language = Language.ENGLISH) -> ReasonText:
         """Return the text of its reason."""
-        is_failed = self.kind is AttentionKind.FAILED
-        return (
-            text_of_failure(self.reason, language)
-            if is_failed
-            else find_reason(self.reason).localized_text(language)
-        )
+        return text_of_problem(self.kind, self.reason, self.message, language)
 
 
 RETRYING_SELECTOR: Final = ",".join(

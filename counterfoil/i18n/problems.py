@@ -15,21 +15,26 @@ from typing import Final
 
 from counterfoil.i18n.key_advice import key_cause
 from counterfoil.i18n.reasons import (
+    CATALOGUE,
     UNKNOWN,
     ReasonContext,
     ReasonProperty,
+    ReasonText,
     Responsible,
     Server,
     find_reason,
     has_property,
     server_of,
+    text_of_failure,
 )
 from counterfoil.resources import (
     Archive,
     Condition,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    EventCopy,
     Import,
+    Language,
     Organization,
     Phase,
     ReportedProblem,
@@ -41,7 +46,7 @@ from counterfoil.resources.base import is_object_name, is_reason
 from counterfoil.resources.conditions import UNREAD_SECRET_REASONS
 from counterfoil.resources.envelopeevent import COPY_GIVEN_UP
 from counterfoil.resources.organization import ARCHIVE_SHARED, MAX_REASON_LENGTH
-from counterfoil.resources.reopening import has_given_up_copy
+from counterfoil.resources.reopening import given_up_copies, has_given_up_copy
 
 
 class ProblemKind(StrEnum):
@@ -417,11 +422,45 @@ def end_of_import(imported: Import | None, reason: str) -> Ending | None:
 
 
 def given_up_reasons(status: EnvelopeEventStatus, organization: Organization | None) -> tuple[str, ...]:
-    """Return why a person has to act about the copies and the notice of an event, in addition to its own
-    reason. ``organization`` is None if it could not be read."""
+    """
+    Return why a person has to act about the copies and the notice of an event, in addition to its own reason.
+
+    ``CopyGivenUp`` is followed by the reasons of these copies. ``organization`` is None if it could not be
+    read.
+    """
     spec = organization.spec if organization is not None else None
-    copy = COPY_GIVEN_UP if has_given_up_copy(status, spec) else None
-    return tuple(each for each in (copy, notice_failure(status)) if each is not None)
+    found: list[str | None] = []
+    if has_given_up_copy(status, spec):
+        named = given_up_copies(status, spec) if spec is not None else None
+        copies = [each for each in status.copies if named is None or each.ref.name in named]
+        found = [COPY_GIVEN_UP, *(_copy_failure(each.reason) for each in copies)]
+    found.append(notice_failure(status))
+    return tuple(each for each in dict.fromkeys(found) if each is not None and each != status.cause)
+
+
+def text_of_problem(
+    kind: str, reason: str, message: str, language: Language = Language.ENGLISH
+) -> ReasonText:
+    """Return the text of the reason of a problem of this kind. For copies that were given up, the advice for
+    the one in the ``message`` follows."""
+    if kind == ProblemKind.FAILED:
+        return text_of_failure(reason, language)
+    text = find_reason(reason).localized_text(language)
+    failure = _copy_failure(message.partition(":")[0]) if kind == ProblemKind.COPY else None
+    if failure is None:
+        return text
+    return ReasonText(text.what, f"{text.do} {find_reason(failure).localized_text(language).do}".strip())
+
+
+def copy_message(copy: EventCopy) -> str:
+    """Return the message of a problem with this copy, which begins with its reason."""
+    return f"{copy.reason}: {copy.message}"
+
+
+def _copy_failure(reason: str | None) -> str | None:
+    """Return the reason of a copy that was given up, if it is known that a person has to act; or None."""
+    found = CATALOGUE.get(reason or "")
+    return None if found is None or found.responsible is Responsible.NOBODY else found.name
 
 
 def notice_failure(status: EnvelopeEventStatus) -> str | None:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
 from counterfoil.i18n.commands import commands_about
-from counterfoil.i18n.reasons import Responsible
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
     Archive,
@@ -213,7 +213,7 @@ def test_notices_that_were_given_up_are_one_entry() -> None:
         ("", ("CopyGivenUp",)),
     ],
 )
-def test_copies_that_were_given_up_have_the_reason_of_the_last_one_as_well(
+def test_copies_that_were_given_up_have_the_advice_of_the_last_one_as_well(
     message: str, reasons: tuple[str, ...]
 ) -> None:
     problem = ReportedProblem("copy/mirror", "CopyGivenUp", NOON, message=message, count=2)
@@ -221,7 +221,7 @@ def test_copies_that_were_given_up_have_the_reason_of_the_last_one_as_well(
 
     (found,) = attention_items(ClusterSnapshot(organizations=(organization,)))
 
-    assert found.reasons == reasons
+    assert found.text().do == " ".join(find_reason(each).localized_text().do for each in reasons)
 
 
 def test_imports_that_cannot_continue_for_one_reason_are_one_entry_with_their_names() -> None:
