@@ -745,6 +745,45 @@ async def test_an_event_whose_files_a_later_archive_replaced_restores_none_and_h
 
 
 @WITH_OR_WITHOUT_KEY
+async def test_a_damaged_copy_of_the_event_that_replaced_them_is_reported_as_such(
+    tmp_path: Path, *, signer: Any
+) -> None:
+    scene = OneFolder(tmp_path)
+    scene.sign_with(signer)
+    await scene.archive_again()
+    assert copied(await scene.ask_for_copies(scene.first)) == ("True", "CopiesVerified")
+    (document,) = scene.folders["mirror"].rglob("file-1.pdf")
+    whole = document.read_bytes()
+    document.write_bytes(b"damaged")
+
+    second = await scene.ask_for_copies(scene.second)
+
+    entry = stored_copy(second.status, "mirror")
+    assert entry.reason == "CopyInvalid"
+    assert "restore the file" in str(entry.message)
+    document.write_bytes(whole)
+    assert copied(await scene.ask_for_copies(scene.second)) == ("True", "CopiesVerified")
+
+
+@WITH_OR_WITHOUT_KEY
+@pytest.mark.parametrize("content", [None, b"damaged"], ids=["missing", "unreadable"])
+async def test_no_event_has_replaced_files_whose_manifest_was_lost_since(
+    tmp_path: Path, content: bytes | None, *, signer: Any
+) -> None:
+    scene = OneFolder(tmp_path)
+    scene.sign_with(signer)
+    await scene.archive_again()
+    (manifest,) = scene.folders["dms"].rglob("counterfoil.json")
+    manifest.unlink()
+    if content is not None:
+        manifest.write_bytes(content)
+
+    second = await scene.ask_for_copies(scene.second)
+
+    assert stored_copy(second.status, "mirror").reason == "OriginalDiffers"
+
+
+@WITH_OR_WITHOUT_KEY
 async def test_only_a_status_says_that_another_event_replaced_them(tmp_path: Path, *, signer: Any) -> None:
     scene = OneFolder(tmp_path)
     scene.sign_with(signer)
