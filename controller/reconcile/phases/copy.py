@@ -10,7 +10,6 @@ This module deletes nothing, and does not decide what proves a copy (``counterfo
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection, Sequence
@@ -372,22 +371,42 @@ class _CopyRun:
         """
         Return where the copy of another event is that counts as one of this event, which had ended.
 
-        Raises ``OriginalReplaced`` if there is none, and another event has the place of its original. Raises
-        ``differs`` otherwise; also before the end, since the envelope is archived again then.
+        Raises ``OriginalReplaced`` if there is none, and another event has the place of its original; and
+        ``CopyOfOther`` if the copy of that one is damaged. Raises ``differs`` otherwise; also before the end,
+        since the envelope is archived again then.
         """
         if not _has_ended(self.event):
             raise differs
         siblings, name = await self.context.siblings(), target.archive.name
+        unaccepted: list[CopyOfOther] = []
         for place in dict.fromkeys(stored_copy(each.status, name).manifest for each in siblings):
             if place is not None and proving_copies(siblings, place):
-                with contextlib.suppress(CopyOfOther):
+                try:
                     await self._take_over(target, CopyOfOther(place, is_sealed=False))
+                except CopyOfOther as copy_of_other:
+                    unaccepted.append(copy_of_other)
+                else:
                     return place
         now, archive = self.context.clock.now(), self.event.status.archive
         other = replacing_event(self.event, siblings, now=now) if differs.may_be_replaced else None
         if other is None or archive is None or archive.manifest is None:
             raise differs
+        for each in unaccepted:
+            if await self._is_damaged(target, each.place):
+                raise each
         raise OriginalReplaced(archive.manifest, other) from differs
+
+    async def _is_damaged(self, target: Destination, place: str) -> bool:
+        """Whether a copy is as none of the other events made it that have it there. One that the Archive does
+        not return is not known to be damaged."""
+        made = [each.status.documents for each in proving_copies(await self.context.siblings(), place)]
+        key = self.context.signature_checker.public_key
+        try:
+            fault = await first_copy_fault(target.backend, place, made, key=key)
+        except FileNotReturned:
+            return False
+        await target.check_root()
+        return fault is not None
 
     async def _read_source_alone(self, unread: OriginalUnread) -> None:
         """Read what the first archive did not return while a copy was written: a file is read as fast as the

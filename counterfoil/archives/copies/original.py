@@ -54,7 +54,7 @@ class OriginalDiffers(ArchiveError):
     """
     The first archive does not have the files as the status says. Nothing wrong is copied.
 
-    ``may_be_replaced`` is whether the manifest in their place is another one, or can't be read.
+    ``may_be_replaced`` is whether the manifest in their place lists other files.
     """
 
     def __init__(self, message: str, *, may_be_replaced: bool = False) -> None:
@@ -217,11 +217,11 @@ async def read_original(
             digest = checksum(content)[1]
             is_sealed = has_own_seal(found, key, fits=fits)
     except FileNotStored:
-        raise OriginalDiffers(f"{manifest} is missing.", may_be_replaced=True) from None
+        raise OriginalDiffers(f"{manifest} is missing.") from None
     except FileNotReturned:
         raise OriginalNotReturned(manifest) from None
     except ManifestDamaged as damage:
-        raise OriginalDiffers(f"{manifest} can't be read: {damage}.", may_be_replaced=True) from damage
+        raise OriginalDiffers(f"{manifest} can't be read: {damage}.") from damage
     listed = {(each.file_id, each.kind): each for each in found.files}
     for each, expected in checksums.items():
         file = listed.get(each)

@@ -894,6 +894,23 @@ class Restarted(TwoFolders):
         return second
 
 
+async def test_a_whole_copy_of_another_final_state_is_not_called_damaged(tmp_path: Path) -> None:
+    """Its event replaced the files of the earlier state in the first archive."""
+    scene, spec = OneFolder(tmp_path), {"actions": ACTIONS, "statuses": ["Completed", "Rejected"]}
+    scene.change(**spec, cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    await scene.end(scene.first)
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    scene.envelope.contents |= {"file-1": b"%PDF-signed", "trail-1": LATER_TRAIL}
+    await scene.end(scene.second)
+    scene.change(MIRROR, **spec)
+    assert copied(await scene.ask_for_copies(scene.second)) == ("True", "CopiesVerified")
+
+    first = await scene.ask_for_copies(scene.first)
+
+    assert stored_copy(first.status, "mirror").reason == "OriginalReplaced"
+
+
 @WITH_OR_WITHOUT_KEY
 async def test_an_event_whose_envelope_was_signed_archived_and_deleted_since_waits_for_no_copy(
     tmp_path: Path, *, signer: Any
