@@ -69,7 +69,8 @@ class OriginalReplaced(ArchiveError):
         super().__init__(
             "OriginalReplaced",
             f"{location} is the place of {other} too, which archived the envelope there again. Put no backup "
-            "over the files there, and ask for the copy of that event: it tells whether a file is lost.",
+            "over the files there. Ask for the copy of that event first: that copy tells whether a file is "
+            "lost.",
         )
 
 
