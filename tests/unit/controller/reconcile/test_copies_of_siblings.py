@@ -23,6 +23,8 @@ from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
 from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry, reopened_status
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy, with_copy
+from counterfoil.resources.request import LastRequest, Request, RequestOutcome
+from counterfoil.resources.routes import stored_copy
 from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, an_event
 from tests.support.fakes.reconcile_context import a_probed_archive
@@ -631,7 +633,7 @@ async def test_a_retry_of_an_event_whose_files_in_doubt_were_not_copied_download
     assert copied(second) == ("True", "CopiesVerified")
 
 
-OTHER = b"%PDF-contr, and no check finds it"
+OTHER = b"%PDF-contr"
 
 
 def send_other_document(scene: TwoFolders) -> bytes:
@@ -1021,3 +1023,112 @@ async def test_an_event_ends_by_a_later_one_if_both_of_its_copies_are_whole_or_o
     first = await scene.retried()
 
     assert first.status.reason == "ArchivedAlready"
+async def lose_and_archive_again(scene: OneFolder, lost: str, *, is_copied: bool) -> EnvelopeEvent:
+    """Archive an envelope with one event, lose a file of it in the first archive, and let each download be
+    cut from then on."""
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    scene.change(*((WORM,) if is_copied else ()), **DELAYED)
+    await scene.run(scene.first)
+    (file,) = scene.folders["dms"].rglob(lost)
+    file.unlink()
+    send_other_document(scene)
+    scene.clock.advance(hours=721)
+    return await scene.end(scene.first)
+
+
+WITH_OR_WITHOUT_COPY = pytest.mark.parametrize("is_copied", [False, True], ids=["no copy", "a copy"])
+
+
+@WITH_OR_WITHOUT_KEY
+@WITH_OR_WITHOUT_COPY
+@pytest.mark.parametrize("lost", ["counterfoil.json", "audit-trail.pdf"])
+async def test_a_whole_document_with_the_stored_hash_is_replaced_by_no_download(
+    tmp_path: Path, *, signer: Any, is_copied: bool, lost: str
+) -> None:
+    scene = OneFolder(tmp_path)
+    scene.sign_with(signer)
+    whole = scene.envelope.contents["file-1"]
+
+    first = await lose_and_archive_again(scene, lost, is_copied=is_copied)
+
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert scene.contents("dms")["file-1.pdf"] == whole
+    assert scene.contents("worm").get("file-1.pdf", whole) == whole
+
+
+@WITH_OR_WITHOUT_KEY
+@WITH_OR_WITHOUT_COPY
+async def test_a_download_with_another_hash_than_the_stored_one_is_no_truth(
+    tmp_path: Path, *, signer: Any, is_copied: bool
+) -> None:
+    scene = OneFolder(tmp_path)
+    scene.sign_with(signer)
+    whole = scene.envelope.contents["file-1"]
+
+    first = await lose_and_archive_again(scene, "file-1.pdf", is_copied=is_copied)
+
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert scene.deleted == []
+    assert hash_of(first, "file-1") == hashlib.sha256(whole).hexdigest()
+    assert "file-1.pdf" not in scene.contents("dms")
+    assert scene.contents("worm").get("file-1.pdf", whole) == whole
+
+    scene.envelope.contents["file-1"] = whole
+    scene.store(reopened_status(first.status, reason="RetryRequested", message="", now=scene.clock.now()))
+    first = await scene.end(scene.first)
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert scene.contents("dms")["file-1.pdf"] == whole
+
+
+def hash_of(event: EnvelopeEvent, file_id: str) -> str | None:
+    (document,) = (each for each in event.status.documents if each.file_id == file_id)
+    return document.sha256
+
+
+async def test_only_a_retry_replaces_a_stored_hash_by_that_of_a_longer_document(tmp_path: Path) -> None:
+    scene = OneFolder(tmp_path)
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    whole = send_other_document(scene)
+    await scene.run(scene.first)
+    (file,) = scene.folders["dms"].rglob("file-1.pdf")
+    file.unlink()
+    scene.envelope.contents["file-1"] = whole
+    scene.clock.advance(hours=721)
+
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert "other content than was archived" in (first.status.message or "")
+    assert scene.deleted == []
+    now = scene.clock.now()
+    asked = reopened_status(first.status, reason="RetryRequested", message="", now=now)
+    request = LastRequest(request="retry", outcome=RequestOutcome.DONE, handled_time=now)
+    scene.store(msgspec.structs.replace(asked, last_request=request))
+    first = await scene.end(scene.first)
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert scene.contents("dms")["file-1.pdf"] == whole
+
+
+@WITH_OR_WITHOUT_KEY
+@WITH_OR_WITHOUT_COPY
+async def test_two_stored_hashes_of_a_document_prove_nothing(
+    tmp_path: Path, *, signer: Any, is_copied: bool
+) -> None:
+    scene = OneFolder(tmp_path)
+    scene.sign_with(signer)
+    scene.change(*((WORM,) if is_copied else ()), **DELAYED)
+    await scene.run(scene.first)
+    (file,) = scene.folders["dms"].rglob("file-1.pdf")
+    file.unlink()
+    whole = send_other_document(scene)
+    await scene.run(scene.second)
+    scene.envelope.contents["file-1"] = whole
+    scene.clock.advance(hours=721)
+
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert scene.contents("dms")["file-1.pdf"] == whole
+    assert scene.contents("worm").get("file-1.pdf", whole) == whole
+    assert scene.deleted == []
+    assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"

@@ -342,3 +342,32 @@ async def test_the_first_archive_is_made_whole_while_the_archive_of_a_copy_is_do
     assert event.status.reason == "ArchivedAndDeleted"
     assert event.status.mismatches == 1
     assert await scene.faults("worm") == []
+
+
+async def test_no_cut_document_replaces_one_that_an_archive_does_not_return(tmp_path: Path) -> None:
+    delayed = {"policy": "Delete", "after": "720h"}
+    scene = CopiedScene(tmp_path, cleanup=delayed)
+    scene.change(cleanup=delayed)
+    async with document_system(serves_downloads=False) as system:
+        settings: dict[str, Any] = {"url": system.url, "credentialsSecretRef": {"name": "dms"}}
+        keys = {"signingSecret": system.signing_secret.encode(), "bearerToken": system.token.encode()}
+        scene.kube.put_secret("dms", "archive", keys)
+        spec: dict[str, Any] = {"http": settings, "verify": "Checksum", "signatures": "Ignore", "path": PATH}
+        scene.observe(a_probed_archive("dms", version=2, filesystem=None, **spec))
+        # No event that was removed can have archived more.
+        scene.envelope.sent_text = scene.clock.now().isoformat()
+        await scene.reconcile_until_quiet()
+        before = dict(system.filed)
+        scene.restarted()
+        whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], b"%PDF-contr"
+
+        await scene.retried()
+        event = await scene.retried()
+
+        assert (event.status.phase, event.status.reason) == (Phase.ARCHIVING, "DocumentInDoubt")
+        assert {name for name in before if name.endswith("file-1.pdf")}
+        assert all(system.filed[name] == each for name, each in before.items())
+        scene.envelope.contents["file-1"] = whole
+        while not event.status.phase.is_final:
+            event = await scene.retried()
+        assert scene.deleted
