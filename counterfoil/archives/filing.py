@@ -133,6 +133,10 @@ class SourceBroken(Exception):
         self.got = got
 
 
+class SourceDiffers(Exception):
+    """The source sent other content than was archived before. It was not stored."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """
@@ -364,6 +368,7 @@ async def store(
     tags: Mapping[str, str],
     proven: Collection[Checksum] = (),
     expected: int | None = None,
+    accepts: Callable[[Checksum], bool] | None = None,
 ) -> StoredFile:
     """
     Store one file in the archive under its claimed name, or recognise that it is stored.
@@ -371,18 +376,21 @@ async def store(
     A stored file is recognised by a ``proven`` size and hash, else by those of the source's bytes. One of
     more than ``expected`` bytes is another, and not read to its end; None: the size is not known.
 
+    ``accepts`` tells whether the source may have this size and hash; None: any. Raises ``SourceDiffers``
+    before the end of an upload if it may not, so that an earlier file stays.
+
     Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes twice. Raises
     ``SourceBroken``, and all errors of the source unchanged. Neither a corrupted file nor a part of a file is
     left under the name, but an earlier file stays if the archive still returns it.
     """
     kept = BoundedBuffer(MAX_BUFFERED_BYTES)
     before = await read_back(backend, file_layout.name, kept, expected=expected)
-    if before is not None and (before in proven or await _hash_source(source) == before):
+    if before is not None and (before in proven or await _hash_source(source, accepts) == before):
         await retain(backend, file_layout.name)
         return StoredFile(*before, written=False, content=kept.content)
     is_removed = False
     for _ in range(MAX_UPLOADS):
-        sent = await _upload(backend, file_layout, source, tags)
+        sent = await _upload(backend, file_layout, source, tags, accepts)
         kept = BoundedBuffer(MAX_BUFFERED_BYTES)
         there = await read_back(backend, file_layout.name, kept, expected=sent[0])
         if there == sent:
@@ -628,24 +636,50 @@ def _has_claim(backend: ArchiveBackend, layout: ArchiveLayout, claimed: Collecti
     return any(each.startswith(folder) for each in claimed)
 
 
-async def _hash_source(source: Source) -> tuple[int, str]:
-    """Read the source without keeping it; return its size and SHA-256."""
+async def _hash_source(source: Source, accepts: Callable[[Checksum], bool] | None = None) -> tuple[int, str]:
+    """Read the source without keeping it; return its size and SHA-256. Raises ``SourceDiffers``."""
     async with source() as download, aclosing(_checked_chunks(download)) as stream:
-        return await hash_stream(stream)
+        found = await hash_stream(stream)
+    if accepts is not None and not accepts(found):
+        raise SourceDiffers
+    return found
 
 
 async def _upload(
-    backend: ArchiveBackend, file_layout: FileLayout, source: Source, tags: Mapping[str, str]
+    backend: ArchiveBackend,
+    file_layout: FileLayout,
+    source: Source,
+    tags: Mapping[str, str],
+    accepts: Callable[[Checksum], bool] | None,
 ) -> tuple[int, str]:
     """Send the file; return size and SHA-256 of what came from the source."""
     counter = HashingCounter()
     async with (
         source() as download,
         aclosing(_checked_chunks(download)) as whole,
-        aclosing(counting(whole, counter)) as stream,
+        aclosing(counting(whole, counter)) as counted,
+        aclosing(_accepted_chunks(counted, counter, accepts)) as stream,
     ):
         await backend.put(file_layout.name, stream, tags=tags, content_type=file_layout.content_type)
     return counter.size, counter.sha256
+
+
+async def _accepted_chunks(
+    chunks: AsyncIterable[bytes], counter: HashingCounter, accepts: Callable[[Checksum], bool] | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks; raise ``SourceDiffers`` in place of the last one if they are not accepted."""
+    last: bytes | None = None
+    async for chunk in chunks:
+        if last is not None:
+            yield last
+        last = chunk
+        if accepts is None:
+            yield chunk
+            last = None
+    if accepts is not None and not accepts((counter.size, counter.sha256)):
+        raise SourceDiffers
+    if last is not None:
+        yield last
 
 
 async def _checked_chunks(download: FileSource) -> AsyncGenerator[bytes, None]:

@@ -22,7 +22,13 @@ from typing import TypeVar
 import msgspec
 
 from counterfoil.archives.layout import ArchiveLayout
-from counterfoil.archives.manifest import FIXED_KINDS, Manifest, ManifestFile, event_of
+from counterfoil.archives.manifest import (
+    FIXED_KINDS,
+    RENDERED_KINDS,
+    Manifest,
+    ManifestFile,
+    event_of,
+)
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.conditions import find_condition
@@ -73,13 +79,28 @@ class FoundManifest:
 @dataclass(frozen=True)
 class ProvenFiles:
     """By id and kind of a file: every size and hash that a stored status or a manifest with our seal
-    proves."""
+    proves, and those that a download may have."""
 
     checksums: Mapping[tuple[str, FileKind], frozenset[Checksum]] = field(default_factory=dict)
+    expected: Mapping[tuple[str, FileKind], frozenset[Checksum]] = field(default_factory=dict)
+    """The content that the event itself archived, and longer ones that another event did: a cut download is
+    shorter. Without an entry, a download may have any content."""
+    accepts_longer: bool = False
+    """Whether a download that is longer than all of them counts as well."""
 
     def of(self, file_id: str, kind: FileKind) -> frozenset[Checksum]:
         """Return what is proven about one file; empty: nothing, so it is downloaded."""
         return self.checksums.get((file_id, kind), frozenset())
+
+    def expected_of(self, file_id: str, kind: FileKind) -> frozenset[Checksum]:
+        """Return what a download of one file may have; empty: any content."""
+        return self.expected.get((file_id, kind), frozenset())
+
+    def accepts(self, file_id: str, kind: FileKind, found: Checksum) -> bool:
+        """Whether a download of one file may have this size and hash."""
+        expected = self.expected_of(file_id, kind)
+        is_longer = self.accepts_longer and all(found[0] > size for size, _ in expected)
+        return not expected or found in expected or is_longer
 
 
 def has_own_seal(manifest: Manifest, key: PublicKey | None, *, fits: bool) -> bool:
@@ -138,12 +159,15 @@ def proven_files(
     beside the files if it is ours.
 
     Only what was archived in the envelope's present status counts, and nothing of a status in ``doubt``: a
-    download may have been cut. An expired envelope can be restarted and signed further, and its files keep
-    their ids: nothing proves them but a download.
+    download may have been cut. Two contents of a file that is not rendered at each download prove nothing:
+    one of them was cut. What the event itself archived stays the content of the file (``expected``). An
+    expired envelope can be restarted and signed further, and its files keep their ids: nothing proves them
+    but a download.
     """
     if envelope_status == EnvelopeStatus.EXPIRED:
         return ProvenFiles()
     checksums: dict[tuple[str, FileKind], set[Checksum]] = {}
+    own: dict[tuple[str, FileKind], set[Checksum]] = {}
     lists: dict[int, Sequence[FiledDocument]] = {}
     for each in (event, *siblings):
         summary = each.status.envelope
@@ -156,10 +180,26 @@ def proven_files(
             if document.size is not None and document.sha256 is not None:
                 key = (document.file_id, document.kind)
                 checksums.setdefault(key, set()).add((document.size, document.sha256))
+                if documents is event.status.documents:
+                    own.setdefault(key, set()).add((document.size, document.sha256))
     if found is not None and found.manifest is not None and names_event(found.manifest, event.uid):
         for file in found.manifest.files if found.manifest.envelope.status == envelope_status else ():
             checksums.setdefault((file.file_id, file.kind), set()).add((file.size, file.sha256))
-    return ProvenFiles({key: frozenset(values) for key, values in checksums.items()})
+            if doubt(event.status) is None:
+                own.setdefault((file.file_id, file.kind), set()).add((file.size, file.sha256))
+    return ProvenFiles(
+        {key: frozenset(each) for key, each in checksums.items() if len(each) == 1 or _is_rendered(key)},
+        {key: _with_longer(each, checksums[key]) for key, each in own.items() if not _is_rendered(key)},
+    )
+
+
+def _is_rendered(key: tuple[str, FileKind]) -> bool:
+    return key[1] in RENDERED_KINDS
+
+
+def _with_longer(own: Collection[Checksum], known: Collection[Checksum]) -> frozenset[Checksum]:
+    longest = max(size for size, _ in own)
+    return frozenset({*own, *(each for each in known if each[0] > longest)})
 
 
 def once_per_list(answer: Callable[[Sequence[FiledDocument]], T]) -> Callable[[Sequence[FiledDocument]], T]:

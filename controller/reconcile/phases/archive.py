@@ -21,6 +21,7 @@ from controller.reconcile.phases.missing_envelope import explain_404, is_missing
 from controller.reconcile.phases.repeated_archiving import (
     DOCUMENT_IN_DOUBT,
     copies_pending,
+    other_content,
     was_archived_again,
 )
 from controller.reconcile.phases.unlisted_files import (
@@ -37,10 +38,10 @@ from controller.reconcile.signature_policy import (
 from controller.sharding import LeaseLost
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveError, NameTaken
-from counterfoil.archives.filing import StoredFile
+from counterfoil.archives.filing import SourceDiffers, StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
-from counterfoil.archives.manifest import Manifest
-from counterfoil.archives.proof import Checksum, ProvenFiles, proven_files
+from counterfoil.archives.manifest import FIXED_KINDS, Manifest
+from counterfoil.archives.proof import MAX_NAME, Checksum, FoundManifest, ProvenFiles, proven_files
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import expected_evidence, lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
@@ -59,6 +60,7 @@ from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
     MAX_TAG_LENGTH,
     PARAMETERS_CONDITION,
+    AttemptOutcome,
 )
 from counterfoil.resources.routes import is_led_elsewhere, kept_choices
 from counterfoil.signatures.results import Signatures
@@ -75,6 +77,8 @@ async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return await _archive(event, context)
     except (HttpStatusError, PartialArchive) as problem:
         cause = problem.__cause__ if isinstance(problem, PartialArchive) else problem
+        if isinstance(problem, PartialArchive) and isinstance(cause, SourceDiffers):
+            return other_content(str(cause), PhaseFacts(documents=problem.documents))
         if not is_missing(cause):
             raise
         if isinstance(problem, PartialArchive):
@@ -189,7 +193,9 @@ async def _earlier_archive(
     )
     if found is None:
         await _refuse_if_nothing_leads_here(event, context)
-        return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], None
+        siblings = await context.possible_siblings()
+        proven = _proven(event, siblings, None, facts.status)
+        return facts, proven, [each.status for each in siblings], None
     unproven = _listed_before(event, found.claim, context.backend.location(layout.manifest_name))
     found = replace(found, claim=None)
     siblings = await context.siblings()
@@ -197,10 +203,31 @@ async def _earlier_archive(
     earlier = [each.status for each in siblings]
     if found.manifest is not None:
         earlier.append(listed_in(found.manifest))
+    return facts, _proven(event, siblings, found, facts.status), earlier, unproven
+
+
+def _proven(
+    event: EnvelopeEvent,
+    siblings: Collection[EnvelopeEvent],
+    found: FoundManifest | None,
+    envelope_status: str,
+) -> ProvenFiles:
+    """Return what is proven about the files of the envelope, and which contents their downloads may have. A
+    person who retries the event has heard that eSAW sends a longer file than was archived."""
+    proven = proven_files(event, siblings, found, envelope_status)
     if was_archived_again(event, DOCUMENT_IN_DOUBT):
         # The status of another event may be about a download that was cut, and its place may be this one.
-        return facts, ProvenFiles(), earlier, unproven
-    return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
+        proven = replace(proven, checksums={})
+    return replace(proven, accepts_longer=_is_retried_in_doubt(event.status))
+
+
+def _is_retried_in_doubt(status: EnvelopeEventStatus) -> bool:
+    """Whether a person retried an event whose last failed attempt found a file in doubt."""
+    last = status.last_request
+    failed = [each for each in status.attempt_history if each.outcome != AttemptOutcome.DONE]
+    if last is None or last.request != "retry" or not failed:
+        return False
+    return failed[-1].reason == DOCUMENT_IN_DOUBT and last.handled_time >= failed[-1].start_time
 
 
 async def _refuse_if_nothing_leads_here(event: EnvelopeEvent, context: ReconcileContext) -> None:
@@ -249,9 +276,9 @@ async def _file_all(
     all_written = True
     new = set[str]()
     for file_layout in layout.files:
-        file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
+        file_id = file_layout.facts.file_id
         try:
-            stored_file, found = await _file_one(file_layout, layout, proven.of(file_id, kind), context)
+            stored_file, found = await _file_one(file_layout, layout, proven, context)
         except (Superseded, LeaseLost):
             raise
         except Exception as problem:
@@ -287,18 +314,34 @@ async def _confirm(
 
 
 async def _file_one(
-    file_layout: FileLayout, layout: ArchiveLayout, proven: Collection[Checksum], context: ReconcileContext
+    file_layout: FileLayout, layout: ArchiveLayout, proven: ProvenFiles, context: ReconcileContext
 ) -> tuple[StoredFile, Signatures | None]:
-    """Archive one file and check its signatures; None: not to be checked."""
-    source, checker = partial(context.download, file_layout.facts), context.signature_checker
-    stored_file = await filing.store(context.backend, file_layout, source, tags=layout.tags, proven=proven)
+    """Archive one file and check its signatures; None: not to be checked. Raises ``SourceDiffers``."""
+    checker, file_id, kind = context.signature_checker, file_layout.facts.file_id, file_layout.facts.kind
+    source, checksums = partial(context.download, file_layout.facts), proven.of(file_id, kind)
+    store = partial(filing.store, context.backend, file_layout, source, tags=layout.tags)
+    expected = proven.expected_of(file_id, kind)
+    try:
+        stored_file = await store(proven=checksums, accepts=partial(proven.accepts, file_id, kind))
+    except SourceDiffers as differs:
+        if kind in FIXED_KINDS:
+            raise SourceDiffers(_in_one_content(file_layout, expected)) from differs
+        # eSAW may render it at each download: what was archived stays, or another download decides.
+        stored_file = await store(proven=expected)
     if not _is_checked(file_layout, context):
         return stored_file, None
     found = await checker.check(context.backend, file_layout, stored_file)
-    if proven and found.is_doubtful and file_layout.facts.kind in ESAW_SIGNED_KINDS:
+    if (checksums or expected) and found.is_doubtful and kind in ESAW_SIGNED_KINDS:
         # Its first download may have been cut: it is downloaded again.
-        return await _file_one(file_layout, layout, (), context)
+        return await _file_one(file_layout, layout, ProvenFiles(), context)
     return stored_file, found
+
+
+def _in_one_content(file_layout: FileLayout, expected: Collection[Checksum]) -> str:
+    """Return which file eSAW sends with other content than was archived."""
+    archived = " or ".join(f"{size} bytes and the SHA-256 {sha256}" for size, sha256 in sorted(expected))
+    name = file_layout.facts.file_name[:MAX_NAME]
+    return f"eSignAnyWhere sends {name!r} with other content than was archived, which has {archived}."
 
 
 def _searchable_tags(layout: ArchiveLayout, context: ReconcileContext) -> dict[str, str]:

@@ -62,9 +62,28 @@ def in_doubt(event: EnvelopeEvent, found: str) -> Wait | Fail:
     return Wait(DOCUMENT_IN_DOUBT, f"{said} Its files are downloaded again.", restart_from=Phase.COLLECTING)
 
 
+def other_content(found: str, facts: PhaseFacts) -> Wait:
+    """Download a file again of which eSAW sends another content than was archived, up to the deadline; then
+    keep the envelope and tell a person."""
+    said = f"The envelope stays in eSignAnyWhere, since a file of it is in doubt: {found}"
+    told = (
+        f"{said} Compare both. Once eSignAnyWhere sends the archived content, or a longer one that is right, "
+        "retry the event."
+    )
+    return Wait(
+        DOCUMENT_IN_DOUBT,
+        f"{said} It is downloaded again.",
+        facts=facts,
+        given_up=Fail(DOCUMENT_IN_DOUBT, told),
+    )
+
+
 def was_archived_again(event: EnvelopeEvent, reason: str) -> bool:
     """Whether the envelope was archived again for this reason, since the event was created or re-opened."""
-    return event.status.attempts > 0 and reason in {each.reason for each in event.status.attempt_history}
+    history = event.status.attempt_history
+    # A file that was refused while it was archived is no such reason (``other_content``).
+    found = {each.reason for each in history if each.phase is not Phase.ARCHIVING}
+    return event.status.attempts > 0 and reason in found
 
 
 def copies_pending(why: str) -> SideCondition:

@@ -37,6 +37,7 @@ from counterfoil.archives.filing import (
     EntriesByName,
     FileSource,
     SourceBroken,
+    SourceDiffers,
     claim_names,
     conclude,
     find_concluded,
@@ -265,6 +266,18 @@ async def test_a_broken_source_leaves_what_an_earlier_run_stored() -> None:
         await store(backend, file, a_source(content()[:-1], declared=1000), tags={})
 
     assert backend.files[file.name] == content()
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+async def test_a_source_with_other_content_than_is_accepted_replaces_nothing(*, is_stored: bool) -> None:
+    backend, file = MemoryBackend(), a_layout().files[0]
+    before = {file.name: b"another one"} if is_stored else {}
+    backend.files.update(before)
+
+    with pytest.raises(SourceDiffers):
+        await store(backend, file, a_source(content()), tags={}, accepts=lambda _: False)
+
+    assert backend.files == before
 
 
 async def test_a_source_of_unknown_length_is_taken_as_it_comes() -> None:
