@@ -1132,3 +1132,69 @@ async def test_two_stored_hashes_of_a_document_prove_nothing(
     assert scene.contents("worm").get("file-1.pdf", whole) == whole
     assert scene.deleted == []
     assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
+
+
+LEGAL = b"%PDF-1.7 the whole terms"
+
+
+def legal_contents(scene: TwoFolders, archive: str) -> set[bytes]:
+    return {each.read_bytes() for each in scene.folders[archive].rglob("legal-1.pdf")}
+
+
+@pytest.mark.parametrize("is_copied", [False, True], ids=["first not copied", "first copied"])
+@pytest.mark.parametrize("scene_type", [TwoFolders, OneFolder])
+async def test_a_legal_document_that_was_cut_once_is_downloaded_again_before_it_is_copied(
+    tmp_path: Path, scene_type: type[TwoFolders], *, is_copied: bool
+) -> None:
+    scene = scene_type(tmp_path)
+    scene.change(WORM, **DELAYED, **scene.callback)
+    scene.envelope.contents["legal-1"] = LEGAL
+    if not is_copied:
+        scene.break_archive("worm")
+    await scene.run(scene.first)
+    if not is_copied:
+        scene.mend_archive("worm")
+    for each in scene.folders["dms"].rglob("legal-1.pdf"):
+        if scene_type is OneFolder:
+            each.write_bytes(b"damaged")
+    scene.envelope.contents["legal-1"] = LEGAL[:-5]
+    scene.change(WORM, actions=ACTIONS, **scene.callback)
+    second = await scene.run(scene.second)
+    assert second.status.reason == "DocumentInDoubt"
+    scene.envelope.contents["legal-1"] = LEGAL
+
+    second = await scene.end(scene.second)
+
+    assert second.status.reason == "ArchivedAndDeleted"
+    assert legal_contents(scene, "worm") == legal_contents(scene, "dms") == {LEGAL}
+
+
+async def test_a_legal_document_that_is_rendered_at_each_download_keeps_no_envelope(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.envelope.contents["legal-1"] = LEGAL
+    await scene.run(scene.first)
+    scene.envelope.contents["legal-1"] = LEGAL + b" again"
+    scene.change(WORM, actions=ACTIONS, **scene.callback)
+    await scene.run(scene.second)
+    scene.envelope.contents["legal-1"] = LEGAL + b" and again"
+
+    second = await scene.end(scene.second)
+
+    assert second.status.reason == "ArchivedAndDeleted"
+
+
+async def test_no_event_ends_by_a_later_one_while_its_legal_document_is_in_no_copy(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.envelope.contents["legal-1"] = LEGAL
+    scene.break_archive("worm")
+    await scene.run(scene.first)
+    scene.mend_archive("worm")
+    scene.envelope.contents["legal-1"] = LEGAL[:-5]
+    scene.change(WORM, actions=ACTIONS, **scene.callback)
+    assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
+
+    first = await scene.run(scene.first)
+    if not first.status.phase.is_final:
+        first = await scene.retried()
+
+    assert first.status.reason != "ArchivedAlready"
