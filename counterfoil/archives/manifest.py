@@ -172,8 +172,10 @@ RENDERED_KINDS = frozenset({FileKind.AUDIT_TRAIL, FileKind.AUDIT_TRAIL_XML})
 """Kinds that eSAW makes again at each download, with other bytes."""
 
 FIXED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.ATTACHMENT})
-"""Kinds with one content in a final state of the envelope. Of the others nobody knows whether eSAW makes them
-again."""
+"""Kinds with one content in a final state of the envelope."""
+
+UNKNOWN_KINDS = frozenset(FileKind) - FIXED_KINDS - RENDERED_KINDS
+"""Kinds of which nobody knows whether eSAW makes them again at each download."""
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 """A time in the form that manifests have."""

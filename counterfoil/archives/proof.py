@@ -220,10 +220,12 @@ def once_per_list(answer: Callable[[Sequence[FiledDocument]], T]) -> Callable[[S
     return remembered
 
 
-def contradiction(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> str | None:
+def contradiction(
+    event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], kinds: Collection[FileKind] = FIXED_KINDS
+) -> str | None:
     """Return which document another event of the envelope archived with other content (``contradicts``), as
     a sentence; None: no other did."""
-    for each in contradicting(event, siblings):
+    for each in contradicting(event, siblings, kinds):
         if doubt(each.status) is None:
             return (
                 f"EnvelopeEvent/{each.name} archived a document with other content, in the same state of the "
@@ -232,10 +234,12 @@ def contradiction(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> st
     return None
 
 
-def contradicting(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> Iterator[EnvelopeEvent]:
+def contradicting(
+    event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], kinds: Collection[FileKind] = FIXED_KINDS
+) -> Iterator[EnvelopeEvent]:
     """Yield those events that archived a document with other content (``contradicts``)."""
     state = event.status.envelope.status if event.status.envelope is not None else ""
-    has_other_content = once_per_list(lambda documents: contradicts(event.status, documents, state))
+    has_other_content = once_per_list(lambda documents: contradicts(event.status, documents, state, kinds))
     for each in siblings:
         summary = each.status.envelope
         if summary is not None and summary.status == state and has_other_content(each.status.documents):
@@ -243,11 +247,14 @@ def contradicting(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> It
 
 
 def contradicts(
-    status: EnvelopeEventStatus, files: Iterable[FiledDocument | ManifestFile], envelope_status: str
+    status: EnvelopeEventStatus,
+    files: Iterable[FiledDocument | ManifestFile],
+    envelope_status: str,
+    kinds: Collection[FileKind] = FIXED_KINDS,
 ) -> bool:
     """Whether one of these files, archived in this status of the envelope, is in the event's status with
     other content. Only documents and attachments have one content (``FIXED_KINDS``), and an expired envelope
-    may be restarted."""
+    may be restarted. Of other ``kinds``, a download may have been cut as well."""
     if envelope_status in CHANGEABLE_STATUSES:
         return False
     if status.envelope is None or status.envelope.status != envelope_status:
@@ -256,7 +263,7 @@ def contradicts(
     return any(
         each.sha256 and (sha256 := own.get((each.file_id, each.kind))) and sha256 != each.sha256
         for each in files
-        if each.kind in FIXED_KINDS
+        if each.kind in kinds
     )
 
 

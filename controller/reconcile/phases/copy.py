@@ -60,6 +60,7 @@ from counterfoil.archives.copies.original import (
     read_original,
 )
 from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.manifest import UNKNOWN_KINDS
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.proof import (
     FoundManifest,
@@ -104,7 +105,9 @@ _OTHER_CONTENT = frozenset({COPY_INVALID, "NameOccupied"})
 async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
     """Make each copy that is missing and due; wait for the required ones. Files in doubt are downloaded again
     before: some archives never replace what they got."""
-    if not copies_after_end(event.status) and (found := await _doubt(event, context)) is not None:
+    if not copies_after_end(event.status) and (
+        (found := await _doubt(event, context) or await _other_rendering(event, context)) is not None
+    ):
         again = in_doubt(event, found)
         if isinstance(again, Wait):
             return again
@@ -122,6 +125,15 @@ async def _doubt(event: EnvelopeEvent, context: RunContext) -> str | None:
     """Return why a file of the event may be another one than eSAW has; None: nothing is known."""
     siblings = await context.siblings() if context.may_have_siblings else ()
     return doubt(event.status) or contradiction(event, siblings)
+
+
+async def _other_rendering(event: EnvelopeEvent, context: RunContext) -> str | None:
+    """Return which file of the event was cut, or is rendered at each download, which another download tells.
+    None: nothing is known, or the envelope is deleted, so that nothing can be downloaded."""
+    siblings = await context.siblings() if context.may_have_siblings else ()
+    cleaned = PHASE_CONDITIONS[Phase.CLEANING]
+    is_deleted = any(is_condition_true(each.status.conditions, cleaned) for each in siblings)
+    return None if is_deleted else contradiction(event, siblings, UNKNOWN_KINDS)
 
 
 @dataclass

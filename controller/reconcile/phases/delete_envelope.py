@@ -56,7 +56,7 @@ from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_re
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.copies.original import OriginalDiffers, read_original
 from counterfoil.archives.copies.reported import reported_fault
-from counterfoil.archives.manifest import FIXED_KINDS
+from counterfoil.archives.manifest import FIXED_KINDS, UNKNOWN_KINDS
 from counterfoil.archives.proof import (
     contradiction,
     documents_digest,
@@ -385,11 +385,15 @@ def _decision_about(
             why = f"because a person {decision} {subject} of the same envelope"
             return _kept(event, context, why, listed)
     found = contradiction(event, siblings)
-    if found is None:
+    unknown = None if found is not None else contradiction(event, siblings, UNKNOWN_KINDS)
+    if (doubted := found or unknown) is None:
+        return None
+    again = in_doubt(event, doubted)
+    if unknown is not None and isinstance(again, Fail):
+        # It was downloaded again: eSAW sends what this event archived, or renders it at each download.
         return None
     # As after a mismatch, the delay of the delete is not repeated.
-    facts = PhaseFacts(mismatches=event.status.mismatches + 1)
-    return dataclasses.replace(in_doubt(event, found), facts=facts)
+    return dataclasses.replace(again, facts=PhaseFacts(mismatches=event.status.mismatches + 1))
 
 
 async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | None:

@@ -6,6 +6,7 @@ from typing import TypeGuard, TypeVar
 from controller.reader import answers_in_row, lacks_proof
 from controller.reconcile.context import ReconcileContext, RunContext
 from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
+from counterfoil.archives.manifest import FIXED_KINDS, UNKNOWN_KINDS
 from counterfoil.archives.proof import contradiction, doubt, is_kept, missing_required_copies
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.evidence import recorded_gap
@@ -155,7 +156,8 @@ async def outcome_if_superseded(event: EnvelopeEvent, context: RunContext) -> Sk
     ]
     for each in others:
         is_copied = not missing_required_copies(each.status, organization.copies)
-        if is_copied and _is_known_as_deleted(each) and contradiction(event, [each]) is None:
+        has_other = contradiction(event, [each], FIXED_KINDS | UNKNOWN_KINDS) is not None
+        if is_copied and _is_known_as_deleted(each) and not has_other:
             return _archived_already(each, context)
     for each in others:
         later = each.status.envelope

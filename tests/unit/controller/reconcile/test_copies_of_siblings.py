@@ -1023,6 +1023,8 @@ async def test_an_event_ends_by_a_later_one_if_both_of_its_copies_are_whole_or_o
     first = await scene.retried()
 
     assert first.status.reason == "ArchivedAlready"
+
+
 async def lose_and_archive_again(scene: OneFolder, lost: str, *, is_copied: bool) -> EnvelopeEvent:
     """Archive an envelope with one event, lose a file of it in the first archive, and let each download be
     cut from then on."""
