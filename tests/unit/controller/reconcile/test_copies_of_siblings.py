@@ -21,10 +21,8 @@ from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase, find_con
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
 from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry, reopened_status
-from counterfoil.resources.request import Request
-from counterfoil.resources.routes import stored_copy, with_copy
 from counterfoil.resources.request import LastRequest, Request, RequestOutcome
-from counterfoil.resources.routes import stored_copy
+from counterfoil.resources.routes import stored_copy, with_copy
 from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, an_event
 from tests.support.fakes.reconcile_context import a_probed_archive
