@@ -62,6 +62,7 @@ ONE_WORD = re.compile(r"[A-Z][A-Za-z0-9]+")
 REASON = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")
 NO_REASONS = {"True", "False", "Unknown", "KiB", "MiB", "GiB", "TiB", "PiB"}
 NO_REASONS |= {"IsTruncated", "EncodingType", "NextContinuationToken", "NextMarker", "SessionToken"}
+NO_REASONS |= {"ResourceType"}
 NO_REASONS |= {"AlreadyExists", "FilesLeftBehind", "NotChecked"}
 NO_REASONS |= {"DeletePending", "EventMissing", "EventRefused", "NoEnvelopeID"}
 NO_REASONS |= {"NamespaceForbidden", "NamespaceUnavailable", "NamespaceIncomplete"}
