@@ -1155,6 +1155,62 @@ async def test_an_esaw_that_refuses_all_for_more_than_a_day_is_solved_once_a_key
     assert scene.problems() == {}
 
 
+def attempted(event: EnvelopeEvent, phase: Phase, reason: str, outcome: AttemptOutcome, at: datetime) -> Any:
+    """An event in that phase after one more attempt to list its files."""
+    history = (*event.status.attempt_history, Attempt(Phase.COLLECTING, at, 0, outcome, reason))
+    return replace(event, status=replace(event.status, phase=phase, reason=reason, attempt_history=history))
+
+
+def given_up(event: EnvelopeEvent) -> EnvelopeEvent:
+    """The same event after its deadline."""
+    ended = replace(event.status, phase=Phase.FAILED, reason="DeadlineExceeded")
+    return replace(event, status=ended)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_a_problem_of_esaw_is_solved_by_an_accepted_call_and_not_by_the_failure_of_its_events(
+    *, is_removed: bool
+) -> None:
+    scene = Scene()
+    with_esaw(scene, "True", "EsawAnswers")
+    scene.clock.advance(minutes=10)
+    refused = [refused_by_esaw(scene, each) for each in (1, 2)]
+    pass_finished(scene, *refused)
+    await scene.run_once(3)
+    before = attempted(an_event().build(), Phase.SUCCEEDED, "Kept", AttemptOutcome.DONE, NOON)
+    for _ in range(2):
+        scene.clock.advance(hours=24)
+        pass_finished(scene, before, *map(given_up, refused))
+        await scene.look_for(HOUR)
+    about = [each for each in scene.mailer.subjects if CALLS_FAIL in each]
+    assert about == [CALLS_FAIL]
+    assert "esaw" in scene.problems()
+    accepted = attempted(before, Phase.SUCCEEDED, "Kept", AttemptOutcome.DONE, scene.clock.now())
+    summary = FailureSummary()
+    (summary.add_removed if is_removed else summary.add)(accepted, in_archive("dms"))
+    for each in refused:
+        summary.add(given_up(each), in_archive("dms"))
+    scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
+    await scene.look_for(HOUR)
+    about = [each for each in scene.mailer.subjects if CALLS_FAIL in each]
+    assert about == [CALLS_FAIL, f"Solved: {CALLS_FAIL}"]
+
+
+async def test_what_failed_before_esaw_answered_again_keeps_no_problem_of_esaw_open() -> None:
+    scene = Scene()
+    with_esaw(scene, "True", "EsawAnswers")
+    scene.clock.advance(minutes=10)
+    refused = refused_by_esaw(scene)
+    pass_finished(scene, refused)
+    await scene.run_once(3)
+    with_esaw(scene, "False", "EsawUnreachable")
+    await scene.look_for(DAY)
+    with_esaw(scene, "True", "EsawAnswers")
+    pass_finished(scene, given_up(refused))
+    await scene.look_for(HOUR)
+    assert "esaw" not in scene.problems()
+
+
 async def test_attempts_that_follow_each_other_fast_are_refused_since_their_phase_began() -> None:
     scene = Scene()
     with_esaw(scene, "True", "EsawAnswers")

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from controller.access.secret_cache import FRESH_SECONDS
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable
-from controller.reopening.fix_rules import fixed_at, ready_state
+from controller.reopening.fix_rules import find_fix, fixed_at, ready_state
 from controller.resync.organization_status import (
     CONFIRMED_SECONDS,
     VERSION_CHECK_SECONDS,
@@ -45,9 +45,11 @@ from counterfoil.resources import (
     Archive,
     EnvelopeAccess,
     EventLoad,
+    LastError,
     LocalObjectReference,
     Organization,
     OrganizationStatus,
+    Phase,
     Sender,
     SenderKey,
     find_condition,
@@ -1887,13 +1889,28 @@ async def test_calls_that_fail_for_more_events_than_a_problem_names_make_an_orga
     assert (await scene.condition())[:2] == ("False", "EsawCallsFailing")
 
 
-async def test_neither_start_nor_end_of_failing_calls_settles_an_organization() -> None:
+async def test_the_end_of_failing_calls_starts_again_what_failed_meanwhile_and_their_start_nothing() -> None:
     scene = Scene()
     settled = (await scene.look()).status.settled_time
-    with_failing_calls(scene)
+    scene.clock.advance(hours=1)
+    with_failing_calls(scene, "EsawFailing")
     assert (await scene.look()).status.settled_time == settled
-    with_failing_calls(scene, solvedTime=NOON.isoformat())
+    scene.clock.advance(hours=24)
+    error = LastError(reason="EsawFailing", message="HTTP 500", time=scene.clock.now())
+    failed = an_event().in_phase(Phase.FAILED, "DeadlineExceeded")
+    event = failed.status(completion_time=scene.clock.now(), last_error=error).build()
+    scene.clock.advance(hours=24)
+    # Another problem, which comes first, hides the calls.
+    scene.cache.archives.put(ready(an_archive(version=2), "False"))
     assert (await scene.look()).status.settled_time == settled
+    scene.cache.archives.put(ready(an_archive(version=3)))
+    await scene.look()
+    with_failing_calls(scene, "EsawFailing", solvedTime=NOON.isoformat())
+    solved = scene.clock.now()
+    organization = await scene.look()
+    scene.cache.update(organization)
+    fix = find_fix(event, scene.cache, scene.clock.now())
+    assert (organization.status.settled_time, fix) == (solved, organization)
 
 
 @pytest.mark.parametrize("stalled", ["True", "False"])
