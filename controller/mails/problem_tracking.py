@@ -262,13 +262,22 @@ def _refused_since(status: EnvelopeEventStatus) -> datetime | None:
     """Return since when each attempt of an unfinished event was refused by eSAW; None: the last was not."""
     since = None
     for each in () if status.phase.is_final else reversed(status.attempt_history):
-        is_refusal = server_of(each.reason) is Server.ESAW and each.reason not in _ESAW_WORKS_ON
-        if each.outcome is not AttemptOutcome.WAIT or not is_refusal:
+        if each.outcome is not AttemptOutcome.WAIT or not _is_refusal(each.reason):
             return since
         since = each.start_time
     # Of many attempts in a short time the history has the last ones only.
     known = [each for each in (since, status.phase_start_time) if each is not None]
     return min(known) if since is not None else None
+
+
+def _is_refusal(reason: str) -> bool:
+    """Whether an event with this reason was refused by eSAW."""
+    return server_of(reason) is Server.ESAW and reason not in _ESAW_WORKS_ON
+
+
+def _latest(first: Mapping[Phase, datetime], second: Mapping[Phase, datetime]) -> dict[Phase, datetime]:
+    """Return the later time of each phase."""
+    return {**first, **{phase: max(at, first.get(phase, at)) for phase, at in second.items()}}
 
 
 def _message(status: EnvelopeEventStatus) -> str:
@@ -545,6 +554,12 @@ class FailureSummary:
     """Unfinished events that wait because their last attempt was refused by eSAW."""
     esaw_since: datetime | None = None
     """Start of the first of these attempts; also of events that a person retries since."""
+    refused: dict[Phase, datetime] = field(default_factory=dict)
+    """Start of the last attempt in each phase with which an event failed because eSAW refused it."""
+    removed_refused: dict[Phase, datetime] = field(default_factory=dict)
+    """The same of events that were removed after their time to live."""
+    accepted: dict[Phase, datetime] = field(default_factory=dict)
+    """Start of the last attempt in each phase that succeeded, of all events."""
     unreadable: int = 0
     """Number of events that could not be read or counted."""
     first_unreadable: tuple[str, ...] = ()
@@ -584,6 +599,7 @@ class FailureSummary:
         self.removed.update(map(copy_cause, archives.awaited))
         self._add_copies(self.copies, event, archives.given_up)
         self.add_refusal(event)
+        self._add_answers(ended.status)
         self._add_notice(event)
 
     def add_removed(self, event: EnvelopeEvent, archives: EventArchives) -> None:
@@ -592,6 +608,8 @@ class FailureSummary:
         removed.add(event, archives)
         missing = {*removed.copies, *map(copy_cause, archives.failing)}
         self.removed |= {*removed.failed, *removed.notices, *missing}
+        self.removed_refused = _latest(self.removed_refused, removed.refused)
+        self.accepted = _latest(self.accepted, removed.accepted)
 
     def add_unreadable(self, name: str) -> None:
         """Record an event of this Organization that can't be read or counted."""
@@ -651,12 +669,16 @@ class FailureSummary:
 
         While eSAW does not answer at all, the condition Reachable tells it. Only while eSAW answers, a pass
         without a refused event ends the problem. What was refused before eSAW answered again says nothing
-        about it.
+        about it. An event that failed was refused until an attempt in the same phase succeeds.
         """
         conditions = organization.status.conditions if organization is not None else ()
         reachable = find_condition(conditions, "Reachable")
         if reachable is not None and reachable.status == "True" and self.esaw_since is None:
-            return self
+            answers_since = believed_time(reachable.last_transition_time, now)
+            if not self._lacks_answer(self.refused, answers_since):
+                is_removed = self._lacks_answer(self.removed_refused, answers_since)
+                removed = {*self.removed, ProblemKind.ESAW} if is_removed else self.removed
+                return dataclasses.replace(self, removed=removed)
         failed, refused = self.failed, self.esaw
         may_answer = reachable is not None and reachable.status != "False"
         if may_answer and reachable is not None and refused is not None and refused.at is not None:
@@ -665,6 +687,23 @@ class FailureSummary:
             if is_news and self.esaw_since is not None and age(self.esaw_since, began) >= OUTAGE:
                 failed = {**failed, refused.cause: refused}
         return dataclasses.replace(self, failed=failed, at_risk={*self.at_risk, ProblemKind.ESAW})
+
+    def _add_answers(self, status: EnvelopeEventStatus) -> None:
+        for each in status.attempt_history:
+            if each.outcome is AttemptOutcome.DONE:
+                at = each.start_time
+                self.accepted[each.phase] = max(at, self.accepted.get(each.phase, at))
+        last = status.attempt_history[-1:]
+        if status.phase is Phase.FAILED and _is_refusal(status.cause):
+            self.refused = _latest(self.refused, {each.phase: each.start_time for each in last})
+
+    def _lacks_answer(self, refused: Mapping[Phase, datetime], answers_since: datetime | None) -> bool:
+        """Whether no attempt in one of these phases succeeded after the last refusal."""
+        return any(
+            at >= self.accepted.get(phase, at)
+            for phase, at in refused.items()
+            if answers_since is None or at > answers_since
+        )
 
     def _add_copies(
         self, found: dict[str, Observation], event: EnvelopeEvent, archives: Iterable[str]
