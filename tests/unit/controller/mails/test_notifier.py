@@ -2047,3 +2047,27 @@ async def test_a_check_costs_the_same_beside_many_senders_whose_keys_work() -> N
         await scene.run_once()
         steps[working] = await steps_of(scene.notifier.run_once())
     assert steps[200] == steps[10]
+
+
+async def test_a_suspended_organization_sends_mails_only_about_what_is_lost_meanwhile() -> None:
+    scene = Scene(an_unauthorized_sender(waiting=1), an_archive_that_is("False"), suspend=True)
+    scene.notifier.event_failed(a_failed_event())
+    scene.cache.events.put(an_event().build())
+    pass_found(scene, NOON + 5 * DAY)
+    refused = a_condition("Ready", "False", "CallbackTokenMissing", NOON)
+    scene.change(Organization, "acme", conditions=[refused])
+    await scene.look_for(HOUR)
+    assert sorted(scene.mailer.subjects) == [
+        "[acme] Callbacks of eSignAnyWhere are refused: CallbackTokenMissing",
+        "[acme] One envelope will soon be deleted in eSignAnyWhere and is not safely archived",
+    ]
+    accepted = a_condition("Ready", "False", "OrganizationSuspended", NOON)
+    scene.change(Organization, "acme", conditions=[accepted], callbackTokenHashes=["0" * 64])
+    await scene.look_for(HOUR)
+    about = [each for each in scene.mailer.subjects if "are refused" in each]
+    assert about[1:] == [f"Solved: {about[0]}"]
+    scene.change(Organization, "acme", conditions=[])
+    scene.kube.edit(Organization, "acme", {"spec": {"suspend": None}})
+    scene.cache.update(scene.organization())
+    await scene.look_for(HOUR)
+    assert "[acme] Archive dms can't be used: ArchiveUnreachable" in scene.mailer.subjects
