@@ -164,7 +164,7 @@ class Notifier:
     async def _check_organization(self, name: str) -> None:
         await self._store_observations(name)
         organization = self.cache.organizations.get(name)
-        if organization is None or not self.sends_mail or organization.spec.suspend:
+        if organization is None or not self.sends_mail:
             return
         await self.mail_delivery.write_pending_marks(organization)
         organization = await self.notification_writer.problems(
@@ -221,8 +221,10 @@ class Notifier:
 
     def _reconciled_problems(self, organization: Organization, problems: Problems) -> Problems:
         """Update the problems that follow from states, not from events: archives, eSAW, callbacks, Imports,
-        keys, unresponsive senders."""
+        keys, unresponsive senders. While the Organization is suspended: callbacks only."""
         now = self.clock.now()
+        if organization.spec.suspend:
+            return self._with_callbacks(organization, problems, now)
         senders = self._senders(organization, problems)
         problems = problem_tracking.with_import_reasons(problems)
         imports = {each.name: each for each in self.cache.imports_of(organization.name)}
@@ -246,6 +248,16 @@ class Notifier:
             if known.cause not in causes:
                 ending = self._ending(known, organization, senders, waiting)
                 problems = problem_tracking.with_ending(problems, known.cause, now, ending)
+        for cause in removable_causes(problems, now, self.timings):
+            problems = problem_tracking.close_problem(problems, cause)
+        return problems
+
+    def _with_callbacks(self, organization: Organization, problems: Problems, now: datetime) -> Problems:
+        observed = list(self._callback_observations(organization, problems, now))
+        if observed:
+            return problem_tracking.with_state(problems, observed[0], now)
+        ending = callback_ending(organization)
+        problems = problem_tracking.with_ending(problems, ProblemKind.CALLBACK, now, ending)
         for cause in removable_causes(problems, now, self.timings):
             problems = problem_tracking.close_problem(problems, cause)
         return problems

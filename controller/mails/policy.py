@@ -54,6 +54,9 @@ MAX_NAMED_SENDERS = 20
 _MAILED = frozenset(ProblemKind) - {ProblemKind.CONSENT, ProblemKind.DIGEST}
 """Kinds of problems that a mail of the same name announces. The other two have their own rules."""
 
+_LOST_WHILE_SUSPENDED = frozenset({ProblemKind.RETENTION, ProblemKind.CALLBACK})
+"""Kinds of problems by which a suspended Organization loses envelopes."""
+
 _ENDS_WITH_MAIL = frozenset(ProblemKind) - ENDS_WITHOUT_MAIL
 """Kinds whose end a mail announces, and none that only a newer version knows."""
 
@@ -117,11 +120,16 @@ def due_notifications(
     *,
     unreachable: Iterable[str] = (),
 ) -> list[Notification]:
-    """Return the mails that are due, senders first."""
-    senders = list(senders)
-    found = list(_to_senders_about_consent(senders, organization, now))
-    found += _to_administrators_about_senders(organization, senders, now, unreachable)
-    found += _about_problems(organization.status.problems, now, timings)
+    """Return the mails that are due, senders first. While the Organization is suspended, only those about
+    what is lost meanwhile."""
+    senders, problems = list(senders), organization.status.problems
+    if organization.spec.suspend:
+        lost = tuple(each for each in problems if kind_of(each) in _LOST_WHILE_SUSPENDED)
+        found = list(_about_problems(lost, now, timings))
+    else:
+        found = list(_to_senders_about_consent(senders, organization, now))
+        found += _to_administrators_about_senders(organization, senders, now, unreachable)
+        found += _about_problems(problems, now, timings)
     return [each for each in found if not _is_attempted_elsewhere(each, now, timings, claims)]
 
 

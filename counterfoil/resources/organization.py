@@ -821,8 +821,9 @@ class OrganizationSpec(ResourcePart, frozen=True):
     suspend: Annotated[
         bool,
         schema(
-            "True suspends the processing. The receiver still records callbacks, so nothing is "
-            "lost. Default false."
+            "True suspends the processing. The receiver still records callbacks. eSignAnyWhere may "
+            "delete envelopes meanwhile (`spec.retention`). Mails tell of that and of refused "
+            "callbacks, all others wait. Default false."
         ),
     ] = False
 
