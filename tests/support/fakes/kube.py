@@ -63,6 +63,8 @@ class InMemoryKubeClient(KubeClient):
         """Verb and resource of what a review of rights denies. Requests are answered all the same."""
         self.unknown_status_fields: set[str] = set()
         """Fields of a status that the CRD does not have, so that the API server drops them."""
+        self.quotas: list[Raw] = []
+        """The ResourceQuotas of the namespace."""
         self.server_date: str | None = None
         self._problems: defaultdict[str, list[ApiError]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
@@ -263,6 +265,10 @@ class InMemoryKubeClient(KubeClient):
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         return ()
+
+    async def resource_quotas(self) -> Sequence[Raw]:
+        await self._arrive("resource_quotas", "")
+        return self.quotas
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
         await self._arrive("create_event", body["metadata"]["name"])

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from counterfoil import __version__
-from counterfoil.cli.plugin.exit_status import ExitStatus
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.cli.plugin.installation.status import (
     MAX_OBJECTS,
     MAX_SUSPENDED_EVENTS,
@@ -22,6 +22,7 @@ from counterfoil.cli.plugin.installation.status import (
     page,
     read,
 )
+from counterfoil.cli.plugin.selection import select_event
 from counterfoil.cli.plugin.why import explain
 from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
@@ -109,6 +110,102 @@ def test_what_waits_says_for_whom_since_when_and_what_to_type() -> None:
     assert "1 event of acme: NameOccupied, for an administrator, since 3h" in text
     for each in entry.commands:
         assert f"    $ {each}\n" in text.replace(" \\\n        ", " ")
+
+
+NOT_READY = {
+    "type": "Ready",
+    "status": "False",
+    "message": "containers with unready status: [receiver]",
+    "lastTransitionTime": "2026-07-01T11:57:00Z",
+}
+
+
+def test_without_a_ready_receiver_status_says_that_callbacks_are_not_answered() -> None:
+    """A full quota, or a Role without the right to create events, ends the readiness of each receiver."""
+    seen = found(
+        a_pod("controller"),
+        a_pod("receiver", conditions=[NOT_READY]),
+        organizations=(an_organization_that(),),
+    )
+    (entry,) = seen.waiting
+    assert (entry.what, entry.reason, entry.for_whom) == (
+        "no receiver is ready, callbacks are not answered",
+        "ReceiverNotReady",
+        "an administrator",
+    )
+    assert entry.commands == (
+        "kubectl -n contracts logs -l app.kubernetes.io/component=receiver --tail=20",
+        "kubectl -n contracts describe pods -l app.kubernetes.io/component=receiver",
+    )
+    text = " ".join(page(seen, NOON).split())
+    assert f"counterfoil-receiver-x: {NOT_READY['message']}" in text
+    assert exit_status([seen]) is ExitStatus.NOT_ALL
+
+
+def test_one_ready_receiver_answers_callbacks() -> None:
+    assert found(a_pod("receiver"), a_pod("receiver", conditions=[NOT_READY])).waiting == ()
+    assert found(a_pod("receiver", conditions=[NOT_READY], phase="Succeeded")).waiting == ()
+
+
+def a_quota(*, used: str | None, hard: str = "100k", name: str = "contracts") -> dict[str, Any]:
+    kind = "count/envelopeevents.counterfoil.dev"
+    counted = {} if used is None else {"used": {kind: used, "pods": "7"}}
+    return {
+        "metadata": {"name": name},
+        "spec": {"hard": {kind: hard, "pods": "7"}},
+        "status": {"hard": {kind: hard, "pods": "7"}, **counted},
+    }
+
+
+@pytest.mark.parametrize("used", ["100000", "100k", "100001"])
+async def test_a_full_quota_is_named_while_each_organization_is_ready(used: str) -> None:
+    """``QuotaFull``: nothing else reports it, as the callbacks leave no event."""
+    kube = InMemoryKubeClient(an_organization_that())
+    kube.quotas = [a_quota(used="7", name="other"), a_quota(used=used)]
+    seen = overview(await read(kube), "contracts", NOON)
+    (entry,) = seen.waiting
+    assert (entry.what, entry.reason, entry.for_whom) == (
+        "ResourceQuota/contracts is full, callbacks are answered with 503",
+        "QuotaFull",
+        "an administrator",
+    )
+    assert entry.commands == ("kubectl -n contracts describe resourcequota contracts",)
+    text = " ".join(page(seen, NOON).split())
+    assert f"count/envelopeevents.counterfoil.dev: {used} of 100k are used" in text
+    assert exit_status([seen]) is ExitStatus.NOT_ALL
+
+
+async def test_a_quota_that_was_raised_is_no_longer_listed() -> None:
+    """``QuotaFull`` as its text advises. One that nobody counts yet refuses all, and is named, too."""
+    kube = InMemoryKubeClient(an_organization_that())
+    kube.quotas = [a_quota(used="100000", hard="200000"), {"metadata": {"name": "cpu"}}]
+    assert overview(await read(kube), "contracts", NOON).waiting == ()
+    kube.quotas = [a_quota(used=None)]
+    (entry,) = overview(await read(kube), "contracts", NOON).waiting
+    assert (entry.reason, entry.message) == (
+        "QuotaFull",
+        "count/envelopeevents.counterfoil.dev: not counted yet, of 100k.",
+    )
+
+
+async def test_an_envelope_without_an_event_may_have_callbacks_that_were_refused() -> None:
+    with pytest.raises(
+        CommandError, match=r"503, or not at all, leaves no event.*`kubectl counterfoil status`"
+    ):
+        await select_event(InMemoryKubeClient(), "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d")
+
+
+async def test_quotas_that_may_not_be_read_are_named() -> None:
+    message = (
+        'resourcequotas is forbidden: User "jane" cannot list resource "resourcequotas" in API group "" in '
+        'the namespace "contracts"'
+    )
+    kube = InMemoryKubeClient(an_organization_that())
+    kube.trouble["resource_quotas"] = Forbidden(403, "Forbidden", message)
+    reading = await read(kube)
+    (said,) = [each for each in reading.unread if each.startswith("resourcequotas")]
+    assert "--clusterrole=view --user=jane`" in said
+    assert reading.is_refused
 
 
 def test_a_key_for_which_no_event_waits_yet_counts_none() -> None:

@@ -571,7 +571,7 @@ async def test_a_proof_grows_old(parts: WriterParts) -> None:
 
 
 async def test_one_lost_write_is_no_outage(parts: WriterParts) -> None:
-    parts.write_probe.record_failure()
+    parts.write_probe.record_failure("exceeded quota")
     assert await parts.write_probe.check() is None
 
 
@@ -579,8 +579,8 @@ async def test_writes_that_keep_failing_are_an_outage_although_a_trial_would_suc
     parts: WriterParts,
 ) -> None:
     for _ in range(MAX_CONSECUTIVE_FAILURES):
-        parts.write_probe.record_failure()
-    assert await parts.write_probe.check() == "the last 3 writes to the API server failed"
+        parts.write_probe.record_failure("exceeded quota")
+    assert await parts.write_probe.check() == "the last 3 writes to the API server failed: exceeded quota"
 
 
 @pytest.mark.parametrize("problem", [unavailable(), Forbidden(403, "Forbidden", "quota")])
@@ -588,12 +588,12 @@ async def test_callbacks_that_cannot_be_stored_are_an_outage(parts: WriterParts,
     parts.kube.trouble["create"] = problem
     for _ in range(MAX_CONSECUTIVE_FAILURES):
         await parts.event_writer.create(EVENT)
-    assert await parts.write_probe.check() == "the last 3 writes to the API server failed"
+    assert await parts.write_probe.check() == f"the last 3 writes to the API server failed: {problem}"
 
 
 async def test_one_stored_callback_ends_an_outage(parts: WriterParts) -> None:
     for _ in range(MAX_CONSECUTIVE_FAILURES):
-        parts.write_probe.record_failure()
+        parts.write_probe.record_failure("exceeded quota")
     await parts.event_writer.create(EVENT)
     assert await parts.write_probe.check() is None
 
@@ -682,6 +682,6 @@ async def test_an_answer_about_another_event_is_no_proof(parts: WriterParts) -> 
 
 async def test_after_an_outage_it_comes_back_by_a_trial(parts: WriterParts) -> None:
     for _ in range(MAX_CONSECUTIVE_FAILURES):
-        parts.write_probe.record_failure()
+        parts.write_probe.record_failure("exceeded quota")
     await parts.clock.sleep(6)
     assert await parts.write_probe.check() is None
