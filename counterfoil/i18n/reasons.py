@@ -52,6 +52,8 @@ class ReasonContext(StrEnum):
     """In the notice of a finished event to the webhook."""
     LEASE = "Lease"
     """In the console and the plugin, which read the Leases of the shards; in no object's status."""
+    STATUS = "status"
+    """In ``kubectl counterfoil status``, which reads the pods and ResourceQuotas; in no object's status."""
 
 
 class EnvelopePresence(StrEnum):

@@ -69,7 +69,7 @@ REQUEST_TIMEOUT_SECONDS = 20.0
 """Timeout for one request. The API server itself ends a request after 60 s, which is too long for callers."""
 
 SECRETS, EVENTS, PODS = ("api/v1", "secrets"), ("apis/events.k8s.io/v1", "events"), ("api/v1", "pods")
-CONFIG_MAPS = ("api/v1", "configmaps")
+CONFIG_MAPS, RESOURCE_QUOTAS = ("api/v1", "configmaps"), ("api/v1", "resourcequotas")
 """Kubernetes' own kinds that are used here: API and plural."""
 
 _METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
@@ -547,6 +547,10 @@ class KubeClient:
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         """Return the pods that match the label selector."""
         return await self._items(PODS, limit=LARGE_PAGE, labels=labels)
+
+    async def resource_quotas(self) -> Sequence[Raw]:
+        """Return the ResourceQuotas."""
+        return await self._items(RESOURCE_QUOTAS, limit=LARGE_PAGE)
 
     async def pod_log(self, name: str, container: str, *, lines: int) -> str:
         """Return the last ``lines`` lines of a container's log."""

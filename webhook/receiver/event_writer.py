@@ -161,8 +161,8 @@ class EventWriter:
             async with asyncio.timeout(self.limits.write_seconds):
                 outcome = await write(name, event, received)
         except (Unavailable, Conflict, TimeoutError, NotConfirmed) as failure:
-            self.write_probe.record_failure()
             detail = str(failure) or "the API server took too long"
+            self.write_probe.record_failure(detail)
             _log.warning("the event was not created: %s", detail, extra={"event": name})
             return CallbackOutcome.UNAVAILABLE
         except EventMismatch as mismatch:
@@ -180,7 +180,7 @@ class EventWriter:
             return CallbackOutcome.REFUSED
         except (ApiError, ResourceInvalid) as refusal:
             # Never 200 and never 400: the callback is valid, so eSAW must retry it until the cause is fixed.
-            self.write_probe.record_failure()
+            self.write_probe.record_failure(str(refusal))
             _log.error(
                 "the event was not created, and cannot be until this is fixed: %s",
                 refusal,

@@ -28,22 +28,24 @@ class WriteProbe:
         self._proven_at = float("-inf")
         self._failed_at = float("-inf")
         self._failures = 0
+        self._problem = ""
 
     def record_success(self) -> None:
         """Record a write that succeeded."""
         self._proven_at = self._monotonic()
         self._failures = 0
 
-    def record_failure(self) -> None:
-        """Record a write that failed."""
+    def record_failure(self, problem: str) -> None:
+        """Record a write that failed, and why."""
         self._failed_at = self._monotonic()
         self._failures += 1
+        self._problem = problem
 
     async def check(self) -> str | None:
         """Return why the receiver cannot write to the API server, or None."""
         now = self._monotonic()
         if self._failures >= MAX_CONSECUTIVE_FAILURES and now - self._failed_at < self._valid_seconds:
-            return f"the last {self._failures} writes to the API server failed"
+            return f"the last {self._failures} writes to the API server failed: {self._problem}"
         if self._failures == 0 and now - self._proven_at < self._valid_seconds:
             return None
         try:

@@ -68,5 +68,5 @@ def undefined_text(kinds: Iterable[type[Resource]]) -> str:
 
 def _is_needed(group: str, verb: str, resource: str) -> bool:
     """Whether a command of the plugin needs this right."""
-    is_read = verb in _READING_VERBS and resource in ("leases", "events")
+    is_read = verb in _READING_VERBS and resource in ("leases", "events", "resourcequotas")
     return group == GROUP or is_read or resource.startswith(("pods", "secrets"))

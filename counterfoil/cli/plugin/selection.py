@@ -47,9 +47,11 @@ async def select_event(kube: KubeClient, word: str) -> EnvelopeEvent:
         raise CommandError(
             ExitStatus.NOT_FOUND,
             f"no EnvelopeEvent in namespace {kube.namespace} has this name or envelope id: {word}. "
-            "`kubectl counterfoil why -A` looks in all namespaces. If eSignAnyWhere never called about the "
-            "envelope, `kubectl counterfoil sweep ORGANIZATION` finds it. Events that were finished long ago "
-            "are removed. A short id of the console is no name: copy the whole id.",
+            "`kubectl counterfoil why -A` looks in all namespaces. A callback that was answered with 503, or "
+            "not at all, leaves no event. The cause is in `kubectl counterfoil status` and the log of the "
+            "receiver. If eSignAnyWhere never called about the envelope, "
+            "`kubectl counterfoil sweep ORGANIZATION` finds it. Events that were finished long ago are "
+            "removed. A short id of the console is no name: copy the whole id.",
         )
     if len(found) > 1:
         names = "".join(f"\n  {each.name}  ({each.spec.action}, {each.status.phase})" for each in found)

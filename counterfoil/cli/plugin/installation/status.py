@@ -9,12 +9,13 @@ import argparse
 import asyncio
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import msgspec
 
@@ -30,7 +31,7 @@ from counterfoil.i18n.attention import (
     attention_items,
 )
 from counterfoil.i18n.commands import commands_about, without_commands
-from counterfoil.i18n.reasons import Responsible
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.shard_leases import PODS, served_shard_leases
@@ -48,8 +49,8 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.audit_annotation import last_suspension
+from counterfoil.resources.base import GROUP
 from counterfoil.resources.envelopeevent import SUSPENDED, SUSPENDED_SELECTOR
-from counterfoil.resources.lease import ShardLeases
 from counterfoil.resources.routes import archive_names
 from counterfoil.retention import forbids_delete
 
@@ -58,6 +59,8 @@ DETAILS = (
     "Each entry of what waits says for whom, since when, and what to type. The exit status is 1 if something "
     "waits for a person. It is 4 if nothing does, but not everything could be read."
 )
+
+T = TypeVar("T")
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MAX_OBJECTS = 500
@@ -70,6 +73,10 @@ MAX_SUSPENDED_EVENTS = 10
 """Suspended events of which each has a line; the others are counted."""
 
 WIDTH = 118
+_EVENTS_QUOTA = f"count/{EnvelopeEvent.PLURAL}.{GROUP}"
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(|[kMGTPE]|[KMGTPE]i)")
+"""A number of objects as Kubernetes writes it in a ResourceQuota."""
+
 _SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""")
 """A word of a command as the shell reads it, with its quotes."""
 
@@ -166,6 +173,8 @@ class Reading:
     unread: tuple[str, ...]
     is_refused: bool
     """Whether a read failed; else ``unread`` only names lists that were cut."""
+    quotas: Sequence[Raw] = ()
+    """The ResourceQuotas of the namespace."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -212,7 +221,7 @@ async def _clients(kube: KubeClient) -> list[KubeClient]:
 
 async def read(kube: KubeClient) -> Reading:
     """Read what the user may. Raises ``ApiError`` if the Organizations can't be read."""
-    unread, failed_reads = list[str](), list[ApiError]()
+    unread, failed_reads, now = list[str](), list[ApiError](), datetime.now(UTC)
 
     def failed(subject: str, problem: ApiError) -> None:
         failed_reads.append(problem)
@@ -244,13 +253,11 @@ async def read(kube: KubeClient) -> Reading:
         found = _readable(EnvelopeEvent, raws)
         return found, bool(more) or len(found) < len(raws)
 
-    now = datetime.now(UTC)
-
-    async def shard_leases() -> ShardLeases | None:
+    async def answered(subject: str, answer: Awaitable[T]) -> T | None:
         try:
-            return await served_shard_leases(kube, now)
+            return await answer
         except ApiError as problem:
-            failed("leases, which tell whether a controller works", problem)
+            failed(subject, problem)
             return None
 
     organizations = await first(Organization)
@@ -271,12 +278,9 @@ async def read(kube: KubeClient) -> Reading:
         events(RETRYING_SELECTOR),
         events(SUSPENDED_SELECTOR),
     )
-    leases = await shard_leases()
-    pods: Sequence[Raw] | None = None
-    try:
-        pods = await kube.pods(labels=PODS)
-    except ApiError as problem:
-        failed("pods", problem)
+    leases = await answered("leases, which tell whether a controller works", served_shard_leases(kube, now))
+    pods = await answered("pods", kube.pods(labels=PODS))
+    quotas = await answered("resourcequotas, of which a full one refuses callbacks", kube.resource_quotas())
     snapshot = ClusterSnapshot(
         organizations=organizations,
         senders=senders,
@@ -293,7 +297,7 @@ async def read(kube: KubeClient) -> Reading:
         is_more_retrying=is_more_retrying,
         is_more_suspended=is_more_suspended,
     )
-    return Reading(snapshot, pods, tuple(dict.fromkeys(unread)), bool(failed_reads))
+    return Reading(snapshot, pods, tuple(dict.fromkeys(unread)), bool(failed_reads), quotas or ())
 
 
 def _readable(kind: type[Any], raws: Sequence[Raw]) -> tuple[Any, ...]:
@@ -326,10 +330,14 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
         processes=tuple(_processes(reading.pods or ())),
         organizations=tuple(_organization_line(each, snapshot) for each in snapshot.organizations),
         # A suspended event is listed as each other suspended object.
-        waiting=tuple(
-            _waiting(each, namespace)
-            for each in attention_items(snapshot)
-            if (each.kind, each.reason) != (AttentionKind.RETRYING, SUSPENDED)
+        waiting=(
+            *_unanswered(reading.pods or (), namespace),
+            *_full_quotas(reading.quotas, namespace),
+            *(
+                _waiting(each, namespace)
+                for each in attention_items(snapshot)
+                if (each.kind, each.reason) != (AttentionKind.RETRYING, SUSPENDED)
+            ),
         ),
         suspended=suspended,
         is_more_suspended=snapshot.is_more_suspended,
@@ -413,8 +421,12 @@ def _processes(pods: Iterable[Raw]) -> Iterable[ProcessStatus]:
 
 
 def _is_ready(pod: Raw) -> bool:
+    return _ready_condition(pod).get("status") == "True"
+
+
+def _ready_condition(pod: Raw) -> Raw:
     conditions = pod.get("status", {}).get("conditions") or ()
-    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+    return next((each for each in conditions if each.get("type") == "Ready"), {})
 
 
 def _why_not_ready(pod: Raw) -> str:
@@ -423,7 +435,55 @@ def _why_not_ready(pod: Raw) -> str:
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason"):
             return str(waiting["reason"])
-    return str(status.get("reason") or status.get("phase") or "not ready")
+    said = status.get("reason") or _ready_condition(pod).get("message")
+    return str(said or status.get("phase") or "not ready")
+
+
+def _unanswered(pods: Iterable[Raw], namespace: str) -> Iterable[WaitingItem]:
+    """Yield that no pod answers callbacks: such a callback leaves no event, so nothing else tells of it."""
+    component = f"{COMPONENT_LABEL}=receiver"
+    receivers = next((each for each in _processes(pods) if each.name == "receiver"), None)
+    if receivers is not None and not receivers.ready:
+        yield _entry(
+            "no receiver is ready, callbacks are not answered",
+            "ReceiverNotReady",
+            "; ".join(receivers.problems),
+            f"kubectl -n {namespace} logs -l {component} --tail=20",
+            f"kubectl -n {namespace} describe pods -l {component}",
+        )
+
+
+def _full_quotas(quotas: Iterable[Raw], namespace: str) -> Iterable[WaitingItem]:
+    for quota in quotas:
+        status, name = quota.get("status") or {}, quota["metadata"]["name"]
+        # The API server decides by the status alone, and refuses each object that is not counted yet.
+        hard, used = ((status.get(each) or {}).get(_EVENTS_QUOTA) for each in ("hard", "used"))
+        if hard is not None and (used is None or _number(used) >= _number(hard)):
+            said = f"{used} of {hard} are used." if used is not None else f"not counted yet, of {hard}."
+            command = f"kubectl -n {namespace} describe resourcequota {name}"
+            yield _entry(
+                f"ResourceQuota/{name} is full, callbacks are answered with 503",
+                "QuotaFull",
+                f"{_EVENTS_QUOTA}: {said}",
+                command,
+            )
+
+
+def _number(quantity: str) -> Decimal:
+    """Return a number of objects; zero for a text that is none."""
+    found = _QUANTITY.fullmatch(quantity)
+    if found is None:
+        return Decimal(0)
+    number, suffix = found.groups()
+    power = " KMGTPE".index(suffix[:1].upper() or " ")
+    return Decimal(number) * Decimal(1024 if suffix.endswith("i") else 1000) ** power
+
+
+def _entry(what: str, reason: str, message: str, *commands: str) -> WaitingItem:
+    """Return an entry about something that only this command sees."""
+    found = find_reason(reason)
+    do, responsible = found.localized_text().do, TURNS[found.responsible]
+    return WaitingItem(what, reason, responsible, None, "", message, do, commands)
 
 
 def _organization_line(organization: Organization, snapshot: ClusterSnapshot) -> OrganizationLine:
