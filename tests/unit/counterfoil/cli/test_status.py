@@ -296,6 +296,24 @@ def test_what_is_suspended_and_what_could_not_be_read_are_said_apart() -> None:
     assert "pods: no right" in page(seen, NOON)
 
 
+def test_an_import_that_is_suspended_and_not_complete_is_listed() -> None:
+    """Else a pause of an Import of years is forgotten: it is no task, and no alert fires."""
+    held, complete = (
+        structs.replace(each, spec=structs.replace(each.spec, suspend=True))
+        for each in (
+            an_import_that("ImportSuspended"),
+            an_import_that("ImportComplete", name="done", completion_time=NOON),
+        )
+    )
+    entry = AuditEntry("admin", "suspend", NOON - timedelta(hours=2), "update of eSAW")
+    metadata = structs.replace(held.metadata, annotations=with_audit_entry({}, entry))
+    held = structs.replace(held, metadata=metadata)
+    seen = found(organizations=(an_organization_that(),), imports=(held, complete))
+    assert seen.waiting == ()
+    assert [each.name for each in seen.suspended] == ["Import/old-stock"]
+    assert "  Import/old-stock, since 2h, by admin: update of eSAW\n" in page(seen, NOON)
+
+
 def a_suspended_event(number: int, phase: Phase, reason: str, **act: Any) -> EnvelopeEvent:
     event = EventBuilder().named(f"event-{number:02}").suspended().in_phase(phase, reason).build()
     entry = AuditEntry("admin", "suspend", NOON - timedelta(hours=2), "legal hold")

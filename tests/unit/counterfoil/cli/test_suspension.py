@@ -29,7 +29,8 @@ async def test_each_kind_is_suspended_and_resumed_with_a_record_of_who_did_it(re
     assert await typed(SUSPEND, kube, name) == f"{name}: suspended\n"
     assert kube.objects[kind.PLURAL, resource.name]["spec"]["suspend"] is True
     assert await typed(SUSPEND, kube, name) == f"{name}: suspended already\n"
-    assert await typed(RESUME, kube, kind.KIND.lower(), resource.name) == f"{name}: not suspended\n"
+    assert await typed(RESUME, kube, kind.KIND.lower(), resource.name) == f"{name}: resumed\n"
+    assert await typed(RESUME, kube, name) == f"{name}: was not suspended\n"
     stored = kube.objects[kind.PLURAL, resource.name]
     assert stored["spec"]["suspend"] is False
     entries = audit_entries(stored["metadata"]["annotations"])
