@@ -82,8 +82,9 @@ class SuspensionCommand(NamedTuple):
         return SuspensionResult(f"{kind.KIND}/{name}", self.is_suspended, is_changed)
 
     def _words(self, result: SuspensionResult) -> str:
-        state = "suspended" if self.is_suspended else "not suspended"
-        return f"{state}{'' if result.changed else ' already'}"
+        if self.is_suspended:
+            return "suspended" if result.changed else "suspended already"
+        return "resumed" if result.changed else "was not suspended"
 
 
 def chosen_objects(words: list[str]) -> list[tuple[type[Resource], str]]:

@@ -315,10 +315,11 @@ def _readable(kind: type[Any], raws: Sequence[Raw]) -> tuple[Any, ...]:
 def overview(reading: Reading, namespace: str, now: datetime) -> InstallationStatus:
     """Return the state of an installation; pure."""
     snapshot = reading.snapshot
-    shown: Iterable[Organization | Archive | Sender] = (
+    shown: Iterable[Organization | Archive | Sender | Import] = (
         *snapshot.organizations,
         *snapshot.archives,
         *snapshot.senders,
+        *(each for each in snapshot.imports if each.status.completion_time is None),
     )
     suspended = (
         *(_suspended(each, snapshot) for each in shown if each.spec.suspend),
@@ -347,8 +348,10 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
     )
 
 
-def _suspended(each: Organization | Archive | Sender, snapshot: ClusterSnapshot) -> SuspendedObject:
+def _suspended(each: Organization | Archive | Sender | Import, snapshot: ClusterSnapshot) -> SuspendedObject:
     match each:
+        case Import():
+            waiting = 0  # Its events are not held.
         case Sender():
             waiting = each.status.waiting_events
         case Archive():
