@@ -130,6 +130,14 @@ def test_a_complete_import_names_the_real_end_of_its_span(until: str | None, end
     assert ready_now.message.endswith(f"Searched: what was sent from 2026-06-01 to {end}.")
 
 
+@pytest.mark.parametrize("failed", [0, 300])
+def test_a_complete_import_says_how_many_of_its_events_failed(failed: int) -> None:
+    imported = an_import(status={"senders": [{"name": "anna", "searched": True}], "failed": failed})
+    complete = find_condition(concluded(imported, None, is_waiting=False, now=NOON).conditions, "Complete")
+    assert complete is not None
+    assert ("300 envelopes are not archived, since their events failed." in complete.message) is bool(failed)
+
+
 def test_the_results_of_a_window_are_added_once() -> None:
     imported = an_import(status={"openWindows": [{"id": "a", "events": 2}], "archived": 5})
     tallies = {"a": EventTally(archived=1, failed=1, bytes=7), "b": EventTally(archived=9)}

@@ -153,6 +153,15 @@ async def test_it_shows_the_progress_and_each_sender_that_is_not_searched() -> N
     ]
 
 
+async def test_an_import_of_which_events_failed_is_not_done() -> None:
+    """A script around it would take the import of the old stock for complete."""
+    failed = an_import(failed=1, completionTime=NOON.isoformat(), windows={"done": 4, "total": 4})
+    kube = InMemoryKubeClient(an_organization(), failed)
+    for words in (("old",), ("old", "--watch")):
+        status, _ = await told(kube, *words)
+        assert status is ExitStatus.NOT_ALL
+
+
 async def test_it_watches_until_the_import_is_complete() -> None:
     imported = an_import(completionTime=NOON.isoformat(), windows={"done": 4, "total": 4})
     status, said = await told(InMemoryKubeClient(an_organization(), imported), "acme", "--watch")
