@@ -287,7 +287,8 @@ async def _show(kube: KubeClient, imports: list[Import], output: str, out: TextI
         if len(imports) == 1:
             out.write("".join(f"{each}\n" for each in await _advice(kube, imports[0])))
         await _tell_standstill(kube, imports, out)
-    return ExitStatus.NOT_ALL if any(_is_stalled(each) for each in imports) else ExitStatus.DONE
+    is_wrong = any(_is_stalled(each) or each.status.failed for each in imports)
+    return ExitStatus.NOT_ALL if is_wrong else ExitStatus.DONE
 
 
 async def _tell_standstill(kube: KubeClient, imports: Sequence[Import], out: TextIO) -> None:
