@@ -1,7 +1,10 @@
 """``kubectl counterfoil status``: what it says about processes, Organizations and what waits."""
 
+import argparse
+import io
 import shlex
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from msgspec import structs
 
 from counterfoil import __version__
+from counterfoil.cli.plugin import why as why_command
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.cli.plugin.installation.status import (
     MAX_OBJECTS,
@@ -30,13 +34,16 @@ from counterfoil.i18n.reasons import CATALOGUE, ReasonContext, Responsible, find
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command
 from counterfoil.resources import (
+    Archive,
     EnvelopeEvent,
     EventCopy,
     Import,
     LastError,
     LocalObjectReference,
+    Organization,
     Phase,
     ReportedProblem,
+    Resource,
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
@@ -145,6 +152,71 @@ def test_without_a_ready_receiver_status_says_that_callbacks_are_not_answered() 
 def test_one_ready_receiver_answers_callbacks() -> None:
     assert found(a_pod("receiver"), a_pod("receiver", conditions=[NOT_READY])).waiting == ()
     assert found(a_pod("receiver", conditions=[NOT_READY], phase="Succeeded")).waiting == ()
+
+
+def changed(resource: Resource, *, seconds: float, generation: int = 3, observed: int = 2) -> dict[str, Any]:
+    """The object of the API server, whose spec was changed that long ago."""
+    at = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+    writes = [{"time": at}, {"time": datetime.now(UTC).isoformat(), "subresource": "status"}]
+    raw = resource.to_dict()
+    raw["metadata"] |= {"generation": generation, "managedFields": writes}
+    raw["status"]["observedGeneration"] = observed
+    return raw
+
+
+async def after_changes(*raws: dict[str, Any], shards: bool = True) -> InstallationStatus:
+    kube = InMemoryKubeClient()
+    for kind, raw in zip((Organization, Archive), raws, strict=False):
+        kube.objects[kind.PLURAL, raw["metadata"]["name"]] = raw
+    reading = await read(kube)
+    unheld = () if shards else (UnheldShard(),)
+    snapshot = replace(reading.snapshot, unheld_shards=unheld)
+    return overview(replace(reading, snapshot=snapshot), "contracts", NOON)
+
+
+async def test_a_change_that_no_controller_processes_is_reported_instead_of_the_old_status() -> None:
+    """``NotProcessed``: the namespace is no longer listed, and the old advice is to resume what is resumed."""
+    acme, dms = an_organization_that(), an_archive_that("False", "ArchiveFull")
+    seen = await after_changes(changed(acme, seconds=0, observed=3), changed(dms, seconds=130))
+    (entry,) = seen.waiting
+    assert (entry.what, entry.reason, entry.for_whom) == ("Archive/dms", "NotProcessed", "an administrator")
+    assert entry.message == "Archive/dms has generation 3, and its status is of generation 2."
+    assert entry.commands == (
+        "kubectl -n contracts logs -l app.kubernetes.io/component=controller --tail=20",
+    )
+    assert "`watchNamespaces`" in page(seen, NOON)
+
+
+@pytest.mark.parametrize(("seconds", "observed"), [(60, 2), (3600, 3)])
+async def test_a_change_that_is_processed_or_new_leaves_the_status_as_it_is(
+    seconds: float, observed: int
+) -> None:
+    acme, dms = an_organization_that(), an_archive_that("False", "ArchiveFull")
+    seen = await after_changes(
+        changed(acme, seconds=0, observed=3), changed(dms, seconds=seconds, observed=observed)
+    )
+    assert [each.reason for each in seen.waiting] == ["ArchiveFull"]
+
+
+async def test_without_a_controller_no_change_is_reported_beside_it() -> None:
+    acme, dms = an_organization_that(), an_archive_that("False", "ArchiveFull")
+    seen = await after_changes(
+        changed(acme, seconds=900), changed(dms, seconds=900, observed=3), shards=False
+    )
+    assert [each.reason for each in seen.waiting] == ["ControllerAbsent", "ArchiveFull"]
+
+
+async def test_why_does_not_advise_by_a_status_that_is_older_than_the_spec() -> None:
+    event = EventBuilder().named("x").in_phase(Phase.ARCHIVING, "ArchiveSuspended").build()
+    kube = InMemoryKubeClient(event, an_organization_that())
+    dms = an_archive_that("False", "ArchiveSuspended")
+    kube.objects[Archive.PLURAL, "dms"] = changed(dms, seconds=130)
+    out = io.StringIO()
+    await why_command.run(argparse.Namespace(event="x", all_namespaces=False, output="text"), kube, out)
+    text = " ".join(out.getvalue().split())
+    assert "Archive/dms has generation 3, and its status is of generation 2." in text
+    assert "`watchNamespaces`" in text
+    assert "spec.suspend" not in text
 
 
 def a_quota(*, used: str | None, hard: str = "100k", name: str = "contracts") -> dict[str, Any]:
