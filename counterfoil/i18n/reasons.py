@@ -53,7 +53,8 @@ class ReasonContext(StrEnum):
     LEASE = "Lease"
     """In the console and the plugin, which read the Leases of the shards; in no object's status."""
     STATUS = "status"
-    """In ``kubectl counterfoil status``, which reads the pods and ResourceQuotas; in no object's status."""
+    """In ``kubectl counterfoil status`` and ``why``, which read pods, ResourceQuotas and the times of
+    changes; in no object's status."""
 
 
 class EnvelopePresence(StrEnum):

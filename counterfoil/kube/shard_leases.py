@@ -7,11 +7,14 @@ A release for one namespace has its Leases there. A release for several has them
 namespace: it becomes part of a path and of a command. Nothing is concluded from Leases that can't be read, or
 while it is unknown which release serves a namespace. Leases that are here suffice for a person who may list
 nothing else.
+
+The Leases of a release are also held if it no longer lists the namespace. Then only a change that nobody
+processes tells of it.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from counterfoil.kube.client import KubeClient
@@ -23,6 +26,10 @@ from counterfoil.settings import is_namespace
 
 ORGANIZATIONS: Final = 20
 """Maximum number of Organizations that are asked which release serves their namespace."""
+
+UNPROCESSED_CHANGE: Final = timedelta(minutes=5)
+"""Age of a change of a spec after which a controller should have processed it. The probe of an Archive
+waits some minutes for its turn if 40 others hang."""
 
 PODS: Final = "app.kubernetes.io/part-of=counterfoil"
 """Labels of the pods of a release."""
@@ -49,6 +56,22 @@ async def served_shard_leases(
     if is_own or await _has_pods(kube):
         return here
     raise ApiError(0, "Unknown", f"nothing says yet which release serves the namespace {kube.namespace}")
+
+
+def unprocessed_change(kind: str, raw: Raw, now: datetime) -> str:
+    """Return that no controller has processed the spec of an object in time; empty if one has. Ask only about
+    Organizations and Archives: each of their specs is observed, also if a server does not answer."""
+    metadata, observed = raw["metadata"], (raw.get("status") or {}).get("observedGeneration") or 0
+    generation = metadata.get("generation") or 0
+    writes = [each for each in metadata.get("managedFields") or () if not each.get("subresource")]
+    times = [
+        text for text in (*(each.get("time") for each in writes), metadata.get("creationTimestamp")) if text
+    ]
+    changed = max(map(datetime.fromisoformat, times), default=datetime.max.replace(tzinfo=UTC))
+    if generation <= observed or now - changed < UNPROCESSED_CHANGE:
+        return ""
+    said = f"its status is of generation {observed}" if observed else "no controller has written its status"
+    return f"{kind}/{metadata['name']} has generation {generation}, and {said}."
 
 
 async def _organizations(kube: KubeClient, known: Organization | None) -> list[Organization]:

@@ -33,7 +33,7 @@ from counterfoil.i18n.reasons import (
 )
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
-from counterfoil.kube.shard_leases import served_shard_leases
+from counterfoil.kube.shard_leases import served_shard_leases, unprocessed_change
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -114,6 +114,7 @@ CORRECTION_TEXTS = {
 }
 """Changes of objects that start a failed event again."""
 CONTROLLER_ABSENT = "ControllerAbsent"
+NOT_PROCESSED = "NotProcessed"
 NEXT_WITHOUT_CONTROLLER = "nothing until a controller runs"
 CONTROLLER_UNKNOWN = "not known, since the Leases that tell whether a controller works could not be read"
 MAX_KUBERNETES_EVENTS = 8
@@ -214,7 +215,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     if args.all_namespaces:
         kube = kube.in_namespace(await selection.namespace_of(kube, args.event))
     event = await selection.select_event(kube, args.event)
-    unread: list[str] = []
+    unread, unprocessed = list[str](), list[str]()
 
     async def optional(subject: str, reading: Awaitable[T]) -> T | None:
         """Return what is read; None if it can't be: the page is worth reading without it, too."""
@@ -228,6 +229,8 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
 
     async def get(kind: type[R], name: str) -> R | None:
         raw = await optional(kind.PLURAL, kube.get(kind, name))
+        if raw is not None and kind in (Organization, Archive):
+            unprocessed.append(unprocessed_change(kind.KIND, raw, datetime.now(UTC)))
         return kind.parse(raw) if raw is not None else None
 
     organization = await get(Organization, event.organization)
@@ -250,8 +253,30 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         is_controller_unknown=leases is None,
         unread=tuple(unread),
     )
+    if (stale := next(filter(None, unprocessed), "")) and not (why.controller or event.status.phase.is_final):
+        why = _not_processed(why, stale, kube.namespace)
     out.write(format_result(args.output, why, page(why)))
     return ExitStatus.DONE
+
+
+def controller_log(namespace: str) -> str:
+    """Return the command that shows the end of the log of the controller."""
+    return f"kubectl -n {namespace} logs -l app.kubernetes.io/component=controller --tail=20"
+
+
+def _not_processed(why: EventExplanation, message: str, namespace: str) -> EventExplanation:
+    """Return the explanation of an event that waits for an object whose status is older than its spec."""
+    reason = find_reason(NOT_PROCESSED)
+    return msgspec.structs.replace(
+        why,
+        reason=NOT_PROCESSED,
+        message=message,
+        means=reason.localized_text().what,
+        next="nothing until a controller processes the change",
+        turn=RESPONSIBLE_TEXTS[reason.responsible],
+        do=reason.localized_text().do,
+        commands=(controller_log(namespace),),
+    )
 
 
 def explain(

@@ -11,7 +11,7 @@ import re
 import textwrap
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -22,6 +22,7 @@ import msgspec
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs, printable
 from counterfoil.cli.plugin.missing_right import is_undefined, undefined_text, unread_text
+from counterfoil.cli.plugin.why import NOT_PROCESSED, controller_log
 from counterfoil.durations import Duration
 from counterfoil.i18n.attention import (
     RETRYING_SELECTOR,
@@ -34,7 +35,7 @@ from counterfoil.i18n.commands import commands_about, without_commands
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.kube.shard_leases import PODS, served_shard_leases
+from counterfoil.kube.shard_leases import PODS, served_shard_leases, unprocessed_change
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     FINAL_PHASES,
@@ -175,6 +176,8 @@ class Reading:
     """Whether a read failed; else ``unread`` only names lists that were cut."""
     quotas: Sequence[Raw] = ()
     """The ResourceQuotas of the namespace."""
+    unprocessed: Mapping[str, str] = field(default_factory=dict)
+    """By kind and name, the Organizations and Archives with a change that no controller has processed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -222,13 +225,15 @@ async def _clients(kube: KubeClient) -> list[KubeClient]:
 async def read(kube: KubeClient) -> Reading:
     """Read what the user may. Raises ``ApiError`` if the Organizations can't be read."""
     unread, failed_reads, now = list[str](), list[ApiError](), datetime.now(UTC)
+    unprocessed = dict[str, str]()
 
     def failed(subject: str, problem: ApiError) -> None:
         failed_reads.append(problem)
         unread.append(unread_text(subject, problem))
 
     async def first(kind: type[Resource]) -> tuple[Any, ...]:
-        found, is_cut = await kube.first(kind, partial(_readable, kind), limit=MAX_OBJECTS)
+        parse = partial(_parsed, kind, unprocessed, now)
+        found, is_cut = await kube.first(kind, parse, limit=MAX_OBJECTS)
         if is_cut:
             unread.append(f"{kind.PLURAL}: there are more than the first {len(found)}")
         return tuple(found)
@@ -297,7 +302,19 @@ async def read(kube: KubeClient) -> Reading:
         is_more_retrying=is_more_retrying,
         is_more_suspended=is_more_suspended,
     )
-    return Reading(snapshot, pods, tuple(dict.fromkeys(unread)), bool(failed_reads), quotas or ())
+    return Reading(
+        snapshot, pods, tuple(dict.fromkeys(unread)), bool(failed_reads), quotas or (), unprocessed
+    )
+
+
+def _parsed(
+    kind: type[Resource], unprocessed: dict[str, str], now: datetime, raws: Sequence[Raw]
+) -> tuple[Any, ...]:
+    """Return the objects that can be parsed, and add to ``unprocessed`` the changes of any."""
+    for raw in raws if kind in (Organization, Archive) else ():
+        if text := unprocessed_change(kind.KIND, raw, now):
+            unprocessed[f"{kind.KIND}/{raw['metadata']['name']}"] = text
+    return _readable(kind, raws)
 
 
 def _readable(kind: type[Any], raws: Sequence[Raw]) -> tuple[Any, ...]:
@@ -315,6 +332,8 @@ def _readable(kind: type[Any], raws: Sequence[Raw]) -> tuple[Any, ...]:
 def overview(reading: Reading, namespace: str, now: datetime) -> InstallationStatus:
     """Return the state of an installation; pure."""
     snapshot = reading.snapshot
+    # Without a controller nothing is processed, which has its entry.
+    unprocessed = {} if snapshot.unheld_shards else reading.unprocessed
     shown: Iterable[Organization | Archive | Sender | Import] = (
         *snapshot.organizations,
         *snapshot.archives,
@@ -334,10 +353,13 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
         waiting=(
             *_unanswered(reading.pods or (), namespace),
             *_full_quotas(reading.quotas, namespace),
+            *_not_processed(unprocessed, namespace),
             *(
                 _waiting(each, namespace)
                 for each in attention_items(snapshot)
                 if (each.kind, each.reason) != (AttentionKind.RETRYING, SUSPENDED)
+                # What it advises is by a status that is older than the spec.
+                and _subject(each) not in unprocessed
             ),
         ),
         suspended=suspended,
@@ -470,6 +492,20 @@ def _full_quotas(quotas: Iterable[Raw], namespace: str) -> Iterable[WaitingItem]
                 f"{_EVENTS_QUOTA}: {said}",
                 command,
             )
+
+
+def _subject(item: AttentionItem) -> str:
+    """Return kind and name of the one object whose status an entry repeats; empty for others."""
+    if item.kind is AttentionKind.ARCHIVE:
+        return f"Archive/{item.name}"
+    is_one = item.kind is AttentionKind.ORGANIZATION and not item.others
+    return f"Organization/{item.organization}" if is_one else ""
+
+
+def _not_processed(unprocessed: Mapping[str, str], namespace: str) -> Iterable[WaitingItem]:
+    if unprocessed:
+        names, message = ", ".join(unprocessed), next(iter(unprocessed.values()))
+        yield _entry(names, NOT_PROCESSED, message, controller_log(namespace))
 
 
 def _number(quantity: str) -> Decimal:

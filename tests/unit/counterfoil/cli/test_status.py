@@ -166,8 +166,8 @@ def changed(resource: Resource, *, seconds: float, generation: int = 3, observed
 
 async def after_changes(*raws: dict[str, Any], shards: bool = True) -> InstallationStatus:
     kube = InMemoryKubeClient()
-    for kind, raw in zip((Organization, Archive), raws, strict=False):
-        kube.objects[kind.PLURAL, raw["metadata"]["name"]] = raw
+    for plural, raw in zip((Organization.PLURAL, Archive.PLURAL), raws, strict=True):
+        kube.objects[plural, raw["metadata"]["name"]] = raw
     reading = await read(kube)
     unheld = () if shards else (UnheldShard(),)
     snapshot = replace(reading.snapshot, unheld_shards=unheld)
@@ -175,9 +175,9 @@ async def after_changes(*raws: dict[str, Any], shards: bool = True) -> Installat
 
 
 async def test_a_change_that_no_controller_processes_is_reported_instead_of_the_old_status() -> None:
-    """``NotProcessed``: the namespace is no longer listed, and the old advice is to resume what is resumed."""
+    """``NotProcessed``: the namespace is no longer listed, and the old advice can't help."""
     acme, dms = an_organization_that(), an_archive_that("False", "ArchiveFull")
-    seen = await after_changes(changed(acme, seconds=0, observed=3), changed(dms, seconds=130))
+    seen = await after_changes(changed(acme, seconds=0, observed=3), changed(dms, seconds=310))
     (entry,) = seen.waiting
     assert (entry.what, entry.reason, entry.for_whom) == ("Archive/dms", "NotProcessed", "an administrator")
     assert entry.message == "Archive/dms has generation 3, and its status is of generation 2."
@@ -187,7 +187,7 @@ async def test_a_change_that_no_controller_processes_is_reported_instead_of_the_
     assert "`watchNamespaces`" in page(seen, NOON)
 
 
-@pytest.mark.parametrize(("seconds", "observed"), [(60, 2), (3600, 3)])
+@pytest.mark.parametrize(("seconds", "observed"), [(240, 2), (3600, 3)])
 async def test_a_change_that_is_processed_or_new_leaves_the_status_as_it_is(
     seconds: float, observed: int
 ) -> None:
@@ -210,7 +210,7 @@ async def test_why_does_not_advise_by_a_status_that_is_older_than_the_spec() -> 
     event = EventBuilder().named("x").in_phase(Phase.ARCHIVING, "ArchiveSuspended").build()
     kube = InMemoryKubeClient(event, an_organization_that())
     dms = an_archive_that("False", "ArchiveSuspended")
-    kube.objects[Archive.PLURAL, "dms"] = changed(dms, seconds=130)
+    kube.objects[Archive.PLURAL, "dms"] = changed(dms, seconds=310)
     out = io.StringIO()
     await why_command.run(argparse.Namespace(event="x", all_namespaces=False, output="text"), kube, out)
     text = " ".join(out.getvalue().split())

@@ -36,7 +36,7 @@ CONSTANTS = tuple(
     f"counterfoil/resources/{name}.py"
     for name in ("conditions", "envelopeevent", "organization", "reopening")
 )
-CONSTANTS += ("counterfoil/cli/plugin/installation/status.py",)
+CONSTANTS += ("counterfoil/cli/plugin/installation/status.py", "counterfoil/cli/plugin/why.py")
 """Modules with reasons as constants, beside names of conditions."""
 
 READERS_OF_ESAW = tuple(
