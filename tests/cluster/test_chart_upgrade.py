@@ -52,6 +52,8 @@ FINISHED_STATUS = {
         }
     ],
 }
+EARLIER_SWEEP = {"time": "2026-11-01T10:00:00Z", "found": 2}
+"""As the earlier release stored it; the present definitions require `completionTime`."""
 SEALED = {
     "apiVersion": "v1",
     "kind": "Secret",
@@ -75,6 +77,8 @@ class UpgradedRelease:
     """The present definitions, as the API server stores them."""
     processed: dict[str, Any] = field(default_factory=dict)
     """The event that the earlier release had left, after the present controller has worked on it."""
+    organization: dict[str, Any] = field(default_factory=dict)
+    """Its Organization at that time."""
 
 
 @pytest.fixture(scope="module", params=RELEASES, ids=lambda path: path.stem)
@@ -95,6 +99,7 @@ async def upgraded(
         async with local_environment(plane, folder, namespace=NAMESPACE) as environment:
             event = await fill(environment, folder)
             found.before = await snapshot(plane)
+            await patch_status(environment, "organization", "acme", {"sweep": EARLIER_SWEEP})
             await helm(*release, CHART, "-n", NAMESPACE, values=with_image({}))
             found.after = await snapshot(plane)
             found.present = await definitions(plane)
@@ -103,7 +108,9 @@ async def upgraded(
             await environment.kubectl(
                 "wait", f"ee/{event}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s"
             )
-            found.processed = (await snapshot(plane))[f"EnvelopeEvent/{event}"]
+            processed = await snapshot(plane)
+            found.processed = processed[f"EnvelopeEvent/{event}"]
+            found.organization = processed["Organization/acme"]
         await helm("rollback", RELEASE, "1", "-n", NAMESPACE)
         found.back = await snapshot(plane)
         yield found
@@ -121,10 +128,13 @@ async def fill(environment: LocalEnvironment, folder: Path) -> str:
     sent = built(Envelope, {})
     for each in (FINISHED, waiting, sent, SEALED):
         await environment.kubectl("create", "-f", "-", stdin=json.dumps(each))
-    status = json.dumps({"status": FINISHED_STATUS})
-    name = FINISHED["metadata"]["name"]
-    await environment.kubectl("patch", "ee", name, "--subresource=status", "--type=merge", "-p", status)
+    await patch_status(environment, "ee", FINISHED["metadata"]["name"], FINISHED_STATUS)
     return str(waiting["metadata"]["name"])
+
+
+async def patch_status(environment: LocalEnvironment, kind: str, name: str, status: dict[str, Any]) -> None:
+    changes = json.dumps({"status": status})
+    await environment.kubectl("patch", kind, name, "--subresource=status", "--type=merge", "-p", changes)
 
 
 async def snapshot(plane: ControlPlane) -> Objects:
@@ -212,6 +222,14 @@ def test_the_present_controller_finishes_an_event_that_the_earlier_release_left(
 ) -> None:
     assert upgraded.processed["status"]["phase"] == "Succeeded"
     assert "Document" in {each["kind"] for each in upgraded.processed["status"]["documents"]}
+
+
+def test_the_present_controller_replaces_what_it_can_not_read_of_a_status(upgraded: UpgradedRelease) -> None:
+    left = upgraded.after["Organization/acme"]["status"]["sweep"]
+    assert (left["found"], "completionTime" in left) == (EARLIER_SWEEP["found"], False)
+    found = upgraded.organization["status"]
+    assert "completionTime" in found.get("sweep", ("completionTime",))
+    assert {each["type"]: each["status"] for each in found["conditions"]}["Ready"] == "True"
 
 
 def test_a_rollback_restores_the_earlier_definitions_and_rights(upgraded: UpgradedRelease) -> None:

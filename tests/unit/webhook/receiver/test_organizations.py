@@ -98,6 +98,21 @@ def test_one_that_does_not_fit_its_kind_is_known_but_cannot_be_judged(
     assert not listed(organization_cache, an_organization(spec={"baseURL": 7})).is_ready
 
 
+def test_one_whose_last_sweep_is_of_another_version_is_checked_like_any_other(
+    organization_cache: OrganizationCache,
+) -> None:
+    status = {"sweep": {"time": "2026-06-01T00:00:00Z", "found": 0}}
+    assert listed(organization_cache, an_organization(status=status)).is_ready
+
+
+def test_one_whose_basic_auth_is_of_another_version_cannot_be_judged(
+    organization_cache: OrganizationCache,
+) -> None:
+    raw = with_basic_auth(an_organization())
+    raw["status"]["basicAuthHashes"] = [{"hash": "another"}]
+    assert not listed(organization_cache, raw).is_ready
+
+
 def test_a_suspended_one_is_listed_like_any_other(organization_cache: OrganizationCache) -> None:
     assert listed(organization_cache, an_organization(spec={"suspend": True})).is_ready
 
