@@ -15,7 +15,7 @@ import msgspec
 
 from counterfoil.kube.errors import Unavailable, api_error
 from counterfoil.kube.watch import Raw, WatchEvent
-from counterfoil.resources.base import Resource, ResourceInvalid
+from counterfoil.resources.base import Resource, ResourceInvalid, ResourceWithComputedStatus
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 _log = logging.getLogger(__name__)
@@ -119,9 +119,15 @@ def http_date(header: str | None) -> datetime | None:
 
 
 def parse_readable(kind: type[R], raw: Mapping[str, Any]) -> R | None:
-    """Return an object; None, with an error in the log, for one that this version can't read."""
+    """Return an object; None, with an error in the log, for one that this version can't read. The log also
+    names the fields of a status that count as absent."""
     try:
-        return kind.parse(raw)
+        resource = kind.parse(raw)
     except ResourceInvalid as invalid:
         _log.error("an object can't be read and is ignored: %s", invalid)
         return None
+    if isinstance(resource, ResourceWithComputedStatus) and resource.unread_status:
+        fields = ", ".join(f"status.{each}" for each in resource.unread_status)
+        absent = "%s/%s: %s can't be read and counts as absent until the controller writes it again"
+        _log.warning(absent, kind.KIND, resource.name, fields)
+    return resource

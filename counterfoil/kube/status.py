@@ -32,7 +32,7 @@ from counterfoil.resources import (
     merge_patch,
     to_json_dict,
 )
-from counterfoil.resources.base import ResourcePart
+from counterfoil.resources.base import ResourcePart, ResourceWithComputedStatus
 
 RETRY_PAUSES_SECONDS = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0)
 """Pauses while the API server is unavailable, about a minute in all. A restart would repeat the finished
@@ -47,11 +47,14 @@ R = TypeVar("R", Archive, EnvelopeEvent, Import, Organization, Sender)
 async def patch_status(kube: KubeClient, resource: R, status: ResourcePart) -> Raw | None:
     """
     Write the difference between a resource's status and the new one. Return the answer, or None without a
-    difference.
+    difference. What could not be read of the status is removed or replaced.
 
     Raises ``Conflict`` when the resource was changed since it was read, ``NotFound``, ``ApiError``.
     """
-    changes = merge_patch(to_json_dict(resource.status), to_json_dict(status))
+    before = to_json_dict(resource.status)
+    if isinstance(resource, ResourceWithComputedStatus):
+        before |= resource.unread_status or {}
+    changes = merge_patch(before, to_json_dict(status))
     if not changes:
         return None
     return await kube.patch_status(

@@ -32,8 +32,8 @@ from counterfoil.resources.base import (
     OBSERVED_GENERATION,
     LocalObjectReference,
     PrinterColumn,
-    Resource,
     ResourcePart,
+    ResourceWithComputedStatus,
     ValidationRule,
     names_of_map,
     schema,
@@ -354,7 +354,7 @@ class ArchiveStatus(ResourcePart, frozen=True):
     ] = None
 
 
-class Archive(Resource, frozen=True):
+class Archive(ResourceWithComputedStatus, frozen=True):
     """
     A document management system or store where the documents of envelopes go, under which path and with
     which tags. Exactly one kind is set.
@@ -379,6 +379,9 @@ class Archive(Resource, frozen=True):
         PrinterColumn("Signatures", ".spec.signatures", "What a broken signature leads to.", is_wide=True),
         PrinterColumn("Path", ".spec.path", "Template of the path of each file.", is_wide=True),
     )
+
+    # Without them another server or root would count as the first, and get the documents and the Secrets.
+    KEPT_STATUS: ClassVar[frozenset[str]] = frozenset({"destination", "root", "secret_origins"})
 
     spec: ArchiveSpec
     status: ArchiveStatus = ArchiveStatus()

@@ -295,6 +295,57 @@ class Resource(ResourcePart, frozen=True):
 R = TypeVar("R", bound=Resource)
 
 
+class ResourceWithComputedStatus(Resource, frozen=True, kw_only=True):
+    """
+    A kind whose status the controller can compute again, except for a few fields of it.
+
+    A field of the status that can't be read counts as absent, and the next write of the status replaces it.
+    It is of another version of the CRD: nothing else would ever replace it, since who can't read an object
+    does not write its status either.
+    """
+
+    KEPT_STATUS: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the status that must be read, since the controller would not find the same values again."""
+
+    unread_status: dict[str, Any] | None = None
+    """The fields of the status that can't be read, by their names in JSON. Not part of the object."""
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Self:
+        """Read an object of the API server. Raises ``ResourceInvalid`` when its spec, or a kept field of its
+        status, does not match the kind."""
+        raw = {key: value for key, value in raw.items() if key != _UNREAD_STATUS}
+        try:
+            return super().parse(raw)
+        except ResourceInvalid:
+            status: Any = raw.get("status")
+            unread = cls._unread_fields(status) if isinstance(status, Mapping) else {}
+            if not unread:
+                raise
+        readable = {key: value for key, value in status.items() if key not in unread}
+        return msgspec.structs.replace(super().parse({**raw, "status": readable}), unread_status=unread)
+
+    @classmethod
+    def _unread_fields(cls, status: Mapping[str, Any]) -> dict[str, Any]:
+        kind = next(each.type for each in msgspec.structs.fields(cls) if each.name == "status")
+        unread = {}
+        for each in msgspec.structs.fields(kind):
+            if each.encode_name in status and each.name not in cls.KEPT_STATUS:
+                value = status[each.encode_name]
+                try:
+                    msgspec.convert(value, each.type, dec_hook=_decode_hook)
+                except msgspec.ValidationError:
+                    unread[each.encode_name] = value
+        return unread
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object as JSON for the API server, without what can't be read."""
+        return {key: value for key, value in super().to_dict().items() if key != _UNREAD_STATUS}
+
+
+_UNREAD_STATUS = json_name("unread_status")
+
+
 def to_json_dict(part: ResourcePart) -> dict[str, Any]:
     """Convert a part of a resource into dicts, lists, strings and numbers of JSON."""
     # Through JSON: to_builtins keeps tuples, which never equal the lists of the API server.

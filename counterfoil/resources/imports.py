@@ -449,6 +449,8 @@ class Import(Resource, frozen=True):
         ),
     )
 
+    # No ``ResourceWithComputedStatus``: the numbers, the open windows and the parts of the report are found
+    # nowhere else.
     spec: ImportSpec
     status: ImportStatus = ImportStatus()
 

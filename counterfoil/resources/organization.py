@@ -25,8 +25,8 @@ from counterfoil.resources.base import (
     SENDER_NAME,
     LocalObjectReference,
     PrinterColumn,
-    Resource,
     ResourcePart,
+    ResourceWithComputedStatus,
     SecretKeyRef,
     ValidationRule,
     address,
@@ -1396,7 +1396,7 @@ def _make_several_events(actions: Collection[str]) -> bool:
     return len(actions) > 1 or not all(map(is_envelope_action, actions))
 
 
-class Organization(Resource, frozen=True):
+class Organization(ResourceWithComputedStatus, frozen=True):
     """
     One organization of eSignAnyWhere (eSAW), and the settings for its envelopes. A person writes the spec.
     The controller writes the status, with the callback URLs for eSAW's organization settings.
@@ -1447,6 +1447,10 @@ class Organization(Resource, frozen=True):
             "the name of an Organization has at most 63 characters, since it becomes the value of a label",
         ),
     )
+
+    # Without it the next server that answers would be the first, and get the keys. All else is found again;
+    # without `archivedActions` the events of an envelope count as several.
+    KEPT_STATUS: ClassVar[frozenset[str]] = frozenset({"origin"})
 
     spec: OrganizationSpec
     status: OrganizationStatus = OrganizationStatus()

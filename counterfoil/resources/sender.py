@@ -19,6 +19,7 @@ from counterfoil.resources.base import (
     PrinterColumn,
     Resource,
     ResourcePart,
+    ResourceWithComputedStatus,
     SecretKeyRef,
     ValidationRule,
     schema,
@@ -190,7 +191,7 @@ class SenderStatus(ResourcePart, frozen=True):
     ] = None
 
 
-class Sender(Resource, frozen=True):
+class Sender(ResourceWithComputedStatus, frozen=True):
     """
     One user of eSignAnyWhere (eSAW) who sends envelopes, and the state of the user's API key. The key is in
     a Secret; this object contains only its fingerprint.
@@ -242,6 +243,9 @@ class Sender(Resource, frozen=True):
             "the name of a Sender has at most 63 characters, since it becomes the value of a label",
         ),
     )
+
+    # Without it the key would belong to no origin, and be sent to the next one.
+    KEPT_STATUS: ClassVar[frozenset[str]] = frozenset({"key"})
 
     spec: SenderSpec
     status: SenderStatus = SenderStatus()

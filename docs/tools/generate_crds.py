@@ -46,6 +46,8 @@ HEAD = "# Written by docs/tools/generate_crds.py from counterfoil/resources/; ed
 WIDTH = 130
 LONGEST_LINE = 80
 MAX_DURATION_LENGTH = 16
+NOT_DECLARED = ("metadata", "unread_status")
+"""Fields of a kind that its definition does not have, or that are Kubernetes' own."""
 
 _TYPES: Mapping[Any, str] = {
     str: "string",
@@ -131,7 +133,7 @@ def _object(kind: type[Resource]) -> Schema:
 def _struct(struct: type[ResourcePart], parts: Mapping[str, FieldSchema]) -> Schema:
     """Return rules, required fields and fields of a struct; ``parts`` are declared differently here."""
     hints = get_type_hints(struct, include_extras=True)
-    fields = [each for each in msgspec.structs.fields(struct) if each.name != "metadata"]
+    fields = [each for each in msgspec.structs.fields(struct) if each.name not in NOT_DECLARED]
     declared = {each.name: parts.get(each.name) or _declared(hints[each.name]) for each in fields}
     if unknown := parts.keys() - declared.keys():
         raise TypeError(f"{struct.__name__} has no {', '.join(sorted(unknown))}")

@@ -56,7 +56,7 @@ def test_a_field_of_a_status_that_can_not_be_read_counts_as_absent(resource: Any
         for resource in (an_organization(), ARCHIVE, a_sender())
         for field in KEPT[type(resource)]
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else each.KIND,
 )
 def test_a_field_that_binds_keys_and_documents_to_a_server_must_be_read(resource: Any, field: str) -> None:
     raw = with_status(resource, UNREADABLE_CONDITIONS | {field: ["of another version"]})
