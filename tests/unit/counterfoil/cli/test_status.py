@@ -13,6 +13,7 @@ from msgspec import structs
 
 from counterfoil import __version__
 from counterfoil.cli.plugin import why as why_command
+from counterfoil.cli.plugin.entry_point import describe
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.cli.plugin.installation.status import (
     MAX_OBJECTS,
@@ -44,6 +45,8 @@ from counterfoil.resources import (
     Phase,
     ReportedProblem,
     Resource,
+    ResourceInvalid,
+    Sender,
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
@@ -698,3 +701,49 @@ def test_what_to_do_about_an_event_that_failed_is_not_said_twice() -> None:
     failed = EventBuilder().in_phase(Phase.FAILED, "NotPermitted").build()
     do = CATALOGUE["NotPermitted"].localized_text().do
     assert explain(failed, an_organization_that(), None, (), NOON).do == do
+
+
+def with_spec(kube: InMemoryKubeClient, kind: type[Resource], name: str, **spec: Any) -> InMemoryKubeClient:
+    kube.edit(kind, name, {"spec": spec})
+    return kube
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "spec"),
+    [
+        (Organization, "acme", {"baseURL": 7}),
+        (Archive, "dms", {"maxConcurrency": "many"}),
+        (Sender, "anna", {"userID": 7}),
+        (Import, "old", {"from": 7}),
+    ],
+    ids=lambda each: each.KIND if isinstance(each, type) else "",
+)
+async def test_an_object_that_can_not_be_read_is_named_with_the_field(
+    kind: type[Resource], name: str, spec: dict[str, Any]
+) -> None:
+    kube = InMemoryKubeClient(
+        an_organization_that(),
+        an_archive_that("True", "Probed"),
+        an_unauthorized_sender(),
+        an_import_that("Importing", name="old"),
+    )
+    assert "Not read" not in await shown(kube)
+    text = " ".join((await shown(with_spec(kube, kind, name, **spec))).split())
+    (field,) = spec
+    assert f"{kind.KIND}/{name}: Expected" in text
+    assert f"$.spec.{field}" in text
+    assert "must be of the same version" in text
+    assert exit_status([overview(await read(kube), "contracts", NOON)]) is not ExitStatus.DONE
+
+
+async def test_an_organization_that_can_not_be_read_is_not_said_to_be_absent() -> None:
+    text = await shown(with_spec(InMemoryKubeClient(an_organization_that()), Organization, "acme", baseURL=7))
+    assert "none: `kubectl counterfoil setup` creates one" not in text
+    assert "nothing in what could be read" in text
+
+
+def test_an_object_that_can_not_be_read_is_not_blamed_on_an_older_plugin() -> None:
+    invalid = ResourceInvalid("Import/old: Object missing required field `year` - at `$.status.groups[0]`")
+    code, text = describe(invalid)
+    assert (code, str(invalid) in text, "older" in text) == (ExitStatus.NOT_ALL, True, False)
+    assert f"The plugin ({__version__}), Counterfoil and its CustomResourceDefinitions" in text
