@@ -31,7 +31,7 @@ from counterfoil.cli.plugin.exit_status import (
     printable,
 )
 from counterfoil.cli.plugin.installation import diagnose, preflight, setup, status
-from counterfoil.cli.plugin.missing_right import is_undefined, undefined_text, way_to_right
+from counterfoil.cli.plugin.missing_right import is_undefined, undefined_text, unreadable_text, way_to_right
 from counterfoil.cli.plugin.search import imports, sweep
 from counterfoil.cli.plugin.send_request import COPY, RETRY, SKIP, RequestCommand
 from counterfoil.cli.plugin.suspension import RESUME, SUSPEND, SuspensionCommand
@@ -173,7 +173,7 @@ def describe(problem: CommandError | NotConfigured | ApiError | ResourceInvalid)
             return ExitStatus.NO_ANSWER, str(problem)
         case ApiError():
             return _describe_api_error(problem)
-    return ExitStatus.NOT_ALL, f"{problem}. Is the plugin older than Counterfoil?"
+    return ExitStatus.NOT_ALL, f"{unreadable_text(problem)}."
 
 
 def _run_standalone(name: str, argv: Sequence[str], out: TextIO) -> int:

@@ -1,13 +1,14 @@
-"""The command that gives a right whose lack the API server names in a refusal. The text about a kind that it
-does not have. Pure."""
+"""The command that gives a right whose lack the API server names in a refusal. The texts about a kind that it
+does not have, and about an object that can't be read. Pure."""
 
 import re
 import shlex
 from collections.abc import Iterable
 from typing import Final
 
+from counterfoil import __version__
 from counterfoil.kube.errors import ApiError, Unavailable
-from counterfoil.resources.base import GROUP, Resource
+from counterfoil.resources.base import GROUP, Resource, ResourceInvalid
 
 _READING_VERBS: Final = frozenset({"get", "list", "watch"})
 
@@ -63,6 +64,14 @@ def undefined_text(kinds: Iterable[type[Resource]]) -> str:
     return (
         f"the API server has no kind {names}. Apply the CustomResourceDefinitions of this version: `kubectl "
         "apply --server-side -f crds/` in a clone, or an upgrade of the chart"
+    )
+
+
+def unreadable_text(invalid: ResourceInvalid) -> str:
+    """Return which field of an object can't be read. It does not tell which version is another one."""
+    return (
+        f"{invalid}. The plugin ({__version__}), Counterfoil and its CustomResourceDefinitions must be of "
+        "the same version. If they are, correct the object"
     )
 
 

@@ -10,7 +10,6 @@ import asyncio
 import re
 import textwrap
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,7 +20,7 @@ import msgspec
 
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs, printable
-from counterfoil.cli.plugin.missing_right import is_undefined, undefined_text, unread_text
+from counterfoil.cli.plugin.missing_right import is_undefined, undefined_text, unread_text, unreadable_text
 from counterfoil.cli.plugin.why import NOT_PROCESSED, controller_log
 from counterfoil.durations import Duration
 from counterfoil.i18n.attention import (
@@ -66,6 +65,9 @@ T = TypeVar("T")
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MAX_OBJECTS = 500
 """Organizations, Senders, Archives and Imports of each kind that are read."""
+
+MAX_UNREADABLE = 10
+"""Objects of each kind that can't be read and are named."""
 
 MAX_EVENTS = 500
 """Events of each kind that are read; the controller's counts stand for the rest."""
@@ -224,7 +226,7 @@ async def _clients(kube: KubeClient) -> list[KubeClient]:
 
 async def read(kube: KubeClient) -> Reading:
     """Read what the user may. Raises ``ApiError`` if the Organizations can't be read."""
-    unread, failed_reads, now = list[str](), list[ApiError](), datetime.now(UTC)
+    unread, failed_reads, now = list[str](), list[ApiError | ResourceInvalid](), datetime.now(UTC)
     unprocessed = dict[str, str]()
 
     def failed(subject: str, problem: ApiError) -> None:
@@ -232,8 +234,11 @@ async def read(kube: KubeClient) -> Reading:
         unread.append(unread_text(subject, problem))
 
     async def first(kind: type[Resource]) -> tuple[Any, ...]:
-        parse = partial(_parsed, kind, unprocessed, now)
+        invalid = list[ResourceInvalid]()
+        parse = partial(_parsed, kind, unprocessed, now, invalid)
         found, is_cut = await kube.first(kind, parse, limit=MAX_OBJECTS)
+        failed_reads.extend(invalid)
+        unread.extend(_unreadable_lines(kind, invalid))
         if is_cut:
             unread.append(f"{kind.PLURAL}: there are more than the first {len(found)}")
         return tuple(found)
@@ -308,21 +313,38 @@ async def read(kube: KubeClient) -> Reading:
 
 
 def _parsed(
-    kind: type[Resource], unprocessed: dict[str, str], now: datetime, raws: Sequence[Raw]
+    kind: type[Resource],
+    unprocessed: dict[str, str],
+    now: datetime,
+    invalid: list[ResourceInvalid],
+    raws: Sequence[Raw],
 ) -> tuple[Any, ...]:
-    """Return the objects that can be parsed, and add to ``unprocessed`` the changes of any."""
+    """Return the objects that can be parsed. Add to ``unprocessed`` the changes of any, and to ``invalid``
+    why others can't be parsed."""
     for raw in raws if kind in (Organization, Archive) else ():
         if text := unprocessed_change(kind.KIND, raw, now):
             unprocessed[f"{kind.KIND}/{raw['metadata']['name']}"] = text
-    return _readable(kind, raws)
+    return _readable(kind, raws, invalid)
 
 
-def _readable(kind: type[Any], raws: Sequence[Raw]) -> tuple[Any, ...]:
-    """Return the objects that can be parsed. The controller reports the others as a separate problem."""
+def _unreadable_lines(kind: type[Resource], invalid: Sequence[ResourceInvalid]) -> Iterable[str]:
+    yield from map(unreadable_text, invalid[:MAX_UNREADABLE])
+    if (left := len(invalid) - MAX_UNREADABLE) > 0:
+        yield f"{kind.PLURAL}: {left} more can't be read"
+
+
+def _readable(
+    kind: type[Any], raws: Sequence[Raw], invalid: list[ResourceInvalid] | None = None
+) -> tuple[Any, ...]:
+    """Return the objects that can be parsed, and add why the others can't. Of events, which have no such
+    list, the controller reports the others as a separate problem."""
     found = []
     for raw in raws:
-        with suppress(ResourceInvalid):
+        try:
             found.append(kind.parse(raw))
+        except ResourceInvalid as problem:
+            if invalid is not None:
+                invalid.append(problem)
     return tuple(found)
 
 
@@ -580,7 +602,7 @@ def page(found: InstallationStatus, now: datetime) -> str:
     no_process = "no pod was found in this namespace" if found.are_pods_read else "not read"
     lines += [_process_line(each) for each in found.processes] or [f"  {no_process}"]
     lines += [f"    {problem}" for each in found.processes for problem in each.problems]
-    lines += ["", "Organizations", *_organization_table(found.organizations), "", "What waits for a person"]
+    lines += ["", "Organizations", *_organization_table(found), "", "What waits for a person"]
     for each in found.waiting:
         not_true = f"not {each.since_condition} " if each.since_condition else ""
         since = f", {not_true}since {_age(each.since, now)}" if each.since is not None else ""
@@ -653,13 +675,16 @@ def _process_line(process: ProcessStatus) -> str:
     return f"  {process.name:<12}{counted(process.pods, 'pod')}, {process.ready} ready"
 
 
-def _organization_table(organizations: Sequence[OrganizationLine]) -> list[str]:
-    if not organizations:
-        return ["  none: `kubectl counterfoil setup` creates one"]
+def _organization_table(found: InstallationStatus) -> list[str]:
+    if not found.organizations:
+        is_one_unread = any(each.startswith(f"{Organization.KIND}/") for each in found.unread)
+        return [
+            "  none that can be read" if is_one_unread else "  none: `kubectl counterfoil setup` creates one"
+        ]
     head = ("NAME", "READY", "REASON", "ARCHIVE", "UNFINISHED", "CONSENT", "FAILED")
     rows = [
         (each.name, each.ready, each.reason, each.archive, *map(str, numbers))
-        for each in organizations
+        for each in found.organizations
         for numbers in ((each.unfinished, each.awaiting_consent, each.failed),)
     ]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
