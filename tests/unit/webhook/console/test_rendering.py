@@ -88,7 +88,14 @@ def shown(
         NOON,
         auth_user=an_authenticated_user(rights),
         here=here,
-        **{"absence": None, "is_cut": False, "unread": (), "is_controller_unknown": False, **values},
+        **{
+            "absence": None,
+            "is_cut": False,
+            "unread": (),
+            "unreadable": (),
+            "is_controller_unknown": False,
+            **values,
+        },
     )
     return lxml.html.document_fromstring(html)
 

@@ -11,7 +11,17 @@ from msgspec.structs import replace
 
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
-from counterfoil.resources import SENDER_LABEL, Import, ImportStatus, Phase, ReportedProblem, Resource, Sender
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Archive,
+    Import,
+    ImportStatus,
+    Organization,
+    Phase,
+    ReportedProblem,
+    Resource,
+    Sender,
+)
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.resources.imports import ImportReportParts, ImportSender, ImportWindows
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
@@ -422,6 +432,32 @@ async def test_imports_are_listed_with_their_progress_the_newest_first() -> None
     newest, oldest = (row.text_content() for row in page.xpath("//tbody/tr"))
     assert "complete" in newest
     assert all(each in oldest for each in ("in progress", "ImportRunning", "33 %", "12"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "spec"),
+    [
+        (Organization, "acme", {"baseURL": 7}),
+        (Archive, "dms", {"maxConcurrency": "many"}),
+        (Sender, "anna", {"userID": 7}),
+        (Import, "old", {"from": 7}),
+    ],
+    ids=["Organization", "Archive", "Sender", "Import"],
+)
+async def test_an_object_that_can_not_be_read_is_named_on_the_page_of_tasks(
+    kind: type[Resource], name: str, spec: dict[str, Any]
+) -> None:
+    archive, imported = an_archive_that_is("True"), an_import_that(name="old")
+    kube = InMemoryKubeClient(an_organization_that(), archive, an_unauthorized_sender(), imported)
+    kube.put(a_shard_lease(0, 1, renewed=NOON))
+    request = a_console_request(kube, VIEW)
+    before = parsed((await views().attention(request)).html).text_content()
+    kube.edit(kind, name, {"spec": spec})
+
+    shown = parsed((await views().attention(request)).html).text_content()
+
+    said = f"These can't be read, so nothing works on them: {kind.KIND}/{name}."
+    assert (said in before, said in shown, "No task is open." in shown) == (False, True, False)
 
 
 async def test_tasks_that_may_not_be_read_are_not_said_to_be_none() -> None:
