@@ -64,6 +64,8 @@ class FirstObjects(Generic[R]):
     objects: tuple[R, ...]
     is_cut: bool
     """Whether there are more."""
+    unreadable: tuple[str, ...] = ()
+    """Kind and name of those that this version can't read."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,10 @@ class ViewBase:
         """Return the objects of a kind of which there are few; none when this person may not list it."""
         if not user.rights.can_list(kind.PLURAL):
             return FirstObjects((), is_cut=False)
-        found, is_cut = await user.kube.first(kind, partial(parsed, kind), limit=self.limits.listed_objects)
-        return FirstObjects(tuple(found), is_cut)
+        unreadable = list[str]()
+        parse = partial(parsed, kind, unreadable=unreadable)
+        found, is_cut = await user.kube.first(kind, parse, limit=self.limits.listed_objects)
+        return FirstObjects(tuple(found), is_cut, tuple(unreadable))
 
     async def _choices(self, request: ConsoleRequest, kind: type[R]) -> FirstObjects[R]:
         """Return what a form offers to choose from; nothing where no form is looked at."""
@@ -144,15 +148,16 @@ def require(user: AuthenticatedUser, kind: str) -> None:
         raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{kind} may not be listed")
 
 
-def parsed(kind: type[R], page: Iterable[Raw]) -> tuple[R, ...]:
-    """Return the objects of a page that this version can read."""
+def parsed(kind: type[R], page: Iterable[Raw], unreadable: list[str] | None = None) -> tuple[R, ...]:
+    """Return the objects of a page that this version can read, and add kind and name of the others."""
     found = []
     for raw in page:
         try:
             found.append(kind.parse(raw))
         except ResourceInvalid:
             # Stored by another version of the CRD; kubectl shows it, and the controller logs it.
-            continue
+            if unreadable is not None:
+                unreadable.append(f"{kind.KIND}/{raw['metadata']['name']}")
     return tuple(found)
 
 

@@ -60,6 +60,9 @@ from webhook.http_server.responses import PageResponse
 _READ_FOR_TASKS: Final = (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS, IMPORTS, Lease.PLURAL)
 """Kinds from which the tasks follow."""
 
+MAX_UNREADABLE: Final = 10
+"""Objects of each kind that can't be read and are named."""
+
 
 @dataclass(frozen=True)
 class ConsoleViews(ViewBase):
@@ -71,7 +74,7 @@ class ConsoleViews(ViewBase):
         """The events and objects that wait for a person, by cause."""
         if not request.user.rights.can_list_any:
             raise PageError(ConsoleErrorKind.NOT_ALLOWED, "nothing of Counterfoil may be listed")
-        snapshot, is_cut, unread = await self._snapshot(request.user, _organization(request))
+        snapshot, is_cut, unread, unreadable = await self._snapshot(request.user, _organization(request))
         shown = tuple(each for each in snapshot.organizations if snapshot.of in ("", each.name))
         return self._page(
             "attention.html",
@@ -80,6 +83,7 @@ class ConsoleViews(ViewBase):
             organizations=snapshot.organizations,
             is_cut=is_cut,
             unread=unread,
+            unreadable=unreadable,
             archives=snapshot.archives,
             of=snapshot.of,
             charts=charts.overview(shown),
@@ -89,9 +93,9 @@ class ConsoleViews(ViewBase):
 
     async def _snapshot(
         self, user: AuthenticatedUser, of: str
-    ) -> tuple[ClusterSnapshot, bool, tuple[str, ...]]:
-        """Return what the page of tasks is made of, whether there are more objects than were read, and the
-        kinds that this person may not list."""
+    ) -> tuple[ClusterSnapshot, bool, tuple[str, ...], tuple[str, ...]]:
+        """Return what the page of tasks is made of, whether there are more objects than were read, the kinds
+        that this person may not list, and the objects that this version can't read."""
         mine = f",spec.organizationRef.name={of}" if of else ""
         labels = f"{ORGANIZATION_LABEL}={of}" if of else ""
         (
@@ -140,20 +144,23 @@ class ConsoleViews(ViewBase):
             or (each == IMPORTS and imports is None)
         )
         lists = (organizations, senders, archives, *((imports,) if imports is not None else ()))
-        return snapshot, any(each.is_cut for each in lists), unread
+        unreadable = tuple(name for each in lists for name in each.unreadable[:MAX_UNREADABLE])
+        return snapshot, any(each.is_cut for each in lists), unread, unreadable
 
     async def _first_imports(self, user: AuthenticatedUser) -> FirstObjects[Import] | None:
         """Return the first Imports, without the progress of their Senders; None if the API server has no such
         kind, or if this person may not list it."""
         if not user.rights.can_list(IMPORTS):
             return None
+        unreadable = list[str]()
         try:
-            found, is_cut = await user.kube.first(Import, _summaries, limit=self.limits.listed_imports)
+            parse = partial(_summaries, unreadable=unreadable)
+            found, is_cut = await user.kube.first(Import, parse, limit=self.limits.listed_imports)
         except Unavailable as problem:
             if problem.status != 404:
                 raise
             return None
-        return FirstObjects(tuple(found), is_cut)
+        return FirstObjects(tuple(found), is_cut, tuple(unreadable))
 
     # -- The other kinds ------------------------------------------------------------------------------------
 
@@ -355,8 +362,8 @@ class ConsoleViews(ViewBase):
         return EventPage(parsed(EnvelopeEvent, page), token)
 
 
-def _summaries(raws: Sequence[Raw]) -> Iterator[Import]:
-    for each in parsed(Import, raws):
+def _summaries(raws: Sequence[Raw], unreadable: list[str]) -> Iterator[Import]:
+    for each in parsed(Import, raws, unreadable):
         status = replace(each.status, senders=(), groups=(), open_windows=())
         yield replace(each, status=status)
 
