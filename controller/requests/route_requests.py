@@ -38,7 +38,7 @@ from counterfoil.resources.request import (
     Request,
     RequestOutcome,
 )
-from counterfoil.resources.routes import Choice, kept_choices, known_choice, stored_choice
+from counterfoil.resources.routes import Choice, import_choice, kept_choices, known_choice, stored_choice
 from counterfoil.worker_processes.pool import WorkerStopped
 
 _Value = Annotated[str, msgspec.Meta(max_length=VALUE_LIMIT)]
@@ -129,7 +129,7 @@ class RouteRequests:
         self, organization: Organization, given: _Given, events: Sequence[EnvelopeEvent]
     ) -> RequestResult | None:
         """Return where the events of the envelope keep it, or what the one that is asked about has chosen,
-        also if the routes changed; None: the routes decide."""
+        also if the routes changed, or the Archive of its Import; None: the routes decide."""
         asked = _asked(organization, given, events)
         for kept in kept_choices(events):
             is_own = asked is not None and kept.event == asked.name
@@ -137,11 +137,15 @@ class RouteRequests:
                 why = f"EnvelopeEvent/{kept.event} has chosen it, and files of the envelope may be there."
                 return self._chosen(kept.choice, why)
         # One that has ended chooses again when it is started.
-        if asked is None or asked.status.phase.is_final or (choice := stored_choice(asked.status)) is None:
+        if asked is not None and not asked.status.phase.is_final:
+            choice = stored_choice(asked.status)
+            if choice is not None and choice == known_choice(asked, organization.spec):
+                return self._chosen(choice, f"EnvelopeEvent/{asked.name} has chosen it.")
+        if asked is None or (of_import := import_choice(asked)) is None:
             return None
-        if choice != known_choice(asked, organization.spec):
-            return None
-        return self._chosen(choice, f"EnvelopeEvent/{asked.name} has chosen it.")
+        event = f"EnvelopeEvent/{asked.name}"
+        why = f"an Import created {event}, unless another Archive has the envelope already."
+        return self._chosen(of_import, why)
 
     def _chosen(self, choice: Choice, why: str, *passed: str) -> RequestResult:
         """Return an answer with an Archive, and what lets events wait for it."""

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from controller.requests.route_requests import RouteRequests
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import (
+    IMPORT_ARCHIVE_LABEL,
+    IMPORT_LABEL,
     ArchiveLocation,
     FiledDocument,
     FileKind,
@@ -167,6 +169,18 @@ async def test_a_choice_that_is_void_does_not_count(scene: RouteScene, route: st
     scene.envelope.metadata = json.dumps({"area": "IT"})
     assert (await scene.ask(envelope=ENVELOPE))[1].startswith(
         "Archive/dms by spec.archiveRef: no route holds."
+    )
+
+
+async def test_the_archive_of_its_import_comes_before_the_routes(scene: RouteScene) -> None:
+    scene.cache.update(a_probed_archive("old-stock"))
+    builder = an_event().named("first").in_phase(Phase.COLLECTING, "ArchiveUnreachable")
+    builder = builder.labelled(IMPORT_LABEL, "y2019").labelled(IMPORT_ARCHIVE_LABEL, "old-stock")
+    scene.kube.put(builder.build())
+    assert await scene.ask(envelope=ENVELOPE) == (
+        RequestOutcome.DONE,
+        "Archive/old-stock by spec.archiveRef of Import/y2019: an Import created EnvelopeEvent/first, unless "
+        "another Archive has the envelope already.",
     )
 
 
