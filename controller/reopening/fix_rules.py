@@ -22,7 +22,6 @@ from datetime import datetime
 from controller.cache import Cache
 from controller.reader import is_of_other_user
 from counterfoil.clock import believed_time
-from counterfoil.i18n.problems import ProblemKind
 from counterfoil.i18n.reasons import Correction, corrections_of
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -68,10 +67,6 @@ Senders goes up and down while they are handled, which solves nothing.
 The reason of another problem may hide such a one in the summary. ``Reachable`` tells about eSAW all the same,
 a Sender counts for itself too, and nothing fails while the Organization is suspended.
 """
-
-
-CALLS_FAILING = "EsawCallsFailing"
-"""Reason of an Organization whose eSAW answers, but refuses the calls that its events need."""
 
 
 def archive_may_fix(reason: str) -> bool:
@@ -127,13 +122,10 @@ def settled_time(before: SharedStatus, after: SharedStatus, *, now: datetime) ->
     An object that works as before keeps its value, even None: an older version did not record it, and the
     current time would retry all events that ever failed. While it does not work, the last value stays.
 
-    An Organization works while calls of eSAW fail for its events: a new spec may correct that. Their end is a
-    recovery.
-
     A value that can't be right is replaced.
     """
     state = _status_ready_state(after)
-    is_unchanged = state is None or (state == _status_ready_state(before) and not _recovers(before, after))
+    is_unchanged = state is None or state == _status_ready_state(before)
     if before.settled_time is not None and believed_time(before.settled_time, now) is None:
         is_unchanged = False
     return before.settled_time if is_unchanged else now.replace(microsecond=0)
@@ -328,15 +320,6 @@ def _status_ready_state(status: SharedStatus) -> ReadyState | None:
         configuration = (status.observed_generation, status.trust_anchors, status.root is not None)
         return configuration if works else None
     return (status.observed_generation,) if _organization_works(status) else None
-
-
-def _recovers(before: SharedStatus, after: SharedStatus) -> bool:
-    """Whether the calls that failed for events succeed again. Another problem may only hide the reason."""
-    if not isinstance(before, OrganizationStatus) or not isinstance(after, OrganizationStatus):
-        return False
-    ready = find_condition(before.conditions, "Ready")
-    is_open = any(each.cause == ProblemKind.ESAW and each.solved_time is None for each in after.problems)
-    return ready is not None and ready.reason == CALLS_FAILING and not is_open
 
 
 def _organization_works(status: OrganizationStatus) -> bool:

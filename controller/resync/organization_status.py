@@ -35,12 +35,7 @@ from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
 from controller.reconcile.copy_rules import copy_faults
 from controller.reconcile.routing import RouteFault, route_fault
-from controller.reopening.fix_rules import (
-    CALLS_FAILING,
-    envelope_access,
-    settled_time,
-    spec_observed_time,
-)
+from controller.reopening.fix_rules import envelope_access, settled_time, spec_observed_time
 from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
@@ -146,6 +141,8 @@ class CheckResult(NamedTuple):
 
 _REFUSED = frozenset({"TokenRejected", "KeysRejected", "WrongUser"})
 """Reasons of a key that eSAW was asked about, and is asked about again."""
+
+_CALLS_FAILING = "EsawCallsFailing"
 
 _DOWN = frozenset({"ArchiveNotReady", "ArchiveSuspended"})
 """Reasons of an Archive that works again without a change of the Organization."""
@@ -892,7 +889,7 @@ def _check_calls(organization: Organization, reachable: CheckResult) -> CheckRes
     """
     problems = open_problems(organization, ProblemKind.ESAW)
     known = find_condition(organization.status.conditions, "Ready")
-    is_shown = known is not None and known.reason == CALLS_FAILING
+    is_shown = known is not None and known.reason == _CALLS_FAILING
     # A number that moves changes nothing.
     if reachable.truth != "True" or not problems or not (is_shown or _is_general(problems[0])):
         return OK
@@ -901,7 +898,7 @@ def _check_calls(organization: Organization, reachable: CheckResult) -> CheckRes
         "status.problems has the reason and names events."
     )
     stalled = is_stalled("False", problems[0].reason)
-    return CheckResult("False", CALLS_FAILING, message, is_stalled=stalled)
+    return CheckResult("False", _CALLS_FAILING, message, is_stalled=stalled)
 
 
 def _is_general(problem: ReportedProblem) -> bool:
