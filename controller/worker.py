@@ -10,13 +10,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from controller.cache import Cache, version_number
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.state_machine import phase_to_resume
-from controller.reopening.fix_rules import archive_may_fix
 from controller.resync.resync import Resync
 from controller.scheduling.due import has_request, is_suspended
 from controller.scheduling.event_queue import EventQueue
@@ -30,14 +28,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
-from counterfoil.resources import (
-    SENDER_LABEL,
-    TRACEPARENT_ANNOTATION,
-    AttemptOutcome,
-    EnvelopeEvent,
-    Phase,
-)
-from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
+from counterfoil.resources import SENDER_LABEL, TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
 from counterfoil.resources.reopening import copies_after_end
 from counterfoil.resources.routes import stored_copy
 from counterfoil.untrusted.background_work import set_background
@@ -46,9 +37,6 @@ _log = logging.getLogger(__name__)
 
 REQUEUE_SECONDS = 1.0
 """Pause after a run that changed nothing; meanwhile the watch delivers the newer state."""
-
-MAX_PLACES = 1000
-"""Maximum number of remembered pairs of an Organization and an Archive."""
 
 FailureHandler = Callable[[EnvelopeEvent, float], None]
 """Receives an event that failed here, and the monotonic time at which that run began."""
@@ -78,10 +66,6 @@ class Worker:
     """Reads the event of this name from the API server. Raises ``ApiError``."""
     _lost_outcomes: Counter[str] = field(default_factory=Counter)
     """Number of successive runs of an event whose outcome was lost."""
-    _archived_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    """Time at which an event was archived last, by Organization and Archive."""
-    _failed_in: set[tuple[str, str]] = field(default_factory=set)
-    """Organizations and Archives in which events failed, and none was archived while they waited or since."""
 
     async def reconcile(self, name: str) -> None:
         """Reconcile an event, then enqueue it again if it is not finished."""
@@ -113,7 +97,6 @@ class Worker:
                 return
         self._check_what_failed(after)
         self._check_archives_of_failed_copies(event, after)
-        self._observe_archiving(event, after)
         self._announce_end(event, after, began)
         self.cache.update(after)
         if version_number(after) == version_number(event):
@@ -222,40 +205,6 @@ class Worker:
             if is_new and copy.verified_time is None and server_of(copy.reason or "") is Server.ARCHIVE:
                 for name in filter(None, (copy.ref.name, self.cache.archive_name(after))):
                     self.resync.probe_soon(name)
-
-    def _observe_archiving(self, before: EnvelopeEvent, after: EnvelopeEvent) -> None:
-        """
-        Let an Archive start failed events again that is corrected below its root, where no probe writes: the
-        first event of the Organization is archived there after others failed.
-
-        What failed while others were archived there has a cause in its envelope, and would fail each day.
-        """
-        now, organization = self.clock.now(), after.organization
-        if _is_archived_by(before, after) and after.status.archive is not None:
-            place = organization, after.status.archive.ref.name
-            self._archived_at.pop(place, None)
-            self._archived_at[place] = now
-            if len(self._archived_at) > MAX_PLACES:
-                del self._archived_at[next(iter(self._archived_at))]
-            if place in self._failed_in:
-                self._failed_in.discard(place)
-                self.resync.archive_pool.archived_again(after.status.archive.ref.name)
-        status, is_new = after.status, not copies_after_end(before.status)
-        if is_new and status.phase is Phase.FAILED and status.reason == DEADLINE_EXCEEDED:
-            place = organization, self.cache.problem_archive(after)
-            archived, began = self._archived_at.get(place), before.status.phase_start_time
-            is_general = archived is None or began is None or archived < began
-            if is_general and archive_may_fix(status.cause) and len(self._failed_in) < MAX_PLACES:
-                self._failed_in.add(place)
-
-
-def _is_archived_by(before: EnvelopeEvent, after: EnvelopeEvent) -> bool:
-    """Whether a run archived an event."""
-    known = before.status.attempt_history
-    return any(
-        each.phase is Phase.ARCHIVING and each.outcome is AttemptOutcome.DONE and each not in known
-        for each in after.status.attempt_history
-    )
 
 
 def _is_relabelled(before: EnvelopeEvent, after: EnvelopeEvent) -> bool:

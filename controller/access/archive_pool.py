@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache, partial
 from weakref import WeakValueDictionary
 
@@ -187,8 +186,6 @@ class ArchivePool:
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """A lock that nobody has or waits for takes no memory: names of deleted objects do not stay."""
     _uncounted_bytes: Counter[str] = field(default_factory=Counter)
-    _archived_again: set[str] = field(default_factory=set)
-    """Archives whose next status has a new ``settledTime``."""
     _checked_roots: dict[str, _CheckedRoot] = field(default_factory=dict)
     _earlier_manifests: dict[str, _EarlierManifests] = field(default_factory=dict)
     """By Archive whose root is new."""
@@ -286,23 +283,11 @@ class ArchivePool:
         self._checked_roots.pop(name, None)
         self._earlier_manifests.pop(name, None)
         self._uncounted_bytes.pop(name, None)
-        self._archived_again.discard(name)
 
     def count_archived_bytes(self, name: str, size: int) -> None:
         """Count archived bytes; the next probe adds them to ``status.bytesTotal``."""
         self._uncounted_bytes[name] += size
         self.metrics.archive_bytes.labels(name).inc(size)
-
-    def archived_again(self, name: str) -> None:
-        """Events failed in the archive for the end of their deadline, and one was archived there since: the
-        next check stores that as a recovery, since the probe may have seen nothing of it."""
-        self._archived_again.add(name)
-
-    def _settled_time(self, before: ArchiveStatus, after: ArchiveStatus, name: str) -> datetime | None:
-        now = self.clock.now()
-        if name in self._archived_again and is_condition_true(after.conditions, "Ready"):
-            return now.replace(microsecond=0)
-        return settled_time(before, after, now=now)
 
     def is_stalled(self, name: str) -> bool:
         """Whether the archive keeps an operation waiting, so that it is worth a probe."""
@@ -363,7 +348,7 @@ class ArchivePool:
             ),
             trust_anchors=await self._trust_anchors_id(archive),
         )
-        settled = self._settled_time(before, status, archive.name)
+        settled = settled_time(before, status, now=now)
         return await self._store(archive, msgspec.structs.replace(status, settled_time=settled))
 
     async def _record(self, archive: Archive, found: ArchiveStatus) -> Archive | None:
@@ -378,11 +363,10 @@ class ArchivePool:
         return await write_status_or_skip(self.kube, archive, status)
 
     async def write_bytes(self, archive: Archive) -> Archive | None:
-        """Store only what this process archived, without a probe; otherwise as ``update_status``."""
+        """Store only this process's count of archived bytes, without a probe; otherwise as
+        ``update_status``."""
         total = archive.status.bytes_total + self._uncounted_bytes[archive.name]
-        settled = self._settled_time(archive.status, archive.status, archive.name)
-        status = msgspec.structs.replace(archive.status, bytes_total=total, settled_time=settled)
-        return await self._store(archive, status)
+        return await self._store(archive, msgspec.structs.replace(archive.status, bytes_total=total))
 
     async def _probe_result(self, archive: Archive) -> _ProbeResult:
         """Return what a probe finds. Raises ``_Replaced``, ``ApiError``."""
@@ -557,8 +541,6 @@ class ArchivePool:
     async def _store(self, archive: Archive, status: ArchiveStatus) -> Archive | None:
         stored = await write_status_or_skip(self.kube, archive, status)
         if stored is not None:
-            if is_condition_true(status.conditions, "Ready"):
-                self._archived_again.discard(archive.name)
             # Only the bytes in this status: more may have arrived since it was computed.
             self._uncounted_bytes[archive.name] -= status.bytes_total - archive.status.bytes_total
         return stored

@@ -8,8 +8,7 @@ continue, and events that failed because of it are retried (rule 6), also after 
 solves nothing costs one more attempt.
 
 ``status.settledTime`` of an Archive or an Organization is the time since which it has worked with its current
-configuration; the component that updates the status sets it (``settled_time``). An Archive also gets it when
-events are archived again after all had failed there. A Sender needs none: its key
+configuration; the component that updates the status sets it (``settled_time``). A Sender needs none: its key
 and its condition ``Authorized`` have times.
 
 An event that fails again ends later than the fix, so it is not retried for the same fix. An event that ended
@@ -200,8 +199,7 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
                 return None
             configuration = (resource.status.trust_anchors, resource.status.root is not None)
             generation = resource.metadata.generation
-            times = (resource.status.settled_time, ready.last_transition_time)
-            return (resource.uid, generation, *times, *configuration)
+            return (resource.uid, generation, ready.last_transition_time, *configuration)
         case Sender():
             authorized = find_condition(resource.status.conditions, "Authorized")
             if authorized is None or authorized.status != "True":

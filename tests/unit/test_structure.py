@@ -28,8 +28,6 @@ WALL_CLOCK_FIELDS = {
     "controller/outgoing_webhook/delivery.py": {"next_attempt"},
     "controller/mails/delivery.py": {"at", "claims"},
     "controller/mails/notifier.py": {"_counted", "_deliveries", "_passes"},
-    # Compared with the start of a phase in the status of an event.
-    "controller/worker.py": {"_archived_at"},
     "controller/resync/envelope_search.py": {"start", "end", "_contents"},
     "controller/resync/import_progress.py": {"start", "end"},
     "controller/resync/sweep.py": {"newest", "now"},

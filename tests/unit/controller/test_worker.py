@@ -13,14 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from controller.file_list_ceiling import CEILING_PAUSE, MAX_LISTS_BYTES
-from controller.reopening.fix_rules import find_fix, ready_state
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.retry_policy import LOST_OUTCOME
 from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards, LeaseLost
 from controller.worker import Worker, read_event
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
-from counterfoil.resources import Archive, EnvelopeEvent, Origin, Phase, stored_size
+from counterfoil.resources import EnvelopeEvent, Origin, Phase, stored_size
 from counterfoil.resources.reopening import status_for_copying
 from counterfoil.untrusted.background_work import is_background
 from tests.support.builders import NOON, EventBuilder, an_event
@@ -114,96 +113,6 @@ async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
     )
     await worker.reconcile(waiting.name)
     assert found == checked
-
-
-class LinkedScene(ReconcilerScene):
-    """An Archive that takes a probe, with a symbolic link in the place of the Organization's folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.link = folder / "dms" / "acme"
-        self.link.parent.mkdir()
-        (folder / "other").mkdir()
-        self.link.symlink_to(folder / "other")
-        super().__init__(folder / "dms", cleanup={"policy": "Keep"})
-        self.cache.update(self.newest())
-        self.worker = Worker(
-            self.cache,
-            cast("Any", FakeQueue()),
-            self.reconciler,
-            cast("Any", SimpleNamespace(probe_soon=lambda _: None, archive_pool=self.archive_pool)),
-            self.clock,
-            on_failed=(),
-            on_new_failure=lambda event: None,
-            on_ended=lambda event: None,
-            read=partial(read_event, self.kube),
-        )
-
-    async def probe(self) -> Archive:
-        known = self.cache.archives.get("dms")
-        archive = await self.archive_pool.update_status(known) if known is not None else None
-        assert archive is not None
-        self.cache.update(archive)
-        return archive
-
-    async def work(self, event: EnvelopeEvent) -> EnvelopeEvent:
-        """Let the worker run an event once an hour until it has ended."""
-        for _ in range(40):
-            await self.worker.reconcile(event.name)
-            event = EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, event.name))
-            if event.status.phase.is_final:
-                break
-            self.cache.update(event)
-            self.clock.advance(hours=1)
-        return event
-
-    async def archive_another(self, number: int) -> None:
-        """Let the worker archive another envelope."""
-        another = an_event(f"00000000-0000-4000-8000-{number:012d}").build()
-        self.kube.put(another)
-        self.cache.update(another)
-        ended = await self.work(another)
-        assert ended.status.phase is Phase.SUCCEEDED, ended.status
-
-
-async def test_the_first_event_that_is_archived_again_starts_those_that_failed_below_the_root(
-    tmp_path: Path,
-) -> None:
-    scene = LinkedScene(tmp_path)
-    first = await scene.probe()
-    failed = await scene.work(scene.event)
-    assert (failed.status.phase, failed.status.cause) == (Phase.FAILED, "SymbolicLink")
-    scene.link.unlink()
-    scene.clock.advance(hours=1)
-    probed = await scene.probe()
-    assert (probed.status.settled_time, find_fix(failed, scene.cache, scene.clock.now())) == (
-        first.status.settled_time,
-        None,
-    )
-    await scene.archive_another(1)
-    settled = await scene.probe()
-    assert find_fix(failed, scene.cache, scene.clock.now()) == settled
-    assert ready_state(settled) != ready_state(probed)
-    scene.clock.advance(hours=1)
-    await scene.archive_another(2)
-    assert (await scene.probe()).status.settled_time == settled.status.settled_time
-
-
-async def test_what_failed_while_others_were_archived_in_its_place_is_started_by_none_of_them(
-    tmp_path: Path,
-) -> None:
-    scene = LinkedScene(tmp_path)
-    first = await scene.probe()
-    await scene.worker.reconcile(scene.event.name)
-    scene.clock.advance(hours=1)
-    scene.link.unlink()
-    await scene.archive_another(1)
-    scene.link.rename(tmp_path / "aside")
-    scene.link.symlink_to(tmp_path / "other")
-    failed = await scene.work(scene.newest())
-    assert failed.status.cause == "SymbolicLink"
-    scene.link.unlink()
-    await scene.archive_another(2)
-    assert (await scene.probe()).status.settled_time == first.status.settled_time
 
 
 class CheckedScene(OptionalScene):
