@@ -41,7 +41,7 @@ from counterfoil.resources.envelopeevent import (
     FileKind,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus
-from counterfoil.resources.routes import CopySpec, required_copy_names, stored_copy
+from counterfoil.resources.routes import CopySpec, has_manifest, required_copy_names, stored_copy
 
 MAX_NAME = 300
 """Characters of a name in a manifest that a message repeats."""
@@ -85,6 +85,8 @@ class ProvenFiles:
     expected: Mapping[tuple[str, FileKind], frozenset[Checksum]] = field(default_factory=dict)
     """The content that the event itself archived, and longer ones that another event did: a cut download is
     shorter. Without an entry, a download may have any content."""
+    is_completed: bool = False
+    """Whether the envelope is Completed: in another state, eSAW may render documents at each download."""
     accepts_longer: bool = False
     """Whether a download that is longer than all of them counts as well."""
 
@@ -160,9 +162,9 @@ def proven_files(
 
     Only what was archived in the envelope's present status counts, and nothing of a status in ``doubt``: a
     download may have been cut. Two contents of a file that is not rendered at each download prove nothing:
-    one of them was cut. What the event itself archived stays the content of the file (``expected``). An
-    expired envelope can be restarted and signed further, and its files keep their ids: nothing proves them
-    but a download.
+    one of them was cut. What the event itself archived and concluded with a manifest stays the content of the
+    file (``expected``). An expired envelope can be restarted and signed further, and its files keep their
+    ids: nothing proves them but a download.
     """
     if envelope_status == EnvelopeStatus.EXPIRED:
         return ProvenFiles()
@@ -173,14 +175,16 @@ def proven_files(
         summary = each.status.envelope
         if not _is_same_envelope(each, event) or summary is None or summary.status != envelope_status:
             continue
-        if doubt(each.status) is None:
+        # Without any manifest, the hash of a run that broke off may be that of a cut download.
+        is_concluded = found is not None or has_manifest(each.status)
+        if is_concluded and doubt(each.status) is None:
             lists[id(each.status.documents)] = each.status.documents
     for documents in lists.values():
         for document in documents:
             if document.size is not None and document.sha256 is not None:
                 key = (document.file_id, document.kind)
                 checksums.setdefault(key, set()).add((document.size, document.sha256))
-                if documents is event.status.documents:
+                if documents is event.status.documents and has_manifest(event.status):
                     own.setdefault(key, set()).add((document.size, document.sha256))
     if found is not None and found.manifest is not None and names_event(found.manifest, event.uid):
         for file in found.manifest.files if found.manifest.envelope.status == envelope_status else ():
@@ -190,6 +194,7 @@ def proven_files(
     return ProvenFiles(
         {key: frozenset(each) for key, each in checksums.items() if len(each) == 1 or _is_rendered(key)},
         {key: _with_longer(each, checksums[key]) for key, each in own.items() if not _is_rendered(key)},
+        is_completed=envelope_status == EnvelopeStatus.COMPLETED,
     )
 
 

@@ -62,7 +62,7 @@ from counterfoil.resources.envelopeevent import (
     PARAMETERS_CONDITION,
     AttemptOutcome,
 )
-from counterfoil.resources.routes import is_led_elsewhere, kept_choices
+from counterfoil.resources.routes import is_led_elsewhere, stored_choice
 from counterfoil.signatures.results import Signatures
 from counterfoil.untrusted.json_bounds import text_memory
 
@@ -222,12 +222,13 @@ def _proven(
 
 
 def _is_retried_in_doubt(status: EnvelopeEventStatus) -> bool:
-    """Whether a person retried an event whose last failed attempt found a file in doubt."""
+    """Whether a person retried an event whose last failed attempt before that found a file in doubt."""
     last = status.last_request
-    failed = [each for each in status.attempt_history if each.outcome != AttemptOutcome.DONE]
-    if last is None or last.request != "retry" or not failed:
+    if last is None or last.request != "retry":
         return False
-    return failed[-1].reason == DOCUMENT_IN_DOUBT and last.handled_time >= failed[-1].start_time
+    before = [each for each in status.attempt_history if each.start_time <= last.handled_time]
+    failed = [each for each in before if each.outcome != AttemptOutcome.DONE]
+    return bool(failed) and failed[-1].reason == DOCUMENT_IN_DOUBT
 
 
 async def _refuse_if_nothing_leads_here(event: EnvelopeEvent, context: ReconcileContext) -> None:
@@ -240,7 +241,8 @@ async def _refuse_if_nothing_leads_here(event: EnvelopeEvent, context: Reconcile
     if any(each.sha256 is not None for each in event.status.documents):
         return
     name = context.archive.name
-    if any(each.choice.archive == name for each in kept_choices(await context.siblings())):
+    choices = [stored_choice(each.status) for each in await context.siblings()]
+    if any(each is not None and each.archive == name for each in choices):
         return
     raise NameTaken(
         f"A manifest of the envelope led the event of this Import to Archive/{name}, and it is not there any "
@@ -274,21 +276,19 @@ async def _file_all(
     signatures: dict[str, Signatures] = {}
     memory = MAX_FINDINGS_MEMORY
     all_written = True
-    new = set[str]()
+    new, doubted = set[str](), None
     for file_layout in layout.files:
         file_id = file_layout.facts.file_id
         try:
             stored_file, found = await _file_one(file_layout, layout, proven, context)
         except (Superseded, LeaseLost):
             raise
+        except SourceDiffers as differs:
+            # The other files are in no doubt.
+            doubted = doubted or differs
+            continue
         except Exception as problem:
-            # What was filed so far is worth keeping in the status: it shows people how far it came.
-            documents = tuple(filed.values())
-            try:
-                await _confirm(layout, [each for each in documents if each.file_id in new], context)
-            except ArchiveError as doubt:
-                raise PartialArchive(event.status.documents) from doubt
-            raise PartialArchive(documents) from problem
+            raise await _broken_off(event, layout, filed, new, context) from problem
         if found is not None:
             signatures[file_id] = found.within(memory)
             memory -= text_memory(signatures[file_id].found)
@@ -299,7 +299,26 @@ async def _file_all(
             filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )
         new.add(file_id)
+    if doubted is not None:
+        raise await _broken_off(event, layout, filed, new, context) from doubted
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
+
+
+async def _broken_off(
+    event: EnvelopeEvent,
+    layout: ArchiveLayout,
+    filed: Mapping[str, FiledDocument],
+    new: Collection[str],
+    context: ReconcileContext,
+) -> PartialArchive:
+    """Return how far the archiving came: what was filed so far is worth keeping in the status, as it shows
+    people. Raises it as well if the archive does not confirm that."""
+    documents = tuple(filed.values())
+    try:
+        await _confirm(layout, [each for each in documents if each.file_id in new], context)
+    except ArchiveError as doubt:
+        raise PartialArchive(event.status.documents) from doubt
+    return PartialArchive(documents)
 
 
 async def _confirm(
@@ -324,7 +343,7 @@ async def _file_one(
     try:
         stored_file = await store(proven=checksums, accepts=partial(proven.accepts, file_id, kind))
     except SourceDiffers as differs:
-        if kind in FIXED_KINDS:
+        if kind in FIXED_KINDS and proven.is_completed:
             raise SourceDiffers(_in_one_content(file_layout, expected)) from differs
         # eSAW may render it at each download: what was archived stays, or another download decides.
         stored_file = await store(proven=expected)

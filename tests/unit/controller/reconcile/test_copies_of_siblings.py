@@ -17,6 +17,7 @@ from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase, find_condition, with_condition
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
@@ -1198,3 +1199,35 @@ async def test_no_event_ends_by_a_later_one_while_its_legal_document_is_in_no_co
         first = await scene.retried()
 
     assert first.status.reason != "ArchivedAlready"
+
+
+async def test_the_hash_of_an_attempt_that_failed_proves_nothing(tmp_path: Path) -> None:
+    """Its download may have been cut: until there is a manifest, each attempt downloads each file."""
+    scene = OneFolder(tmp_path)
+    scene.change(actions=ACTIONS)
+    whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], b"%PDF-contr"
+    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    scene.event = scene.kube.stored(scene.first)
+    await scene.reconcile_until_quiet()
+    scene.envelope.problems.clear()
+    scene.envelope.contents["file-1"] = whole
+
+    await scene.end(scene.second)
+    (file,) = scene.folders["dms"].rglob("file-1.pdf")
+    assert file.read_bytes() == whole
+
+
+async def test_a_document_in_doubt_stops_no_other_file(tmp_path: Path) -> None:
+    scene = OneFolder(tmp_path)
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    scene.envelope.contents["file-2"] = b"%PDF-second contract"
+    await scene.run(scene.first)
+    for each in scene.folders["dms"].rglob("*.pdf"):
+        each.unlink()
+    send_other_document(scene)
+    scene.clock.advance(hours=721)
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert {"file-2.pdf", "audit-trail.pdf"} <= {each.name for each in scene.folders["dms"].rglob("*.pdf")}
+    assert scene.deleted == []
