@@ -105,7 +105,7 @@ class Notifier:
             summary = summaries.get(organization.name, FailureSummary())
             if organization.name in self._passes:
                 # Not stored yet; no later pass finds again what that one removed.
-                summary.removed |= self._passes[organization.name][1].removed
+                summary.carry_over(self._passes[organization.name][1])
             self._passes[organization.name] = (began, summary)
             self._of_archives[organization.name] = summary.archives
         since = {name: at for name, at in self._counted.items() if at >= began - problem_tracking.CLOCK_SKEW}
@@ -215,8 +215,7 @@ class Notifier:
             for each in observations.values():
                 self._add_observation(name, each)
             if finished_pass is not None:
-                newest = self._passes.setdefault(name, finished_pass)[1]
-                newest.removed |= finished_pass[1].removed
+                self._passes.setdefault(name, finished_pass)[1].carry_over(finished_pass[1])
             raise
 
     def _reconciled_problems(self, organization: Organization, problems: Problems) -> Problems:

@@ -611,6 +611,12 @@ class FailureSummary:
         self.removed_refused = _latest(self.removed_refused, removed.refused)
         self.accepted = _latest(self.accepted, removed.accepted)
 
+    def carry_over(self, earlier: "FailureSummary") -> None:
+        """Take over of a pass that was not stored what no later pass finds: events that it removed."""
+        self.removed |= earlier.removed
+        self.removed_refused = _latest(self.removed_refused, earlier.removed_refused)
+        self.accepted = _latest(self.accepted, earlier.accepted)
+
     def add_unreadable(self, name: str) -> None:
         """Record an event of this Organization that can't be read or counted."""
         self.unreadable += 1

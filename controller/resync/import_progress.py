@@ -652,7 +652,7 @@ def _result(imported: Import) -> str:
         verb = "would start" if imported.spec.dry_run else "started"
         message += f" {status.reopened} of these {verb} again, since they ended without an archive."
     if status.failed:
-        message += f" {status.failed} envelopes are not archived, since their events failed."
+        message += f" {status.failed} events failed."
     if status.refused:
         message += f" {status.refused} envelopes got no event: the log of the controller has the reason."
     if status.report_parts is not None and status.report_parts.lacking:

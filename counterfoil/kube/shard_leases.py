@@ -12,7 +12,7 @@ The Leases of a release are also held if it no longer lists the namespace. Then 
 processes tells of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -61,7 +61,11 @@ async def served_shard_leases(
 def unprocessed_change(kind: str, raw: Raw, now: datetime) -> str:
     """Return that no controller has processed the spec of an object in time; empty if one has. Ask only about
     Organizations and Archives: each of their specs is observed, also if a server does not answer."""
-    metadata, observed = raw["metadata"], (raw.get("status") or {}).get("observedGeneration") or 0
+    metadata, status = raw["metadata"], raw.get("status")
+    if "deletionTimestamp" in metadata:
+        return ""
+    found = status.get("observedGeneration") if isinstance(status, Mapping) else None
+    observed = found if isinstance(found, int) else 0
     generation = metadata.get("generation") or 0
     writes = [each for each in metadata.get("managedFields") or () if not each.get("subresource")]
     times = [

@@ -135,7 +135,7 @@ def test_a_complete_import_says_how_many_of_its_events_failed(failed: int) -> No
     imported = an_import(status={"senders": [{"name": "anna", "searched": True}], "failed": failed})
     complete = find_condition(concluded(imported, None, is_waiting=False, now=NOON).conditions, "Complete")
     assert complete is not None
-    assert ("300 envelopes are not archived, since their events failed." in complete.message) is bool(failed)
+    assert ("300 events failed." in complete.message) is bool(failed)
 
 
 def test_the_results_of_a_window_are_added_once() -> None:
