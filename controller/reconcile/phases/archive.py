@@ -276,7 +276,8 @@ async def _file_all(
     signatures: dict[str, Signatures] = {}
     memory = MAX_FINDINGS_MEMORY
     all_written = True
-    new, doubted = set[str](), None
+    new = set[str]()
+    trouble: Exception | None = None
     for file_layout in layout.files:
         file_id = file_layout.facts.file_id
         try:
@@ -285,10 +286,11 @@ async def _file_all(
             raise
         except SourceDiffers as differs:
             # The other files are in no doubt.
-            doubted = doubted or differs
+            trouble = trouble or differs
             continue
         except Exception as problem:
-            raise await _broken_off(event, layout, filed, new, context) from problem
+            trouble = problem
+            break
         if found is not None:
             signatures[file_id] = found.within(memory)
             memory -= text_memory(signatures[file_id].found)
@@ -299,8 +301,8 @@ async def _file_all(
             filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )
         new.add(file_id)
-    if doubted is not None:
-        raise await _broken_off(event, layout, filed, new, context) from doubted
+    if trouble is not None:
+        raise await _broken_off(event, layout, filed, new, context) from trouble
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
 
 
