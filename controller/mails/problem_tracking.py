@@ -44,7 +44,7 @@ from counterfoil.resources import (
     ReportedProblem,
     find_condition,
 )
-from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, DEADLINE_EXCEEDED
+from counterfoil.resources.envelopeevent import COPY_GIVEN_UP
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS, OrganizationSpec
 from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
@@ -165,7 +165,7 @@ def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
     return Observation(
         failure_cause(status, archive),
         status.cause,
-        message=_message(status)[:MAX_MESSAGE_LENGTH],
+        message=status.cause_message[:MAX_MESSAGE_LENGTH],
         examples=(event.name,),
         at=status.completion_time,
     )
@@ -278,12 +278,6 @@ def _is_refusal(reason: str) -> bool:
 def _latest(first: Mapping[Phase, datetime], second: Mapping[Phase, datetime]) -> dict[Phase, datetime]:
     """Return the later time of each phase."""
     return {**first, **{phase: max(at, first.get(phase, at)) for phase, at in second.items()}}
-
-
-def _message(status: EnvelopeEventStatus) -> str:
-    if status.reason == DEADLINE_EXCEEDED and status.last_error is not None:
-        return status.last_error.message
-    return status.message or ""
 
 
 def find_problem(problems: Problems, cause: str) -> ReportedProblem | None:

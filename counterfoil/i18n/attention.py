@@ -49,7 +49,6 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
-from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.imports import is_processed
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.routes import (
@@ -477,13 +476,12 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         # Where the list was cut off, the controller's count is the better one.
         count = sum(problem.count for problem in problems) if snapshot.is_more_failed else 0
         status = events[0].status
-        given_up = status.reason == DEADLINE_EXCEEDED and status.last_error is not None
         yield AttentionItem(
             kind=AttentionKind.FAILED,
             name=reason or "?",
             organization=organization,
             reason=reason,
-            message=(status.last_error.message if given_up and status.last_error else status.message) or "",
+            message=status.cause_message,
             count=max(len(events), count),
             is_more=snapshot.is_more_failed and count <= len(events),
             since=_since(events, problems),

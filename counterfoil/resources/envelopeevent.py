@@ -892,6 +892,14 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         return self.reason or ""
 
     @property
+    def cause_message(self) -> str:
+        """Message of the current phase; after ``DeadlineExceeded``, that of the last attempt. Empty for
+        none."""
+        if self.reason == DEADLINE_EXCEEDED and self.last_error is not None:
+            return self.last_error.message
+        return self.message or ""
+
+    @property
     def is_skipped_by_person(self) -> bool:
         """Whether a person skipped the event, and no person's retry started it again since. A callback may
         have."""

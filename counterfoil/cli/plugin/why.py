@@ -50,7 +50,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.audit_annotation import last_suspension
-from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED, SENDER_GRACE, SENDER_PENDING
+from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.reopening import (
     copies_to_retry,
@@ -312,7 +312,7 @@ def explain(
     responsible = responsible_of(status, cause)
     following = NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now)
     do, consent_url = words.do if words is not None else "", None
-    said = newer.message if newer is not None else _problem_message(event)
+    said = newer.message if newer is not None else status.cause_message
     commands = _commands(event, organization, cause, said)
     if is_abandoned:
         found = controller_commands(absence, event.metadata.namespace or "default")
@@ -541,13 +541,6 @@ def _suspension(suspended: Resource, now: datetime) -> str:
     else:
         effect = "The event has ended, so this changes nothing."
     return f"{said.rstrip('.')}. {effect}"
-
-
-def _problem_message(event: EnvelopeEvent) -> str:
-    status = event.status
-    if status.reason == DEADLINE_EXCEEDED and status.last_error is not None:
-        return status.last_error.message
-    return status.message or ""
 
 
 def _commands(
