@@ -228,6 +228,12 @@ class RunContext:
         """
         return (await self._sibling_events()).events
 
+    async def siblings_of_any_action(self) -> tuple[EnvelopeEvent, ...]:
+        """Return the other events of this envelope, also those of actions that the Organization no longer
+        lists, and of persons; none, and without a request, if it never had such events. Raises as
+        ``siblings``."""
+        return await self.siblings() if self.may_have_siblings else ()
+
     async def _sibling_events(self) -> SiblingEvents:
         if self._siblings is None:
             found, own = await self.sibling_events(), self.event.spec

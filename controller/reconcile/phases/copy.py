@@ -123,14 +123,14 @@ async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
 
 async def _doubt(event: EnvelopeEvent, context: RunContext) -> str | None:
     """Return why a file of the event may be another one than eSAW has; None: nothing is known."""
-    siblings = await context.siblings() if context.may_have_siblings else ()
+    siblings = await context.siblings_of_any_action()
     return doubt(event.status) or contradiction(event, siblings)
 
 
 async def _other_rendering(event: EnvelopeEvent, context: RunContext) -> str | None:
     """Return which file of the event was cut, or is rendered at each download, which another download tells.
     None: nothing is known, or the envelope is deleted, so that nothing can be downloaded."""
-    siblings = await context.siblings() if context.may_have_siblings else ()
+    siblings = await context.siblings_of_any_action()
     cleaned = PHASE_CONDITIONS[Phase.CLEANING]
     is_deleted = any(is_condition_true(each.status.conditions, cleaned) for each in siblings)
     return None if is_deleted else contradiction(event, siblings, UNKNOWN_KINDS)
@@ -292,7 +292,7 @@ class _CopyRun:
         return location
 
     async def _planned(self, target: Destination, entry: EventCopy, original: Original) -> CopyPlan:
-        siblings = await self.context.siblings() if self.context.may_have_siblings else ()
+        siblings = await self.context.siblings_of_any_action()
 
         def may_replace(place: str, found: FoundManifest | None) -> bool:
             if (other := self._copy_at(place, found, other_than=target.archive.name)) is not None:

@@ -569,7 +569,7 @@ async def _first_copy_fault(
     more, and as ``_copy_fault``."""
     status, backend, key = event.status, opened.backend, context.signature_checker.public_key
     manifest = stored_copy(status, opened.archive.name).manifest or ""
-    siblings = await context.siblings() if context.may_have_siblings else ()
+    siblings = await context.siblings_of_any_action()
     accepted = accepted_documents(event, siblings, manifest, now=context.clock.now())
     try:
         return await first_copy_fault(backend, manifest, accepted, key=key)
