@@ -235,11 +235,11 @@ class MailRenderer:
     def _problem(self, problem: ReportedProblem) -> MailContent:
         kind, reason = kind_of(problem), find_reason(problem.reason)
         has_links = kind == ProblemKind.KEY and problem.reason in CONSENT_HELPS
-        is_failed = kind == ProblemKind.FAILED
-        language = self._notifications.language
-        texts = text_of_problem(kind, reason.name, problem.message or "", language)
+        texts = text_of_problem(kind, reason.name, problem.message or "", self._notifications.language)
         envelopes = (
-            self._text(f"{ProblemKind.FAILED}.{reason.envelope}", count=problem.count) if is_failed else ""
+            self._text(f"{ProblemKind.FAILED}.{reason.envelope}", count=problem.count)
+            if kind == ProblemKind.FAILED
+            else ""
         )
         facts = [LabelledText(self._text("what"), texts.what)]
         if texts.do:
