@@ -123,6 +123,14 @@ Source = Callable[[], AbstractAsyncContextManager[FileSource]]
 """Opens the source again at each call: a file may have to be read twice."""
 
 
+Accepts = Callable[[Checksum], bool]
+"""Whether a source may have this size and hash."""
+
+
+def _any_content(_found: Checksum) -> bool:
+    return True
+
+
 class SourceBroken(Exception):
     """The source sent fewer or more bytes than it declared."""
 
@@ -368,7 +376,7 @@ async def store(
     tags: Mapping[str, str],
     proven: Collection[Checksum] = (),
     expected: int | None = None,
-    accepts: Callable[[Checksum], bool] | None = None,
+    accepts: Accepts = _any_content,
 ) -> StoredFile:
     """
     Store one file in the archive under its claimed name, or recognise that it is stored.
@@ -376,8 +384,8 @@ async def store(
     A stored file is recognised by a ``proven`` size and hash, else by those of the source's bytes. One of
     more than ``expected`` bytes is another, and not read to its end; None: the size is not known.
 
-    ``accepts`` tells whether the source may have this size and hash; None: any. Raises ``SourceDiffers``
-    before the end of an upload if it may not, so that an earlier file stays.
+    ``accepts`` tells whether the source may have this size and hash. Raises ``SourceDiffers`` before the end
+    of an upload if it may not, so that an earlier file stays.
 
     Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes twice. Raises
     ``SourceBroken``, and all errors of the source unchanged. Neither a corrupted file nor a part of a file is
@@ -636,11 +644,11 @@ def _has_claim(backend: ArchiveBackend, layout: ArchiveLayout, claimed: Collecti
     return any(each.startswith(folder) for each in claimed)
 
 
-async def _hash_source(source: Source, accepts: Callable[[Checksum], bool] | None = None) -> tuple[int, str]:
+async def _hash_source(source: Source, accepts: Accepts = _any_content) -> Checksum:
     """Read the source without keeping it; return its size and SHA-256. Raises ``SourceDiffers``."""
     async with source() as download, aclosing(_checked_chunks(download)) as stream:
         found = await hash_stream(stream)
-    if accepts is not None and not accepts(found):
+    if not accepts(found):
         raise SourceDiffers
     return found
 
@@ -650,8 +658,8 @@ async def _upload(
     file_layout: FileLayout,
     source: Source,
     tags: Mapping[str, str],
-    accepts: Callable[[Checksum], bool] | None,
-) -> tuple[int, str]:
+    accepts: Accepts,
+) -> Checksum:
     """Send the file; return size and SHA-256 of what came from the source."""
     counter = HashingCounter()
     async with (
@@ -665,20 +673,17 @@ async def _upload(
 
 
 async def _accepted_chunks(
-    chunks: AsyncIterable[bytes], counter: HashingCounter, accepts: Callable[[Checksum], bool] | None
+    chunks: AsyncIterable[bytes], counter: HashingCounter, accepts: Accepts
 ) -> AsyncGenerator[bytes, None]:
     """Yield the chunks; raise ``SourceDiffers`` in place of the last one if they are not accepted."""
-    last: bytes | None = None
+    last = b""
     async for chunk in chunks:
-        if last is not None:
+        if last:
             yield last
         last = chunk
-        if accepts is None:
-            yield chunk
-            last = None
-    if accepts is not None and not accepts((counter.size, counter.sha256)):
+    if not accepts((counter.size, counter.sha256)):
         raise SourceDiffers
-    if last is not None:
+    if last:
         yield last
 
 
