@@ -354,6 +354,7 @@ def _readable(
 def overview(reading: Reading, namespace: str, now: datetime) -> InstallationStatus:
     """Return the state of an installation; pure."""
     snapshot = reading.snapshot
+    processes = tuple(_processes(reading.pods or ()))
     # Without a controller nothing is processed, which has its entry.
     unprocessed = {} if snapshot.unheld_shards else reading.unprocessed
     shown: Iterable[Organization | Archive | Sender | Import] = (
@@ -369,11 +370,11 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
     return InstallationStatus(
         namespace=namespace,
         plugin=__version__,
-        processes=tuple(_processes(reading.pods or ())),
+        processes=processes,
         organizations=tuple(_organization_line(each, snapshot) for each in snapshot.organizations),
         # A suspended event is listed as each other suspended object.
         waiting=(
-            *_unanswered(reading.pods or (), namespace),
+            *_unanswered(processes, namespace),
             *_full_quotas(reading.quotas, namespace),
             *_not_processed(unprocessed, namespace),
             *(
@@ -486,10 +487,10 @@ def _why_not_ready(pod: Raw) -> str:
     return str(said or status.get("phase") or "not ready")
 
 
-def _unanswered(pods: Iterable[Raw], namespace: str) -> Iterable[WaitingItem]:
+def _unanswered(processes: Iterable[ProcessStatus], namespace: str) -> Iterable[WaitingItem]:
     """Yield that no pod answers callbacks: such a callback leaves no event, so nothing else tells of it."""
     component = f"{COMPONENT_LABEL}=receiver"
-    receivers = next((each for each in _processes(pods) if each.name == "receiver"), None)
+    receivers = next((each for each in processes if each.name == "receiver"), None)
     if receivers is not None and not receivers.ready:
         yield _entry(
             "no receiver is ready, callbacks are not answered",
