@@ -6,7 +6,7 @@ server's becomes ``Unavailable``. This module sends no requests.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -116,6 +116,21 @@ def http_date(header: str | None) -> datetime | None:
     except ValueError:
         return None
     return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+
+
+def parse_each(
+    kind: type[R], raws: Iterable[Mapping[str, Any]], invalid: list[ResourceInvalid] | None = None
+) -> tuple[R, ...]:
+    """Return the objects that this version can read, and add to ``invalid`` why the others can't be. The
+    controller logs those as well, and reports unreadable events as a problem."""
+    found = []
+    for raw in raws:
+        try:
+            found.append(kind.parse(raw))
+        except ResourceInvalid as problem:
+            if invalid is not None:
+                invalid.append(problem)
+    return tuple(found)
 
 
 def parse_readable(kind: type[R], raw: Mapping[str, Any]) -> R | None:

@@ -52,7 +52,12 @@ _ACRONYMS = {"id": "ID", "url": "URL", "urls": "URLs"}
 
 
 class ResourceInvalid(ValueError):
-    """An object does not match its kind; the message names the field."""
+    """An object does not match its kind; the message names the field, after kind and name of the object
+    (``subject``; empty for a part of an object)."""
+
+    def __init__(self, problem: str, subject: str = "") -> None:
+        super().__init__(f"{subject}: {problem}" if subject else problem)
+        self.subject = subject
 
 
 def json_name(attribute: str) -> str:
@@ -275,7 +280,7 @@ class Resource(ResourcePart, frozen=True):
         except msgspec.ValidationError as mismatch:
             metadata = raw.get("metadata")
             name = metadata.get("name", "?") if isinstance(metadata, Mapping) else "?"
-            raise ResourceInvalid(f"{cls.KIND}/{name}: {mismatch}") from mismatch
+            raise ResourceInvalid(str(mismatch), f"{cls.KIND}/{name}") from mismatch
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object as JSON for the API server."""

@@ -15,6 +15,7 @@ import msgspec
 from counterfoil.clock import Clock
 from counterfoil.i18n.attention import sender_of
 from counterfoil.i18n.catalogue import Catalogue
+from counterfoil.kube.answers import parse_each
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.shard_leases import served_shard_leases
 from counterfoil.kube.watch import Raw
@@ -64,8 +65,8 @@ class FirstObjects(Generic[R]):
     objects: tuple[R, ...]
     is_cut: bool
     """Whether there are more."""
-    unreadable: tuple[str, ...] = ()
-    """Kind and name of those that this version can't read."""
+    unreadable: tuple[ResourceInvalid, ...] = ()
+    """Why this version can't read others of them."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,10 @@ class ViewBase:
         """Return the objects of a kind of which there are few; none when this person may not list it."""
         if not user.rights.can_list(kind.PLURAL):
             return FirstObjects((), is_cut=False)
-        unreadable = list[str]()
-        parse = partial(parsed, kind, unreadable=unreadable)
+        invalid = list[ResourceInvalid]()
+        parse = partial(parse_each, kind, invalid=invalid)
         found, is_cut = await user.kube.first(kind, parse, limit=self.limits.listed_objects)
-        return FirstObjects(tuple(found), is_cut, tuple(unreadable))
+        return FirstObjects(tuple(found), is_cut, tuple(invalid))
 
     async def _choices(self, request: ConsoleRequest, kind: type[R]) -> FirstObjects[R]:
         """Return what a form offers to choose from; nothing where no form is looked at."""
@@ -148,19 +149,6 @@ def require(user: AuthenticatedUser, kind: str) -> None:
         raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{kind} may not be listed")
 
 
-def parsed(kind: type[R], page: Iterable[Raw], unreadable: list[str] | None = None) -> tuple[R, ...]:
-    """Return the objects of a page that this version can read, and add kind and name of the others."""
-    found = []
-    for raw in page:
-        try:
-            found.append(kind.parse(raw))
-        except ResourceInvalid:
-            # Stored by another version of the CRD; kubectl shows it, and the controller logs it.
-            if unreadable is not None:
-                unreadable.append(f"{kind.KIND}/{raw['metadata']['name']}")
-    return tuple(found)
-
-
 def size_of(raws: Iterable[Raw]) -> int:
     """Return the size of objects as JSON, in bytes."""
     return sum(len(msgspec.json.encode(each)) for each in raws)
@@ -183,7 +171,7 @@ class SenderMatches:
             self.is_cut = self.is_cut or self._size >= self.most
             if not self.is_cut:
                 self._size += size_of([raw])
-                yield from parsed(Sender, [raw])
+                yield from parse_each(Sender, [raw])
 
 
 async def shard_leases(user: AuthenticatedUser, now: datetime) -> ShardLeases | None:

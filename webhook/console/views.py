@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from counterfoil.i18n import attention
 from counterfoil.i18n.attention import RETRYING_SELECTOR, ClusterSnapshot
 from counterfoil.i18n.key_advice import ask_command, askable_senders, key_advice
+from counterfoil.kube.answers import parse_each
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
 from counterfoil.kube.watch import Raw
@@ -30,6 +31,7 @@ from counterfoil.resources import (
     Import,
     Organization,
     Phase,
+    ResourceInvalid,
     Sender,
 )
 from counterfoil.resources.imports import last_day
@@ -50,7 +52,6 @@ from webhook.console.view_base import (
     ViewBase,
     counts_by_phase,
     missing_senders,
-    parsed,
     require,
     shard_leases,
 )
@@ -144,7 +145,7 @@ class ConsoleViews(ViewBase):
             or (each == IMPORTS and imports is None)
         )
         lists = (organizations, senders, archives, *((imports,) if imports is not None else ()))
-        unreadable = tuple(name for each in lists for name in each.unreadable[:MAX_UNREADABLE])
+        unreadable = tuple(each.subject for listed in lists for each in listed.unreadable[:MAX_UNREADABLE])
         return snapshot, any(each.is_cut for each in lists), unread, unreadable
 
     async def _first_imports(self, user: AuthenticatedUser) -> FirstObjects[Import] | None:
@@ -152,15 +153,15 @@ class ConsoleViews(ViewBase):
         kind, or if this person may not list it."""
         if not user.rights.can_list(IMPORTS):
             return None
-        unreadable = list[str]()
+        invalid = list[ResourceInvalid]()
         try:
-            parse = partial(_summaries, unreadable=unreadable)
+            parse = partial(_summaries, invalid=invalid)
             found, is_cut = await user.kube.first(Import, parse, limit=self.limits.listed_imports)
         except Unavailable as problem:
             if problem.status != 404:
                 raise
             return None
-        return FirstObjects(tuple(found), is_cut, tuple(unreadable))
+        return FirstObjects(tuple(found), is_cut, tuple(invalid))
 
     # -- The other kinds ------------------------------------------------------------------------------------
 
@@ -254,7 +255,7 @@ class ConsoleViews(ViewBase):
         return self._page(
             "imports.html",
             request,
-            imports=sorted(parsed(Import, found), key=_creation_time, reverse=True),
+            imports=sorted(parse_each(Import, found), key=_creation_time, reverse=True),
             is_cut=bool(token),
             absence=absence,
             state_of=state_of_import,
@@ -291,7 +292,9 @@ class ConsoleViews(ViewBase):
             return []
         fields = f"spec.organizationRef.name={imported.organization}"
         (senders, _), organizations = await asyncio.gather(
-            user.kube.first(Sender, partial(parsed, Sender), limit=self.limits.listed_objects, fields=fields),
+            user.kube.first(
+                Sender, partial(parse_each, Sender), limit=self.limits.listed_objects, fields=fields
+            ),
             self._first(user, Organization),
         )
         of = next((each for each in organizations.objects if each.name == imported.organization), None)
@@ -359,11 +362,11 @@ class ConsoleViews(ViewBase):
         except Forbidden:
             # The right was taken away since it was asked about.
             return EventPage((), "")
-        return EventPage(parsed(EnvelopeEvent, page), token)
+        return EventPage(parse_each(EnvelopeEvent, page), token)
 
 
-def _summaries(raws: Sequence[Raw], unreadable: list[str]) -> Iterator[Import]:
-    for each in parsed(Import, raws, unreadable):
+def _summaries(raws: Sequence[Raw], invalid: list[ResourceInvalid]) -> Iterator[Import]:
+    for each in parse_each(Import, raws, invalid):
         status = replace(each.status, senders=(), groups=(), open_windows=())
         yield replace(each, status=status)
 

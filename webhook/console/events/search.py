@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from counterfoil.clock import Clock
 from counterfoil.i18n.attention import title_of
+from counterfoil.kube.answers import parse_each
 from counterfoil.kube.errors import Expired
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Sender
 from webhook.console.access import SENDERS, AuthenticatedUser
 from webhook.console.events.filters import EventFilter
 from webhook.console.limits import ConsoleLimits
-from webhook.console.view_base import FirstObjects, missing_senders, parsed, size_of
+from webhook.console.view_base import FirstObjects, missing_senders, size_of
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class EventSearch:
             size += 0 if is_full else size_of(read.raws)
             if is_full or looked >= self.limits.scanned or size >= self.limits.kept_bytes:
                 return FoundEvents(
-                    parsed(EnvelopeEvent, kept),
+                    parse_each(EnvelopeEvent, kept),
                     token,
                     senders.are_all,
                     is_truncated=not is_full,
@@ -172,7 +173,9 @@ def _labelled_sender(raw: Raw) -> str:
 
 
 def _known_senders(page: Iterable[Raw]) -> list[KnownSender]:
-    return [KnownSender(each.name, title_of(each), each.spec.email or "") for each in parsed(Sender, page)]
+    return [
+        KnownSender(each.name, title_of(each), each.spec.email or "") for each in parse_each(Sender, page)
+    ]
 
 
 def _texts(sender: KnownSender, wanted: EventFilter) -> tuple[str, ...]:

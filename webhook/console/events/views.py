@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from counterfoil.i18n import attention
 from counterfoil.i18n.problems import given_up_reasons, is_about_archive, newer_condition
 from counterfoil.i18n.reasons import Server, server_of
+from counterfoil.kube.answers import parse_each
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
@@ -39,7 +40,6 @@ from webhook.console.view_base import (
     ConsoleRequest,
     ViewBase,
     counts_by_phase,
-    parsed,
     read_organization,
     require,
     shard_leases,
@@ -111,7 +111,7 @@ class EventViews(ViewBase):
             plan=plan,
             result=result,
             reason=reason,
-            listed=parsed(EnvelopeEvent, list(plan.raws[: self.limits.listed_names])),
+            listed=parse_each(EnvelopeEvent, list(plan.raws[: self.limits.listed_names])),
             back=local_location(form.get("back", f"{request.user.root}/events")),
         )
 

@@ -32,6 +32,7 @@ from counterfoil.i18n.attention import (
 )
 from counterfoil.i18n.commands import commands_about, without_commands
 from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.kube.answers import parse_each
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.shard_leases import PODS, served_shard_leases, unprocessed_change
@@ -260,7 +261,7 @@ async def read(kube: KubeClient) -> Reading:
         except ApiError as problem:
             failed(EnvelopeEvent.PLURAL, problem)
             return (), True
-        found = _readable(EnvelopeEvent, raws)
+        found = parse_each(EnvelopeEvent, raws)
         return found, bool(more) or len(found) < len(raws)
 
     async def answered(subject: str, answer: Awaitable[T]) -> T | None:
@@ -324,28 +325,13 @@ def _parsed(
     for raw in raws if kind in (Organization, Archive) else ():
         if text := unprocessed_change(kind.KIND, raw, now):
             unprocessed[f"{kind.KIND}/{raw['metadata']['name']}"] = text
-    return _readable(kind, raws, invalid)
+    return parse_each(kind, raws, invalid)
 
 
 def _unreadable_lines(kind: type[Resource], invalid: Sequence[ResourceInvalid]) -> Iterable[str]:
     yield from map(unreadable_text, invalid[:MAX_UNREADABLE])
     if (left := len(invalid) - MAX_UNREADABLE) > 0:
         yield f"{kind.PLURAL}: {left} more can't be read"
-
-
-def _readable(
-    kind: type[Any], raws: Sequence[Raw], invalid: list[ResourceInvalid] | None = None
-) -> tuple[Any, ...]:
-    """Return the objects that can be parsed, and add why the others can't. Of events, which have no such
-    list, the controller reports the others as a separate problem."""
-    found = []
-    for raw in raws:
-        try:
-            found.append(kind.parse(raw))
-        except ResourceInvalid as problem:
-            if invalid is not None:
-                invalid.append(problem)
-    return tuple(found)
 
 
 # -- Decisions -----------------------------------------------------------------------------------------------
