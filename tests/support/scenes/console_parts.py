@@ -22,6 +22,7 @@ from counterfoil.resources import (
     Origin,
     Phase,
     ReportedProblem,
+    Resource,
     Sender,
     SenderSpec,
     SenderStatus,
@@ -51,6 +52,15 @@ MAILS = Notifications(
     from_="counterfoil@example.com",
     administrators=("jane@example.com",),
 )
+
+
+UNREADABLE_SPECS: tuple[tuple[type[Resource], str, dict[str, Any]], ...] = (
+    (Organization, "acme", {"baseURL": 7}),
+    (Archive, "dms", {"maxConcurrency": "many"}),
+    (Sender, "anna", {"userID": 7}),
+    (Import, "old", {"from": 7}),
+)
+"""Kind and name of objects, with a spec that can't be read."""
 
 
 class NamedKubeClient:

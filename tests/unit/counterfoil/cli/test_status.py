@@ -46,7 +46,6 @@ from counterfoil.resources import (
     ReportedProblem,
     Resource,
     ResourceInvalid,
-    Sender,
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.base import SENDER_LABEL
@@ -56,7 +55,12 @@ from counterfoil.resources.routes import ArchiveRoute, Choice, CopySpec, RouteCo
 from tests.support.builders import NOON, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.inline_commands import printed_in_manual
-from tests.support.scenes.console_parts import an_archive_that, an_import_that, an_organization_that
+from tests.support.scenes.console_parts import (
+    UNREADABLE_SPECS,
+    an_archive_that,
+    an_import_that,
+    an_organization_that,
+)
 from tests.support.scenes.notifications import an_unauthorized_sender
 
 
@@ -709,14 +713,7 @@ def with_spec(kube: InMemoryKubeClient, kind: type[Resource], name: str, **spec:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "spec"),
-    [
-        (Organization, "acme", {"baseURL": 7}),
-        (Archive, "dms", {"maxConcurrency": "many"}),
-        (Sender, "anna", {"userID": 7}),
-        (Import, "old", {"from": 7}),
-    ],
-    ids=["Organization", "Archive", "Sender", "Import"],
+    ("kind", "name", "spec"), UNREADABLE_SPECS, ids=[kind.KIND for kind, _, _ in UNREADABLE_SPECS]
 )
 async def test_an_object_that_can_not_be_read_is_named_with_the_field(
     kind: type[Resource], name: str, spec: dict[str, Any]

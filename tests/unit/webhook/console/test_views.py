@@ -13,10 +13,8 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
     SENDER_LABEL,
-    Archive,
     Import,
     ImportStatus,
-    Organization,
     Phase,
     ReportedProblem,
     Resource,
@@ -31,6 +29,7 @@ from tests.support.fakes.leases import a_shard_lease
 from tests.support.scenes.console_parts import (
     FULL,
     NOBODY,
+    UNREADABLE_SPECS,
     VIEW,
     a_console_request,
     a_listed_event,
@@ -435,14 +434,7 @@ async def test_imports_are_listed_with_their_progress_the_newest_first() -> None
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "spec"),
-    [
-        (Organization, "acme", {"baseURL": 7}),
-        (Archive, "dms", {"maxConcurrency": "many"}),
-        (Sender, "anna", {"userID": 7}),
-        (Import, "old", {"from": 7}),
-    ],
-    ids=["Organization", "Archive", "Sender", "Import"],
+    ("kind", "name", "spec"), UNREADABLE_SPECS, ids=[kind.KIND for kind, _, _ in UNREADABLE_SPECS]
 )
 async def test_an_object_that_can_not_be_read_is_named_on_the_page_of_tasks(
     kind: type[Resource], name: str, spec: dict[str, Any]
