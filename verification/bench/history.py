@@ -88,8 +88,9 @@ FORMER_SENDER = "former"
 REQUESTS = "counterfoil_kubernetes_requests_total"
 EVENTS = ("envelopeevents", "envelopeevents/status")
 WRITES = ("create", "update", "patch")
+STORED = ("200", "201")
 ATTEMPTS = "counterfoil_attempts_total"
-WAITS = ("wait", "pause")
+DONE = "done"
 
 
 class HistoryRound(msgspec.Struct, frozen=True):
@@ -106,9 +107,9 @@ class HistoryRound(msgspec.Struct, frozen=True):
     memory_peak: float
     """MiB at most."""
     writes: float
-    """Writes to the API server per new event, the create and the Kubernetes Events included."""
-    waits: float
-    """Attempts per new event that ended with a wait, for example until a busy eSAW or archive answers."""
+    """Writes that the API server stored per new event, the create and the Kubernetes Events included."""
+    unfinished: float
+    """Attempts per new event that ended without success, for example to wait for a busy eSAW or archive."""
     lists: int
     """Lists of events by the controller."""
 
@@ -227,8 +228,8 @@ async def _archived(setup: BenchSetup, count: int, name: str) -> tuple[HistoryRo
         rate=count / (times[-1] - min(progress.changed.values())),
         memory_rest=memory.now,
         memory_peak=memory.peak,
-        writes=1 + samples.total(REQUESTS, verb=WRITES, resource=(*EVENTS, "events")) / count,
-        waits=samples.total(ATTEMPTS, outcome=WAITS) / count,
+        writes=1 + samples.total(REQUESTS, verb=WRITES, resource=(*EVENTS, "events"), code=STORED) / count,
+        unfinished=(samples.total(ATTEMPTS) - samples.total(ATTEMPTS, outcome=DONE)) / count,
         lists=int(samples.total(REQUESTS, verb="list", resource=EVENTS)),
     )
     return live, controller

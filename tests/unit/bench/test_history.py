@@ -18,10 +18,10 @@ from verification.bench.history import (
 )
 
 ROUND = HistoryRound(
-    first=3.0, last=10.0, rate=40.0, memory_rest=110.0, memory_peak=120.0, writes=4.0, waits=0.0, lists=4
+    first=3.0, last=10.0, rate=40.0, memory_rest=110.0, memory_peak=120.0, writes=4.0, unfinished=0.0, lists=4
 )
 SLOW = HistoryRound(
-    first=3.2, last=12.0, rate=30.0, memory_rest=112.0, memory_peak=121.0, writes=4.0, waits=0.0, lists=4
+    first=3.2, last=12.0, rate=30.0, memory_rest=112.0, memory_peak=121.0, writes=4.0, unfinished=0.0, lists=4
 )
 
 
