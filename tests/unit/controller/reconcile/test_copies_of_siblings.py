@@ -18,7 +18,14 @@ from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase, find_condition, with_condition
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Phase,
+    find_condition,
+    is_condition_true,
+    with_condition,
+)
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
 from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry, reopened_status
@@ -1231,3 +1238,145 @@ async def test_a_document_in_doubt_stops_no_other_file(tmp_path: Path) -> None:
     assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
     assert {"file-2.pdf", "audit-trail.pdf"} <= {each.name for each in scene.folders["dms"].rglob("*.pdf")}
     assert scene.deleted == []
+
+
+def move(scene: OneFolder) -> None:
+    """Let a person change the path, so that an envelope has another place when it is archived again."""
+    root = scene.folders["dms"]
+    scene.observe(a_probed_archive("dms", root=root, path=OTHER_PATH, version=70, generation=70))
+
+
+async def move_and_archive_again(
+    scene: OneFolder, sent: dict[str, bytes], *, is_restarted: bool = False
+) -> EnvelopeEvent:
+    """Let an archived event claim another place for its files, since one is lost. Return the event after its
+    next attempt, for which eSignAnyWhere sends these files."""
+    (trail,) = scene.folders["dms"].rglob("audit-trail.pdf")
+    trail.unlink()
+    move(scene)
+    scene.clock.advance(hours=721)
+    scene.envelope.but("download file-1", EsawUnreachable("connect"))
+    await scene.run(scene.first)
+    first = await scene.retried()
+    assert first.status.phase is Phase.ARCHIVING
+    assert not is_condition_true(first.status.conditions, "Archived")
+    assert all("/new/" in str(each.location) for each in first.status.documents)
+    scene.envelope.problems.clear()
+    if is_restarted:
+        scene.restarted()
+    whole = dict(scene.envelope.contents)
+    scene.envelope.contents |= sent
+    first = await scene.retried()
+    scene.envelope.contents |= whole
+    return first
+
+
+def at_new_place(scene: TwoFolders, name: str) -> set[bytes]:
+    return {each.read_bytes() for each in (scene.folders["dms"] / "acme" / "new").rglob(name)}
+
+
+WITH_OR_WITHOUT_RESTART = pytest.mark.parametrize("is_restarted", [False, True], ids=["no stop", "restart"])
+
+
+@WITH_OR_WITHOUT_KEY
+@WITH_OR_WITHOUT_COPY
+@WITH_OR_WITHOUT_RESTART
+async def test_a_cut_document_is_not_archived_at_another_place_either(
+    tmp_path: Path, *, signer: Any, is_copied: bool, is_restarted: bool
+) -> None:
+    scene = OneFolder(tmp_path)
+    scene.sign_with(signer)
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    scene.change(*((WORM,) if is_copied else ()), **DELAYED)
+    await scene.run(scene.first)
+    whole = scene.envelope.contents["file-1"]
+
+    first = await move_and_archive_again(scene, {"file-1": OTHER}, is_restarted=is_restarted)
+
+    assert (first.status.phase, first.status.reason) == (Phase.ARCHIVING, "DocumentInDoubt")
+    assert scene.deleted == []
+    assert at_new_place(scene, "file-1.pdf") == set()
+    assert scene.contents("worm").get("file-1.pdf", whole) == whole
+    while not first.status.phase.is_final:
+        first = await scene.retried()
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert at_new_place(scene, "file-1.pdf") == {whole}
+
+
+@WITH_OR_WITHOUT_KEY
+@WITH_OR_WITHOUT_COPY
+@WITH_OR_WITHOUT_RESTART
+async def test_the_same_document_is_downloaded_archived_and_proved_at_another_place(
+    tmp_path: Path, *, signer: Any, is_copied: bool, is_restarted: bool
+) -> None:
+    """The stored hash says which content a download must have, and not that the file is there."""
+    scene = OneFolder(tmp_path)
+    scene.sign_with(signer)
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    scene.change(*((WORM,) if is_copied else ()), **DELAYED)
+    await scene.run(scene.first)
+    whole = scene.envelope.contents["file-1"]
+
+    first = await move_and_archive_again(scene, {}, is_restarted=is_restarted)
+
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert scene.deleted == [ENVELOPE]
+    assert at_new_place(scene, "file-1.pdf") == {whole}
+    assert first.status.archive is not None
+    assert "/new/" in str(first.status.archive.manifest)
+    assert all("/new/" in str(each.location) for each in first.status.documents)
+
+
+async def test_legal_documents_and_audit_trails_may_be_rendered_again_at_another_place(
+    tmp_path: Path,
+) -> None:
+    scene = OneFolder(tmp_path)
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    scene.envelope.contents["legal-1"] = LEGAL
+    await scene.run(scene.first)
+
+    rendered = {"legal-1": LEGAL + b" again", "trail-1": LATER_TRAIL}
+    first = await move_and_archive_again(scene, rendered)
+
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert at_new_place(scene, "legal-1.pdf") == {LEGAL + b" again"}
+    assert at_new_place(scene, "audit-trail.pdf") == {LATER_TRAIL}
+
+
+async def test_an_attempt_that_archived_nothing_binds_no_other_place(tmp_path: Path) -> None:
+    """Without a manifest, the hash of a document may be that of a cut download."""
+    scene = OneFolder(tmp_path)
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], OTHER
+    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    first = await scene.run(scene.first)
+    assert hash_of(first, "file-1") == hashlib.sha256(OTHER).hexdigest()
+    scene.envelope.problems.clear()
+    scene.envelope.contents["file-1"] = whole
+    move(scene)
+    scene.envelope.but("download file-1", EsawUnreachable("connect"))
+    await scene.retried()
+    first = await scene.retried()
+    assert [each.sha256 for each in first.status.documents] == [None, None]
+    scene.envelope.problems.clear()
+
+    first = await scene.retried()
+
+    assert hash_of(first, "file-1") == hashlib.sha256(whole).hexdigest()
+    assert at_new_place(scene, "file-1.pdf") == {whole}
+
+
+async def test_no_message_says_that_a_document_is_at_a_place_where_it_was_not_archived(
+    tmp_path: Path,
+) -> None:
+    scene = OneFolder(tmp_path)
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    await scene.run(scene.first)
+    first = await move_and_archive_again(scene, {"file-1": OTHER})
+    assert first.status.reason == "DocumentInDoubt"
+    scene.envelope.deleted = True
+
+    first = await scene.retried()
+
+    assert first.status.reason == "EnvelopeDeleted"
+    assert "/new/" not in str(first.status.message)
