@@ -36,6 +36,7 @@ from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_kno
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken, UnsealedNameTaken
 from counterfoil.archives.layout import ArchiveLayout
+from counterfoil.archives.manifest import FIXED_KINDS
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import (
@@ -65,7 +66,7 @@ from counterfoil.resources.envelopeevent import (
     state_of,
 )
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
-from counterfoil.resources.routes import documents_in, import_choice, is_led_elsewhere
+from counterfoil.resources.routes import documents_in, has_manifest, import_choice, is_led_elsewhere
 
 _DOCUMENT_REASONS: Final = frozenset(
     {
@@ -161,13 +162,21 @@ def wait_for_room(organization: str, lists: FileListCeiling, now: datetime) -> P
 def _documents(
     event: EnvelopeEvent, layout: ArchiveLayout, locations: Iterable[str], archive: str
 ) -> tuple[FiledDocument, ...]:
-    """Return the files with their claimed locations; what an earlier run archived there keeps its hash."""
+    """
+    Return the files with their claimed locations; what an earlier run archived there keeps its hash.
+
+    A document or an attachment that was archived with a manifest keeps it at any location: a download must
+    have this content. It does not say that the file is there, which only the condition Archived does.
+    """
     known_there = documents_in(event.status, archive)
     archived = {(each.file_id, each.kind, each.location): each for each in known_there}
+    concluded = event.status.documents if has_manifest(event.status) else ()
+    fixed = {(each.file_id, each.kind): each for each in concluded if each.kind in FIXED_KINDS}
     documents = []
     for file_layout, location in zip(layout.files, locations, strict=True):
         facts = file_layout.facts
-        known = archived.get((facts.file_id, facts.kind, location))
+        key = facts.file_id, facts.kind
+        known = archived.get((*key, location), fixed.get(key))
         documents.append(
             FiledDocument(
                 file_id=facts.file_id,

@@ -26,6 +26,7 @@ from counterfoil.resources.envelopeevent import (
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.reopening import DELETION_ASSUMED
+from counterfoil.resources.routes import has_manifest
 
 _T = TypeVar("_T")
 
@@ -94,13 +95,19 @@ def _archived_files(event: EnvelopeEvent) -> str:
     if not arrived:
         return "This event has archived no file."
     verb = "is" if arrived == 1 else "are"
-    place = _first_place(event.status.documents)
+    place = _first_place(event.status.documents, event)
     return f"{counted(arrived, 'file')} of it {verb} known to be archived{place}."
 
 
-def _first_place(documents: Iterable[FiledDocument]) -> str:
-    """Return where the first file arrived, as a part of a sentence. After a retry, the Archive that the event
-    has chosen now can be another one."""
+def _first_place(documents: Iterable[FiledDocument], event: EnvelopeEvent) -> str:
+    """
+    Return where the first file arrived, as a part of a sentence. After a retry, the Archive that the event
+    has chosen now can be another one.
+
+    Empty if the event has a manifest: a document may have its hash from an earlier place.
+    """
+    if has_manifest(event.status):
+        return ""
     places = (each.location for each in documents if each.sha256 is not None and each.location is not None)
     place = next(places, None)
     return f", the first one at `{place}`" if place is not None else ""
@@ -225,13 +232,13 @@ async def deleted_envelope(
     if manifest is not None:
         message = (
             "The envelope was deleted in eSignAnyWhere. An earlier state of it is archived with the "
-            f"manifest {manifest}. {files} are known to be archived{_first_place(documents)}; files that "
-            "changed or were added after that state may be missing."
+            f"manifest {manifest}. {files} are known to be archived{_first_place(documents, event)}; files "
+            "that changed or were added after that state may be missing."
         )
     elif arrived:
         message = (
             f"The envelope was deleted in eSignAnyWhere while it was being archived: {files} arrived"
-            f"{_first_place(documents)}, without a manifest."
+            f"{_first_place(documents, event)}, without a manifest."
         )
     else:
         message = (

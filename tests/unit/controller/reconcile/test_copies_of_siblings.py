@@ -17,7 +17,7 @@ from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
-from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.esaw.errors import EsawUnreachable, HttpStatusError
 from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
@@ -27,7 +27,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
+from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION, FileKind
 from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry, reopened_status
 from counterfoil.resources.request import LastRequest, Request, RequestOutcome
 from counterfoil.resources.routes import stored_copy, with_copy
@@ -1261,6 +1261,7 @@ async def move_and_archive_again(
     assert first.status.phase is Phase.ARCHIVING
     assert not is_condition_true(first.status.conditions, "Archived")
     assert all("/new/" in str(each.location) for each in first.status.documents)
+    assert {each.kind for each in first.status.documents if each.sha256} == {FileKind.DOCUMENT}
     scene.envelope.problems.clear()
     if is_restarted:
         scene.restarted()
@@ -1366,8 +1367,12 @@ async def test_an_attempt_that_archived_nothing_binds_no_other_place(tmp_path: P
     assert at_new_place(scene, "file-1.pdf") == {whole}
 
 
+@pytest.mark.parametrize(
+    ("is_history_readable", "text"),
+    [(True, "2 of its 2 files are known to be archived"), (False, "2 files of it are known to be archived.")],
+)
 async def test_no_message_says_that_a_document_is_at_a_place_where_it_was_not_archived(
-    tmp_path: Path,
+    tmp_path: Path, text: str, *, is_history_readable: bool
 ) -> None:
     scene = OneFolder(tmp_path)
     await scene.kube.delete(EnvelopeEvent, scene.second)
@@ -1375,8 +1380,10 @@ async def test_no_message_says_that_a_document_is_at_a_place_where_it_was_not_ar
     first = await move_and_archive_again(scene, {"file-1": OTHER})
     assert first.status.reason == "DocumentInDoubt"
     scene.envelope.deleted = True
+    if not is_history_readable:
+        scene.envelope.but("history", HttpStatusError(403, error_id="ERR0004"))
 
-    first = await scene.retried()
+    message = str((await scene.retried()).status.message)
 
-    assert first.status.reason == "EnvelopeDeleted"
-    assert "/new/" not in str(first.status.message)
+    assert text in message
+    assert "/new/" not in message

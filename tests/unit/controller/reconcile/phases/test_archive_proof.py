@@ -398,7 +398,7 @@ async def test_a_deleted_envelope_whose_path_was_changed_names_the_manifest_at_t
     outcome = await collect(again, scene.context(again))
     assert isinstance(outcome, Fail)
     assert f"archived with the manifest memory:///{MANIFEST}" in outcome.message
-    assert "0 of its 2 files" in outcome.message
+    assert "1 of its 2 files are known to be archived;" in outcome.message
 
 
 async def test_an_event_that_lists_its_files_again_keeps_its_manifest_and_the_hashes_of_its_files() -> None:
