@@ -19,6 +19,8 @@ from controller.access.history_access import HistoryAccess
 from controller.access.pod_access import PodAccess
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
+from controller.after_fix.failed_events import FailedEventRetrier
+from controller.after_fix.waiting_events import WakeUps
 from controller.cache import Cache
 from controller.event_recorder import EventRecorder
 from controller.gauges import Gauges
@@ -36,7 +38,6 @@ from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.reconcile.transition_writer import TransitionWriter
-from controller.reopening.failed_events import FailedEventRetrier
 from controller.reopening.reopener import CopyRetrier, LateSenderFinder, Reopener
 from controller.requests.check_requests import CheckRequests
 from controller.requests.copies_import import CopiesImport
@@ -62,7 +63,6 @@ from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.process_slots import ProcessSlots
 from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards
-from controller.waiting_events import WakeUps
 from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.kopf_operator import UNFINISHED_SELECTOR, WATCHED_PLURALS
 from controller.watch.liveness import Liveness

@@ -1,1 +1,1 @@
-"""Why a finished or waiting event runs again: a cause that was fixed, or a Sender that came late."""
+"""The new start of an ended or parked event, and the rules which fix may solve which reason."""

@@ -1,7 +1,7 @@
 """
 Which fix may solve the cause of an event: what the catalogue of reasons says of its cause, and the fixes in
-the status of the objects. Pure. ``controller.waiting_events`` lets waiting events continue after a fix, and
-``failed_events`` retries failed ones.
+the status of the objects. Pure. ``controller.after_fix`` lets waiting events continue, and retries failed
+ones.
 
 After a person fixes an Archive, an Organization or a Sender, no other action is needed: waiting events
 continue, and events that failed because of it are retried (rule 6), also after a restart. A change that

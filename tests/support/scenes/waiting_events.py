@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from controller.after_fix.waiting_events import WakeUps
 from controller.file_list_ceiling import FileListCeiling
 from controller.gauges import Gauges
 from controller.reconcile.reconciler import Reconciler
@@ -21,7 +22,6 @@ from controller.resync.statistics import EventStatistics
 from controller.resync.sweep import MissedCallbackFinder
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
-from controller.waiting_events import WakeUps
 from controller.watch.reflector import Reflector
 from controller.worker import Worker, read_event
 from counterfoil.esaw.client import EsawClients

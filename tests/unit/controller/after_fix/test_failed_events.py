@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.reopening.failed_events import FailedEventRetrier
+from controller.after_fix.failed_events import FailedEventRetrier
 from controller.reopening.reopener import Reopener
 from counterfoil.i18n.reasons import CATALOGUE, ReasonContext
 from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
