@@ -52,7 +52,7 @@ from verification.bench.receiver import (
 from webhook.http_server.namespaces import NamespaceTable
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
-from webhook.receiver.callback_handler import CallbackHandler
+from webhook.receiver.callback_to_event import CallbackHandler
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter, write_turns
 from webhook.receiver.limits import ReceiverLimits

@@ -10,7 +10,7 @@ GUIDES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "callback_line": (
         "webhook.receiver.callback",
-        "webhook.receiver.callback_handler",
+        "webhook.receiver.callback_to_event",
         "counterfoil.resources",
     ),
     "downloads": ("counterfoil.esaw.downloads", "counterfoil.esaw.models"),

@@ -20,7 +20,7 @@ from counterfoil.settings import ReceiverSettings, load
 from webhook.http_server.namespaces import NamespaceTable
 from webhook.http_server.process import HttpProcess, run_process
 from webhook.http_server.rate_limit import TokenBucket
-from webhook.receiver.callback_handler import CallbackHandler
+from webhook.receiver.callback_to_event import CallbackHandler
 from webhook.receiver.delivery_counter import DeliveryCounter, SharedCounting
 from webhook.receiver.event_writer import EventWriter, write_turns
 from webhook.receiver.limits import ReceiverLimits

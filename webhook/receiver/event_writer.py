@@ -1,5 +1,5 @@
 """
-Create an EnvelopeEvent in the API server for a callback, or report that this failed.
+Store the event of ``callback_to_event`` in the API server, or report that this failed.
 
 One write per callback, without a retry. The name of the event makes equal callbacks meet (rule 2). The API
 server's answer is the proof behind every 200 (rule 1): 201 with that event, or 409 and the stored event is

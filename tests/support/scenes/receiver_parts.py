@@ -26,7 +26,7 @@ from tests.support.fakes.kube import InMemoryKubeClient, copied
 from webhook.http_server.namespaces import NamespaceTable
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
-from webhook.receiver.callback_handler import CallbackHandler
+from webhook.receiver.callback_to_event import CallbackHandler
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter, write_turns
 from webhook.receiver.limits import ReceiverLimits

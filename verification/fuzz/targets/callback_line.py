@@ -7,7 +7,7 @@ from counterfoil.resources.envelopeevent import MAX_PARAMETER_LENGTH
 from counterfoil.resources.event_factory import new_event
 from verification.fuzz.target import Check, Target, expect, joined, parts_of, promised, text_of
 from webhook.receiver.callback import MalformedCallback, parse_callback
-from webhook.receiver.callback_handler import callback_address
+from webhook.receiver.callback_to_event import callback_address
 from webhook.receiver.limits import ReceiverLimits
 
 GUID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"

@@ -181,11 +181,11 @@ async def test_one_namespace_leaves_a_quarter_of_the_places_to_the_others() -> N
 
 async def test_a_log_line_names_the_namespace(caplog: pytest.LogCaptureFixture) -> None:
     async with a_scene(RELEASE, SALES) as scene:
-        with caplog.at_level("INFO", logger="webhook.receiver.callback_handler"):
+        with caplog.at_level("INFO", logger="webhook.receiver.callback_to_event"):
             await scene.status(f"/callbacks/{SALES}/acme/{TOKEN}")
             await scene.status(f"/callbacks/elsewhere/acme/{TOKEN}")
 
-    lines = [each for each in caplog.records if each.name == "webhook.receiver.callback_handler"]
+    lines = [each for each in caplog.records if each.name == "webhook.receiver.callback_to_event"]
     assert [vars(each)["namespace"] for each in lines] == [SALES, None]
     assert "elsewhere" not in caplog.text
 

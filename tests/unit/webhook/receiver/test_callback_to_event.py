@@ -633,7 +633,7 @@ async def test_each_request_is_one_line_with_its_outcome_and_without_the_token(
     lines = [
         json.loads(JsonFormatter().format(record))
         for record in caplog.records
-        if record.name == "webhook.receiver.callback_handler"
+        if record.name == "webhook.receiver.callback_to_event"
     ]
     assert [(line.get("organization"), line["outcome"], line["status"]) for line in lines] == [
         ("acme", "noted", 200),
