@@ -63,12 +63,11 @@ from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.process_slots import ProcessSlots
 from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards
-from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.kopf_operator import UNFINISHED_SELECTOR, WATCHED_PLURALS
 from controller.watch.liveness import Liveness
 from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
-from controller.watch.watched_namespaces import NamespaceWatch, WatchedNamespaces
+from controller.watch.watched_namespaces import NamespaceWatch, WatchedNamespaces, WatchHeartbeat
 from controller.worker import Worker, read_event
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock, WallClock

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 
 from controller.scheduling.workqueue import WorkQueue
-from controller.watch.heartbeat import WatchHeartbeat
+from controller.watch.watched_namespaces import WatchHeartbeat
 from counterfoil.clock import Clock
 from counterfoil.health import Checks
 from counterfoil.kube.client import KubeClient

@@ -8,19 +8,44 @@ watches of the others continue: kopf adapts its watches to its ``insights``, whi
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 # kopf documents the argument ``insights`` of its operator, and exports the types from here only.
 from kopf._cogs.structs.references import Insights, NamespaceName
 
-from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.reflector import Reflector
+from counterfoil.clock import Clock
 from counterfoil.kube.watch import Raw
 from counterfoil.logs import log_context
 from counterfoil.resources import Resource
 
 WATCHES_END_SECONDS = 15.0
 """Timeout for the end of the watches of a namespace; kopf gives them ten seconds."""
+
+
+class WatchHeartbeat:
+    """The time of the last data of each watch of a namespace: a change or a bookmark."""
+
+    def __init__(self, clock: Clock, plurals: Iterable[str]) -> None:
+        self._clock = clock
+        self._last_data_at: dict[str, float] = dict.fromkeys(plurals, clock.monotonic())
+        self.has_begun = False
+        """Whether the watches began."""
+
+    def restart(self) -> None:
+        """The watches begin now: before, no data could arrive."""
+        self.has_begun = True
+        self._last_data_at = dict.fromkeys(self._last_data_at, self._clock.monotonic())
+
+    def record(self, plural: str) -> None:
+        """Data arrived by the watch of this kind."""
+        self._last_data_at[plural] = self._clock.monotonic()
+
+    def idle_times(self) -> Mapping[str, timedelta]:
+        """Return the time since the last data of each kind; since the start for a kind without data."""
+        now = self._clock.monotonic()
+        return {plural: timedelta(seconds=now - at) for plural, at in self._last_data_at.items()}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from contextlib import suppress
 from pathlib import Path
 from aiohttp import web
 from controller.cache import Cache
-from controller.watch.heartbeat import WatchHeartbeat
+from controller.watch.watched_namespaces import WatchHeartbeat
 from controller.watch.kopf_operator import WATCHED_PLURALS, OperatorEnded, build_registry, run_operator
 from controller.watch.kopf_session import KopfSessions
 from controller.watch.reflector import Reflector

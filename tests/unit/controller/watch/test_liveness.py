@@ -15,11 +15,10 @@ from prometheus_client import CollectorRegistry
 from controller.cache import Cache
 from controller.scheduling.fair_queue import ConcurrencyLimits
 from controller.scheduling.workqueue import LOCK_SECONDS, WorkQueue
-from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.kopf_session import KopfSessions
 from controller.watch.liveness import Liveness
 from controller.watch.reflector import Reflector
-from controller.watch.watched_namespaces import NamespaceWatch, WatchedNamespaces
+from controller.watch.watched_namespaces import NamespaceWatch, WatchedNamespaces, WatchHeartbeat
 from counterfoil.metrics import Metrics
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.kube import InMemoryKubeClient
