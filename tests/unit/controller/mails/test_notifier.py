@@ -1194,6 +1194,7 @@ async def test_a_problem_of_esaw_is_solved_by_an_accepted_call_and_not_by_the_fa
     await scene.look_for(HOUR)
     about = [each for each in scene.mailer.subjects if CALLS_FAIL in each]
     assert about == [CALLS_FAIL, f"Solved: {CALLS_FAIL}"]
+    assert "[acme] 2 events failed: EsawFailing" in scene.mailer.subjects, "it says how to retry them"
 
 
 async def test_what_failed_before_esaw_answered_again_keeps_no_problem_of_esaw_open() -> None:

@@ -539,6 +539,17 @@ def test_the_mail_about_calls_that_fail_names_the_event_that_shows_them() -> Non
     )
 
 
+def test_no_mail_about_esaw_promises_a_start_to_events_that_failed() -> None:
+    """ESAW may have told its version while it refused their calls: then nothing but a retry starts them."""
+    begin = about("esaw", MailKind.ESAW, reason="EsawFailing")
+    end = about("esaw", MailKind.SOLVED, reason="EsawFailing", notified_time=NOON, solved_time=NOON)
+    for each in (begin, end):
+        text = " ".join(mail_about(each).paragraphs)
+        assert "What waits is archived automatically" in text
+        assert "About events that stay failed, you receive another mail." in text
+        assert "You need to do nothing" not in text
+
+
 def test_the_mail_about_a_missing_token_says_which_one_is_needed_and_what_happens_meanwhile() -> None:
     content = mail_about(NOTICES["callback"])
     text, _ = bodies(content)

@@ -990,8 +990,9 @@ async def test_a_retry_by_name_that_takes_back_a_skip_says_that() -> None:
 @pytest.mark.parametrize(
     ("reason", "following"),
     [
-        ("ArchiveNotReady", "as soon as an Archive that it needs is changed or works again; "),
-        ("SenderMissing", "as soon as its Organization is changed or works again, or its Sender is created "),
+        ("ArchiveNotReady", "as soon as an Archive that it needs is changed, or Ready after it was not; "),
+        ("EsawFailing", "as soon as its Organization is changed, or Reachable after it was not; "),
+        ("SenderMissing", "as soon as its Organization is changed, or Reachable after it was not, or its "),
         ("EnvelopeNotFound", "as soon as spec.baseURL or spec.defaultSenderRef of its Organization is "),
     ],
 )
@@ -1001,6 +1002,19 @@ def test_a_failed_event_whose_cause_can_be_corrected_starts_again_without_a_retr
     said = told(an_event().in_phase(Phase.FAILED, reason))
     assert f"Next          starts again automatically {following}" in said
     assert "a new callback or `kubectl counterfoil retry` starts it at once" in said
+
+
+@pytest.mark.parametrize("reason", ["EsawFailing", "SymbolicLink"])
+def test_why_promises_no_start_after_a_correction_that_no_condition_shows(reason: str) -> None:
+    """ESAW told its version and refused the calls, or the probe of the Archive writes elsewhere."""
+    said = told(
+        an_event().in_phase(Phase.FAILED, "DeadlineExceeded").status(last_error=LastError(reason, "", NOON))
+    )
+    assert "works again" not in said
+    after_others = (
+        "Any other correction needs that: `retry --all-failed --reason REASON` starts all of one cause"
+    )
+    assert after_others in said
 
 
 @pytest.mark.parametrize(("listed", "is_started"), [(None, True), ("Expired", True), ("Active", False)])
