@@ -280,6 +280,8 @@ class MailRenderer:
         done = "done"
         if kind_of(problem) == ProblemKind.FAILED:
             done = "failed_in" if archive_of(problem) else "failed"
+        elif kind_of(problem) == ProblemKind.ESAW:
+            done = "esaw"
         name = problem.ending if section == "ended" else done
         return MailContent(
             language=self._notifications.language,

@@ -106,13 +106,18 @@ RESPONSIBLE_TEXTS = {
     Responsible.ADMINISTRATOR: "an administrator",
 }
 CORRECTION_TEXTS = {
-    Correction.ARCHIVE: "an Archive that it needs is changed or works again",
-    Correction.ORGANIZATION: "its Organization is changed or works again",
+    Correction.ARCHIVE: "an Archive that it needs is changed, or Ready after it was not",
+    Correction.ORGANIZATION: "its Organization is changed, or Reachable after it was not",
     Correction.ORGANIZATION_SPEC: "the spec of its Organization is changed",
     Correction.ENVELOPE_ACCESS: "spec.baseURL or spec.defaultSenderRef of its Organization is changed",
     Correction.SENDER: "its Sender is created again or gets another key, or its Secret can be read again",
 }
-"""Changes of objects that start a failed event again."""
+"""
+Changes of objects that start a failed event again.
+
+No controller knows of a correction that changes no condition. ESAW may have told its version while it
+refused calls, and no probe writes into a folder below the root of an Archive.
+"""
 CONTROLLER_ABSENT = "ControllerAbsent"
 NOT_PROCESSED = "NotProcessed"
 NEXT_WITHOUT_CONTROLLER = "nothing until a controller runs"
@@ -584,7 +589,10 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
     if status.phase is Phase.FAILED and starts:
         fixed = ", or ".join(starts)
         at_once = "a new callback or `kubectl counterfoil retry` starts it at once"
-        return f"starts again automatically as soon as {fixed}; {at_once}"
+        others = (
+            "Any other correction needs that: `retry --all-failed --reason REASON` starts all of one cause"
+        )
+        return f"starts again automatically as soon as {fixed}; {at_once}. {others}"
     if status.phase.is_final:
         who = "a new callback or" if is_open_to_callbacks(status) else "only"
         return f"nothing automatically; {who} `kubectl counterfoil retry` starts it again"
