@@ -1,10 +1,12 @@
 """Events that failed because of a cause that was fixed since."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from controller.after_fix.failed_events import FailedEventRetrier
+from controller.after_fix.failed_events import FailedEventRetrier, OutageRetrier
 from controller.reopening.reopener import Reopener
 from counterfoil.i18n.reasons import CATALOGUE, ReasonContext
 from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
@@ -12,9 +14,13 @@ from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
+    ArchiveLocation,
+    Attempt,
+    AttemptOutcome,
     EnvelopeEvent,
     EnvelopeSummary,
     LastError,
+    LocalObjectReference,
     Organization,
     Phase,
     Sender,
@@ -661,3 +667,105 @@ async def test_an_event_that_cannot_be_read_stops_no_other() -> None:
     assert await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2)) == [
         event.name
     ]
+
+
+# -- Outages that no condition shows -------------------------------------------------------------------------
+
+LATER = NOON - timedelta(hours=1)
+"""A time after the end of the failed events."""
+
+
+def given_up(
+    count: int, cause: str, *, ended: datetime = NOON - timedelta(hours=4), lived: float = 24
+) -> EventBuilder:
+    """An event that failed at its deadline, some hours after it was created."""
+    attempt = Attempt(Phase.COLLECTING, ended, 0, AttemptOutcome.WAIT, cause)
+    error = LastError(cause, "", ended)
+    failed = event_failed("DeadlineExceeded", count).created(ended - timedelta(hours=lived))
+    return failed.status(completion_time=ended, last_error=error, attempt_history=(attempt,))
+
+
+def archived_at(count: int, at: datetime, archive: str = "dms") -> EnvelopeEvent:
+    """An event that was archived at a time."""
+    attempts = (Attempt(each, at, 0, AttemptOutcome.DONE, "") for each in (Phase.COLLECTING, Phase.ARCHIVING))
+    built = event_failed("", count).in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted")
+    place = ArchiveLocation(LocalObjectReference(archive), f"/{count}")
+    return built.status(attempt_history=tuple(attempts), archive=place).build()
+
+
+class OutageScene:
+    """Passes over all events."""
+
+    def __init__(self, *events: EnvelopeEvent) -> None:
+        self.scene = HandlersScene(*events)
+        self.scene.observe(an_organization())
+        self.restart()
+
+    def restart(self) -> None:
+        reopener = Reopener(self.scene.status_writer, self.scene.event_recorder, self.scene.clock)
+        self.retrier = OutageRetrier(self.scene.cache, reopener)
+
+    async def started(self, passes: int = 2) -> list[str]:
+        """Run passes; return the events that were re-opened."""
+        for _ in range(passes):
+            began = self.scene.clock.now()
+            for (plural, name), _ in sorted(self.scene.kube.objects.items()):
+                if plural == "envelopeevents":
+                    await self.retrier.retry_if_over(self.scene.kube.stored(name))
+            self.retrier.pass_finished(began)
+        stored = (each for each in self.scene.kube.objects.items() if each[0][0] == "envelopeevents")
+        return sorted(name for (_, name), raw in stored if raw["status"].get("phase", "Pending") == "Pending")
+
+
+CAUSES = pytest.mark.parametrize("cause", ["EsawFailing", "SymbolicLink"])
+
+
+@CAUSES
+async def test_what_failed_while_nothing_succeeded_starts_again_after_the_next_success(cause: str) -> None:
+    failed = [given_up(each, cause).build() for each in (1, 2)]
+    before = archived_at(3, NOON - timedelta(days=2))
+    assert await OutageScene(*failed, before).started() == []
+    scene = OutageScene(*failed, before, archived_at(4, LATER))
+    assert await scene.started(passes=1) == [], "a pass has to find what succeeded"
+    assert await scene.started(passes=1) == sorted(each.name for each in failed)
+    stored = scene.scene.kube.stored(failed[0].name)
+    assert (stored.status.reason, stored.status.attempts) == ("CauseSolved", 0)
+
+
+@CAUSES
+async def test_the_process_that_saw_the_outage_may_end_before_its_events_start_again(cause: str) -> None:
+    scene = OutageScene(given_up(1, cause).build(), archived_at(2, LATER))
+    await scene.started(passes=1)
+    scene.restart()
+    assert len(await scene.started()) == 1
+
+
+@CAUSES
+async def test_what_failed_while_others_succeeded_is_started_by_none_of_them(cause: str) -> None:
+    """Two envelopes that fail always, beside others that are archived, would start again each day."""
+    failed = [given_up(each, cause).build() for each in (1, 2)]
+    meanwhile = archived_at(3, NOON - timedelta(hours=10))
+    assert await OutageScene(*failed, meanwhile, archived_at(4, LATER)).started() == []
+
+
+@CAUSES
+async def test_an_envelope_that_fails_always_starts_again_once_however_few_others_there_are(
+    cause: str,
+) -> None:
+    """It had its deadline twice when it ends for the second time."""
+    failed = given_up(1, cause, lived=24 + 2 + 24).build()
+    assert await OutageScene(failed, archived_at(2, LATER)).started() == []
+
+
+async def test_a_success_elsewhere_starts_nothing() -> None:
+    failed = given_up(1, "SymbolicLink").build()
+    assert await OutageScene(failed, archived_at(2, LATER, "other")).started() == []
+    elsewhere = archived_at(2, LATER)
+    other = replace(elsewhere.spec, organization_ref=LocalObjectReference("other"))
+    assert await OutageScene(failed, replace(elsewhere, spec=other)).started() == []
+
+
+async def test_what_failed_before_its_deadline_or_for_another_cause_waits_for_no_other_success() -> None:
+    at_once = event_failed("NameOccupied").created(NOON - timedelta(hours=9)).build()
+    other = given_up(2, "FileIdRepeated").build()
+    assert await OutageScene(at_once, other, archived_at(3, LATER)).started() == []
