@@ -10,14 +10,18 @@ An event that fails in a run that began before a fix is retried too: the fix cam
 
 A fix that no process observed, or whose events were left by a kill, is detected from the status of the fixed
 object: the garbage collector calls ``retry_if_fixed`` for each failed event.
+
+The end of some outages is in no status: eSAW told its version while it refused calls, or a folder below the
+root of an Archive could not be used, where no probe writes. ``OutageRetrier`` finds it in the events.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, auto
 from itertools import chain
 from typing import Final, NamedTuple
@@ -38,11 +42,14 @@ from controller.reopening.fix_rules import (
 from controller.reopening.reopener import Reopener
 from controller.scheduling.retry_policy import LISTING_AFTER_FIX
 from counterfoil.clock import Clock
+from counterfoil.i18n.reasons import Server, server_of
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Unavailable
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
+    Attempt,
+    AttemptOutcome,
     EnvelopeEvent,
     Organization,
     Phase,
@@ -50,8 +57,12 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.conditions import UNREAD_SECRET_REASONS
+from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 
 _log = logging.getLogger(__name__)
+
+MAX_FIRST_TRIES: Final = 1.5
+"""Maximum age, in deadlines, of an event that failed once only. Two rounds take two of them."""
 
 
 class _Change(Enum):
@@ -270,6 +281,93 @@ class FailedEventRetrier:
     async def _store(self, event: EnvelopeEvent, subject: str) -> EnvelopeEvent:
         message = f"{subject} was changed or works again, which may solve why this failed."
         return await self.reopener.reopen_after_fix(event, "CauseSolved", message)
+
+
+class _Place(NamedTuple):
+    """The part of an Organization in which attempts succeed or fail."""
+
+    organization: str
+    phase: Phase
+    archive: str = ""
+    """Empty: any."""
+
+
+@dataclass
+class OutageRetrier:
+    """
+    Re-opens events that failed at their deadline while nothing succeeded in their place, once something does.
+
+    An envelope with a defect may be the only one of a day, so its failure looks like an outage. The age of an
+    event bounds that: one that had its deadline twice is left to a person. So each starts again once at most.
+
+    All that counts is in the status of the events. A whole pass finds it, so a restart of the process only
+    delays the start.
+    """
+
+    cache: Cache
+    reopener: Reopener
+    _succeeded: dict[_Place, set[int]] = field(default_factory=dict)
+    """Hours in which attempts succeeded, as the last whole pass found them. Grows with the hours only."""
+    _found: dict[_Place, set[int]] = field(default_factory=dict)
+    """The same in the current pass."""
+    _began: datetime | None = None
+    """When the last whole pass began."""
+
+    async def retry_if_over(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        """Re-open an event whose outage has ended; return its newest state. Raises ``ApiError``."""
+        for place, attempt in _successes(event):
+            self._found.setdefault(place, set()).add(_hour(attempt.start_time))
+        failed_in = self._failed_in(event)
+        if failed_in is None or not self._is_over(event, failed_in):
+            return event
+        message = "While this event was tried, no other one succeeded there. Now others do."
+        return await self.reopener.reopen_after_fix(event, "CauseSolved", message)
+
+    def pass_finished(self, began: datetime) -> None:
+        """Take what a pass over all events found, which began at that time."""
+        self._succeeded, self._found, self._began = self._found, {}, began
+
+    def _failed_in(self, event: EnvelopeEvent) -> _Place | None:
+        status = event.status
+        if status.phase is not Phase.FAILED or status.reason != DEADLINE_EXCEEDED:
+            return None
+        if archive_may_fix(status.cause):
+            archive = self.cache.problem_archive(event)
+            return _Place(event.organization, Phase.ARCHIVING, archive) if archive else None
+        if server_of(status.cause) is Server.ESAW and status.attempt_history:
+            return _Place(event.organization, status.attempt_history[-1].phase)
+        return None
+
+    def _is_over(self, event: EnvelopeEvent, place: _Place) -> bool:
+        organization = self.cache.organizations.get(event.organization)
+        ended, created = event.status.completion_time, event.metadata.creation_timestamp
+        # What succeeded before the event ended has to be known.
+        if (
+            organization is None
+            or ended is None
+            or created is None
+            or self._began is None
+            or ended >= self._began
+        ):
+            return False
+        deadline = organization.spec.retry.deadline
+        if ended - created >= MAX_FIRST_TRIES * deadline:
+            return False
+        hours, last = self._succeeded.get(place, set()), _hour(ended)
+        tried = range(_hour(max(created, ended - deadline)) + 1, last)
+        return len(tried) > 0 and hours.isdisjoint(tried) and max(hours, default=last) > last
+
+
+def _successes(event: EnvelopeEvent) -> Iterator[tuple[_Place, Attempt]]:
+    for each in event.status.attempt_history:
+        if each.outcome is AttemptOutcome.DONE:
+            yield _Place(event.organization, each.phase), each
+            if each.phase is Phase.ARCHIVING and event.status.archive is not None:
+                yield _Place(event.organization, each.phase, event.status.archive.ref.name), each
+
+
+def _hour(time: datetime) -> int:
+    return int(time.timestamp() // 3600)
 
 
 def _is_unread_secret(cause: str) -> bool:

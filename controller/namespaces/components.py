@@ -9,8 +9,9 @@ slots for running events, its worker processes, its connections and its metrics.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from controller.access.history_access import HistoryAccess
 from controller.access.pod_access import PodAccess
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
-from controller.after_fix.failed_events import FailedEventRetrier
+from controller.after_fix.failed_events import FailedEventRetrier, OutageRetrier
 from controller.after_fix.waiting_events import WakeUps
 from controller.cache import Cache
 from controller.event_recorder import EventRecorder
@@ -27,6 +28,7 @@ from controller.gauges import Gauges
 from controller.mails.delivery import MailDelivery, NotificationStatusWriter
 from controller.mails.notifier import Notifier
 from controller.mails.policy import NotificationTimings
+from controller.mails.problem_tracking import FailureSummary
 from controller.mails.smtp import SmtpMailer
 from controller.outgoing_webhook.client import NoticeClient
 from controller.outgoing_webhook.delivery import NoticeDelivery
@@ -282,18 +284,19 @@ def build(
         on_ended=late_file_finder.enqueue,
         read=partial(read_event, kube),
     )
-    late_sender_finder = LateSenderFinder(kube, reopener, cache)
     ended_event_observer = EndedEventObserver(kube, reopener, clock, labels)
+    outage_retrier = OutageRetrier(cache, reopener)
     reopeners = (
         failed_event_retrier.retry_if_fixed,
-        late_sender_finder.reopen_if_recorded,
+        outage_retrier.retry_if_over,
+        LateSenderFinder(kube, reopener, cache).reopen_if_recorded,
         late_file_finder.observe,
         CopyRetrier(kube, reopener, cache, clock).retry_if_due,
         # Last: an event that starts again has a new status.
         ended_event_observer.observe,
     )
     garbage_collector = GarbageCollector(
-        kube, cache, clock, WallClock(), statistics, reopeners, notifier.pass_finished
+        kube, cache, clock, WallClock(), statistics, reopeners, _pass_finished(outage_retrier, notifier)
     )
     reflector = Reflector(kube, cache)
     deletion_detector = DeletionDetector(kube, cache, clock, labels=labels, fields=UNFINISHED_SELECTOR)
@@ -418,3 +421,13 @@ def _notifier(
         timings=timings,
         sends_mail=held.owns(*UNSHARDED_WORK),
     )
+
+
+def _pass_finished(
+    outage_retrier: OutageRetrier, notifier: Notifier
+) -> Callable[[datetime, Mapping[str, FailureSummary]], None]:
+    def finished(began: datetime, failures: Mapping[str, FailureSummary]) -> None:
+        outage_retrier.pass_finished(began)
+        notifier.pass_finished(began, failures)
+
+    return finished

@@ -11,9 +11,9 @@ solves nothing costs one more attempt.
 configuration; the component that updates the status sets it (``settled_time``). A Sender needs none: its key
 and its condition ``Authorized`` have times.
 
-A correction that changes neither is unknown: of eSAW that told its version while it refused calls
-(``EsawCallsFailing``), or below the root of an Archive, where no probe writes. After it, what failed needs a
-person's retry. The next success is no sign: a single envelope that always fails would start again with each.
+A correction that changes neither is unknown here: of eSAW that told its version while it refused calls
+(``EsawCallsFailing``), or below the root of an Archive, where no probe writes. After it, ``OutageRetrier``
+starts an event once at most: a single envelope that always fails would start again with each next success.
 
 An event that fails again ends later than the fix, so it is not retried for the same fix. An event that ended
 within the same second is retried once: times in a status are whole seconds, so the order is unknown.

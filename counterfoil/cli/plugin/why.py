@@ -115,8 +115,8 @@ CORRECTION_TEXTS = {
 """
 Changes of objects that start a failed event again.
 
-No controller knows of a correction that changes no condition. ESAW may have told its version while it
-refused calls, and no probe writes into a folder below the root of an Archive.
+No condition shows some corrections. ESAW may have told its version while it refused calls, and no probe
+writes into a folder below the root of an Archive. These start an event once at most, if another one succeeds.
 """
 CONTROLLER_ABSENT = "ControllerAbsent"
 NOT_PROCESSED = "NotProcessed"
@@ -590,7 +590,7 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         fixed = ", or ".join(starts)
         at_once = "a new callback or `kubectl counterfoil retry` starts it at once"
         others = (
-            "Any other correction needs that: `retry --all-failed --reason REASON` starts all of one cause"
+            "Any other correction may need that: `retry --all-failed --reason REASON` starts all of one cause"
         )
         return f"starts again automatically as soon as {fixed}; {at_once}. {others}"
     if status.phase.is_final:

@@ -1012,7 +1012,7 @@ def test_why_promises_no_start_after_a_correction_that_no_condition_shows(reason
     )
     assert "works again" not in said
     after_others = (
-        "Any other correction needs that: `retry --all-failed --reason REASON` starts all of one cause"
+        "Any other correction may need that: `retry --all-failed --reason REASON` starts all of one cause"
     )
     assert after_others in said
 
