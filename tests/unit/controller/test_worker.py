@@ -13,6 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from controller.file_list_ceiling import CEILING_PAUSE, MAX_LISTS_BYTES
+from controller.reopening.failed_events import OutageRetrier
+from controller.reopening.reopener import Reopener
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.retry_policy import LOST_OUTCOME
 from controller.scheduling.workqueue import WorkQueue
@@ -489,3 +491,80 @@ async def test_a_further_copy_of_a_failed_event_is_announced_as_no_new_failure(
     scene.worker.on_new_failure = lambda event: called.append("new")
     await scene.reconcile_newest()
     assert called == (["failed"] if had_ended else ["new", "failed"])
+
+
+class LinkedScene(ReconcilerScene):
+    """An Archive that takes a probe, with a symbolic link in the place of the Organization's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.link = folder / "dms" / "acme"
+        self.link.parent.mkdir()
+        (folder / "other").mkdir()
+        self.link.symlink_to(folder / "other")
+        super().__init__(folder / "dms", cleanup={"policy": "Keep"})
+        self.cache.update(self.newest())
+        self.worker = Worker(
+            self.cache,
+            cast("Any", FakeQueue()),
+            self.reconciler,
+            cast("Any", SimpleNamespace(probe_soon=lambda _: None, archive_pool=self.archive_pool)),
+            self.clock,
+            on_failed=(),
+            on_new_failure=lambda event: None,
+            on_ended=lambda event: None,
+            read=partial(read_event, self.kube),
+        )
+        reopener = Reopener(self.status_writer, self.event_recorder, self.clock)
+        self.retrier = OutageRetrier(self.cache, reopener)
+
+    async def probe(self) -> None:
+        known = self.cache.archives.get("dms")
+        archive = await self.archive_pool.update_status(known) if known is not None else None
+        assert archive is not None
+        self.cache.update(archive)
+
+    async def run_passes(self) -> None:
+        for _ in range(2):
+            self.clock.advance(hours=1)
+            began = self.clock.now()
+            for plural, name in list(self.kube.objects):
+                if plural == "envelopeevents":
+                    await self.retrier.retry_if_over(self.kube.stored(name))
+            self.retrier.pass_finished(began)
+
+    async def work(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        """Let the worker run an event once an hour until it has ended."""
+        for _ in range(40):
+            self.cache.update(event)
+            await self.worker.reconcile(event.name)
+            event = EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, event.name))
+            if event.status.phase.is_final:
+                break
+            self.clock.advance(hours=1)
+        return event
+
+    async def archive_another(self, number: int) -> None:
+        """Let the worker archive another envelope."""
+        another = an_event(f"00000000-0000-4000-8000-{number:012d}").created(self.clock.now()).build()
+        self.kube.put(another)
+        ended = await self.work(another)
+        assert ended.status.phase is Phase.SUCCEEDED, ended.status
+
+
+async def test_an_event_that_failed_below_the_root_of_an_archive_starts_again_once(tmp_path: Path) -> None:
+    scene = LinkedScene(tmp_path)
+    await scene.probe()
+    failed = await scene.work(scene.event)
+    assert (failed.status.phase, failed.status.cause) == (Phase.FAILED, "SymbolicLink")
+    await scene.run_passes()
+    assert scene.newest().status.phase is Phase.FAILED, "nothing tells that it works"
+    for number, expected in ((1, Phase.PENDING), (2, Phase.FAILED)):
+        scene.link.unlink()
+        scene.clock.advance(hours=2)
+        await scene.archive_another(number)
+        await scene.run_passes()
+        assert scene.newest().status.phase is expected
+        scene.link.rename(tmp_path / f"aside-{number}")
+        scene.link.symlink_to(tmp_path / "other")
+        failed = await scene.work(scene.newest())
+        assert (failed.status.phase, failed.status.cause) == (Phase.FAILED, "SymbolicLink")
