@@ -29,7 +29,7 @@ WALL_CLOCK_FIELDS = {
     "controller/mails/delivery.py": {"at", "claims"},
     "controller/mails/notifier.py": {"_counted", "_deliveries", "_passes"},
     # Compared with the end of an event in its status.
-    "controller/reopening/failed_events.py": {"_began"},
+    "controller/after_fix/failed_events.py": {"_began"},
     "controller/resync/envelope_search.py": {"start", "end", "_contents"},
     "controller/resync/import_progress.py": {"start", "end"},
     "controller/resync/sweep.py": {"newest", "now"},

@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
+from controller.after_fix.failed_events import OutageRetrier
 from controller.file_list_ceiling import CEILING_PAUSE, MAX_LISTS_BYTES
-from controller.reopening.failed_events import OutageRetrier
 from controller.reopening.reopener import Reopener
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.retry_policy import LOST_OUTCOME
