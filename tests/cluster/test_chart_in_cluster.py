@@ -10,10 +10,11 @@ import base64
 import hashlib
 import json
 import os
+import shlex
 import ssl
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import httpx
 import pytest
 
 from counterfoil.callback_auth import token_hash
+from counterfoil.cli.plugin.installation.status import WaitingItem, overview, read
 from counterfoil.clock import WallClock
 from counterfoil.kube.client import connect
 from counterfoil.kube.secret import USE_LABEL
@@ -929,6 +931,39 @@ async def test_a_definition_that_changed_reaches_the_cluster_by_an_upgrade(insta
         "get", "crd", "envelopeevents.counterfoil.dev", "-o", "jsonpath={.spec.names.shortNames}"
     )
     assert "ee" in names
+
+
+@pytest.mark.parametrize("kind", ["validatingadmissionpolicy", "validatingadmissionpolicybinding"])
+async def test_a_policy_that_was_deleted_is_reported_and_an_upgrade_installs_it_again(
+    installed: InstalledChart, kind: str
+) -> None:
+    """``AdmissionPolicyMissing``, and the command that its advice names."""
+    await installed.upgrade({})
+    deployment = json.loads(await installed.kubectl("get", "deploy", f"{RELEASE}-controller", "-o", "json"))
+    pod = {"apiVersion": "v1", "kind": "Pod", **deployment["spec"]["template"]}
+    pod["metadata"]["name"] = "controller"
+    await installed.kubectl("create", "-f", "-", stdin=json.dumps(pod))
+
+    async def waiting() -> Sequence[WaitingItem]:
+        async with connect(namespace=NAMESPACE, kubeconfig=installed.plane.kubeconfig) as kube:
+            reading = await read(kube)
+        assert reading.policies is not None
+        found = overview(reading, NAMESPACE, NOON).waiting
+        return [each for each in found if each.reason == "AdmissionPolicyMissing"]
+
+    try:
+        assert await waiting() == []
+        policy = f"{NAMESPACE}-{RELEASE}-status"
+        await installed.plane.kubectl("delete", kind, policy)
+        (entry,) = await waiting()
+        assert entry.message == policy
+        program, *namespace, upgrade, release, chart, option = shlex.split(entry.commands[-1])
+        assert (program, upgrade, chart) == ("helm", "upgrade", "CHART")
+        # The Jobs of hooks run here only if the command begins with its verb.
+        await installed.helm(upgrade, release, CHART, option, *namespace)
+        assert await waiting() == []
+    finally:
+        await installed.kubectl("delete", "pod", "controller", "--now")
 
 
 async def test_uninstalling_keeps_definitions_events_and_sealing_keys_and_installing_again_takes_them_up(

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
+from counterfoil.cli.plugin.installation.status import POLICIES_ANNOTATION
 from counterfoil.durations import Duration
 from counterfoil.resources.audit_annotation import AUDIT_ANNOTATION_PATTERN
 from counterfoil.settings import CommonSettings, describe_settings
@@ -1154,6 +1155,18 @@ def test_every_policy_is_bound_to_the_namespace_of_the_release(everything: Rende
             {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [NAMESPACE]}
         ]
         assert each["spec"]["validationActions"] == ["Warn", "Audit"]
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"pages": {"enabled": False}}, {"admissionPolicy": {"enabled": False}}, WITHOUT_CLUSTER]
+)
+async def test_the_controller_says_which_policies_the_release_has(
+    program: Helm, values: dict[str, Any]
+) -> None:
+    """``kubectl counterfoil status`` compares them with those of the cluster."""
+    rendered = await render(program, values)
+    said = rendered.pod("controller")["metadata"]["annotations"].get(POLICIES_ANNOTATION, "")
+    assert set(said.split()) == rendered.names("ValidatingAdmissionPolicy")
 
 
 TYPED_ON_A_NODE = "start.md"

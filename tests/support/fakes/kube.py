@@ -65,6 +65,10 @@ class InMemoryKubeClient(KubeClient):
         """Fields of a status that the CRD does not have, so that the API server drops them."""
         self.quotas: list[Raw] = []
         """The ResourceQuotas of the namespace."""
+        self.stored_pods: list[Raw] = []
+        """The pods of Counterfoil."""
+        self.policies: set[str] = set()
+        """The names of the admission policies of all releases."""
         self.server_date: str | None = None
         self._problems: defaultdict[str, list[ApiError]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
@@ -264,7 +268,11 @@ class InMemoryKubeClient(KubeClient):
         return (verb, resource) not in self.not_allowed
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
-        return ()
+        return self.stored_pods
+
+    async def admission_policies(self, *, labels: str) -> Set[str]:
+        await self._arrive("admission_policies", "")
+        return self.policies
 
     async def resource_quotas(self) -> Sequence[Raw]:
         await self._arrive("resource_quotas", "")

@@ -71,7 +71,8 @@ class ACluster(InMemoryKubeClient):
         """Return one pod."""
         found = {"app.kubernetes.io/component": "receiver", "app.kubernetes.io/version": self.version}
         ready = {"type": "Ready", "status": "True"}
-        return [{"metadata": {"name": "r", "labels": found}, "status": {"conditions": [ready]}}]
+        receiver = {"metadata": {"name": "r", "labels": found}, "status": {"conditions": [ready]}}
+        return [receiver, *self.stored_pods]
 
 
 async def checked(
@@ -139,6 +140,22 @@ async def test_an_installation_says_which_processes_are_ready_and_of_which_versi
     assert lines["versions"].outcome is Outcome.WRONG
     assert lines["right to operate"].outcome is Outcome.WRONG
     assert "leases" in lines["not read"].found
+
+
+@pytest.mark.parametrize(
+    ("present", "outcome", "said"),
+    [({"a", "b"}, "ok", "the cluster has all 2"), ({"a"}, "wrong", "b: missing, or without a binding.")],
+)
+async def test_the_admission_policies_of_the_release_are_checked(
+    present: set[str], outcome: str, said: str
+) -> None:
+    cluster = ACluster()
+    annotations = {"counterfoil.dev/admission-policies": "a b"}
+    metadata = {"name": "c", "creationTimestamp": "2026-10-01T00:00:00Z", "annotations": annotations}
+    cluster.stored_pods, cluster.policies = [{"metadata": {"labels": {}, **metadata}}], present
+    line = (await checked(cluster))["admission policies"]
+    assert line.outcome == outcome
+    assert line.found.startswith(said)
 
 
 async def test_the_manual_shows_what_the_program_prints() -> None:

@@ -20,6 +20,7 @@ from counterfoil.cli.plugin.installation.status import (
     MAX_SUSPENDED_EVENTS,
     InstallationStatus,
     Reading,
+    WaitingItem,
     command_lines,
     exit_status,
     needs_person,
@@ -285,6 +286,63 @@ async def test_quotas_that_may_not_be_read_are_named() -> None:
     (said,) = [each for each in reading.unread if each.startswith("resourcequotas")]
     assert "--clusterrole=view --user=jane`" in said
     assert reading.is_refused
+
+
+def a_controller_of(release: str, *policies: str, created: str = "2026-10-01T00:00:00Z") -> dict[str, Any]:
+    """Return a pod of a release that installs these policies."""
+    pod = a_pod("controller")
+    pod["metadata"]["labels"]["app.kubernetes.io/instance"] = release
+    pod["metadata"]["creationTimestamp"] = created
+    pod["metadata"]["annotations"] = {"counterfoil.dev/admission-policies": " ".join(policies)}
+    return pod
+
+
+def about_policies(seen: InstallationStatus) -> list[WaitingItem]:
+    return [each for each in seen.waiting if each.reason == "AdmissionPolicyMissing"]
+
+
+async def test_admission_policies_that_were_deleted_are_named_with_what_installs_them() -> None:
+    """``AdmissionPolicyMissing``: nothing else reports it, as all processes work without them."""
+    kube = InMemoryKubeClient(an_organization_that())
+    kube.stored_pods = [a_controller_of("prod", "contracts-prod-noted", "contracts-prod-status")]
+    kube.policies = {"contracts-prod-noted", "other-status"}
+    seen = overview(await read(kube), "contracts", NOON)
+    (entry,) = about_policies(seen)
+    assert (entry.what, entry.for_whom) == ("1 of 2 admission policies is missing", "an administrator")
+    assert entry.commands[-1] == "helm -n contracts upgrade prod CHART --reuse-values"
+    assert "Message: contracts-prod-status" in " ".join(page(seen, NOON).split())
+    assert exit_status([seen]) is ExitStatus.NOT_ALL
+
+    kube.policies.add("contracts-prod-status")
+    assert about_policies(overview(await read(kube), "contracts", NOON)) == []
+
+
+async def test_only_the_policies_of_the_newest_values_are_expected() -> None:
+    """During an upgrade there are pods of the values before. A release without policies has no annotation."""
+    kube = InMemoryKubeClient(an_organization_that())
+    kube.stored_pods = [
+        a_controller_of("prod", "a", created="2026-10-02T00:00:00Z"),
+        a_controller_of("prod", "a", "b", created="2026-10-01T00:00:00Z"),
+    ]
+    kube.policies = {"a"}
+    assert about_policies(overview(await read(kube), "contracts", NOON)) == []
+    kube.stored_pods, kube.policies = [a_pod("controller")], set()
+    assert about_policies(overview(await read(kube), "contracts", NOON)) == []
+    assert kube.count("admission_policies") == 1
+
+
+async def test_policies_that_may_not_be_read_are_named_without_another_exit_status() -> None:
+    """They belong to the cluster. So a person with all rights in the namespace does not end with status 4."""
+    kube = InMemoryKubeClient(an_organization_that())
+    kube.stored_pods = [a_controller_of("prod", "contracts-prod-noted")]
+    message = 'validatingadmissionpolicies is forbidden: User "jane" cannot list it at the cluster scope'
+    kube.trouble["admission_policies"] = Forbidden(403, "Forbidden", message)
+    reading = await read(kube)
+    assert reading.unread == (
+        f"admission policies, of which it is unknown whether one is missing: {message}",
+    )
+    assert not reading.is_refused
+    assert about_policies(overview(reading, "contracts", NOON)) == []
 
 
 def test_a_key_for_which_no_event_waits_yet_counts_none() -> None:
