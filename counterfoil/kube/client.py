@@ -70,6 +70,9 @@ REQUEST_TIMEOUT_SECONDS = 20.0
 
 SECRETS, EVENTS, PODS = ("api/v1", "secrets"), ("apis/events.k8s.io/v1", "events"), ("api/v1", "pods")
 CONFIG_MAPS, RESOURCE_QUOTAS = ("api/v1", "configmaps"), ("api/v1", "resourcequotas")
+_ADMISSION = "apis/admissionregistration.k8s.io/v1"
+POLICIES = (_ADMISSION, "validatingadmissionpolicies")
+POLICY_BINDINGS = (_ADMISSION, "validatingadmissionpolicybindings")
 """Kubernetes' own kinds that are used here: API and plural."""
 
 _METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
@@ -368,7 +371,7 @@ class KubeClient:
         return (await self._count(kind, None, labels="", fields=fields)).keys()
 
     async def _count(
-        self, kind: type[Resource], label: str | None, *, labels: str, fields: str
+        self, kind: type[Resource] | tuple[str, str], label: str | None, *, labels: str, fields: str
     ) -> Counter[str]:
         query = _query(
             labelSelector=labels,
@@ -378,14 +381,14 @@ class KubeClient:
         )
         path = f"{self._path(kind)}?{query}"
         try:
-            answer = await self._send("list", kind.PLURAL, path, accept=_METADATA_ONLY, most=MAX_PAGE_BYTES)
+            answer = await self._send("list", _plural(kind), path, accept=_METADATA_ONLY, most=MAX_PAGE_BYTES)
         except PageTooLarge:
             return await self._count_in_pages(kind, label, labels=labels, fields=fields)
         counted, _ = await count_labels(answer, label)
         return counted
 
     async def _count_in_pages(
-        self, kind: type[Resource], label: str | None, *, labels: str, fields: str
+        self, kind: type[Resource] | tuple[str, str], label: str | None, *, labels: str, fields: str
     ) -> Counter[str]:
         counted, token = Counter[str](), ""
         while True:
@@ -552,6 +555,16 @@ class KubeClient:
         """Return the ResourceQuotas."""
         return await self._items(RESOURCE_QUOTAS, limit=LARGE_PAGE)
 
+    async def admission_policies(self, *, labels: str) -> Set[str]:
+        """Return the names of the ValidatingAdmissionPolicies that match the label selector and have a
+        binding of the same name. Raises ``Forbidden`` without rights to the cluster."""
+        everywhere = self.in_all_namespaces()
+        policies, bindings = [
+            await everywhere._count(kind, None, labels=labels, fields="")
+            for kind in (POLICIES, POLICY_BINDINGS)
+        ]
+        return policies.keys() & bindings.keys()
+
     async def pod_log(self, name: str, container: str, *, lines: int) -> str:
         """Return the last ``lines`` lines of a container's log."""
         path = f"{self._path(PODS, name, 'log')}?{_query(container=container, tailLines=str(lines))}"
@@ -601,14 +614,13 @@ class KubeClient:
     ) -> tuple[bytes, int]:
         """Return a page as it came, and how many objects were requested."""
         fitting = min(limit or token.limit, token.limit) if isinstance(token, NextPage) else limit
-        plural = kind[1] if isinstance(kind, tuple) else kind.PLURAL
         while True:
             query = _query(
                 limit=str(fitting), **{"continue": token}, labelSelector=labels, fieldSelector=fields
             )
             path, bound = f"{self._path(kind)}?{query}", None if fitting == 1 else most
             try:
-                return await self._send("list", plural, path, accept=accept, most=bound), fitting
+                return await self._send("list", _plural(kind), path, accept=accept, most=bound), fitting
             except PageTooLarge:
                 fitting = fewer_objects(fitting)
 
@@ -887,6 +899,10 @@ async def _read(response: aiohttp.ClientResponse, most: int | None) -> bytes:
         # The rest is not read, so the connection can't be used again.
         response.close()
         raise
+
+
+def _plural(kind: type[Resource] | tuple[str, str]) -> str:
+    return kind[1] if isinstance(kind, tuple) else kind.PLURAL
 
 
 def _segment(part: str) -> str:

@@ -239,3 +239,15 @@ receiver
 {{- if .Values.pages.enabled }} pages{{ end }}
 {{- if .Values.console.enabled }} console{{ end }} controller
 {{- end -}}
+
+{{/* The names of the admission policies of the release. `kubectl counterfoil status` reports those that the cluster does not have. */}}
+{{- define "counterfoil.policyNames" -}}
+{{- $names := list -}}
+{{- range splitList "\n---\n" (include (print $.Template.BasePath "/admission-policies.yaml") .) -}}
+{{- $object := fromYaml . -}}
+{{- if eq (get $object "kind" | toString) "ValidatingAdmissionPolicyBinding" -}}
+{{- $names = append $names $object.metadata.name -}}
+{{- end -}}
+{{- end -}}
+{{- join " " $names -}}
+{{- end -}}

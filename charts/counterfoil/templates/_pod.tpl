@@ -12,6 +12,9 @@ metadata:
     {{- end }}
   annotations:
     kubectl.kubernetes.io/default-container: {{ .name }}
+    {{- with .annotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
     {{- with merge dict $values.podAnnotations $root.Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

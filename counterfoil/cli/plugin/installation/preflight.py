@@ -22,7 +22,7 @@ import msgspec
 
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus, format_answer, is_for_programs, printable
-from counterfoil.cli.plugin.installation.status import overview, read
+from counterfoil.cli.plugin.installation.status import AdmissionPolicies, overview, read
 from counterfoil.kube.answers import foreign_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -269,6 +269,8 @@ async def _installation(kube: KubeClient) -> AsyncIterator[PreflightLine]:
         yield PreflightLine("processes", Outcome.UNKNOWN, words)
     if (line := _versions(reading.pods or ())) is not None:
         yield line
+    if reading.policies is not None:
+        yield _policies(reading.policies)
     for each in reading.snapshot.unheld_shards:
         yield PreflightLine("controller", Outcome.WRONG, f"{each} Look at the controller's pods.")
     for organization in reading.snapshot.organizations:
@@ -289,6 +291,16 @@ def _versions(pods: Iterable[Mapping[str, Any]]) -> PreflightLine | None:
         return PreflightLine("versions", Outcome.OK, f"plugin and processes are {__version__}")
     words = f"the plugin is {__version__}, processes are {', '.join(others)}. Use the plugin of that release."
     return PreflightLine("versions", Outcome.WRONG, words)
+
+
+def _policies(policies: AdmissionPolicies) -> PreflightLine:
+    if not policies.missing:
+        words = f"the cluster has all {len(policies.names)} of the release {policies.release}"
+        return PreflightLine("admission policies", Outcome.OK, words)
+    words = (
+        f"{', '.join(sorted(policies.missing))}: missing, or without a binding. Upgrade the release again."
+    )
+    return PreflightLine("admission policies", Outcome.WRONG, words)
 
 
 def _condition(check: str, conditions: Iterable[Any], type_: str) -> PreflightLine:

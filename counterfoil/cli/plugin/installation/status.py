@@ -10,7 +10,7 @@ import asyncio
 import re
 import textwrap
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -64,6 +64,10 @@ DETAILS = (
 T = TypeVar("T")
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
+RELEASE_LABEL = "app.kubernetes.io/instance"
+POLICIES_ANNOTATION = "counterfoil.dev/admission-policies"
+"""On the controllers' pods: the names of the admission policies that the release installs."""
+
 MAX_OBJECTS = 500
 """Organizations, Senders, Archives and Imports of each kind that are read."""
 
@@ -77,6 +81,7 @@ MAX_SUSPENDED_EVENTS = 10
 """Suspended events of which each has a line; the others are counted."""
 
 WIDTH = 118
+_WHETHER_POLICIES = "admission policies, of which it is unknown whether one is missing"
 _EVENTS_QUOTA = f"count/{EnvelopeEvent.PLURAL}.{GROUP}"
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(|[kMGTPE]|[KMGTPE]i)")
 """A number of objects as Kubernetes writes it in a ResourceQuota."""
@@ -168,6 +173,16 @@ class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
 
 
 @dataclass(frozen=True)
+class AdmissionPolicies:
+    """The admission policies that a release installs."""
+
+    release: str
+    names: frozenset[str]
+    missing: frozenset[str] = frozenset()
+    """Those that the cluster does not have, or that have no binding."""
+
+
+@dataclass(frozen=True)
 class Reading:
     """The objects of a namespace, as far as they can be read."""
 
@@ -181,6 +196,8 @@ class Reading:
     """The ResourceQuotas of the namespace."""
     unprocessed: Mapping[str, str] = field(default_factory=dict)
     """By kind and name, the Organizations and Archives with a change that no controller has processed."""
+    policies: AdmissionPolicies | None = None
+    """None: the release installs none, or they could not be read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -292,6 +309,8 @@ async def read(kube: KubeClient) -> Reading:
     leases = await answered("leases, which tell whether a controller works", served_shard_leases(kube, now))
     pods = await answered("pods", kube.pods(labels=PODS))
     quotas = await answered("resourcequotas, of which a full one refuses callbacks", kube.resource_quotas())
+    policies, unknown = await _policies(kube, pods or ())
+    unread.extend(unknown)
     snapshot = ClusterSnapshot(
         organizations=organizations,
         senders=senders,
@@ -309,8 +328,31 @@ async def read(kube: KubeClient) -> Reading:
         is_more_suspended=is_more_suspended,
     )
     return Reading(
-        snapshot, pods, tuple(dict.fromkeys(unread)), bool(failed_reads), quotas or (), unprocessed
+        snapshot, pods, tuple(dict.fromkeys(unread)), bool(failed_reads), quotas or (), unprocessed, policies
     )
+
+
+async def _policies(kube: KubeClient, pods: Iterable[Raw]) -> tuple[AdmissionPolicies | None, Sequence[str]]:
+    """Return the policies of the release, and why they can't be read. They belong to the cluster, so a person
+    with all rights in the namespace need not have this one."""
+    policies = _installed_policies(pods)
+    if policies is None:
+        return None, ()
+    try:
+        present = await kube.admission_policies(labels=PODS)
+    except ApiError as problem:
+        return None, (unread_text(_WHETHER_POLICIES, problem),)
+    return replace(policies, missing=policies.names - present), ()
+
+
+def _installed_policies(pods: Iterable[Raw]) -> AdmissionPolicies | None:
+    """Return what the newest values of the release install; pods of the values before remain for a while."""
+    installed = [each for each in pods if POLICIES_ANNOTATION in (each["metadata"].get("annotations") or {})]
+    if not installed:
+        return None
+    metadata = max(installed, key=lambda each: each["metadata"]["creationTimestamp"])["metadata"]
+    release = metadata["labels"].get(RELEASE_LABEL, "RELEASE")
+    return AdmissionPolicies(release, frozenset(metadata["annotations"][POLICIES_ANNOTATION].split()))
 
 
 def _parsed(
@@ -362,6 +404,7 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
         waiting=(
             *_unanswered(processes, namespace),
             *_full_quotas(reading.quotas, namespace),
+            *_missing_policies(reading.policies, namespace),
             *_not_processed(unprocessed, namespace),
             *(
                 _waiting(each, namespace)
@@ -501,6 +544,18 @@ def _full_quotas(quotas: Iterable[Raw], namespace: str) -> Iterable[WaitingItem]
                 f"{_EVENTS_QUOTA}: {said}",
                 command,
             )
+
+
+def _missing_policies(policies: AdmissionPolicies | None, namespace: str) -> Iterable[WaitingItem]:
+    if policies is not None and policies.missing:
+        number = len(policies.missing)
+        yield _entry(
+            f"{number} of {len(policies.names)} admission policies {'is' if number == 1 else 'are'} missing",
+            "AdmissionPolicyMissing",
+            ", ".join(sorted(policies.missing)),
+            "# CHART is the chart of the version that is installed.",
+            f"helm -n {namespace} upgrade {policies.release} CHART --reuse-values",
+        )
 
 
 def _subject(item: AttentionItem) -> str:
