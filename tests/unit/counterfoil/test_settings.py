@@ -157,6 +157,16 @@ def test_durations_of_a_lease_that_contradict_each_other_are_refused(argv: list[
         read(ControllerSettings, argv, {})
 
 
+@pytest.mark.parametrize("argv", [["--lease-duration", f"{each}s"] for each in (3, 4, 5, 9, 10)])
+def test_durations_of_a_lease_as_the_refusal_advises_are_accepted(argv: list[str]) -> None:
+    for _ in range(2):
+        try:
+            read(ControllerSettings, argv, {})
+        except ProcessSettingsInvalid as refused:
+            argv = [*argv, *str(refused).rpartition("write it as in ")[2].split()]
+    assert read(ControllerSettings, argv, {}).lease_duration < Duration(seconds=11)
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
