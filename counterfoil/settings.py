@@ -21,6 +21,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn, Self, TypeVar, get_args, get_type_hints
@@ -532,7 +533,8 @@ class ControllerSettings(OutgoingSettings):
             raise _invalid("lease_duration", str(self.lease_duration), reason, example="15s")
         if self.renew_deadline >= self.lease_duration:
             reason = f"it must be less than --lease-duration ({self.lease_duration})"
-            raise _invalid("renew_deadline", str(self.renew_deadline), reason, example="10s")
+            example = _seconds(self.lease_duration * 2 / 3)
+            raise _invalid("renew_deadline", str(self.renew_deadline), reason, example=example)
         if self.retry_period.total_seconds() > MAX_RETRY_SECONDS:
             reason = (
                 f"the maximum is {MAX_RETRY_SECONDS} seconds; people see a holder that waits longer as gone"
@@ -540,13 +542,19 @@ class ControllerSettings(OutgoingSettings):
             raise _invalid("retry_period", str(self.retry_period), reason, example="2s")
         if 1.2 * self.retry_period >= self.renew_deadline:
             reason = f"1.2 times its value must be less than --renew-deadline ({self.renew_deadline})"
-            raise _invalid("retry_period", str(self.retry_period), reason, example="2s")
+            example = _seconds(self.renew_deadline / 5)
+            raise _invalid("retry_period", str(self.retry_period), reason, example=example)
 
     def _check_callback_url(self, url: str) -> None:
         # The path of each callback is appended to it.
         example = "https://callbacks.example.com"
         if (wrong := receiver_address_fault(url)) is not None:
             raise _invalid("callback_url", url, wrong, example=example)
+
+
+def _seconds(time: timedelta) -> str:
+    """Return the whole seconds of a time as a setting: at least one, as the durations of a Lease need."""
+    return f"{max(1, int(time.total_seconds()))}s"
 
 
 def receiver_address_fault(url: str) -> str | None:
