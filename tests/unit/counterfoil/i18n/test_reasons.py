@@ -382,3 +382,9 @@ def test_the_advice_about_a_failed_step_of_esaw_says_what_starts_a_failed_event(
     language: Language, start: str
 ) -> None:
     assert start in CATALOGUE["EsawErrorState"].localized_text(language).do
+
+
+def test_the_advice_about_a_refused_report_begins_with_the_folder_of_the_archive() -> None:
+    """Right and folder can both be missing, and the Archive may be Ready meanwhile."""
+    do = find_reason("ImportReportRefused").localized_text().do
+    assert do.index("folder of the archive is missing") < do.index("lacks the right")
