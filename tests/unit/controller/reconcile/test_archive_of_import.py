@@ -1,5 +1,6 @@
 """The Archive of an Import: its events go there, unless the envelope was archived elsewhere before."""
 
+import asyncio
 import dataclasses
 import json
 import shutil
@@ -28,6 +29,7 @@ from counterfoil.resources import (
     Phase,
     find_condition,
 )
+from counterfoil.resources.organization import EnvelopeStatus
 from counterfoil.resources.reopening import reopened_status
 from counterfoil.resources.routes import Choice, stored_choice
 from tests.support.builders import EventBuilder, an_event, an_organization
@@ -77,6 +79,46 @@ class ImportedScene(ReconcilerScene):
         self.cache.forget_event(self.event.name)
         self.kube.objects.pop((EnvelopeEvent.PLURAL, self.event.name))
         self.kube.put(self.event)
+
+
+def use_key(scene: ImportedScene) -> None:
+    """Let the controller have a signing key from now on."""
+    checker = scene.preconditions.archives.signature_checker
+    scene.change_archives(signature_checker=dataclasses.replace(checker, signer=a_signer()))
+
+
+async def end_before_archiving(scene: ImportedScene) -> None:
+    """Let the controller end once the event has claimed its places, and start again."""
+    patch = scene.kube.patch_status
+
+    async def patch_and_end(kind: Any, name: str, status: Any, **options: Any) -> Any:
+        answer = await patch(kind, name, status, **options)
+        if status.get("phase") == Phase.ARCHIVING:
+            raise asyncio.CancelledError
+        return answer
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(scene.kube, "patch_status", patch_and_end)
+        with pytest.raises(asyncio.CancelledError):
+            await scene.reconcile()
+    scene.restarted()
+    scene.cache.update(scene.newest())
+
+
+async def plant(root: Path, tmp_path: Path, *, known: bytes | None = None) -> Path:
+    """Let a program write a manifest of the envelope without a seal, which lists no file, and a document that
+    it knows. Return the folder."""
+    other = ImportedScene(tmp_path / "elsewhere")
+    await other.was_archived()
+    (archived,) = other.dms.rglob("counterfoil.json")
+    folder = root / archived.parent.relative_to(other.dms)
+    folder.mkdir(parents=True)
+    (folder / "counterfoil.json").write_text(json.dumps({**json.loads(archived.read_text()), "files": []}))
+    if known is not None:
+        (document,) = other.dms.rglob("file-1.pdf")
+        (beside := root / document.relative_to(other.dms)).parent.mkdir(exist_ok=True)
+        beside.write_bytes(known)
+    return folder
 
 
 @pytest.fixture
@@ -230,14 +272,8 @@ async def test_a_planted_manifest_that_is_gone_before_the_first_file_is_sent_get
     """A program that may write in one Archive draws no documents to it that are meant for another one."""
     scene = ImportedScene(tmp_path)
     if has_key:
-        checker = scene.preconditions.archives.signature_checker
-        scene.change_archives(signature_checker=dataclasses.replace(checker, signer=a_signer()))
-    other = ImportedScene(tmp_path / "elsewhere")
-    await other.was_archived()
-    (archived,) = other.dms.rglob("counterfoil.json")
-    folder = scene.dms / archived.parent.relative_to(other.dms)
-    folder.mkdir(parents=True)
-    (folder / "counterfoil.json").write_text(json.dumps({**json.loads(archived.read_text()), "files": []}))
+        use_key(scene)
+    folder = await plant(scene.dms, tmp_path)
     read, seen = FilesystemBackend.read, list[str]()
 
     async def read_and_count(backend: FilesystemBackend, name: str) -> AsyncGenerator[bytes, None]:
@@ -262,10 +298,163 @@ async def test_a_planted_manifest_that_is_gone_before_the_first_file_is_sent_get
     assert (documents(scene.dms), documents(scene.vault)) == ([], FILES)
 
 
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_a_planted_manifest_beside_a_file_that_is_known_gets_no_other_document(
+    tmp_path: Path, has_key: bool
+) -> None:
+    """Many people have one file of an envelope, such as terms that are attached to each."""
+    scene = ImportedScene(tmp_path, cleanup={"policy": "Delete"})
+    scene.envelope.contents["file-2"] = b"%PDF-contract"
+    if has_key:
+        use_key(scene)
+    folder = await plant(scene.dms, tmp_path, known=scene.envelope.contents["file-1"])
+    failed = await scene.reconcile()
+
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert failed.status.message == (
+        "This event was led to Archive/dms. No other event has files there, and no manifest there has a seal "
+        "of the controller's key for this Archive. Not every file of the envelope is there as eSignAnyWhere "
+        f"sends it. So no document was sent there. If {(folder / 'counterfoil.json').as_uri()} is there, "
+        "keep its folder: move it to another place. A retry chooses the Archive again."
+    )
+    assert (documents(scene.dms), documents(scene.vault)) == (["file-1.pdf"], [])
+    assert scene.envelope.transport.deleted == []
+
+    folder.rename(tmp_path / "moved")
+    status = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(failed, status=status))
+    after = await scene.reconcile()
+    assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, OF_IMPORT)
+    assert documents(scene.dms) == []
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_a_planted_manifest_that_only_a_later_run_sees_gets_no_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_key: bool
+) -> None:
+    """The server of an Archive hides it while names are claimed there. The controller ends after that."""
+    scene = ImportedScene(tmp_path, cleanup={"policy": "Delete"})
+    if has_key:
+        use_key(scene)
+    folder = await plant(scene.dms, tmp_path)
+    read, hidden = FilesystemBackend.read, folder.with_name("hidden")
+
+    async def read_and_hide(backend: FilesystemBackend, name: str) -> AsyncGenerator[bytes, None]:
+        async for chunk in read(backend, name):
+            yield chunk
+        if name.endswith("counterfoil.json") and str(scene.dms) in backend.location(name):
+            folder.rename(hidden)
+
+    monkeypatch.setattr(FilesystemBackend, "read", read_and_hide)
+    await end_before_archiving(scene)
+    assert stored_choice(scene.newest().status) == USUAL
+    monkeypatch.setattr(FilesystemBackend, "read", read)
+    hidden.rename(folder)
+    failed = await scene.reconcile()
+
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert (documents(scene.dms), documents(scene.vault)) == ([], [])
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_an_event_that_a_planted_manifest_led_leads_no_other_one(tmp_path: Path, has_key: bool) -> None:
+    """Neither one of an Import that asks the same Archive, nor one of a callback that follows."""
+    scene = ImportedScene(tmp_path, archive="third", actions=ACTIONS)
+    (third := tmp_path / "third").mkdir()
+    scene.observe(a_probed_archive("third", root=third))
+    scene.kube.put(an_import(archiveRef={"name": "vault"}))
+    if has_key:
+        use_key(scene)
+    await plant(scene.vault, tmp_path, known=scene.envelope.contents["file-1"])
+    scene.envelope.contents["file-2"] = b"%PDF-contract"
+    imported, builder = scene.event, an_event().for_action("workstepFinished")
+    of_callback = builder.named("callback").labelled(SENDER_LABEL, "anna").build()
+    second = of_import(builder.named("second"), "third").labelled(SENDER_LABEL, "anna").build()
+    for each in (of_callback, second):
+        scene.kube.put(each)
+    await end_before_archiving(scene)
+    assert stored_choice(scene.newest().status) == OF_IMPORT
+    for event in (of_callback, second, imported):
+        scene.event = event
+        after = await scene.reconcile()
+        assert (after.status.phase, after.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert (documents(scene.vault), documents(scene.dms), documents(third)) == (["file-1.pdf"], [], [])
+
+
+async def test_an_envelope_that_was_archived_before_there_was_a_key_is_recognised(
+    scene: ImportedScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its documents are there, so none is sent. An audit trail is rendered at each download."""
+    await scene.was_archived()
+    use_key(scene)
+    scene.envelope.contents["trail-1"] = b"%PDF-rendered again"
+    put, sent = FilesystemBackend.put, list[str]()
+
+    async def put_and_note(backend: FilesystemBackend, name: str, *args: Any, **options: Any) -> None:
+        sent.append(name.rpartition("/")[2])
+        await put(backend, name, *args, **options)
+
+    monkeypatch.setattr(FilesystemBackend, "put", put_and_note)
+    after = await scene.reconcile()
+
+    assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, USUAL)
+    assert "file-1.pdf" not in sent
+    assert documents(scene.vault) == []
+
+
+async def test_an_expired_envelope_is_not_archived_where_only_a_manifest_without_a_seal_leads(
+    tmp_path: Path,
+) -> None:
+    """It can be restarted, and what is signed then would go there as well."""
+    scene = ImportedScene(tmp_path, statuses=["Completed", "Expired"])
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.was_archived()
+    failed = await scene.reconcile()
+
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert "The envelope can still be signed." in (failed.status.message or "")
+    assert documents(scene.vault) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "end"), [("Completed", "ArchivedAndKept"), ("Expired", "ArchivedAsExpired")]
+)
+async def test_a_manifest_with_our_seal_leads_although_a_document_was_lost(
+    tmp_path: Path, status: str, end: str
+) -> None:
+    scene = ImportedScene(tmp_path, statuses=["Completed", "Expired"])
+    scene.envelope.status = EnvelopeStatus(status)
+    use_key(scene)
+    await scene.was_archived()
+    (document,) = scene.dms.rglob("file-1.pdf")
+    document.unlink()
+    after = await scene.reconcile()
+
+    assert after.status.reason == end
+    assert stored_choice(after.status) == USUAL
+    assert (documents(scene.dms), documents(scene.vault)) == (FILES, [])
+
+
+async def test_a_sealed_manifest_that_was_copied_from_another_archive_gets_no_document(
+    tmp_path: Path,
+) -> None:
+    scene = ImportedScene(tmp_path)
+    use_key(scene)
+    await scene.was_archived(OF_IMPORT)
+    (manifest,) = scene.vault.rglob("counterfoil.json")
+    folder = scene.dms / manifest.parent.relative_to(scene.vault)
+    folder.mkdir(parents=True)
+    for each in manifest.parent.glob("counterfoil.json*"):
+        shutil.copy(each, folder)
+    failed = await scene.reconcile()
+
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert documents(scene.dms) == []
+
+
 async def test_a_foreign_file_beside_a_sealed_archive_lets_nobody_move_that(tmp_path: Path) -> None:
     scene = ImportedScene(tmp_path)
-    checker = scene.preconditions.archives.signature_checker
-    scene.change_archives(signature_checker=dataclasses.replace(checker, signer=a_signer()))
+    use_key(scene)
     await scene.was_archived()
     (document,) = scene.dms.rglob("file-1.pdf")
     document.with_name("file-2.pdf").write_bytes(b"%PDF of another program")
