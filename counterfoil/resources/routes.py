@@ -285,12 +285,20 @@ def import_choice(event: EnvelopeEvent) -> Choice | None:
 
 
 def is_led_elsewhere(event: EnvelopeEvent, choice: Choice) -> bool:
-    """Whether an event of an Import was led to another Archive than the one of its Import, or the usual one:
-    by a manifest of its envelope there, or by another event."""
-    if IMPORT_LABEL not in event.metadata.labels:
-        return False
+    """Whether an event was led to another Archive than the one of its Import, or one of the Organization: by
+    a manifest of its envelope there, or by another event."""
     own = import_choice(event)
     return choice.archive != own.archive if own is not None else choice.import_ is not None
+
+
+def leads_to(event: EnvelopeEvent, archive: str) -> bool:
+    """Whether the envelope of an event belongs in this Archive: the status has files that were archived
+    there, or nothing led the event there."""
+    choice = stored_choice(event.status)
+    if choice is None or choice.archive != archive:
+        return False
+    is_archived = has_manifest(event.status) or any(each.sha256 for each in event.status.documents)
+    return is_archived or not is_led_elsewhere(event, choice)
 
 
 def known_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:

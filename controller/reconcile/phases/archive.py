@@ -62,7 +62,8 @@ from counterfoil.resources.envelopeevent import (
     PARAMETERS_CONDITION,
     AttemptOutcome,
 )
-from counterfoil.resources.routes import is_led_elsewhere, stored_choice
+from counterfoil.resources.organization import CHANGEABLE_STATUSES
+from counterfoil.resources.routes import is_led_elsewhere, leads_to
 from counterfoil.signatures.results import Signatures
 from counterfoil.untrusted.json_bounds import text_memory
 
@@ -180,7 +181,8 @@ async def _earlier_archive(
     a manifest with our seal, whose event may be removed. Last, the same of a manifest of this source without
     our seal: its files are waited for, and it proves nothing.
 
-    Raises ``NameTaken``, before anything is replaced, if the folder claims to be another's.
+    Raises ``NameTaken``, before anything is replaced, if the folder claims to be another's, or if nothing
+    but a claim led the event there.
     """
     facts = await context.envelope_facts()
     claimed = [each.location for each in event.status.documents if each.location is not None]
@@ -191,8 +193,9 @@ async def _earlier_archive(
         claimed=claimed,
         key=context.signature_checker.public_key,
     )
+    if found is None or not _is_sealed_for(context.archive.name, found):
+        await _refuse_if_only_a_claim_leads_here(layout, facts.status, event, context)
     if found is None:
-        await _refuse_if_nothing_leads_here(event, context)
         siblings = await context.possible_siblings()
         proven = _proven(event, siblings, None, facts.status)
         return facts, proven, [each.status for each in siblings], None
@@ -231,22 +234,36 @@ def _is_retried_in_doubt(status: EnvelopeEventStatus) -> bool:
     return bool(failed) and failed[-1].reason == DOCUMENT_IN_DOUBT
 
 
-async def _refuse_if_nothing_leads_here(event: EnvelopeEvent, context: ReconcileContext) -> None:
+def _is_sealed_for(archive: str, found: FoundManifest) -> bool:
+    """Whether our seal shows that we wrote a manifest in this Archive: it can be copied from another one."""
+    return found.manifest is not None and found.manifest.extra.get("archive") == archive
+
+
+async def _refuse_if_only_a_claim_leads_here(
+    layout: ArchiveLayout, envelope_status: str, event: EnvelopeEvent, context: ReconcileContext
+) -> None:
     """
-    Raise ``NameTaken`` if only a manifest led an event of an Import to this Archive, and it is gone before
-    the first file was sent. A program that may write there could have planted it, to get the documents.
+    Raise ``NameTaken`` if an event was led to this Archive, and nothing shows that we archived the envelope
+    there: a program that may write there could have planted a manifest, to get the documents.
+
+    An envelope that was archived before there was a key is recognised if all its files are there.
     """
+    name = context.archive.name
     if not is_led_elsewhere(event, context.chosen.choice):
         return
-    if any(each.sha256 is not None for each in event.status.documents):
+    if any(leads_to(each, name) for each in (event, *await context.siblings())):
         return
-    name = context.archive.name
-    choices = [stored_choice(each.status) for each in await context.siblings()]
-    if any(each is not None and each.archive == name for each in choices):
-        return
+    why = "The envelope can still be signed."
+    if envelope_status not in CHANGEABLE_STATUSES:
+        there = await filing.find_stored(context.backend, layout, context.download)
+        if len(there) == len(layout.files):
+            return
+        why = "Not every file of the envelope is there as eSignAnyWhere sends it."
     raise NameTaken(
-        f"A manifest of the envelope led the event of this Import to Archive/{name}, and it is not there any "
-        "more. No document was sent there. Restore it if it was lost. A retry chooses the Archive again."
+        f"This event was led to Archive/{name}. No other event has files there, and no manifest there has a "
+        f"seal of the controller's key for this Archive. {why} So no document was sent there. If "
+        f"{context.backend.location(layout.manifest_name)} is there, keep its folder: move it to another "
+        "place. A retry chooses the Archive again."
     )
 
 

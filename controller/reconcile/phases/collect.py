@@ -49,6 +49,7 @@ from counterfoil.esaw.evidence import (
 )
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
+    IMPORT_LABEL,
     MAX_DOCUMENTS,
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
@@ -325,7 +326,8 @@ async def _claim_names(
 def _why_here(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
     """Return where an event of an Import is meant to go, if a manifest of its envelope led it here; None:
     here, or another event led it."""
-    if context.awaited is not None or not is_led_elsewhere(event, context.chosen.choice):
+    is_of_import = IMPORT_LABEL in event.metadata.labels and context.awaited is None
+    if not is_of_import or not is_led_elsewhere(event, context.chosen.choice):
         return None
     own = import_choice(event)
     aim = f"in Archive/{own.archive}" if own is not None else "where the Organization says"
