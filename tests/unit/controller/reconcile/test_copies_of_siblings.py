@@ -1177,6 +1177,52 @@ async def test_a_legal_document_that_was_cut_once_is_downloaded_again_before_it_
     assert legal_contents(scene, "worm") == legal_contents(scene, "dms") == {LEGAL}
 
 
+@WITH_OR_WITHOUT_KEY
+async def test_a_download_because_of_another_file_confirms_no_legal_document(
+    tmp_path: Path, *, signer: Any
+) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(signer)
+    scene.envelope.contents["legal-1"] = LEGAL
+    await scene.run(scene.first)
+    whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
+    scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.change(WORM, actions=ACTIONS, **scene.callback)
+    assert (await scene.run(scene.second)).status.reason == "DocumentInDoubt"
+    scene.envelope.contents |= {"file-1": whole, "legal-1": LEGAL[:-5]}
+
+    await scene.retried()
+
+    assert scene.deleted == []
+    assert legal_contents(scene, "worm") == {LEGAL}
+    scene.envelope.contents["legal-1"] = LEGAL
+    second = await scene.end(scene.second)
+    assert second.status.reason == "ArchivedAndDeleted"
+    assert legal_contents(scene, "worm") == legal_contents(scene, "dms") == {LEGAL}
+
+
+async def test_the_downloads_of_before_a_retry_confirm_no_file_after_it(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.change(**DELAYED, **scene.callback)
+    await scene.run(scene.first)
+    whole = send_other_document(scene)
+    await scene.run(scene.second)
+    scene.clock.advance(hours=721)
+    second = await scene.end(scene.second)
+    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    scene.envelope.contents["file-1"] = whole
+    scene.store(reopened_status(second.status, reason="RetryRequested", message="", now=scene.clock.now()))
+    scene.envelope.but("files", EsawUnreachable("connect"))
+    scene.clock.advance(hours=721)
+    second = await scene.run(scene.second)
+    assert (second.status.reason, second.status.attempts) == ("EsawUnreachable", 1)
+    scene.envelope.problems.clear()
+
+    second = await scene.end(scene.second)
+
+    assert second.status.reason == "ArchivedAndDeleted"
+
+
 async def test_a_legal_document_that_is_rendered_at_each_download_keeps_no_envelope(tmp_path: Path) -> None:
     scene = TwoFolders(tmp_path)
     scene.envelope.contents["legal-1"] = LEGAL
