@@ -26,7 +26,12 @@ from controller.reconcile.copy_rules import is_given_up
 from controller.reconcile.outcomes import Done, Fail, Hold, Outcome, Pause, PhaseFacts, Wait, counted
 from controller.reconcile.phases.left_behind import without_copies
 from controller.reconcile.phases.missing_envelope import has_archived_last_state, outcome_if_superseded
-from controller.reconcile.phases.repeated_archiving import DOCUMENT_IN_DOUBT, archive_again, in_doubt
+from controller.reconcile.phases.repeated_archiving import (
+    DOCUMENT_IN_DOUBT,
+    archive_again,
+    in_doubt,
+    unconfirmed,
+)
 from controller.reconcile.phases.replaced_copies import (
     accepted_documents,
     archived_by_others,
@@ -60,7 +65,6 @@ from counterfoil.archives.copies.original import (
     read_original,
 )
 from counterfoil.archives.errors import NameTaken
-from counterfoil.archives.manifest import UNKNOWN_KINDS
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.proof import (
     FoundManifest,
@@ -105,10 +109,9 @@ _OTHER_CONTENT = frozenset({COPY_INVALID, "NameOccupied"})
 async def copy(event: EnvelopeEvent, context: RunContext) -> Outcome:
     """Make each copy that is missing and due; wait for the required ones. Files in doubt are downloaded again
     before: some archives never replace what they got."""
-    if not copies_after_end(event.status) and (
-        (found := await _doubt(event, context) or await _other_rendering(event, context)) is not None
-    ):
-        again = in_doubt(event, found)
+    if not copies_after_end(event.status):
+        found = await _doubt(event, context)
+        again = in_doubt(event, found) if found is not None else await _unconfirmed(event, context)
         if isinstance(again, Wait):
             return again
     run = _CopyRun(event, context, wanted_copies(event.status, context.organization.spec))
@@ -127,13 +130,13 @@ async def _doubt(event: EnvelopeEvent, context: RunContext) -> str | None:
     return doubt(event.status) or contradiction(event, siblings)
 
 
-async def _other_rendering(event: EnvelopeEvent, context: RunContext) -> str | None:
-    """Return which file of the event was cut, or is rendered at each download, which another download tells.
+async def _unconfirmed(event: EnvelopeEvent, context: RunContext) -> Wait | None:
+    """Download the files again if one was cut, or is rendered at each download, which another download tells.
     None: nothing is known, or the envelope is deleted, so that nothing can be downloaded."""
     siblings = await context.siblings_of_any_action()
     cleaned = PHASE_CONDITIONS[Phase.CLEANING]
     is_deleted = any(is_condition_true(each.status.conditions, cleaned) for each in siblings)
-    return None if is_deleted else contradiction(event, siblings, UNKNOWN_KINDS)
+    return None if is_deleted else unconfirmed(event, siblings, now=context.clock.now())
 
 
 @dataclass

@@ -47,6 +47,7 @@ from controller.reconcile.phases.repeated_archiving import (
     in_doubt,
     keeps_changing,
     mismatch,
+    unconfirmed,
     was_archived_again,
 )
 from controller.reconcile.phases.replaced_copies import accepted_documents
@@ -56,7 +57,7 @@ from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_re
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.copies.original import OriginalDiffers, read_original
 from counterfoil.archives.copies.reported import reported_fault
-from counterfoil.archives.manifest import FIXED_KINDS, UNKNOWN_KINDS
+from counterfoil.archives.manifest import FIXED_KINDS
 from counterfoil.archives.proof import (
     contradiction,
     documents_digest,
@@ -385,12 +386,11 @@ def _decision_about(
             why = f"because a person {decision} {subject} of the same envelope"
             return _kept(event, context, why, listed)
     found = contradiction(event, siblings)
-    unknown = None if found is not None else contradiction(event, siblings, UNKNOWN_KINDS)
-    if (doubted := found or unknown) is None:
-        return None
-    again = in_doubt(event, doubted)
-    if unknown is not None and isinstance(again, Fail):
-        # It was downloaded again: eSAW sends what this event archived, or renders it at each download.
+    if found is not None:
+        again: Wait | Fail | None = in_doubt(event, found)
+    else:
+        again = unconfirmed(event, siblings, now=context.clock.now())
+    if again is None:
         return None
     # As after a mismatch, the delay of the delete is not repeated.
     return dataclasses.replace(again, facts=PhaseFacts(mismatches=event.status.mismatches + 1))

@@ -6,12 +6,17 @@ often as ``MAX_MISMATCHES``; then a person decides.
 """
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 
 from controller.reconcile.outcomes import Fail, Outcome, PhaseFacts, SideCondition, Wait
-from counterfoil.resources import PHASE_CONDITIONS, EnvelopeEvent, Phase
-from counterfoil.resources.envelopeevent import COPIES_PENDING
+from controller.reconcile.phases.replaced_copies import archived_time
+from counterfoil.archives.manifest import UNKNOWN_KINDS
+from counterfoil.archives.proof import contradiction
+from counterfoil.resources import PHASE_CONDITIONS, Attempt, EnvelopeEvent, Phase
+from counterfoil.resources.envelopeevent import COPIES_PENDING, AttemptOutcome
 from counterfoil.resources.routes import stored_copy, with_copy
 
 MAX_MISMATCHES = 5
@@ -20,6 +25,8 @@ under the same ids, the archive or a copy lost one, or the archive returns none 
 checksums."""
 
 DOCUMENT_IN_DOUBT = "DocumentInDoubt"
+
+_IN_DOUBT = "The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: "
 
 
 def archive_again(reason: str, change: str) -> Wait:
@@ -56,10 +63,35 @@ def copy_again(event: EnvelopeEvent, archive: str, change: str) -> Outcome:
 def in_doubt(event: EnvelopeEvent, found: str) -> Wait | Fail:
     """Download the files again, since a download may have been cut; then keep the envelope and tell a
     person."""
-    said = f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {found}"
     if was_archived_again(event, DOCUMENT_IN_DOUBT):
-        return Fail(DOCUMENT_IN_DOUBT, said)
-    return Wait(DOCUMENT_IN_DOUBT, f"{said} Its files are downloaded again.", restart_from=Phase.COLLECTING)
+        return Fail(DOCUMENT_IN_DOUBT, f"{_IN_DOUBT}{found}")
+    return _download_again(found)
+
+
+def unconfirmed(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], *, now: datetime) -> Wait | None:
+    """
+    Download the files again if another event archived other content of a file that eSAW may render at each
+    download (``UNKNOWN_KINDS``). None: no other event did, or downloads told.
+
+    They did if the event archived its files after the other one, and was in doubt twice. The first doubt may
+    have been about another file, and that download a cut one. All other doubts fail when they come again
+    (``in_doubt``), so the second one was about such a file.
+    """
+    own = archived_time(event.status, now)
+    has_downloads = len(_failed_before(event, DOCUMENT_IN_DOUBT)) > 1
+
+    def is_later(other: EnvelopeEvent) -> bool:
+        since = archived_time(other.status, now)
+        return since is None or own is None or since < own
+
+    others = (each for each in siblings if not (has_downloads and is_later(each)))
+    found = contradiction(event, others, UNKNOWN_KINDS)
+    return None if found is None else _download_again(found)
+
+
+def _download_again(found: str) -> Wait:
+    message = f"{_IN_DOUBT}{found} Its files are downloaded again."
+    return Wait(DOCUMENT_IN_DOUBT, message, restart_from=Phase.COLLECTING)
 
 
 def other_content(found: str, facts: PhaseFacts) -> Wait:
@@ -80,10 +112,16 @@ def other_content(found: str, facts: PhaseFacts) -> Wait:
 
 def was_archived_again(event: EnvelopeEvent, reason: str) -> bool:
     """Whether the envelope was archived again for this reason, since the event was created or re-opened."""
-    history = event.status.attempt_history
+    return bool(_failed_before(event, reason))
+
+
+def _failed_before(event: EnvelopeEvent, reason: str) -> Sequence[Attempt]:
+    """Return the attempts after which the envelope was archived again for this reason."""
+    # Each attempt that waits is counted, until a re-opening or a success in the first try of a phase.
+    failed = [each for each in event.status.attempt_history if each.outcome != AttemptOutcome.DONE]
+    counted = failed[-event.status.attempts :] if event.status.attempts else []
     # A file that was refused while it was archived is no such reason (``other_content``).
-    found = {each.reason for each in history if each.phase is not Phase.ARCHIVING}
-    return event.status.attempts > 0 and reason in found
+    return [each for each in counted if each.phase is not Phase.ARCHIVING and each.reason == reason]
 
 
 def copies_pending(why: str) -> SideCondition:
