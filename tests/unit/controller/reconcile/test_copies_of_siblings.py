@@ -29,7 +29,7 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION, FileKind
 from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry, reopened_status
-from counterfoil.resources.request import LastRequest, Request, RequestOutcome
+from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy, with_copy
 from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, an_event
@@ -1093,28 +1093,98 @@ def hash_of(event: EnvelopeEvent, file_id: str) -> str | None:
     return document.sha256
 
 
-async def test_only_a_retry_replaces_a_stored_hash_by_that_of_a_longer_document(tmp_path: Path) -> None:
-    scene = OneFolder(tmp_path)
+async def lose_a_cut_document(scene: OneFolder) -> bytes:
+    """Archive a cut download, lose it in the first archive, and let eSAW send the whole document from then
+    on. Return the whole one."""
     await scene.kube.delete(EnvelopeEvent, scene.second)
+    scene.change(**DELAYED)
     whole = send_other_document(scene)
     await scene.run(scene.first)
-    (file,) = scene.folders["dms"].rglob("file-1.pdf")
-    file.unlink()
+    remove_file(scene)
     scene.envelope.contents["file-1"] = whole
     scene.clock.advance(hours=721)
+    return whole
+
+
+def remove_file(scene: TwoFolders) -> None:
+    (file,) = scene.folders["dms"].rglob("file-1.pdf")
+    file.unlink()
+
+
+async def retry_by_a_person(scene: TwoFolders) -> None:
+    request = Request("retry")
+    result = await EventRequests(scene.clock).retry(scene.newest(), request)
+    last = request.handled(result.outcome, result.message, now=scene.clock.now())
+    scene.store(msgspec.structs.replace(result.change(scene.newest().status), last_request=last))
+
+
+async def test_only_a_retry_replaces_a_stored_hash_by_that_of_a_longer_document(tmp_path: Path) -> None:
+    scene = OneFolder(tmp_path)
+    whole = await lose_a_cut_document(scene)
 
     first = await scene.end(scene.first)
 
     assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
     assert "other content than was archived" in (first.status.message or "")
     assert scene.deleted == []
-    now = scene.clock.now()
-    asked = reopened_status(first.status, reason="RetryRequested", message="", now=now)
-    request = LastRequest(request="retry", outcome=RequestOutcome.DONE, handled_time=now)
-    scene.store(msgspec.structs.replace(asked, last_request=request))
+    await retry_by_a_person(scene)
     first = await scene.end(scene.first)
     assert first.status.reason == "ArchivedAndDeleted"
     assert scene.contents("dms")["file-1.pdf"] == whole
+
+
+async def test_a_longer_document_that_a_retry_accepted_is_archived_after_an_outage(tmp_path: Path) -> None:
+    scene = OneFolder(tmp_path)
+    whole = await lose_a_cut_document(scene)
+    await scene.end(scene.first)
+    await retry_by_a_person(scene)
+    scene.envelope.but("download file-1", EsawUnreachable("connect"))
+    await scene.reconcile_until_quiet()
+    for _ in range(12):
+        await scene.retried()
+    # An impatient person changes nothing of that.
+    await retry_by_a_person(scene)
+    scene.envelope.problems.clear()
+
+    first = await scene.end(scene.first)
+
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert scene.contents("dms")["file-1.pdf"] == whole
+
+
+async def test_a_retry_accepts_a_longer_document_until_the_envelope_is_archived(tmp_path: Path) -> None:
+    scene = OneFolder(tmp_path)
+    whole = await lose_a_cut_document(scene)
+    await scene.end(scene.first)
+    scene.change(cleanup={"policy": "Delete", "after": "1440h"})
+    await retry_by_a_person(scene)
+    first = await scene.reconcile_until_quiet()
+    assert first.status.reason == "CleanupDelayed"
+    assert scene.contents("dms")["file-1.pdf"] == whole
+    remove_file(scene)
+    scene.envelope.contents["file-1"] = whole + b" and more"
+    scene.clock.advance(hours=1441)
+
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert hash_of(first, "file-1") == hashlib.sha256(whole).hexdigest()
+    assert scene.deleted == []
+
+
+async def test_a_retry_before_the_event_failed_accepts_no_longer_document(tmp_path: Path) -> None:
+    """No message has named one as an answer yet."""
+    scene = OneFolder(tmp_path)
+    await lose_a_cut_document(scene)
+    await scene.run(scene.first)
+    waiting = await scene.retried()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.ARCHIVING, "DocumentInDoubt")
+    await retry_by_a_person(scene)
+
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert scene.deleted == []
 
 
 @WITH_OR_WITHOUT_KEY
