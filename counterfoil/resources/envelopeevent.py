@@ -881,6 +881,14 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
             "and no other request does."
         ),
     ] = None
+    longer_accepted_time: Annotated[
+        datetime | None,
+        schema(
+            "Time at which a person retried an event that could not be archived because of DocumentInDoubt "
+            "(RFC 3339, UTC). While it is set, a file that is longer than the archived one counts. Unset "
+            "again once the envelope is archived."
+        ),
+    ] = None
     notice: EventNotice | None = None
 
     @property

@@ -60,7 +60,6 @@ from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
     MAX_TAG_LENGTH,
     PARAMETERS_CONDITION,
-    AttemptOutcome,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.routes import is_led_elsewhere, leads_to
@@ -221,17 +220,7 @@ def _proven(
     if was_archived_again(event, DOCUMENT_IN_DOUBT):
         # The status of another event may be about a download that was cut, and its place may be this one.
         proven = replace(proven, checksums={})
-    return replace(proven, accepts_longer=_is_retried_in_doubt(event.status))
-
-
-def _is_retried_in_doubt(status: EnvelopeEventStatus) -> bool:
-    """Whether a person retried an event whose last failed attempt before that found a file in doubt."""
-    last = status.last_request
-    if last is None or last.request != "retry":
-        return False
-    before = [each for each in status.attempt_history if each.start_time <= last.handled_time]
-    failed = [each for each in before if each.outcome != AttemptOutcome.DONE]
-    return bool(failed) and failed[-1].reason == DOCUMENT_IN_DOUBT
+    return replace(proven, accepts_longer=event.status.longer_accepted_time is not None)
 
 
 def _is_sealed_for(archive: str, found: FoundManifest) -> bool:
