@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -1185,6 +1186,68 @@ async def test_a_retry_before_the_event_failed_accepts_no_longer_document(tmp_pa
 
     assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
     assert scene.deleted == []
+
+
+async def lose_folder(scene: OneFolder, *, documents: int) -> dict[str, bytes]:
+    """Archive an envelope with this number of documents, lose all of its files, and let eSAW send other
+    documents from then on. Return the archived ones by their names."""
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    for number in range(1, documents + 1):
+        scene.envelope.contents[f"file-{number}"] = f"%PDF-1.7 the whole document {number}".encode()
+    await scene.run(scene.first)
+    found = {name: content for name, content in scene.contents("dms").items() if name.startswith("file-")}
+    for file in scene.folders["dms"].rglob("*"):
+        if file.is_file() and not file.name.startswith(".counterfoil"):
+            file.unlink()
+    for number in range(1, documents + 1):
+        scene.envelope.contents[f"file-{number}"] = f"%PDF-1.7 {number}".encode()
+    scene.clock.advance(hours=721)
+    return found
+
+
+def put_back(message: str, archived: dict[str, bytes]) -> None:
+    """Put each file that the message names in the place that it names."""
+    for place in map(Path, re.findall(r"Its place is 'file://([^']+)'", message)):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(archived[place.name])
+
+
+@pytest.mark.parametrize(
+    ("documents", "others"), [(2, None), (3, None), (4, "1 other file"), (6, "3 other files")]
+)
+async def test_the_first_documents_in_doubt_are_named_with_their_places_and_the_others_counted(
+    tmp_path: Path, documents: int, others: str | None
+) -> None:
+    scene = OneFolder(tmp_path)
+    archived = await lose_folder(scene, documents=documents)
+
+    message = (await scene.end(scene.first)).status.message or ""
+
+    for name, content in sorted(archived.items())[:3]:
+        assert f"eSignAnyWhere sends '{name}' with other content than was archived" in message
+        assert f"{len(content)} bytes and the SHA-256 {hashlib.sha256(content).hexdigest()}" in message
+        assert f"/acme/{ENVELOPE}/Document/{name}'." in message
+    assert message.count("with other content than was archived") == min(3, documents)
+    assert f"{others} of status.documents" in message if others else "status.documents" not in message
+
+
+async def test_the_advice_about_files_in_doubt_that_are_not_archived_ends_with_a_whole_archive(
+    tmp_path: Path,
+) -> None:
+    """Follows the message of DocumentInDoubt: the lost files come back from a backup."""
+    scene = OneFolder(tmp_path)
+    archived = await lose_folder(scene, documents=2)
+    message = (await scene.end(scene.first)).status.message or ""
+    assert "not archived completely" in message
+    assert "Do not delete the envelope" in message
+    put_back(message, archived)
+    await retry_by_a_person(scene)
+
+    first = await scene.end(scene.first)
+
+    assert first.status.reason == "ArchivedAndDeleted"
+    assert {name: scene.contents("dms")[name] for name in archived} == archived
+    assert await scene.faults("dms") == []
 
 
 @WITH_OR_WITHOUT_KEY
