@@ -9,7 +9,7 @@ This module does not decide whether to archive (validate) or when to retry (the 
 anything in eSAW (only ``clean`` does).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -69,6 +69,9 @@ from counterfoil.untrusted.json_bounds import text_memory
 MAX_FINDINGS_MEMORY = 2 * 1024 * 1024
 """Bytes of the texts in the findings about the signatures of an envelope: some 3,000 signatures. Of more, the
 manifest has the result of each file, and their number."""
+
+MAX_NAMED_IN_DOUBT = 3
+"""Number of files in doubt that a message names."""
 
 
 async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -284,6 +287,7 @@ async def _file_all(
     all_written = True
     new = set[str]()
     trouble: Exception | None = None
+    in_doubt: list[str] = []
     for file_layout in layout.files:
         file_id = file_layout.facts.file_id
         try:
@@ -292,7 +296,8 @@ async def _file_all(
             raise
         except SourceDiffers as differs:
             # The other files are in no doubt.
-            trouble = trouble or differs
+            place = context.backend.location(file_layout.name)
+            in_doubt.append(f"{differs} Its place is {place!r}.")
             continue
         except Exception as problem:
             trouble = problem
@@ -307,6 +312,8 @@ async def _file_all(
             filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )
         new.add(file_id)
+    if in_doubt:
+        trouble = trouble or SourceDiffers(_first_in_doubt(in_doubt))
     if trouble is not None:
         raise await _broken_off(event, layout, filed, new, context) from trouble
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
@@ -369,6 +376,15 @@ def _in_one_content(file_layout: FileLayout, expected: Collection[Checksum]) -> 
     archived = " or ".join(f"{size} bytes and the SHA-256 {sha256}" for size, sha256 in sorted(expected))
     name = file_layout.facts.file_name[:MAX_NAME]
     return f"eSignAnyWhere sends {name!r} with other content than was archived, which has {archived}."
+
+
+def _first_in_doubt(sentences: Sequence[str]) -> str:
+    """Return the first of these sentences about one file each, and the number of the others."""
+    others = len(sentences) - MAX_NAMED_IN_DOUBT
+    named = " ".join(sentences[:MAX_NAMED_IN_DOUBT])
+    if others <= 0:
+        return named
+    return f"{named} It does so with {counted(others, 'other file')} of status.documents, too."
 
 
 def _searchable_tags(layout: ArchiveLayout, context: ReconcileContext) -> dict[str, str]:

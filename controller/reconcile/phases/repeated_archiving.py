@@ -97,10 +97,13 @@ def _download_again(found: str) -> Wait:
 def other_content(found: str, facts: PhaseFacts) -> Wait:
     """Download a file again of which eSAW sends another content than was archived, up to the deadline; then
     keep the envelope and tell a person."""
-    said = f"The envelope stays in eSignAnyWhere, since a file of it is in doubt: {found}"
+    said = (
+        "The envelope is not archived completely and stays in eSignAnyWhere, since its content is in doubt: "
+        f"{found}"
+    )
     told = (
-        f"{said} Compare both. Once eSignAnyWhere sends the archived content, or a longer one that is right, "
-        "retry the event."
+        f"{said} Do not delete the envelope. Put each file with this SHA-256 back in its place from a backup "
+        "or a copy, then retry the event. Without that, a retry archives a longer file instead of a lost one."
     )
     return Wait(
         DOCUMENT_IN_DOUBT,
