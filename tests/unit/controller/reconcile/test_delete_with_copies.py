@@ -1,5 +1,7 @@
 """The time between the last reads of copies and the delete of their envelope."""
 
+import dataclasses
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -11,16 +13,18 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from controller.scheduling.due import due_time
-from counterfoil.resources import Archive, EnvelopeStatus, Phase
+from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Phase
 from counterfoil.retention import last_question
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.fakes.reconcile_context import a_probed_archive
-from tests.support.scenes.copied_events import OPTIONAL, PATH, WORM, CopiedScene
+from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene
 from tests.support.scenes.unmounted import unmount
+from tests.support.signing_keys import a_signer
 
 SIGNED = b"%PDF-contract, signed by all"
 DELAYED: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "1h"}}
 BOTH = ["Completed", "Expired"]
+MALLORY = {"email": "mallory@evil.example", "userID": "", "name": "Mallory"}
 
 
 def restart_and_sign(scene: CopiedScene) -> None:
@@ -372,3 +376,66 @@ async def test_no_cut_document_replaces_one_that_an_archive_does_not_return(tmp_
         while not event.status.phase.is_final:
             event = await scene.retried()
         assert scene.deleted
+
+
+def sign_with(scene: CopiedScene, number: int | None) -> None:
+    """Let the controller have this signing key."""
+    signer = a_signer(number) if number is not None else None
+    checker = dataclasses.replace(scene.preconditions.archives.signature_checker, signer=signer)
+    scene.change_archives(signature_checker=checker)
+
+
+def manifest_in(scene: CopiedScene, name: str) -> Path:
+    (manifest,) = scene.folders[name].rglob("counterfoil.json")
+    return manifest
+
+
+async def to_the_end(scene: CopiedScene) -> EnvelopeEvent:
+    event = await scene.retried()
+    while not event.status.phase.is_final:
+        event = await scene.retried()
+    return event
+
+
+@pytest.mark.parametrize("sealed_by", [None, "0" * 16], ids=["no key", "another key"])
+@pytest.mark.parametrize("name", ["dms", "worm"])
+async def test_a_manifest_that_somebody_wrote_without_our_seal_is_sealed_again_before_the_delete(
+    tmp_path: Path, name: str, sealed_by: str | None
+) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    sign_with(scene, 1)
+    await scene.reconcile_until_quiet()
+    manifest = manifest_in(scene, name)
+    before = json.loads(manifest.read_bytes())
+    manifest.write_text(json.dumps({**before, "sender": MALLORY, "sealedBy": sealed_by}))
+    seal = manifest.with_name("counterfoil.json.sig")
+    if sealed_by is None:
+        seal.unlink()
+    else:
+        seal.write_bytes(b"x" * 64)
+
+    event = await to_the_end(scene)
+
+    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", 1)
+    assert json.loads(manifest.read_bytes())["sender"] == before["sender"]
+    assert a_signer(1).public.verifies(seal.read_bytes(), manifest.read_bytes())
+
+
+@pytest.mark.parametrize("earlier", [None, 1], ids=["no key", "an earlier key"])
+async def test_each_manifest_is_sealed_with_a_new_key_once_before_the_delete_and_without_a_download(
+    tmp_path: Path, earlier: int | None
+) -> None:
+    scene = CopiedScene(tmp_path, WORM, MIRROR, **DELAYED)
+    sign_with(scene, earlier)
+    await scene.reconcile_until_quiet()
+    sign_with(scene, 2)
+    scene.envelope.asked.clear()
+
+    event = await to_the_end(scene)
+
+    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", 3)
+    assert [each for each in scene.envelope.asked if each.startswith("download")] == []
+    for name in ("dms", "worm", "mirror"):
+        manifest = manifest_in(scene, name)
+        seal = manifest.with_name("counterfoil.json.sig").read_bytes()
+        assert a_signer(2).public.verifies(seal, manifest.read_bytes())

@@ -785,9 +785,94 @@ async def test_an_envelope_whose_sealed_manifest_was_changed_is_archived_again_b
     assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
 
 
-async def test_an_envelope_sealed_by_an_earlier_key_is_deleted() -> None:
+def forge_sender(scene: Scene, sealed_by: str | None) -> None:
+    """Let somebody who may write in the archive name another sender, without a seal of our key."""
+    manifest = json.loads(scene.backend.files[MANIFEST])
+    manifest["sender"]["email"] = "mallory@evil.example"
+    manifest["sealedBy"] = sealed_by
+    scene.backend.files[MANIFEST] = json.dumps(manifest).encode()
+    if sealed_by is None:
+        del scene.backend.files[SEAL]
+    else:
+        scene.backend.files[SEAL] = b"x" * 64
+
+
+@pytest.mark.parametrize("sealed_by", [None, "0" * 16], ids=["no key", "another key"])
+async def test_a_manifest_that_somebody_wrote_without_our_seal_is_no_proof_for_the_delete(
+    sealed_by: str | None,
+) -> None:
     scene = a_scene()
     event = await both(scene)
     scene.clock.advance(hours=1)
+    forge_sender(scene, sealed_by)
+
+    outcome = await clean(event, scene.context(event))
+
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.facts.mismatches) == ("ArchivedFilesChanged", 1)
+    assert scene.esaw.transport.deleted == []
+    again = await collected(scene, event)
+    assert isinstance(await archived(scene, again), Done)
+    assert manifest_of(scene).sender.email == "anna@acme.example"
+    assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
+    assert (await clean(again, scene.context(again))).reason == "ArchivedAndDeleted"
+
+
+EARLIER_KEYS = pytest.mark.parametrize("earlier", [None, 1], ids=["no key", "an earlier key"])
+"""The signing key with which the envelope was archived. It has another one when the delete is due."""
+
+
+async def an_envelope_of_an_earlier_key(scene: Scene, earlier: int | None) -> EnvelopeEvent:
+    scene.signer = a_signer(earlier) if earlier is not None else None
+    event = await both(scene)
+    scene.clock.advance(hours=1)
     scene.signer = a_signer(2)
-    assert (await clean(event, scene.context(event))).reason == "ArchivedAndDeleted"
+    return event
+
+
+@EARLIER_KEYS
+async def test_an_envelope_of_an_earlier_key_is_sealed_again_without_a_download_and_then_deleted(
+    earlier: int | None,
+) -> None:
+    scene = a_scene()
+    event = await an_envelope_of_an_earlier_key(scene, earlier)
+
+    outcome = await clean(event, scene.context(event))
+
+    assert isinstance(outcome, Wait)
+    assert ("it names the key" if earlier is not None else "it names no key") in outcome.message
+    assert "Either it is older than that key, or somebody replaced it." in outcome.message
+    # Nothing is known to be changed.
+    assert "as they were archived" not in outcome.message
+    again = await collected(scene, event)
+    assert isinstance(await archived(scene, again), Done)
+    assert downloads(scene) == []
+    assert a_signer(2).public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
+    assert (await clean(again, scene.context(again))).reason == "ArchivedAndDeleted"
+
+
+@EARLIER_KEYS
+async def test_an_envelope_of_an_earlier_key_that_esaw_deleted_has_lost_no_file(earlier: int | None) -> None:
+    scene = a_scene()
+    event = await an_envelope_of_an_earlier_key(scene, earlier)
+    scene.esaw.deleted = True
+
+    outcome = await clean(event, scene.context(event))
+
+    assert isinstance(outcome, Done)
+    assert outcome.reason == "ArchivedAndDeleted"
+    assert "Either it is older than that key, or somebody replaced it." in outcome.message
+
+
+@EARLIER_KEYS
+async def test_an_earlier_key_hides_no_lost_file(earlier: int | None) -> None:
+    scene = a_scene()
+    event = await an_envelope_of_an_earlier_key(scene, earlier)
+    del scene.backend.files[DOCUMENT]
+    scene.esaw.deleted = True
+
+    outcome = await clean(event, scene.context(event))
+
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "ArchivedFilesLost"
+    assert "file-1.pdf is missing" in outcome.message
