@@ -26,7 +26,14 @@ from counterfoil.archives.manifest import (
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.proof import MAX_NAME, Checksum, quoted
-from counterfoil.archives.readback import bounded, checksum, read_checksum, read_seal, reading_small
+from counterfoil.archives.readback import (
+    bounded,
+    checksum,
+    has_fitting_seal,
+    read_checksum,
+    read_seal,
+    reading_small,
+)
 from counterfoil.archives.streams import HashingCounter, counting, drain
 from counterfoil.resources.envelopeevent import (
     ESAW_SIGNED_KINDS,
@@ -188,6 +195,34 @@ async def verify_documents(
             yield f"{document.location} {error}."
     if unread is not None:
         raise unread
+
+
+async def foreign_seal(backend: ArchiveBackend, manifest: str, *, key: PublicKey | None) -> str | None:
+    """
+    Return as a sentence that the manifest at this location has no seal of our ``key``; None: it has, or there
+    is no key.
+
+    This is no fault of its files: it may be older than the key. But who may write there may have written it.
+    An archive that returns no bytes is believed, as by ``verify_documents``. Raises as that does.
+    """
+    name = name_at(backend, manifest)
+    if key is None or name is None:
+        return None
+    seal_name = f"{name.removesuffix(MANIFEST_NAME)}{SIGNATURE_NAME}"
+    try:
+        async with reading_small(backend, name) as content:
+            if await has_fitting_seal(backend, seal_name, content, key):
+                return None
+            sealed_by = Manifest.decode(content).sealed_by
+            named = "no key" if sealed_by is None else f"the key {quoted(sealed_by)}"
+    except ChecksumReported:
+        return None
+    except (FileNotStored, ManifestDamaged):
+        return f"{MANIFEST_NAME} was changed while it was read."
+    return (
+        f"{MANIFEST_NAME} has no seal of the signing key {key.id}; it names {named}. Either it is older than "
+        "that key, or somebody replaced it."
+    )
 
 
 async def first_copy_fault(

@@ -50,7 +50,7 @@ from controller.reconcile.phases.repeated_archiving import (
     unconfirmed,
     was_archived_again,
 )
-from controller.reconcile.phases.replaced_copies import accepted_documents
+from controller.reconcile.phases.replaced_copies import accepted_documents, proving_copies
 from controller.reconcile.phases.restarted_envelope import outcome_if_restarted
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_request
@@ -63,10 +63,11 @@ from counterfoil.archives.proof import (
     documents_digest,
     doubt,
     missing_required_copies,
+    once_per_list,
     unread_required_copies,
 )
 from counterfoil.archives.readback import hash_stream
-from counterfoil.archives.verify import first_copy_fault, verify_documents
+from counterfoil.archives.verify import first_copy_fault, foreign_seal, verify_documents
 from counterfoil.esaw import proof_of_archive
 from counterfoil.esaw.errors import EsawError, HttpStatusError, had_no_effect
 from counterfoil.esaw.evidence import (
@@ -127,9 +128,10 @@ class Damage:
     """Why the files of an earlier run do not count as verified in this one."""
 
     message: str
-    is_unread: bool = False
+    is_unproved: bool = False
     """Whether no file is known to be lost or changed: the archive returns none, and their checksums are not
-    known any more. Enough for no delete; no damage once the envelope is gone."""
+    known any more, or the manifest has no seal of the signing key. Enough for no delete; no damage once the
+    envelope is gone."""
 
 
 class _Deletion(Enum):
@@ -293,7 +295,7 @@ async def _without_envelope(
     deletion_found = await _deletion(event, context)
     if deletion_found is None:
         return _not_visible(event, context, damage)
-    if damage is not None and not damage.is_unread:
+    if damage is not None and not damage.is_unproved:
         outcome = await _archived_again(event, context) or Fail(
             "ArchivedFilesLost", f"{damage.message} The envelope is no longer in eSignAnyWhere."
         )
@@ -401,12 +403,17 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | N
     manifest = event.status.archive.manifest if event.status.archive is not None else None
     if context.verified == event.status.documents or manifest is None:
         return None
+    key = context.signature_checker.public_key
     try:
         fault = await _first_fault(manifest, event, context)
+        # After all files, since an older key hides no lost one.
+        foreign = await foreign_seal(context.backend, manifest, key=key) if fault is None else None
     except FileNotReturned:
-        return Damage(_not_returned(context), is_unread=True)
+        return Damage(_not_returned(context), is_unproved=True)
     if fault is not None:
         return Damage(_original_damage(context, fault))
+    if foreign is not None:
+        return Damage(f"In Archive/{context.archive.name}, {foreign}", is_unproved=True)
     context.verified = event.status.documents
     return None
 
@@ -552,14 +559,29 @@ async def _unproved_copies(
 
 
 async def _copy_fault(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> str | None:
-    """Return the first difference between a copy and the status; None: it has each file. Raises
-    ``OriginalDiffers``, and ``ArchiveError`` if it is another one."""
+    """Return the first difference between a copy and the status, or that it is not sealed by us; None: it
+    has each file and our seal. Raises ``OriginalDiffers``, and ``ArchiveError`` if it is another one."""
     archive = f"Archive/{opened.archive.name}"
     try:
         fault = await _first_copy_fault(event, context, opened)
+        foreign = await _foreign_copy(event, context, opened) if fault is None else None
     except FileNotReturned:
         return f"{archive} returns no files, and the checksums of the copy are not known any more."
-    return f"{archive} does not have the copy as it was made: {fault}" if fault is not None else None
+    if fault is not None:
+        return f"{archive} does not have the copy as it was made: {fault}"
+    return f"In {archive}, {foreign}" if foreign is not None else None
+
+
+async def _foreign_copy(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> str | None:
+    """Return as a sentence that a copy has no seal of the signing key, so that it is made again; None: it
+    has, or another event has its copy there with other files, which this event might not replace."""
+    manifest = stored_copy(event.status, opened.archive.name).manifest or ""
+    digest_of = once_per_list(documents_digest)
+    own = digest_of(event.status.documents)
+    others = proving_copies(await context.siblings_of_any_action(), manifest)
+    if any(digest_of(each.status.documents) != own for each in others):
+        return None
+    return await foreign_seal(opened.backend, manifest, key=context.signature_checker.public_key)
 
 
 async def _first_copy_fault(
@@ -739,7 +761,7 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
     listed = await unless_missing(context.files_now())
     if listed is None:
         damage = await _damage(event, context)
-        if damage is not None and not damage.is_unread:
+        if damage is not None and not damage.is_unproved:
             return await _without_envelope(event, context, damage)
         if await _deletion(event, context) is None:
             return _not_visible(event, context, damage)
@@ -771,7 +793,7 @@ def _repair(event: EnvelopeEvent, damage: Damage) -> Outcome | None:
     # No mismatch: the delay of the delete has not begun.
     if not was_archived_again(event, "ArchivedFilesChanged"):
         return archive_again("ArchivedFilesChanged", damage.message)
-    return None if damage.is_unread else keeps_changing(damage.message, PhaseFacts())
+    return None if damage.is_unproved else keeps_changing(damage.message, PhaseFacts())
 
 
 def _of_v5(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Fail:

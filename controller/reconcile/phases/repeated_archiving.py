@@ -22,7 +22,7 @@ from counterfoil.resources.routes import stored_copy, with_copy
 MAX_MISMATCHES = 5
 """Maximum number of times that an envelope is archived again because eSAW lists other files or has others
 under the same ids, the archive or a copy lost one, or the archive returns none and a restart forgot their
-checksums."""
+checksums. As often a manifest can be sealed again with a new key: in the first archive and in each copy."""
 
 DOCUMENT_IN_DOUBT = "DocumentInDoubt"
 

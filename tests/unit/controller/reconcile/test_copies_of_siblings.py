@@ -313,6 +313,25 @@ async def test_the_copy_of_a_later_event_counts_for_the_delete_by_an_earlier_one
     assert scene.contents("worm") == before
 
 
+@pytest.mark.parametrize("copies", [(WORM,), (WORM, MIRROR)], ids=["one copy", "two copies"])
+@WITH_OR_WITHOUT_KEY
+async def test_a_new_signing_key_stops_no_delete_of_an_envelope_with_copies_of_two_events(
+    tmp_path: Path, *, signer: Any, copies: tuple[dict[str, Any], ...]
+) -> None:
+    scene = TwoFolders(tmp_path, *copies)
+    scene.sign_with(signer)
+    await scene.archive_both()
+    scene.sign_with(a_signer(2))
+    scene.clock.advance(hours=721)
+
+    first, second = await scene.end(scene.first), await scene.end(scene.second)
+
+    assert (first.status.reason, second.status.reason) == ("ArchivedAndDeleted", "ArchivedAndDeleted")
+    assert scene.deleted == [ENVELOPE]
+    assert first.status.mismatches <= 1 + len(copies)
+    assert second.status.mismatches == 0
+
+
 async def test_an_earlier_event_whose_own_copy_was_never_made_has_that_of_a_later_one(tmp_path: Path) -> None:
     scene = TwoFolders(tmp_path)
     scene.break_archive("worm")

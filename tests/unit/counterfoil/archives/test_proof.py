@@ -15,7 +15,13 @@ from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.archives.proof import contradiction, proven_files
-from counterfoil.archives.verify import CheckStatus, CheckSubject, check_archive, verify_documents
+from counterfoil.archives.verify import (
+    CheckStatus,
+    CheckSubject,
+    check_archive,
+    foreign_seal,
+    verify_documents,
+)
 from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind
 from counterfoil.resources.envelopeevent import EnvelopeSummary
 from tests.support.builders import EventBuilder, an_event
@@ -143,7 +149,7 @@ class Believed(NamedTuple):
     is_waited_for: bool
     """Whether a file that it lists is missed in a shorter list of eSAW."""
     permits_delete: bool
-    """Whether it is no fault beside files that the event's stored status proves."""
+    """Whether it counts beside files that the event's stored status proves. If not, it is written again."""
     fits_auditor: bool
     """Whether an audit with the public key says that its seal fits."""
 
@@ -159,9 +165,8 @@ WITH_KEY: Mapping[Claim, Believed | None] = {
     ours_of_another_event: OURS._replace(skips_download=False),
     # Its files may have been signed further since.
     ours_of_another_status: OURS._replace(skips_download=False),
-    # The status proves the files. The manifest may be from before the key, and an audit tells.
-    without_a_seal: CLAIM._replace(permits_delete=True),
-    of_another_key: CLAIM._replace(permits_delete=True),
+    without_a_seal: CLAIM,
+    of_another_key: CLAIM,
     of_another_key_whose_seal_is_gone: CLAIM,
     that_names_our_key_and_has_no_seal: CLAIM,
     that_names_our_key_with_the_seal_of_another: CLAIM,
@@ -208,6 +213,7 @@ async def answers(found: Found, signer: ManifestSigner | None) -> Believed | Non
     except NameTaken:
         may_be_replaced = False
     faults = [each async for each in verify_documents(backend, manifest, [document], key=key)]
+    foreign = await foreign_seal(backend, manifest, key=key)
     checks = [each async for each in check_archive(backend, layout.folder, key=OWN.public)]
     (seal,) = [each for each in checks if each.about is CheckSubject.SEAL]
     assert backend.files == before
@@ -218,7 +224,7 @@ async def answers(found: Found, signer: ManifestSigner | None) -> Believed | Non
         may_be_replaced=may_be_replaced,
         continues=after.times.archived.startswith(f"{EARLIER:%Y-%m-%d}"),
         is_waited_for=(seen.manifest or seen.claim) is not None,
-        permits_delete=not faults,
+        permits_delete=not faults and foreign is None,
         fits_auditor=seal.verdict is CheckStatus.OK,
     )
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from counterfoil.archives.backend import FileNotReturned, FileNotStored
+from counterfoil.archives.backend import ChecksumReported, FileNotReturned, FileNotStored
 from counterfoil.archives.names import MANIFEST_NAME
-from counterfoil.archives.verify import CheckStatus, check_archive, verify_documents
+from counterfoil.archives.verify import CheckStatus, check_archive, foreign_seal, verify_documents
 from counterfoil.resources import FileKind
 from counterfoil.resources.envelopeevent import FiledDocument
 from tests.support.fakes.archives import MemoryBackend
+from tests.support.signing_keys import a_signer
 
 MANIFEST = f"acme/{MANIFEST_NAME}"
 
@@ -47,3 +48,22 @@ async def test_a_lost_file_is_reported_also_if_the_others_are_not_returned(lost:
     assert (await anext(faults)).endswith("is missing.")
     with pytest.raises(FileNotReturned):
         await anext(faults)
+
+
+class ReportingBackend(MemoryBackend):
+    """Returns no file, but reports the checksum of what it was sent."""
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        raise ChecksumReported(1, "0" * 64)
+        yield b""  # type: ignore[unreachable]  # makes this method a generator
+
+
+async def test_an_archive_that_reports_the_checksum_of_a_manifest_is_believed_about_its_seal() -> None:
+    backend = ReportingBackend()
+    assert await foreign_seal(backend, backend.location(MANIFEST), key=a_signer().public) is None
+
+
+async def test_a_manifest_that_is_gone_when_its_seal_is_read_has_none() -> None:
+    backend = MemoryBackend()
+    found = await foreign_seal(backend, backend.location(MANIFEST), key=a_signer().public)
+    assert found == "counterfoil.json was changed while it was read."
