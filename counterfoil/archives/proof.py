@@ -83,12 +83,13 @@ class ProvenFiles:
 
     checksums: Mapping[tuple[str, FileKind], frozenset[Checksum]] = field(default_factory=dict)
     expected: Mapping[tuple[str, FileKind], frozenset[Checksum]] = field(default_factory=dict)
-    """The content that the event itself archived, and longer ones that another event did: a cut download is
-    shorter. Without an entry, a download may have any content."""
+    """The content that the event itself or a manifest with our seal has, and longer ones that another event
+    archived: a cut download is shorter. Without an entry, a download may have any content."""
     is_completed: bool = False
     """Whether the envelope is Completed: in another state, eSAW may render documents at each download."""
-    accepts_longer: bool = False
-    """Whether a download that is longer than all of them counts as well."""
+    may_be_replaced: bool = False
+    """Whether a download that is not shorter than all of them counts as well: one of them may be damaged, or
+    a person decided so."""
 
     def of(self, file_id: str, kind: FileKind) -> frozenset[Checksum]:
         """Return what is proven about one file; empty: nothing, so it is downloaded."""
@@ -101,8 +102,15 @@ class ProvenFiles:
     def accepts(self, file_id: str, kind: FileKind, found: Checksum) -> bool:
         """Whether a download of one file may have this size and hash."""
         expected = self.expected_of(file_id, kind)
-        is_longer = self.accepts_longer and all(found[0] > size for size, _ in expected)
-        return not expected or found in expected or is_longer
+        if not expected or found in expected:
+            return True
+        return self.may_be_replaced and found[0] >= max(size for size, _ in expected)
+
+    def accepts_second(self, file_id: str, kind: FileKind, first: Checksum, found: Checksum) -> bool:
+        """Whether a download of a file that may be rendered each time may have this size and hash, after a
+        ``first`` one that may not. One that was cut repeats itself, and is shorter."""
+        is_shorter = all(found[0] < size for size, _ in self.expected_of(file_id, kind))
+        return self.accepts(file_id, kind, found) or found != first or not is_shorter
 
 
 def has_own_seal(manifest: Manifest, key: PublicKey | None, *, fits: bool) -> bool:
@@ -160,11 +168,13 @@ def proven_files(
     Return what the stored statuses of the event and of the envelope's other events prove, and the manifest
     beside the files if it is ours.
 
-    Only what was archived in the envelope's present status counts, and nothing of a status in ``doubt``: a
-    download may have been cut. Two contents of a file that is not rendered at each download prove nothing:
-    one of them was cut. What the event itself archived and concluded with a manifest stays the content of the
-    file (``expected``). An expired envelope can be restarted and signed further, and its files keep their
-    ids: nothing proves them but a download.
+    Only what was archived and concluded with a manifest in the envelope's present status counts. Nothing of a
+    status in ``doubt`` proves a file: a download may have been cut. Two contents of a file that is not
+    rendered at each download prove nothing: one of them was cut. What the event itself read back stays the
+    content of the file (``expected``), and so does what a manifest with our seal names, whose event may have
+    been removed. Without a manifest, in doubt, or after a person's retry, a download that is not shorter may
+    replace it. An expired envelope can be restarted and signed further, and its files keep their ids:
+    nothing proves them but a download.
     """
     if envelope_status == EnvelopeStatus.EXPIRED:
         return ProvenFiles()
@@ -172,30 +182,52 @@ def proven_files(
     own: dict[tuple[str, FileKind], set[Checksum]] = {}
     lists: dict[int, Sequence[FiledDocument]] = {}
     for each in (event, *siblings):
-        summary = each.status.envelope
-        if not _is_same_envelope(each, event) or summary is None or summary.status != envelope_status:
-            continue
-        # Without any manifest, the hash of a run that broke off may be that of a cut download.
-        is_concluded = found is not None or has_manifest(each.status)
-        if is_concluded and doubt(each.status) is None:
+        # Without a manifest, a hash is that of a run that broke off: perhaps of a cut download.
+        if _is_of(each, event, envelope_status) and has_manifest(each.status) and doubt(each.status) is None:
             lists[id(each.status.documents)] = each.status.documents
     for documents in lists.values():
-        for document in documents:
-            if document.size is not None and document.sha256 is not None:
-                key = (document.file_id, document.kind)
-                checksums.setdefault(key, set()).add((document.size, document.sha256))
-                if documents is event.status.documents and has_manifest(event.status):
-                    own.setdefault(key, set()).add((document.size, document.sha256))
-    if found is not None and found.manifest is not None and names_event(found.manifest, event.uid):
-        for file in found.manifest.files if found.manifest.envelope.status == envelope_status else ():
-            checksums.setdefault((file.file_id, file.kind), set()).add((file.size, file.sha256))
-            if doubt(event.status) is None:
-                own.setdefault((file.file_id, file.kind), set()).add((file.size, file.sha256))
+        _add(documents, checksums)
+    if _is_of(event, event, envelope_status):
+        _add(event.status.documents, own)
+    manifest = found.manifest if found is not None else None
+    if manifest is not None and manifest.envelope.status == envelope_status:
+        is_own = names_event(manifest, event.uid)
+        _add(manifest.files if is_own else (), checksums)
+        sound = [each for each in manifest.files if not _is_doubtful(each)]
+        _add([each for each in sound if is_own or (each.file_id, each.kind) not in own], own)
     return ProvenFiles(
         {key: frozenset(each) for key, each in checksums.items() if len(each) == 1 or _is_rendered(key)},
-        {key: _with_longer(each, checksums[key]) for key, each in own.items() if not _is_rendered(key)},
+        {
+            key: _with_longer(each, checksums.get(key, ()))
+            for key, each in own.items()
+            if not _is_rendered(key)
+        },
         is_completed=envelope_status == EnvelopeStatus.COMPLETED,
+        may_be_replaced=_may_be_replaced(event.status),
     )
+
+
+def _may_be_replaced(status: EnvelopeEventStatus) -> bool:
+    is_concluded = has_manifest(status) and doubt(status) is None
+    return not is_concluded or status.longer_accepted_time is not None
+
+
+def _is_of(each: EnvelopeEvent, event: EnvelopeEvent, envelope_status: str) -> bool:
+    """Whether the files of ``each`` are those of the event's envelope in this status."""
+    summary = each.status.envelope
+    return summary is not None and summary.status == envelope_status and _is_same_envelope(each, event)
+
+
+def _add(
+    files: Iterable[FiledDocument | ManifestFile], checksums: dict[tuple[str, FileKind], set[Checksum]]
+) -> None:
+    for each in files:
+        if each.size is not None and each.sha256 is not None:
+            checksums.setdefault((each.file_id, each.kind), set()).add((each.size, each.sha256))
+
+
+def _is_doubtful(file: ManifestFile) -> bool:
+    return file.signatures is not None and file.signatures.is_doubtful
 
 
 def _is_rendered(key: tuple[str, FileKind]) -> bool:
@@ -242,12 +274,14 @@ def contradiction(
 def contradicting(
     event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], kinds: Collection[FileKind] = FIXED_KINDS
 ) -> Iterator[EnvelopeEvent]:
-    """Yield those events that archived a document with other content (``contradicts``)."""
+    """Yield those events that archived a document with other content (``contradicts``). One without a
+    manifest archived none: its download may have been cut, and is repeated."""
     state = event.status.envelope.status if event.status.envelope is not None else ""
     has_other_content = once_per_list(lambda documents: contradicts(event.status, documents, state, kinds))
     for each in siblings:
         summary = each.status.envelope
-        if summary is not None and summary.status == state and has_other_content(each.status.documents):
+        is_concluded = summary is not None and summary.status == state and has_manifest(each.status)
+        if is_concluded and has_other_content(each.status.documents):
             yield each
 
 

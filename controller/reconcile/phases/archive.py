@@ -37,11 +37,13 @@ from controller.reconcile.signature_policy import (
 )
 from controller.sharding import LeaseLost
 from counterfoil.archives import filing
+from counterfoil.archives.backend import FileNotReturned
 from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import SourceDiffers, StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import FIXED_KINDS, Manifest
 from counterfoil.archives.proof import MAX_NAME, Checksum, FoundManifest, ProvenFiles, proven_files
+from counterfoil.archives.readback import is_stored
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import expected_evidence, lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
@@ -62,7 +64,7 @@ from counterfoil.resources.envelopeevent import (
     PARAMETERS_CONDITION,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
-from counterfoil.resources.routes import is_led_elsewhere, leads_to
+from counterfoil.resources.routes import has_manifest, is_led_elsewhere, leads_to
 from counterfoil.signatures.results import Signatures
 from counterfoil.untrusted.json_bounds import text_memory
 
@@ -223,7 +225,7 @@ def _proven(
     if was_archived_again(event, DOCUMENT_IN_DOUBT):
         # The status of another event may be about a download that was cut, and its place may be this one.
         proven = replace(proven, checksums={})
-    return replace(proven, accepts_longer=event.status.longer_accepted_time is not None)
+    return proven
 
 
 def _is_sealed_for(archive: str, found: FoundManifest) -> bool:
@@ -289,8 +291,11 @@ async def _file_all(
     trouble: Exception | None = None
     in_doubt: list[str] = []
     for file_layout in layout.files:
-        file_id = file_layout.facts.file_id
+        file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
         try:
+            if in_doubt and kind not in FIXED_KINDS and await _is_there(file_layout, filed[file_id], context):
+                # No manifest follows: what is rendered at each download stays as the present one has it.
+                continue
             stored_file, found = await _file_one(file_layout, layout, proven, context)
         except (Superseded, LeaseLost):
             raise
@@ -319,6 +324,13 @@ async def _file_all(
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
 
 
+async def _is_there(file_layout: FileLayout, document: FiledDocument, context: ReconcileContext) -> bool:
+    try:
+        return await is_stored(context.backend, file_layout.name)
+    except FileNotReturned:
+        return document.sha256 is not None
+
+
 async def _broken_off(
     event: EnvelopeEvent,
     layout: ArchiveLayout,
@@ -328,6 +340,9 @@ async def _broken_off(
 ) -> PartialArchive:
     """Return how far the archiving came: what was filed so far is worth keeping in the status, as it shows
     people. Raises it as well if the archive does not confirm that."""
+    if has_manifest(event.status):
+        # What a manifest concluded proves and is expected (``proof``): no hash of this attempt is among them.
+        return PartialArchive(event.status.documents)
     documents = tuple(filed.values())
     try:
         await _confirm(layout, [each for each in documents if each.file_id in new], context)
@@ -354,20 +369,31 @@ async def _file_one(
     checker, file_id, kind = context.signature_checker, file_layout.facts.file_id, file_layout.facts.kind
     source, checksums = partial(context.download, file_layout.facts), proven.of(file_id, kind)
     store = partial(filing.store, context.backend, file_layout, source, tags=layout.tags)
-    expected = proven.expected_of(file_id, kind)
+    sent = list[Checksum]()
+
+    def accepts(download: Checksum) -> bool:
+        sent.append(download)
+        return proven.accepts(file_id, kind, download)
+
     try:
-        stored_file = await store(proven=checksums, accepts=partial(proven.accepts, file_id, kind))
+        stored_file = await store(proven=checksums, accepts=accepts)
     except SourceDiffers as differs:
+        expected = proven.expected_of(file_id, kind)
         if kind in FIXED_KINDS and proven.is_completed:
             raise SourceDiffers(_in_one_content(file_layout, expected)) from differs
         # eSAW may render it at each download: what was archived stays, or another download decides.
-        stored_file = await store(proven=expected)
+        accepts_second = partial(proven.accepts_second, file_id, kind, sent[-1])
+        try:
+            stored_file = await store(proven=expected, accepts=accepts_second)
+        except SourceDiffers as repeated:
+            raise SourceDiffers(_in_one_content(file_layout, expected)) from repeated
     if not _is_checked(file_layout, context):
         return stored_file, None
     found = await checker.check(context.backend, file_layout, stored_file)
-    if (checksums or expected) and found.is_doubtful and kind in ESAW_SIGNED_KINDS:
+    if checksums and found.is_doubtful and kind in ESAW_SIGNED_KINDS:
         # Its first download may have been cut: it is downloaded again.
-        return await _file_one(file_layout, layout, ProvenFiles(), context)
+        in_doubt = replace(proven, checksums={}, may_be_replaced=True)
+        return await _file_one(file_layout, layout, in_doubt, context)
     return stored_file, found
 
 

@@ -22,8 +22,8 @@ from counterfoil.archives.verify import (
     foreign_seal,
     verify_documents,
 )
-from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind
-from counterfoil.resources.envelopeevent import EnvelopeSummary
+from counterfoil.resources import EnvelopeEvent, FiledDocument, FileKind, LocalObjectReference
+from counterfoil.resources.envelopeevent import ArchiveLocation, EnvelopeSummary
 from tests.support.builders import EventBuilder, an_event
 from tests.support.fakes.archives import (
     ENVELOPE_ID,
@@ -332,7 +332,9 @@ async def test_what_a_manifest_of_another_source_says_is_in_quotes(field: str) -
 
 def an_archived_event(kind: FileKind, sha256: str, *, status: str = "Completed") -> EnvelopeEvent:
     document = FiledDocument(file_id="file-1", kind=kind, file_name="a.pdf", sha256=sha256, size=3)
-    return an_event().status(documents=(document,), envelope=EnvelopeSummary(status=status)).build()
+    archive = ArchiveLocation(ref=LocalObjectReference(name="dms"), manifest="s3://dms/counterfoil.json")
+    summary = EnvelopeSummary(status=status)
+    return an_event().status(documents=(document,), envelope=summary, archive=archive).build()
 
 
 @pytest.mark.parametrize("kind", FileKind)
