@@ -88,8 +88,9 @@ class ProvenFiles:
     is_completed: bool = False
     """Whether the envelope is Completed: in another state, eSAW may render documents at each download."""
     may_be_replaced: bool = False
-    """Whether a download that is not shorter than all of them counts as well: one of them may be damaged, or
-    a person decided so."""
+    """Whether a download that is not shorter than all of them counts as well: one of them may be damaged."""
+    accepts_longer: bool = False
+    """Whether a download that is longer than all of them counts as well: a person decided so."""
 
     def of(self, file_id: str, kind: FileKind) -> frozenset[Checksum]:
         """Return what is proven about one file; empty: nothing, so it is downloaded."""
@@ -104,7 +105,8 @@ class ProvenFiles:
         expected = self.expected_of(file_id, kind)
         if not expected or found in expected:
             return True
-        return self.may_be_replaced and found[0] >= max(size for size, _ in expected)
+        least = max(size for size, _ in expected)
+        return (self.may_be_replaced and found[0] >= least) or (self.accepts_longer and found[0] > least)
 
     def accepts_second(self, file_id: str, kind: FileKind, first: Checksum, found: Checksum) -> bool:
         """Whether a download of a file that may be rendered each time may have this size and hash, after a
@@ -172,9 +174,9 @@ def proven_files(
     status in ``doubt`` proves a file: a download may have been cut. Two contents of a file that is not
     rendered at each download prove nothing: one of them was cut. What the event itself read back stays the
     content of the file (``expected``), and so does what a manifest with our seal names, whose event may have
-    been removed. Without a manifest, in doubt, or after a person's retry, a download that is not shorter may
-    replace it. An expired envelope can be restarted and signed further, and its files keep their ids:
-    nothing proves them but a download.
+    been removed. Without a manifest or in doubt, a download that is not shorter may replace it, and after
+    a person's retry a longer one. An expired envelope can be restarted and signed further, and its files keep
+    their ids: nothing proves them but a download.
     """
     if envelope_status == EnvelopeStatus.EXPIRED:
         return ProvenFiles()
@@ -196,7 +198,12 @@ def proven_files(
         sound = [each for each in manifest.files if not _is_doubtful(each)]
         _add([each for each in sound if is_own or (each.file_id, each.kind) not in own], own)
     return ProvenFiles(
-        {key: frozenset(each) for key, each in checksums.items() if len(each) == 1 or _is_rendered(key)},
+        {
+            key: frozenset(each)
+            for key, each in checksums.items()
+            # The hash of an attempt that failed is no proof, but another content is one as little.
+            if _is_rendered(key) or len(each | own.get(key, set())) == 1
+        },
         {
             key: _with_longer(each, checksums.get(key, ()))
             for key, each in own.items()
@@ -204,12 +211,12 @@ def proven_files(
         },
         is_completed=envelope_status == EnvelopeStatus.COMPLETED,
         may_be_replaced=_may_be_replaced(event.status),
+        accepts_longer=event.status.longer_accepted_time is not None,
     )
 
 
 def _may_be_replaced(status: EnvelopeEventStatus) -> bool:
-    is_concluded = has_manifest(status) and doubt(status) is None
-    return not is_concluded or status.longer_accepted_time is not None
+    return not has_manifest(status) or doubt(status) is not None
 
 
 def _is_of(each: EnvelopeEvent, event: EnvelopeEvent, envelope_status: str) -> bool:
@@ -274,15 +281,30 @@ def contradiction(
 def contradicting(
     event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], kinds: Collection[FileKind] = FIXED_KINDS
 ) -> Iterator[EnvelopeEvent]:
-    """Yield those events that archived a document with other content (``contradicts``). One without a
-    manifest archived none: its download may have been cut, and is repeated."""
+    """
+    Yield those events that archived a document with other content (``contradicts``).
+
+    One without a manifest archived none: its download may have been cut, and is repeated. But what it read
+    back is no cut download if it is longer.
+    """
     state = event.status.envelope.status if event.status.envelope is not None else ""
+    own = {(each.file_id, each.kind): each.size or 0 for each in event.status.documents}
+
+    def is_longer(document: FiledDocument) -> bool:
+        return (document.size or 0) > own.get((document.file_id, document.kind), 0)
+
     has_other_content = once_per_list(lambda documents: contradicts(event.status, documents, state, kinds))
+    has_longer_content = once_per_list(
+        lambda documents: contradicts(
+            event.status, [each for each in documents if is_longer(each)], state, kinds
+        )
+    )
     for each in siblings:
         summary = each.status.envelope
-        is_concluded = summary is not None and summary.status == state and has_manifest(each.status)
-        if is_concluded and has_other_content(each.status.documents):
-            yield each
+        if summary is not None and summary.status == state:
+            differs = has_other_content if has_manifest(each.status) else has_longer_content
+            if differs(each.status.documents):
+                yield each
 
 
 def contradicts(

@@ -67,7 +67,7 @@ from counterfoil.resources.envelopeevent import (
     state_of,
 )
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
-from counterfoil.resources.routes import documents_in, has_manifest, import_choice, is_led_elsewhere
+from counterfoil.resources.routes import documents_in, import_choice, is_led_elsewhere
 
 _DOCUMENT_REASONS: Final = frozenset(
     {
@@ -166,13 +166,12 @@ def _documents(
     """
     Return the files with their claimed locations; what an earlier run archived there keeps its hash.
 
-    A document or an attachment that was archived with a manifest keeps it at any location: a download must
-    have this content. It does not say that the file is there, which only the condition Archived does.
+    A document or an attachment that was read back keeps it at any location: a download must have this
+    content. It does not say that the file is there, which only the condition Archived does.
     """
     known_there = documents_in(event.status, archive)
     archived = {(each.file_id, each.kind, each.location): each for each in known_there}
-    concluded = event.status.documents if has_manifest(event.status) else ()
-    fixed = {(each.file_id, each.kind): each for each in concluded if each.kind in FIXED_KINDS}
+    fixed = {(each.file_id, each.kind): each for each in event.status.documents if each.kind in FIXED_KINDS}
     documents = []
     for file_layout, location in zip(layout.files, locations, strict=True):
         facts = file_layout.facts

@@ -1,6 +1,7 @@
 """A worker whose run could not be stored: the event stays known and is queued again."""
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, cast
 from unittest.mock import AsyncMock
 from uuid import UUID
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -218,13 +220,22 @@ async def test_a_run_for_an_import_lets_the_calls_of_all_others_come_first(
 NAMES = [f"{'x' * 200}-{each}" for each in range(100)]
 
 
+MORE = b"%PDF-more"
+
+
 def an_archived_event_with_a_long_list() -> EventBuilder:
     return an_event().archived(*NAMES)
 
 
 def a_restarted_event_with_a_long_list() -> EventBuilder:
     """Return an event whose envelope changed after it was archived: it is archived again."""
-    return an_archived_event_with_a_long_list().status(conditions=(), phase=Phase.VALIDATING)
+    builder = an_archived_event_with_a_long_list()
+    sha256 = hashlib.sha256(MORE).hexdigest()
+    documents = tuple(
+        msgspec.structs.replace(each, size=len(MORE), sha256=sha256)
+        for each in builder.build().status.documents
+    )
+    return builder.status(documents=documents, conditions=(), phase=Phase.VALIDATING)
 
 
 class WorkerScene(ReconcilerScene):
@@ -457,7 +468,7 @@ async def test_a_process_without_the_lease_stores_no_wait_for_room(tmp_path: Pat
 
 async def test_a_restarted_event_is_archived_again_with_all_files_once_there_is_room(tmp_path: Path) -> None:
     scene = WorkerScene(tmp_path, a_restarted_event_with_a_long_list())
-    scene.envelope.contents |= {f"file-{name}": b"%PDF-more" for name in NAMES}
+    scene.envelope.contents |= {f"file-{name}": MORE for name in NAMES}
     others = scene.fill_the_ceiling()
     await scene.reconcile_newest()
     assert scene.newest().status.reason == "FileListCeiling"

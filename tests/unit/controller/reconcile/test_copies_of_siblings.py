@@ -1536,7 +1536,9 @@ async def test_legal_documents_and_audit_trails_may_be_rendered_again_at_another
     assert at_new_place(scene, "audit-trail.pdf") == {LATER_TRAIL}
 
 
-async def test_an_attempt_that_archived_nothing_binds_no_other_place(tmp_path: Path) -> None:
+async def test_what_an_attempt_without_a_manifest_read_back_binds_no_longer_download_elsewhere(
+    tmp_path: Path,
+) -> None:
     """Without a manifest, the hash of a document may be that of a cut download."""
     scene = OneFolder(tmp_path)
     await scene.kube.delete(EnvelopeEvent, scene.second)
@@ -1550,7 +1552,6 @@ async def test_an_attempt_that_archived_nothing_binds_no_other_place(tmp_path: P
     scene.envelope.but("download file-1", EsawUnreachable("connect"))
     await scene.retried()
     first = await scene.retried()
-    assert [each.sha256 for each in first.status.documents] == [None, None]
     scene.envelope.problems.clear()
 
     first = await scene.retried()
@@ -1811,3 +1812,26 @@ async def test_an_attempt_with_a_document_in_doubt_replaces_no_audit_trail(tmp_p
 
     assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
     assert scene.contents("dms")["audit-trail.pdf"] == scene.trail
+
+
+@pytest.mark.parametrize("scene_type", [OneFolder, TwoFolders], ids=["one folder", "two folders"])
+async def test_no_cut_document_counts_beside_a_longer_one_that_another_event_has_read_back(
+    tmp_path: Path, scene_type: type[TwoFolders]
+) -> None:
+    """That event has no manifest yet. Its content is longer, so it was not cut."""
+    scene = scene_type(tmp_path)
+    scene.change(actions=ACTIONS, callback={"parameters": ["customer"]})
+    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    first = await scene.run(scene.first)
+    assert hash_of(first, "file-1") is not None
+    scene.envelope.problems.clear()
+    whole = send_other_document(scene)
+
+    second = await scene.end(scene.second)
+
+    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert scene.deleted == []
+    scene.envelope.contents["file-1"] = whole
+    first = await scene.end(scene.first)
+    assert whole in {each.read_bytes() for each in scene.folders["dms"].rglob("file-1.pdf")}
+    assert hash_of(first, "file-1") == hashlib.sha256(whole).hexdigest()
