@@ -97,6 +97,7 @@ OBJECTS = [
 FOR_PLACEHOLDERS = {
     ("copy", "NAME"): ("copy", COPIED),
     ("suspend", "import", "NAME"): ("suspend", "import", IMPORT),
+    ("retry", "--all-failed", "--reason", "REASON"): ("retry", "--all-failed", "--reason", "EsawFailing"),
 }
 """Commands of the plugin in texts, and what a person types."""
 OF_A_NEW_IMPORT = {"ORGANIZATION": ORGANIZATION, "DATE": "2019-01-31", "ARCHIVE": ARCHIVE}
