@@ -142,7 +142,11 @@ class SourceBroken(Exception):
 
 
 class SourceDiffers(Exception):
-    """The source sent other content than was archived before. It was not stored."""
+    """The source sent content that it may not have. It was not stored."""
+
+    def __init__(self, found: Checksum) -> None:
+        super().__init__(f"the source sent {found[0]} bytes with another SHA-256 than it may have")
+        self.found = found
 
 
 @dataclass(frozen=True)
@@ -649,7 +653,7 @@ async def _hash_source(source: Source, accepts: Accepts = _any_content) -> Check
     async with source() as download, aclosing(_checked_chunks(download)) as stream:
         found = await hash_stream(stream)
     if not accepts(found):
-        raise SourceDiffers
+        raise SourceDiffers(found)
     return found
 
 
@@ -681,8 +685,8 @@ async def _accepted_chunks(
         if last:
             yield last
         last = chunk
-    if not accepts((counter.size, counter.sha256)):
-        raise SourceDiffers
+    if not accepts(found := (counter.size, counter.sha256)):
+        raise SourceDiffers(found)
     if last:
         yield last
 

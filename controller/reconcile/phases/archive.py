@@ -76,13 +76,17 @@ MAX_NAMED_IN_DOUBT = 3
 """Number of files in doubt that a message names."""
 
 
+class OtherContent(Exception):
+    """Sentences about files that eSAW sends with other content than was archived. They were not stored."""
+
+
 async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Archive each missing file, then write the manifest; stop if the envelope was deleted meanwhile."""
     try:
         return await _archive(event, context)
     except (HttpStatusError, PartialArchive) as problem:
         cause = problem.__cause__ if isinstance(problem, PartialArchive) else problem
-        if isinstance(problem, PartialArchive) and isinstance(cause, SourceDiffers):
+        if isinstance(problem, PartialArchive) and isinstance(cause, OtherContent):
             return other_content(str(cause), PhaseFacts(documents=problem.documents))
         if not is_missing(cause):
             raise
@@ -224,7 +228,7 @@ def _proven(
     proven = proven_files(event, siblings, found, envelope_status)
     if was_archived_again(event, DOCUMENT_IN_DOUBT):
         # The status of another event may be about a download that was cut, and its place may be this one.
-        proven = replace(proven, checksums={})
+        return replace(proven, checksums={})
     return proven
 
 
@@ -299,7 +303,7 @@ async def _file_all(
             stored_file, found = await _file_one(file_layout, layout, proven, context)
         except (Superseded, LeaseLost):
             raise
-        except SourceDiffers as differs:
+        except OtherContent as differs:
             # The other files are in no doubt.
             place = context.backend.location(file_layout.name)
             in_doubt.append(f"{differs} Its place is {place!r}.")
@@ -318,7 +322,7 @@ async def _file_all(
         )
         new.add(file_id)
     if in_doubt:
-        trouble = trouble or SourceDiffers(_first_in_doubt(in_doubt))
+        trouble = trouble or OtherContent(_first_in_doubt(in_doubt))
     if trouble is not None:
         raise await _broken_off(event, layout, filed, new, context) from trouble
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
@@ -365,28 +369,22 @@ async def _confirm(
 async def _file_one(
     file_layout: FileLayout, layout: ArchiveLayout, proven: ProvenFiles, context: ReconcileContext
 ) -> tuple[StoredFile, Signatures | None]:
-    """Archive one file and check its signatures; None: not to be checked. Raises ``SourceDiffers``."""
+    """Archive one file and check its signatures; None: not to be checked. Raises ``OtherContent``."""
     checker, file_id, kind = context.signature_checker, file_layout.facts.file_id, file_layout.facts.kind
     source, checksums = partial(context.download, file_layout.facts), proven.of(file_id, kind)
     store = partial(filing.store, context.backend, file_layout, source, tags=layout.tags)
-    sent = list[Checksum]()
-
-    def accepts(download: Checksum) -> bool:
-        sent.append(download)
-        return proven.accepts(file_id, kind, download)
-
+    expected = proven.expected_of(file_id, kind)
     try:
-        stored_file = await store(proven=checksums, accepts=accepts)
-    except SourceDiffers as differs:
-        expected = proven.expected_of(file_id, kind)
-        if kind in FIXED_KINDS and proven.is_completed:
-            raise SourceDiffers(_in_one_content(file_layout, expected)) from differs
-        # eSAW may render it at each download: what was archived stays, or another download decides.
-        accepts_second = partial(proven.accepts_second, file_id, kind, sent[-1])
         try:
+            stored_file = await store(proven=checksums, accepts=partial(proven.accepts, file_id, kind))
+        except SourceDiffers as first:
+            if kind in FIXED_KINDS and proven.is_completed:
+                raise
+            # eSAW may render it at each download: what was archived stays, or another download decides.
+            accepts_second = partial(proven.accepts_second, file_id, kind, first.found)
             stored_file = await store(proven=expected, accepts=accepts_second)
-        except SourceDiffers as repeated:
-            raise SourceDiffers(_in_one_content(file_layout, expected)) from repeated
+    except SourceDiffers as differs:
+        raise OtherContent(_in_one_content(file_layout, expected)) from differs
     if not _is_checked(file_layout, context):
         return stored_file, None
     found = await checker.check(context.backend, file_layout, stored_file)
