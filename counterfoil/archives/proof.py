@@ -210,13 +210,9 @@ def proven_files(
             if not _is_rendered(key)
         },
         is_completed=envelope_status == EnvelopeStatus.COMPLETED,
-        may_be_replaced=_may_be_replaced(event.status),
+        may_be_replaced=not has_manifest(event.status) or doubt(event.status) is not None,
         accepts_longer=event.status.longer_accepted_time is not None,
     )
-
-
-def _may_be_replaced(status: EnvelopeEventStatus) -> bool:
-    return not has_manifest(status) or doubt(status) is not None
 
 
 def _is_of(each: EnvelopeEvent, event: EnvelopeEvent, envelope_status: str) -> bool:
@@ -288,16 +284,9 @@ def contradicting(
     back is no cut download if it is longer.
     """
     state = event.status.envelope.status if event.status.envelope is not None else ""
-    own = {(each.file_id, each.kind): each.size or 0 for each in event.status.documents}
-
-    def is_longer(document: FiledDocument) -> bool:
-        return (document.size or 0) > own.get((document.file_id, document.kind), 0)
-
     has_other_content = once_per_list(lambda documents: contradicts(event.status, documents, state, kinds))
     has_longer_content = once_per_list(
-        lambda documents: contradicts(
-            event.status, [each for each in documents if is_longer(each)], state, kinds
-        )
+        lambda documents: contradicts(event.status, documents, state, kinds, only_longer=True)
     )
     for each in siblings:
         summary = each.status.envelope
@@ -312,19 +301,24 @@ def contradicts(
     files: Iterable[FiledDocument | ManifestFile],
     envelope_status: str,
     kinds: Collection[FileKind] = FIXED_KINDS,
+    *,
+    only_longer: bool = False,
 ) -> bool:
     """Whether one of these files, archived in this status of the envelope, is in the event's status with
     other content. Only documents and attachments have one content (``FIXED_KINDS``), and an expired envelope
-    may be restarted. Of other ``kinds``, a download may have been cut as well."""
+    may be restarted. Of other ``kinds``, a download may have been cut as well. With ``only_longer``, other
+    content counts only if it is longer."""
     if envelope_status in CHANGEABLE_STATUSES:
         return False
     if status.envelope is None or status.envelope.status != envelope_status:
         return False
-    own = {(each.file_id, each.kind): each.sha256 for each in status.documents}
+    own = {(each.file_id, each.kind): each for each in status.documents if each.sha256}
     return any(
-        each.sha256 and (sha256 := own.get((each.file_id, each.kind))) and sha256 != each.sha256
+        (known := own.get((each.file_id, each.kind))) is not None
+        and known.sha256 != each.sha256
+        and (not only_longer or (each.size or 0) > (known.size or 0))
         for each in files
-        if each.kind in kinds
+        if each.kind in kinds and each.sha256
     )
 
 
