@@ -1051,12 +1051,17 @@ async def test_an_event_ends_by_a_later_one_if_both_of_its_copies_are_whole_or_o
     assert first.status.reason == "ArchivedAlready"
 
 
-async def lose_and_archive_again(scene: OneFolder, lost: str, *, is_copied: bool) -> EnvelopeEvent:
-    """Archive an envelope with one event, lose a file of it in the first archive, and let each download be
-    cut from then on."""
+async def archive_with_one_event(scene: OneFolder, *, is_copied: bool) -> None:
+    """Archive an envelope of which there is one event only. Its delete waits."""
     await scene.kube.delete(EnvelopeEvent, scene.second)
     scene.change(*((WORM,) if is_copied else ()), **DELAYED)
     await scene.run(scene.first)
+
+
+async def lose_and_archive_again(scene: OneFolder, lost: str, *, is_copied: bool) -> EnvelopeEvent:
+    """Archive an envelope with one event, lose a file of it in the first archive, and let each download be
+    cut from then on."""
+    await archive_with_one_event(scene, is_copied=is_copied)
     (file,) = scene.folders["dms"].rglob(lost)
     file.unlink()
     send_other_document(scene)
@@ -1479,9 +1484,7 @@ async def test_a_cut_document_is_not_archived_at_another_place_either(
 ) -> None:
     scene = OneFolder(tmp_path)
     scene.sign_with(signer)
-    await scene.kube.delete(EnvelopeEvent, scene.second)
-    scene.change(*((WORM,) if is_copied else ()), **DELAYED)
-    await scene.run(scene.first)
+    await archive_with_one_event(scene, is_copied=is_copied)
     whole = scene.envelope.contents["file-1"]
 
     first = await move_and_archive_again(scene, {"file-1": OTHER}, is_restarted=is_restarted)
@@ -1505,9 +1508,7 @@ async def test_the_same_document_is_downloaded_archived_and_proved_at_another_pl
     """The stored hash says which content a download must have, and not that the file is there."""
     scene = OneFolder(tmp_path)
     scene.sign_with(signer)
-    await scene.kube.delete(EnvelopeEvent, scene.second)
-    scene.change(*((WORM,) if is_copied else ()), **DELAYED)
-    await scene.run(scene.first)
+    await archive_with_one_event(scene, is_copied=is_copied)
     whole = scene.envelope.contents["file-1"]
 
     first = await move_and_archive_again(scene, {}, is_restarted=is_restarted)

@@ -1,7 +1,7 @@
 """The audit of an archive that returns no files."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -18,12 +18,13 @@ MANIFEST = f"acme/{MANIFEST_NAME}"
 
 @dataclass
 class KeepingBackend(MemoryBackend):
-    """Returns no file, but knows which ones are not stored."""
+    """Returns no file, but has an answer about each, and knows which ones are not stored."""
 
     lost: str = ""
+    answer: Exception = field(default_factory=FileNotReturned)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        raise FileNotStored if name == self.lost else FileNotReturned
+        raise FileNotStored if name == self.lost else self.answer
         yield b""  # type: ignore[unreachable]  # makes this method a generator
 
 
@@ -50,16 +51,8 @@ async def test_a_lost_file_is_reported_also_if_the_others_are_not_returned(lost:
         await anext(faults)
 
 
-class ReportingBackend(MemoryBackend):
-    """Returns no file, but reports the checksum of what it was sent."""
-
-    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        raise ChecksumReported(1, "0" * 64)
-        yield b""  # type: ignore[unreachable]  # makes this method a generator
-
-
 async def test_an_archive_that_reports_the_checksum_of_a_manifest_is_believed_about_its_seal() -> None:
-    backend = ReportingBackend()
+    backend = KeepingBackend(answer=ChecksumReported(1, "0" * 64))
     assert await foreign_seal(backend, backend.location(MANIFEST), key=a_signer().public) is None
 
 
