@@ -1,4 +1,4 @@
-"""The client for eSAW's REST API v6. Import from here; only Cleaning imports ``proof_of_archive``."""
+"""The client for eSAW's REST API v6. Import from here; only Cleaning imports ``delete_with_proof``."""
 
 from counterfoil.esaw.client import EsawClient, EsawClients, EsawUserClient, new_http_client
 from counterfoil.esaw.errors import (

@@ -4,7 +4,7 @@ HTTP client. One ``EsawUserClient`` per token, typed responses.
 
 Each method is one call of the REST API v6 and raises an ``EsawError`` when the call fails. If v6 can't
 read an envelope, since the API v5 made it, another call reads it through v5. Ids are checked
-before they become part of a URL. This module only reads: ``proof_of_archive`` deletes, ``drafts`` sends, and
+before they become part of a URL. This module only reads: ``delete_with_proof`` deletes, ``drafts`` sends, and
 ``oauth`` obtains keys.
 """
 

@@ -5,7 +5,7 @@ v6 answers ERR0063 to some calls about an envelope that v5 made (Namirial, "Migr
 to v6"), and v5 has no end date. v5 has all facts in one answer. The ids of its files get the prefix ``v5:``,
 since they are not ids of v6, and only v5 sends such a file.
 
-Nothing says that v5 lists every file, so such a list proves nothing (``counterfoil.esaw.proof_of_archive``).
+Nothing says that v5 lists every file, so such a list proves nothing (``counterfoil.esaw.delete_with_proof``).
 This module sends no requests.
 """
 

@@ -4,15 +4,12 @@ Check one callback, create its event, and answer: 200, 503 or another status.
 Each request passes: path, method, size, namespace, organization and token, basic auth, rate, body, query, and
 then the one write. ``event_writer`` decides what the API server's answer to the write means.
 
-``HTTP_STATUS`` has the answer to each outcome. 200 says that the event is stored (rule 1), or that the
-callback makes none. After each other status eSAW sends the callback again. Every answer has an empty body and
-discloses as little as possible. The log line has the details, but no token. This module never calls eSAW.
+``http_answers`` has the answer to each outcome. The log line has the details, but no token. This module never
+calls eSAW.
 """
 
 import asyncio
 import logging
-import math
-from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -23,52 +20,12 @@ from counterfoil.clock import Clock
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
 from webhook.receiver.callback import CallbackParameters, MalformedCallback, parse_callback
+from webhook.receiver.http_answers import METHODS, CallbackResult, callback_response
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.namespaces import ReceiverNamespace, ReceiverNamespaces
 from webhook.receiver.organizations import OrganizationView
 
 _log = logging.getLogger(__name__)
-
-METHODS = ("GET", "POST")
-
-HTTP_STATUS = {
-    CallbackOutcome.NOTED: HTTPStatus.OK,
-    CallbackOutcome.KNOWN: HTTPStatus.OK,
-    CallbackOutcome.IGNORED: HTTPStatus.OK,
-    CallbackOutcome.MALFORMED: HTTPStatus.BAD_REQUEST,
-    CallbackOutcome.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
-    CallbackOutcome.UNKNOWN: HTTPStatus.NOT_FOUND,
-    CallbackOutcome.WRONG_METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
-    CallbackOutcome.TOO_SLOW: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    CallbackOutcome.LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
-    CallbackOutcome.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.ORGANIZATION_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.MISMATCH: HTTPStatus.SERVICE_UNAVAILABLE,
-    CallbackOutcome.REFUSED: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-"""HTTP status of the answer to eSAW for each outcome of a callback."""
-
-_HEADERS = {
-    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Basic realm="counterfoil"'},
-    HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": ", ".join(METHODS)},
-}
-
-
-class CallbackResult(NamedTuple):
-    """The outcome of a callback, and its details for log and metrics."""
-
-    outcome: CallbackOutcome
-    organization: str = NO_ORGANIZATION
-    event: str | None = None
-    detail: str | None = None
-    retry_after: float | None = None
-    envelope: str | None = None
-    traceparent: str | None = None
-    namespace: ReceiverNamespace | None = None
-    """The namespace, if it is a served one."""
-
 
 CallbackAddress = tuple[str, str, str]
 """The names in the path of a callback: namespace (empty: the release's own), organization and token."""
@@ -353,14 +310,3 @@ def callback_address(path: str) -> CallbackAddress | None:
         case _:
             return None
     return namespace, organization, unquote(token) if "%" in token else token
-
-
-def callback_response(result: CallbackResult, limits: ReceiverLimits) -> web.Response:
-    """Return the answer to a callback. It has no body."""
-    status = HTTP_STATUS[result.outcome]
-    headers = {"Server": "counterfoil", **_HEADERS.get(status, {})}
-    if result.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(result.retry_after)))
-    elif status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(limits.retry_after)
-    return web.Response(status=status, headers=headers)

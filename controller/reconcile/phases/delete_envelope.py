@@ -3,7 +3,7 @@ Delete the envelope in eSAW, after all of its files are archived and the status 
 4). eSAW lists the files again right before the delete, and the files of an earlier run are read in the
 archive again. A file that is missing there is archived first.
 
-This is the only module that may import ``counterfoil.esaw.proof_of_archive``; import-linter ensures it. The
+This is the only module that may import ``counterfoil.esaw.delete_with_proof``; import-linter ensures it. The
 proof is built from the status as the API server returns it, never from this process's memory.
 """
 
@@ -68,7 +68,7 @@ from counterfoil.archives.proof import (
 )
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import first_copy_fault, foreign_seal, verify_documents
-from counterfoil.esaw import proof_of_archive
+from counterfoil.esaw.delete_with_proof import ProofOfArchive, delete, is_listed_by_v5
 from counterfoil.esaw.errors import EsawError, HttpStatusError, had_no_effect
 from counterfoil.esaw.evidence import (
     MissingEvidence,
@@ -499,9 +499,9 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         return gap
     if (decision := _decision_about(siblings, event, context, listed)) is not None:
         return decision
-    if proof_of_archive.is_listed_by_v5(listed):
+    if is_listed_by_v5(listed):
         return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")
-    proof = proof_of_archive.ProofOfArchive.from_status(
+    proof = ProofOfArchive.from_status(
         event.spec.envelope_id,
         event.status,
         event.metadata.resource_version or "",
@@ -631,9 +631,7 @@ def _gap_in(listed: Collection[EnvelopeFile], event: EnvelopeEvent, context: Rec
     return Wait(reason, message, restart_from=Phase.COLLECTING)
 
 
-async def _delete_on(
-    proof: proof_of_archive.ProofOfArchive, event: EnvelopeEvent, context: ReconcileContext
-) -> Outcome:
+async def _delete_on(proof: ProofOfArchive, event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     await context.chosen.check_root()
     if _is_expired(event) or not await proves_deletion(event, context):
         await _record_delete(context)
@@ -652,11 +650,9 @@ async def _delete_on(
         raise
 
 
-async def _send_delete(
-    proof: proof_of_archive.ProofOfArchive, event: EnvelopeEvent, context: ReconcileContext
-) -> Outcome:
+async def _send_delete(proof: ProofOfArchive, event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     try:
-        await proof_of_archive.delete(context.esaw, proof)
+        await delete(context.esaw, proof)
     except EsawError as problem:
         if isinstance(problem, HttpStatusError) and problem.is_missing_envelope:
             return await _missing_at_delete(problem, event, context)

@@ -21,7 +21,7 @@ from tests.support.scenes.receiver_parts import (
 )
 from verification.fuzz.target import SEPARATOR, Check, Target, expect
 from webhook.http_server.server import http_server
-from webhook.receiver.callback_to_event import HTTP_STATUS
+from webhook.receiver.http_answers import HTTP_STATUS
 from webhook.receiver.limits import ReceiverLimits
 
 CREDENTIALS = f"esaw:{PASSWORD}".encode()

@@ -27,8 +27,8 @@ from counterfoil.esaw import (
     UnexpectedRedirect,
     new_http_client,
 )
+from counterfoil.esaw.delete_with_proof import ProofOfArchive, delete
 from counterfoil.esaw.downloads import checked_download
-from counterfoil.esaw.proof_of_archive import ProofOfArchive, delete
 from counterfoil.resources import (
     ArchiveLocation,
     Condition,

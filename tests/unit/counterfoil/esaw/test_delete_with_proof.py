@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import counterfoil
 from counterfoil.esaw import HttpStatusError, ResponseInvalid
+from counterfoil.esaw.delete_with_proof import ProofOfArchive, delete
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.models import EnvelopeFile
-from counterfoil.esaw.proof_of_archive import ProofOfArchive, delete
 from counterfoil.resources import (
     ArchiveLocation,
     Condition,
@@ -355,7 +355,7 @@ def test_no_other_module_knows_how_to_delete() -> None:
         for path in sorted((root / package).rglob("*.py"))
         if "envelope/delete" in path.read_text(encoding="utf-8")
     ]
-    assert knowing == ["counterfoil/esaw/proof_of_archive.py"]
+    assert knowing == ["counterfoil/esaw/delete_with_proof.py"]
 
 
 def test_a_list_of_the_api_v5_proves_nothing() -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from counterfoil.archives.proof import documents_digest, missing_copies
+from counterfoil.esaw.delete_with_proof import ProofOfArchive
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.models import EnvelopeFile
-from counterfoil.esaw.proof_of_archive import ProofOfArchive
 from counterfoil.resources import (
     ArchiveLocation,
     Condition,

@@ -1,6 +1,6 @@
 """
-Deletion of an envelope in eSAW: no other module can delete, and deletion needs a proof (rule 4, "delete
-last").
+Decide whether an envelope may be deleted in eSAW, and delete it. No other module can delete, and each
+deletion needs a proof (rule 4, "delete last").
 
 The proof is created from an event's status that the API server stores, never from a worker's memory: the
 caller passes the resourceVersion under which ``Archived=True`` was persisted. The caller also passes the
