@@ -26,6 +26,7 @@ from counterfoil.resources import Organization, Sender, WebhookSpec
 from counterfoil.resources.conditions import SECRET_FORBIDDEN, SECRET_UNREADABLE
 from counterfoil.sealing import SECRET_KEY
 from counterfoil.standard_webhooks import SigningSecretInvalid, WebhookSignature, signing_keys
+from counterfoil.untrusted.background_work import foreground
 
 FRESH_SECONDS = 8
 """Maximum age of a cached Secret; less than the interval between two resyncs, so that each resync reads
@@ -240,7 +241,9 @@ class SecretCache:
         now = self.clock.monotonic()
         self.drop_old()
         if name not in self._cached:
-            self._cache(name, await self._request(name), now)
+            # Others wait for the caller's lock, and a wait for a slot is no failure of the Secret.
+            with foreground():
+                self._cache(name, await self._request(name), now)
         secret = self._cached[name]
         if secret is None:
             raise SecretNotFound(f"Secret/{name} does not exist.")

@@ -260,7 +260,8 @@ class ImportRunner:
     _problem_logged: str = ""
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled, in the background."""
+        set_background(True)
         async with asyncio.TaskGroup() as tasks:
             while True:
                 try:
@@ -328,7 +329,6 @@ class ImportRunner:
         self._full &= by_uid.keys()
 
     async def _work(self, name: str) -> None:
-        set_background(True)
         try:
             await self.advance(name)
         except ApiError as problem:

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -59,6 +59,8 @@ from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
 from counterfoil.resources import CONTROLLER_REPORTER, GROUP, VERSION, Resource, ResourceInvalid
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
+from counterfoil.untrusted.background_work import is_background
+from counterfoil.untrusted.fair_slots import FairSlots
 
 T = TypeVar("T")
 
@@ -67,6 +69,10 @@ RequestObserver = Callable[[str, str, int], None]
 
 REQUEST_TIMEOUT_SECONDS = 20.0
 """Timeout for one request. The API server itself ends a request after 60 s, which is too long for callers."""
+
+BACKGROUND_REQUESTS = 2
+"""Requests of Imports and their events that one process has at the API server at the same time. Those of
+callbacks would wait behind more of them there."""
 
 SECRETS, EVENTS, PODS = ("api/v1", "secrets"), ("apis/events.k8s.io/v1", "events"), ("api/v1", "pods")
 CONFIG_MAPS, RESOURCE_QUOTAS = ("api/v1", "configmaps"), ("api/v1", "resourcequotas")
@@ -197,6 +203,8 @@ class KubeClient:
     server_date_between: tuple[float, float] = (0.0, 0.0)
     """When the request was sent whose response has ``server_date``, and when that came; seconds of
     ``time.monotonic``."""
+    background_slots: FairSlots = field(default_factory=lambda: FairSlots(BACKGROUND_REQUESTS))
+    """Those of background work, by namespace; the clients of a session share them."""
 
     def in_namespace(self, namespace: str) -> "KubeClient":
         """Return a client of the same session for another namespace."""
@@ -666,7 +674,23 @@ class KubeClient:
         accept: str | None = None,
         most: int | None = None,
     ) -> bytes:
-        """Send a request; return the answer. Raises ``PageTooLarge`` for one of more than ``most`` bytes."""
+        """Send a request, in the background once there is a slot; return the answer. Raises ``PageTooLarge``
+        for one of more than ``most`` bytes."""
+        if not is_background():
+            return await self._exchange(verb, resource, path, body, accept=accept, most=most)
+        async with self.background_slots.slot(self.namespace):
+            return await self._exchange(verb, resource, path, body, accept=accept, most=most)
+
+    async def _exchange(
+        self,
+        verb: str,
+        resource: str,
+        path: str,
+        body: Mapping[str, Any] | bytes | None,
+        *,
+        accept: str | None,
+        most: int | None,
+    ) -> bytes:
         headers = await self._headers()
         if accept is not None:
             headers["Accept"] = accept

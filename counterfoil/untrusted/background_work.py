@@ -1,6 +1,7 @@
 """
 Whether a task works for an Import: wherever tasks of one Organization wait for the same, all others are
-served before it. A callback must be archived as fast beside an Import as without it.
+served before it. A callback must be archived as fast beside an Import as without it. So the client of the API
+server sends few requests of such tasks at once (``BACKGROUND_REQUESTS``).
 
 A task that another one starts has its class.
 """

@@ -17,6 +17,7 @@ from controller.access.secret_cache import (
 from controller.scheduling.retry_policy import RESYNC_SECONDS
 from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from counterfoil.kube.secret import SEALED_TOKEN_TYPE, Secret, SecretUse
+from counterfoil.untrusted.background_work import is_background, set_background
 from tests.support.builders import NOON, AClock, a_sender
 from tests.support.fakes.kube import InMemoryKubeClient
 
@@ -33,6 +34,18 @@ async def test_a_clock_that_is_set_back_keeps_no_old_secret() -> None:
 
     assert clock.now() < NOON - timedelta(minutes=59)
     assert await secrets.value("smtp", "password", SecretUse.SMTP) == b"new"
+
+
+async def test_the_read_for_an_import_waits_for_no_place_since_callbacks_may_wait_for_it() -> None:
+    kube, classes = InMemoryKubeClient(), list[bool]()
+    kube.put_secret("one", "archive", {"key": b"value"})
+    kube.just_before("secret", lambda: classes.append(is_background()))
+    set_background(True)
+
+    assert await SecretCache(kube, AClock()).value("one", "key", SecretUse.ARCHIVE) == b"value"
+
+    assert classes == [False]
+    assert is_background()
 
 
 async def test_a_secret_is_read_for_the_use_that_it_is_labelled_for_and_for_no_other() -> None:

@@ -38,6 +38,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.retention import removal_time
+from counterfoil.untrusted.background_work import is_background
 from tests.support.builders import NOON, a_sender, an_event, an_organization, known_to_work, ready
 from tests.support.fakes.finding_esaw import FakeEsawUser, key_of, numbered
 from tests.support.fakes.reconcile_context import an_archive
@@ -74,6 +75,21 @@ async def test_counting_a_window_needs_no_memory_for_each_of_its_events() -> Non
         return found >> 20
 
     assert await peak(160) - await peak(60) < 5
+
+
+async def test_each_request_for_an_import_waits_for_its_place_behind_few_others() -> None:
+    scene, classes = ImportScene(), dict[str, bool]()
+    scene.finds("anna", numbered(1))
+
+    async def arrive(verb: str, name: str) -> None:
+        classes[verb] = classes.get(verb, True) and is_background()
+
+    with patch.object(scene.kube, "_arrive", arrive):
+        await scene.run_for(2)
+
+    assert len(scene.events()) == 1
+    assert {verb for verb, is_waiting in classes.items() if not is_waiting} <= {"secret"}
+    assert {"create", "get", "patch_status"} <= classes.keys(), classes
 
 
 BEFORE = NOON - timedelta(days=9)
