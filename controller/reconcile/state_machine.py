@@ -455,8 +455,8 @@ class _Draft:
         if phase is Phase.CLEANING:
             self.describe_archived(lost="")
         if phase is Phase.ARCHIVING:
-            # A person accepted longer files for this archive only.
-            self.change(longer_accepted_time=None)
+            # A person accepted other content for this archive only.
+            self.change(other_content_accepted_time=None)
         if copies_after_end(self.status):
             self.end_as_before()
             return

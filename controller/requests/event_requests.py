@@ -200,19 +200,19 @@ def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEv
     return msgspec.structs.replace(
         again,
         skipped_time=None if takes_back_skip(status) else status.skipped_time,
-        longer_accepted_time=_longer_accepted_time(status, now=now),
+        other_content_accepted_time=_other_content_accepted_time(status, now=now),
         not_shown_to=to_try_again(status.not_shown_to),
     )
 
 
-def _longer_accepted_time(status: EnvelopeEventStatus, *, now: datetime) -> datetime | None:
-    """Return when a person accepted longer files than were archived: now, if the message of the failure
-    names one as an answer (``other_content``)."""
+def _other_content_accepted_time(status: EnvelopeEventStatus, *, now: datetime) -> datetime | None:
+    """Return when a person accepted files with other content than were archived: now, if the message of the
+    failure names one as an answer (``other_content``)."""
     archived = find_condition(status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
     is_refused = archived is not None and (archived.status, archived.reason) == ("False", DOCUMENT_IN_DOUBT)
     if status.phase is Phase.FAILED and is_refused:
         return now.replace(microsecond=0)
-    return status.longer_accepted_time
+    return status.other_content_accepted_time
 
 
 def _with_resent_notice(status: EnvelopeEventStatus) -> EnvelopeEventStatus:

@@ -16,7 +16,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import msgspec
@@ -39,6 +39,7 @@ from counterfoil.resources.envelopeevent import (
     EventCopy,
     FiledDocument,
     FileKind,
+    Provisional,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus
 from counterfoil.resources.routes import CopySpec, has_manifest, required_copy_names, stored_copy
@@ -52,6 +53,9 @@ T = TypeVar("T")
 
 Checksum = tuple[int, str]
 """Size in bytes and SHA-256."""
+
+FileKey = tuple[str, FileKind]
+"""Id and kind."""
 
 
 @dataclass(frozen=True)
@@ -81,38 +85,60 @@ class ProvenFiles:
     """By id and kind of a file: every size and hash that a stored status or a manifest with our seal
     proves, and those that a download may have."""
 
-    checksums: Mapping[tuple[str, FileKind], frozenset[Checksum]] = field(default_factory=dict)
-    expected: Mapping[tuple[str, FileKind], frozenset[Checksum]] = field(default_factory=dict)
+    checksums: Mapping[FileKey, frozenset[Checksum]] = field(default_factory=dict)
+    expected: Mapping[FileKey, Mapping[Checksum, Provisional | None]] = field(default_factory=dict)
     """The content that the event itself or a manifest with our seal has, and longer ones that another event
-    archived: a cut download is shorter. Without an entry, a download may have any content."""
+    archived: a cut download is shorter. Each with why it is provisional. Without an entry, a download may
+    have any content."""
     is_completed: bool = False
     """Whether the envelope is Completed: in another state, eSAW may render documents at each download."""
-    may_be_replaced: bool = False
-    """Whether a download that is not shorter than all of them counts as well: one of them may be damaged."""
-    accepts_longer: bool = False
-    """Whether a download that is longer than all of them counts as well: a person decided so."""
+    is_accepted_by_person: bool = False
+    """Whether a person retried the event, and so accepted other content than is expected."""
 
     def of(self, file_id: str, kind: FileKind) -> frozenset[Checksum]:
         """Return what is proven about one file; empty: nothing, so it is downloaded."""
         return self.checksums.get((file_id, kind), frozenset())
 
-    def expected_of(self, file_id: str, kind: FileKind) -> frozenset[Checksum]:
+    def expected_of(self, file_id: str, kind: FileKind) -> Mapping[Checksum, Provisional | None]:
         """Return what a download of one file may have; empty: any content."""
-        return self.expected.get((file_id, kind), frozenset())
+        return self.expected.get((file_id, kind), {})
 
-    def accepts(self, file_id: str, kind: FileKind, found: Checksum) -> bool:
-        """Whether a download of one file may have this size and hash."""
+    def accepts(self, file_id: str, kind: FileKind, found: Checksum, *, is_repeated: bool = False) -> bool:
+        """
+        Whether a download of one file may have this size and hash.
+
+        An archived content is the only one; after a person's retry a longer one counts as well. A provisional
+        one may be that of a cut download, which is shorter than the file. So what is not shorter replaces it,
+        and after a retry anything replaces one in doubt. What eSAW may render at each download has no single
+        content: the second one (``is_repeated``) counts as if the first one had been in doubt.
+        """
         expected = self.expected_of(file_id, kind)
         if not expected or found in expected:
             return True
-        least = max(size for size, _ in expected)
-        return (self.may_be_replaced and found[0] >= least) or (self.accepts_longer and found[0] > least)
+        longest = max(size for size, _ in expected)
+        if is_repeated or self.has_only_doubt(file_id, kind):
+            return self.is_accepted_by_person or found[0] >= longest
+        if None not in expected.values():
+            return found[0] >= longest
+        return self.is_accepted_by_person and found[0] > longest
 
-    def accepts_second(self, file_id: str, kind: FileKind, first: Checksum, found: Checksum) -> bool:
-        """Whether a download of a file that may be rendered each time may have this size and hash, after a
-        ``first`` one that may not. One that was cut repeats itself, and is shorter."""
-        is_shorter = all(found[0] < size for size, _ in self.expected_of(file_id, kind))
-        return self.accepts(file_id, kind, found) or found != first or not is_shorter
+    def may_be_rendered(self, kind: FileKind) -> bool:
+        """Whether eSAW may render files of this kind at each download."""
+        return kind not in FIXED_KINDS or not self.is_completed
+
+    def has_only_doubt(self, file_id: str, kind: FileKind) -> bool:
+        """Whether the signature check found a fault in each expected content of one file."""
+        marks = set(self.expected_of(file_id, kind).values())
+        return marks == {Provisional.IN_DOUBT}
+
+    def doubting(self, file_id: str, kind: FileKind) -> "ProvenFiles":
+        """Return the same with the content of one file in doubt, so that it is downloaded."""
+        doubted = dict.fromkeys(self.expected_of(file_id, kind), Provisional.IN_DOUBT)
+        return replace(
+            self,
+            checksums={key: each for key, each in self.checksums.items() if key != (file_id, kind)},
+            expected={**self.expected, (file_id, kind): doubted} if doubted else self.expected,
+        )
 
 
 def has_own_seal(manifest: Manifest, key: PublicKey | None, *, fits: bool) -> bool:
@@ -170,49 +196,90 @@ def proven_files(
     Return what the stored statuses of the event and of the envelope's other events prove, and the manifest
     beside the files if it is ours.
 
-    Only what was archived and concluded with a manifest in the envelope's present status counts. Nothing of a
-    status in ``doubt`` proves a file: a download may have been cut. Two contents of a file that is not
-    rendered at each download prove nothing: one of them was cut. What the event itself read back stays the
+    Only what was archived in the envelope's present status counts: no ``provisional`` hash proves a file, as
+    its download may have been cut. Two contents of a file that is not rendered at each download prove
+    nothing: one of them was cut. After a person's retry, the one that the event itself or a manifest with our
+    seal names does, since the message advises to put it back. What the event itself read back stays the
     content of the file (``expected``), and so does what a manifest with our seal names, whose event may have
-    been removed. Without a manifest or in doubt, a download that is not shorter may replace it, and after
-    a person's retry a longer one. An expired envelope can be restarted and signed further, and its files keep
-    their ids: nothing proves them but a download.
+    been removed. An expired envelope can be restarted and signed further, and its files keep their ids:
+    nothing proves them but a download.
     """
     if envelope_status == EnvelopeStatus.EXPIRED:
         return ProvenFiles()
-    checksums: dict[tuple[str, FileKind], set[Checksum]] = {}
-    own: dict[tuple[str, FileKind], set[Checksum]] = {}
+    manifest = found.manifest if found is not None else None
+    if manifest is not None and manifest.envelope.status != envelope_status:
+        manifest = None
+    checksums = _archived_contents(event, siblings, manifest, envelope_status)
+    own = _own_contents(event, manifest, envelope_status)
+    is_accepted_by_person = event.status.other_content_accepted_time is not None
+    proven = {
+        key: frozenset(each)
+        for key, each in checksums.items()
+        # The hash of an attempt that failed is no proof, but another content is one as little.
+        if _is_rendered(key) or len(each | own.get(key, {}).keys()) == 1
+    }
+    for key, contents in own.items() if is_accepted_by_person else ():
+        if archived := [each for each, mark in contents.items() if mark is None]:
+            proven[key] = frozenset(archived)
+    return ProvenFiles(
+        proven,
+        {key: _with_longer(each, checksums.get(key, ())) for key, each in own.items()},
+        is_completed=envelope_status == EnvelopeStatus.COMPLETED,
+        is_accepted_by_person=is_accepted_by_person,
+    )
+
+
+def _archived_contents(
+    event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], manifest: Manifest | None, envelope_status: str
+) -> Mapping[FileKey, Collection[Checksum]]:
+    """Return what the event, another one, or the event's own manifest says that it archived."""
+    found: dict[FileKey, set[Checksum]] = {}
     lists: dict[int, Sequence[FiledDocument]] = {}
     for each in (event, *siblings):
-        # Without a manifest, a hash is that of a run that broke off: perhaps of a cut download.
-        if _is_of(each, event, envelope_status) and has_manifest(each.status) and doubt(each.status) is None:
+        if _is_of(each, event, envelope_status) and unmarked(each.status) is None:
             lists[id(each.status.documents)] = each.status.documents
+    files: list[FiledDocument | ManifestFile] = []
     for documents in lists.values():
-        _add(documents, checksums)
-    if _is_of(event, event, envelope_status):
-        _add(event.status.documents, own)
-    manifest = found.manifest if found is not None else None
-    if manifest is not None and manifest.envelope.status == envelope_status:
-        is_own = names_event(manifest, event.uid)
-        _add(manifest.files if is_own else (), checksums)
-        sound = [each for each in manifest.files if not _is_doubtful(each)]
-        _add([each for each in sound if is_own or (each.file_id, each.kind) not in own], own)
-    return ProvenFiles(
-        {
-            key: frozenset(each)
-            for key, each in checksums.items()
-            # The hash of an attempt that failed is no proof, but another content is one as little.
-            if _is_rendered(key) or len(each | own.get(key, set())) == 1
-        },
-        {
-            key: _with_longer(each, checksums.get(key, ()))
-            for key, each in own.items()
-            if not _is_rendered(key)
-        },
-        is_completed=envelope_status == EnvelopeStatus.COMPLETED,
-        may_be_replaced=not has_manifest(event.status) or doubt(event.status) is not None,
-        accepts_longer=event.status.longer_accepted_time is not None,
-    )
+        files += [each for each in documents if each.provisional is None]
+    if manifest is not None and names_event(manifest, event.uid):
+        files += [each for each in manifest.files if not _is_doubtful(each)]
+    for file in files:
+        if (content := _content(file)) is not None:
+            found.setdefault(_key(file), set()).add(content)
+    return found
+
+
+def _own_contents(
+    event: EnvelopeEvent, manifest: Manifest | None, envelope_status: str
+) -> Mapping[FileKey, Mapping[Checksum, Provisional | None]]:
+    """Return what the event itself read back, and what a manifest with our seal names: of another event, for
+    want of that. Of no file that is rendered at each download."""
+    found: dict[FileKey, dict[Checksum, Provisional | None]] = {}
+    for document in event.status.documents if _is_of(event, event, envelope_status) else ():
+        if (content := _content(document)) is not None:
+            found.setdefault(_key(document), {})[content] = provisional(document, event.status)
+    is_own = manifest is not None and names_event(manifest, event.uid)
+    for file in manifest.files if manifest is not None else ():
+        is_named = not _is_doubtful(file) and (is_own or _key(file) not in found)
+        if is_named and (content := _content(file)) is not None:
+            found.setdefault(_key(file), {})[content] = None
+    return {key: each for key, each in found.items() if not _is_rendered(key)}
+
+
+def provisional(document: FiledDocument, status: EnvelopeEventStatus) -> Provisional | None:
+    """Return why the hash of a file of this status is not final; None: a manifest names it, or there is
+    none."""
+    return document.provisional or (unmarked(status) if document.sha256 is not None else None)
+
+
+def unmarked(status: EnvelopeEventStatus) -> Provisional | None:
+    """Return why the hashes without a mark are not final: earlier versions marked none. None: they are
+    archived."""
+    if not has_manifest(status):
+        return Provisional.NO_MANIFEST
+    if doubt(status) is not None and all(each.provisional is None for each in status.documents):
+        return Provisional.IN_DOUBT
+    return None
 
 
 def _is_of(each: EnvelopeEvent, event: EnvelopeEvent, envelope_status: str) -> bool:
@@ -221,12 +288,12 @@ def _is_of(each: EnvelopeEvent, event: EnvelopeEvent, envelope_status: str) -> b
     return summary is not None and summary.status == envelope_status and _is_same_envelope(each, event)
 
 
-def _add(
-    files: Iterable[FiledDocument | ManifestFile], checksums: dict[tuple[str, FileKind], set[Checksum]]
-) -> None:
-    for each in files:
-        if each.size is not None and each.sha256 is not None:
-            checksums.setdefault((each.file_id, each.kind), set()).add((each.size, each.sha256))
+def _key(file: FiledDocument | ManifestFile) -> FileKey:
+    return file.file_id, file.kind
+
+
+def _content(file: FiledDocument | ManifestFile) -> Checksum | None:
+    return (file.size, file.sha256) if file.size is not None and file.sha256 is not None else None
 
 
 def _is_doubtful(file: ManifestFile) -> bool:
@@ -237,9 +304,11 @@ def _is_rendered(key: tuple[str, FileKind]) -> bool:
     return key[1] in RENDERED_KINDS
 
 
-def _with_longer(own: Collection[Checksum], known: Collection[Checksum]) -> frozenset[Checksum]:
+def _with_longer(
+    own: Mapping[Checksum, Provisional | None], known: Collection[Checksum]
+) -> Mapping[Checksum, Provisional | None]:
     longest = max(size for size, _ in own)
-    return frozenset({*own, *(each for each in known if each[0] > longest)})
+    return {**own, **{each: None for each in known if each[0] > longest}}
 
 
 def once_per_list(answer: Callable[[Sequence[FiledDocument]], T]) -> Callable[[Sequence[FiledDocument]], T]:
@@ -263,14 +332,13 @@ def once_per_list(answer: Callable[[Sequence[FiledDocument]], T]) -> Callable[[S
 def contradiction(
     event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], kinds: Collection[FileKind] = FIXED_KINDS
 ) -> str | None:
-    """Return which document another event of the envelope archived with other content (``contradicts``), as
-    a sentence; None: no other did."""
+    """Return which document another event of the envelope archived with other content (``contradicting``),
+    as a sentence; None: no other did."""
     for each in contradicting(event, siblings, kinds):
-        if doubt(each.status) is None:
-            return (
-                f"EnvelopeEvent/{each.name} archived a document with other content, in the same state of the "
-                "envelope."
-            )
+        return (
+            f"EnvelopeEvent/{each.name} archived a document with other content, in the same state of the "
+            "envelope."
+        )
     return None
 
 
@@ -280,20 +348,23 @@ def contradicting(
     """
     Yield those events that archived a document with other content (``contradicts``).
 
-    One without a manifest archived none: its download may have been cut, and is repeated. But what it read
-    back is no cut download if it is longer.
+    A file without a manifest is not archived: its download may have been cut, and is repeated. But what was
+    read back is no cut download if it is longer. A file in doubt contradicts none.
     """
     state = event.status.envelope.status if event.status.envelope is not None else ""
-    has_other_content = once_per_list(lambda documents: contradicts(event.status, documents, state, kinds))
-    has_longer_content = once_per_list(
-        lambda documents: contradicts(event.status, documents, state, kinds, only_longer=True)
-    )
+
+    def differs(unmarked_is: Provisional | None) -> Callable[[Sequence[FiledDocument]], bool]:
+        return once_per_list(
+            lambda documents: contradicts(event.status, documents, state, kinds, unmarked_is=unmarked_is)
+        )
+
+    answers = {each: differs(each) for each in (None, *Provisional)}
     for each in siblings:
         summary = each.status.envelope
-        if summary is not None and summary.status == state:
-            differs = has_other_content if has_manifest(each.status) else has_longer_content
-            if differs(each.status.documents):
-                yield each
+        if summary is None or summary.status != state:
+            continue
+        if answers[unmarked(each.status)](each.status.documents):
+            yield each
 
 
 def contradicts(
@@ -302,24 +373,26 @@ def contradicts(
     envelope_status: str,
     kinds: Collection[FileKind] = FIXED_KINDS,
     *,
-    only_longer: bool = False,
+    unmarked_is: Provisional | None = None,
 ) -> bool:
     """Whether one of these files, archived in this status of the envelope, is in the event's status with
     other content. Only documents and attachments have one content (``FIXED_KINDS``), and an expired envelope
-    may be restarted. Of other ``kinds``, a download may have been cut as well. With ``only_longer``, other
-    content counts only if it is longer."""
+    may be restarted. Of other ``kinds``, a download may have been cut as well. ``unmarked_is`` tells why the
+    hashes without a mark are provisional (``unmarked``)."""
     if envelope_status in CHANGEABLE_STATUSES:
         return False
     if status.envelope is None or status.envelope.status != envelope_status:
         return False
-    own = {(each.file_id, each.kind): each for each in status.documents if each.sha256}
-    return any(
-        (known := own.get((each.file_id, each.kind))) is not None
-        and known.sha256 != each.sha256
-        and (not only_longer or (each.size or 0) > (known.size or 0))
-        for each in files
-        if each.kind in kinds and each.sha256
-    )
+    own = {_key(each): each for each in status.documents if each.sha256}
+    for each in files:
+        known = own.get(_key(each)) if each.kind in kinds and each.sha256 else None
+        if known is None or known.sha256 == each.sha256:
+            continue
+        mark = (each.provisional if isinstance(each, FiledDocument) else None) or unmarked_is
+        is_longer = (each.size or 0) > (known.size or 0)
+        if mark is None or (mark is Provisional.NO_MANIFEST and is_longer):
+            return True
+    return False
 
 
 def doubt(status: EnvelopeEventStatus) -> str | None:
@@ -340,12 +413,14 @@ def is_kept(status: EnvelopeEventStatus) -> bool:
 
 def documents_digest(documents: Sequence[FiledDocument]) -> str | None:
     """
-    Return the SHA-256 of the ids, kinds, sizes and hashes of archived files; None: there is none, or one is
-    not archived, so nothing can be compared with them.
+    Return the SHA-256 of the ids, kinds, sizes and hashes of archived files; None: there is none, or no
+    manifest names one of them, so nothing can be compared with them.
 
     Places do not count: a copy has others than its original.
     """
-    if not documents or any(each.size is None or not each.sha256 for each in documents):
+    if not documents or any(_content(each) is None for each in documents):
+        return None
+    if any(each.provisional is Provisional.NO_MANIFEST for each in documents):
         return None
     facts = sorted((each.file_id, each.kind, each.size, each.sha256) for each in documents)
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -31,6 +31,7 @@ from counterfoil.resources import (
     envelope_id,
     find_condition,
 )
+from counterfoil.resources.envelopeevent import Provisional
 from counterfoil.resources.routes import CopySpec
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -76,9 +77,9 @@ class ProofOfArchive:
 
         Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and the files
         are exactly the listed and the verified ones. They must lack no evidence (``missing_evidence``), each
-        needs its SHA-256, size and own location, and none may be in ``doubt``. The status must prove each
-        required copy, and this run must have read the same files there. Raises ``ValueError`` when the
-        envelope id is not a GUID.
+        needs its SHA-256, size and own location, and none may be ``provisional`` or in ``doubt``. The status
+        must prove each required copy, and this run must have read the same files there. Raises ``ValueError``
+        when the envelope id is not a GUID.
         """
         identified = envelope_id(envelope)
         gaps = chain(
@@ -148,7 +149,10 @@ def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Itera
         yield "the archive keeps no files"
     if len({each.location for each in status.documents}) < len(status.documents):
         yield "two files have the same location"
-    if doubt(status) is not None:
+    marks = {each.provisional for each in status.documents}
+    if Provisional.NO_MANIFEST in marks:
+        yield "no manifest names the hash of a file"
+    if Provisional.IN_DOUBT in marks or doubt(status) is not None:
         yield "a file is unreadable or has a broken signature"
 
 

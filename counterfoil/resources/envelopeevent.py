@@ -78,7 +78,7 @@ MAX_UNARCHIVED_BYTES = 32 * 1024
 about 80 files with common names."""
 
 
-_CHECKSUM_BYTES = len(f',"size":{2**63},"sha256":"{"0" * 64}"')
+_CHECKSUM_BYTES = len(f',"size":{2**63},"sha256":"{"0" * 64}","provisional":"NoManifest"')
 
 
 class Phase(StrEnum):
@@ -491,6 +491,13 @@ class TriedKey(ResourcePart, frozen=True):
     ] = False
 
 
+class Provisional(StrEnum):
+    """Why the hash of a file is not final, although the file was read back from the archive."""
+
+    NO_MANIFEST = "NoManifest"
+    IN_DOUBT = "InDoubt"
+
+
 class FiledDocument(ResourcePart, frozen=True):
     """One file."""
 
@@ -515,6 +522,15 @@ class FiledDocument(ResourcePart, frozen=True):
             maxLength=MAX_LOCATION_LENGTH,
         ),
     ] = None
+    provisional: Annotated[
+        Provisional | None,
+        schema(
+            "Why this hash is not final. `NoManifest`: no manifest names it, since the attempt ended early "
+            "or the signatures failed. `InDoubt`: the check of its signatures found a fault. An envelope "
+            "with such a file is not deleted. Unset: a manifest names this hash, or an earlier version "
+            "stored it."
+        ),
+    ] = None
     outdated: Annotated[
         bool,
         schema(
@@ -527,7 +543,7 @@ class FiledDocument(ResourcePart, frozen=True):
 
 def without_checksum(document: FiledDocument) -> FiledDocument:
     """Return the file as it is before it was stored and read back."""
-    return msgspec.structs.replace(document, size=None, sha256=None)
+    return msgspec.structs.replace(document, size=None, sha256=None, provisional=None)
 
 
 def stored_size(documents: Sequence[FiledDocument]) -> int:
@@ -881,12 +897,12 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
             "and no other request does."
         ),
     ] = None
-    longer_accepted_time: Annotated[
+    other_content_accepted_time: Annotated[
         datetime | None,
         schema(
             "Time at which a person retried an event that could not be archived because of DocumentInDoubt "
-            "(RFC 3339, UTC). While it is set, a file that is longer than the archived one counts. Unset "
-            "again once the envelope is archived."
+            "(RFC 3339, UTC). While it is set, a file that is longer than the archived one counts, and any "
+            "content of a file whose hash is `InDoubt`. Unset again once the envelope is archived."
         ),
     ] = None
     notice: EventNotice | None = None

@@ -42,7 +42,13 @@ from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import SourceDiffers, StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import FIXED_KINDS, Manifest
-from counterfoil.archives.proof import MAX_NAME, Checksum, FoundManifest, ProvenFiles, proven_files
+from counterfoil.archives.proof import (
+    MAX_NAME,
+    FoundManifest,
+    ProvenFiles,
+    proven_files,
+    provisional,
+)
 from counterfoil.archives.readback import is_stored
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import expected_evidence, lacks_known_file, lists_additional_files
@@ -62,9 +68,10 @@ from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
     MAX_TAG_LENGTH,
     PARAMETERS_CONDITION,
+    Provisional,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
-from counterfoil.resources.routes import has_manifest, is_led_elsewhere, leads_to
+from counterfoil.resources.routes import is_led_elsewhere, leads_to
 from counterfoil.signatures.results import Signatures
 from counterfoil.untrusted.json_bounds import text_memory
 
@@ -130,7 +137,9 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if is_required and signatures_condition is not None and signatures_condition.status != "True":
         # It says where the files are.
         await _confirm(layout, documents, context)
-        return _signature_failure(signatures_condition, documents, context)
+        attempted = _attempted(event.status, documents, filed.signatures)
+        return _signature_failure(signatures_condition, attempted, context)
+    documents = _concluded(documents, filed.signatures)
     manifest = await filing.conclude(
         context.backend,
         layout,
@@ -305,8 +314,7 @@ async def _file_all(
             raise
         except OtherContent as differs:
             # The other files are in no doubt.
-            place = context.backend.location(file_layout.name)
-            in_doubt.append(f"{differs} Its place is {place!r}.")
+            in_doubt.append(str(differs))
             continue
         except Exception as problem:
             trouble = problem
@@ -324,7 +332,15 @@ async def _file_all(
     if in_doubt:
         trouble = trouble or OtherContent(_first_in_doubt(in_doubt))
     if trouble is not None:
-        raise await _broken_off(event, layout, filed, new, context) from trouble
+        attempted = _attempted(event.status, filed.values(), signatures)
+        read_back = [each for each in filed.values() if each.file_id in new]
+        try:
+            await _confirm(layout, read_back, context)
+        except ArchiveError as unconfirmed:
+            raise PartialArchive(event.status.documents) from unconfirmed
+        # What was read back is worth keeping: it shows people how far the archiving came, and no shorter
+        # download replaces it.
+        raise PartialArchive(attempted) from trouble
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
 
 
@@ -335,24 +351,42 @@ async def _is_there(file_layout: FileLayout, document: FiledDocument, context: R
         return document.sha256 is not None
 
 
-async def _broken_off(
-    event: EnvelopeEvent,
-    layout: ArchiveLayout,
-    filed: Mapping[str, FiledDocument],
-    new: Collection[str],
-    context: ReconcileContext,
-) -> PartialArchive:
-    """Return how far the archiving came: what was filed so far is worth keeping in the status, as it shows
-    people. Raises it as well if the archive does not confirm that."""
-    if has_manifest(event.status):
-        # What a manifest concluded proves and is expected (``proof``): no hash of this attempt is among them.
-        return PartialArchive(event.status.documents)
-    documents = tuple(filed.values())
-    try:
-        await _confirm(layout, [each for each in documents if each.file_id in new], context)
-    except ArchiveError as doubt:
-        raise PartialArchive(event.status.documents) from doubt
-    return PartialArchive(documents)
+def _concluded(
+    documents: Iterable[FiledDocument], signatures: Mapping[str, Signatures]
+) -> tuple[FiledDocument, ...]:
+    """Return the files as a manifest names them: only what the signature check found makes one
+    provisional."""
+    return tuple(
+        msgspec.structs.replace(
+            each, provisional=Provisional.IN_DOUBT if _is_doubted(each, signatures) else None
+        )
+        for each in documents
+    )
+
+
+def _attempted(
+    status: EnvelopeEventStatus, documents: Iterable[FiledDocument], signatures: Mapping[str, Signatures]
+) -> tuple[FiledDocument, ...]:
+    """Return the files after an attempt that no manifest followed. What an earlier one concluded keeps its
+    hash: the hash of this attempt may be that of a cut download."""
+    stored = {each.file_id: each for each in status.documents}
+    found = []
+    for each in documents:
+        known = stored[each.file_id]
+        is_archived = known.sha256 is not None and provisional(known, status) is None
+        is_new = (each.size, each.sha256) != (known.size, known.sha256)
+        mark = Provisional.NO_MANIFEST if is_new and each.sha256 else provisional(known, status)
+        if _is_doubted(each, signatures):
+            mark = Provisional.IN_DOUBT
+        elif is_archived:
+            mark = None
+        found.append(msgspec.structs.replace(known if is_archived else each, provisional=mark))
+    return tuple(found)
+
+
+def _is_doubted(document: FiledDocument, signatures: Mapping[str, Signatures]) -> bool:
+    found = signatures.get(document.file_id)
+    return found is not None and found.is_doubtful and document.kind in ESAW_SIGNED_KINDS
 
 
 async def _confirm(
@@ -371,35 +405,44 @@ async def _file_one(
 ) -> tuple[StoredFile, Signatures | None]:
     """Archive one file and check its signatures; None: not to be checked. Raises ``OtherContent``."""
     checker, file_id, kind = context.signature_checker, file_layout.facts.file_id, file_layout.facts.kind
+    expected = proven.expected_of(file_id, kind)
     source, checksums = partial(context.download, file_layout.facts), proven.of(file_id, kind)
     store = partial(filing.store, context.backend, file_layout, source, tags=layout.tags)
-    expected = proven.expected_of(file_id, kind)
+    accepts = partial(proven.accepts, file_id, kind)
     try:
         try:
-            stored_file = await store(proven=checksums, accepts=partial(proven.accepts, file_id, kind))
-        except SourceDiffers as first:
-            if kind in FIXED_KINDS and proven.is_completed:
+            stored_file = await store(proven=checksums, accepts=accepts)
+        except SourceDiffers:
+            if not proven.may_be_rendered(kind):
                 raise
-            # eSAW may render it at each download: what was archived stays, or another download decides.
-            accepts_second = partial(proven.accepts_second, file_id, kind, first.found)
-            stored_file = await store(proven=expected, accepts=accepts_second)
+            # What was archived stays, or another download decides.
+            kept = [each for each, mark in expected.items() if mark is not Provisional.IN_DOUBT]
+            stored_file = await store(proven=kept, accepts=partial(accepts, is_repeated=True))
     except SourceDiffers as differs:
-        raise OtherContent(_in_one_content(file_layout, expected)) from differs
+        place = context.backend.location(file_layout.name)
+        raise OtherContent(_in_one_content(file_layout, place, proven)) from differs
     if not _is_checked(file_layout, context):
         return stored_file, None
     found = await checker.check(context.backend, file_layout, stored_file)
     if checksums and found.is_doubtful and kind in ESAW_SIGNED_KINDS:
         # Its first download may have been cut: it is downloaded again.
-        in_doubt = replace(proven, checksums={}, may_be_replaced=True)
-        return await _file_one(file_layout, layout, in_doubt, context)
+        return await _file_one(file_layout, layout, proven.doubting(file_id, kind), context)
     return stored_file, found
 
 
-def _in_one_content(file_layout: FileLayout, expected: Collection[Checksum]) -> str:
-    """Return which file eSAW sends with other content than was archived."""
+def _in_one_content(file_layout: FileLayout, place: str, proven: ProvenFiles) -> str:
+    """Return which file eSAW sends with other content than was archived, and what a retry makes of it."""
+    facts = file_layout.facts
+    expected = proven.expected_of(facts.file_id, facts.kind)
     archived = " or ".join(f"{size} bytes and the SHA-256 {sha256}" for size, sha256 in sorted(expected))
-    name = file_layout.facts.file_name[:MAX_NAME]
-    return f"eSignAnyWhere sends {name!r} with other content than was archived, which has {archived}."
+    name = facts.file_name[:MAX_NAME]
+    said = (
+        f"eSignAnyWhere sends {name!r} with other content than was archived, which has {archived}. "
+        f"Its place is {place!r}."
+    )
+    if proven.may_be_rendered(facts.kind) or proven.has_only_doubt(facts.file_id, facts.kind):
+        return f"{said} A retry archives it as eSignAnyWhere sends it then."
+    return said if None in expected.values() else f"{said} No shorter file replaces it."
 
 
 def _first_in_doubt(sentences: Sequence[str]) -> str:

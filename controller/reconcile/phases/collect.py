@@ -184,6 +184,7 @@ def _documents(
                 file_name=facts.file_name[:MAX_TEXT_LENGTH],
                 size=known.size if known is not None else None,
                 sha256=known.sha256 if known is not None else None,
+                provisional=known.provisional if known is not None else None,
                 location=location,
             )
         )

@@ -102,8 +102,9 @@ def other_content(found: str, facts: PhaseFacts) -> Wait:
         f"{found}"
     )
     told = (
-        f"{said} Do not delete the envelope. Put each file with this SHA-256 back in its place from a backup "
-        "or a copy, then retry the event. Without that, a retry archives a longer file instead of a lost one."
+        f"{said} Do not delete the envelope. Unless a file with this SHA-256 is in its place, put it back "
+        "from a backup or a copy. Then retry the event. Without that, a retry archives a longer file instead "
+        "of a lost one."
     )
     return Wait(
         DOCUMENT_IN_DOUBT,

@@ -9,10 +9,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 
 from controller.reconcile.phases.unlisted_files import listed_in
-from counterfoil.archives.copies.original import FileKey, Original
+from counterfoil.archives.copies.original import Original
 from counterfoil.archives.manifest import RENDERED_KINDS, Manifest, ManifestFile
 from counterfoil.archives.proof import (
     Checksum,
+    FileKey,
     FoundManifest,
     contradicting,
     contradicts,

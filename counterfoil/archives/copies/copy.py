@@ -17,12 +17,12 @@ from typing import Any
 
 from counterfoil.archives import filing
 from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored, ForwardingBackend
-from counterfoil.archives.copies.original import FileKey, Original, copy_tags, opened, read_findings
+from counterfoil.archives.copies.original import Original, copy_tags, opened, read_findings
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken, OtherSource
 from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
-from counterfoil.archives.proof import Checksum, FoundManifest
+from counterfoil.archives.proof import Checksum, FileKey, FoundManifest
 from counterfoil.archives.readback import checksum, read_back, reading_small
 from counterfoil.archives.verify import MAX_COPY_NAMES, first_copy_fault
 from counterfoil.origin import is_origin

@@ -29,7 +29,7 @@ from counterfoil.archives.manifest import (
 )
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
-from counterfoil.archives.proof import MAX_NAME, Checksum, has_own_seal, names_source
+from counterfoil.archives.proof import MAX_NAME, Checksum, FileKey, has_own_seal, names_source
 from counterfoil.archives.readback import bounded, checksum, has_fitting_seal, reading_small
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.archives.verify import name_at
@@ -37,10 +37,6 @@ from counterfoil.resources.archive import TagRule
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.signatures.results import Signatures
 from counterfoil.untrusted.json_bounds import text_memory
-
-FileKey = tuple[str, FileKind]
-"""Id and kind of a file."""
-
 
 MAX_UNPROVEN_MEMORY = 512 * 1024
 """Bytes of memory of what is believed without a seal, beside the callbacks and the files of the status: many

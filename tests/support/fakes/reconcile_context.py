@@ -2,7 +2,7 @@
 A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,8 @@ class FakeEsawUserClient(EsawUserClient):
         self.user_id = ANNA
         self.status = EnvelopeStatus.COMPLETED
         self.contents: dict[str, bytes] = {"file-1": b"%PDF-contract", "trail-1": b"%PDF-trail"}
+        self.in_turn: dict[str, Iterator[bytes]] = {}
+        """Contents of the next downloads of a file, before those of ``contents``."""
         self.names: dict[str, str] = {}
         """Names of files by id, where they are not made of it."""
         self.renders_anew = False
@@ -160,7 +162,7 @@ class FakeEsawUserClient(EsawUserClient):
     @asynccontextmanager
     async def _open(self, file_id: str) -> AsyncIterator[FileDownload]:
         self.begin(f"download {file_id}")
-        content = self.contents[file_id]
+        content = next(self.in_turn.get(file_id, iter(())), self.contents[file_id])
         if self.renders_anew and file_id.startswith("file"):
             content += f" of download {len(self.asked)}".encode()
         yield FileDownload(

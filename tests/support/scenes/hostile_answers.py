@@ -19,12 +19,13 @@ from msgspec.structs import replace
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend, StoredEntry
 from counterfoil.archives.copies.copy import plan_copy
-from counterfoil.archives.copies.original import FileKey, Original, read_original
+from counterfoil.archives.copies.original import Original, read_original
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.filing import conclude, find_concluded
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
+from counterfoil.archives.proof import FileKey
 from counterfoil.archives.readback import reading_small
 from counterfoil.archives.streams import single_chunk
 from counterfoil.archives.verify import verify_copy, verify_documents

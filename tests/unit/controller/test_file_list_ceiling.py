@@ -234,7 +234,7 @@ def test_a_list_that_fits_passes_a_larger_one_that_waits_for_events_of_a_person(
     phase: Phase, reason: str
 ) -> None:
     store, parked = EventStore(), some_files(400)
-    for number in range(92):
+    for number in range(84):
         event = known(store, number)
         assert store.file_lists.take(event, parked)
         store.put(moved(event, phase, reason, documents=parked))
@@ -247,7 +247,7 @@ def test_a_list_that_fits_passes_a_larger_one_that_waits_for_events_of_a_person(
 def test_a_waiting_event_that_fits_is_tried_before_a_larger_one() -> None:
     store = EventStore()
     first, *_ = fill(store)
-    for number, count in ((97, 3000), (98, 1500), (99, 2000)):
+    for number, count in ((97, 3900), (98, 1900), (99, 3500)):
         event = known(store, number)
         assert not store.file_lists.take(event, some_files(count))
         store.put(moved(event, Phase.COLLECTING, FILE_LIST_CEILING))
@@ -467,7 +467,7 @@ def test_the_list_of_an_event_that_waits_for_more_room_is_not_read_for_less() ->
     store, documents = EventStore(), archived(some_files(100))
     first, *_ = fill(store)
     store.put(event := moved(numbered(99), Phase.COLLECTING, "RetryRequested", documents=documents))
-    assert not store.file_lists.take(event, some_files(3000))
+    assert not store.file_lists.take(event, some_files(3900))
     store.put(waiting := moved(event, Phase.COLLECTING, FILE_LIST_CEILING, documents=documents))
     assert not store.file_lists.take_for_run(waiting)
     store.remove(first.name)

@@ -27,6 +27,7 @@ from counterfoil.resources import (
     LocalObjectReference,
     Phase,
 )
+from counterfoil.resources.envelopeevent import Provisional
 from counterfoil.resources.organization import AuditTrailPolicy
 from tests.support.servers.scripted_esaw import ENVELOPE, against, answering, head, sending
 
@@ -136,6 +137,11 @@ def test_a_proof_names_the_location_of_the_manifest_and_the_stored_status() -> N
         ),
         ({"documents": (a_file(1), a_file(2, location="s3://contracts/1.pdf"))}, "same location"),
         ({"conditions": (archived(), in_doubt("SignatureBroken"))}, "unreadable or has a broken signature"),
+        (
+            {"documents": (a_file(1), a_file(2, provisional=Provisional.IN_DOUBT))},
+            "unreadable or has a broken signature",
+        ),
+        ({"documents": (a_file(1), a_file(2, provisional=Provisional.NO_MANIFEST))}, "no manifest names"),
     ],
 )
 def test_a_status_with_a_gap_proves_nothing_and_the_gap_is_named(
