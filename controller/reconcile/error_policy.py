@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable
 from controller.reconcile.context import TooManyEvents, TooManyFiles
 from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Wait
-from counterfoil.archives.errors import ArchiveError, NameTaken
+from counterfoil.archives.errors import MANIFEST_UNSEALED, ArchiveError, ManifestUnsealed, NameTaken
 from counterfoil.archives.filing import SourceBroken
 from counterfoil.archives.manifest import ManifestTooLarge
 from counterfoil.esaw.errors import (
@@ -54,13 +54,16 @@ class OutcomeRule:
     reason: str | None
     message: str
     """For people; ``{}`` is replaced by the error's own text, which is stable and has no secret."""
+    given_up: str | None = None
+    """Reason of a failure at the deadline; None: ``DeadlineExceeded``."""
 
     def outcome(self, problem: Exception, now: datetime) -> Outcome:
         """Return the outcome of this error."""
         own = problem.reason if isinstance(problem, ArchiveError | KeyUnusable) else "InternalError"
         outcome = self.outcome_type(self.reason or own, self.message.format(problem))
         if isinstance(outcome, Wait):
-            return replace(outcome, not_before=_retry_after(problem, now))
+            given_up = Fail(self.given_up, outcome.message) if self.given_up is not None else None
+            return replace(outcome, not_before=_retry_after(problem, now), given_up=given_up)
         return outcome
 
 
@@ -177,6 +180,7 @@ RULES = (
     OutcomeRule(_is_instance(HttpStatusError), Fail, "EsawRefused", "{}"),
     # Only a person can solve this: move the stored file, or choose another path.
     OutcomeRule(_is_instance(NameTaken), Fail, None, "{}"),
+    OutcomeRule(_is_instance(ManifestUnsealed), Wait, None, "{}", given_up=MANIFEST_UNSEALED),
     # A required tag, metadata, settings: all wait, because the Archive's owner can fix each in time.
     OutcomeRule(_is_instance(ArchiveError), Wait, None, "{}"),
     OutcomeRule(

@@ -23,6 +23,9 @@ TEMPORARY_REASONS = frozenset(
 )
 """Reasons of ``ArchiveUnavailable`` in tables of errors; all others are of ``ArchiveRefused``."""
 
+MANIFEST_UNSEALED = "ManifestUnsealed"
+"""Reason of a manifest without a seal of the present signing key, which is sealed again before the delete."""
+
 SECRET_MISSING = "ArchiveSecretMissing"  # noqa: S105 - a reason
 """Reason of an Archive whose Secret lacks what is needed. Its messages have commands, so they quote nothing
 but names of objects and keys."""
@@ -70,6 +73,18 @@ class OtherSource(NameTaken):
 
 class UnsealedNameTaken(NameTaken):
     """Beside such a file, a manifest without our seal names the envelope. The message speaks of it."""
+
+
+class ManifestUnsealed(ArchiveError):
+    """The archive keeps a manifest that lacks nothing but a seal of the present signing key. No retry with
+    this key succeeds while it does."""
+
+    def __init__(self, location: str, key_id: str, refusal: ArchiveError) -> None:
+        super().__init__(
+            MANIFEST_UNSEALED,
+            f"{location} has no seal of the signing key {key_id}, and the archive does not let it be "
+            f"replaced: {refusal.message} The files are archived.",
+        )
 
 
 class VerificationFailed(ArchiveError):

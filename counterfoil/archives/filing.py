@@ -7,7 +7,8 @@ called again; afterwards every document is there once. A file counts as arrived 
 SHA-256 is that of the bytes that came from the source, or one that ``proof`` knows of it.
 
 This module deletes a file that it wrote and that the archive corrupted, never one that was there before. It
-also deletes the seal of a manifest that it replaces, if there is no key any more.
+also deletes the seal of a manifest that it replaces, if there is no key any more, and its own new seal if the
+archive keeps a manifest that had none.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -40,8 +41,11 @@ from counterfoil.archives.backend import (
     confirm_root,
 )
 from counterfoil.archives.errors import (
+    ArchiveError,
     ArchiveRefused,
+    ArchiveUnavailable,
     ListingDiffers,
+    ManifestUnsealed,
     NameTaken,
     OtherSource,
     UnsealedNameTaken,
@@ -49,6 +53,7 @@ from counterfoil.archives.errors import (
 )
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, FileLayout
 from counterfoil.archives.manifest import (
+    MANIFEST_LIMIT,
     MAX_UNPROVEN_CALLBACKS,
     RENDERED_KINDS,
     Manifest,
@@ -71,6 +76,7 @@ from counterfoil.archives.readback import (
     hash_stream,
     is_stored,
     read_back,
+    read_seal,
     reading_small,
 )
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, single_chunk
@@ -434,11 +440,12 @@ async def conclude(
     envelope keeps its callbacks and, with the same documents, its time (``Manifest.with_history_of``); one
     with the same content stays as it is, also if another version wrote it. With a key, only an earlier one
     with our seal counts. At the end ``confirm_filed``: the root may have been another one since the names
-    were claimed. Raises ``ListingDiffers`` if the archive does not list each file once, and
+    were claimed. Raises ``ListingDiffers`` if the archive does not list each file once,
+    ``ManifestUnsealed`` if it keeps an earlier manifest that lacks only a seal of this key, and
     ``ManifestTooLarge`` before the first write.
     """
     filed = {document.file_id: document for document in deposited}
-    files = tuple(_manifest_file(backend, layout, file, filed, signatures) for file in layout.files)
+    files = _manifest_files(backend, layout, filed, signatures)
     manifest = _build_manifest(
         envelope,
         files,
@@ -456,7 +463,9 @@ async def conclude(
     hashes = hash_lines((file.name, file.sha256) for file in files)
     key = signer.public if signer is not None else None
     found = await find_concluded(backend, layout, envelope.envelope_id, claimed=locations, key=key)
+    lacks_only_seal = False
     if found is not None:
+        lacks_only_seal = key is not None and found.claim is not None and _has_files(found.claim, files)
         earlier = found.manifest
         if signer is None and found.claim is not None:
             # With a key, nothing is taken over and sealed that only the archive claims.
@@ -477,14 +486,51 @@ async def conclude(
         or found.digest != digest
         or await read_back(backend, layout.hashes_name, expected=len(hashes)) != checksum(hashes)
     ):
-        await _write(backend, layout.hashes_name, hashes, "text/plain", layout.tags)
-        await _write_seal(backend, layout, content, found, signer)
-        await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
-    generated = (
-        layout.hashes_name,
-        layout.manifest_name,
-        *([layout.seal_name] if signer is not None else []),
+        try:
+            await _write(backend, layout.hashes_name, hashes, "text/plain", layout.tags)
+            await _write_manifest(backend, layout, content, found, signer)
+        except ArchiveError as problem:
+            if key is None or not lacks_only_seal or not _is_refusal(problem):
+                raise
+            raise ManifestUnsealed(backend.location(layout.manifest_name), key.id, problem) from problem
+    return await _concluded(backend, layout, sizes, has_seal=signer is not None)
+
+
+async def sealed_place(
+    backend: ArchiveBackend,
+    layout: ArchiveLayout,
+    deposited: Sequence[FiledDocument],
+    *,
+    archive: object,
+    key: PublicKey | None,
+) -> str | None:
+    """
+    Return the location of the manifest if it has our seal (by ``key``) and was made in this ``archive`` for
+    these files; None: it was not, or the hash file beside it does not fit.
+
+    What it has is protected and confirmed then as by ``conclude``, and raises as there.
+    """
+    filed = {document.file_id: document for document in deposited}
+    files = _manifest_files(backend, layout, filed, {})
+    claimed, hashes = (
+        [each.location for each in files],
+        hash_lines((each.name, each.sha256) for each in files),
     )
+    found = await find_concluded(backend, layout, layout.envelope_id, claimed=claimed, key=key)
+    manifest = found.manifest if found is not None else None
+    if manifest is None or manifest.extra.get("archive") != archive or not _has_files(manifest, files):
+        return None
+    if await read_back(backend, layout.hashes_name, expected=len(hashes)) != checksum(hashes):
+        return None
+    sizes = {file.name: filed[file.facts.file_id].size for file in layout.files}
+    return await _concluded(backend, layout, sizes, has_seal=True)
+
+
+async def _concluded(
+    backend: ArchiveBackend, layout: ArchiveLayout, sizes: Mapping[str, int | None], *, has_seal: bool
+) -> str:
+    """Protect the generated files, confirm that all are there, and return the location of the manifest."""
+    generated = (layout.hashes_name, layout.manifest_name, *([layout.seal_name] if has_seal else []))
     for name in generated:
         await retain(backend, name)
     # Another version may have written a manifest of another size.
@@ -573,6 +619,71 @@ async def retain(backend: ArchiveBackend, name: str) -> None:
     """Protect a verified file from changes, if the archive can do that."""
     if isinstance(backend, RetainingBackend):
         await backend.retain(name)
+
+
+def _has_files(claim: Manifest, files: Sequence[ManifestFile]) -> bool:
+    """Whether a manifest names these files, with their content."""
+    named = {(each.name, each.size, each.sha256) for each in claim.files}
+    return named == {(each.name, each.size, each.sha256) for each in files}
+
+
+def _is_refusal(problem: ArchiveError) -> bool:
+    """Whether an archive that works may have refused to replace a file. X
+    call that a lock."""
+    return not isinstance(problem, ArchiveUnavailable) or problem.reason == "ArchiveLocked"
+
+
+async def _write_manifest(
+    backend: ArchiveBackend,
+    layout: ArchiveLayout,
+    content: bytes,
+    found: FoundManifest | None,
+    signer: ManifestSigner | None,
+) -> None:
+    """Write the seal if there is a key, and then the manifest. If the archive keeps an earlier manifest, it
+    has its earlier seal as well: nobody may have its key any more."""
+    before = await _sealed_before(backend, layout) if found is not None else None
+    try:
+        await _write_seal(backend, layout, content, found, signer)
+        await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
+    except ArchiveError:
+        if before is not None:
+            # The first error says what to do, and the next run begins again.
+            with suppress(ArchiveError, FileNotReturned):
+                await _put_seal_back(backend, layout, before)
+        raise
+
+
+@dataclass(frozen=True)
+class _SealedBefore:
+    """A stored manifest, and the seal beside it; None: it has none."""
+
+    manifest: Checksum
+    seal: bytes | None
+
+
+async def _sealed_before(backend: ArchiveBackend, layout: ArchiveLayout) -> _SealedBefore | None:
+    """Read them; None: there is no manifest, or the archive does not return both."""
+    try:
+        manifest = await read_back(backend, layout.manifest_name, expected=MANIFEST_LIMIT)
+        seal = await read_seal(backend, layout.seal_name)
+        if manifest is None or (seal is None and await is_stored(backend, layout.seal_name)):
+            return None
+    except FileNotReturned:
+        return None
+    return _SealedBefore(manifest, seal)
+
+
+async def _put_seal_back(backend: ArchiveBackend, layout: ArchiveLayout, before: _SealedBefore) -> None:
+    """Restore the seal, unless the manifest was replaced and only the answer was lost. Raises
+    ``ArchiveError``."""
+    now = await _sealed_before(backend, layout)
+    if now is None or now.manifest != before.manifest or now.seal == before.seal:
+        return
+    if before.seal is None:
+        await backend.discard(layout.seal_name)
+    else:
+        await _write(backend, layout.seal_name, before.seal, "application/octet-stream", layout.tags)
 
 
 async def _write_seal(
@@ -763,6 +874,15 @@ def _sender(envelope: EnvelopeFacts) -> ManifestSender:
     if named and named.casefold() != of_key.casefold():
         return ManifestSender(email=named, user_id="", name=envelope.sent_by_name)
     return ManifestSender(email=of_key, user_id=envelope.sender_user_id, name=envelope.sender_name)
+
+
+def _manifest_files(
+    backend: ArchiveBackend,
+    layout: ArchiveLayout,
+    filed: Mapping[str, FiledDocument],
+    signatures: Mapping[str, Signatures],
+) -> tuple[ManifestFile, ...]:
+    return tuple(_manifest_file(backend, layout, file, filed, signatures) for file in layout.files)
 
 
 def _manifest_file(

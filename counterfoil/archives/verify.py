@@ -50,6 +50,9 @@ MAX_ABSENT_NAMED = 3
 MAX_COPY_NAMES = MAX_DOCUMENTS_BYTES
 """Maximum bytes of all names of a copy in its folder, as those of the original in a status."""
 
+LACKS_SEAL = f"{SIGNATURE_NAME} is missing."
+"""The fault of a copy from before there was a signing key, or whose manifest was replaced by one of then."""
+
 _NOT_RETURNED = "is not returned by the archive, so it can't be checked again"
 _OTHER_BYTES = ", but the archive returned other bytes when its signatures were examined"
 
@@ -253,7 +256,7 @@ async def verify_copy(
     """
     Yield what a copy no longer has of these archived documents, one sentence each: its manifest at this
     location, hash file and seal beside it, and every file. All bytes are read again. With a ``key`` the
-    manifest needs a seal, also if it was made before there was a key: a copy can be made again.
+    manifest needs a seal, also if it was made before there was a key (``LACKS_SEAL``).
 
     Where each file lies is what the manifest says; size and SHA-256 are those of ``documents``. Raises
     ``FileNotReturned`` if the archive returns no files (``ChecksumReported`` if it reports the checksum of
@@ -272,9 +275,7 @@ async def verify_copy(
     except ManifestDamaged as damage:
         yield f"{MANIFEST_NAME} can't be read: {damage}."
         return
-    if found.sealed_by is None and key is not None:
-        # Who removes a seal can write what he likes.
-        faults = [f"{SIGNATURE_NAME} is missing."]
+    is_unsealed = found.sealed_by is None and key is not None
     names = _names_in_copy(found, documents)
     hashes = _hashes(found)
     # Others choose its size, and the archive may be slow.
@@ -296,6 +297,9 @@ async def verify_copy(
             error = "leads out of the folder"
         if error is not None:
             yield f"{file[:MAX_NAME]!r} {error}."
+    if is_unsealed:
+        # Who removes a seal can write what he likes. Last, since it hides no lost file.
+        yield LACKS_SEAL
 
 
 def _names_in_copy(found: Manifest, documents: Sequence[FiledDocument]) -> dict[tuple[str, FileKind], bytes]:

@@ -867,8 +867,9 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         int,
         schema(
             "Number of times that eSAW or the archive did not have the archived files right "
-            "before the delete, or a file was in doubt. After the first time the envelope is "
-            "archived again; after the second it is kept and the event fails.",
+            "before the delete, or a file was in doubt. Up to five times the envelope is archived or "
+            "copied again; at the sixth it is kept and the event fails. A manifest without a seal of the "
+            "present key does not count beyond 1.",
             minimum=0,
         ),
     ] = 0

@@ -31,6 +31,7 @@ from controller.reconcile.phases.repeated_archiving import (
     archive_again,
     in_doubt,
     unconfirmed,
+    unsealed_copy,
 )
 from controller.reconcile.phases.replaced_copies import (
     accepted_documents,
@@ -64,7 +65,7 @@ from counterfoil.archives.copies.original import (
     read_alone,
     read_original,
 )
-from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.errors import MANIFEST_UNSEALED, NameTaken
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.proof import (
     FoundManifest,
@@ -573,6 +574,8 @@ class _CopyRun:
                     message = f"The copy in Archive/{name} is missing: {problem.message}"[:MAX_MESSAGE_LENGTH]
                     if isinstance(problem, Hold | Pause):
                         return dataclasses.replace(problem, message=message)
+                    if isinstance(problem, Wait) and problem.reason == MANIFEST_UNSEALED:
+                        return unsealed_copy(name, problem.message)
                     return type(problem)(problem.reason, message)
         raise AssertionError(f"no outcome for {required}")
 

@@ -47,6 +47,8 @@ from controller.reconcile.phases.repeated_archiving import (
     in_doubt,
     keeps_changing,
     mismatch,
+    seal_again,
+    seal_copy_again,
     unconfirmed,
     was_archived_again,
 )
@@ -57,6 +59,7 @@ from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_re
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.copies.original import OriginalDiffers, read_original
 from counterfoil.archives.copies.reported import reported_fault
+from counterfoil.archives.errors import MANIFEST_UNSEALED
 from counterfoil.archives.manifest import FIXED_KINDS
 from counterfoil.archives.proof import (
     contradiction,
@@ -67,7 +70,7 @@ from counterfoil.archives.proof import (
     unread_required_copies,
 )
 from counterfoil.archives.readback import hash_stream
-from counterfoil.archives.verify import first_copy_fault, foreign_seal, verify_documents
+from counterfoil.archives.verify import LACKS_SEAL, first_copy_fault, foreign_seal, verify_documents
 from counterfoil.esaw.delete_with_proof import ProofOfArchive, delete, is_listed_by_v5
 from counterfoil.esaw.errors import EsawError, HttpStatusError, had_no_effect
 from counterfoil.esaw.evidence import (
@@ -130,8 +133,9 @@ class Damage:
     message: str
     is_unproved: bool = False
     """Whether no file is known to be lost or changed: the archive returns none, and their checksums are not
-    known any more, or the manifest has no seal of the signing key. Enough for no delete; no damage once the
-    envelope is gone."""
+    known any more, or the manifest is unsealed. Enough for no delete; no damage once the envelope is gone."""
+    is_unsealed: bool = False
+    """Whether only the manifest has no seal of the signing key."""
 
 
 class _Deletion(Enum):
@@ -413,9 +417,13 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | N
     if fault is not None:
         return Damage(_original_damage(context, fault))
     if foreign is not None:
-        return Damage(f"In Archive/{context.archive.name}, {foreign}", is_unproved=True)
+        return _unsealed(context.archive.name, foreign)
     context.verified = event.status.documents
     return None
+
+
+def _unsealed(archive: str, foreign: str) -> Damage:
+    return Damage(f"In Archive/{archive}, {foreign}", is_unproved=True, is_unsealed=True)
 
 
 def _original_damage(context: ReconcileContext, fault: str) -> str:
@@ -523,6 +531,8 @@ async def _archived_otherwise(
     listed = await context.files_now()
     if (restarted := await outcome_if_restarted(event, context)) is not None:
         return restarted
+    if damage is not None and damage.is_unsealed:
+        return seal_again(event, damage.message)
     if damage is not None:
         return mismatch(event, "ArchivedFilesChanged", damage.message)
     return _difference(event, context, listed)
@@ -547,29 +557,33 @@ async def _unproved_copies(
             # A person may have suspended it while the run waited for it.
             return _suspended_copy(context) or opened
         try:
-            fault = await _copy_fault(event, context, opened)
+            damage = await _copy_damage(event, context, opened)
         except OriginalDiffers as differs:
             return mismatch(event, "ArchivedFilesChanged", _original_damage(context, str(differs)))
         await opened.check_root()
-        if fault is not None:
-            return copy_again(event, name, fault)
+        if damage is not None and damage.is_unsealed:
+            return seal_copy_again(event, name, damage.message)
+        if damage is not None:
+            return copy_again(event, name, damage.message)
         if digest is not None:
             context.verified_copies[name] = digest
     return None
 
 
-async def _copy_fault(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> str | None:
+async def _copy_damage(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> Damage | None:
     """Return the first difference between a copy and the status, or that it is not sealed by us; None: it
     has each file and our seal. Raises ``OriginalDiffers``, and ``ArchiveError`` if it is another one."""
     archive = f"Archive/{opened.archive.name}"
     try:
         fault = await _first_copy_fault(event, context, opened)
-        foreign = await _foreign_copy(event, context, opened) if fault is None else None
+        # A copy of before there was a key has no fault but this one.
+        is_whole = fault in (None, LACKS_SEAL)
+        foreign = await _foreign_copy(event, context, opened) if is_whole else None
     except FileNotReturned:
-        return f"{archive} returns no files, and the checksums of the copy are not known any more."
-    if fault is not None:
-        return f"{archive} does not have the copy as it was made: {fault}"
-    return f"In {archive}, {foreign}" if foreign is not None else None
+        return Damage(f"{archive} returns no files, and the checksums of the copy are not known any more.")
+    if foreign is not None:
+        return _unsealed(opened.archive.name, foreign)
+    return Damage(f"{archive} does not have the copy as it was made: {fault}") if fault is not None else None
 
 
 async def _foreign_copy(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> str | None:
@@ -588,7 +602,7 @@ async def _first_copy_fault(
     event: EnvelopeEvent, context: ReconcileContext, opened: Destination
 ) -> str | None:
     """Return the first difference as a sentence. Raises ``FileNotReturned`` if a checksum is not known any
-    more, and as ``_copy_fault``."""
+    more, and as ``_copy_damage``."""
     status, backend, key = event.status, opened.backend, context.signature_checker.public_key
     manifest = stored_copy(status, opened.archive.name).manifest or ""
     siblings = await context.siblings_of_any_action()
@@ -786,9 +800,10 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
 
 def _repair(event: EnvelopeEvent, damage: Damage) -> Outcome | None:
     """Archive an incomplete envelope again, once; None: it was, and no file is known to be lost."""
+    reason = MANIFEST_UNSEALED if damage.is_unsealed else "ArchivedFilesChanged"
     # No mismatch: the delay of the delete has not begun.
-    if not was_archived_again(event, "ArchivedFilesChanged"):
-        return archive_again("ArchivedFilesChanged", damage.message)
+    if not was_archived_again(event, reason):
+        return archive_again(reason, damage.message)
     return None if damage.is_unproved else keeps_changing(damage.message, PhaseFacts())
 
 

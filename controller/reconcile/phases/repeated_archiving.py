@@ -2,7 +2,8 @@
 The outcomes after which an envelope is archived or copied again, and the bound of that. Pure.
 
 An envelope whose files differ from what the event's status says is not deleted. It is archived again, as
-often as ``MAX_MISMATCHES``; then a person decides.
+often as ``MAX_MISMATCHES``; then a person decides. A manifest that lacks only a seal of the present signing
+key is no difference: it is sealed again, up to the deadline.
 """
 
 import dataclasses
@@ -13,16 +14,17 @@ import msgspec
 
 from controller.reconcile.outcomes import Fail, Outcome, PhaseFacts, SideCondition, Wait
 from controller.reconcile.phases.replaced_copies import archived_time
+from counterfoil.archives.errors import MANIFEST_UNSEALED
 from counterfoil.archives.manifest import UNKNOWN_KINDS
 from counterfoil.archives.proof import contradiction
-from counterfoil.resources import PHASE_CONDITIONS, Attempt, EnvelopeEvent, Phase
+from counterfoil.resources import MAX_MESSAGE_LENGTH, PHASE_CONDITIONS, Attempt, EnvelopeEvent, Phase
 from counterfoil.resources.envelopeevent import COPIES_PENDING, AttemptOutcome
 from counterfoil.resources.routes import stored_copy, with_copy
 
 MAX_MISMATCHES = 5
 """Maximum number of times that an envelope is archived again because eSAW lists other files or has others
 under the same ids, the archive or a copy lost one, or the archive returns none and a restart forgot their
-checksums. As often a manifest can be sealed again with a new key: in the first archive and in each copy."""
+checksums."""
 
 DOCUMENT_IN_DOUBT = "DocumentInDoubt"
 
@@ -43,11 +45,7 @@ def mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
 def copy_again(event: EnvelopeEvent, archive: str, change: str) -> Outcome:
     """Let the copy in an Archive be made again; after ``MAX_MISMATCHES`` keep the envelope and tell a
     person. In both cases, the copy is not proved any more."""
-    # Its manifest stays: this copy may replace the files of its folder.
-    entry = msgspec.structs.replace(stored_copy(event.status, archive), verified_time=None, documents=None)
-    facts = PhaseFacts(
-        copies=with_copy(event.status.copies, entry), side_conditions=(copies_pending(change),)
-    )
+    facts = _unproved_copy(event, archive, change)
     again = f"{change} The envelope is copied again."
     failed = (
         f"{change} A change was found before, and the envelope was archived or copied again because of it. "
@@ -58,6 +56,44 @@ def copy_again(event: EnvelopeEvent, archive: str, change: str) -> Outcome:
         Wait("CopyChanged", again, restart_from=Phase.COPYING, facts=facts),
         Fail("FilesKeepChanging", failed, facts=facts),
     )
+
+
+def seal_again(event: EnvelopeEvent, found: str) -> Wait:
+    """Archive the envelope again, since its manifest has no seal of the present signing key. No file differs,
+    so that is bounded by the deadline."""
+    # As after a mismatch, the delay of the delete is not repeated.
+    facts = PhaseFacts(mismatches=max(event.status.mismatches, 1))
+    message = f"{found} The envelope is archived again, to seal it."
+    return Wait(
+        MANIFEST_UNSEALED,
+        message,
+        restart_from=Phase.COLLECTING,
+        facts=facts,
+        given_up=_unsealed(found),
+    )
+
+
+def seal_copy_again(event: EnvelopeEvent, archive: str, found: str) -> Wait:
+    """Let the copy in an Archive be made again, since its manifest has no seal of the present signing key. It
+    is not proved before."""
+    message = f"{found} The envelope is copied again, to seal the copy."
+    return Wait(
+        MANIFEST_UNSEALED,
+        message,
+        restart_from=Phase.COPYING,
+        facts=_unproved_copy(event, archive, found),
+        given_up=_unsealed(found),
+    )
+
+
+def unsealed_copy(archive: str, why: str) -> Wait:
+    """Let an event wait for the copy in an Archive whose manifest can't be sealed again."""
+    message = f"The copy in Archive/{archive} has no seal: {why}"[:MAX_MESSAGE_LENGTH]
+    return Wait(MANIFEST_UNSEALED, message, given_up=Fail(MANIFEST_UNSEALED, message))
+
+
+def _unsealed(found: str) -> Fail:
+    return Fail(MANIFEST_UNSEALED, f"{found} The envelope stays in eSignAnyWhere.")
 
 
 def in_doubt(event: EnvelopeEvent, found: str) -> Wait | Fail:
@@ -141,6 +177,13 @@ def keeps_changing(change: str, facts: PhaseFacts) -> Fail:
         "that were archived last stay in the archive, and the envelope stays in eSignAnyWhere.",
         facts=facts,
     )
+
+
+def _unproved_copy(event: EnvelopeEvent, archive: str, why: str) -> PhaseFacts:
+    """Return the facts after which the phase Copying makes the copy in this Archive again."""
+    # Its manifest stays: this copy may replace the files of its folder.
+    entry = msgspec.structs.replace(stored_copy(event.status, archive), verified_time=None, documents=None)
+    return PhaseFacts(copies=with_copy(event.status.copies, entry), side_conditions=(copies_pending(why),))
 
 
 def _bounded(event: EnvelopeEvent, again: Wait, failed: Fail) -> Outcome:

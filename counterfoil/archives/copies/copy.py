@@ -198,6 +198,7 @@ async def write_copy(
     Write and verify each file and, last, the manifest of the copy; return its location.
 
     Each file is protected (Object Lock) after its verification. ``extra`` may have more about the original.
+    Of an original without our seal, a manifest of the copy that has it and names the same files stays.
     Raises ``OriginalDiffers``, ``OriginalNotReturned``, ``OriginalUnread`` and ``ArchiveError``.
     """
     layout = plan.layout
@@ -215,6 +216,14 @@ async def write_copy(
         )
         if (stored.size, stored.sha256) != expected:
             raise AssertionError(f"{name} was stored with another content than was read")
+    if not original.is_believed:
+        # A manifest with our seal tells more than one that is made now: it may have sender, times and tags.
+        key = signer.public if signer is not None else None
+        sealed = filing.sealed_place(
+            target, layout, original.documents, archive=extra.get("archive"), key=key
+        )
+        if (place := await sealed) is not None:
+            return place
     findings = await read_findings(source, original)
     return await filing.conclude(
         target,

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as replaced
 
+from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES
 from controller.scheduling.due import due_time
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Phase
+from counterfoil.resources.reopening import reopened_status
 from counterfoil.retention import last_question
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.fakes.reconcile_context import a_probed_archive
@@ -391,7 +393,7 @@ def manifest_in(scene: CopiedScene, name: str) -> Path:
 
 
 async def to_the_end(scene: CopiedScene) -> EnvelopeEvent:
-    event = await scene.retried()
+    event = scene.newest()
     while not event.status.phase.is_final:
         event = await scene.retried()
     return event
@@ -416,7 +418,8 @@ async def test_a_manifest_that_somebody_wrote_without_our_seal_is_sealed_again_b
 
     event = await to_the_end(scene)
 
-    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", 1)
+    mismatches = 1 if name == "dms" else 0
+    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", mismatches)
     assert json.loads(manifest.read_bytes())["sender"] == before["sender"]
     assert a_signer(1).public.verifies(seal.read_bytes(), manifest.read_bytes())
 
@@ -433,9 +436,172 @@ async def test_each_manifest_is_sealed_with_a_new_key_once_before_the_delete_and
 
     event = await to_the_end(scene)
 
-    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", 3)
+    # The delay of the delete is not repeated.
+    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", 1)
     assert [each for each in scene.envelope.asked if each.startswith("download")] == []
     for name in ("dms", "worm", "mirror"):
         manifest = manifest_in(scene, name)
         seal = manifest.with_name("counterfoil.json.sig").read_bytes()
         assert a_signer(2).public.verifies(seal, manifest.read_bytes())
+
+
+async def test_an_event_says_that_a_manifest_is_sealed_again_and_by_what_it_is_held(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    sign_with(scene, 1)
+    await scene.reconcile_until_quiet()
+    sign_with(scene, 2)
+
+    first = await scene.retried()
+    assert (first.status.phase, first.status.reason) == (Phase.CLEANING, "ManifestUnsealed")
+    assert "Archive/dms" in (first.status.message or "")
+    of_the_copy = await scene.retried()
+    assert (of_the_copy.status.phase, of_the_copy.status.reason) == (Phase.CLEANING, "ManifestUnsealed")
+    assert "Archive/worm" in (of_the_copy.status.message or "")
+    assert scene.deleted == []
+    assert (await scene.retried()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("earlier", [None, 1], ids=["no key", "an earlier key"])
+async def test_a_new_key_fails_no_event_whose_files_changed_before(
+    tmp_path: Path, earlier: int | None
+) -> None:
+    scene = CopiedScene(tmp_path, WORM, MIRROR, **DELAYED)
+    sign_with(scene, earlier)
+    event = await scene.reconcile_until_quiet()
+    scene.store(replaced(event.status, mismatches=MAX_MISMATCHES))
+    sign_with(scene, 2)
+
+    event = await to_the_end(scene)
+
+    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", MAX_MISMATCHES)
+
+
+@pytest.mark.parametrize("earlier", [None, 1], ids=["no key", "an earlier key"])
+async def test_a_copy_of_an_earlier_key_that_lost_a_file_counts_as_changed(
+    tmp_path: Path, earlier: int | None
+) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    sign_with(scene, earlier)
+    await scene.reconcile_until_quiet()
+    sign_with(scene, 2)
+    (document,) = scene.folders["worm"].rglob("file-1.pdf")
+    document.unlink()
+    await scene.retried()
+
+    event = await scene.retried()
+
+    assert (event.status.reason, event.status.mismatches) == ("CopyChanged", 2)
+    assert (await to_the_end(scene)).status.reason == "ArchivedAndDeleted"
+
+
+@asynccontextmanager
+async def an_archive_that_replaces_nothing(scene: CopiedScene, name: str) -> AsyncIterator[DocumentSystem]:
+    """Let an Archive be a system that refuses a file with a name that it has, once it is ``locked``."""
+    async with document_system() as system:
+        settings: dict[str, Any] = {"url": system.url, "credentialsSecretRef": {"name": name}}
+        keys = {"signingSecret": system.signing_secret.encode(), "bearerToken": system.token.encode()}
+        scene.kube.put_secret(name, "archive", keys)
+        spec: dict[str, Any] = {"http": settings, "signatures": "Ignore", "path": PATH}
+        scene.observe(a_probed_archive(name, version=2, filesystem=None, **spec))
+        yield system
+
+
+def lock(system: DocumentSystem) -> None:
+    for each in system.filed.values():
+        each.key = "locked"
+
+
+def contents(system: DocumentSystem) -> dict[str, bytes]:
+    return {name: each.path.read_bytes() for name, each in system.filed.items()}
+
+
+@asynccontextmanager
+async def a_locked_archive_of_an_earlier_key(scene: CopiedScene, name: str) -> AsyncIterator[DocumentSystem]:
+    async with an_archive_that_replaces_nothing(scene, name) as system:
+        sign_with(scene, 1)
+        assert (await scene.reconcile_until_quiet()).status.reason == "CleanupDelayed"
+        lock(system)
+        sign_with(scene, 2)
+        yield system
+
+
+async def retry(scene: CopiedScene) -> EnvelopeEvent:
+    """Let a person retry the event."""
+    status, now = scene.newest().status, scene.clock.now()
+    scene.store(reopened_status(status, reason="RetryRequested", message="A person retries it.", now=now))
+    return await scene.reconcile_until_quiet()
+
+
+HELD = [("dms", Phase.ARCHIVING), ("worm", Phase.COPYING)]
+
+
+@pytest.mark.parametrize(("name", "phase"), HELD)
+async def test_an_archive_that_refuses_a_new_manifest_lets_the_event_wait_and_fail_with_that_reason(
+    tmp_path: Path, name: str, phase: Phase
+) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    async with a_locked_archive_of_an_earlier_key(scene, name) as system:
+        before = contents(system)
+        event = await scene.retried()
+        reasons = set[str | None]()
+        while not event.status.phase.is_final:
+            reasons.add(event.status.reason)
+            waiting, event = event, await scene.retried()
+
+        assert reasons == {"ManifestUnsealed"}
+        assert waiting.status.phase is phase
+        assert (event.status.phase, event.status.reason) == (Phase.FAILED, "ManifestUnsealed")
+        message = event.status.message or ""
+        assert f"has no seal of the signing key {a_signer(2).public.id}" in message
+        assert "counterfoil.json" in message
+        assert "HTTP 409" in message
+        assert event.status.mismatches == 1
+        assert scene.deleted == []
+        assert contents(system) == before
+
+
+@pytest.mark.parametrize("is_failed", [False, True], ids=["waiting", "failed"])
+@pytest.mark.parametrize("name", ["dms", "worm"])
+async def test_the_former_key_and_a_retry_end_an_event_whose_archive_refuses_a_new_manifest(
+    tmp_path: Path, name: str, *, is_failed: bool
+) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    async with a_locked_archive_of_an_earlier_key(scene, name) as system:
+        before = contents(system)
+        await scene.retried()
+        event = await scene.retried()
+        while is_failed and not event.status.phase.is_final:
+            event = await scene.retried()
+        assert event.status.reason == "ManifestUnsealed"
+        sign_with(scene, 1)
+        if is_failed:
+            await retry(scene)
+
+        event = await to_the_end(scene)
+
+        assert event.status.reason == "ArchivedAndDeleted"
+        assert contents(system) == before
+
+
+async def test_a_copy_that_refuses_a_new_manifest_holds_nothing_once_it_is_not_required(
+    tmp_path: Path,
+) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    async with a_locked_archive_of_an_earlier_key(scene, "worm"):
+        event = await scene.retried()
+        while not event.status.phase.is_final:
+            event = await scene.retried()
+        scene.change(OPTIONAL)
+        await retry(scene)
+        assert (await to_the_end(scene)).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_archive_that_is_down_while_a_manifest_is_sealed_again_is_named(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    sign_with(scene, 1)
+    await scene.reconcile_until_quiet()
+    sign_with(scene, 2)
+    await scene.retried()
+    scene.break_archive("dms")
+    event = await scene.retried()
+    assert event.status.reason == "ArchiveRootMissing"

@@ -5,6 +5,7 @@ The seal of the manifest: who has the public key can tell that nobody else wrote
 import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncIterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +13,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    ManifestUnsealed,
+    NameTaken,
+)
 from counterfoil.archives.filing import claim_names, conclude, store
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey, SigningKeyInvalid
+from counterfoil.archives.names import MANIFEST_NAME
 from tests.support.fakes.archives import (
     MemoryBackend,
     a_filed_document,
@@ -28,16 +36,25 @@ from tests.support.fakes.archives import (
 from tests.support.signing_keys import a_signer, key_file, private_pem, public_pem
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+CONTENT = content()
 
 
-async def filed(backend: MemoryBackend, layout: ArchiveLayout, signer: ManifestSigner | None) -> None:
+async def filed(
+    backend: MemoryBackend,
+    layout: ArchiveLayout,
+    signer: ManifestSigner | None,
+    *,
+    name: str = "Contract",
+    data: bytes = CONTENT,
+) -> None:
     """File everything of the layout, as a run does, and note which names were written."""
     backend.puts.clear()
     documents = []
     for planned in layout.files:
-        deposited = await store(backend, planned, a_source(content()), tags={})
+        deposited = await store(backend, planned, a_source(data), tags={})
         documents.append(a_filed_document(planned.facts, deposited))
-    await conclude(backend, layout, an_envelope(), documents, archived_at=NOON, extra={}, signer=signer)
+    envelope = an_envelope(name=name)
+    await conclude(backend, layout, envelope, documents, archived_at=NOON, extra={}, signer=signer)
 
 
 async def test_the_seal_comes_before_the_manifest_which_stays_the_last() -> None:
@@ -93,6 +110,97 @@ async def test_a_manifest_that_is_written_again_without_a_key_has_no_old_seal_be
     await filed(backend, layout, a_signer())
     await filed(backend, layout, None)
     assert layout.seal_name not in backend.files
+
+
+REFUSED = ArchiveRefused("ArchivePermissionDenied", "The archive replaces no manifest.")
+
+
+@pytest.mark.parametrize("new", [None, a_signer(1), a_signer(2)], ids=["no key", "the same key", "a new key"])
+@pytest.mark.parametrize("problem", [REFUSED, ArchiveUnavailable("ArchiveFull", "No space is left.")])
+async def test_the_seal_still_fits_a_manifest_that_the_archive_does_not_replace(
+    problem: ArchiveError, new: ManifestSigner | None
+) -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_signer(1))
+    before = dict(backend.files)
+    backend.problems[layout.manifest_name] = problem
+
+    with pytest.raises(ArchiveError):
+        await filed(backend, layout, new, name="Renamed")
+
+    assert backend.files == before
+
+
+async def test_a_manifest_without_a_seal_gets_none_if_the_archive_does_not_replace_it() -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, None)
+    before = dict(backend.files)
+    backend.problems[layout.manifest_name] = REFUSED
+
+    with pytest.raises(ArchiveError):
+        await filed(backend, layout, a_signer())
+
+    assert backend.files == before
+
+
+class AnswerLost(MemoryBackend):
+    """Stores each manifest, and its answer is lost."""
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+        if name.endswith(MANIFEST_NAME):
+            raise ArchiveUnavailable("ArchiveUnreachable", "The connection was closed.")
+
+
+async def test_a_manifest_that_was_replaced_without_an_answer_keeps_its_new_seal() -> None:
+    layout, signer = a_layout(), a_signer(2)
+    earlier = MemoryBackend()
+    await filed(earlier, layout, a_signer(1))
+    backend = AnswerLost(files=dict(earlier.files))
+
+    with pytest.raises(ArchiveUnavailable):
+        await filed(backend, layout, signer)
+
+    assert signer.public.verifies(backend.files[layout.seal_name], backend.files[layout.manifest_name])
+
+
+@pytest.mark.parametrize("earlier", [None, a_signer(1)], ids=["no key", "an earlier key"])
+async def test_an_archive_that_refuses_to_replace_a_manifest_that_lacks_only_our_seal_is_reported(
+    earlier: ManifestSigner | None,
+) -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, earlier)
+    backend.problems[layout.manifest_name] = REFUSED
+
+    with pytest.raises(ManifestUnsealed, match="The archive replaces no manifest") as refusal:
+        await filed(backend, layout, a_signer(2))
+
+    assert refusal.value.reason == "ManifestUnsealed"
+    assert a_signer(2).public.id in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("earlier", "problem", "data"),
+    [
+        (a_signer(1), ArchiveUnavailable("ArchiveFull", "No space is left."), content()),
+        (a_signer(2), REFUSED, content(seed=2)),
+        (a_signer(1), REFUSED, content(seed=2)),
+    ],
+    ids=["an archive that is full", "a manifest with our seal", "another file"],
+)
+async def test_a_refusal_that_no_key_solves_stays_as_it_is(
+    earlier: ManifestSigner, problem: ArchiveError, data: bytes
+) -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, earlier)
+    backend.problems[layout.manifest_name] = problem
+
+    with pytest.raises(type(problem)) as refusal:
+        await filed(backend, layout, a_signer(2), data=data)
+
+    assert refusal.value is problem
 
 
 async def test_a_foreign_file_in_the_place_of_the_seal_is_not_touched() -> None:

@@ -810,7 +810,7 @@ async def test_a_manifest_that_somebody_wrote_without_our_seal_is_no_proof_for_t
     outcome = await clean(event, scene.context(event))
 
     assert isinstance(outcome, Wait)
-    assert (outcome.reason, outcome.facts.mismatches) == ("ArchivedFilesChanged", 1)
+    assert (outcome.reason, outcome.facts.mismatches) == ("ManifestUnsealed", 1)
     assert scene.esaw.transport.deleted == []
     again = await collected(scene, event)
     assert isinstance(await archived(scene, again), Done)
