@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,11 +21,12 @@ from counterfoil.archives.errors import (
     ManifestUnsealed,
     NameTaken,
 )
-from counterfoil.archives.filing import claim_names, conclude, store
+from counterfoil.archives.filing import claim_names, conclude, sealed_place, store
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey, SigningKeyInvalid
 from counterfoil.archives.names import MANIFEST_NAME
+from counterfoil.resources.envelopeevent import FiledDocument
 from tests.support.fakes.archives import (
     MemoryBackend,
     a_filed_document,
@@ -201,6 +203,53 @@ async def test_a_refusal_that_no_key_solves_stays_as_it_is(
         await filed(backend, layout, a_signer(2), data=data)
 
     assert refusal.value is problem
+
+
+async def a_sealed_copy(backend: MemoryBackend, layout: ArchiveLayout) -> FiledDocument:
+    """Conclude the one file of a layout in the Archive ``worm``."""
+    (planned,) = layout.files
+    document = a_filed_document(planned.facts, await store(backend, planned, a_source(CONTENT), tags={}))
+    extra = {"archive": "worm"}
+    await conclude(
+        backend, layout, an_envelope(), [document], archived_at=NOON, extra=extra, signer=a_signer()
+    )
+    backend.puts.clear()
+    return document
+
+
+async def test_the_place_of_a_manifest_with_our_seal_is_found_and_nothing_is_written() -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    document = await a_sealed_copy(backend, layout)
+    place = await sealed_place(backend, layout, [document], archive="worm", key=a_signer().public)
+    assert place == backend.location(layout.manifest_name)
+    assert backend.puts == []
+
+
+@pytest.mark.parametrize(
+    ("archive", "key", "sha256"),
+    [
+        ("dms", a_signer(), None),
+        ("worm", a_signer(2), None),
+        ("worm", None, None),
+        ("worm", a_signer(), "0" * 64),
+    ],
+    ids=["of another Archive", "of another key", "no key", "of another content"],
+)
+async def test_no_other_manifest_is_taken_as_one_with_our_seal(
+    archive: str, key: ManifestSigner | None, sha256: str | None
+) -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    document = await a_sealed_copy(backend, layout)
+    wanted = msgspec.structs.replace(document, sha256=sha256 or document.sha256)
+    public = key.public if key is not None else None
+    assert await sealed_place(backend, layout, [wanted], archive=archive, key=public) is None
+
+
+async def test_a_manifest_whose_hash_file_is_lost_is_not_taken_as_concluded() -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    document = await a_sealed_copy(backend, layout)
+    del backend.files[layout.hashes_name]
+    assert await sealed_place(backend, layout, [document], archive="worm", key=a_signer().public) is None
 
 
 async def test_a_foreign_file_in_the_place_of_the_seal_is_not_touched() -> None:
