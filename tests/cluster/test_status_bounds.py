@@ -33,7 +33,7 @@ from counterfoil.resources import (
     stored_size,
     with_condition,
 )
-from counterfoil.resources.envelopeevent import MAX_FILE_ID_LENGTH, MAX_TAG_LENGTH
+from counterfoil.resources.envelopeevent import MAX_FILE_ID_LENGTH, MAX_TAG_LENGTH, Provisional
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
 
@@ -60,7 +60,8 @@ def a_document(*, file_id: str = "f", name: str = "x", location: str = "s3://b/x
 
 
 def proved(document: FiledDocument) -> FiledDocument:
-    return msgspec.structs.replace(document, size=2**63 - 1, sha256="f" * 64)
+    mark = Provisional.NO_MANIFEST
+    return msgspec.structs.replace(document, size=2**63 - 1, sha256="f" * 64, provisional=mark)
 
 
 def of_size(wanted: int) -> tuple[FiledDocument, ...]:
