@@ -171,6 +171,17 @@ async def test_a_status_that_is_too_large_will_never_be_taken(kube: KubeClient, 
         )
 
 
+async def test_a_status_of_an_event_with_a_field_that_older_definitions_lack_is_refused(
+    kube: KubeClient,
+) -> None:
+    """The API server drops such a field of other kinds. A hash without its mark would prove a file."""
+    event = await kube.create(EnvelopeEvent, an_event())
+    file = {"fileID": "file-1", "kind": "Document", "fileName": "a.pdf", "markOfALaterVersion": "NoManifest"}
+    with pytest.raises(Rejected, match="markOfALaterVersion"):
+        await kube.patch_status(EnvelopeEvent, name_of(event), {"documents": [file]}, resource_version=None)
+    assert "documents" not in (await kube.get(EnvelopeEvent, name_of(event)))["status"]
+
+
 async def test_a_status_patch_to_what_is_gone_finds_nothing(kube: KubeClient) -> None:
     with pytest.raises(NotFound):
         await kube.patch_status(EnvelopeEvent, "gone", {"deliveries": 2}, resource_version="1")
