@@ -443,6 +443,7 @@ async def test_a_support_bundle_has_everything_but_secrets_and_people(
     content = unpacked(tmp_path / "bundle.tar.gz")
     assert event in content
     assert "resources/archives.yaml" in answer.json["contains"]
+    assert "leases.yaml" in answer.json["contains"]
     assert "version.yaml" in answer.json["contains"]
     bearer = re.findall(r'"token": "([^"]+)"', administrator.kubeconfig.read_text())
     sealing = [each.read_text() for each in scene.local_environment.sealing_keys.iterdir()]

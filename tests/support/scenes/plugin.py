@@ -27,6 +27,7 @@ ADMINISTERS: tuple[rbac.Rule, ...] = (
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch"]},
     {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["get", "list"]},
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "list"]},
 )
 
 

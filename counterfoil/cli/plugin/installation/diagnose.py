@@ -1,10 +1,10 @@
 """
 ``diagnose``: a support bundle, without secrets and without people's names.
 
-What goes in: the resources of Counterfoil, the Kubernetes Events of the namespace, pods and logs of
-Counterfoil, versions, and what could not be read. Secrets are never read, so nothing of them can be in it;
-what looks like a token anywhere is struck out. Written with the user's own rights; what those don't allow is
-named in ``missing.txt``.
+What goes in: the resources of Counterfoil, the Leases of its controllers, pods, logs, versions, and what
+could not be read. It has the Kubernetes Events of the namespace, too. Secrets are never read, so nothing of
+them can be in it; what looks like a token anywhere is struck out. Written with the user's own rights; what
+those don't allow is named in ``missing.txt``.
 
 All is read first, then cleaned: a log or an event may have the name of a Sender that another part tells.
 """
@@ -31,7 +31,7 @@ from counterfoil.cli.plugin.installation.archive_paths import ArchivePaths
 from counterfoil.i18n.problems import ProblemKind
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.kube.shard_leases import PODS
+from counterfoil.kube.shard_leases import PODS, served_shard_leases
 from counterfoil.kube.watch import Raw
 from counterfoil.logs import FIELDS, redact
 from counterfoil.resources import (
@@ -50,12 +50,12 @@ from counterfoil.resources.audit_annotation import ACTS_ANNOTATION
 
 SUMMARY = "write a support bundle without secrets"
 DETAILS = (
-    "A .tar.gz of Counterfoil's resources, Kubernetes Events, pods and logs. Secrets are not read; what "
-    "looks like a token, e-mail addresses and names of users are left out. The names of a Sender and its "
-    "Secret become hashes, unless a consent created the Sender. So do those of other Secrets in messages, "
-    "unless an Organization or an Archive names them. So does each part of the path of an archived file. "
-    "Values of tags and parameters are left out. Names of envelopes and files are in it: look through it "
-    "before you pass it on."
+    "A .tar.gz of Counterfoil's resources, Leases, Kubernetes Events, pods and logs. Secrets are not read; "
+    "what looks like a token, e-mail addresses and names of users are left out. The names of a Sender and "
+    "its Secret become hashes, unless a consent created the Sender. So do those of other Secrets in "
+    "messages, unless an Organization or an Archive names them. So does each part of the path of an archived "
+    "file. Values of tags and parameters are left out. Names of envelopes and files are in it: look through "
+    "it before you pass it on."
 )
 
 KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, Envelope, EnvelopeEvent, Import)
@@ -177,6 +177,7 @@ class SupportBundle:
         """Read everything."""
         for kind in KINDS:
             await self._add(f"resources/{kind.PLURAL}.yaml", partial(self._listed, kind, events))
+        await self._add("leases.yaml", self._leases)
         await self._add("kubernetes-events.yaml", self._kube.list_events)
         await self._add("pods.yaml", self._pods)
         await self._logs(lines)
@@ -215,6 +216,16 @@ class SupportBundle:
                 self.missing.append(f"resources/{kind.PLURAL}.yaml: only the first {most}")
                 break
         return found
+
+    async def _leases(self) -> dict[str, Any]:
+        """Return the Leases of the release that serves the namespace, and why no controller works."""
+        now = datetime.now(UTC)
+        served = await served_shard_leases(self._kube, now)
+        return {
+            "namespace": served.release or self._kube.namespace,
+            "absent": [str(each) for each in served.unheld_shards(now)],
+            "leases": [each.to_dict() for each in served.leases],
+        }
 
     async def _pods(self) -> list[Raw]:
         self._pods_found = await self._kube.pods(labels=PODS)

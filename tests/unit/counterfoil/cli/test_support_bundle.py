@@ -1,6 +1,7 @@
 """The support bundle: no name of a person is in it, and no value of a tag."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,10 +17,12 @@ from counterfoil.cli.plugin.installation.diagnose import (
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import LISTED_BY_LABEL, SENDER_LABEL, Import, Resource, Sender
+from counterfoil.resources import LISTED_BY_LABEL, SENDER_LABEL, Import, Organization, Resource, Sender
+from counterfoil.resources.lease import Lease
 from counterfoil.resources.naming import consented_sender_name
 from tests.support.builders import ANNA, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import a_shard_lease
 
 GONE = "ann-moe"
 CONSENTED = consented_sender_name("acme", ANNA)
@@ -43,6 +46,12 @@ class BundleScene(InMemoryKubeClient):
         self.objects["senders", "jane-doe"]["metadata"]["uid"] = "0f000000-0000-4000-8000-000000000001"
         self.refused_senders = False
         self.more_events: list[Raw] = []
+        self.release = InMemoryKubeClient()
+
+    def in_namespace(self, namespace: str) -> KubeClient:
+        """Return the client of the release that serves the namespace."""
+        assert namespace == "release"
+        return self.release
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         spec = {"containers": [{"name": "console"}]}
@@ -206,3 +215,31 @@ async def test_a_tag_a_parameter_or_a_label_may_have_the_name_of_a_field(kind: s
             raw.setdefault("status", {})["archive"] = {"ref": {"name": "dms"}, "tags": named}
 
     assert (await a_bundle(kube)).files
+
+
+async def test_a_bundle_has_the_leases_of_the_controllers_and_says_which_shards_have_none() -> None:
+    kube = BundleScene()
+    kube.put(a_shard_lease(0, 2, renewed=datetime.now(UTC), holder="controller-0"))
+    found = yaml.safe_load((await a_bundle(kube)).files["leases.yaml"])
+    (lease,) = found["leases"]
+    assert (lease["metadata"]["name"], lease["spec"]["holderIdentity"]) == (
+        "counterfoil-shard-0-of-2",
+        "controller-0",
+    )
+    assert found["absent"] == ["No controller has acquired the Lease of a shard yet."]
+
+
+async def test_a_bundle_of_a_further_namespace_has_the_leases_of_the_release_that_serves_it() -> None:
+    kube = BundleScene()
+    kube.release.put(a_shard_lease(0, 1, renewed=datetime.now(UTC)))
+    kube.edit(Organization, "acme", {"status": {"releaseNamespace": "release"}})
+    found = yaml.safe_load((await a_bundle(kube)).files["leases.yaml"])
+    assert (found["namespace"], len(found["leases"]), found["absent"]) == ("release", 1, [])
+
+
+async def test_a_bundle_names_leases_that_could_not_be_read() -> None:
+    kube = BundleScene()
+    kube.refused["page", Lease.PLURAL] = Forbidden(403, "Forbidden", "leases is forbidden")
+    bundle = await a_bundle(kube)
+    assert "leases.yaml" not in bundle.files
+    assert any(each.startswith("leases.yaml: ") for each in bundle.missing)
