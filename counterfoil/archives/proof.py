@@ -348,8 +348,8 @@ def contradicting(
     """
     Yield those events that archived a document with other content (``contradicts``).
 
-    A file without a manifest is not archived: its download may have been cut, and is repeated. But what was
-    read back is no cut download if it is longer. A file in doubt contradicts none.
+    A provisional file may be a cut download, and is downloaded again. But what was read back is no cut one if
+    it is longer, also if its signatures have a fault.
     """
     state = event.status.envelope.status if event.status.envelope is not None else ""
 
@@ -390,7 +390,7 @@ def contradicts(
             continue
         mark = (each.provisional if isinstance(each, FiledDocument) else None) or unmarked_is
         is_longer = (each.size or 0) > (known.size or 0)
-        if mark is None or (mark is Provisional.NO_MANIFEST and is_longer):
+        if mark is None or is_longer:
             return True
     return False
 

@@ -1061,6 +1061,25 @@ async def test_an_event_in_doubt_about_one_file_contradicts_by_another_one(tmp_p
     assert scene.deleted == []
 
 
+@pytest.mark.parametrize("scene_type", [OneFolder, TwoFolders], ids=["one folder", "two folders"])
+async def test_no_cut_document_counts_beside_a_longer_one_whose_signatures_have_a_fault(
+    tmp_path: Path, scene_type: type[TwoFolders]
+) -> None:
+    """The whole document may have the fault, and a cut one no signatures."""
+    scene = scene_type(tmp_path)
+    scene.change(actions=ACTIONS, **scene.callback)
+    whole = scene.envelope.contents["file-1"]
+    scene.examiner.found[whole] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    first = await scene.end(scene.first)
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    send_other_document(scene)
+
+    second = await scene.end(scene.second)
+
+    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert scene.deleted == []
+
+
 @pytest.mark.parametrize("is_in_doubt", [False, True])
 async def test_the_hashes_of_an_earlier_version_have_no_mark(tmp_path: Path, *, is_in_doubt: bool) -> None:
     """Without a manifest none of them is archived. If a signature was broken, any of them may be meant."""
