@@ -80,10 +80,12 @@ class ManifestUnsealed(ArchiveError):
     this key succeeds while it does."""
 
     def __init__(self, location: str, key_id: str, refusal: ArchiveError) -> None:
+        # This advice is about files of other programs.
+        why = refusal.message.removesuffix(" Move it away.")
         super().__init__(
             MANIFEST_UNSEALED,
             f"{location} has no seal of the signing key {key_id}, and the archive does not let it be "
-            f"replaced: {refusal.message} The files are archived.",
+            f"replaced: {why} The files are archived.",
         )
 
 

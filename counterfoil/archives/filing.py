@@ -43,7 +43,6 @@ from counterfoil.archives.backend import (
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
-    ArchiveUnavailable,
     ListingDiffers,
     ManifestUnsealed,
     NameTaken,
@@ -480,14 +479,13 @@ async def conclude(
     content = manifest.encode_readable() if is_small else await asyncio.to_thread(manifest.encode_readable)
     # It has the callbacks and tags of the earlier one, in more memory than its text.
     del manifest
-    if (
-        found is None
-        or (signer is not None and not found.is_ours)
-        or found.digest != digest
-        or await read_back(backend, layout.hashes_name, expected=len(hashes)) != checksum(hashes)
-    ):
+    fits = found is not None and (
+        await read_back(backend, layout.hashes_name, expected=len(hashes)) == checksum(hashes)
+    )
+    if found is None or (signer is not None and not found.is_ours) or found.digest != digest or not fits:
         try:
-            await _write(backend, layout.hashes_name, hashes, "text/plain", layout.tags)
+            if not fits:
+                await _write(backend, layout.hashes_name, hashes, "text/plain", layout.tags)
             await _write_manifest(backend, layout, content, found, signer)
         except ArchiveError as problem:
             if key is None or not lacks_only_seal or not _is_refusal(problem):
@@ -621,16 +619,29 @@ async def retain(backend: ArchiveBackend, name: str) -> None:
         await backend.retain(name)
 
 
+_REFUSALS = frozenset({"ArchiveLocked", "ArchivePermissionDenied", "ArchiveRefused", "NameOccupied"})
+"""Reasons of an archive that does not replace a file. Each other one is about the whole Archive, or
+passes."""
+
+_WITHOUT_ANSWER = frozenset(
+    {"ArchiveAnswerUnreadable", "ArchiveFailing", "ArchiveUnreachable", "ArchiveUnresponsive"}
+)
+"""Reasons after which it is not known whether a file was stored."""
+
+
 def _has_files(claim: Manifest, files: Sequence[ManifestFile]) -> bool:
     """Whether a manifest names these files, with their content."""
-    named = {(each.name, each.size, each.sha256) for each in claim.files}
-    return named == {(each.name, each.size, each.sha256) for each in files}
+    return set(map(_facts_of, claim.files)) == set(map(_facts_of, files))
+
+
+def _facts_of(file: ManifestFile) -> tuple[object, ...]:
+    return file.file_id, file.kind, file.name, file.size, file.sha256
 
 
 def _is_refusal(problem: ArchiveError) -> bool:
-    """Whether an archive that works may have refused to replace a file. X
-    call that a lock."""
-    return not isinstance(problem, ArchiveUnavailable) or problem.reason == "ArchiveLocked"
+    """Whether an archive that works may have refused to replace a file. Some WORM storages call that a
+    lock."""
+    return problem.reason in _REFUSALS
 
 
 async def _write_manifest(
@@ -646,9 +657,10 @@ async def _write_manifest(
     try:
         await _write_seal(backend, layout, content, found, signer)
         await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
-    except ArchiveError:
-        if before is not None:
-            # The first error says what to do, and the next run begins again.
+    except ArchiveError as problem:
+        if before is not None and problem.reason not in _WITHOUT_ANSWER:
+            # Without an answer, the manifest may arrive late, and needs the new seal. The first error says
+            # what to do, and the next run begins again.
             with suppress(ArchiveError, FileNotReturned):
                 await _put_seal_back(backend, layout, before)
         raise

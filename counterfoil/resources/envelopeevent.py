@@ -868,8 +868,9 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         schema(
             "Number of times that eSAW or the archive did not have the archived files right "
             "before the delete, or a file was in doubt. Up to five times the envelope is archived or "
-            "copied again; at the sixth it is kept and the event fails. A manifest without a seal of the "
-            "present key does not count beyond 1.",
+            "copied again; at the sixth it is kept and the event fails. In the first archive, a manifest "
+            "without a seal of the present key does not count beyond 1. A copy without one is made again up "
+            "to ten times.",
             minimum=0,
         ),
     ] = 0

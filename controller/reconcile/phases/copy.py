@@ -264,7 +264,8 @@ class _CopyRun:
             documents=digest,
         )
         self.entries = with_copy(self.entries, entry)
-        if digest is not None:
+        if digest is not None and name not in self._of_others:
+            # The copy of another event may have a seal of any key, so it is read again before the delete.
             self.context.verified_copies[name] = digest
         return None
 

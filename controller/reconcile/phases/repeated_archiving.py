@@ -26,6 +26,10 @@ MAX_MISMATCHES = 5
 under the same ids, the archive or a copy lost one, or the archive returns none and a restart forgot their
 checksums."""
 
+MAX_COPY_SEALINGS = 2 * MAX_MISMATCHES
+"""Maximum of the same number if a copy is sealed again: mismatches of before fail no event with four copies
+and a new signing key."""
+
 DOCUMENT_IN_DOUBT = "DocumentInDoubt"
 
 _IN_DOUBT = "The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: "
@@ -73,17 +77,19 @@ def seal_again(event: EnvelopeEvent, found: str) -> Wait:
     )
 
 
-def seal_copy_again(event: EnvelopeEvent, archive: str, found: str) -> Wait:
+def seal_copy_again(event: EnvelopeEvent, archive: str, found: str) -> Outcome:
     """Let the copy in an Archive be made again, since its manifest has no seal of the present signing key. It
-    is not proved before."""
-    message = f"{found} The envelope is copied again, to seal the copy."
-    return Wait(
+    is not proved before. After ``MAX_COPY_SEALINGS`` a person is informed: another program may write it."""
+    facts = _unproved_copy(event, archive, found)
+    again = Wait(
         MANIFEST_UNSEALED,
-        message,
+        f"{found} The envelope is copied again, to seal the copy.",
         restart_from=Phase.COPYING,
-        facts=_unproved_copy(event, archive, found),
+        facts=facts,
         given_up=_unsealed(found),
     )
+    failed = _unsealed(f"{found} The copy was made again several times, and somebody replaces its manifest.")
+    return _bounded(event, again, dataclasses.replace(failed, facts=facts), most=MAX_COPY_SEALINGS)
 
 
 def unsealed_copy(archive: str, why: str) -> Wait:
@@ -186,7 +192,7 @@ def _unproved_copy(event: EnvelopeEvent, archive: str, why: str) -> PhaseFacts:
     return PhaseFacts(copies=with_copy(event.status.copies, entry), side_conditions=(copies_pending(why),))
 
 
-def _bounded(event: EnvelopeEvent, again: Wait, failed: Fail) -> Outcome:
-    outcome: Wait | Fail = again if event.status.mismatches < MAX_MISMATCHES else failed
+def _bounded(event: EnvelopeEvent, again: Wait, failed: Fail, *, most: int = MAX_MISMATCHES) -> Outcome:
+    outcome: Wait | Fail = again if event.status.mismatches < most else failed
     facts = dataclasses.replace(outcome.facts, mismatches=event.status.mismatches + 1)
     return dataclasses.replace(outcome, facts=facts)

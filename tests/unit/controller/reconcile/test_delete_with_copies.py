@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as replaced
 
-from controller.reconcile.phases.repeated_archiving import MAX_MISMATCHES
+from controller.reconcile.phases.repeated_archiving import MAX_COPY_SEALINGS, MAX_MISMATCHES
 from controller.scheduling.due import due_time
+from counterfoil.archives.manifest import hash_lines
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Phase
 from counterfoil.resources.reopening import reopened_status
 from counterfoil.retention import last_question
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene
+from tests.support.scenes.events_of_envelope import ACTIONS, TwoEvents
 from tests.support.scenes.unmounted import unmount
 from tests.support.signing_keys import a_signer
 
@@ -418,8 +420,7 @@ async def test_a_manifest_that_somebody_wrote_without_our_seal_is_sealed_again_b
 
     event = await to_the_end(scene)
 
-    mismatches = 1 if name == "dms" else 0
-    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", mismatches)
+    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", 1)
     assert json.loads(manifest.read_bytes())["sender"] == before["sender"]
     assert a_signer(1).public.verifies(seal.read_bytes(), manifest.read_bytes())
 
@@ -437,7 +438,7 @@ async def test_each_manifest_is_sealed_with_a_new_key_once_before_the_delete_and
     event = await to_the_end(scene)
 
     # The delay of the delete is not repeated.
-    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", 1)
+    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", 3)
     assert [each for each in scene.envelope.asked if each.startswith("download")] == []
     for name in ("dms", "worm", "mirror"):
         manifest = manifest_in(scene, name)
@@ -473,7 +474,7 @@ async def test_a_new_key_fails_no_event_whose_files_changed_before(
 
     event = await to_the_end(scene)
 
-    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", MAX_MISMATCHES)
+    assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", MAX_MISMATCHES + 2)
 
 
 @pytest.mark.parametrize("earlier", [None, 1], ids=["no key", "an earlier key"])
@@ -492,6 +493,50 @@ async def test_a_copy_of_an_earlier_key_that_lost_a_file_counts_as_changed(
 
     assert (event.status.reason, event.status.mismatches) == ("CopyChanged", 2)
     assert (await to_the_end(scene)).status.reason == "ArchivedAndDeleted"
+
+
+def replace_manifest(scene: CopiedScene, name: str, **changes: Any) -> None:
+    """Let somebody write another manifest, with a hash file that fits and a seal of another key."""
+    path = manifest_in(scene, name)
+    manifest = {**json.loads(path.read_bytes()), "sender": MALLORY, "sealedBy": "0" * 16, **changes}
+    path.write_text(json.dumps(manifest))
+    path.with_name("counterfoil.json.sig").write_bytes(b"x" * 64)
+    lines = hash_lines((each["name"], each["sha256"]) for each in manifest["files"])
+    path.with_name("counterfoil.sha256").write_bytes(lines)
+
+
+async def test_a_copy_whose_manifest_somebody_replaces_each_time_ends_its_event(tmp_path: Path) -> None:
+    scene = CopiedScene(tmp_path, **DELAYED)
+    sign_with(scene, 1)
+    event = await scene.reconcile_until_quiet()
+    scene.clock.advance(hours=721)
+    for _ in range(4 * MAX_COPY_SEALINGS):
+        replace_manifest(scene, "worm")
+        event = await scene.reconcile()
+        scene.clock.advance(seconds=30)
+        if event.status.phase.is_final:
+            break
+
+    assert (event.status.phase, event.status.reason) == (Phase.FAILED, "ManifestUnsealed")
+    assert "somebody replaces its manifest" in (event.status.message or "")
+    assert scene.deleted == []
+
+
+async def test_a_copy_that_is_taken_over_needs_our_seal_before_the_delete(tmp_path: Path) -> None:
+    """Another event made it, and somebody listed one more file there since."""
+    scene = TwoEvents(tmp_path)
+    scene.sign_with(a_signer(1))
+    scene.change(WORM, actions=ACTIONS, cleanup={"policy": "Delete", "after": "720h"})
+    scene.event = scene.kube.stored(scene.first)
+    await scene.reconcile_until_quiet()
+    files = json.loads(manifest_in(scene, "worm").read_bytes())["files"]
+    replace_manifest(scene, "worm", files=[*files, {**files[0], "fileID": "file-9", "name": "one-more.pdf"}])
+    scene.change(WORM, actions=ACTIONS)
+
+    second = await scene.run(scene.second)
+
+    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "ManifestUnsealed")
+    assert scene.deleted == []
 
 
 @asynccontextmanager
@@ -555,7 +600,7 @@ async def test_an_archive_that_refuses_a_new_manifest_lets_the_event_wait_and_fa
         assert f"has no seal of the signing key {a_signer(2).public.id}" in message
         assert "counterfoil.json" in message
         assert "HTTP 409" in message
-        assert event.status.mismatches == 1
+        assert event.status.mismatches == (1 if name == "dms" else 2)
         assert scene.deleted == []
         assert contents(system) == before
 

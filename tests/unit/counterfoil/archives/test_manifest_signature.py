@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -203,6 +204,54 @@ async def test_a_refusal_that_no_key_solves_stays_as_it_is(
         await filed(backend, layout, a_signer(2), data=data)
 
     assert refusal.value is problem
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["ArchiveReadOnly", "ArchiveRootMissing", "ArchiveCredentialsRejected", "StoredWrong", "FileTooBig"],
+)
+async def test_only_a_refusal_to_replace_is_a_manifest_without_a_seal(reason: str) -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_signer(1))
+    backend.problems[layout.manifest_name] = ArchiveRefused(reason, "It is not about this file.")
+
+    with pytest.raises(ArchiveRefused) as refusal:
+        await filed(backend, layout, a_signer(2))
+
+    assert refusal.value.reason == reason
+
+
+class LandsLate(MemoryBackend):
+    """Stores each manifest only after its connection was closed."""
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        if not name.endswith(MANIFEST_NAME):
+            await super().put(name, chunks, tags=tags, content_type=content_type)
+            return
+        self.late = b"".join([chunk async for chunk in chunks])
+        raise ArchiveUnavailable("ArchiveUnreachable", "The connection was closed.")
+
+
+async def test_a_manifest_that_arrives_late_has_its_seal() -> None:
+    layout, signer, earlier = a_layout(), a_signer(2), MemoryBackend()
+    await filed(earlier, layout, a_signer(1))
+    backend = LandsLate(files=dict(earlier.files))
+
+    with pytest.raises(ArchiveUnavailable):
+        await filed(backend, layout, signer)
+
+    assert signer.public.verifies(backend.files[layout.seal_name], backend.late)
+
+
+async def test_a_manifest_with_other_ids_is_not_taken_as_one_of_these_files() -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    document = await a_sealed_copy(backend, layout)
+    files = [replace(each, facts=replace(each.facts, file_id="file-9")) for each in layout.files]
+    other = replace(layout, files=tuple(files))
+    wanted = msgspec.structs.replace(document, file_id="file-9")
+    assert await sealed_place(backend, other, [wanted], archive="worm", key=a_signer().public) is None
 
 
 async def a_sealed_copy(backend: MemoryBackend, layout: ArchiveLayout) -> FiledDocument:

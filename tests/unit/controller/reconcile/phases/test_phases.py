@@ -615,7 +615,7 @@ async def test_when_the_archive_has_another_address_the_manifest_names_it_and_no
     event = await claimed(scene)
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Done)
-    assert scene.backend.put_names == ["counterfoil.sha256", "counterfoil.json"]
+    assert scene.backend.put_names == ["counterfoil.json"]
     places = [each.location or "" for each in outcome.facts.documents or ()]
     assert places == [each.location for each in event.status.documents]
     manifest = Manifest.decode(scene.backend.files[f"{FOLDER}/counterfoil.json"])
