@@ -704,6 +704,9 @@ class ForbiddingKubeClient(KubeClient):
             raise Forbidden(403, "Forbidden", f"no {kind.PLURAL}")
         yield {}
 
+    async def shard_leases(self) -> tuple[Lease, ...]:
+        raise Forbidden(403, "Forbidden", "no leases")
+
     async def list_events(self) -> Sequence[Raw]:
         raise Unavailable(0, "NoAnswer", "away")
 
@@ -723,6 +726,7 @@ async def test_a_bundle_has_the_logs_without_what_looks_like_a_token_and_names_w
             for plural in ("organizations", "archives", "senders", "envelopes", "envelopeevents")
         ),
         "resources/imports.yaml",
+        "leases.yaml",
         "kubernetes-events.yaml",
         "logs/controller-0.proxy.log",
     ]
