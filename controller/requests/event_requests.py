@@ -210,7 +210,7 @@ def _other_content_accepted_time(status: EnvelopeEventStatus, *, now: datetime) 
     failure names one as an answer (``other_content``)."""
     archived = find_condition(status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
     is_refused = archived is not None and (archived.status, archived.reason) == ("False", DOCUMENT_IN_DOUBT)
-    if status.phase is Phase.FAILED and is_refused:
+    if status.phase is Phase.FAILED and status.reason == DOCUMENT_IN_DOUBT and is_refused:
         return now.replace(microsecond=0)
     return status.other_content_accepted_time
 

@@ -402,9 +402,12 @@ async def store(
     """
     kept = BoundedBuffer(MAX_BUFFERED_BYTES)
     before = await read_back(backend, file_layout.name, kept, expected=expected)
-    if before is not None and (before in proven or await _hash_source(source, accepts) == before):
-        await retain(backend, file_layout.name)
-        return StoredFile(*before, written=False, content=kept.content)
+    if before is not None:
+        first = before if before in proven else await _hash_source(source, accepts)
+        if first == before:
+            await retain(backend, file_layout.name)
+            return StoredFile(*before, written=False, content=kept.content)
+        accepts = partial(_not_shorter, file_layout, first, accepts)
     is_removed = False
     for _ in range(MAX_UPLOADS):
         sent = await _upload(backend, file_layout, source, tags, accepts)
@@ -415,6 +418,14 @@ async def store(
             return StoredFile(*sent, written=True, content=kept.content)
         is_removed = await _discard_own(backend, file_layout.name, there, before, expected=sent[0])
     raise _verification_failed(backend, file_layout.name, is_removed=is_removed)
+
+
+def _not_shorter(file_layout: FileLayout, first: Checksum, accepts: Accepts, found: Checksum) -> bool:
+    """Whether a source may have the content ``found`` when it is read again. Raises ``SourceBroken`` if that
+    was cut: the ``first`` time it had more bytes."""
+    if found[0] < first[0] and file_layout.facts.kind not in RENDERED_KINDS:
+        raise SourceBroken(first[0], found[0])
+    return accepts(found)
 
 
 async def conclude(

@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TypeVar
 
 import msgspec
@@ -33,6 +34,7 @@ from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.conditions import find_condition
 from counterfoil.resources.envelopeevent import (
+    ESAW_SIGNED_KINDS,
     SIGNATURES_CONDITION,
     EnvelopeEvent,
     EnvelopeEventStatus,
@@ -107,20 +109,42 @@ class ProvenFiles:
         """
         Whether a download of one file may have this size and hash.
 
-        An archived content is the only one; after a person's retry a longer one counts as well. A provisional
-        one may be that of a cut download, which is shorter than the file. So what is not shorter replaces it,
-        and after a retry anything replaces one in doubt. What eSAW may render at each download has no single
-        content: the second one (``is_repeated``) counts as if the first one had been in doubt.
+        Archived contents count, and after a person's retry a longer one. A provisional one may be that of a
+        cut download, which is shorter than the file. So nothing counts that is shorter than it, and what is
+        not shorter does if no archived one is as long. After a retry, one in doubt binds nothing. What eSAW
+        may render at each download has no single content: the second one (``is_repeated``) counts if it is
+        not shorter, and any after a retry.
         """
         expected = self.expected_of(file_id, kind)
-        if not expected or found in expected:
+        if self.is_accepted_by_person:
+            expected = {each: mark for each, mark in expected.items() if mark is not Provisional.IN_DOUBT}
+        if not expected:
             return True
-        longest = max(size for size, _ in expected)
-        if is_repeated or self.has_only_doubt(file_id, kind):
-            return self.is_accepted_by_person or found[0] >= longest
-        if None not in expected.values():
-            return found[0] >= longest
-        return self.is_accepted_by_person and found[0] > longest
+        archived = max((size for (size, _), mark in expected.items() if mark is None), default=-1)
+        read_back = max((size for (size, _), mark in expected.items() if mark is not None), default=-1)
+        if expected.get(found, Provisional.NO_MANIFEST) is None and found[0] >= read_back:
+            return True
+        if is_repeated:
+            return self.is_accepted_by_person or found[0] >= max(archived, read_back)
+        if archived >= read_back:
+            return self.is_accepted_by_person and found[0] > archived
+        return found[0] >= read_back
+
+    def recognised(self, file_id: str, kind: FileKind, *, is_rendered: bool) -> Collection[Checksum]:
+        """Return the archived contents of a file that is recognised in its place once a download of it was
+        refused: one that may be rendered at each download, and what a person put back before a retry."""
+        if not (is_rendered or self.is_accepted_by_person):
+            return ()
+        expected = self.expected_of(file_id, kind)
+        longest = max((size for size, _ in expected), default=0)
+        return [each for each, mark in expected.items() if mark is None and each[0] == longest]
+
+    def is_worse(self, file_id: str, kind: FileKind, size: int, sha256: str) -> bool:
+        """Whether this content, in which the signature check found a fault, replaces no other one: there is
+        one without a fault, and no person accepted another."""
+        expected = self.expected_of(file_id, kind).items()
+        sound = {each for each, mark in expected if mark is not Provisional.IN_DOUBT}
+        return bool(sound) and (size, sha256) not in sound and not self.is_accepted_by_person
 
     def may_be_rendered(self, kind: FileKind) -> bool:
         """Whether eSAW may render files of this kind at each download."""
@@ -132,12 +156,14 @@ class ProvenFiles:
         return marks == {Provisional.IN_DOUBT}
 
     def doubting(self, file_id: str, kind: FileKind) -> "ProvenFiles":
-        """Return the same with the content of one file in doubt, so that it is downloaded."""
+        """Return the same with the content of one file in doubt, so that it is downloaded. No message named
+        that doubt, so no person accepted a shorter one."""
         doubted = dict.fromkeys(self.expected_of(file_id, kind), Provisional.IN_DOUBT)
         return replace(
             self,
             checksums={key: each for key, each in self.checksums.items() if key != (file_id, kind)},
             expected={**self.expected, (file_id, kind): doubted} if doubted else self.expected,
+            is_accepted_by_person=False,
         )
 
 
@@ -198,11 +224,11 @@ def proven_files(
 
     Only what was archived in the envelope's present status counts: no ``provisional`` hash proves a file, as
     its download may have been cut. Two contents of a file that is not rendered at each download prove
-    nothing: one of them was cut. After a person's retry, the one that the event itself or a manifest with our
-    seal names does, since the message advises to put it back. What the event itself read back stays the
-    content of the file (``expected``), and so does what a manifest with our seal names, whose event may have
-    been removed. An expired envelope can be restarted and signed further, and its files keep their ids:
-    nothing proves them but a download.
+    nothing: one of them was cut. After a person's retry, the event's own one does, since the message advises
+    to put it back. What the event itself archived is the content of the file (``expected``). Else it is what
+    the event read back, what a manifest with our seal names, whose event may have been removed, and what
+    another event archived. An expired envelope can be restarted and signed further, and its files keep their
+    ids: nothing proves them but a download.
     """
     if envelope_status == EnvelopeStatus.EXPIRED:
         return ProvenFiles()
@@ -211,6 +237,12 @@ def proven_files(
         manifest = None
     checksums = _archived_contents(event, siblings, manifest, envelope_status)
     own = _own_contents(event, manifest, envelope_status)
+    archived = {
+        _key(each): content
+        for each in (event.status.documents if _is_of(event, event, envelope_status) else ())
+        if provisional(each, event.status) is None and not _is_rendered(_key(each))
+        if (content := _content(each)) is not None
+    }
     is_accepted_by_person = event.status.other_content_accepted_time is not None
     proven = {
         key: frozenset(each)
@@ -218,9 +250,8 @@ def proven_files(
         # The hash of an attempt that failed is no proof, but another content is one as little.
         if _is_rendered(key) or len(each | own.get(key, {}).keys()) == 1
     }
-    for key, contents in own.items() if is_accepted_by_person else ():
-        if archived := [each for each, mark in contents.items() if mark is None]:
-            proven[key] = frozenset(archived)
+    if is_accepted_by_person:
+        proven |= {key: frozenset((each,)) for key, each in archived.items()}
     return ProvenFiles(
         proven,
         {key: _with_longer(each, checksums.get(key, ())) for key, each in own.items()},
@@ -236,13 +267,14 @@ def _archived_contents(
     found: dict[FileKey, set[Checksum]] = {}
     lists: dict[int, Sequence[FiledDocument]] = {}
     for each in (event, *siblings):
-        if _is_of(each, event, envelope_status) and unmarked(each.status) is None:
+        is_sound = unmarked(each.status) is None and doubt(each.status) is None
+        if is_sound and _is_of(each, event, envelope_status):
             lists[id(each.status.documents)] = each.status.documents
-    files: list[FiledDocument | ManifestFile] = []
-    for documents in lists.values():
-        files += [each for each in documents if each.provisional is None]
-    if manifest is not None and names_event(manifest, event.uid):
-        files += [each for each in manifest.files if not _is_doubtful(each)]
+    archived = (each for documents in lists.values() for each in documents if each.provisional is None)
+    is_own = manifest is not None and names_event(manifest, event.uid)
+    named = manifest.files if manifest is not None and is_own else ()
+    sound: Iterable[ManifestFile] = (each for each in named if not _is_doubtful(each))
+    files: Iterator[FiledDocument | ManifestFile] = chain(archived, sound)
     for file in files:
         if (content := _content(file)) is not None:
             found.setdefault(_key(file), set()).add(content)
@@ -252,15 +284,14 @@ def _archived_contents(
 def _own_contents(
     event: EnvelopeEvent, manifest: Manifest | None, envelope_status: str
 ) -> Mapping[FileKey, Mapping[Checksum, Provisional | None]]:
-    """Return what the event itself read back, and what a manifest with our seal names: of another event, for
-    want of that. Of no file that is rendered at each download."""
+    """Return what the event itself archived, else what it read back and what a manifest with our seal names.
+    Of no file that is rendered at each download."""
     found: dict[FileKey, dict[Checksum, Provisional | None]] = {}
     for document in event.status.documents if _is_of(event, event, envelope_status) else ():
         if (content := _content(document)) is not None:
             found.setdefault(_key(document), {})[content] = provisional(document, event.status)
-    is_own = manifest is not None and names_event(manifest, event.uid)
     for file in manifest.files if manifest is not None else ():
-        is_named = not _is_doubtful(file) and (is_own or _key(file) not in found)
+        is_named = not _is_doubtful(file) and None not in found.get(_key(file), {}).values()
         if is_named and (content := _content(file)) is not None:
             found.setdefault(_key(file), {})[content] = None
     return {key: each for key, each in found.items() if not _is_rendered(key)}
@@ -275,11 +306,7 @@ def provisional(document: FiledDocument, status: EnvelopeEventStatus) -> Provisi
 def unmarked(status: EnvelopeEventStatus) -> Provisional | None:
     """Return why the hashes without a mark are not final: earlier versions marked none. None: they are
     archived."""
-    if not has_manifest(status):
-        return Provisional.NO_MANIFEST
-    if doubt(status) is not None and all(each.provisional is None for each in status.documents):
-        return Provisional.IN_DOUBT
-    return None
+    return None if has_manifest(status) else Provisional.NO_MANIFEST
 
 
 def _is_of(each: EnvelopeEvent, event: EnvelopeEvent, envelope_status: str) -> bool:
@@ -297,7 +324,9 @@ def _content(file: FiledDocument | ManifestFile) -> Checksum | None:
 
 
 def _is_doubtful(file: ManifestFile) -> bool:
-    return file.signatures is not None and file.signatures.is_doubtful
+    """Whether the signature check found a fault in a file that eSAW signs."""
+    found = file.signatures
+    return found is not None and found.is_doubtful and file.kind in ESAW_SIGNED_KINDS
 
 
 def _is_rendered(key: tuple[str, FileKind]) -> bool:
@@ -332,11 +361,12 @@ def once_per_list(answer: Callable[[Sequence[FiledDocument]], T]) -> Callable[[S
 def contradiction(
     event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], kinds: Collection[FileKind] = FIXED_KINDS
 ) -> str | None:
-    """Return which document another event of the envelope archived with other content (``contradicting``),
-    as a sentence; None: no other did."""
+    """Return which document another event of the envelope archived or read back with other content
+    (``contradicting``), as a sentence; None: no other did."""
     for each in contradicting(event, siblings, kinds):
+        did = "archived" if has_manifest(each.status) else "has read back"
         return (
-            f"EnvelopeEvent/{each.name} archived a document with other content, in the same state of the "
+            f"EnvelopeEvent/{each.name} {did} a document with other content, in the same state of the "
             "envelope."
         )
     return None
@@ -358,7 +388,7 @@ def contradicting(
             lambda documents: contradicts(event.status, documents, state, kinds, unmarked_is=unmarked_is)
         )
 
-    answers = {each: differs(each) for each in (None, *Provisional)}
+    answers = {each: differs(each) for each in (None, Provisional.NO_MANIFEST)}
     for each in siblings:
         summary = each.status.envelope
         if summary is None or summary.status != state:

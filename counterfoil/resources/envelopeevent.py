@@ -548,7 +548,7 @@ def without_checksum(document: FiledDocument) -> FiledDocument:
 
 def stored_size(documents: Sequence[FiledDocument]) -> int:
     """Return the bytes that a list of files needs in etcd, once each file has its size and hash."""
-    encoded = msgspec.json.encode(documents)
+    encoded = msgspec.json.encode([without_checksum(each) for each in documents])
     # The API server stores each of these characters as six, as Go's JSON encoder does.
     escaped = sum(encoded.count(each) for each in (b"<", b">", b"&"))
     return len(encoded) + 5 * escaped + _CHECKSUM_BYTES * len(documents)
@@ -903,8 +903,9 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         datetime | None,
         schema(
             "Time at which a person retried an event that could not be archived because of DocumentInDoubt "
-            "(RFC 3339, UTC). While it is set, a file that is longer than the archived one counts, and any "
-            "content of a file whose hash is `InDoubt`. Unset again once the envelope is archived."
+            "(RFC 3339, UTC). While it is set, a file that is longer than the archived one counts. So does "
+            "any content of a file whose hash is `InDoubt`, or that eSAW may render at each download. Unset "
+            "again once the envelope is archived."
         ),
     ] = None
     notice: EventNotice | None = None

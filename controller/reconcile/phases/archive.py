@@ -41,7 +41,7 @@ from counterfoil.archives.backend import FileNotReturned
 from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import SourceDiffers, StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
-from counterfoil.archives.manifest import FIXED_KINDS, Manifest
+from counterfoil.archives.manifest import FIXED_KINDS, RENDERED_KINDS, Manifest
 from counterfoil.archives.proof import (
     MAX_NAME,
     FoundManifest,
@@ -72,7 +72,7 @@ from counterfoil.resources.envelopeevent import (
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.routes import is_led_elsewhere, leads_to
-from counterfoil.signatures.results import Signatures
+from counterfoil.signatures.results import Signatures, State
 from counterfoil.untrusted.json_bounds import text_memory
 
 MAX_FINDINGS_MEMORY = 2 * 1024 * 1024
@@ -137,7 +137,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if is_required and signatures_condition is not None and signatures_condition.status != "True":
         # It says where the files are.
         await _confirm(layout, documents, context)
-        attempted = _attempted(event.status, documents, filed.signatures)
+        attempted = _attempted(event.status, documents, filed.signatures, is_required=True)
         return _signature_failure(signatures_condition, attempted, context)
     documents = _concluded(documents, filed.signatures)
     manifest = await filing.conclude(
@@ -365,28 +365,55 @@ def _concluded(
 
 
 def _attempted(
-    status: EnvelopeEventStatus, documents: Iterable[FiledDocument], signatures: Mapping[str, Signatures]
+    status: EnvelopeEventStatus,
+    documents: Iterable[FiledDocument],
+    signatures: Mapping[str, Signatures],
+    *,
+    is_required: bool = False,
 ) -> tuple[FiledDocument, ...]:
-    """Return the files after an attempt that no manifest followed. What an earlier one concluded keeps its
-    hash: the hash of this attempt may be that of a cut download."""
+    """
+    Return the files after an attempt that no manifest followed.
+
+    What an earlier one archived keeps its hash: the content of this attempt may be a cut download. A longer
+    one was accepted, so the next download must not be shorter. A content in doubt replaces no other hash, and
+    puts only itself in doubt. With ``is_required``, so is one without intact signatures.
+    """
     stored = {each.file_id: each for each in status.documents}
-    found = []
-    for each in documents:
-        known = stored[each.file_id]
-        is_archived = known.sha256 is not None and provisional(known, status) is None
-        is_new = (each.size, each.sha256) != (known.size, known.sha256)
-        mark = Provisional.NO_MANIFEST if is_new and each.sha256 else provisional(known, status)
-        if _is_doubted(each, signatures):
-            mark = Provisional.IN_DOUBT
-        elif is_archived:
-            mark = None
-        found.append(msgspec.structs.replace(known if is_archived else each, provisional=mark))
-    return tuple(found)
+    return tuple(
+        _after_attempt(
+            stored[each.file_id],
+            each,
+            status,
+            is_doubted=_is_doubted(each, signatures, is_required=is_required),
+        )
+        for each in documents
+    )
 
 
-def _is_doubted(document: FiledDocument, signatures: Mapping[str, Signatures]) -> bool:
+def _after_attempt(
+    known: FiledDocument, found: FiledDocument, status: EnvelopeEventStatus, *, is_doubted: bool
+) -> FiledDocument:
+    mark = provisional(known, status)
+    known = msgspec.structs.replace(known, provisional=mark)
+    is_same = (known.size, known.sha256) == (found.size, found.sha256)
+    if is_same:
+        return msgspec.structs.replace(known, provisional=Provisional.IN_DOUBT) if is_doubted else known
+    is_sound = known.sha256 is not None and mark is not Provisional.IN_DOUBT
+    is_shorter = (found.size or 0) <= (known.size or 0) or found.kind in RENDERED_KINDS
+    if is_sound and (is_doubted or (mark is None and is_shorter)):
+        return known
+    return msgspec.structs.replace(
+        found, provisional=Provisional.IN_DOUBT if is_doubted else Provisional.NO_MANIFEST
+    )
+
+
+def _is_doubted(
+    document: FiledDocument, signatures: Mapping[str, Signatures], *, is_required: bool = False
+) -> bool:
     found = signatures.get(document.file_id)
-    return found is not None and found.is_doubtful and document.kind in ESAW_SIGNED_KINDS
+    if found is None or document.kind not in ESAW_SIGNED_KINDS:
+        return False
+    return found.is_doubtful or (is_required and found.state is not State.INTACT)
 
 
 async def _confirm(
@@ -405,7 +432,6 @@ async def _file_one(
 ) -> tuple[StoredFile, Signatures | None]:
     """Archive one file and check its signatures; None: not to be checked. Raises ``OtherContent``."""
     checker, file_id, kind = context.signature_checker, file_layout.facts.file_id, file_layout.facts.kind
-    expected = proven.expected_of(file_id, kind)
     source, checksums = partial(context.download, file_layout.facts), proven.of(file_id, kind)
     store = partial(filing.store, context.backend, file_layout, source, tags=layout.tags)
     accepts = partial(proven.accepts, file_id, kind)
@@ -413,11 +439,12 @@ async def _file_one(
         try:
             stored_file = await store(proven=checksums, accepts=accepts)
         except SourceDiffers:
-            if not proven.may_be_rendered(kind):
+            is_rendered = proven.may_be_rendered(kind)
+            kept = proven.recognised(file_id, kind, is_rendered=is_rendered)
+            if not is_rendered and not kept:
                 raise
             # What was archived stays, or another download decides.
-            kept = [each for each, mark in expected.items() if mark is not Provisional.IN_DOUBT]
-            stored_file = await store(proven=kept, accepts=partial(accepts, is_repeated=True))
+            stored_file = await store(proven=kept, accepts=partial(accepts, is_repeated=is_rendered))
     except SourceDiffers as differs:
         place = context.backend.location(file_layout.name)
         raise OtherContent(_in_one_content(file_layout, place, proven)) from differs
@@ -427,6 +454,13 @@ async def _file_one(
     if checksums and found.is_doubtful and kind in ESAW_SIGNED_KINDS:
         # Its first download may have been cut: it is downloaded again.
         return await _file_one(file_layout, layout, proven.doubting(file_id, kind), context)
+    if (
+        found.is_doubtful
+        and kind in ESAW_SIGNED_KINDS
+        and proven.is_worse(file_id, kind, stored_file.size, stored_file.sha256)
+    ):
+        place = context.backend.location(file_layout.name)
+        raise OtherContent(_in_one_content(file_layout, place, proven))
     return stored_file, found
 
 
@@ -434,15 +468,20 @@ def _in_one_content(file_layout: FileLayout, place: str, proven: ProvenFiles) ->
     """Return which file eSAW sends with other content than was archived, and what a retry makes of it."""
     facts = file_layout.facts
     expected = proven.expected_of(facts.file_id, facts.kind)
-    archived = " or ".join(f"{size} bytes and the SHA-256 {sha256}" for size, sha256 in sorted(expected))
-    name = facts.file_name[:MAX_NAME]
+    longest = max((size for size, _ in expected), default=0)
+    named = sorted(each for each in expected if each[0] == longest)
+    contents = " or ".join(f"{size} bytes and the SHA-256 {sha256}" for size, sha256 in named)
+    is_archived = set(expected.values()) != {Provisional.NO_MANIFEST}
+    did, name = "archived" if is_archived else "read back", facts.file_name[:MAX_NAME]
     said = (
-        f"eSignAnyWhere sends {name!r} with other content than was archived, which has {archived}. "
+        f"eSignAnyWhere sends {name!r} with other content than was {did}, which has {contents}. "
         f"Its place is {place!r}."
     )
     if proven.may_be_rendered(facts.kind) or proven.has_only_doubt(facts.file_id, facts.kind):
         return f"{said} A retry archives it as eSignAnyWhere sends it then."
-    return said if None in expected.values() else f"{said} No shorter file replaces it."
+    if None in expected.values():
+        return said
+    return f"{said} No shorter file replaces it, and none that is put back is recognised."
 
 
 def _first_in_doubt(sentences: Sequence[str]) -> str:

@@ -105,6 +105,7 @@ from counterfoil.resources.reopening import (
 )
 from counterfoil.resources.routes import required_copy_names, stored_copy
 from counterfoil.retention import last_question, may_have_been_archived_before
+from counterfoil.untrusted.background_work import foreground
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
@@ -169,7 +170,9 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return asked or await _without_envelope(event, context, await _damage(event, context))
 
     damage = await _damage(event, context)
-    deleted = await unless_missing(_delete(event, context, damage))
+    with foreground():
+        # No request of other Imports comes between the last list and the delete.
+        deleted = await unless_missing(_delete(event, context, damage))
     return deleted if deleted is not None else await _without_envelope(event, context, damage)
 
 

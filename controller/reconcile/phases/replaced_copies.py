@@ -71,8 +71,9 @@ def may_replace_copy(
         each
         for each in siblings
         if is_sound
+        if each.uid not in contradictory
         if (doubt(each.status) is not None and not _is_restarted(event.status, each.status))
-        or (_is_older(each, event, now, digest_of) and each.uid not in contradictory)
+        or _is_older(each, event, now, digest_of)
     ]
     replaced = {each.uid for each in older}
     has_content = once_per_list(lambda documents: _has_content(checksums, documents))

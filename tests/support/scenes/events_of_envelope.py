@@ -13,9 +13,11 @@ from controller.requests.copy_requests import CopyRequests
 from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import (
     EnvelopeEvent,
 )
+from counterfoil.resources.envelopeevent import Provisional
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
 from tests.support.builders import ENVELOPE, an_event
@@ -232,3 +234,18 @@ LEGAL = b"%PDF-1.7 the whole terms"
 
 def legal_contents(scene: TwoFolders, archive: str) -> set[bytes]:
     return {each.read_bytes() for each in scene.folders[archive].rglob("legal-1.pdf")}
+
+
+async def break_off(scene: TwoFolders, broken: str) -> EnvelopeEvent:
+    """Let the next attempt break off at this file."""
+    scene.envelope.asked.clear()
+    scene.envelope.but(f"download {broken}", EsawUnreachable("connect"))
+    event = await scene.run(scene.first)
+    while f"download {broken}" not in scene.envelope.asked:
+        event = await scene.retried()
+    scene.envelope.problems.clear()
+    return event
+
+
+def marks(event: EnvelopeEvent) -> dict[str, Provisional | None]:
+    return {each.file_id: each.provisional for each in event.status.documents}

@@ -37,8 +37,10 @@ from tests.support.scenes.events_of_envelope import (
     OneFolder,
     TwoFolders,
     archive_with_one_event,
+    break_off,
     hash_of,
     legal_contents,
+    marks,
     remove_file,
     retry_by_a_person,
     send_other_document,
@@ -544,17 +546,6 @@ async def test_no_message_says_that_a_document_is_at_a_place_where_it_was_not_ar
     assert "/new/" not in message
 
 
-async def break_off(scene: TwoFolders, broken: str) -> EnvelopeEvent:
-    """Let the next attempt break off at this file."""
-    scene.envelope.asked.clear()
-    scene.envelope.but(f"download {broken}", EsawUnreachable("connect"))
-    event = await scene.run(scene.first)
-    while f"download {broken}" not in scene.envelope.asked:
-        event = await scene.retried()
-    scene.envelope.problems.clear()
-    return event
-
-
 async def break_off_and_archive(scene: OneFolder, broken: str, cut: str, whole: bytes) -> EnvelopeEvent:
     """Let an attempt get one file cut and break off at another one. Then let eSignAnyWhere send all."""
     scene.clock.advance(hours=721)
@@ -806,10 +797,6 @@ async def test_no_cut_document_counts_beside_a_longer_one_that_another_event_has
     assert hash_of(first, "file-1") == hashlib.sha256(whole).hexdigest()
 
 
-def marks(event: EnvelopeEvent) -> dict[str, Provisional | None]:
-    return {each.file_id: each.provisional for each in event.status.documents}
-
-
 async def test_the_status_says_of_each_file_whether_a_manifest_names_its_hash(tmp_path: Path) -> None:
     scene = OneFolder(tmp_path)
     await scene.kube.delete(EnvelopeEvent, scene.second)
@@ -857,7 +844,9 @@ async def test_what_an_attempt_read_back_beside_an_earlier_manifest_is_replaced_
     first = await scene.retried()
 
     assert (first.status.phase, first.status.reason) == (Phase.ARCHIVING, "DocumentInDoubt")
-    assert "No shorter file replaces it." in (first.status.message or "")
+    assert "No shorter file replaces it, and none that is put back is recognised." in (
+        first.status.message or ""
+    )
     assert scene.contents("dms")["file-2.pdf"] == whole
     scene.envelope.contents["file-2"] = whole
     assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
@@ -971,7 +960,7 @@ async def test_nor_are_those_of_a_legal_document_unless_a_person_retries(tmp_pat
     ("state", "mark"),
     [
         (State.BROKEN, Provisional.IN_DOUBT),
-        (State.UNSIGNED, Provisional.NO_MANIFEST),
+        (State.UNSIGNED, Provisional.IN_DOUBT),
     ],
 )
 async def test_after_a_failed_check_beside_an_earlier_manifest_each_retry_downloads_again(
@@ -1080,21 +1069,14 @@ async def test_no_cut_document_counts_beside_a_longer_one_whose_signatures_have_
     assert scene.deleted == []
 
 
-@pytest.mark.parametrize("is_in_doubt", [False, True])
-async def test_the_hashes_of_an_earlier_version_have_no_mark(tmp_path: Path, *, is_in_doubt: bool) -> None:
-    """Without a manifest none of them is archived. If a signature was broken, any of them may be meant."""
+async def test_without_a_manifest_no_hash_of_an_earlier_version_is_archived(tmp_path: Path) -> None:
+    """Those have no marks."""
     scene = OneFolder(tmp_path)
     await scene.kube.delete(EnvelopeEvent, scene.second)
-    if is_in_doubt:
-        scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
-        scene.envelope.contents["file-1"] = CUT
-        first = await scene.end(scene.first)
-    else:
-        first = await break_off(scene, "trail-1")
+    first = await break_off(scene, "trail-1")
     unmarked = [msgspec.structs.replace(each, provisional=None) for each in first.status.documents]
     status = msgspec.structs.replace(first.status, documents=tuple(unmarked))
 
     found = {each.file_id: provisional(each, status) for each in status.documents}
 
-    in_doubt = dict.fromkeys(found, Provisional.IN_DOUBT)
-    assert found == (in_doubt if is_in_doubt else {"file-1": Provisional.NO_MANIFEST, "trail-1": None})
+    assert found == {"file-1": Provisional.NO_MANIFEST, "trail-1": None}

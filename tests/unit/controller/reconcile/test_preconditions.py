@@ -345,7 +345,7 @@ def collect(*lists: Sequence[str], most: int = MAX_SIBLINGS_MEMORY) -> int:
 
 def files_of(step: int, number: int) -> list[str]:
     """Return names of files in the folder of a workstep."""
-    return [f"{step:0>50}/{each:0>60}.pdf" for each in range(number)]
+    return [f"{step:0>50}/{each:0>80}.pdf" for each in range(number)]
 
 
 def test_more_siblings_than_fit_into_the_memory_of_a_run_are_refused() -> None:
