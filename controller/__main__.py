@@ -84,14 +84,14 @@ def main() -> int:
     with (
         tracing.configured("controller", os.environ),
         listening_socket(settings.private_listen) as private_socket,
-        election_thread(settings) as elections,
+        election_thread(settings, served) as elections,
     ):
         publish_shards(metrics, lambda: elections.held)
         process = ControllerProcess(settings, served, elections, private_socket, metrics, sealing, signer)
         return run_generations(process.run_generation)
 
 
-def election_thread(settings: ControllerSettings) -> ElectionThread:
+def election_thread(settings: ControllerSettings, served: ServedNamespaces) -> ElectionThread:
     """Return the candidate for the Leases of all shards."""
     identity = settings.identity or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     timings = LeaseTimings(
@@ -99,7 +99,7 @@ def election_thread(settings: ControllerSettings) -> ElectionThread:
         renew_deadline=settings.renew_deadline.total_seconds(),
         retry_period=settings.retry_period.total_seconds(),
     )
-    return ElectionThread(identity, settings.namespace or own_namespace(), settings.shards, timings)
+    return ElectionThread(identity, served.own, settings.shards, timings, served=lambda: served.names)
 
 
 @dataclass(frozen=True)

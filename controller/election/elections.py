@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
@@ -48,6 +48,8 @@ class Candidate:
     namespace: str
     count: int
     timings: LeaseTimings
+    served: Callable[[], Sequence[str]]
+    """Returns the namespaces that this process serves now."""
     changed: Callable[[], None]
     clock: Seconds = boot_time
     leases: dict[int, HeldLease] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class Candidate:
                 self.identity,
                 timings=self.timings,
                 turns=self._turns,
+                served=self.served,
                 acquired=self._acquired,
             )
             election = leader_election_class(self.clock)(_config(lock, self.timings))
@@ -165,10 +168,12 @@ class ElectionThread:
         namespace: str,
         count: int,
         timings: LeaseTimings,
+        *,
+        served: Callable[[], Sequence[str]],
         api_opener: ApiOpener = open_api,
     ) -> None:
         self.timings = timings
-        self._candidate = Candidate(identity, namespace, count, timings, changed=self._notify)
+        self._candidate = Candidate(identity, namespace, count, timings, served, changed=self._notify)
         self._api_opener = api_opener
         self._loop: asyncio.AbstractEventLoop = EventLoop()
         self._task: asyncio.Task[None] | None = None

@@ -18,7 +18,7 @@ request fails. So the holder ends its term: the controller lists everything agai
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,10 +30,12 @@ from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRec
 from controller.sharding import HeldLease
 from counterfoil._upstream.leader_election import RobustLeaseLock
 from counterfoil.resources.lease import (
+    SERVED_ANNOTATION,
     SHARD_LEASE_COUNT_LABEL,
     believed_duration,
     is_shard_lease,
     readable_time,
+    served_annotation,
     shard_lease_name,
 )
 
@@ -119,6 +121,7 @@ class ShardLock(RobustLeaseLock):
         *,
         timings: LeaseTimings,
         turns: Turns,
+        served: Callable[[], Sequence[str]],
         acquired: Callable[[int, HeldLease], None],
     ) -> None:
         super().__init__(
@@ -127,6 +130,7 @@ class ShardLock(RobustLeaseLock):
             identity,
             others.api,
             labels={SHARD_LEASE_COUNT_LABEL: str(others.count)},
+            annotations=self._served_annotation,
             request_timeout=timings.request_timeout,
         )
         self.number = number
@@ -136,6 +140,7 @@ class ShardLock(RobustLeaseLock):
         self._clock = others.clock
         self._timings = timings
         self._turns = turns
+        self._served = served
         self._acquired = acquired
         self._unchanged_since: tuple[str, float] | None = None
         """Version of the Lease, and the time of its first observation."""
@@ -201,6 +206,10 @@ class ShardLock(RobustLeaseLock):
         """Return the time at which this process acquired the Lease, as it is in the Lease."""
         spec: Any = self.lease_reference.spec if self.lease_reference is not None else None
         return spec.acquire_time if spec is not None else None
+
+    def _served_annotation(self) -> Mapping[str, str]:
+        """Return what the Lease tells people about the namespaces that this process serves."""
+        return {SERVED_ANNOTATION: served_annotation(self.identity, self._served())}
 
     def _is_held_by_another(self) -> bool:
         """Whether the Lease has another holder, and its own duration has not passed since its last change."""

@@ -7,8 +7,8 @@ to 37.0.2. client-go does each of these; the library does not:
 - It measures durations with ``time.time()``, so a correction of the clock ends a Lease early or lets it live
   on. ``leader_election_class`` returns its class with another clock.
 - It writes local times and marks them as UTC, ends ``run`` at any error that is not an ``ApiException``,
-  waits for a response without a timeout, never counts ``leaseTransitions`` and gives a Lease no labels.
-  ``RobustLeaseLock`` does.
+  waits for a response without a timeout, never counts ``leaseTransitions`` and gives a Lease neither labels
+  nor annotations. ``RobustLeaseLock`` does.
 - It does not release a Lease at a clean stop. ``RobustLeaseLock.release`` does, as client-go's
   ``ReleaseOnCancel``: an empty holder, which the library takes over at its next check, and a duration of one
   second.
@@ -66,12 +66,15 @@ class RobustLeaseLock(LeaseLock):
         api: CoordinationV1Api,
         *,
         labels: Mapping[str, str],
+        annotations: Callable[[], Mapping[str, str]] = dict,
         request_timeout: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         super().__init__(name, namespace, identity, api.api_client)
         self.api_instance = api
         self.labels = labels
+        self.annotations = annotations
+        """Returns those that each write of the holder sets; others stay as they are."""
         self.request_timeout = request_timeout
         self.now = now
         self.last_problem: str | None = "no response yet"
@@ -93,7 +96,8 @@ class RobustLeaseLock(LeaseLock):
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         """Create the Lease with its labels; return whether it was created."""
-        metadata = V1ObjectMeta(name=name, labels=dict(self.labels))
+        annotations = dict(self.annotations())
+        metadata = V1ObjectMeta(name=name, labels=dict(self.labels), annotations=annotations)
         body = V1Lease(metadata=metadata, spec=self.update_lease(election_record))
         return await self._is_done(self.api_instance.create_namespaced_lease(namespace, body))
 
@@ -103,6 +107,8 @@ class RobustLeaseLock(LeaseLock):
         if lease is None:
             return False
         lease.spec = self.update_lease(updated_record, lease.spec)
+        metadata: Any = lease.metadata
+        metadata.annotations = {**(metadata.annotations or {}), **self.annotations()}
         return await self._is_done(self.api_instance.replace_namespaced_lease(name, namespace, lease))
 
     def update_lease(

@@ -8,8 +8,8 @@ namespace: it becomes part of a path and of a command. Nothing is concluded from
 while it is unknown which release serves a namespace. Leases that are here suffice for a person who may list
 nothing else.
 
-The Leases of a release are also held if it no longer lists the namespace. Then only a change that nobody
-processes tells of it.
+The Leases of a release are also held if it no longer lists the namespace. An annotation of each tells which
+namespaces its holder serves. With a holder of an earlier version, only a change that nobody processes does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Forbidden
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Organization, ResourceInvalid
-from counterfoil.resources.lease import ShardLeases
+from counterfoil.resources.lease import NamespaceNotServed, ShardLeases
 from counterfoil.settings import is_namespace
 
 ORGANIZATIONS: Final = 20
@@ -45,13 +45,16 @@ async def served_shard_leases(
     the namespace that was read already: its status answers for a person who may not list them. Raises
     ``ApiError`` if they can't be read, or if it is unknown which release it is.
     """
-    here = ShardLeases(await kube.shard_leases())
-    if is_release or not here.unheld_shards(now):
+    here = ShardLeases(await kube.shard_leases(), namespace=kube.namespace)
+    absences = here.unheld_shards(now)
+    # A release need not serve its own namespace, so another one may do so.
+    is_unlisted = any(isinstance(each, NamespaceNotServed) for each in absences)
+    if not absences or (is_release and not is_unlisted):
         return here
     organizations = [each.status for each in await _organizations(kube, known)]
     release = next((each.release_namespace for each in organizations if each.release_namespace), None)
     if release is not None:
-        return await _leases_of(kube.in_namespace(release), release)
+        return await _leases_of(kube.in_namespace(release), release, kube.namespace)
     is_own = bool(here.leases) or any(each.observed_generation is not None for each in organizations)
     if is_own or await _has_pods(kube):
         return here
@@ -102,9 +105,9 @@ async def _has_pods(kube: KubeClient) -> bool:
         return False
 
 
-async def _leases_of(kube: KubeClient, release: str) -> ShardLeases:
+async def _leases_of(kube: KubeClient, release: str, namespace: str) -> ShardLeases:
     try:
-        return ShardLeases(await kube.shard_leases(), release)
+        return ShardLeases(await kube.shard_leases(), release, namespace)
     except Forbidden as refused:
         # Without the text of the API server, which people answer with a right to all objects there.
         where = f"they are in the namespace {release}, where you may not list them"

@@ -7,8 +7,13 @@ The API server accepts the times of a Lease only with exactly six digits after t
 
 The Leases of the shards also tell people which shards no controller works on. A Lease is judged by the wall
 clocks of two machines there: enough for a person, not for mutual exclusion.
+
+An annotation of such a Lease tells which namespaces its holder serves (docs/decisions/0088). It has digests:
+who may read the Leases of a release learns whether a namespace is served whose name is known, and no name.
 """
 
+import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +33,28 @@ KIND_SENT: Final = "sent"
 
 SHARD_LEASE_COUNT_LABEL = f"{GROUP}/shards"
 """Label of the Lease of a shard: the number of shards that it is one of."""
+
+
+SERVED_ANNOTATION: Final = f"{GROUP}/served"
+"""Annotation of the Lease of a shard: the digest of its holder's name, then those of the namespaces that this
+holder serves."""
+
+MAX_SERVED_DIGESTS: Final = 64
+"""Maximum number of namespaces in the annotation that is believed; no release serves as many."""
+
+_DIGEST_LENGTH: Final = 16
+_DIGESTS: Final = re.compile(
+    rf"[0-9a-f]{{{_DIGEST_LENGTH}}}(?: [0-9a-f]{{{_DIGEST_LENGTH}}}){{1,{MAX_SERVED_DIGESTS}}}", re.ASCII
+)
+
+
+def served_annotation(holder: str, namespaces: Iterable[str]) -> str:
+    """Return the value of the annotation that a holder writes into its Leases."""
+    return " ".join((_digest(holder), *sorted(map(_digest, namespaces))))
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def micro_time(moment: datetime) -> str:
@@ -99,6 +126,17 @@ class Lease(Resource, frozen=True):
 
     spec: LeaseSpec = LeaseSpec()
 
+    def serves(self, namespace: str) -> bool | None:
+        """Whether the holder of this Lease of a shard serves a namespace; None if it does not tell. A holder
+        of an earlier version leaves the annotation of another one as it is, so the holder's name counts."""
+        told = self.metadata.annotations.get(SERVED_ANNOTATION, "")
+        if not namespace or _DIGESTS.fullmatch(told) is None:
+            return None
+        holder, *namespaces = told.split(" ")
+        if holder != _digest(self.spec.holder_identity or ""):
+            return None
+        return _digest(namespace) in namespaces
+
 
 CLOCK_SKEW = timedelta(seconds=30)
 """Maximum difference of two clocks at which a living controller is never reported as absent."""
@@ -109,6 +147,8 @@ _NAME = "counterfoil-shard-"
 @dataclass(frozen=True)
 class UnheldShard:
     """A shard that no controller works on, and the last Lease of it; empty texts if there was none."""
+
+    reason: ClassVar[str] = "ControllerAbsent"
 
     lease: str = ""
     holder: str = ""
@@ -137,36 +177,67 @@ class UnheldShard:
 
 
 @dataclass(frozen=True)
+class NamespaceNotServed:
+    """The controllers of the release that served a namespace work, and do not serve it now."""
+
+    reason: ClassVar[str] = "NamespaceNotServed"
+    lease: ClassVar[str] = ""
+    renewed_at: ClassVar[None] = None
+
+    namespace: str
+    release: str = ""
+    """The namespace of the release, if it is not this one."""
+
+    def __str__(self) -> str:
+        return (
+            f"The controllers in the namespace {self.release or self.namespace} work, and their list does "
+            f"not have the namespace {self.namespace}."
+        )
+
+
+Absence = UnheldShard | NamespaceNotServed
+"""Why no controller works on objects."""
+
+
+@dataclass(frozen=True)
 class ShardLeases:
     """The Leases of the shards of the release that serves a namespace."""
 
     leases: tuple[Lease, ...]
     release: str = ""
     """The namespace of the release, if it is not that of the objects."""
+    namespace: str = ""
+    """That of the objects; empty: each one counts as served."""
 
-    def unheld_shard(self, shard: int, now: datetime) -> UnheldShard | None:
+    def unheld_shard(self, shard: int, now: datetime) -> Absence | None:
         """Return why no controller works on the events of a shard (0..63); None if one does."""
         return self._unheld([each for each in self.leases if _covers(each, shard)], now)
 
-    def unheld_shards(self, now: datetime) -> tuple[UnheldShard, ...]:
-        """Return all shards that no controller works on."""
+    def unheld_shards(self, now: datetime) -> tuple[Absence, ...]:
+        """Return why no controller works on events, once for each shard, or once if the namespace is not
+        served."""
         found = {self.unheld_shard(shard, now) for shard in range(SHARD_COUNT)}
         return tuple(sorted((each for each in found if each is not None), key=lambda each: each.lease))
 
-    def unheld_owner(self, kind: str, name: str, now: datetime) -> UnheldShard | None:
+    def unheld_owner(self, kind: str, name: str, now: datetime) -> Absence | None:
         """Return why no controller does the work that belongs to a shared object; None if one does."""
         owners = (
             each for each in self.leases if _number(each) == shard_of_shared_object(kind, name, _count(each))
         )
         return self._unheld(owners, now)
 
-    def _unheld(self, leases: Iterable[Lease], now: datetime) -> UnheldShard | None:
+    def _unheld(self, leases: Iterable[Lease], now: datetime) -> Absence | None:
         newest: Lease | None = None
+        is_held = False
         for each in leases:
             if each.spec.is_renewed_at(now - CLOCK_SKEW):
-                return None
+                if each.serves(self.namespace) is not False:
+                    return None
+                is_held = True
             if newest is None or _renewed_at(each) > _renewed_at(newest):
                 newest = each
+        if is_held:
+            return NamespaceNotServed(self.namespace, self.release)
         if newest is None:
             return UnheldShard(release=self.release)
         spec = newest.spec

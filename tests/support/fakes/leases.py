@@ -1,9 +1,17 @@
 """Held shards for tests: their Leases last until a test ends them."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from controller.sharding import HeldLease, HeldShards
-from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease, micro_time, shard_lease_name
+from counterfoil.resources.lease import (
+    SERVED_ANNOTATION,
+    SHARD_LEASE_COUNT_LABEL,
+    Lease,
+    micro_time,
+    served_annotation,
+    shard_lease_name,
+)
 from tests.support.builders import AClock
 
 
@@ -15,15 +23,24 @@ def held_shards(*numbers: int, of: int = 1, clock: AClock | None = None) -> Held
 
 
 def a_shard_lease(
-    number: int, of: int, *, renewed: datetime, holder: str = "pod-1", seconds: int = 15
+    number: int,
+    of: int,
+    *,
+    renewed: datetime,
+    holder: str = "pod-1",
+    seconds: int = 15,
+    served: Iterable[str] | None = None,
 ) -> Lease:
-    """Return the Lease of a shard; without a holder it is released."""
+    """Return the Lease of a shard; without a holder it is released. ``served`` are the namespaces that it
+    tells; None: it is of an earlier version."""
+    annotations = {SERVED_ANNOTATION: served_annotation(holder, served)} if served is not None else {}
     return Lease.parse(
         {
             "metadata": {
                 "name": shard_lease_name(number, of),
                 "uid": f"uid-{number}",
                 "labels": {SHARD_LEASE_COUNT_LABEL: str(of)},
+                "annotations": annotations,
             },
             "spec": {
                 "holderIdentity": holder,

@@ -25,7 +25,7 @@ def thread(api: InMemoryLeases, shards: int = 1, *, opens: bool = True) -> Elect
             raise OSError("no configuration")
         yield api
 
-    return ElectionThread("pod", "tests", shards, TIMINGS, opener)
+    return ElectionThread("pod", "tests", shards, TIMINGS, served=lambda: ("tests",), api_opener=opener)
 
 
 async def acquired(elections: ElectionThread) -> HeldShards:

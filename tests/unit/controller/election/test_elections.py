@@ -10,7 +10,7 @@ import pytest
 
 from controller.election.elections import RESTART_SECONDS, Candidate
 from controller.election.shard_lock import LeaseTimings
-from counterfoil.resources.lease import MAX_LEASE_SECONDS
+from counterfoil.resources.lease import MAX_LEASE_SECONDS, SERVED_ANNOTATION, served_annotation
 from tests.support.fakes.lease_api import InMemoryLeases, refused
 from tests.support.virtual_time import run_in_virtual_time, virtual_time
 
@@ -24,7 +24,10 @@ class Process:
         self, api: InMemoryLeases, identity: str, shards: int, timings: LeaseTimings = TIMINGS
     ) -> None:
         self.changes: list[tuple[float, set[int]]] = []
-        self.candidate = Candidate(identity, "tests", shards, timings, self._changed, virtual_time)
+        self.served: tuple[str, ...] = ("tests",)
+        self.candidate = Candidate(
+            identity, "tests", shards, timings, lambda: self.served, self._changed, virtual_time
+        )
         self._task = asyncio.create_task(self.candidate.run(api))
         self._api = api
 
@@ -383,3 +386,39 @@ async def test_a_holder_leaves_to_a_newer_number_of_shards(cluster: Cluster) -> 
     assert old.shards == set()
     # Nor does it keep the Lease from others.
     assert cluster.api.renewed(0, 1) == renewed
+
+
+@in_a_cluster
+async def test_each_lease_tells_which_namespaces_its_holder_serves_as_soon_as_its_list_changes(
+    cluster: Cluster,
+) -> None:
+    process = cluster.start("pod", 2)
+    await cluster.until(lambda: process.shards == {0, 1}, within=30.0)
+
+    def told() -> set[str]:
+        return {each.metadata.annotations[SERVED_ANNOTATION] for each in stored(cluster)}
+
+    assert told() == {served_annotation("pod", ["tests"])}
+    process.served = ("unit-a", "unit-b")
+    expected = {served_annotation("pod", ["unit-b", "unit-a"])}
+    await cluster.until(lambda: told() == expected, within=TIMINGS.retry_period * 1.5)
+
+
+@in_a_cluster
+async def test_other_annotations_of_a_lease_stay(cluster: Cluster) -> None:
+    process = cluster.start("pod", 1)
+    await cluster.until(lambda: process.shards == {0}, within=10.0)
+    (lease,) = stored(cluster)
+    lease.metadata.annotations["example.com/note"] = "kept"
+    process.served = ("unit-a",)
+    await cluster.seconds(10.0)
+    (lease,) = stored(cluster)
+    assert lease.metadata.annotations == {
+        "example.com/note": "kept",
+        SERVED_ANNOTATION: served_annotation("pod", ["unit-a"]),
+    }
+
+
+def stored(cluster: Cluster) -> list[Any]:
+    """Return the Leases of the API."""
+    return list(cluster.api.leases.values())

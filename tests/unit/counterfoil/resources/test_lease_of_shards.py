@@ -1,8 +1,20 @@
 """Which shards no controller works on, as a person reads it in the Leases."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from counterfoil.resources.lease import ShardLeases, UnheldShard
+import pytest
+from msgspec.structs import replace
+
+from counterfoil.resources.lease import (
+    MAX_SERVED_DIGESTS,
+    SERVED_ANNOTATION,
+    NamespaceNotServed,
+    ShardLeases,
+    UnheldShard,
+    served_annotation,
+)
+from counterfoil.settings import MAX_NAMESPACES
 from tests.support.builders import NOON
 from tests.support.fakes.leases import a_shard_lease
 
@@ -85,3 +97,75 @@ def test_a_shard_of_a_release_in_another_namespace_says_where_its_lease_is() -> 
 
     assert str(never) == "No controller in the namespace release has acquired the Lease of a shard yet."
     assert str(gone).startswith("pod-1 renewed Lease/counterfoil-shard-0-of-1 in the namespace release for")
+
+
+def leases_of(*served: Iterable[str] | None) -> ShardLeases:
+    """Return the held Leases of a release, each with the namespaces that its holder tells, as `unit-a` sees
+    them."""
+    leases = (
+        a_shard_lease(number, len(served), renewed=LIVES, served=each) for number, each in enumerate(served)
+    )
+    return ShardLeases(tuple(leases), "release", "unit-a")
+
+
+NOT_SERVED = NamespaceNotServed("unit-a", "release")
+
+
+def test_a_namespace_that_the_holders_do_not_serve_is_reported_once() -> None:
+    leases = leases_of(["unit-b", "release"], ["unit-b"], ["unit-b"])
+    assert leases.unheld_shards(NOW) == (NOT_SERVED,)
+    assert leases.unheld_shard(5, NOW) == NOT_SERVED
+    assert leases.unheld_owner("walk", "events", NOW) == NOT_SERVED
+    assert (
+        str(NOT_SERVED)
+        == "The controllers in the namespace release work, and their list does not have the namespace unit-a."
+    )
+
+
+def test_a_namespace_is_served_by_the_shards_whose_holders_have_read_the_new_list() -> None:
+    leases = leases_of(["unit-a", "unit-b"], ["unit-b"])
+    assert (leases.unheld_shard(4, NOW), leases.unheld_shard(5, NOW)) == (None, NOT_SERVED)
+
+
+def test_a_holder_that_does_not_tell_what_it_serves_counts_as_serving() -> None:
+    assert leases_of(None, None).unheld_shards(NOW) == ()
+
+
+def test_the_annotation_of_another_holder_tells_nothing() -> None:
+    """A holder of an earlier version renews a Lease with the annotation of the one before."""
+    (lease,) = leases_of(["unit-b"]).leases
+    renewed = replace(lease, spec=replace(lease.spec, holder_identity="pod-of-an-earlier-version"))
+    assert ShardLeases((renewed,), "release", "unit-a").unheld_shards(NOW) == ()
+
+
+def test_a_dead_holder_is_reported_as_such_whatever_it_served() -> None:
+    leases = ShardLeases((a_shard_lease(0, 1, renewed=NOON, served=["unit-b"]),), "release", "unit-a")
+    (found,) = leases.unheld_shards(NOW)
+    assert found.reason == "ControllerAbsent"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        "unit-b",
+        served_annotation("pod-1", []),
+        served_annotation("pod-1", ["unit-b"]).upper(),
+        f"{served_annotation('pod-1', ['unit-b'])}\n",
+        served_annotation("pod-1", map(str, range(MAX_SERVED_DIGESTS + 1))),
+        "0" * 200_000,
+    ],
+)
+def test_an_annotation_of_another_form_tells_nothing(told: str) -> None:
+    (lease,) = leases_of(["unit-b"]).leases
+    metadata = replace(lease.metadata, annotations={SERVED_ANNOTATION: told})
+    assert ShardLeases((replace(lease, metadata=metadata),), "", "unit-a").unheld_shards(NOW) == ()
+
+
+def test_the_annotation_has_no_name_and_room_for_all_namespaces_of_a_release() -> None:
+    names = [f"tenant-{number}" for number in range(MAX_NAMESPACES)]
+    told = served_annotation("pod-1", names)
+    assert "tenant" not in told
+    assert len(told) < 1024
+    (lease,) = leases_of(names).leases
+    assert [lease.serves(each) for each in (*names, "unit-a")] == [True] * MAX_NAMESPACES + [False]
