@@ -66,7 +66,7 @@ class RobustLeaseLock(LeaseLock):
         api: CoordinationV1Api,
         *,
         labels: Mapping[str, str],
-        annotations: Callable[[], Mapping[str, str]] = dict,
+        annotations: Callable[[], Mapping[str, str]],
         request_timeout: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

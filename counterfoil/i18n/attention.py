@@ -50,7 +50,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.imports import is_processed
-from counterfoil.resources.lease import UnheldShard
+from counterfoil.resources.lease import Absence, NamespaceNotServed
 from counterfoil.resources.routes import (
     Choice,
     archive_names,
@@ -130,8 +130,9 @@ class AttentionItem:
     """Of the eSAW, for an entry that all Organizations with this address share."""
     others: tuple[str, ...] = ()
     """Further Organizations of a shared entry."""
-    absence: UnheldShard | None = None
-    """For an entry about the controllers: the shard that none of them works on."""
+    absence: Absence | None = None
+    """For an entry about the controllers: the shard that none of them works on, or the namespace that they do
+    not serve."""
 
     @property
     def anchor(self) -> str:
@@ -184,14 +185,33 @@ class ClusterSnapshot:
     imports: tuple[Import, ...] = ()
     read_time: datetime | None = None
     """When the objects were read; None: an Import may have been created just before."""
-    unheld_shards: tuple[UnheldShard, ...] = ()
-    """Shards that no controller works on."""
+    unheld_shards: tuple[Absence, ...] = ()
+    """Shards that no controller works on; or that the namespace is not served."""
     is_more_failed: bool = False
     is_more_waiting: bool = False
     is_more_retrying: bool = False
     is_more_suspended: bool = False
     of: str = ""
     """The one Organization that is asked about; empty: all."""
+
+    @property
+    def absences(self) -> tuple[Absence, ...]:
+        """Why no controller works. A release need not serve its own namespace, so an empty one need not be
+        served."""
+        if self._has_objects:
+            return self.unheld_shards
+        return tuple(each for each in self.unheld_shards if not isinstance(each, NamespaceNotServed))
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the statuses of the objects may be new, as far as is known."""
+        return not any(isinstance(each, NamespaceNotServed) for each in self.absences)
+
+    @property
+    def _has_objects(self) -> bool:
+        objects = (self.organizations, self.senders, self.archives, self.imports)
+        events = (self.failed, self.waiting, self.retrying, self.suspended_events)
+        return any(objects) or any(events)
 
     def archive_name(self, event: EnvelopeEvent) -> str:
         """Return the name of the Archive that an event needs; empty if its routes have not decided."""
@@ -281,12 +301,12 @@ def _rank(item: AttentionItem) -> tuple[bool, bool, int, int, str]:
 
 
 def _controllers(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
-    for each in snapshot.unheld_shards:
+    for each in snapshot.absences:
         yield AttentionItem(
             kind=AttentionKind.CONTROLLER,
             name=each.lease or "none",
             organization="",
-            reason="ControllerAbsent",
+            reason=each.reason,
             message=str(each),
             since=each.renewed_at,
             absence=each,

@@ -40,7 +40,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.base import is_object_name, is_reason
 from counterfoil.resources.envelopeevent import SUSPENDED
-from counterfoil.resources.lease import UnheldShard
+from counterfoil.resources.lease import Absence, NamespaceNotServed
 from counterfoil.resources.reopening import takes_copies, unplanned_copies
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
@@ -199,9 +199,14 @@ def resume_commands(suspended: Resource, namespace: str) -> tuple[Command, ...]:
     return tuple(_typed(form, namespace=namespace, name=suspended.name))
 
 
-def controller_commands(absence: UnheldShard | None, namespace: str) -> Iterator[Command]:
-    """Yield what shows the controllers, and deletes a Lease whose holder keeps all of them out."""
+def controller_commands(absence: Absence | None, namespace: str) -> Iterator[Command]:
+    """Yield what shows the controllers, and deletes a Lease whose holder keeps all of them out; or what shows
+    the list of the namespaces that they serve."""
     place = (absence.release if absence is not None else "") or namespace
+    if isinstance(absence, NamespaceNotServed):
+        listed = f"{_KUBECTL} get configmaps -l app.kubernetes.io/part-of=counterfoil -o yaml"
+        yield from _typed(listed, namespace=place)
+        return
     yield from _typed(f"{_KUBECTL} get pods -l app.kubernetes.io/component=controller", namespace=place)
     if absence is not None and absence.held_until is not None:
         yield from _typed(f"{_KUBECTL} delete lease {{name}}", "lease", namespace=place, name=absence.lease)

@@ -8,13 +8,17 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from counterfoil.cli.plugin.installation import status
+from counterfoil.cli.plugin.send_request import find_absences
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.resources.lease import NamespaceNotServed
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.install_crds import CRDS
@@ -180,6 +184,48 @@ async def test_namespaces_are_served_apart_and_added_and_removed_without_a_resta
     await sales.reaches(left, Phase.SUCCEEDED)
     assert controller.pid == pid
     assert await sales.kube.get(EnvelopeEvent, event.name)
+
+
+async def test_a_namespace_that_is_taken_off_the_list_is_reported_until_it_is_listed_again(
+    release: Release,
+) -> None:
+    """``NamespaceNotServed``, while nothing changes in the namespace; then as its text advises."""
+    sales = await release.unit("sales", with_role=True)
+    legal = await release.unit("legal", with_role=True)
+    release.write_list(sales, legal)
+    await release.controller()
+    await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
+    await legal.reaches(await legal.noted(), Phase.SUCCEEDED)
+    assert await reasons_in(sales) == await reasons_in(legal) == []
+
+    release.write_list(legal)
+
+    async def is_reported() -> bool:
+        return await reasons_in(sales) == ["NamespaceNotServed"]
+
+    await eventually(is_reported)
+    left = await sales.noted()
+    (absence,) = (await find_absences(sales.kube, (await sales.event(left),))).values()
+    assert absence == NamespaceNotServed(sales.local_environment.namespace, release.built.namespace)
+    assert await reasons_in(legal) == []
+    leases = await release.built.listed("leases")
+    assert sales.local_environment.namespace not in json.dumps(leases)
+    assert legal.local_environment.namespace not in json.dumps(leases)
+
+    release.write_list(sales, legal)
+    await sales.reaches(left, Phase.SUCCEEDED)
+
+    async def is_solved() -> bool:
+        return await reasons_in(sales) == []
+
+    await eventually(is_solved)
+
+
+async def reasons_in(scene: ControllerScene) -> list[str]:
+    """Return the reasons that ``kubectl counterfoil status`` lists for a namespace."""
+    reading = await status.read(scene.kube)
+    now = datetime.now(UTC)
+    return [each.reason for each in status.overview(reading, scene.kube.namespace, now).waiting]
 
 
 async def test_a_role_that_is_taken_away_holds_no_other_namespace_up(release: Release) -> None:

@@ -35,7 +35,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.imports import last_day
-from counterfoil.resources.lease import Lease, UnheldShard
+from counterfoil.resources.lease import Absence, Lease
 from webhook.console import charts
 from webhook.console.access import ARCHIVES, EVENTS, IMPORTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest
@@ -224,8 +224,8 @@ class ConsoleViews(ViewBase):
             charts={each.name: charts.callbacks(each) for each in found.objects},
         )
 
-    async def _absence(self, user: AuthenticatedUser) -> UnheldShard | None:
-        """Return a shard that no controller works on, so that what a page shows of it may be out of date."""
+    async def _absence(self, user: AuthenticatedUser) -> Absence | None:
+        """Return why no controller works on some objects, so that what a page shows may be out of date."""
         now = self.clock.now()
         leases = await shard_leases(user, now)
         return next(iter(leases.unheld_shards(now)), None) if leases is not None else None

@@ -48,7 +48,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry
 from counterfoil.resources.envelopeevent import digest_of, has_state, state_of
-from counterfoil.resources.lease import ShardLeases, UnheldShard
+from counterfoil.resources.lease import Absence, NamespaceNotServed, ShardLeases
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.resources.reopening import (
     is_reopened_by_retry,
@@ -147,7 +147,7 @@ async def wait_for_answer(
 
 async def find_absences(
     kube: KubeClient, resources: Sequence[Resource], known: Organization | None = None
-) -> dict[str, UnheldShard]:
+) -> dict[str, Absence]:
     """
     Return why no controller works on objects of one kind, by the name of each that has none.
 
@@ -164,7 +164,7 @@ async def find_absences(
     return {name: absence for name, absence in found if absence is not None}
 
 
-def _absence(leases: ShardLeases, resource: Resource, now: datetime) -> UnheldShard | None:
+def _absence(leases: ShardLeases, resource: Resource, now: datetime) -> Absence | None:
     if isinstance(resource, EnvelopeEvent):
         return leases.unheld_shard(resource.shard_number, now)
     is_unsharded = isinstance(resource, Organization | Import)
@@ -172,8 +172,13 @@ def _absence(leases: ShardLeases, resource: Resource, now: datetime) -> UnheldSh
     return leases.unheld_owner(*owner, now)
 
 
-def absence_text(absence: UnheldShard, work: str) -> str:
+def absence_text(absence: Absence, work: str) -> str:
     """Return for a person that no controller does ``work``, such as "the request is carried out"."""
+    if isinstance(absence, NamespaceNotServed):
+        return (
+            f"no controller serves this namespace ({absence.reason}), so {work} when one does. {absence} "
+            "List it in watchNamespaces of the release."
+        )
     return f"no controller works, so {work} when one runs. {absence} Check the controller's pods."
 
 
@@ -279,7 +284,7 @@ class RequestCommand(NamedTuple):
         kube: KubeClient,
         events: Sequence[EnvelopeEvent],
         organizations: Mapping[str, Organization | None],
-    ) -> dict[str, UnheldShard]:
+    ) -> dict[str, Absence]:
         """Return why no controller works on events, by their names; empty if it is not known."""
         if not events:
             return {}
@@ -384,7 +389,7 @@ COPY = RequestCommand(
 )
 
 
-def _with_absence(answer: EventRequestResult, absences: Mapping[str, UnheldShard]) -> EventRequestResult:
+def _with_absence(answer: EventRequestResult, absences: Mapping[str, Absence]) -> EventRequestResult:
     absence = absences.get(answer.event)
     if absence is None:
         return answer

@@ -51,7 +51,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.envelopeevent import SENDER_GRACE, SENDER_PENDING
-from counterfoil.resources.lease import UnheldShard
+from counterfoil.resources.lease import Absence, NamespaceNotServed
 from counterfoil.resources.reopening import (
     copies_to_retry,
     explained_copies,
@@ -118,9 +118,9 @@ Changes of objects that start a failed event again.
 No condition shows some corrections. ESAW may have told its version while it refused calls, and no probe
 writes into a folder below the root of an Archive. These start an event once at most, if another one succeeds.
 """
-CONTROLLER_ABSENT = "ControllerAbsent"
 NOT_PROCESSED = "NotProcessed"
 NEXT_WITHOUT_CONTROLLER = "nothing until a controller runs"
+NEXT_IF_NOT_SERVED = "nothing until a release lists the namespace"
 CONTROLLER_UNKNOWN = "not known, since the Leases that tell whether a controller works could not be read"
 MAX_KUBERNETES_EVENTS = 8
 """Kubernetes Events that are shown."""
@@ -292,7 +292,7 @@ def explain(
     now: datetime,
     *,
     archive: Archive | None = None,
-    absence: UnheldShard | None = None,
+    absence: Absence | None = None,
     is_controller_unknown: bool = False,
     unread: tuple[str, ...] = (),
 ) -> EventExplanation:
@@ -305,17 +305,19 @@ def explain(
     """
     status = event.status
     is_unknown = is_controller_unknown and not status.phase.is_final
-    is_abandoned = absence is not None and not status.phase.is_final
+    absence = absence if not status.phase.is_final else None
+    is_abandoned, is_unserved = absence is not None, isinstance(absence, NamespaceNotServed)
     newer = newer_condition(event, sender=sender, archive=archive, organization=organization)
     # A failed deadline hides the original error; a person has to correct the cause of that error.
     cause = status.cause
     if newer is not None:
         cause = newer.reason
-    if is_abandoned:
-        cause = CONTROLLER_ABSENT
+    if absence is not None:
+        cause = absence.reason
     words = text_of(status, cause) if cause else None
     responsible = responsible_of(status, cause)
-    following = NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now)
+    without = NEXT_IF_NOT_SERVED if is_unserved else NEXT_WITHOUT_CONTROLLER
+    following = without if is_abandoned else _next(event, organization, now)
     do, consent_url = words.do if words is not None else "", None
     said = newer.message if newer is not None else status.cause_message
     commands = _commands(event, organization, cause, said)
@@ -373,7 +375,7 @@ def explain(
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         notice=_notice(event, now),
         suspension=_suspension(suspended, now) if suspended is not None else None,
-        controller=str(absence) if is_abandoned else None,
+        controller=str(absence) if absence is not None else None,
         steps=_condition_summaries(event),
         attempts=tuple(
             AttemptSummary(each.phase, each.outcome, each.reason, each.start_time, each.duration_seconds)

@@ -39,6 +39,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.lease import NamespaceNotServed
 from counterfoil.resources.sender import Envelope
 
 SUMMARY = "check a cluster before the installation, or an installation"
@@ -271,8 +272,13 @@ async def _installation(kube: KubeClient) -> AsyncIterator[PreflightLine]:
         yield line
     if reading.policies is not None:
         yield _policies(reading.policies)
-    for each in reading.snapshot.unheld_shards:
-        yield PreflightLine("controller", Outcome.WRONG, f"{each} Look at the controller's pods.")
+    for each in reading.snapshot.absences:
+        advice = (
+            "List it in watchNamespaces of the release."
+            if isinstance(each, NamespaceNotServed)
+            else "Look at the controller's pods."
+        )
+        yield PreflightLine("controller", Outcome.WRONG, f"{each} {advice}")
     for organization in reading.snapshot.organizations:
         yield _condition(f"eSAW of {organization.name}", organization.status.conditions, "Reachable")
     for archive in reading.snapshot.archives:

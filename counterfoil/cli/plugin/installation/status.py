@@ -52,6 +52,7 @@ from counterfoil.resources import (
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.base import GROUP
 from counterfoil.resources.envelopeevent import SUSPENDED, SUSPENDED_SELECTOR
+from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.routes import archive_names
 from counterfoil.retention import forbids_delete
 
@@ -384,7 +385,9 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
     snapshot = reading.snapshot
     processes = tuple(_processes(reading.pods or ()))
     # Without a controller nothing is processed, which has its entry.
-    unprocessed = {} if snapshot.unheld_shards else reading.unprocessed
+    unprocessed = {} if snapshot.absences else reading.unprocessed
+    # What the others advise is by a status that is older than the spec.
+    outdated = unprocessed if snapshot.is_served else reading.unprocessed
     shown: Iterable[Organization | Archive | Sender | Import] = (
         *snapshot.organizations,
         *snapshot.archives,
@@ -410,8 +413,7 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
                 _waiting(each, namespace)
                 for each in attention_items(snapshot)
                 if (each.kind, each.reason) != (AttentionKind.RETRYING, SUSPENDED)
-                # What it advises is by a status that is older than the spec.
-                and _subject(each) not in unprocessed
+                and _subject(each) not in outdated
             ),
         ),
         suspended=suspended,
@@ -609,7 +611,8 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
     events = f"{number} {'event' if item.count == 1 else 'events'}"
     match item.kind:
         case AttentionKind.CONTROLLER:
-            what = "no controller works"
+            is_absent = item.reason == UnheldShard.reason
+            what = "no controller works" if is_absent else f"the namespace {namespace} is not served"
         case AttentionKind.ARCHIVE:
             what = f"Archive/{item.name}" + (f", {events}" if item.count else "")
         case AttentionKind.IMPORT:

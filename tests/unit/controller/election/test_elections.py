@@ -389,7 +389,7 @@ async def test_a_holder_leaves_to_a_newer_number_of_shards(cluster: Cluster) -> 
 
 
 @in_a_cluster
-async def test_each_lease_tells_which_namespaces_its_holder_serves_as_soon_as_its_list_changes(
+async def test_each_lease_has_the_namespaces_of_its_holder_as_soon_as_its_list_changes(
     cluster: Cluster,
 ) -> None:
     process = cluster.start("pod", 2)

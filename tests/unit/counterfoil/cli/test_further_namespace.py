@@ -3,7 +3,7 @@
 import argparse
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,17 +11,18 @@ import pytest
 from msgspec.structs import replace
 
 from counterfoil.cli.plugin import consent, why
-from counterfoil.cli.plugin.exit_status import CommandError
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.cli.plugin.installation import status
-from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
+from counterfoil.cli.plugin.send_request import RETRY, make_request, wait_for_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import Organization
+from counterfoil.resources import Archive, Organization, Phase
 from counterfoil.resources.lease import Lease
-from tests.support.builders import NOON, an_event, an_organization
+from tests.support.builders import NOON, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import a_shard_lease
+from tests.support.scenes.console_parts import an_archive_that
 from tests.support.scenes.notifications import an_unauthorized_sender
 
 ENDED = a_shard_lease(0, 1, renewed=NOON)
@@ -29,9 +30,9 @@ NOT_NAMED = "nothing says yet which release serves the namespace unit-a"
 NOT_ALLOWED = "they are in the namespace release, where you may not list them"
 
 
-def held() -> Lease:
-    """Return a Lease that is held now."""
-    return a_shard_lease(0, 1, renewed=datetime.now(UTC))
+def held(served: Iterable[str] | None = None) -> Lease:
+    """Return a Lease that is held now, by a holder that tells which namespaces it serves, or does not."""
+    return a_shard_lease(0, 1, renewed=datetime.now(UTC), served=served)
 
 
 class FurtherNamespace(InMemoryKubeClient):
@@ -203,3 +204,86 @@ async def test_a_status_that_names_no_namespace_chooses_neither_a_path_nor_a_com
 
     assert (await kube.explained())["unread"] == [f"leases: {NOT_NAMED}"]
     assert (await status.read(kube)).snapshot.unheld_shards == ()
+
+
+# -- A namespace that the release no longer lists ------------------------------------------------------------
+
+
+UNLISTED = "The controllers in the namespace release work, and their list does not have the namespace unit-a."
+
+
+async def test_status_reports_a_namespace_that_is_no_longer_listed_while_nothing_changes_in_it() -> None:
+    """``NamespaceNotServed``"""
+    kube = FurtherNamespace(held(["unit-b", "release"]))
+    seen = status.overview(await status.read(kube), "unit-a", datetime.now(UTC))
+    (entry,) = seen.waiting
+    assert (entry.what, entry.reason, entry.message) == (
+        "the namespace unit-a is not served",
+        "NamespaceNotServed",
+        UNLISTED,
+    )
+    assert entry.commands == (
+        "kubectl -n release get configmaps -l app.kubernetes.io/part-of=counterfoil -o yaml",
+    )
+    assert "`watchNamespaces`" in status.page(seen, NOON)
+    assert status.exit_status([seen]) is ExitStatus.NOT_ALL
+
+
+async def test_a_namespace_that_is_listed_again_is_reported_no_more() -> None:
+    """``NamespaceNotServed`` as its text advises."""
+    kube = FurtherNamespace(held(["unit-a", "unit-b"]))
+    assert status.overview(await status.read(kube), "unit-a", datetime.now(UTC)).waiting == ()
+    assert (await kube.explained())["controller"] is None
+
+
+async def test_the_status_of_an_object_that_changed_meanwhile_gives_no_advice() -> None:
+    kube = FurtherNamespace(held(["unit-b"]))
+    full = an_archive_that("False", "ArchiveFull").to_dict()
+    full["metadata"] |= {"generation": 3, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    full["status"]["observedGeneration"] = 2
+    kube.objects[Archive.PLURAL, "dms"] = full
+    seen = status.overview(await status.read(kube), "unit-a", datetime.now(UTC))
+    assert [each.reason for each in seen.waiting] == ["NamespaceNotServed"]
+
+
+async def test_why_says_that_no_controller_serves_the_namespace_of_the_event() -> None:
+    found = await FurtherNamespace(held(["unit-b"])).explained()
+    assert (found["controller"], found["turn"]) == (UNLISTED, "an administrator")
+    assert found["next"] == "nothing until a release lists the namespace"
+    assert "`watchNamespaces`" in found["do"]
+
+
+async def test_a_request_that_no_controller_will_carry_out_ends_at_once() -> None:
+    kube = FurtherNamespace(held(["unit-b"]))
+    id_ = await make_request(kube, Organization, "acme", "sweep")
+    with pytest.raises(CommandError, match=f"NamespaceNotServed.*{UNLISTED} List it in watchNamespaces"):
+        await wait_for_answer(kube, Organization, "acme", id_, 60.0)
+
+
+async def test_who_retries_an_event_learns_that_no_controller_serves_the_namespace() -> None:
+    kube, out = FurtherNamespace(held(["unit-b"])), io.StringIO()
+    kube.put(EventBuilder().named("failed").in_phase(Phase.FAILED, "NameOccupied").build())
+    arguments = argparse.ArgumentParser()
+    RETRY.add_arguments(arguments)
+    args = arguments.parse_args(["failed"], argparse.Namespace(output="text"))
+    assert await RETRY.run(args, kube, out) is ExitStatus.DONE
+    assert "no controller serves this namespace (NamespaceNotServed), so 1 request is" in out.getvalue()
+
+
+async def test_nothing_is_concluded_from_holders_of_an_earlier_version() -> None:
+    kube = FurtherNamespace(held())
+    assert status.overview(await status.read(kube), "unit-a", datetime.now(UTC)).waiting == ()
+
+
+async def test_a_release_that_does_not_serve_its_own_namespace_is_no_problem_if_nothing_is_there() -> None:
+    kube = InMemoryKubeClient(held(["unit-a"]))
+    assert status.overview(await status.read(kube), kube.namespace, datetime.now(UTC)).waiting == ()
+    kube.put(an_organization())
+    seen = status.overview(await status.read(kube), kube.namespace, datetime.now(UTC))
+    assert [each.reason for each in seen.waiting] == ["NamespaceNotServed"]
+
+
+async def test_the_namespace_of_one_release_may_be_served_by_another_one() -> None:
+    kube = FurtherNamespace(held(["unit-a"]))
+    kube.put(held(["unit-b"]))
+    assert (await kube.explained())["controller"] is None

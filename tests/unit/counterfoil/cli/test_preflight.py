@@ -5,6 +5,7 @@ import copy
 import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Import, Organization, Sender
 from counterfoil.resources.lease import Lease
+from tests.support.builders import an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import a_shard_lease
 from tests.support.inline_commands import printed_in_manual
 
 ROOT = Path(__file__).parents[4]
@@ -41,6 +44,8 @@ class ACluster(InMemoryKubeClient):
         super().__init__()
         self.has_cluster = has_cluster
         """Whether the user has rights beyond the namespace."""
+        self.leases: tuple[Lease, ...] | None = None
+        """None: they can't be read."""
         self.minor, self.served, self.refused_resource, self.version = minor, served, refused, version
 
     async def server_version(self) -> Raw:
@@ -64,8 +69,10 @@ class ACluster(InMemoryKubeClient):
         return everywhere
 
     async def shard_leases(self) -> tuple[Lease, ...]:
-        """Refuse it: they can't be read."""
-        raise Forbidden(403, "Forbidden", "leases is forbidden")
+        """Return the Leases of the release."""
+        if self.leases is None:
+            raise Forbidden(403, "Forbidden", "leases is forbidden")
+        return self.leases
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         """Return one pod."""
@@ -110,6 +117,20 @@ def test_the_oldest_kubernetes_is_that_of_the_chart() -> None:
 )
 async def test_the_version_of_kubernetes_is_judged(minor: str, outcome: str) -> None:
     assert (await checked(ACluster(minor=minor)))["Kubernetes"].outcome == outcome
+
+
+async def test_a_namespace_that_the_release_does_not_serve_is_reported() -> None:
+    """``NamespaceNotServed``"""
+    cluster = ACluster()
+    cluster.put(an_organization())
+    cluster.leases = (a_shard_lease(0, 1, renewed=datetime.now(UTC), served=["unit-b"]),)
+    line = (await checked(cluster))["controller"]
+    assert line.outcome is Outcome.WRONG
+    assert line.found.endswith(
+        "their list does not have the namespace tests. List it in watchNamespaces of the release."
+    )
+    cluster.leases = (a_shard_lease(0, 1, renewed=datetime.now(UTC), served=["tests"]),)
+    assert "controller" not in await checked(cluster)
 
 
 async def test_a_cluster_without_the_crds_is_one_before_the_installation() -> None:

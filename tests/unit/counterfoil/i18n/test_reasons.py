@@ -34,7 +34,7 @@ ATTENTION = Path("counterfoil/i18n/attention.py")
 
 CONSTANTS = tuple(
     f"counterfoil/resources/{name}.py"
-    for name in ("conditions", "envelopeevent", "organization", "reopening")
+    for name in ("conditions", "envelopeevent", "lease", "organization", "reopening")
 )
 CONSTANTS += ("counterfoil/cli/plugin/installation/status.py", "counterfoil/cli/plugin/why.py")
 """Modules with reasons as constants, beside names of conditions."""

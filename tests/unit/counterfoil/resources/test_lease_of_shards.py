@@ -127,18 +127,18 @@ def test_a_namespace_is_served_by_the_shards_whose_holders_have_read_the_new_lis
     assert (leases.unheld_shard(4, NOW), leases.unheld_shard(5, NOW)) == (None, NOT_SERVED)
 
 
-def test_a_holder_that_does_not_tell_what_it_serves_counts_as_serving() -> None:
+def test_a_holder_without_the_annotation_counts_as_serving() -> None:
     assert leases_of(None, None).unheld_shards(NOW) == ()
 
 
-def test_the_annotation_of_another_holder_tells_nothing() -> None:
+def test_the_annotation_of_another_holder_does_not_count() -> None:
     """A holder of an earlier version renews a Lease with the annotation of the one before."""
     (lease,) = leases_of(["unit-b"]).leases
     renewed = replace(lease, spec=replace(lease.spec, holder_identity="pod-of-an-earlier-version"))
     assert ShardLeases((renewed,), "release", "unit-a").unheld_shards(NOW) == ()
 
 
-def test_a_dead_holder_is_reported_as_such_whatever_it_served() -> None:
+def test_a_dead_holder_is_reported_as_such_in_a_namespace_that_it_did_not_serve() -> None:
     leases = ShardLeases((a_shard_lease(0, 1, renewed=NOON, served=["unit-b"]),), "release", "unit-a")
     (found,) = leases.unheld_shards(NOW)
     assert found.reason == "ControllerAbsent"
@@ -156,7 +156,7 @@ def test_a_dead_holder_is_reported_as_such_whatever_it_served() -> None:
         "0" * 200_000,
     ],
 )
-def test_an_annotation_of_another_form_tells_nothing(told: str) -> None:
+def test_an_annotation_of_another_form_does_not_count(told: str) -> None:
     (lease,) = leases_of(["unit-b"]).leases
     metadata = replace(lease.metadata, annotations={SERVED_ANNOTATION: told})
     assert ShardLeases((replace(lease, metadata=metadata),), "", "unit-a").unheld_shards(NOW) == ()

@@ -32,7 +32,14 @@ class PlainLock(LeaseLock):
 
 def robust_lock(api: InMemoryLeases, identity: str = "me") -> RobustLeaseLock:
     return RobustLeaseLock(
-        "the-lease", "tests", identity, api, labels={"a": "b"}, request_timeout=5.0, now=lambda: NOON
+        "the-lease",
+        "tests",
+        identity,
+        api,
+        labels={"a": "b"},
+        annotations=lambda: {"c": "d"},
+        request_timeout=5.0,
+        now=lambda: NOON,
     )
 
 

@@ -411,6 +411,26 @@ async def test_in_a_further_namespace_a_page_says_nothing_of_controllers_that_ca
     assert "No task is open." in parsed((await views().attention(request)).html).text_content()
 
 
+@pytest.mark.parametrize("page", ["attention", "organizations", "archives", "senders", "imports"])
+@pytest.mark.parametrize(("served", "is_said"), [(["unit-b"], True), (["unit-a"], False), (None, False)])
+async def test_in_a_namespace_that_is_no_longer_listed_each_page_reports_it(
+    page: str, served: list[str] | None, is_said: bool
+) -> None:
+    acme = an_organization_that()
+    named = replace(acme, status=replace(acme.status, release_namespace="release"))
+    release = InMemoryKubeClient(a_shard_lease(0, 1, renewed=NOON, served=served))
+    kube = FurtherNamespace(release, named)
+    kube.namespace = "unit-a"
+    user = dataclasses.replace(a_console_request(kube, SEES_LEASES).user, root="/namespaces/unit-a")
+    request = dataclasses.replace(a_console_request(kube, SEES_LEASES), user=user)
+
+    shown = parsed((await getattr(views(), page)(request)).html).text_content()
+
+    said = ("No controller serves this namespace", "their list does not have the namespace unit-a")
+    assert [each in shown for each in said] == [is_said, is_said]
+    assert "No controller is active" not in shown
+
+
 # -- Imports -------------------------------------------------------------------------------------------------
 
 
