@@ -124,7 +124,13 @@ class ControllerProcess:
         self.metrics.forget_cluster()
         if not held.leases:
             return await stand_by(
-                self.elections, held, stop_request, self.private_socket, self.metrics.registry
+                self.elections,
+                held,
+                stop_request,
+                self.private_socket,
+                self.metrics.registry,
+                served=self.served,
+                clock=WallClock(),
             )
         slots = ProcessSlots()
         async with (

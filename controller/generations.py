@@ -23,7 +23,9 @@ from controller.election.elections import ElectionThread
 from controller.sharding import HeldShards
 from counterfoil._upstream.cyclic_garbage import exempt_loaded_objects
 from counterfoil._upstream.event_loop import EventLoop
+from counterfoil.clock import Clock
 from counterfoil.health import serve_health_and_metrics
+from counterfoil.kube.served_namespaces import ServedNamespaces
 
 _log = logging.getLogger("controller")
 
@@ -112,8 +114,12 @@ async def stand_by(
     stop_request: StopRequest,
     private_socket: socket.socket,
     registry: CollectorRegistry,
+    *,
+    served: ServedNamespaces,
+    clock: Clock,
 ) -> GenerationEnd:
-    """Answer the probes until this process holds a shard or is stopped."""
+    """Answer the probes until this process holds a shard or is stopped. Follow the list of namespaces, which
+    the first write of a Lease tells."""
 
     async def check_elections() -> str | None:
         return "the work on the shards begins" if elections.held.leases else elections.problem
@@ -122,7 +128,16 @@ async def stand_by(
         async with serve_health_and_metrics(
             private_socket, registry, live={}, ready={"elections": check_elections}
         ):
-            return await end_of_generation(elections, held, stop)
+            following = asyncio.create_task(_follow(served, clock))
+            try:
+                return await end_of_generation(elections, held, stop)
+            finally:
+                following.cancel()
+
+
+async def _follow(served: ServedNamespaces, clock: Clock) -> None:
+    async for _ in served.follow(clock):
+        pass
 
 
 async def end_of_generation(

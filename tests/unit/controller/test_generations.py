@@ -5,16 +5,26 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from controller.election.elections import ElectionThread
+from controller.election.shard_lock import LeaseTimings
 from controller.generations import (
     STOP_SIGNALS,
     GenerationEnd,
     StopRequest,
     block_stop_signals,
     run_generations,
+    stand_by,
 )
+from counterfoil.health import listening_socket
+from counterfoil.kube.served_namespaces import ServedNamespaces
+from counterfoil.settings import ListenAddress
+from tests.support.builders import AClock
+from tests.support.pauses import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +93,28 @@ def test_a_task_that_does_not_end_does_not_keep_the_process() -> None:
     loop = tasks[0].get_loop()
     loop.run_until_complete(asyncio.wait(tasks))
     loop.close()
+
+
+async def test_a_process_on_standby_follows_the_list_of_namespaces(tmp_path: Path) -> None:
+    """Its first write of a Lease tells what it serves."""
+    file = tmp_path / "namespaces"
+    file.write_text("sales", encoding="utf-8")
+    served = ServedNamespaces("release", ("sales",), file)
+    timings = LeaseTimings(duration=15.0, renew_deadline=10.0, retry_period=2.0)
+    elections = ElectionThread("pod", "release", 1, timings, served=lambda: served.names)
+    with listening_socket(ListenAddress("127.0.0.1", 0)) as private:
+        waiting = asyncio.create_task(
+            stand_by(
+                elections,
+                elections.held,
+                StopRequest(),
+                private,
+                CollectorRegistry(),
+                served=served,
+                clock=AClock(),
+            )
+        )
+        file.write_text("legal", encoding="utf-8")
+        await eventually(lambda: served.names == ("legal",))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await waiting is GenerationEnd.STOPPED
