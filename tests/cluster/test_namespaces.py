@@ -3,6 +3,8 @@ One controller for several namespaces, on a real API server: each is served with
 and starts, fails and ends without the others.
 """
 
+import argparse
+import io
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -14,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from counterfoil.cli.plugin import url
+from counterfoil.cli.plugin.exit_status import CommandError
 from counterfoil.cli.plugin.installation import status
 from counterfoil.cli.plugin.send_request import find_absences
 from counterfoil.kube.client import KubeClient, connect
@@ -101,7 +105,9 @@ class Release:
     async def controller(self) -> CounterfoilProcess:
         """Start the controller; each namespace has its own folder for archives."""
         roots = str(self.folder / "{namespace}")
-        return await self.built.controller(namespaces_file=str(self.list), volume_roots=roots)
+        return await self.built.controller(
+            namespaces_file=str(self.list), volume_roots=roots, callback_url="https://callbacks.example.com"
+        )
 
     async def until_metric(self, line: str) -> None:
         """Wait until the controller shows a series with this value."""
@@ -197,6 +203,7 @@ async def test_a_namespace_that_is_taken_off_the_list_is_reported_until_it_is_li
     await sales.reaches(await sales.noted(), Phase.SUCCEEDED)
     await legal.reaches(await legal.noted(), Phase.SUCCEEDED)
     assert await reasons_in(sales) == await reasons_in(legal) == []
+    assert await printed_urls(sales)
 
     release.write_list(legal)
 
@@ -208,6 +215,9 @@ async def test_a_namespace_that_is_taken_off_the_list_is_reported_until_it_is_li
     (absence,) = (await find_absences(sales.kube, (await sales.event(left),))).values()
     assert absence == NamespaceNotServed(sales.local_environment.namespace, release.built.namespace)
     assert await reasons_in(legal) == []
+    with pytest.raises(CommandError, match="NamespaceNotServed"):
+        await printed_urls(sales)
+    assert await printed_urls(legal)
     leases = await release.built.listed("leases")
     assert sales.local_environment.namespace not in json.dumps(leases)
     assert legal.local_environment.namespace not in json.dumps(leases)
@@ -219,6 +229,14 @@ async def test_a_namespace_that_is_taken_off_the_list_is_reported_until_it_is_li
         return await reasons_in(sales) == []
 
     await eventually(is_solved)
+
+
+async def printed_urls(scene: ControllerScene) -> str:
+    """Return the URL of finished envelopes that ``kubectl counterfoil url`` prints."""
+    out = io.StringIO()
+    await url.run(argparse.Namespace(organization="acme", token=1, output="json"), scene.kube, out)
+    envelope: str = json.loads(out.getvalue())["envelope"]
+    return envelope
 
 
 async def reasons_in(scene: ControllerScene) -> list[str]:

@@ -12,11 +12,13 @@ import msgspec
 from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, is_valid_token
 from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
+from counterfoil.cli.plugin.send_request import absence_text, find_absences
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
 from counterfoil.kube.secret import SecretUse
 from counterfoil.origin import DEFAULT_PORTS, origin_of
 from counterfoil.resources import Organization
+from counterfoil.resources.lease import NamespaceNotServed
 from counterfoil.resources.organization import UNKNOWN_ADDRESS, CallbackURLs
 from counterfoil.settings import receiver_address_fault
 
@@ -61,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
     """Print them. Raises ``CommandError``, ``ApiError``."""
     organization = Organization.parse(await kube.get(Organization, args.organization))
+    await _check_served(kube, organization)
     token = await _token(kube, organization, args.token)
     address = _receiver_address(organization)
     template = CallbackURLs.at(address, organization.address_path)
@@ -102,6 +105,15 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             f"`kubectl describe org {organization.name}` says why.",
         )
     return ExitStatus.DONE
+
+
+async def _check_served(kube: KubeClient, organization: Organization) -> None:
+    """Raise ``CommandError`` in a namespace whose callbacks the receiver answers with 404. Nothing is said if
+    that is unknown."""
+    absence = (await find_absences(kube, (organization,))).get(organization.name)
+    if isinstance(absence, NamespaceNotServed):
+        words = absence_text(absence, "its URLs are printed and its callbacks recorded")
+        raise CommandError(ExitStatus.NOT_ALL, words)
 
 
 def _ascii(address: str) -> str:

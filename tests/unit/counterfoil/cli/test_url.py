@@ -3,6 +3,8 @@
 import argparse
 import io
 import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,9 +12,12 @@ import pytest
 from counterfoil.callback_auth import token_hash
 from counterfoil.cli.plugin import url
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
+from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import Organization
-from tests.support.builders import an_organization
+from counterfoil.resources.lease import Lease
+from tests.support.builders import NOON, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import a_shard_lease
 
 TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 ADDRESS = "https://sign.acme.example"
@@ -60,6 +65,34 @@ async def test_in_a_further_namespace_they_name_it() -> None:
     at = f"{ADDRESS}/callbacks/tests/acme"
     _, urls = await printed(a_client(f"{at}/<token>{QUERY}", address_path="tests/acme"))
     assert urls["envelope"] == f"{at}/{TOKEN}{QUERY}"
+
+
+async def test_in_a_namespace_that_is_not_served_none_is_printed_since_the_receiver_answers_404() -> None:
+    kube, out = a_client(f"{ADDRESS}/callbacks/acme/<token>{QUERY}"), io.StringIO()
+    kube.put(a_shard_lease(0, 1, renewed=datetime.now(UTC), served=["another"]))
+    with pytest.raises(CommandError, match="NamespaceNotServed") as refused:
+        await url.run(argparse.Namespace(organization="acme", token=1, output="text"), kube, out)
+    assert refused.value.exit_status is ExitStatus.NOT_ALL
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("served", [["tests"], None], ids=["served", "a controller of an earlier version"])
+async def test_in_a_namespace_that_is_served_or_may_be_they_are_printed(served: Iterable[str] | None) -> None:
+    kube = a_client(f"{ADDRESS}/callbacks/acme/<token>{QUERY}")
+    kube.put(a_shard_lease(0, 1, renewed=datetime.now(UTC), served=served))
+    assert (await printed(kube))[0] is ExitStatus.DONE
+
+
+async def test_while_no_controller_works_they_are_printed_since_callbacks_are_recorded() -> None:
+    kube = a_client(f"{ADDRESS}/callbacks/acme/<token>{QUERY}")
+    kube.put(a_shard_lease(0, 1, renewed=NOON))
+    assert (await printed(kube))[0] is ExitStatus.DONE
+
+
+async def test_who_may_not_list_leases_gets_them() -> None:
+    kube = a_client(f"{ADDRESS}/callbacks/acme/<token>{QUERY}")
+    kube.refused["page", Lease.PLURAL] = Forbidden(403, "Forbidden", "leases is forbidden")
+    assert (await printed(kube))[0] is ExitStatus.DONE
 
 
 @pytest.mark.parametrize(
