@@ -8,7 +8,7 @@ The API server accepts the times of a Lease only with exactly six digits after t
 The Leases of the shards also tell people which shards no controller works on. A Lease is judged by the wall
 clocks of two machines there: enough for a person, not for mutual exclusion.
 
-An annotation of such a Lease tells which namespaces its holder serves (docs/decisions/0088). It has digests:
+An annotation of such a Lease tells which namespaces its holder serves (docs/decisions/0087). It has digests:
 who may read the Leases of a release learns whether a namespace is served whose name is known, and no name.
 """
 
