@@ -109,11 +109,11 @@ class ProvenFiles:
         """
         Whether a download of one file may have this size and hash.
 
-        Archived contents count, and after a person's retry a longer one. A provisional one may be that of a
-        cut download, which is shorter than the file. So nothing counts that is shorter than it, and what is
-        not shorter does if no archived one is as long. After a retry, one in doubt binds nothing. What eSAW
-        may render at each download has no single content: the second one (``is_repeated``) counts if it is
-        not shorter, and any after a retry.
+        The longest archived content counts, and after a person's retry each of them, or a longer one. A
+        provisional one may be that of a cut download, which is shorter than the file. So nothing counts that
+        is shorter than it, and what is not shorter does if no archived one is as long. After a retry, one in
+        doubt binds nothing. What eSAW may render at each download has no single content: the second one
+        (``is_repeated``) counts if it is not shorter, and any after a retry.
         """
         expected = self.expected_of(file_id, kind)
         if self.is_accepted_by_person:
@@ -122,7 +122,9 @@ class ProvenFiles:
             return True
         archived = max((size for (size, _), mark in expected.items() if mark is None), default=-1)
         read_back = max((size for (size, _), mark in expected.items() if mark is not None), default=-1)
-        if expected.get(found, Provisional.NO_MANIFEST) is None and found[0] >= read_back:
+        is_archived = expected.get(found, Provisional.NO_MANIFEST) is None
+        may_be_any = self.is_accepted_by_person or self.may_be_rendered(kind)
+        if is_archived and found[0] >= read_back and (found[0] >= archived or may_be_any):
             return True
         if is_repeated:
             return self.is_accepted_by_person or found[0] >= max(archived, read_back)
@@ -247,6 +249,8 @@ def proven_files(
     proven = {
         key: frozenset(each)
         for key, each in checksums.items()
+        # A fault may have been found after the manifest was written.
+        if Provisional.IN_DOUBT not in own.get(key, {}).values()
         # The hash of an attempt that failed is no proof, but another content is one as little.
         if _is_rendered(key) or len(each | own.get(key, {}).keys()) == 1
     }
@@ -284,15 +288,17 @@ def _archived_contents(
 def _own_contents(
     event: EnvelopeEvent, manifest: Manifest | None, envelope_status: str
 ) -> Mapping[FileKey, Mapping[Checksum, Provisional | None]]:
-    """Return what the event itself archived, else what it read back and what a manifest with our seal names.
-    Of no file that is rendered at each download."""
+    """Return what the event itself archived, else what it read back, and what a manifest with our seal names,
+    unless the event archived a longer content. Of no file that is rendered at each download."""
     found: dict[FileKey, dict[Checksum, Provisional | None]] = {}
     for document in event.status.documents if _is_of(event, event, envelope_status) else ():
         if (content := _content(document)) is not None:
             found.setdefault(_key(document), {})[content] = provisional(document, event.status)
     for file in manifest.files if manifest is not None else ():
-        is_named = not _is_doubtful(file) and None not in found.get(_key(file), {}).values()
-        if is_named and (content := _content(file)) is not None:
+        content = None if _is_doubtful(file) else _content(file)
+        known = [size for (size, _), mark in found.get(_key(file), {}).items() if mark is None]
+        is_in_doubt = found.get(_key(file), {}).get(content or (0, "")) is Provisional.IN_DOUBT
+        if content is not None and not is_in_doubt and all(content[0] > size for size in known):
             found.setdefault(_key(file), {})[content] = None
     return {key: each for key, each in found.items() if not _is_rendered(key)}
 

@@ -84,7 +84,12 @@ MAX_NAMED_IN_DOUBT = 3
 
 
 class OtherContent(Exception):
-    """Sentences about files that eSAW sends with other content than was archived. They were not stored."""
+    """Sentences about files that eSAW sends with other content than was archived. They were not stored.
+    ``found`` is the fault that the signature check found in an archived one."""
+
+    def __init__(self, sentences: str, found: Signatures | None = None) -> None:
+        super().__init__(sentences)
+        self.found = found
 
 
 async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -140,18 +145,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         attempted = _attempted(event.status, documents, filed.signatures, is_required=True)
         return _signature_failure(signatures_condition, attempted, context)
     documents = _concluded(documents, filed.signatures)
-    manifest = await filing.conclude(
-        context.backend,
-        layout,
-        facts,
-        documents,
-        archived_at=context.clock.now(),
-        extra=context.manifest_extra(event),
-        signatures=filed.signatures,
-        evidence=expected_evidence(facts.status, await context.listed(), context.organization.spec.evidence),
-        esaw_version=context.organization.status.version,
-        signer=context.signature_checker.signer,
-    )
+    manifest = await _conclude(event, layout, facts, replace(filed, documents=documents), context)
     context.verified = documents
     total = sum(each.size or 0 for each in documents)
     is_read_back = context.archive.spec.verify is VerifyMode.READ_BACK
@@ -187,6 +181,36 @@ class _ArchivedFiles:
     signatures: Mapping[str, Signatures]
     all_written: bool = False
     """Whether this run wrote every file, with the present tags."""
+
+
+async def _conclude(
+    event: EnvelopeEvent,
+    layout: ArchiveLayout,
+    facts: EnvelopeFacts,
+    filed: _ArchivedFiles,
+    context: ReconcileContext,
+) -> str:
+    """Write the manifest and return its location. If that fails, what was read back stays known: no shorter
+    download replaces it."""
+    try:
+        return await filing.conclude(
+            context.backend,
+            layout,
+            facts,
+            filed.documents,
+            archived_at=context.clock.now(),
+            extra=context.manifest_extra(event),
+            signatures=filed.signatures,
+            evidence=expected_evidence(
+                facts.status, await context.listed(), context.organization.spec.evidence
+            ),
+            esaw_version=context.organization.status.version,
+            signer=context.signature_checker.signer,
+        )
+    except (Superseded, LeaseLost):
+        raise
+    except Exception as problem:
+        raise PartialArchive(_attempted(event.status, filed.documents, filed.signatures)) from problem
 
 
 async def _earlier_archive(
@@ -315,6 +339,9 @@ async def _file_all(
         except OtherContent as differs:
             # The other files are in no doubt.
             in_doubt.append(str(differs))
+            if differs.found is not None:
+                signatures[file_id] = differs.found.within(memory)
+                memory -= text_memory(signatures[file_id].found)
             continue
         except Exception as problem:
             trouble = problem
@@ -332,7 +359,8 @@ async def _file_all(
     if in_doubt:
         trouble = trouble or OtherContent(_first_in_doubt(in_doubt))
     if trouble is not None:
-        attempted = _attempted(event.status, filed.values(), signatures)
+        is_required = context.archive.spec.signatures is Policy.REQUIRE
+        attempted = _attempted(event.status, filed.values(), signatures, is_required=is_required)
         read_back = [each for each in filed.values() if each.file_id in new]
         try:
             await _confirm(layout, read_back, context)
@@ -453,7 +481,11 @@ async def _file_one(
     found = await checker.check(context.backend, file_layout, stored_file)
     if checksums and found.is_doubtful and kind in ESAW_SIGNED_KINDS:
         # Its first download may have been cut: it is downloaded again.
-        return await _file_one(file_layout, layout, proven.doubting(file_id, kind), context)
+        try:
+            return await _file_one(file_layout, layout, proven.doubting(file_id, kind), context)
+        except OtherContent as differs:
+            # The next attempt knows the doubt. After a retry, another content counts.
+            raise OtherContent(str(differs), found) from differs
     if (
         found.is_doubtful
         and kind in ESAW_SIGNED_KINDS

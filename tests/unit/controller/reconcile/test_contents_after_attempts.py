@@ -10,6 +10,7 @@ from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
 from counterfoil.resources.envelopeevent import Provisional
 from counterfoil.signatures.results import Signatures, State
+from tests.support.builders import ENVELOPE
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import WORM
 from tests.support.scenes.events_of_envelope import (
@@ -284,3 +285,76 @@ async def test_an_event_in_doubt_about_another_file_keeps_its_whole_document_in_
     assert second.status.phase is Phase.FAILED
     assert scene.contents("worm")["file-1.pdf"] == WHOLE
     assert scene.deleted == []
+
+
+@WITH_OR_WITHOUT_KEY
+async def test_a_document_whose_manifest_could_not_be_written_is_replaced_by_nothing_shorter(
+    tmp_path: Path, *, signer: Any
+) -> None:
+    scene = await OneEvent.of(tmp_path, signer, actions=ACTIONS)
+    in_the_way = scene.folders["dms"] / "acme" / ENVELOPE / "counterfoil.sha256"
+    scene.envelope.meanwhile["download trail-1"] = in_the_way.mkdir
+    first = await scene.run(scene.first)
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert marks(first)["file-1"] is Provisional.NO_MANIFEST
+    in_the_way.rmdir()
+
+    assert await scene.ended_after_retry(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.stored == WHOLE
+    assert scene.deleted == []
+
+
+async def test_a_longer_sealed_document_of_a_removed_event_is_replaced_by_no_archived_shorter_one(
+    tmp_path: Path,
+) -> None:
+    scene = OneFolder(tmp_path)
+    scene.sign_with(None)
+    scene.envelope.contents["file-1"] = WHOLE[:12]
+    await scene.run(scene.first)
+    remove_file(scene)
+    scene.sign_with(a_signer())
+    scene.envelope.contents["file-1"] = WHOLE
+    assert (await scene.run(scene.second)).status.reason == "CleanupDelayed"
+    await scene.kube.delete(EnvelopeEvent, scene.second)
+    scene.envelope.contents["file-1"] = WHOLE[:12]
+    scene.clock.advance(hours=721)
+
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == IN_DOUBT
+    assert scene.contents("dms")["file-1.pdf"] == WHOLE
+    assert scene.deleted == []
+
+
+@WITH_OR_WITHOUT_KEY
+async def test_a_fault_that_is_found_later_is_known_after_a_retry(tmp_path: Path, *, signer: Any) -> None:
+    """The archived document is longer than the whole one, and its fault was not found at first."""
+    scene = await OneEvent.of(tmp_path, signer)
+    del scene.examiner.found[DAMAGED]
+    scene.send(DAMAGED)
+    await scene.run(scene.first)
+    scene.examiner.found[DAMAGED] = BROKEN
+    scene.lose_trail()
+    scene.clock.advance(hours=721)
+    assert await scene.ended(WHOLE) == IN_DOUBT
+    assert marks(scene.newest())["file-1"] is Provisional.IN_DOUBT
+
+    assert await scene.ended_after_retry(WHOLE) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+    assert scene.stored == WHOLE
+
+
+async def test_nor_does_an_attempt_bind_with_what_require_would_refuse(tmp_path: Path) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    root = scene.folders["dms"]
+    scene.observe(a_probed_archive("dms", root=root, signatures="Require", version=70, generation=70))
+    scene.examiner.found |= {
+        WHOLE: Signatures(state=State.INTACT),
+        DAMAGED: Signatures(state=State.UNSIGNED, detail="it has no signature"),
+    }
+    scene.send(DAMAGED)
+    await break_off(scene, "trail-1")
+    assert await scene.ended(WHOLE) == IN_DOUBT
+
+    assert await scene.ended_after_retry(WHOLE) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
