@@ -71,6 +71,8 @@ OWN_MODULES = (
     "kube/*",
     "resources/*",
     "untrusted/__init__.py",
+    "untrusted/background_work.py",
+    "untrusted/fair_slots.py",
     "untrusted/json_bounds.py",
 )
 """Modules of Counterfoil that the commands import."""
