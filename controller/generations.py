@@ -128,16 +128,11 @@ async def stand_by(
         async with serve_health_and_metrics(
             private_socket, registry, live={}, ready={"elections": check_elections}
         ):
-            following = asyncio.create_task(_follow(served, clock))
+            following = asyncio.create_task(served.keep_current(clock))
             try:
                 return await end_of_generation(elections, held, stop)
             finally:
                 following.cancel()
-
-
-async def _follow(served: ServedNamespaces, clock: Clock) -> None:
-    async for _ in served.follow(clock):
-        pass
 
 
 async def end_of_generation(

@@ -26,6 +26,9 @@ TEMPORARY_REASONS = frozenset(
 MANIFEST_UNSEALED = "ManifestUnsealed"
 """Reason of a manifest without a seal of the present signing key, which is sealed again before the delete."""
 
+MOVE_AWAY = "Move it away."
+"""Advice about a file of another program in the place of a file that Counterfoil needs."""
+
 SECRET_MISSING = "ArchiveSecretMissing"  # noqa: S105 - a reason
 """Reason of an Archive whose Secret lacks what is needed. Its messages have commands, so they quote nothing
 but names of objects and keys."""
@@ -81,7 +84,7 @@ class ManifestUnsealed(ArchiveError):
 
     def __init__(self, location: str, key_id: str, refusal: ArchiveError) -> None:
         # This advice is about files of other programs.
-        why = refusal.message.removesuffix(" Move it away.")
+        why = refusal.message.removesuffix(f" {MOVE_AWAY}")
         super().__init__(
             MANIFEST_UNSEALED,
             f"{location} has no seal of the signing key {key_id}, and the archive does not let it be "

@@ -490,16 +490,14 @@ async def conclude(
     content = manifest.encode_readable() if is_small else await asyncio.to_thread(manifest.encode_readable)
     # It has the callbacks and tags of the earlier one, in more memory than its text.
     del manifest
-    fits = found is not None and (
-        await read_back(backend, layout.hashes_name, expected=len(hashes)) == checksum(hashes)
-    )
+    fits = found is not None and await _is_hash_file(backend, layout, hashes)
     if found is None or (signer is not None and not found.is_ours) or found.digest != digest or not fits:
         try:
             if not fits:
                 await _write(backend, layout.hashes_name, hashes, "text/plain", layout.tags)
             await _write_manifest(backend, layout, content, found, signer)
         except ArchiveError as problem:
-            if key is None or not lacks_only_seal or not _is_refusal(problem):
+            if key is None or not lacks_only_seal or problem.reason not in _REFUSALS:
                 raise
             raise ManifestUnsealed(backend.location(layout.manifest_name), key.id, problem) from problem
     return await _concluded(backend, layout, sizes, has_seal=signer is not None)
@@ -521,18 +519,21 @@ async def sealed_place(
     """
     filed = {document.file_id: document for document in deposited}
     files = _manifest_files(backend, layout, filed, {})
-    claimed, hashes = (
-        [each.location for each in files],
-        hash_lines((each.name, each.sha256) for each in files),
-    )
+    claimed = [each.location for each in files]
+    hashes = hash_lines((each.name, each.sha256) for each in files)
     found = await find_concluded(backend, layout, layout.envelope_id, claimed=claimed, key=key)
     manifest = found.manifest if found is not None else None
     if manifest is None or manifest.extra.get("archive") != archive or not _has_files(manifest, files):
         return None
-    if await read_back(backend, layout.hashes_name, expected=len(hashes)) != checksum(hashes):
+    if not await _is_hash_file(backend, layout, hashes):
         return None
     sizes = {file.name: filed[file.facts.file_id].size for file in layout.files}
     return await _concluded(backend, layout, sizes, has_seal=True)
+
+
+async def _is_hash_file(backend: ArchiveBackend, layout: ArchiveLayout, hashes: bytes) -> bool:
+    """Whether the archive has the hash file with this content."""
+    return await read_back(backend, layout.hashes_name, expected=len(hashes)) == checksum(hashes)
 
 
 async def _concluded(
@@ -631,8 +632,8 @@ async def retain(backend: ArchiveBackend, name: str) -> None:
 
 
 _REFUSALS = frozenset({"ArchiveLocked", "ArchivePermissionDenied", "ArchiveRefused", "NameOccupied"})
-"""Reasons of an archive that does not replace a file. Each other one is about the whole Archive, or
-passes."""
+"""Reasons of an archive that works and does not replace a file; some WORM storages call that a lock. Each
+other one is about the whole Archive, or passes."""
 
 _WITHOUT_ANSWER = frozenset(
     {"ArchiveAnswerUnreadable", "ArchiveFailing", "ArchiveUnreachable", "ArchiveUnresponsive"}
@@ -647,12 +648,6 @@ def _has_files(claim: Manifest, files: Sequence[ManifestFile]) -> bool:
 
 def _facts_of(file: ManifestFile) -> tuple[object, ...]:
     return file.file_id, file.kind, file.name, file.size, file.sha256
-
-
-def _is_refusal(problem: ArchiveError) -> bool:
-    """Whether an archive that works may have refused to replace a file. Some WORM storages call that a
-    lock."""
-    return problem.reason in _REFUSALS
 
 
 async def _write_manifest(

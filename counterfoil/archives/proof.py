@@ -45,6 +45,7 @@ from counterfoil.resources.envelopeevent import (
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus
 from counterfoil.resources.routes import CopySpec, has_manifest, required_copy_names, stored_copy
+from counterfoil.signatures.results import Signatures
 
 MAX_NAME = 300
 """Characters of a name in a manifest that a message repeats."""
@@ -105,6 +106,12 @@ class ProvenFiles:
         """Return what a download of one file may have; empty: any content."""
         return self.expected.get((file_id, kind), {})
 
+    def longest_of(self, file_id: str, kind: FileKind) -> Mapping[Checksum, Provisional | None]:
+        """Return the longest of the contents that a download of one file may have."""
+        expected = self.expected_of(file_id, kind)
+        longest = max((size for size, _ in expected), default=0)
+        return {each: mark for each, mark in expected.items() if each[0] == longest}
+
     def accepts(self, file_id: str, kind: FileKind, found: Checksum, *, is_repeated: bool = False) -> bool:
         """
         Whether a download of one file may have this size and hash.
@@ -137,9 +144,7 @@ class ProvenFiles:
         refused: one that may be rendered at each download, and what a person put back before a retry."""
         if not (is_rendered or self.is_accepted_by_person):
             return ()
-        expected = self.expected_of(file_id, kind)
-        longest = max((size for size, _ in expected), default=0)
-        return [each for each, mark in expected.items() if mark is None and each[0] == longest]
+        return [each for each, mark in self.longest_of(file_id, kind).items() if mark is None]
 
     def is_worse(self, file_id: str, kind: FileKind, size: int, sha256: str) -> bool:
         """Whether this content, in which the signature check found a fault, replaces no other one: there is
@@ -239,12 +244,6 @@ def proven_files(
         manifest = None
     checksums = _archived_contents(event, siblings, manifest, envelope_status)
     own = _own_contents(event, manifest, envelope_status)
-    archived = {
-        _key(each): content
-        for each in (event.status.documents if _is_of(event, event, envelope_status) else ())
-        if provisional(each, event.status) is None and not _is_rendered(_key(each))
-        if (content := _content(each)) is not None
-    }
     is_accepted_by_person = event.status.other_content_accepted_time is not None
     proven = {
         key: frozenset(each)
@@ -254,8 +253,13 @@ def proven_files(
         # The hash of an attempt that failed is no proof, but another content is one as little.
         if _is_rendered(key) or len(each | own.get(key, {}).keys()) == 1
     }
-    if is_accepted_by_person:
-        proven |= {key: frozenset((each,)) for key, each in archived.items()}
+    if is_accepted_by_person and _is_of(event, event, envelope_status):
+        proven |= {
+            _key(each): frozenset((content,))
+            for each in event.status.documents
+            if provisional(each, event.status) is None and not _is_rendered(_key(each))
+            if (content := _content(each)) is not None
+        }
     return ProvenFiles(
         proven,
         {key: _with_longer(each, checksums.get(key, ())) for key, each in own.items()},
@@ -277,7 +281,7 @@ def _archived_contents(
     archived = (each for documents in lists.values() for each in documents if each.provisional is None)
     is_own = manifest is not None and names_event(manifest, event.uid)
     named = manifest.files if manifest is not None and is_own else ()
-    sound: Iterable[ManifestFile] = (each for each in named if not _is_doubtful(each))
+    sound = (each for each in named if not has_fault(each.kind, each.signatures))
     files: Iterator[FiledDocument | ManifestFile] = chain(archived, sound)
     for file in files:
         if (content := _content(file)) is not None:
@@ -295,10 +299,11 @@ def _own_contents(
         if (content := _content(document)) is not None:
             found.setdefault(_key(document), {})[content] = provisional(document, event.status)
     for file in manifest.files if manifest is not None else ():
-        content = None if _is_doubtful(file) else _content(file)
-        known = [size for (size, _), mark in found.get(_key(file), {}).items() if mark is None]
-        is_in_doubt = found.get(_key(file), {}).get(content or (0, "")) is Provisional.IN_DOUBT
-        if content is not None and not is_in_doubt and all(content[0] > size for size in known):
+        content, known = _content(file), found.get(_key(file), {})
+        if content is None or has_fault(file.kind, file.signatures):
+            continue
+        is_longer = all(content[0] > size for (size, _), mark in known.items() if mark is None)
+        if is_longer and known.get(content) is not Provisional.IN_DOUBT:
             found.setdefault(_key(file), {})[content] = None
     return {key: each for key, each in found.items() if not _is_rendered(key)}
 
@@ -329,10 +334,9 @@ def _content(file: FiledDocument | ManifestFile) -> Checksum | None:
     return (file.size, file.sha256) if file.size is not None and file.sha256 is not None else None
 
 
-def _is_doubtful(file: ManifestFile) -> bool:
-    """Whether the signature check found a fault in a file that eSAW signs."""
-    found = file.signatures
-    return found is not None and found.is_doubtful and file.kind in ESAW_SIGNED_KINDS
+def has_fault(kind: FileKind, found: Signatures | None) -> bool:
+    """Whether the signature check ``found`` a fault in a file that eSAW signs; None: it was not checked."""
+    return found is not None and found.is_doubtful and kind in ESAW_SIGNED_KINDS
 
 
 def _is_rendered(key: tuple[str, FileKind]) -> bool:

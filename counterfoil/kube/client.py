@@ -57,7 +57,14 @@ from counterfoil.kube.page_limits import (
 )
 from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
-from counterfoil.resources import CONTROLLER_REPORTER, GROUP, VERSION, Resource, ResourceInvalid
+from counterfoil.resources import (
+    CONTROLLER_REPORTER,
+    GROUP,
+    VERSION,
+    EnvelopeEvent,
+    Resource,
+    ResourceInvalid,
+)
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
 from counterfoil.untrusted.background_work import is_background
 from counterfoil.untrusted.fair_slots import FairSlots
@@ -263,8 +270,7 @@ class KubeClient:
         changes: Raw = {"status": status}
         if resource_version is not None:
             changes["metadata"] = {"resourceVersion": resource_version}
-        is_strict = kind.PLURAL == "envelopeevents"
-        path = self._path(kind, name, "status") + ("?fieldValidation=Strict" if is_strict else "")
+        path = self._path(kind, name, "status") + ("?fieldValidation=Strict" if kind is EnvelopeEvent else "")
         return await self._object(name, "patch", f"{kind.PLURAL}/status", path, changes)
 
     async def delete(

@@ -80,6 +80,11 @@ class ServedNamespaces:
             if self.read_again():
                 yield self.names
 
+    async def keep_current(self, clock: Clock) -> None:
+        """Read the list again and again, without an end, for those who look at the present one."""
+        async for _ in self.follow(clock):
+            pass
+
     def _read(self, file: Path) -> tuple[str, ...]:
         try:
             with file.open("rb") as opened:

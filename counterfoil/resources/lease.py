@@ -181,6 +181,7 @@ class NamespaceNotServed:
     """The controllers of the release that served a namespace work, and do not serve it now."""
 
     reason: ClassVar[str] = "NamespaceNotServed"
+    advice: ClassVar[str] = "List it in watchNamespaces of the release."
     lease: ClassVar[str] = ""
     renewed_at: ClassVar[None] = None
 

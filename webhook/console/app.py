@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from counterfoil import tracing
-from counterfoil.clock import Clock
 from counterfoil.kube.client import connect, open_token_client_factory
 from counterfoil.kube.served_namespaces import NamespacesFileInvalid, ServedNamespaces
 from counterfoil.sealing import Sealing, SealingKeysInvalid
@@ -71,15 +70,10 @@ async def serve(
         if isinstance(sign_outs, SharedSignOuts):
             ready["sign-outs"] = sign_outs.unavailable_reason
         async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(_follow(served, clock))
+            # Each request looks at the present list.
+            following = tasks.create_task(served.keep_current(clock))
             await process.wait_for_stop()
             following.cancel()
-
-
-async def _follow(served: ServedNamespaces, clock: Clock) -> None:
-    """Follow the list of namespaces; each request looks at the present one."""
-    async for _ in served.follow(clock):
-        pass
 
 
 @asynccontextmanager

@@ -46,6 +46,7 @@ from counterfoil.archives.proof import (
     MAX_NAME,
     FoundManifest,
     ProvenFiles,
+    has_fault,
     proven_files,
     provisional,
 )
@@ -339,16 +340,15 @@ async def _file_all(
         except OtherContent as differs:
             # The other files are in no doubt.
             in_doubt.append(str(differs))
-            if differs.found is not None:
-                signatures[file_id] = differs.found.within(memory)
-                memory -= text_memory(signatures[file_id].found)
-            continue
+            stored_file, found = None, differs.found
         except Exception as problem:
             trouble = problem
             break
         if found is not None:
             signatures[file_id] = found.within(memory)
             memory -= text_memory(signatures[file_id].found)
+        if stored_file is None:
+            continue
         all_written = all_written and stored_file.written
         if stored_file.written:
             context.chosen.on_file_archived(stored_file.size)
@@ -439,9 +439,8 @@ def _is_doubted(
     document: FiledDocument, signatures: Mapping[str, Signatures], *, is_required: bool = False
 ) -> bool:
     found = signatures.get(document.file_id)
-    if found is None or document.kind not in ESAW_SIGNED_KINDS:
-        return False
-    return found.is_doubtful or (is_required and found.state is not State.INTACT)
+    is_refused = is_required and found is not None and found.state is not State.INTACT
+    return has_fault(document.kind, found) or (is_refused and document.kind in ESAW_SIGNED_KINDS)
 
 
 async def _confirm(
@@ -474,35 +473,30 @@ async def _file_one(
             # What was archived stays, or another download decides.
             stored_file = await store(proven=kept, accepts=partial(accepts, is_repeated=is_rendered))
     except SourceDiffers as differs:
-        place = context.backend.location(file_layout.name)
-        raise OtherContent(_in_one_content(file_layout, place, proven)) from differs
+        raise _other_content(file_layout, proven, context) from differs
     if not _is_checked(file_layout, context):
         return stored_file, None
     found = await checker.check(context.backend, file_layout, stored_file)
-    if checksums and found.is_doubtful and kind in ESAW_SIGNED_KINDS:
+    if not has_fault(kind, found):
+        return stored_file, found
+    if checksums:
         # Its first download may have been cut: it is downloaded again.
         try:
             return await _file_one(file_layout, layout, proven.doubting(file_id, kind), context)
         except OtherContent as differs:
             # The next attempt knows the doubt. After a retry, another content counts.
             raise OtherContent(str(differs), found) from differs
-    if (
-        found.is_doubtful
-        and kind in ESAW_SIGNED_KINDS
-        and proven.is_worse(file_id, kind, stored_file.size, stored_file.sha256)
-    ):
-        place = context.backend.location(file_layout.name)
-        raise OtherContent(_in_one_content(file_layout, place, proven))
+    if proven.is_worse(file_id, kind, stored_file.size, stored_file.sha256):
+        raise _other_content(file_layout, proven, context)
     return stored_file, found
 
 
-def _in_one_content(file_layout: FileLayout, place: str, proven: ProvenFiles) -> str:
+def _other_content(file_layout: FileLayout, proven: ProvenFiles, context: ReconcileContext) -> OtherContent:
     """Return which file eSAW sends with other content than was archived, and what a retry makes of it."""
-    facts = file_layout.facts
+    facts, place = file_layout.facts, context.backend.location(file_layout.name)
     expected = proven.expected_of(facts.file_id, facts.kind)
-    longest = max((size for size, _ in expected), default=0)
-    named = sorted(each for each in expected if each[0] == longest)
-    contents = " or ".join(f"{size} bytes and the SHA-256 {sha256}" for size, sha256 in named)
+    named = proven.longest_of(facts.file_id, facts.kind)
+    contents = " or ".join(f"{size} bytes and the SHA-256 {sha256}" for size, sha256 in sorted(named))
     is_archived = set(expected.values()) != {Provisional.NO_MANIFEST}
     did, name = "archived" if is_archived else "read back", facts.file_name[:MAX_NAME]
     said = (
@@ -510,10 +504,10 @@ def _in_one_content(file_layout: FileLayout, place: str, proven: ProvenFiles) ->
         f"Its place is {place!r}."
     )
     if proven.may_be_rendered(facts.kind) or proven.has_only_doubt(facts.file_id, facts.kind):
-        return f"{said} A retry archives it as eSignAnyWhere sends it then."
-    if None in expected.values():
-        return said
-    return f"{said} No shorter file replaces it, and none that is put back is recognised."
+        said = f"{said} A retry archives it as eSignAnyWhere sends it then."
+    elif None not in expected.values():
+        said = f"{said} No shorter file replaces it, and none that is put back is recognised."
+    return OtherContent(said)
 
 
 def _first_in_doubt(sentences: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from counterfoil.archives.backend import (
     segments,
     temporary_name,
 )
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
+from counterfoil.archives.errors import MOVE_AWAY, ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.readback import ReadingList, probe_with_file, reading_list
 from counterfoil.archives.streams import clean_up, single_chunk
@@ -246,7 +246,7 @@ class FolderTreeBackend(ArchiveBackend):
 
     def _name_taken(self, parts: list[str], what: str) -> NameTaken:
         where = self.location("/".join(parts)) if parts else self._root
-        return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")
+        return NameTaken(f"{where} {what}, and Counterfoil did not put it there. {MOVE_AWAY}")
 
 
 def _is_name(name: str) -> bool:

@@ -31,6 +31,7 @@ from counterfoil.archives.backend import (
 )
 from counterfoil.archives.backends._volume_threads import Operation, VolumeHangs, VolumeThreads
 from counterfoil.archives.errors import (
+    MOVE_AWAY,
     ArchiveError,
     ArchiveRefused,
     ArchiveUnavailable,
@@ -229,8 +230,8 @@ class FilesystemBackend:
             raise self._not_a_folder(error) from error
         except (_NotAFile, IsADirectoryError) as error:
             raise NameTaken(
-                f"{self.location(name)} is no ordinary file, and Counterfoil did not put it there. Move it "
-                "away."
+                f"{self.location(name)} is no ordinary file, and Counterfoil did not put it there. "
+                f"{MOVE_AWAY}"
             ) from error
         except _TooDeep as error:
             raise NameTaken(
@@ -260,7 +261,7 @@ class FilesystemBackend:
                 "inside an archive. Look where it leads, and who made it. Keep all documents there: put a "
                 "real folder with them in the place of the link, or mount their volume there.",
             )
-        return NameTaken(f"{location} is a file where Counterfoil needs a folder. Move it away.")
+        return NameTaken(f"{location} is a file where Counterfoil needs a folder. {MOVE_AWAY}")
 
 
 def error_of(error: OSError, archive: str, root: Path) -> ArchiveError:

@@ -45,6 +45,7 @@ from counterfoil.archives.backends._http import (
 )
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import (
+    MOVE_AWAY,
     ArchiveError,
     ArchiveRefused,
     NameTaken,
@@ -336,8 +337,7 @@ class HttpBackend:
     def _error_for_file(self, name: str, answer: httpx.Response) -> ArchiveError:
         if answer.status_code == _CONFLICT and not _is_text(answer):
             return NameTaken(
-                f"{self.location(name)} is there already, as {self._site.server} says (HTTP 409). Move it "
-                "away."
+                f"{self.location(name)} is there already, as {self._site.server} says (HTTP 409). {MOVE_AWAY}"
             )
         if answer.status_code == _UNPROCESSABLE and not _is_text(answer):
             return VerificationFailed(

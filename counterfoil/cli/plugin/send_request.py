@@ -177,7 +177,7 @@ def absence_text(absence: Absence, work: str) -> str:
     if isinstance(absence, NamespaceNotServed):
         return (
             f"no controller serves this namespace ({absence.reason}), so {work} when one does. {absence} "
-            "List it in watchNamespaces of the release."
+            f"{absence.advice}"
         )
     return f"no controller works, so {work} when one runs. {absence} Check the controller's pods."
 

@@ -20,6 +20,7 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import Provisional
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
+from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, an_event
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import MIRROR, WORM, CopiedScene
@@ -167,6 +168,8 @@ class TwoFolders(TwoEvents):
 
 
 CUT = b"%PDF-contrac\0"
+BROKEN = Signatures(state=State.BROKEN, detail="a signature is broken")
+"""The result of the signature check of a file with a fault."""
 
 
 OTHER = b"%PDF-contr"

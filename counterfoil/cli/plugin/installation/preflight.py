@@ -273,11 +273,7 @@ async def _installation(kube: KubeClient) -> AsyncIterator[PreflightLine]:
     if reading.policies is not None:
         yield _policies(reading.policies)
     for each in reading.snapshot.absences:
-        advice = (
-            "List it in watchNamespaces of the release."
-            if isinstance(each, NamespaceNotServed)
-            else "Look at the controller's pods."
-        )
+        advice = each.advice if isinstance(each, NamespaceNotServed) else "Look at the controller's pods."
         yield PreflightLine("controller", Outcome.WRONG, f"{each} {advice}")
     for organization in reading.snapshot.organizations:
         yield _condition(f"eSAW of {organization.name}", organization.status.conditions, "Reachable")

@@ -15,6 +15,7 @@ from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import WORM
 from tests.support.scenes.events_of_envelope import (
     ACTIONS,
+    BROKEN,
     CUT,
     DELAYED,
     OTHER,
@@ -30,7 +31,6 @@ from tests.support.signing_keys import a_signer
 
 WHOLE = b"%PDF-contract, whole and signed by all"
 DAMAGED = WHOLE + b"\0\0"
-BROKEN = Signatures(state=State.BROKEN, detail="a signature is broken")
 IN_DOUBT = (Phase.FAILED, "DocumentInDoubt")
 
 
@@ -49,6 +49,15 @@ class OneEvent(OneFolder):
 
     def send(self, content: bytes) -> None:
         self.envelope.contents["file-1"] = content
+
+    def require_signatures(self) -> None:
+        """Let the Archive require intact signatures, which only the whole document has."""
+        root = self.folders["dms"]
+        self.observe(a_probed_archive("dms", root=root, signatures="Require", version=70, generation=70))
+        self.examiner.found |= {
+            WHOLE: Signatures(state=State.INTACT),
+            DAMAGED: Signatures(state=State.UNSIGNED, detail="it has no signature"),
+        }
 
     def lose_trail(self) -> None:
         for each in self.folders["dms"].rglob("audit-trail.pdf"):
@@ -232,12 +241,7 @@ async def test_no_hash_of_an_attempt_recognises_a_rejected_document(tmp_path: Pa
 async def test_a_damaged_document_that_require_refused_is_replaced_after_a_retry(tmp_path: Path) -> None:
     """It is longer than the whole one, and has no signatures."""
     scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
-    root = scene.folders["dms"]
-    scene.observe(a_probed_archive("dms", root=root, signatures="Require", version=70, generation=70))
-    scene.examiner.found |= {
-        WHOLE: Signatures(state=State.INTACT),
-        DAMAGED: Signatures(state=State.UNSIGNED, detail="it has no signature"),
-    }
+    scene.require_signatures()
     assert await scene.ended(DAMAGED) == (Phase.FAILED, "SignatureBroken")
     await retry_by_a_person(scene)
     assert await scene.ended(WHOLE) == IN_DOUBT
@@ -347,12 +351,7 @@ async def test_a_fault_that_is_found_later_is_known_after_a_retry(tmp_path: Path
 
 async def test_nor_does_an_attempt_bind_with_what_require_would_refuse(tmp_path: Path) -> None:
     scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
-    root = scene.folders["dms"]
-    scene.observe(a_probed_archive("dms", root=root, signatures="Require", version=70, generation=70))
-    scene.examiner.found |= {
-        WHOLE: Signatures(state=State.INTACT),
-        DAMAGED: Signatures(state=State.UNSIGNED, detail="it has no signature"),
-    }
+    scene.require_signatures()
     scene.send(DAMAGED)
     await break_off(scene, "trail-1")
     assert await scene.ended(WHOLE) == IN_DOUBT

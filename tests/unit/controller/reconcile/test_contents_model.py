@@ -11,10 +11,10 @@ import pytest
 
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
-from counterfoil.signatures.results import Signatures, State
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import WORM
 from tests.support.scenes.events_of_envelope import (
+    BROKEN,
     DELAYED,
     LEGAL,
     OTHER_PATH,
@@ -44,10 +44,9 @@ class Life:
         scene.change(*copies, **DELAYED, **scene.callback, statuses=["Completed", "Rejected"])
         scene.envelope.status = random.choice((EnvelopeStatus.COMPLETED, EnvelopeStatus.REJECTED))
         scene.envelope.contents["file-1"] = random.choice((WHOLE, WHOLE, CONTENTS["cut"]))
-        fault = Signatures(state=State.BROKEN, detail="a signature is broken")
-        scene.examiner.found[DAMAGED] = fault
+        scene.examiner.found[DAMAGED] = BROKEN
         if random.random() < 0.5:
-            scene.examiner.found[CONTENTS["cut"]] = fault
+            scene.examiner.found[CONTENTS["cut"]] = BROKEN
         self.names = [scene.first, scene.second]
         self.read_back: set[str] = set()
         self.changes = 0

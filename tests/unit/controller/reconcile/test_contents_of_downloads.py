@@ -26,6 +26,7 @@ from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import WORM
 from tests.support.scenes.events_of_envelope import (
     ACTIONS,
+    BROKEN,
     CUT,
     DELAYED,
     LATER_TRAIL,
@@ -304,7 +305,7 @@ async def test_a_download_because_of_another_file_confirms_no_legal_document(
     scene.envelope.contents["legal-1"] = LEGAL
     await scene.run(scene.first)
     whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
-    scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.examiner.found[CUT] = BROKEN
     scene.change(WORM, actions=ACTIONS, **scene.callback)
     assert (await scene.run(scene.second)).status.reason == "DocumentInDoubt"
     scene.envelope.contents |= {"file-1": whole, "legal-1": LEGAL[:-5]}
@@ -630,7 +631,7 @@ async def test_a_document_in_doubt_frees_no_other_file_from_its_stored_hash(
     whole = b"%PDF-second contract"
     scene.envelope.contents["file-2"] = whole
     sent, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
-    scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.examiner.found[CUT] = BROKEN
     first = await scene.run(scene.first)
     assert (first.status.phase, first.status.reason) == (Phase.COPYING, "DocumentInDoubt")
     scene.envelope.contents |= {"file-1": sent, "file-2": whole[:15]}
@@ -651,7 +652,7 @@ async def test_a_retry_replaces_what_the_signature_check_doubted_by_what_is_not_
     scene.change(actions=ACTIONS)
     await scene.kube.delete(EnvelopeEvent, scene.second)
     whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
-    scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.examiner.found[CUT] = BROKEN
     first = await scene.end(scene.first)
     assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
     scene.envelope.contents["file-1"] = whole
@@ -684,7 +685,7 @@ async def test_a_file_in_doubt_of_a_removed_event_binds_no_later_download(tmp_pa
     scene.sign_with(a_signer())
     scene.change(actions=ACTIONS)
     whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
-    scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.examiner.found[CUT] = BROKEN
     first = await scene.end(scene.first)
     assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
     await scene.kube.delete(EnvelopeEvent, scene.first)
@@ -816,7 +817,7 @@ async def test_only_the_file_whose_signatures_have_a_fault_is_in_doubt(tmp_path:
     scene.change(actions=ACTIONS)
     await scene.kube.delete(EnvelopeEvent, scene.second)
     scene.envelope.contents |= {"file-1": CUT, "file-2": b"%PDF-second contract"}
-    scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.examiner.found[CUT] = BROKEN
 
     first = await scene.end(scene.first)
 
@@ -897,7 +898,7 @@ async def test_a_damaged_download_that_is_longer_than_the_file_is_replaced_after
     whole = scene.envelope.contents["file-1"]
     damaged = whole + b"\0\0\0"
     scene.envelope.contents["file-1"] = damaged
-    scene.examiner.found[damaged] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.examiner.found[damaged] = BROKEN
     await scene.run(scene.first)
     scene.envelope.contents["file-1"] = whole
     first = await scene.end(scene.first)
@@ -1038,7 +1039,7 @@ async def test_an_event_in_doubt_about_one_file_contradicts_by_another_one(tmp_p
     scene = TwoFolders(tmp_path)
     scene.change(actions=ACTIONS, **scene.callback)
     scene.envelope.contents["file-2"] = b"%PDF-second contract"
-    scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.examiner.found[CUT] = BROKEN
     sent, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
     first = await scene.end(scene.first)
     assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
@@ -1058,7 +1059,7 @@ async def test_no_cut_document_counts_beside_a_longer_one_whose_signatures_have_
     scene = scene_type(tmp_path)
     scene.change(actions=ACTIONS, **scene.callback)
     whole = scene.envelope.contents["file-1"]
-    scene.examiner.found[whole] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.examiner.found[whole] = BROKEN
     first = await scene.end(scene.first)
     assert (first.status.phase, first.status.reason) == (Phase.FAILED, "DocumentInDoubt")
     send_other_document(scene)

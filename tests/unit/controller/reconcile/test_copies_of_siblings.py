@@ -25,11 +25,11 @@ from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
 from counterfoil.resources.reopening import DELETION_ASSUMED, copies_to_retry, reopened_status
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy, with_copy
-from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE
 from tests.support.scenes.copied_events import MIRROR, WORM, copied
 from tests.support.scenes.events_of_envelope import (
     ACTIONS,
+    BROKEN,
     CUT,
     DELAYED,
     LATER_TRAIL,
@@ -452,7 +452,7 @@ async def test_before_the_delete_a_lost_original_is_archived_again_and_each_othe
 async def archive_second_in_doubt(scene: TwoFolders) -> EnvelopeEvent:
     """Let a proxy cut both downloads of the second event, and eSignAnyWhere send the whole file after."""
     whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
-    scene.examiner.found[CUT] = Signatures(state=State.BROKEN, detail="a signature is broken")
+    scene.examiner.found[CUT] = BROKEN
     second = await scene.end(scene.second)
     assert (second.status.phase, second.status.reason) == (Phase.FAILED, "DocumentInDoubt")
     scene.envelope.contents["file-1"] = whole
