@@ -306,6 +306,9 @@ class ReconcileContext(RunContext):
     event has files there, or it has to be asked first whether it has the envelope."""
     side_conditions: list[SideCondition] = field(default_factory=list, init=False)
     """Conditions that are stored however the attempt ends, also with an error."""
+    unconfirmed: Callable[[], tuple[FiledDocument, ...]] | None = field(default=None, init=False)
+    """Returns the files of the status with the contents that eSAW sent in this attempt, which may not be in
+    the archive. None: the attempt sent none."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)
     """The files whose bytes this run read in the archive, with a manifest that lists them."""
     is_shown: bool = field(default=False, init=False)

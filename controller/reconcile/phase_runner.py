@@ -548,4 +548,7 @@ def _overdue(phase: Phase, context: RunContext) -> Wait:
         f"{archive}; one of them is slow. The files that arrived stay in the archive."
     )
     _log.warning("an attempt in %s was ended: it was overdue", phase)
-    return Wait("AttemptOverdue", message)
+    facts = PhaseFacts()
+    if phase is Phase.ARCHIVING and isinstance(context, ReconcileContext) and context.unconfirmed is not None:
+        facts = PhaseFacts(documents=context.unconfirmed())
+    return Wait("AttemptOverdue", message, facts=facts)

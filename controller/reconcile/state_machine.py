@@ -454,9 +454,6 @@ class _Draft:
         self.set_condition(PHASE_CONDITIONS[phase], "True" if is_complete else "False", outcome)
         if phase is Phase.CLEANING:
             self.describe_archived(lost="")
-        if phase is Phase.ARCHIVING:
-            # A person accepted other content for this archive only.
-            self.change(other_content_accepted_time=None)
         if copies_after_end(self.status):
             self.end_as_before()
             return

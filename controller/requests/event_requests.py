@@ -19,6 +19,7 @@ from counterfoil.resources import (
     PHASE_CONDITIONS,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    FiledDocument,
     NoticeState,
     Phase,
     find_condition,
@@ -200,19 +201,27 @@ def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEv
     return msgspec.structs.replace(
         again,
         skipped_time=None if takes_back_skip(status) else status.skipped_time,
-        other_content_accepted_time=_other_content_accepted_time(status, now=now),
+        documents=_with_accepted_contents(status, now=now),
         not_shown_to=to_try_again(status.not_shown_to),
     )
 
 
-def _other_content_accepted_time(status: EnvelopeEventStatus, *, now: datetime) -> datetime | None:
-    """Return when a person accepted files with other content than were archived: now, if the message of the
-    failure names one as an answer (``other_content``)."""
+def _with_accepted_contents(status: EnvelopeEventStatus, *, now: datetime) -> tuple[FiledDocument, ...]:
+    """Return the files of the event. If the message of the failure names files with other content than were
+    archived (``other_content``), a person accepts these contents."""
     archived = find_condition(status.conditions, PHASE_CONDITIONS[Phase.ARCHIVING])
     is_refused = archived is not None and (archived.status, archived.reason) == ("False", DOCUMENT_IN_DOUBT)
-    if status.phase is Phase.FAILED and status.reason == DOCUMENT_IN_DOUBT and is_refused:
-        return now.replace(microsecond=0)
-    return status.other_content_accepted_time
+    if not (status.phase is Phase.FAILED and status.reason == DOCUMENT_IN_DOUBT and is_refused):
+        return status.documents
+    return tuple(_with_accepted_content(each, now=now) for each in status.documents)
+
+
+def _with_accepted_content(document: FiledDocument, *, now: datetime) -> FiledDocument:
+    sent = document.other_content
+    if sent is None:
+        return document
+    accepted = msgspec.structs.replace(sent, accepted_time=now.replace(microsecond=0))
+    return msgspec.structs.replace(document, other_content=accepted)
 
 
 def _with_resent_notice(status: EnvelopeEventStatus) -> EnvelopeEventStatus:

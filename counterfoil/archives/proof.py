@@ -42,6 +42,7 @@ from counterfoil.resources.envelopeevent import (
     FiledDocument,
     FileKind,
     Provisional,
+    SentContent,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus
 from counterfoil.resources.routes import CopySpec, has_manifest, required_copy_names, stored_copy
@@ -93,10 +94,10 @@ class ProvenFiles:
     """The content that the event itself or a manifest with our seal has, and longer ones that another event
     archived: a cut download is shorter. Each with why it is provisional. Without an entry, a download may
     have any content."""
+    other: Mapping[FileKey, SentContent] = field(default_factory=dict)
+    """The longest content that eSAW sent and that the event did not archive."""
     is_completed: bool = False
     """Whether the envelope is Completed: in another state, eSAW may render documents at each download."""
-    is_accepted_by_person: bool = False
-    """Whether a person retried the event, and so accepted other content than is expected."""
 
     def of(self, file_id: str, kind: FileKind) -> frozenset[Checksum]:
         """Return what is proven about one file; empty: nothing, so it is downloaded."""
@@ -116,33 +117,44 @@ class ProvenFiles:
         """
         Whether a download of one file may have this size and hash.
 
-        The longest archived content counts, and after a person's retry each of them, or a longer one. A
-        provisional one may be that of a cut download, which is shorter than the file. So nothing counts that
-        is shorter than it, and what is not shorter does if no archived one is as long. After a retry, one in
-        doubt binds nothing. What eSAW may render at each download has no single content: the second one
-        (``is_repeated``) counts if it is not shorter, and any after a retry.
+        The longest archived content counts. A provisional one may be that of a cut download, which is shorter
+        than the file. So nothing counts that is shorter than it, and what is not shorter does if no archived
+        one is as long. Nor does anything that is shorter than a content that was sent before (``other``).
+        Once a person accepted that one, each archived content counts, or a longer one that is not shorter
+        than it, and a content in doubt binds nothing. What eSAW may render at each download has no single
+        content: the second one (``is_repeated``) counts if it is not shorter, and any once a person accepted
+        one.
         """
         expected = self.expected_of(file_id, kind)
-        if self.is_accepted_by_person:
+        other = self.other.get((file_id, kind))
+        is_accepted = self.is_accepted(file_id, kind)
+        if is_accepted:
             expected = {each: mark for each, mark in expected.items() if mark is not Provisional.IN_DOUBT}
+        elif other is not None and not other.has_fault and found[0] < other.size:
+            return False
         if not expected:
             return True
         archived = max((size for (size, _), mark in expected.items() if mark is None), default=-1)
         read_back = max((size for (size, _), mark in expected.items() if mark is not None), default=-1)
         is_archived = expected.get(found, Provisional.NO_MANIFEST) is None
-        may_be_any = self.is_accepted_by_person or self.may_be_rendered(kind)
+        may_be_any = is_accepted or self.may_be_rendered(kind)
         if is_archived and found[0] >= read_back and (found[0] >= archived or may_be_any):
             return True
         if is_repeated:
-            return self.is_accepted_by_person or found[0] >= max(archived, read_back)
+            return is_accepted or found[0] >= max(archived, read_back)
         if archived >= read_back:
-            return self.is_accepted_by_person and found[0] > archived
+            return other is not None and is_accepted and found[0] > archived and found[0] >= other.size
         return found[0] >= read_back
+
+    def is_accepted(self, file_id: str, kind: FileKind) -> bool:
+        """Whether a person retried the event after a message had named another content of this file."""
+        other = self.other.get((file_id, kind))
+        return other is not None and other.accepted_time is not None
 
     def recognised(self, file_id: str, kind: FileKind, *, is_rendered: bool) -> Collection[Checksum]:
         """Return the archived contents of a file that is recognised in its place once a download of it was
         refused: one that may be rendered at each download, and what a person put back before a retry."""
-        if not (is_rendered or self.is_accepted_by_person):
+        if not (is_rendered or self.is_accepted(file_id, kind)):
             return ()
         return [each for each, mark in self.longest_of(file_id, kind).items() if mark is None]
 
@@ -151,7 +163,7 @@ class ProvenFiles:
         one without a fault, and no person accepted another."""
         expected = self.expected_of(file_id, kind).items()
         sound = {each for each, mark in expected if mark is not Provisional.IN_DOUBT}
-        return bool(sound) and (size, sha256) not in sound and not self.is_accepted_by_person
+        return bool(sound) and (size, sha256) not in sound and not self.is_accepted(file_id, kind)
 
     def may_be_rendered(self, kind: FileKind) -> bool:
         """Whether eSAW may render files of this kind at each download."""
@@ -170,7 +182,7 @@ class ProvenFiles:
             self,
             checksums={key: each for key, each in self.checksums.items() if key != (file_id, kind)},
             expected={**self.expected, (file_id, kind): doubted} if doubted else self.expected,
-            is_accepted_by_person=False,
+            other={key: each for key, each in self.other.items() if key != (file_id, kind)},
         )
 
 
@@ -244,7 +256,8 @@ def proven_files(
         manifest = None
     checksums = _archived_contents(event, siblings, manifest, envelope_status)
     own = _own_contents(event, manifest, envelope_status)
-    is_accepted_by_person = event.status.other_content_accepted_time is not None
+    own_documents = event.status.documents if _is_of(event, event, envelope_status) else ()
+    other = {_key(each): each.other_content for each in own_documents if each.other_content is not None}
     proven = {
         key: frozenset(each)
         for key, each in checksums.items()
@@ -253,18 +266,18 @@ def proven_files(
         # The hash of an attempt that failed is no proof, but another content is one as little.
         if _is_rendered(key) or len(each | own.get(key, {}).keys()) == 1
     }
-    if is_accepted_by_person and _is_of(event, event, envelope_status):
-        proven |= {
-            _key(each): frozenset((content,))
-            for each in event.status.documents
-            if provisional(each, event.status) is None and not _is_rendered(_key(each))
-            if (content := _content(each)) is not None
-        }
+    proven |= {
+        _key(each): frozenset((content,))
+        for each in own_documents
+        if each.other_content is not None and each.other_content.accepted_time is not None
+        if provisional(each, event.status) is None and not _is_rendered(_key(each))
+        if (content := _content(each)) is not None
+    }
     return ProvenFiles(
         proven,
         {key: _with_longer(each, checksums.get(key, ())) for key, each in own.items()},
+        other,
         is_completed=envelope_status == EnvelopeStatus.COMPLETED,
-        is_accepted_by_person=is_accepted_by_person,
     )
 
 
@@ -374,10 +387,8 @@ def contradiction(
     """Return which document another event of the envelope archived or read back with other content
     (``contradicting``), as a sentence; None: no other did."""
     for each in contradicting(event, siblings, kinds):
-        did = "archived" if has_manifest(each.status) else "has read back"
         return (
-            f"EnvelopeEvent/{each.name} {did} a document with other content, in the same state of the "
-            "envelope."
+            f"EnvelopeEvent/{each.name} has a document with other content, in the same state of the envelope."
         )
     return None
 
@@ -425,14 +436,21 @@ def contradicts(
         return False
     own = {_key(each): each for each in status.documents if each.sha256}
     for each in files:
-        known = own.get(_key(each)) if each.kind in kinds and each.sha256 else None
-        if known is None or known.sha256 == each.sha256:
+        known = own.get(_key(each)) if each.kind in kinds else None
+        if known is None:
+            continue
+        if isinstance(each, FiledDocument) and _is_longer(each.other_content, known):
+            return True
+        if each.sha256 in (None, known.sha256):
             continue
         mark = (each.provisional if isinstance(each, FiledDocument) else None) or unmarked_is
-        is_longer = (each.size or 0) > (known.size or 0)
-        if mark is None or is_longer:
+        if mark is None or _is_longer(each, known):
             return True
     return False
+
+
+def _is_longer(one: FiledDocument | ManifestFile | SentContent | None, other: FiledDocument) -> bool:
+    return one is not None and (one.size or 0) > (other.size or 0)
 
 
 def doubt(status: EnvelopeEventStatus) -> str | None:

@@ -77,7 +77,8 @@ class ProofOfArchive:
 
         Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and the files
         are exactly the listed and the verified ones. They must lack no evidence (``missing_evidence``), each
-        needs its SHA-256, size and own location, and none may be ``provisional`` or in ``doubt``. The status
+        needs its SHA-256, size and own location, and none may be ``provisional`` or in ``doubt``, or have
+        ``other_content``. The status
         must prove each required copy, and this run must have read the same files there. Raises ``ValueError``
         when the envelope id is not a GUID.
         """
@@ -152,6 +153,8 @@ def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Itera
     marks = {each.provisional for each in status.documents}
     if Provisional.NO_MANIFEST in marks:
         yield "no manifest names the hash of a file"
+    if any(each.other_content is not None for each in status.documents):
+        yield "eSignAnyWhere sent other content of a file than is archived"
     if Provisional.IN_DOUBT in marks or doubt(status) is not None:
         yield "a file is unreadable or has a broken signature"
 

@@ -57,6 +57,28 @@ MAX_TEXT_LENGTH = 4096
 """Maximum characters of an envelope's or a file's name in a status. eSAW documents no limit; its names are
 shorter."""
 
+
+class SentContent(ResourcePart, frozen=True):
+    """Content of a file that eSAW sent and that is not archived."""
+
+    size: Annotated[int, schema("Length in bytes.", minimum=0)]
+    sha256: Annotated[str, schema("SHA-256 in lower-case hex.", maxLength=64, pattern="^[0-9a-f]{64}$")]
+    has_fault: Annotated[bool, schema("Whether the check of its signatures found a fault.", default=None)] = (
+        False
+    )
+    accepted_time: Annotated[
+        datetime | None,
+        schema(
+            "Time at which a person retried the event after a message had named this content (RFC 3339, "
+            "UTC). Then it counts in place of a shorter one, and so does a longer one. So does any content "
+            "of a file whose hash is `InDoubt`, or that eSAW may render at each download."
+        ),
+    ] = None
+
+
+MAX_SENT_CONTENTS = 100
+"""Maximum number of files of one event with a content that is not archived: 17 KiB."""
+
 MAX_FILE_ID_LENGTH = 512
 """Maximum characters of a file's id. eSAW's are GUIDs today; they count as opaque here."""
 
@@ -531,6 +553,14 @@ class FiledDocument(ResourcePart, frozen=True):
             "stored it."
         ),
     ] = None
+    other_content: Annotated[
+        SentContent | None,
+        schema(
+            "The longest content that eSAW sent in place of the archived one, and that was not archived. No "
+            "shorter one counts before a person's retry. An envelope with such a file is not deleted. Unset "
+            f"again once the file is archived. At most {MAX_SENT_CONTENTS} files have it."
+        ),
+    ] = None
     outdated: Annotated[
         bool,
         schema(
@@ -543,7 +573,7 @@ class FiledDocument(ResourcePart, frozen=True):
 
 def without_checksum(document: FiledDocument) -> FiledDocument:
     """Return the file as it is before it was stored and read back."""
-    return msgspec.structs.replace(document, size=None, sha256=None, provisional=None)
+    return msgspec.structs.replace(document, size=None, sha256=None, provisional=None, other_content=None)
 
 
 def stored_size(documents: Sequence[FiledDocument]) -> int:
@@ -897,15 +927,6 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
             "Time at which a person skipped the event (RFC 3339, UTC). While it is set, no event of the "
             "envelope deletes it. A person's retry of an event that shows the skip removes it; no callback "
             "and no other request does."
-        ),
-    ] = None
-    other_content_accepted_time: Annotated[
-        datetime | None,
-        schema(
-            "Time at which a person retried an event that could not be archived because of DocumentInDoubt "
-            "(RFC 3339, UTC). While it is set, a file that is longer than the archived one counts. So does "
-            "any content of a file whose hash is `InDoubt`, or that eSAW may render at each download. Unset "
-            "again once the envelope is archived."
         ),
     ] = None
     notice: EventNotice | None = None

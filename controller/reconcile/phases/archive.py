@@ -67,9 +67,11 @@ from counterfoil.resources.archive import VerifyMode
 from counterfoil.resources.envelopeevent import (
     ESAW_SIGNED_KINDS,
     EVIDENCE_CONDITION,
+    MAX_SENT_CONTENTS,
     MAX_TAG_LENGTH,
     PARAMETERS_CONDITION,
     Provisional,
+    SentContent,
 )
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.routes import is_led_elsewhere, leads_to
@@ -85,11 +87,18 @@ MAX_NAMED_IN_DOUBT = 3
 
 
 class OtherContent(Exception):
-    """Sentences about files that eSAW sends with other content than was archived. They were not stored.
-    ``found`` is the fault that the signature check found in an archived one."""
+    """
+    Sentences about files that eSAW sends with other content than was archived. They were not stored.
 
-    def __init__(self, sentences: str, found: Signatures | None = None) -> None:
+    ``sent`` is the content of the one file; None: several, or it is in its place. ``found`` is the fault that
+    the signature check found in an archived one.
+    """
+
+    def __init__(
+        self, sentences: str, sent: SentContent | None = None, found: Signatures | None = None
+    ) -> None:
         super().__init__(sentences)
+        self.sent = sent
         self.found = found
 
 
@@ -319,6 +328,7 @@ def _listed_before(event: EnvelopeEvent, claim: Manifest | None, location: str) 
 async def _file_all(
     event: EnvelopeEvent, layout: ArchiveLayout, proven: ProvenFiles, context: ReconcileContext
 ) -> _ArchivedFiles:
+    context.unconfirmed = None
     await context.backend.remove_leftovers(layout.folder)
     # Each file is replaced by what this run reads. If it breaks off before, the rest stays as stored.
     filed = {each.file_id: each for each in event.status.documents}
@@ -328,6 +338,7 @@ async def _file_all(
     new = set[str]()
     trouble: Exception | None = None
     in_doubt: list[str] = []
+    context.unconfirmed = partial(_unconfirmed, event.status, filed, new, signatures, proven)
     for file_layout in layout.files:
         file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
         try:
@@ -341,6 +352,7 @@ async def _file_all(
             # The other files are in no doubt.
             in_doubt.append(str(differs))
             stored_file, found = None, differs.found
+            filed[file_id] = _with_sent(filed[file_id], differs.sent, filed.values())
         except Exception as problem:
             trouble = problem
             break
@@ -353,7 +365,7 @@ async def _file_all(
         if stored_file.written:
             context.chosen.on_file_archived(stored_file.size)
         filed[file_id] = msgspec.structs.replace(
-            filed[file_id], size=stored_file.size, sha256=stored_file.sha256
+            filed[file_id], size=stored_file.size, sha256=stored_file.sha256, other_content=None
         )
         new.add(file_id)
     if in_doubt:
@@ -365,7 +377,7 @@ async def _file_all(
         try:
             await _confirm(layout, read_back, context)
         except ArchiveError as unconfirmed:
-            raise PartialArchive(event.status.documents) from unconfirmed
+            raise PartialArchive(context.unconfirmed()) from unconfirmed
         # What was read back is worth keeping: it shows people how far the archiving came, and no shorter
         # download replaces it.
         raise PartialArchive(attempted) from trouble
@@ -386,7 +398,9 @@ def _concluded(
     provisional."""
     return tuple(
         msgspec.structs.replace(
-            each, provisional=Provisional.IN_DOUBT if _is_doubted(each, signatures) else None
+            each,
+            provisional=Provisional.IN_DOUBT if _is_doubted(each, signatures) else None,
+            other_content=None,
         )
         for each in documents
     )
@@ -418,11 +432,36 @@ def _attempted(
     )
 
 
+def _unconfirmed(
+    status: EnvelopeEventStatus,
+    documents: Mapping[str, FiledDocument],
+    read_back: Collection[str],
+    signatures: Mapping[str, Signatures],
+    proven: ProvenFiles,
+) -> tuple[FiledDocument, ...]:
+    """
+    Return the files of the status with the contents that eSAW sent in this attempt.
+
+    The archive may not have them, but no shorter download may replace them. What eSAW renders at each
+    download may be shorter next time.
+    """
+    kept: dict[str, FiledDocument] = {}
+    for stored in status.documents:
+        found = documents[stored.file_id]
+        sent = found.other_content
+        is_same = (found.size, found.sha256) == (stored.size, stored.sha256)
+        if found.file_id in read_back and not is_same and not proven.may_be_rendered(found.kind):
+            is_doubted = _is_doubted(found, signatures)
+            sent = SentContent(size=found.size or 0, sha256=found.sha256 or "", has_fault=is_doubted)
+        kept[stored.file_id] = _with_sent(stored, sent, kept.values())
+    return tuple(kept.values())
+
+
 def _after_attempt(
     known: FiledDocument, found: FiledDocument, status: EnvelopeEventStatus, *, is_doubted: bool
 ) -> FiledDocument:
     mark = provisional(known, status)
-    known = msgspec.structs.replace(known, provisional=mark)
+    known = msgspec.structs.replace(known, provisional=mark, other_content=found.other_content)
     is_same = (known.size, known.sha256) == (found.size, found.sha256)
     if is_same:
         return msgspec.structs.replace(known, provisional=Provisional.IN_DOUBT) if is_doubted else known
@@ -473,7 +512,8 @@ async def _file_one(
             # What was archived stays, or another download decides.
             stored_file = await store(proven=kept, accepts=partial(accepts, is_repeated=is_rendered))
     except SourceDiffers as differs:
-        raise _other_content(file_layout, proven, context) from differs
+        sent = SentContent(size=differs.found[0], sha256=differs.found[1])
+        raise _other_content(file_layout, proven, sent, context) from differs
     if not _is_checked(file_layout, context):
         return stored_file, None
     found = await checker.check(context.backend, file_layout, stored_file)
@@ -485,13 +525,32 @@ async def _file_one(
             return await _file_one(file_layout, layout, proven.doubting(file_id, kind), context)
         except OtherContent as differs:
             # The next attempt knows the doubt. After a retry, another content counts.
-            raise OtherContent(str(differs), found) from differs
+            raise OtherContent(str(differs), differs.sent, found) from differs
     if proven.is_worse(file_id, kind, stored_file.size, stored_file.sha256):
-        raise _other_content(file_layout, proven, context)
+        sent = SentContent(size=stored_file.size, sha256=stored_file.sha256, has_fault=True)
+        raise _other_content(file_layout, proven, sent, context)
     return stored_file, found
 
 
-def _other_content(file_layout: FileLayout, proven: ProvenFiles, context: ReconcileContext) -> OtherContent:
+def _with_sent(
+    document: FiledDocument, sent: SentContent | None, others: Collection[FiledDocument]
+) -> FiledDocument:
+    """Return the file with the content that eSAW sent: the longest one without a fault. One that a person
+    accepted is replaced by any."""
+    known = document.other_content
+    if sent is None:
+        return document
+    if known is None:
+        if sum(each.other_content is not None for each in others) >= MAX_SENT_CONTENTS:
+            return document
+    elif known.accepted_time is None and (known.has_fault, -known.size) <= (sent.has_fault, -sent.size):
+        return document
+    return msgspec.structs.replace(document, other_content=sent)
+
+
+def _other_content(
+    file_layout: FileLayout, proven: ProvenFiles, sent: SentContent, context: ReconcileContext
+) -> OtherContent:
     """Return which file eSAW sends with other content than was archived, and what a retry makes of it."""
     facts, place = file_layout.facts, context.backend.location(file_layout.name)
     expected = proven.expected_of(facts.file_id, facts.kind)
@@ -501,13 +560,13 @@ def _other_content(file_layout: FileLayout, proven: ProvenFiles, context: Reconc
     did, name = "archived" if is_archived else "read back", facts.file_name[:MAX_NAME]
     said = (
         f"eSignAnyWhere sends {name!r} with other content than was {did}, which has {contents}. "
-        f"Its place is {place!r}."
+        f"What it sends has {counted(sent.size, 'byte')}. Its place is {place!r}."
     )
     if proven.may_be_rendered(facts.kind) or proven.has_only_doubt(facts.file_id, facts.kind):
         said = f"{said} A retry archives it as eSignAnyWhere sends it then."
     elif None not in expected.values():
         said = f"{said} No shorter file replaces it, and none that is put back is recognised."
-    return OtherContent(said)
+    return OtherContent(said, sent)
 
 
 def _first_in_doubt(sentences: Sequence[str]) -> str:

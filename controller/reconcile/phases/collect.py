@@ -185,6 +185,7 @@ def _documents(
                 size=known.size if known is not None else None,
                 sha256=known.sha256 if known is not None else None,
                 provisional=known.provisional if known is not None else None,
+                other_content=known.other_content if known is not None else None,
                 location=location,
             )
         )

@@ -2,6 +2,7 @@
 A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones.
 """
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ class FakeEsawUserClient(EsawUserClient):
         """The step of the history that is in an error state."""
         self.meanwhile: dict[str, Callable[[], None]] = {}
         """Called once, when the operation of that name begins."""
+        self.hanging: set[str] = set()
+        """Ids of files whose downloads do not begin."""
         self.transport: FakeEsawTransport = FakeEsawTransport(self)
 
     def begin(self, operation: str) -> None:
@@ -162,6 +165,8 @@ class FakeEsawUserClient(EsawUserClient):
     @asynccontextmanager
     async def _open(self, file_id: str) -> AsyncIterator[FileDownload]:
         self.begin(f"download {file_id}")
+        if file_id in self.hanging:
+            await asyncio.Event().wait()
         content = next(self.in_turn.get(file_id, iter(())), self.contents[file_id])
         if self.renders_anew and file_id.startswith("file"):
             content += f" of download {len(self.asked)}".encode()

@@ -14,9 +14,7 @@ from controller.requests.event_requests import EventRequests
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.resources import (
-    EnvelopeEvent,
-)
+from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.envelopeevent import Provisional
 from counterfoil.resources.request import Request
 from counterfoil.resources.routes import stored_copy
@@ -252,3 +250,59 @@ async def break_off(scene: TwoFolders, broken: str) -> EnvelopeEvent:
 
 def marks(event: EnvelopeEvent) -> dict[str, Provisional | None]:
     return {each.file_id: each.provisional for each in event.status.documents}
+
+
+WHOLE = b"%PDF-contract, whole and signed by all"
+DAMAGED = WHOLE + b"\0\0"
+IN_DOUBT = (Phase.FAILED, "DocumentInDoubt")
+
+
+class OneEvent(OneFolder):
+    """One event of an envelope whose one document is whole."""
+
+    @classmethod
+    async def of(cls, folder: Path, signer: Any = None, **spec: Any) -> "OneEvent":
+        scene = cls(folder)
+        scene.sign_with(signer)
+        scene.change(**(spec or DELAYED))
+        await scene.kube.delete(EnvelopeEvent, scene.second)
+        scene.send(WHOLE)
+        scene.examiner.found[DAMAGED] = BROKEN
+        return scene
+
+    def send(self, content: bytes) -> None:
+        self.envelope.contents["file-1"] = content
+
+    def require_signatures(self) -> None:
+        """Let the Archive require intact signatures, which only the whole document has."""
+        root = self.folders["dms"]
+        self.observe(a_probed_archive("dms", root=root, signatures="Require", version=70, generation=70))
+        self.examiner.found |= {
+            WHOLE: Signatures(state=State.INTACT),
+            DAMAGED: Signatures(state=State.UNSIGNED, detail="it has no signature"),
+        }
+
+    def lose_trail(self) -> None:
+        for each in self.folders["dms"].rglob("audit-trail.pdf"):
+            each.unlink()
+
+    async def ended(self, content: bytes) -> tuple[Phase, str | None]:
+        """Let eSignAnyWhere send this content from now on, and the event end."""
+        self.send(content)
+        event = await self.end(self.first)
+        return event.status.phase, event.status.reason
+
+    async def ended_after_retry(self, content: bytes) -> tuple[Phase, str | None]:
+        """The same after a person's retry."""
+        await retry_by_a_person(self)
+        return await self.ended(content)
+
+    async def lose_and_fail(self, content: bytes) -> None:
+        """Lose the archived document, and let eSignAnyWhere send this one until the event has failed."""
+        remove_file(self)
+        self.clock.advance(hours=721)
+        assert await self.ended(content) == IN_DOUBT
+
+    @property
+    def stored(self) -> bytes | None:
+        return self.contents("dms").get("file-1.pdf")

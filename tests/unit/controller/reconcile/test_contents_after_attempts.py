@@ -9,17 +9,19 @@ import pytest
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
 from counterfoil.resources.envelopeevent import Provisional
-from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE
-from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import WORM
 from tests.support.scenes.events_of_envelope import (
     ACTIONS,
     BROKEN,
     CUT,
+    DAMAGED,
     DELAYED,
+    IN_DOUBT,
     OTHER,
+    WHOLE,
     WITH_OR_WITHOUT_KEY,
+    OneEvent,
     OneFolder,
     TwoFolders,
     break_off,
@@ -28,61 +30,6 @@ from tests.support.scenes.events_of_envelope import (
     retry_by_a_person,
 )
 from tests.support.signing_keys import a_signer
-
-WHOLE = b"%PDF-contract, whole and signed by all"
-DAMAGED = WHOLE + b"\0\0"
-IN_DOUBT = (Phase.FAILED, "DocumentInDoubt")
-
-
-class OneEvent(OneFolder):
-    """One event of an envelope whose one document is whole."""
-
-    @classmethod
-    async def of(cls, folder: Path, signer: Any = None, **spec: Any) -> "OneEvent":
-        scene = cls(folder)
-        scene.sign_with(signer)
-        scene.change(**(spec or DELAYED))
-        await scene.kube.delete(EnvelopeEvent, scene.second)
-        scene.send(WHOLE)
-        scene.examiner.found[DAMAGED] = BROKEN
-        return scene
-
-    def send(self, content: bytes) -> None:
-        self.envelope.contents["file-1"] = content
-
-    def require_signatures(self) -> None:
-        """Let the Archive require intact signatures, which only the whole document has."""
-        root = self.folders["dms"]
-        self.observe(a_probed_archive("dms", root=root, signatures="Require", version=70, generation=70))
-        self.examiner.found |= {
-            WHOLE: Signatures(state=State.INTACT),
-            DAMAGED: Signatures(state=State.UNSIGNED, detail="it has no signature"),
-        }
-
-    def lose_trail(self) -> None:
-        for each in self.folders["dms"].rglob("audit-trail.pdf"):
-            each.unlink()
-
-    async def ended(self, content: bytes) -> tuple[Phase, str | None]:
-        """Let eSignAnyWhere send this content from now on, and the event end."""
-        self.send(content)
-        event = await self.end(self.first)
-        return event.status.phase, event.status.reason
-
-    async def ended_after_retry(self, content: bytes) -> tuple[Phase, str | None]:
-        """The same after a person's retry."""
-        await retry_by_a_person(self)
-        return await self.ended(content)
-
-    async def lose_and_fail(self, content: bytes) -> None:
-        """Lose the archived document, and let eSignAnyWhere send this one until the event has failed."""
-        remove_file(self)
-        self.clock.advance(hours=721)
-        assert await self.ended(content) == IN_DOUBT
-
-    @property
-    def stored(self) -> bytes | None:
-        return self.contents("dms").get("file-1.pdf")
 
 
 async def test_a_cut_document_of_an_attempt_does_not_count_beside_the_sealed_one_after_a_kill(
@@ -207,7 +154,7 @@ async def test_a_retry_because_of_an_outage_accepts_no_other_document(tmp_path: 
     assert (await scene.ended(CUT))[0] is Phase.FAILED
     scene.envelope.problems.clear()
     await retry_by_a_person(scene)
-    assert scene.newest().status.other_content_accepted_time is None
+    assert all(each.other_content is None for each in scene.newest().status.documents)
 
     assert await scene.ended(OTHER) == IN_DOUBT
 

@@ -205,6 +205,7 @@ def test_every_text_of_an_events_status_is_bounded_by_a_constant_or_by_what_it_c
         ".status.copies[].documents",
         ".status.copies[].reason",
         ".status.documents[].sha256",
+        ".status.documents[].otherContent.sha256",
         ".status.lastRequest.request",
         ".status.attemptHistory[].reason",
         ".status.notice.id",

@@ -1,0 +1,159 @@
+"""Contents that eSAW sent and that were not archived: they bind the next downloads, and other events."""
+
+import dataclasses
+import hashlib
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
+from counterfoil.resources.envelopeevent import SentContent
+from tests.support.scenes.events_of_envelope import (
+    ACTIONS,
+    DAMAGED,
+    DELAYED,
+    IN_DOUBT,
+    WHOLE,
+    OneEvent,
+    OneFolder,
+    break_off,
+    remove_file,
+    retry_by_a_person,
+)
+from tests.support.scenes.unmounted import unmount
+
+SUCCEEDED = (Phase.SUCCEEDED, "ArchivedAndDeleted")
+LONGER = WHOLE + b", and a further page"
+
+
+def content(document: bytes, *, has_fault: bool = False) -> SentContent:
+    return SentContent(size=len(document), sha256=hashlib.sha256(document).hexdigest(), has_fault=has_fault)
+
+
+def sent(event: EnvelopeEvent) -> SentContent | None:
+    return {each.file_id: each.other_content for each in event.status.documents}["file-1"]
+
+
+async def test_the_status_and_the_message_name_what_was_sent_until_it_is_archived(tmp_path: Path) -> None:
+    scene = await OneEvent.of(tmp_path)
+    await scene.run(scene.first)
+    await scene.lose_and_fail(LONGER)
+    assert sent(scene.newest()) == content(LONGER)
+    assert f"What it sends has {len(LONGER)} bytes." in (scene.newest().status.message or "")
+
+    await retry_by_a_person(scene)
+    accepted = sent(scene.newest())
+
+    assert accepted is not None
+    assert accepted.accepted_time == scene.clock.now().replace(microsecond=0)
+    assert await scene.ended(LONGER) == SUCCEEDED
+    assert sent(scene.newest()) is None
+
+
+async def test_a_retry_accepts_other_content_only_of_the_files_that_are_named(tmp_path: Path) -> None:
+    """A rejected envelope, whose documents may be rendered at each download. One was lost after the message
+    about the other one."""
+    scene = await OneEvent.of(tmp_path, None, **DELAYED, statuses=["Completed", "Rejected"])
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    scene.envelope.contents["file-2"] = WHOLE
+    await scene.run(scene.first)
+    await scene.lose_and_fail(WHOLE[:12])
+    for each in scene.folders["dms"].rglob("file-2.pdf"):
+        each.unlink()
+    scene.envelope.contents["file-2"] = WHOLE[:12]
+
+    assert await scene.ended_after_retry(WHOLE) == IN_DOUBT
+
+    assert scene.deleted == []
+
+
+async def test_what_a_run_after_a_retry_refuses_is_accepted_by_another_retry_only(tmp_path: Path) -> None:
+    scene = await OneEvent.of(tmp_path)
+    scene.send(WHOLE)
+    scene.envelope.contents["file-2"] = WHOLE
+    await scene.run(scene.first)
+    await scene.lose_and_fail(LONGER)
+    for each in scene.folders["dms"].rglob("file-2.pdf"):
+        each.unlink()
+    scene.envelope.contents["file-2"] = LONGER
+
+    assert await scene.ended_after_retry(LONGER) == IN_DOUBT
+
+    assert await scene.ended_after_retry(LONGER) == SUCCEEDED
+
+
+async def test_a_longer_document_that_was_sent_once_lets_no_shorter_one_count(tmp_path: Path) -> None:
+    scene = await OneEvent.of(tmp_path)
+    scene.send(WHOLE[:12])
+    await scene.run(scene.first)
+    remove_file(scene)
+    scene.clock.advance(hours=721)
+    scene.envelope.in_turn["file-1"] = iter([WHOLE])
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    assert sent(scene.newest()) == content(WHOLE)
+    assert await scene.ended_after_retry(WHOLE[:12]) == SUCCEEDED
+
+
+async def test_a_longer_content_with_a_fault_lets_a_shorter_one_count(tmp_path: Path) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    await break_off(scene, "trail-1")
+    scene.send(DAMAGED)
+    assert (await scene.retried()).status.reason == "DocumentInDoubt"
+    assert sent(scene.newest()) == content(DAMAGED, has_fault=True)
+
+    assert await scene.ended(WHOLE) == SUCCEEDED
+
+    assert scene.stored == WHOLE
+
+
+async def test_an_event_that_was_sent_a_longer_document_keeps_the_envelope_of_another_event(
+    tmp_path: Path,
+) -> None:
+    """Both archived the same cut one before."""
+    scene = OneFolder(tmp_path)
+    scene.envelope.contents["file-1"] = WHOLE[:12]
+    await scene.run(scene.first)
+    await scene.run(scene.second)
+    remove_file(scene)
+    scene.clock.advance(hours=721)
+    scene.envelope.contents["file-1"] = WHOLE
+    first = await scene.end(scene.first)
+    assert sent(first) == content(WHOLE)
+    scene.envelope.contents["file-1"] = WHOLE[:12]
+
+    second = await scene.end(scene.second)
+
+    assert (second.status.phase, second.status.reason) == IN_DOUBT
+    assert f"EnvelopeEvent/{scene.first} has a document" in (second.status.message or "")
+    assert scene.deleted == []
+
+
+@pytest.mark.parametrize("how", ["not confirmed", "overdue"])
+async def test_what_an_attempt_was_sent_that_was_not_confirmed_is_replaced_by_nothing_shorter(
+    tmp_path: Path, how: str
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    if how == "overdue":
+        usual = scene.reconciler
+        scene.reconciler = dataclasses.replace(usual, attempt_timeout=timedelta(seconds=0.5))
+        scene.envelope.hanging.add("trail-1")
+        assert (await scene.reconcile()).status.reason == "AttemptOverdue"
+        scene.envelope.hanging.clear()
+        scene.reconciler = usual
+    else:
+        mounts = []
+        scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+        scene.envelope.meanwhile["download trail-1"] = lambda: mounts.append(unmount(scene.folders["dms"]))
+        await scene.run(scene.first)
+        mounts[0]()
+        scene.envelope.problems.clear()
+    assert sent(scene.newest()) == content(WHOLE)
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.deleted == []
+    assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
