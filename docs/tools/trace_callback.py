@@ -1,6 +1,6 @@
 """
 Follow one callback through the running product, and print what a reader has to follow: ``.venv/bin/python -m
-docs.tools.trace_callback`` (a minute; needs the programs of ``make test-cluster``).
+docs.tools.trace_callback`` (half a minute; needs the programs of ``make test-cluster``).
 
 A receiver and a controller run on a real API server, with the stand-in eSAW, an S3 server, and one tag by
 XPath. An envelope with two signed documents is completed, archived and deleted. Each process reports the
@@ -170,17 +170,17 @@ def walk_of(nodes: Iterable[Node]) -> list[str]:
     """
     Return the modules of ``controller/reconcile`` in the order in which a reader meets them who follows each
     function at its first call. A call and a return to another module are a step.
+
+    A function that was read before is no step, but what it calls now for the first time is.
     """
     callers: dict[int, int] = {}
     modules: dict[int, str] = {}
     read: set[str] = set()
-    left_out: set[int] = set()
     path: list[int] = []
     steps: list[str] = []
     for node in nodes:
         callers[node.number] = int(node.caller)
-        if int(node.caller) in left_out or node.name in read:
-            left_out.add(node.number)
+        if node.name in read:
             continue
         read.add(node.name)
         if not node.name.startswith("controller/reconcile/"):
