@@ -80,7 +80,7 @@ LOOPS_WITHOUT_TRY = {
     "counterfoil/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
     "controller/reconcile/archive_choice.py": {"others.values()"},
     "controller/reconcile/phases/copy.py": {"unaccepted"},
-    "controller/reconcile/phases/delete_envelope.py": {"event.status.documents", "names"},
+    "controller/reconcile/phases/clean.py": {"event.status.documents", "names"},
     "controller/resync/envelope_search.py": {
         "((window.start, middle), (middle, window.end))",
         "enumerate(ids)",

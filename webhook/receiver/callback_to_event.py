@@ -4,7 +4,7 @@ Check one callback, create its event, and answer: 200, 503 or another status.
 Each request passes: path, method, size, namespace, organization and token, basic auth, rate, body, query, and
 then the one write. ``event_writer`` decides what the API server's answer to the write means.
 
-``http_answers`` has the answer to each outcome. The log line has the details, but no token. This module never
+``status_codes`` has the answer to each outcome. The log line has the details, but no token. This module never
 calls eSAW.
 """
 
@@ -20,10 +20,10 @@ from counterfoil.clock import Clock
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
 from webhook.receiver.callback import CallbackParameters, MalformedCallback, parse_callback
-from webhook.receiver.http_answers import METHODS, CallbackResult, callback_response
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.namespaces import ReceiverNamespace, ReceiverNamespaces
 from webhook.receiver.organizations import OrganizationView
+from webhook.receiver.status_codes import METHODS, CallbackResult, callback_response
 
 _log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Outcome
 from controller.reconcile.phases.archive import archive
+from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
 from controller.reconcile.phases.copy import copy
-from controller.reconcile.phases.delete_envelope import clean
 from controller.reconcile.phases.validate import validate
 from counterfoil.resources import EnvelopeEvent, Phase
 

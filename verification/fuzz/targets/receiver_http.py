@@ -21,8 +21,8 @@ from tests.support.scenes.receiver_parts import (
 )
 from verification.fuzz.target import SEPARATOR, Check, Target, expect
 from webhook.http_server.server import http_server
-from webhook.receiver.http_answers import HTTP_STATUS
 from webhook.receiver.limits import ReceiverLimits
+from webhook.receiver.status_codes import HTTP_STATUS
 
 CREDENTIALS = f"esaw:{PASSWORD}".encode()
 

@@ -14,8 +14,8 @@ import pytest
 from controller.reconcile.context import SiblingEvents
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Wait
 from controller.reconcile.phases.archive import archive
+from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
-from controller.reconcile.phases.delete_envelope import clean
 from controller.reconcile.phases.validate import validate
 from counterfoil import __version__
 from counterfoil.archives.errors import ArchiveRefused, NameTaken

@@ -13,8 +13,8 @@ from controller.reconcile.error_policy import classify
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
 from controller.reconcile.phases import PHASE_FUNCTIONS
 from controller.reconcile.phases.archive import archive
+from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
-from controller.reconcile.phases.delete_envelope import clean
 from controller.reconcile.phases.validate import validate
 from counterfoil.archives.backend import temporary_name
 from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken

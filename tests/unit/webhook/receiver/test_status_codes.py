@@ -3,8 +3,8 @@
 import pytest
 
 from counterfoil.metrics import CallbackOutcome
-from webhook.receiver.http_answers import HTTP_STATUS, CallbackResult, callback_response
 from webhook.receiver.limits import ReceiverLimits
+from webhook.receiver.status_codes import HTTP_STATUS, CallbackResult, callback_response
 
 LIMITS = ReceiverLimits()
 
