@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from counterfoil.clock import Clock
+from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import Import
 from counterfoil.resources.routes import Choice
 
@@ -34,10 +36,9 @@ class ImportArchives:
         if self.clock.monotonic() - since < REMEMBERED_SECONDS:
             return known
         fields, found = f"spec.organizationRef.name={organization}", dict[str, Choice]()
-        async for each in self.kube.list_readable(Import, fields=fields):
-            if each.spec.archive_ref is not None and not each.spec.dry_run:
-                choice = Choice(each.spec.archive_ref.name, None, each.name)
-                found.setdefault(choice.archive, choice)
+        async for raw in self.kube.list(Import, fields=fields):
+            if (name := _archive_of(raw)) is not None:
+                found.setdefault(name, Choice(name, None, raw["metadata"]["name"]))
         now = self.clock.monotonic()
         for name in [each for each, (at, _) in self._known.items() if now - at >= REMEMBERED_SECONDS]:
             # Those of a deleted Organization are never read again.
@@ -57,3 +58,13 @@ class ImportArchives:
     def remembered(self) -> set[str]:
         """The Organizations whose Imports are in memory."""
         return {*self._known}
+
+
+def _archive_of(raw: Raw) -> str | None:
+    """Return the Archive that an Import names; None for none, and for a dry run. One that this version can't
+    read names it as well."""
+    if (imported := parse_readable(Import, raw)) is not None:
+        ref = imported.spec.archive_ref
+        return ref.name if ref is not None and not imported.spec.dry_run else None
+    name = ((raw.get("spec") or {}).get("archiveRef") or {}).get("name")
+    return name if isinstance(name, str) else None

@@ -43,6 +43,7 @@ from controller.mails.problem_tracking import (
 )
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
+from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
 from counterfoil.kube.page_limits import SMALL_PAGE
@@ -129,7 +130,7 @@ class GarbageCollector:
     _of_deleted: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Events of deleted Organizations that stay, by Organization and ``_why_it_stays``."""
     _last_failure: Exception | None = None
-    _imports: dict[str, Import] | None = None
+    _imports: dict[str, Import | None] | None = None
     """The Imports at the beginning of the pass; None: unknown. Each counts its events before they are
     removed."""
 
@@ -256,13 +257,19 @@ class GarbageCollector:
             return event, False
         return event, await self._remove_event(event)
 
-    async def _list_imports(self) -> dict[str, Import] | None:
+    async def _list_imports(self) -> dict[str, Import | None] | None:
+        """Return the Imports by name, None for one that this version can't read; None if the list can't be
+        read."""
+        found = dict[str, Import | None]()
         try:
-            found = self.kube.list_readable(Import)
-            return {each.name: with_kept_metadata(each) async for each in found}
+            async for raw in self.kube.list(Import):
+                imported = parse_readable(Import, raw)
+                kept = with_kept_metadata(imported) if imported is not None else None
+                found[raw["metadata"]["name"]] = kept
         except ApiError as problem:
             _log.warning("the Imports can't be read, so their events stay: %s", problem)
             return None
+        return found
 
     def _is_counted(self, event: EnvelopeEvent) -> bool:
         """Whether no Import has yet to count the event. Those of a deleted Import are counted nowhere."""
@@ -270,8 +277,12 @@ class GarbageCollector:
             return True
         if self._imports is None:
             return False
-        imported = self._imports.get(name)
-        return imported is None or is_counted(imported, event.metadata.labels.get(IMPORT_WINDOW_LABEL, ""))
+        if name not in self._imports:
+            return True
+        imported = self._imports[name]
+        # What can't be read is not gone.
+        window = event.metadata.labels.get(IMPORT_WINDOW_LABEL, "")
+        return imported is not None and is_counted(imported, window)
 
     async def _spec(self, name: str) -> OrganizationSpec | None:
         """Return the spec of an Organization, the default one if it was deleted long ago; None: unknown."""

@@ -632,6 +632,12 @@ def _with_conditions(imported: Import, said: ImportHold, *, is_complete: bool, n
     )
 
 
+def broken_off(imported: Import, *, now: datetime) -> ImportStatus:
+    """Return the status of an Import whose work met an internal error. It is tried again."""
+    message = "Counterfoil met an internal error; the controller's log has the details. It tries again."
+    return _with_conditions(imported, ImportHold("InternalError", message), is_complete=False, now=now)
+
+
 def after_completion(imported: Import) -> ImportStatus:
     """Return the status of a complete Import after a change of its spec, which changes no result."""
     status, generation = imported.status, imported.metadata.generation

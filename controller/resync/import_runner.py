@@ -44,6 +44,7 @@ from controller.resync.import_progress import (
     after_completion,
     after_events,
     after_search,
+    broken_off,
     concluded,
     events_waiting,
     hold,
@@ -335,8 +336,17 @@ class ImportRunner:
             _log.warning("Import/%s can't continue at the moment: %s", name, problem)
         except Exception:
             _log.exception("Import/%s broke off", name)
+            await self._report_internal_error(name)
         finally:
             self._running.discard(name)
+
+    async def _report_internal_error(self, name: str) -> None:
+        """Store that the Import met an internal error, so that a person learns of it."""
+        try:
+            if (imported := await self.newest(name)) is not None:
+                await self._store(imported, broken_off(imported, now=self.clock.now()))
+        except Exception:
+            _log.warning("that Import/%s broke off could not be stored", name, exc_info=True)
 
     async def advance(self, name: str) -> None:
         """Work on one Import until it has to wait. Raises ``ApiError``."""

@@ -482,15 +482,23 @@ def span_of(imported: Import) -> ImportSpan:
     start = _day(imported.spec.from_)
     end = created
     if imported.spec.until is not None:
-        end = min(_day(imported.spec.until) + timedelta(days=1), created)
+        end = min(_end_of_day(imported.spec.until), created)
     return ImportSpan(start=start, end=max(start, end))
 
 
 def last_day(imported: Import) -> str | None:
     """Return the last day of the span of an Import; None if the span ends with its creation."""
     until, created = imported.spec.until, imported.metadata.creation_timestamp
-    is_over = until is not None and (created is None or _day(until) + timedelta(days=1) <= created)
+    is_over = until is not None and (created is None or _end_of_day(until) <= created)
     return until if is_over else None
+
+
+def _end_of_day(date: str) -> datetime:
+    try:
+        return _day(date) + timedelta(days=1)
+    except OverflowError:
+        # The last day of the calendar, which some write for "no end".
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _day(date: str) -> datetime:

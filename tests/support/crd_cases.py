@@ -1506,7 +1506,11 @@ IMPORTS = [
         )
         for name, good, bad in (
             ("from", {"the first": "2000-01-01", "a leap day": "2016-02-29"}, {"before": "1999-12-31"}),
-            ("until", {"a leap day": "2024-02-29"}, {"no leap day": "2023-02-29", "no month": "2020-13-01"}),
+            (
+                "until",
+                {"a leap day": "2024-02-29", "the last day of the calendar": "9999-12-31"},
+                {"no leap day": "2023-02-29", "no month": "2020-13-01"},
+            ),
         )
     ),
     Rule(

@@ -55,11 +55,12 @@ def shortest_duration(
     rate = organization.spec.limits.requests_per_minute
     if rate is not None:
         files = means.files if means is not None else 1.0
-        durations.append(timedelta(minutes=envelopes * (REQUESTS_BESIDE_FILES + files) / rate))
-    # Finished events are removed after this time, and make room for others.
+        working = timedelta(minutes=envelopes * (REQUESTS_BESIDE_FILES + files) / rate)
+        durations.append(working * (24 / hours_per_day(hours)))
+    # Finished events are removed after this time, at any hour, and make room for others.
     rounds = max(0, envelopes - 1) // STORED_EVENTS
     durations.append(rounds * organization.spec.ttl.imported)
-    return max(durations) * (24 / hours_per_day(hours))
+    return max(durations)
 
 
 def hours_per_day(hours: ImportHours | None) -> float:

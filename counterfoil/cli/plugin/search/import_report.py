@@ -154,11 +154,14 @@ def _key(path: Path | None) -> PublicKey | None:
 
 
 async def _s3_settings(kube: KubeClient, imported: Import) -> S3 | None:
-    """Return the settings of the Archive if it is a bucket; None without the rights."""
+    """Return the settings of the Archive of the Import if it is a bucket; None without the rights."""
     with suppress(ApiError):
-        organization = Organization.parse(await kube.get(Organization, imported.organization))
-        if organization.spec.archive_ref is not None:
-            return Archive.parse(await kube.get(Archive, organization.spec.archive_ref.name)).spec.s3
+        archive_ref = imported.spec.archive_ref
+        if archive_ref is None:
+            organization = Organization.parse(await kube.get(Organization, imported.organization))
+            archive_ref = organization.spec.archive_ref
+        if archive_ref is not None:
+            return Archive.parse(await kube.get(Archive, archive_ref.name)).spec.s3
     return None
 
 
@@ -179,11 +182,14 @@ class _Places:
         folder, _, name = location.rpartition("/")
         folder = self._at or folder
         if folder not in self._open:
+            # The Organization may have another Archive by now. No other server gets the key of this one.
+            is_there = self._s3 is not None and f"{folder}/".startswith(f"s3://{self._s3.bucket}/")
+            s3 = self._s3 if is_there else None
             chosen = argparse.Namespace(
                 location=folder,
-                region=self._s3.region if self._s3 is not None else None,
-                endpoint=self._s3.endpoint if self._s3 is not None else None,
-                path_style=self._s3.force_path_style if self._s3 is not None else False,
+                region=s3.region if s3 is not None else None,
+                endpoint=s3.endpoint if s3 is not None else None,
+                path_style=s3.force_path_style if s3 is not None else False,
             )
             self._open[folder] = await open_location(chosen, self._environ)
             self._stack.push_async_callback(self._open[folder][0].close)

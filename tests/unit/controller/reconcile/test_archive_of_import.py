@@ -773,6 +773,15 @@ async def test_the_imports_of_an_organization_are_read_once_a_minute(scene: Impo
     assert await archives.of("acme") == ()
 
 
+async def test_an_import_that_this_version_does_not_understand_names_its_archive(
+    scene: ImportedScene,
+) -> None:
+    archives = ImportArchives(scene.kube, scene.clock)
+    scene.kube.put(an_import(archiveRef={"name": "vault"}))
+    scene.kube.edit(Import, "old-stock", {"spec": {"order": "BySize"}})
+    assert await archives.of("acme") == (OF_IMPORT,)
+
+
 async def test_the_imports_of_a_deleted_organization_do_not_stay_in_memory(scene: ImportedScene) -> None:
     archives = ImportArchives(scene.kube, scene.clock)
     scene.kube.put(an_import(archiveRef={"name": "vault"}))

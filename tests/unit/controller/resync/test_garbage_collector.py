@@ -911,6 +911,16 @@ async def test_an_event_of_an_import_is_removed_after_it_was_counted(
     assert (event.name not in scene.there()) == is_removed
 
 
+async def test_an_event_of_an_import_that_this_version_does_not_understand_stays() -> None:
+    """After a way back to an earlier version, say. It counts its events once it is understood again."""
+    event = imported_event(OLD_WINDOW)
+    scene = Scene(event)
+    scene.kube.put(an_import(senders=[{"name": "anna", "windowsDone": 1}]))
+    scene.kube.edit(Import, "old-stock", {"spec": {"order": "BySize"}})
+    await scene.pass_finished()
+    assert event.name in scene.there()
+
+
 async def test_an_event_of_a_deleted_import_is_removed() -> None:
     event = imported_event(OLD_WINDOW)
     scene = Scene(event)

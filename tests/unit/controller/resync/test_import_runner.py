@@ -97,6 +97,25 @@ async def test_the_span_is_searched_to_its_ends_and_nowhere_else() -> None:
     assert [each.spec.envelope_id for each in scene.events()] == [inside]
 
 
+async def test_a_span_to_the_end_of_the_calendar_ends_with_the_creation() -> None:
+    scene = ImportScene(until="9999-12-31")
+    scene.finds("anna", ENVELOPE)
+    scene.finding.sent[ENVELOPE] = NOON - timedelta(days=20)
+    status = await scene.complete()
+    assert (status.found, status.archived) == (1, 1)
+    assert scene.condition("Complete") == ("True", "ImportComplete")
+
+
+async def test_an_internal_error_is_in_the_conditions_of_its_import() -> None:
+    scene = ImportScene()
+    scene.finding.problems[key_of("anna")] = LookupError("a mistake of Counterfoil")
+    await scene.run_for(2)
+    assert scene.condition("Ready") == ("False", "InternalError")
+    scene.finding.problems.clear()
+    await scene.run_for(2)
+    assert scene.condition("Complete") == ("True", "ImportComplete")
+
+
 async def test_an_envelope_with_an_event_is_known_and_gets_no_second_one() -> None:
     scene = ImportScene()
     scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED).build())

@@ -79,6 +79,7 @@ def test_nothing_is_estimated_where_each_envelope_has_an_event() -> None:
         (50_000, {}, None, timedelta()),
         (50_001, {}, None, timedelta(hours=72)),
         (150_000, {}, None, timedelta(hours=144)),
+        (100_001, {}, ("19:00", "03:00"), timedelta(hours=144)),
         (150_000, {"requestsPerMinute": 1}, None, timedelta(minutes=1_200_000)),
     ],
 )

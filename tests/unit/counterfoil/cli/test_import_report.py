@@ -1,10 +1,12 @@
 """``kubectl counterfoil import report``."""
 
+import argparse
 import asyncio
 import csv
 import io
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.import_report.content import (
     ListOfWindow,
     PreviousPart,
@@ -23,10 +26,11 @@ from counterfoil.archives.import_report.storage import write_part
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.cli.plugin import entry_point
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
-from counterfoil.cli.plugin.search import imports
-from counterfoil.resources import Import
+from counterfoil.cli.plugin.search import import_report, imports
+from counterfoil.cli.verify import CheckImpossible
+from counterfoil.resources import Archive, Import
 from counterfoil.resources.imports import ImportReportParts, window_label
-from tests.support.builders import ENVELOPE, NOON
+from tests.support.builders import ENVELOPE, NOON, an_organization
 from tests.support.fakes.archives import a_spec
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.import_report import a_part, a_row
@@ -223,6 +227,37 @@ async def test_a_part_says_how_many_listed_ids_it_does_not_name(tmp_path: Path) 
     report = await written(tmp_path, parts=1, list_=list_)
     status, said = await shown(an_import(report.status()))
     assert (status, "1 envelope and 2900 ids that are no GUID" in said) == (ExitStatus.DONE, True)
+
+
+@pytest.mark.parametrize(("bucket", "endpoint"), [("old", "https://old-dms.example"), ("other", None)])
+async def test_a_report_is_read_with_the_settings_of_no_other_archive(
+    monkeypatch: pytest.MonkeyPatch, bucket: str, endpoint: str | None
+) -> None:
+    """The Organization has another Archive by now, of another provider."""
+    asked: list[str | None] = []
+
+    async def opened(chosen: argparse.Namespace, _: Mapping[str, str]) -> tuple[ArchiveBackend, str]:
+        asked.append(chosen.endpoint)
+        raise CheckImpossible("there is no such bucket.")
+
+    monkeypatch.setattr(import_report, "open_location", opened)
+    part = {"number": 1, "location": f"s3://{bucket}/part-00001.jsonl", "sha256": "0" * 64}
+    imported = an_import({"report": f"s3://{bucket}", "reportParts": part}, archiveRef={"name": "old"})
+    archives = (
+        a_bucket("old", bucket="old", endpoint="https://old-dms.example"),
+        a_bucket("dms", bucket="new", endpoint="https://other-provider.example"),
+    )
+    kube = InMemoryKubeClient(imported, an_organization(archiveRef={"name": "dms"}), *archives)
+    parser, _ = entry_point.parsers()
+    args = parser.parse_args(["import", "report", "old-stock"])
+    args.output = "text"
+    assert await imports.run(args, kube, io.StringIO()) is ExitStatus.NOT_ALL
+    assert asked == [endpoint]
+
+
+def a_bucket(name: str, **s3: str) -> Archive:
+    metadata = {"name": name, "uid": name, "resourceVersion": "1"}
+    return Archive.parse({"metadata": metadata, "spec": {"path": "{{envelope.id}}", "s3": s3}})
 
 
 async def test_an_import_without_a_part_has_lines_for_its_windows() -> None:

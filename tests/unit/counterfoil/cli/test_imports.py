@@ -383,6 +383,7 @@ async def test_an_end_that_is_not_over_is_said_at_the_creation(
         ("2026-06-30", "2019-01-01 to 2026-06-30"),
         ("2026-07-01", "2019-01-01 to its creation, not to 2026-07-01"),
         ("2027-03-01", "2019-01-01 to its creation, not to 2027-03-01"),
+        ("9999-12-31", "2019-01-01 to its creation, not to 9999-12-31"),
     ],
 )
 async def test_the_span_that_is_shown_ends_where_the_search_ends(until: str | None, span: str) -> None:
