@@ -1058,6 +1058,9 @@ class _WindowSearch:
             newest = await runner.newest(self.imported.name)
             if newest is None or newest.uid != self.imported.uid:
                 raise _Interrupted
+            if newest.spec.max_unfinished < self.imported.spec.max_unfinished:
+                # The room was counted by the higher maximum.
+                self._room = 0
             self.imported, self._read = newest, now
         if not self.may_continue(self.imported):
             raise _Interrupted

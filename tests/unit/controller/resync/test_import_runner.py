@@ -13,7 +13,12 @@ import pytest
 from msgspec.structs import replace
 
 from controller.resync.import_progress import windows_of
-from controller.resync.import_runner import FAILURE_SECONDS, MAX_CREATE_PAUSE_SECONDS, ImportBounds
+from controller.resync.import_runner import (
+    FAILURE_SECONDS,
+    MAX_CREATE_PAUSE_SECONDS,
+    ROOM_SECONDS,
+    ImportBounds,
+)
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, UnexpectedRedirect
 from counterfoil.i18n.reasons import CATALOGUE
@@ -214,6 +219,28 @@ async def test_there_are_never_more_unfinished_events_than_the_import_allows() -
             scene.finish_all()
     await task
     assert (most, len(scene.events())) == (3, 10)
+
+
+async def test_a_lower_maximum_of_unfinished_events_counts_within_seconds() -> None:
+    """Also while the Import has room by the maximum of before."""
+    scene = ImportScene(maxUnfinished=100)
+    scene.finds("anna", *(numbered(each) for each in range(100)))
+    lowered_after, creates = 5, 0
+
+    def a_second_later() -> None:
+        nonlocal creates
+        creates += 1
+        scene.clock.advance(seconds=1)
+        if creates == lowered_after:
+            scene.kube.edit(Import, NAME, {"spec": {"maxUnfinished": 2}})
+        scene.kube.just_before("create", a_second_later)
+
+    scene.kube.just_before("create", a_second_later)
+    await scene.advance()
+    assert len(scene.unfinished()) <= lowered_after + ROOM_SECONDS
+    scene.finish_all()
+    await scene.advance()
+    assert len(scene.unfinished()) == 2
 
 
 @pytest.mark.parametrize(("seconds", "pause"), [(0.25, 0.25), (8.0, MAX_CREATE_PAUSE_SECONDS)])
