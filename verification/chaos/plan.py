@@ -325,7 +325,7 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
         for _ in range(max(2, faults // FAULTS_PER_ENVELOPE))
     )
     drawn = _faults(chance, faults, len(envelopes), archive, without=without)
-    return Round(
+    drawn_round = Round(
         seed=seed,
         number=number,
         archive=archive,
@@ -344,6 +344,9 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
         has_routes=has_routes,
         copies=copies,
     )
+    # After a first list with documents and audit trail, the product waits for nothing (decision 0046).
+    complete = max(drawn_round.papers_lag, drawn_round.documents_lag)
+    return drawn_round._replace(legal_documents_lag=min(drawn_round.legal_documents_lag, complete))
 
 
 def _copies(chance: random.Random, archive: str) -> CopiesOrder | None:

@@ -165,6 +165,12 @@ def test_some_rounds_list_documents_or_legal_documents_after_the_audit_trail() -
     assert any(each.legal_documents_lag > each.papers_lag for each in rounds())
 
 
+def test_no_round_lists_a_legal_document_after_documents_and_audit_trail() -> None:
+    """A first list that has both is final for the product (decision 0046)."""
+    for each in rounds():
+        assert each.legal_documents_lag <= max(each.papers_lag, each.documents_lag)
+
+
 def test_each_way_of_planting_is_planned_and_most_folders_are_empty() -> None:
     orders = [order for each in rounds() for order in each.envelopes]
     planted = [order.planted for order in orders if order.planted]
