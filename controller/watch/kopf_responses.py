@@ -226,11 +226,16 @@ class ResponseAdapter:
             async for piece in content.iter_chunked(size):
                 # An incomplete line is dropped: kopf would end when parsing it.
                 whole, ended, rest = (rest + piece).rpartition(b"\n")
+                # The next piece may come much later, and each watch would keep these until then.
+                del piece
                 if ended:
                     lines = await self._replace_errors(watch_request, whole)
+                    is_last = lines.endswith(TOO_OLD)
                     yield lines + ended
-                    if lines.endswith(TOO_OLD):
+                    if is_last:
                         return
+                    del lines
+                del whole
 
         return pieces
 

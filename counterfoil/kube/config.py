@@ -14,6 +14,8 @@ from typing import Any
 
 import aiohttp
 import yaml
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
@@ -171,7 +173,19 @@ def own_namespace() -> str:
 
 
 class ConnectionPool(aiohttp.TCPConnector):
-    """Pool of connections to the API server."""
+    """
+    Pool of connections to the API server. The next request takes the connection that was used last.
+
+    aiohttp takes the one that has been idle longest. A few requests a second then use all connections of an
+    earlier burst in turn, so that none of them ever becomes idle for long enough to be closed.
+    """
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        idle = self._conns.get(key)
+        if idle and idle[-1][0] is protocol:
+            # aiohttp adds at the end, and takes the first one.
+            idle.rotate(1)
 
     def close_idle(self) -> None:
         """

@@ -1,8 +1,10 @@
 """Responses of the API server as kopf receives them: none of them ends kopf."""
 
+import asyncio
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -143,6 +145,12 @@ class Scene:
         self.data_received = data_received
         self.list_started = list_started
 
+    @asynccontextmanager
+    async def watch(self, plural: str = "senders") -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a watch; yield its pieces, as kopf gets them."""
+        async with self._session.get(self._url / plural, params={"watch": "true"}) as answer:
+            yield aiter(answer.content.iter_chunked(1024 * 1024))
+
     async def watched(self, plural: str = "senders") -> list[dict[str, Any]]:
         """Return the lines of one watch, as kopf gets them."""
         async with self._session.get(self._url / plural, params={"watch": "true"}) as answer:
@@ -168,13 +176,18 @@ async def answering(
     content_type: str = "application/json",
     location: str = "",
     headers: Mapping[str, str] = MappingProxyType({}),
+    stays_open: bool = False,
 ) -> AsyncIterator[Scene]:
+    is_over = asyncio.Event()
+
     async def answer(request: web.Request) -> web.StreamResponse:
         own = {"Content-Type": content_type} | ({"Location": location} if location else {})
         response = web.StreamResponse(status=status, headers={**own, **headers})
         await response.prepare(request)
         for piece in pieces:
             await response.write(piece)
+        if stays_open:
+            await is_over.wait()
         return response
 
     app = web.Application()
@@ -188,6 +201,7 @@ async def answering(
         ) as session,
     ):
         yield Scene(session, server.make_url(PATH), clock, observer.received, observer.started)
+        is_over.set()
     assert observer.namespaces <= {"acme"}
 
 
@@ -336,6 +350,24 @@ async def test_lines_come_whole_however_they_arrive_and_one_that_is_cut_off_does
     async with answering(200, BOOKMARK[:5], BOOKMARK[5:] + BOOKMARK[:9]) as scene:
         assert codes(await scene.watched()) == ["BOOKMARK"]
         assert set(scene.data_received) == {"senders"}
+
+
+async def test_a_watch_keeps_no_change_in_memory_while_it_waits_for_the_next_one() -> None:
+    change = {"type": "ADDED", "object": {"metadata": {"name": "anna", "resourceVersion": "2"}}}
+    line = json.dumps({**change, "padding": "x" * 1024 * 1024}).encode() + b"\n"
+    async with answering(200, line, stays_open=True) as scene, scene.watch() as pieces:
+        tracemalloc.start()
+        try:
+            assert len(await anext(pieces)) == len(line)
+            waiting = asyncio.ensure_future(anext(pieces))
+            await asyncio.sleep(0)
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert not waiting.done()
+        assert kept < len(line) // 4
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_the_pause_grows_while_the_failures_continue() -> None:

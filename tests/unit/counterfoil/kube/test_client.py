@@ -429,6 +429,26 @@ async def test_watches_leave_all_connections_to_calls(tmp_path: Path) -> None:
         await asyncio.gather(*watching, return_exceptions=True)
 
 
+async def test_calls_in_a_row_use_one_connection_of_those_that_a_burst_has_opened(tmp_path: Path) -> None:
+    """The others become idle, and are closed."""
+    callers, are_all_here = list[Any](), asyncio.Event()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        callers.append(request.transport.get_extra_info("peername"))
+        if len(callers) == 8:
+            are_all_here.set()
+        await are_all_here.wait()
+        return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
+
+    async with answered_by(handler, tmp_path) as kube, asyncio.timeout(60):
+        await asyncio.gather(*(kube.page(Organization, limit=1) for _ in range(8)))
+        for _ in range(8):
+            await kube.page(Organization, limit=1)
+    assert len(set(callers[:8])) == 8
+    assert len(set(callers[8:])) == 1
+
+
 async def first_pauses(watched: Watched, tmp_path: Path, count: int) -> list[float]:
     """Follow until ``count`` pauses were made, and return their seconds; the test waits for none of them."""
     pauses = list[float]()
