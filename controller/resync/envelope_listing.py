@@ -4,21 +4,31 @@ List one user's envelopes in the windows of the time of sending.
 The sweep and the imports use it. Each envelope is yielded once, also if eSAW repeats it; ``max_hits`` bounds
 what one listing keeps in memory. An answer of eSAW about the key is passed to ``SenderKeys``.
 
+``search_failure`` has the reason of an error of one Sender's search, and whether only a person can correct
+it. The one error policy decides that (``controller.reconcile.error_policy``), as for the phases of an event.
+A search is repeated in any case, since nothing tells that a person acted in eSAW.
+
 This module decides neither what to do with an envelope nor where a search continues, and creates nothing.
 """
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from controller.access.sender_keys import SenderKeys
+from controller.access.sender_keys import KeyUnusable, SenderKeys
+from controller.reconcile import error_policy
+from controller.reconcile.outcomes import Wait
 from controller.resync.envelope_search import EnvelopeSearch
 from counterfoil.esaw.client import EsawClients, EsawUserClient
-from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import EnvelopeStatus, Organization, Sender, envelope_id
 from counterfoil.resources.naming import EnvelopeId
+
+_log = logging.getLogger(__name__)
 
 
 class TooManyListed(Exception):
@@ -103,3 +113,35 @@ def _id(found: str) -> EnvelopeId | None:
         return envelope_id(found)
     except ValueError:
         return None
+
+
+REPEATED = "The search is repeated automatically."
+
+
+class SearchFailure(NamedTuple):
+    """Why one Sender was not searched."""
+
+    reason: str
+    message: str
+    """For people. It says that the search is repeated if nobody has to act."""
+    not_before: datetime | None = None
+    """Earliest time of the next search (Retry-After)."""
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether only a person can correct it."""
+        return find_reason(self.reason).responsible is not Responsible.NOBODY
+
+
+def search_failure(problem: EsawError | KeyUnusable, now: datetime) -> SearchFailure:
+    """Return the reason of an error of a search, and its message."""
+    outcome = error_policy.classify(problem, now)
+    if outcome is None:
+        _log.error("a search broke off", exc_info=problem)
+        return SearchFailure(error_policy.INTERNAL_ERROR.reason, error_policy.INTERNAL_ERROR.message)
+    until = outcome.not_before if isinstance(outcome, Wait) else None
+    failure = SearchFailure(outcome.reason, outcome.message, until)
+    # What is said about a key says itself whether the key is tried again.
+    if failure.needs_person or isinstance(problem, KeyUnusable):
+        return failure
+    return failure._replace(message=f"{outcome.message} {REPEATED}")

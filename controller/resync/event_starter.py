@@ -11,6 +11,7 @@ This module asks eSAW for nothing.
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC
 from enum import Enum, auto
@@ -108,6 +109,9 @@ class EventStarts:
     """Number of events that were created or re-opened."""
     stored: int | None = None
     """Number of stored events of this origin that count against the ceiling; None: not counted yet."""
+    place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    """Takes a place for an event that is created within the context. Raises ``CeilingReached``,
+    ``ApiError``."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,9 @@ class EventStarter:
             known = await self._known(starts, envelope, status, sender, labels or {})
             if known is not None:
                 return known
-            if await self._create_event(starts, envelope, sender, labels or {}):
+            async with starts.place():
+                is_created = await self._create_event(starts, envelope, sender, labels or {})
+            if is_created:
                 return Started(StartResult.CREATED)
             # Another process created it at this moment.
             known = await self._known(starts, envelope, status, sender, labels or {})

@@ -21,7 +21,13 @@ from msgspec.structs import replace
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache, is_usable
 from controller.kept_metadata import with_kept_metadata
-from controller.resync.envelope_listing import EnvelopeListing, TooManyListed, user_of
+from controller.resync.envelope_listing import (
+    EnvelopeListing,
+    SearchFailure,
+    TooManyListed,
+    search_failure,
+    user_of,
+)
 from controller.resync.envelope_search import EnvelopeSearch, ListMemory, TooManyRequests
 from controller.resync.event_load import NOT_ARCHIVED
 from controller.resync.event_starter import (
@@ -58,8 +64,8 @@ from controller.resync.import_progress import (
     windows_of,
     with_senders,
 )
+from controller.resync.import_quota import ImportQuota
 from controller.resync.import_report_writer import ImportReportWriter, new_row, row_of_event
-from controller.resync.search_failures import SearchFailure, search_failure
 from controller.scheduling.retry_policy import Backoff
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.import_report.content import (
@@ -86,7 +92,6 @@ from counterfoil.resources import (
     IMPORT_ARCHIVE_LABEL,
     IMPORT_LABEL,
     IMPORT_WINDOW_LABEL,
-    ORGANIZATION_LABEL,
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
@@ -238,6 +243,7 @@ class ImportRunner:
     metrics: Metrics
     copies: CopiesWork
     bounds: ImportBounds = ImportBounds()
+    quota: ImportQuota = field(init=False)
     _running: set[str] = field(default_factory=set)
     _problems: dict[tuple[str, str], _Problem] = field(default_factory=dict)
     """By uid of the Import and name of the Sender."""
@@ -259,6 +265,9 @@ class ImportRunner:
     _counted: set[str] = field(default_factory=set)
     """Names of the Imports whose events a metric counts."""
     _problem_logged: str = ""
+
+    def __post_init__(self) -> None:
+        self.quota = ImportQuota(self.kube, self.clock, self.bounds.quota)
 
     async def run(self) -> None:
         """Work until cancelled, in the background."""
@@ -657,26 +666,6 @@ class ImportRunner:
         usable = self.cache.authorized_senders(imported.organization)
         return imported.spec.max_unfinished - sum(unfinished[each.name] for each in usable)
 
-    async def quota_left(self) -> int:
-        """
-        Return how many events more Imports may create within the quota of the namespace: at least one.
-
-        Raises ``CeilingReached``, ``ApiError``.
-        """
-        quota, stored = self.bounds.quota, await self.kube.total(EnvelopeEvent)
-        # Less than what may be created if some events are of Imports; these are counted only near the end.
-        if (left := quota // 2 - stored) > 0:
-            return left
-        fields = f"spec.origin={Origin.IMPORT}"
-        imported = (await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)).total()
-        if (left := (quota - stored - imported) // 2) > 0:
-            return left
-        raise CeilingReached(
-            f"the quota of the namespace is {quota} EnvelopeEvents, and Imports have half of what other "
-            "events leave of it, as many as they may. Finished events are removed after spec.ttl of their "
-            "Organization"
-        )
-
     async def _is_full(self, imported: Import) -> bool:
         """Whether an Import that had no room has none now. Raises ``ApiError``."""
         if imported.uid not in self._full:
@@ -711,6 +700,7 @@ class ImportRunner:
         except ArchiveError as problem:
             self._delay_report(imported, problem)
         except CeilingReached as reached:
+            self._left[imported.uid, search.id] = window
             failure = SearchFailure("ImportCeiling", f"The Import waits: {reached}.")
             self._put_aside(imported, _CEILING, failure, self.versions(imported, _CEILING))
         except StartForbidden as forbidden:
@@ -854,7 +844,7 @@ class _WindowSearch:
         try:
             await self._run()
             is_kept = True
-        except _Full:
+        except (_Full, CeilingReached):
             is_kept = True
             raise
         finally:
@@ -874,6 +864,7 @@ class _WindowSearch:
             self.organization.spec.archive_action or "",
             Origin.IMPORT,
             None,
+            place=runner.quota.place,
         )
         statuses = imported.spec.statuses or self.organization.spec.statuses
         earlier = await self._earlier_events()
@@ -1066,12 +1057,11 @@ class _WindowSearch:
             raise _Interrupted
 
     async def _count_room(self) -> None:
-        """Count how many events may be created now; wait if there is no room. Raises ``_Full``,
-        ``CeilingReached``, ``ApiError``."""
+        """Count how many unfinished events more the Import may have; wait if there is no room. Raises
+        ``_Full``, ``ApiError``."""
         runner = self.runner
         self._room = await runner.room(self.imported)
         if self._room > 0:
-            self._room = min(self._room, await runner.quota_left())
             self._full_since = None
             return
         now = runner.clock.monotonic()

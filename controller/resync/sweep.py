@@ -32,7 +32,15 @@ from typing import NamedTuple, Self
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache, is_usable
-from controller.resync.envelope_listing import EnvelopeListing, TooManyListed, Window, user_of, windows_back
+from controller.resync.envelope_listing import (
+    REPEATED,
+    EnvelopeListing,
+    TooManyListed,
+    Window,
+    search_failure,
+    user_of,
+    windows_back,
+)
 from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
 from controller.resync.event_starter import (
     CeilingReached,
@@ -41,7 +49,6 @@ from controller.resync.event_starter import (
     StartForbidden,
     StartResult,
 )
-from controller.resync.search_failures import REPEATED, search_failure
 from controller.scheduling.retry_policy import INCOMPLETE_SWEEP
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients, EsawUserClient

@@ -357,8 +357,8 @@ async def test_a_window_that_was_left_without_room_does_not_look_up_its_envelope
 class Crowd:
     """Imports of several Organizations in a process, each with one window whose list is long."""
 
-    def __init__(self, count: int, **spec: Any) -> None:
-        self.scene = ImportScene(bounds=ImportBounds(long_list=1000))
+    def __init__(self, count: int, bounds: ImportBounds | None = None, **spec: Any) -> None:
+        self.scene = ImportScene(bounds=bounds or ImportBounds(long_list=1000))
         scene = self.scene
         scene.kube.objects.pop((Import.PLURAL, NAME))
         self.names = [f"org-{number}" for number in range(count)]
@@ -401,6 +401,53 @@ class Crowd:
 
     def windows_done(self, name: str) -> int:
         return Import.parse(self.scene.kube.objects[Import.PLURAL, name]).status.windows.done
+
+
+@pytest.mark.parametrize("turns_of_a_create", [0, 1, 7])
+@pytest.mark.parametrize("imports", [1, 2, 4])
+async def test_imports_that_run_at_the_same_time_take_half_of_the_quota_together(
+    imports: int, turns_of_a_create: int
+) -> None:
+    """Also if a create was not sent or not answered yet while another Import counts."""
+    crowd = Crowd(imports, ImportBounds(quota=24))
+    scene, create = crowd.scene, crowd.scene.kube.create
+
+    async def slow(kind: type[Resource], body: Mapping[str, Any]) -> Any:
+        await turns(turns_of_a_create)
+        stored = await create(kind, body)
+        await turns(turns_of_a_create)
+        return stored
+
+    with patch.object(scene.kube, "create", slow):
+        await asyncio.gather(*(scene.runner.advance(name) for name in crowd.names))
+    assert len(scene.events()) == 12
+    assert {crowd.condition(name).reason for name in crowd.names} == {"ImportCeiling"}
+
+
+async def test_callbacks_that_arrive_while_imports_run_lower_what_these_may_create() -> None:
+    crowd = Crowd(2, ImportBounds(quota=40))
+    scene, create, minutes = crowd.scene, crowd.scene.kube.create, 0
+
+    async def slow(kind: type[Resource], body: Mapping[str, Any]) -> Any:
+        nonlocal minutes
+        minutes += 1
+        scene.clock.advance(minutes=1)
+        scene.kube.put(an_event(numbered(1000 + minutes)).build())
+        return await create(kind, body)
+
+    with patch.object(scene.kube, "create", slow):
+        await asyncio.gather(*(scene.runner.advance(name) for name in crowd.names))
+    # With as many callbacks as imported events, a third of the quota is half of what callbacks leave.
+    assert len(scene.events()) in (26, 27, 28)
+
+
+async def test_a_window_whose_events_exist_needs_no_place_in_the_quota() -> None:
+    """Else one that just fits would not end if its process was ended before that."""
+    scene = ImportScene(bounds=ImportBounds(quota=10))
+    scene.finds("anna", *(numbered(each) for each in range(5)))
+    await advance_until_killed(scene, writes=1)
+    assert (len(scene.events()), scene.status_now.found) == (5, 0)
+    assert (await scene.complete()).archived == 5
 
 
 async def test_two_imports_have_a_long_list_in_memory_and_a_third_one_says_that_it_waits() -> None:
