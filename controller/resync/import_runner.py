@@ -64,7 +64,7 @@ from controller.resync.import_progress import (
     windows_of,
     with_senders,
 )
-from controller.resync.import_quota import ImportQuota
+from controller.resync.import_quota import HeldEvents, ImportQuota, QuotaReached, lacking_room
 from controller.resync.import_report_writer import ImportReportWriter, new_row, row_of_event
 from controller.scheduling.retry_policy import Backoff
 from counterfoil.archives.errors import ArchiveError
@@ -188,6 +188,11 @@ class _NothingKept(Exception):
 
 class _Full(Exception):
     """The Import has had no room for one more unfinished event for ``FULL_SECONDS``."""
+
+
+class _LacksRoom(CeilingReached):
+    """Windows that are not searched to their end fill the part of Imports of the quota. The message says what
+    a person can do. Without that, only the removal of events of callbacks makes room."""
 
 
 class _Problem(NamedTuple):
@@ -549,13 +554,21 @@ class ImportRunner:
         had failed before."""
         return self._problems.pop((imported.uid, sender), None) is not None
 
-    def _put_aside(self, imported: Import, sender: str, failure: SearchFailure, versions: _Versions) -> None:
-        """Remember why a Sender was not searched. ``versions`` are those with which the search began."""
+    def _put_aside(
+        self,
+        imported: Import,
+        sender: str,
+        failure: SearchFailure,
+        versions: _Versions,
+        pauses: Backoff | None = None,
+    ) -> None:
+        """Remember why a Sender was not searched. ``versions`` are those with which the search began.
+        ``pauses`` has the times until the next one, by default by the reason."""
         key = imported.uid, sender
         known = self._problems.get(key)
         failures = known.failures + 1 if known is not None and known.versions == versions else 0
-        is_patient = failure.needs_person and sender != _CEILING
-        pause = UNCORRECTED.pause(failures) if is_patient else FAILURE_SECONDS
+        usual = UNCORRECTED if failure.needs_person and sender != _CEILING else Backoff((FAILURE_SECONDS,))
+        pause = (pauses or usual).pause(failures)
         if failure.not_before is not None:
             pause = max(pause, (failure.not_before - self.clock.now()).total_seconds())
         hold = ImportHold(failure.reason, failure.message)
@@ -702,7 +715,8 @@ class ImportRunner:
         except CeilingReached as reached:
             self._left[imported.uid, search.id] = window
             failure = SearchFailure("ImportCeiling", f"The Import waits: {reached}.")
-            self._put_aside(imported, _CEILING, failure, self.versions(imported, _CEILING))
+            pauses = UNCORRECTED if isinstance(reached, _LacksRoom) else None
+            self._put_aside(imported, _CEILING, failure, self.versions(imported, _CEILING), pauses)
         except StartForbidden as forbidden:
             _log.warning("Import/%s can't create events: %s", imported.name, forbidden)
             message = f"The cluster refuses an event, so the Sender is not searched: {forbidden}"
@@ -744,6 +758,22 @@ _WAITS = ImportHold(
     "The searched window has very many envelopes. A controller has the lists of "
     f"{LONG_LISTS} such windows in memory, and others come first. The Import continues automatically.",
 )
+
+
+class _WithoutRoom(NamedTuple):
+    """Events of a window for which the quota has no room, as ``_LacksRoom``."""
+
+    reached: QuotaReached
+    held: HeldEvents
+    events: int = 1
+
+    def with_one_more(self) -> "_WithoutRoom":
+        """Return it with one more event."""
+        return self._replace(events=self.events + 1)
+
+    def message(self, search: Search) -> str:
+        """Return what a person has to do."""
+        return lacking_room(self.reached, self.held, search.sender, search.window, self.events)
 
 
 class _ReportDelay(NamedTuple):
@@ -792,6 +822,9 @@ class _WindowSearch:
     """Bytes of the rows."""
     versions: _Versions = field(init=False)
     """Those of the Organization, the Sender and its key when the search began."""
+    _was_left: bool = False
+    _without_room: "_WithoutRoom | None" = None
+    """The events of the window without room, as ``_LacksRoom``."""
     _long_since: float | None = None
     """When the search got memory for a long list, by the clock that is never set; None: it has none."""
 
@@ -835,6 +868,7 @@ class _WindowSearch:
         self.count, self.counted, self.rows = left.count, left.counted, left.rows
         self._rows_without_id, self._size = left._rows_without_id, left._size
         self._long_since, left._long_since = left._long_since, None
+        self._was_left = True
 
     async def run(self) -> None:
         """
@@ -887,18 +921,25 @@ class _WindowSearch:
                     self._add_without_id(listed.text[:MAX_LISTED_ID], listed.status)
                 elif listed.id not in self.counted:
                     await self._take(starts, listed.id, listed.status, count)
-                    self.counted.add(listed.id)
             count.doubt, count.user_id = search.doubt, self.sender.spec.user_id
-        count.refused += without_id
         for envelope, (status, origin, is_started) in earlier.items():
-            if envelope not in self.counted and not is_started:
+            if envelope in self.counted:
+                continue
+            if not is_started:
                 await self._take(starts, envelope, status, count)
-                self.counted.add(envelope)
-            elif envelope not in self.counted:
-                await self._check()
-                count.add_event(is_created=origin is Origin.IMPORT)
-                count.add(status)
-                self._add_row(envelope, status, ReportOutcome.STARTED)
+                continue
+            await self._check()
+            self.counted.add(envelope)
+            count.add_event(is_created=origin is Origin.IMPORT)
+            count.add(status)
+            self._add_row(envelope, status, ReportOutcome.STARTED)
+        if self._without_room is not None:
+            raise _LacksRoom(self._without_room.message(self.search))
+        # Not before the end: a search that continues lists them again.
+        count.refused += without_id
+        if self._was_left:
+            # Also if it had no event to create any more.
+            runner.progressed(imported, _CEILING)
 
     async def _bound_memory(self) -> None:
         """
@@ -969,8 +1010,20 @@ class _WindowSearch:
         await self._check()
         if self.imported.spec.dry_run:
             started = await self._looked_up(starts, envelope, status)
+        elif self._without_room is not None and await self._is_new(starts, envelope, status):
+            self._without_room = self._without_room.with_one_more()
+            return
         else:
-            started = await self._started(starts, envelope, status)
+            try:
+                started = await self._started(starts, envelope, status)
+            except QuotaReached as reached:
+                held = await self.runner.quota.held()
+                if not held.fill(reached):
+                    raise
+                # The search continues, to know how many events have no room, and whether any has none.
+                self._without_room = _WithoutRoom(reached, held)
+                return
+        self.counted.add(envelope)
         if started.result is StartResult.REFUSED:
             count.refused += 1
             self._add_row(envelope, status, ReportOutcome.REFUSED, EVENT_REFUSED)
@@ -1069,6 +1122,10 @@ class _WindowSearch:
         if now - self._full_since >= FULL_SECONDS:
             raise _Full
         await runner.clock.sleep(ROOM_SECONDS)
+
+    async def _is_new(self, starts: EventStarts, envelope: EnvelopeId, status: EnvelopeStatus) -> bool:
+        """Whether the envelope has no event. Raises ``ApiError``."""
+        return (await self._looked_up(starts, envelope, status)).result is StartResult.CREATED
 
     async def _looked_up(self, starts: EventStarts, envelope: EnvelopeId, status: EnvelopeStatus) -> Started:
         """Return what a start would do. Raises ``ApiError``."""

@@ -550,8 +550,11 @@ def is_counted(imported: Import, value: str) -> bool:
     if any(each.id == value for each in imported.status.open_windows):
         return False
     label = read_window_label(value)
-    if label is None or not is_of_import(label, imported):
-        return True
+    return label is None or not is_of_import(label, imported) or is_searched(imported, label)
+
+
+def is_searched(imported: Import, label: WindowLabel) -> bool:
+    """Whether the Import has searched this window, which is one of its windows, to the end."""
     return any(
         label.number < each.windows_done
         for each in imported.status.senders

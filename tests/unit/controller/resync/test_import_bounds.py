@@ -32,11 +32,13 @@ from counterfoil.resources import (
     AttemptOutcome,
     Condition,
     EnvelopeEvent,
+    EnvelopeStatus,
     Import,
     Phase,
     Resource,
     find_condition,
 )
+from counterfoil.resources.imports import is_counted
 from counterfoil.retention import removal_time
 from counterfoil.untrusted.background_work import is_background
 from tests.support.builders import NOON, a_sender, an_event, an_organization, known_to_work, ready
@@ -448,6 +450,117 @@ async def test_a_window_whose_events_exist_needs_no_place_in_the_quota() -> None
     await advance_until_killed(scene, writes=1)
     assert (len(scene.events()), scene.status_now.found) == (5, 0)
     assert (await scene.complete()).archived == 5
+
+
+def too_long_window(*, quota: int = 10, listed: int = 8, **spec: Any) -> ImportScene:
+    """An Import with a window that lists more envelopes than all Imports may have events."""
+    scene = ImportScene(bounds=ImportBounds(quota=quota), **spec)
+    scene.finds("anna", *(numbered(each) for each in range(listed)))
+    scene.finding.sent = {numbered(each): NOON - timedelta(days=1, hours=-each) for each in range(listed)}
+    return scene
+
+
+async def pass_days(scene: ImportScene) -> None:
+    """Let events end, and be removed once no Import has to count them."""
+    for _ in range(5):
+        for name in [name for plural, name in scene.kube.objects if plural == Import.PLURAL]:
+            await scene.runner.advance(name)
+        scene.finish_all()
+        imports = [
+            Import.parse(raw) for (plural, _), raw in scene.kube.objects.items() if plural == Import.PLURAL
+        ]
+        for event in scene.events():
+            window = event.metadata.labels.get("counterfoil.dev/import-window", "")
+            if all(is_counted(imported, window) for imported in imports):
+                del scene.kube.objects[EnvelopeEvent.PLURAL, event.name]
+        scene.clock.advance(hours=24)
+
+
+async def test_a_window_that_never_has_room_names_the_quota_that_it_needs() -> None:
+    """No event of it is removed before it is counted, so a promise that room comes would be wrong."""
+    scene = too_long_window()
+    await pass_days(scene)
+    assert scene.condition("Ready") == ("False", "ImportCeiling")
+    assert scene.condition("Stalled")[0] == "True"
+    assert message_of(scene, "Ready") == (
+        "The Import waits: the quota of the namespace is 10 EnvelopeEvents, and Imports may have 5 of them. "
+        "5 are of windows that are not searched to their end (5 of Import/old-stock), and stay until then. "
+        "The window of Sender/anna from 2026-06-29 to 2026-07-01 lacks 3 events. Raise "
+        "floodControl.quota.envelopeEvents of the chart to 16 or more. Or delete one of these Imports, and "
+        "create others with shorter spans: its finished events are then removed after spec.ttl of their "
+        "Organization."
+    )
+    scene.bounds = ImportBounds(quota=15)
+    scene.runner = scene.new_runner()
+    await pass_days(scene)
+    assert scene.condition("Complete")[0] == "False"
+    scene.bounds = ImportBounds(quota=16)
+    scene.runner = scene.new_runner()
+    await pass_days(scene)
+    assert (scene.status_now.archived, scene.condition("Complete")[0]) == (8, "True")
+
+
+async def test_a_window_that_never_has_room_is_imported_by_others_with_shorter_spans() -> None:
+    scene = too_long_window()
+    sent = scene.finding.sent
+    sent.update({each: NOON - timedelta(days=1 + number % 2) for number, each in enumerate(sent)})
+    await pass_days(scene)
+    scene.kube.objects.pop((Import.PLURAL, NAME))
+    await pass_days(scene)
+    archived = 0
+    for name in ("first", "second"):
+        day = f"{NOON - timedelta(days=1 + (name == 'second')):%Y-%m-%d}"
+        shorter = an_import(uid=f"uid-{name}", **{"from": day, "until": day})
+        scene.kube.put(replace(shorter, metadata=replace(shorter.metadata, name=name)))
+        await pass_days(scene)
+        archived += Import.parse(scene.kube.objects[Import.PLURAL, name]).status.archived
+    assert archived == 8
+
+
+async def test_envelopes_with_an_event_of_a_callback_do_not_lack_one() -> None:
+    scene = too_long_window()
+    scene.kube.put(an_event(numbered(7)).archived().in_phase(Phase.SUCCEEDED).build())
+    await scene.advance()
+    assert "lacks 3 events" in message_of(scene, "Ready")
+    assert "to 15 or more" in message_of(scene, "Ready")
+
+
+async def test_a_window_that_lacks_no_event_any_more_ends_without_room() -> None:
+    scene = too_long_window(listed=6)
+    scene.finding.finds[key_of("anna")][EnvelopeStatus.COMPLETED].append("no-guid")
+    await scene.advance()
+    assert "lacks 1 events" in message_of(scene, "Ready")
+    scene.kube.put(an_event(numbered(5)).build())
+    scene.clock.advance(hours=1)
+    await scene.advance()
+    assert (scene.status_now.found, scene.status_now.known, scene.status_now.refused) == (7, 1, 1)
+    assert scene.condition("Ready") == ("False", "ImportRunning")
+
+
+async def test_windows_of_several_imports_that_hold_all_room_are_named() -> None:
+    crowd = Crowd(2, ImportBounds(quota=20))
+    await asyncio.gather(*(crowd.scene.runner.advance(name) for name in crowd.names))
+    crowd.scene.finish_all()
+    crowd.scene.clock.advance(hours=1)
+    for name in crowd.names:
+        await crowd.scene.runner.advance(name)
+        assert "5 of Import/org-0, 5 of Import/org-1" in crowd.message(name)
+        assert "lacks 15 events" in crowd.message(name)
+
+
+async def test_an_import_that_waits_for_the_removal_of_counted_events_names_it() -> None:
+    scene = too_long_window(listed=4)
+    scene.finding.sent[numbered(0)] = scene.finding.sent[numbered(1)] = NOON - timedelta(days=8)
+    scene.bounds = ImportBounds(quota=6)
+    scene.runner = scene.new_runner()
+    await scene.advance()
+    scene.finish_all()
+    scene.clock.advance(hours=1)
+    await scene.advance()
+    assert "Finished events are removed after spec.ttl" in message_of(scene, "Ready")
+    assert "or more" not in message_of(scene, "Ready")
+    await pass_days(scene)
+    assert (scene.status_now.archived, scene.condition("Complete")[0]) == (4, "True")
 
 
 async def test_two_imports_have_a_long_list_in_memory_and_a_third_one_says_that_it_waits() -> None:

@@ -425,7 +425,7 @@ async def test_an_import_names_the_ceiling_that_stopped_it_until_it_creates_an_e
     assert scene.condition("Ready") == ("False", "ImportCeiling")
     for each in others:
         del scene.kube.objects[EnvelopeEvent.PLURAL, each.build().name]
-    scene.clock.advance(seconds=FAILURE_SECONDS)
+    scene.clock.advance(hours=1)
     await scene.advance()
     assert len(scene.events()) == 4
     assert scene.condition("Ready") == ("False", "ImportRunning")
