@@ -110,6 +110,8 @@ class WindowCount:
     """Why eSAW may have left envelopes out."""
     user_id: str | None = None
     """Id of the user for whom the window was searched."""
+    statuses: tuple[EnvelopeStatus, ...] = ()
+    """Statuses for which it was searched."""
 
     def add_event(self, *, is_created: bool) -> None:
         """Count an event that the Import created, or one that it started again."""
@@ -269,13 +271,25 @@ def _contradiction(imported: Import, organization: Organization) -> ImportHold |
     if spec.archive_action is None:
         message = f"No action in spec.actions of Organization/{organization.name} has the handling Archive."
         return ImportHold("ImportNotArchived", message)
-    if others := [each for each in imported.spec.statuses if each not in spec.statuses]:
-        message = (
-            f"spec.statuses names {', '.join(others)}, which spec.statuses of "
-            f"Organization/{organization.name} does not archive."
-        )
+    others = [each for each in searched_statuses(imported, organization) if each not in spec.statuses]
+    if others and not _is_searched(imported):
+        names = f"{', '.join(others)}, which spec.statuses of Organization/{organization.name}"
+        message = f"spec.statuses names {names} does not archive."
+        if not imported.spec.statuses:
+            message = f"The windows before were searched for {names} does not archive any more."
         return ImportHold("ImportNotArchived", message)
     return None
+
+
+def searched_statuses(imported: Import, organization: Organization) -> tuple[EnvelopeStatus, ...]:
+    """Return the statuses for which all windows are searched: those of the first one, once it is done."""
+    return imported.status.statuses or imported.spec.statuses or organization.spec.statuses
+
+
+def _is_searched(imported: Import) -> bool:
+    """Whether all windows of all Senders of the status were searched."""
+    senders = imported.status.senders
+    return bool(senders) and all(each.searched for each in senders)
 
 
 def _outage(
@@ -496,6 +510,7 @@ def after_search(
     return replace(
         status,
         senders=senders,
+        statuses=status.statuses or count.statuses,
         windows=ImportWindows(done=windows_done, total=total * len(senders)),
         cursor=f"{_reached(imported, search):%Y-%m-%d}",
         found=status.found + sum(count.groups.values()) + count.refused,
@@ -587,7 +602,7 @@ def concluded(
     wait for a person, if it waits for them.
     """
     status = imported.status
-    is_searched = bool(status.senders) and all(each.searched for each in status.senders)
+    is_searched = _is_searched(imported)
     is_complete = is_searched and not status.open_windows and left_out is None
     if is_complete:
         reason, message = ImportHold("ImportComplete", _result(imported))
@@ -678,7 +693,10 @@ def _searched_span(imported: Import) -> str:
     end = last_day(imported)
     if end is None:
         end = f"{span_of(imported).end.astimezone(UTC):%Y-%m-%d %H:%M} UTC, when the Import was created"
-    return f"Searched: what was sent from {imported.spec.from_} to {end}."
+    searched = f"Searched: what was sent from {imported.spec.from_} to {end}"
+    # Before the first window is done there is none.
+    statuses = ", ".join(imported.status.statuses)
+    return f"{searched}. Statuses that were searched: {statuses}." if statuses else f"{searched}."
 
 
 def events_waiting(events: Iterable[EnvelopeEvent]) -> ImportHold | None:

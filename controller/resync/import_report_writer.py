@@ -208,6 +208,7 @@ class ImportReportWriter:
                     sender=search.sender,
                     sent_from=utc_text(search.window.start),
                     sent_until=utc_text(search.window.end),
+                    statuses=imported.status.statuses,
                     list_=listed,
                     before=progress.rows,
                     is_continued=following is not None,

@@ -58,6 +58,7 @@ from controller.resync.import_progress import (
     report_archive,
     report_hold,
     search_of,
+    searched_statuses,
     sender_names,
     tally,
     too_many_senders,
@@ -900,7 +901,7 @@ class _WindowSearch:
             None,
             place=runner.quota.place,
         )
-        statuses = imported.spec.statuses or self.organization.spec.statuses
+        statuses = searched_statuses(imported, self.organization)
         earlier = await self._earlier_events()
         self.unnamed = 0
         async with user_of(
@@ -922,6 +923,7 @@ class _WindowSearch:
                 elif listed.id not in self.counted:
                     await self._take(starts, listed.id, listed.status, count)
             count.doubt, count.user_id = search.doubt, self.sender.spec.user_id
+            count.statuses = statuses
         for envelope, (status, origin, is_started) in earlier.items():
             if envelope in self.counted:
                 continue

@@ -62,6 +62,11 @@ def _unchanged(field: str) -> ValidationRule:
     )
 
 
+_Status = Annotated[
+    EnvelopeStatus,
+    schema("A final status of eSAW.", enum=["Completed", "Rejected", "Canceled", "Expired"]),
+]
+
 _FIXED_FIELDS = (
     "organizationRef",
     "from",
@@ -143,13 +148,7 @@ class ImportSpec(ResourcePart, frozen=True):
         schema("Order of the envelopes of a Sender by the time of sending. Default NewestFirst."),
     ] = ImportOrder.NEWEST_FIRST
     statuses: Annotated[
-        tuple[
-            Annotated[
-                EnvelopeStatus,
-                schema("A final status of eSAW.", enum=["Completed", "Rejected", "Canceled", "Expired"]),
-            ],
-            ...,
-        ],
+        tuple[_Status, ...],
         schema(
             "Statuses of the envelopes, all of which are in `spec.statuses` of the Organization. Default: "
             "those of the Organization.",
@@ -321,6 +320,14 @@ class ImportStatus(ResourcePart, frozen=True):
         schema("Day of sending (UTC) that the search of the last Sender has reached.", maxLength=10),
     ] = None
     windows: ImportWindows = ImportWindows()
+    statuses: Annotated[
+        tuple[_Status, ...],
+        schema(
+            "Statuses of the envelopes that are searched, since the first window: those of the spec, or of "
+            "the Organization at that time. Another Import finds those of a status that was added later.",
+            maxItems=4,
+        ),
+    ] = ()
     found: Annotated[
         int,
         schema("Number of listed envelopes: those that were known, refused, or got an event.", minimum=0),

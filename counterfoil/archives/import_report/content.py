@@ -137,6 +137,8 @@ class PartHeader(_Line, frozen=True, kw_only=True):
     sender: str
     sent_from: str
     sent_until: str
+    statuses: tuple[str, ...] = ()
+    """For which eSAW was searched."""
     list_: ListOfWindow | None
     before: int = 0
     """Envelopes of the window in the parts before this one."""

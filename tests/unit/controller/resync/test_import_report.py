@@ -113,6 +113,14 @@ def name_of(scene: ImportScene, envelope: str) -> str:
     return next(each.name for each in scene.events() if each.spec.envelope_id == envelope)
 
 
+async def test_each_part_names_the_statuses_that_were_searched() -> None:
+    """Else nobody could compare it with eSignAnyWhere's own list."""
+    scene = ImportScene(organization={"statuses": ["Completed", "Expired"]})
+    scene.finds("anna", ENVELOPE)
+    await scene.complete()
+    assert [header.statuses for header, _ in report(scene)] == [("Completed", "Expired")]
+
+
 async def test_each_window_with_envelopes_has_a_part_that_names_the_one_before() -> None:
     scene = ImportScene("anna", "bert")
     scene.signer = a_signer()

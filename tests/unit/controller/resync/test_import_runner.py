@@ -29,7 +29,9 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     Import,
+    ImportStatus,
     Language,
+    Organization,
     Origin,
     Phase,
     Sender,
@@ -611,6 +613,94 @@ async def test_a_sender_that_is_created_again_continues_for_the_same_user_only(
         return
     assert (status.windows.done, scene.condition("Ready")) == (1, ("False", "SendersNotSearched"))
     assert "Sender/anna was created again for another user, and the windows before" in scene.message("Ready")
+
+
+BOTH = ["Completed", "Rejected"]
+
+
+def with_statuses(*statuses: str) -> Organization:
+    """The Organization after a change of its statuses."""
+    return an_organization(version=2, generation=2, statuses=list(statuses))
+
+
+def finds_a_rejected_one(*before: str, **spec: Any) -> ImportScene:
+    """An Import of three envelopes in different weeks, the oldest of which is Rejected. The Organization
+    archives the statuses ``before``."""
+    scene = ImportScene(order="OldestFirst", maxUnfinished=1, organization={"statuses": list(before)}, **spec)
+    scene.finds("anna", SECOND, numbered(2))
+    scene.finds("anna", ENVELOPE, status=EnvelopeStatus.REJECTED)
+    days = {ENVELOPE: 27, SECOND: 19, numbered(2): 12}
+    scene.finding.sent.update({each: NOON - timedelta(days=ago) for each, ago in days.items()})
+    return scene
+
+
+async def finish(scene: ImportScene) -> ImportStatus:
+    for _ in range(6):
+        scene.finish_all()
+        scene.clock.advance(seconds=FAILURE_SECONDS)
+        await scene.advance()
+    return scene.status_now
+
+
+async def test_an_import_keeps_to_the_statuses_of_its_first_window_and_names_them() -> None:
+    """Else it would look complete, although the windows before were not searched for the added one."""
+    scene = finds_a_rejected_one("Completed")
+    scene.finds("anna", ENVELOPE, numbered(3), status=EnvelopeStatus.REJECTED)
+    scene.finding.sent[numbered(3)] = NOON - timedelta(days=2)
+    await scene.advance()
+    assert scene.status_now.windows.done > 0
+    scene.cache.organizations.put(with_statuses(*BOTH))
+    status = await finish(scene)
+    assert (status.found, status.statuses) == (2, ("Completed",))
+    assert scene.condition("Complete") == ("True", "ImportComplete")
+    assert scene.message("Complete").endswith(" Statuses that were searched: Completed.")
+
+
+async def test_another_import_finds_the_envelopes_of_a_status_that_was_added() -> None:
+    scene = finds_a_rejected_one("Completed")
+    await scene.advance()
+    scene.cache.organizations.put(with_statuses(*BOTH))
+    await finish(scene)
+    scene.kube.objects.pop((Import.PLURAL, NAME))
+    scene.kube.put(an_import(uid="uid-another"))
+    status = await finish(scene)
+    assert (status.found, status.known, status.archived) == (3, 2, 1)
+    assert scene.message("Complete").endswith(" Statuses that were searched: Completed, Rejected.")
+
+
+async def test_a_status_that_is_removed_during_an_import_holds_it() -> None:
+    scene = finds_a_rejected_one(*BOTH)
+    await scene.advance()
+    scene.cache.organizations.put(with_statuses("Completed"))
+    await finish(scene)
+    assert scene.condition("Ready") == ("False", "ImportNotArchived")
+    assert scene.message("Ready") == (
+        "The windows before were searched for Rejected, which spec.statuses of Organization/acme does not "
+        "archive any more."
+    )
+    scene.cache.organizations.put(an_organization(version=3, generation=3, statuses=BOTH))
+    assert (await finish(scene)).archived == 3
+
+
+async def test_a_status_that_is_removed_after_the_search_holds_no_import() -> None:
+    scene = ImportScene(organization={"statuses": BOTH})
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.cache.organizations.put(with_statuses("Completed"))
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "ImportRunning")
+    assert (await finish(scene)).archived == 1
+
+
+async def test_statuses_that_change_before_the_first_window_is_done_count() -> None:
+    scene = ImportScene(maxUnfinished=1, organization={"statuses": ["Completed"]})
+    scene.finds("anna", SECOND, numbered(2))
+    scene.finds("anna", ENVELOPE, status=EnvelopeStatus.REJECTED)
+    await scene.advance()
+    assert (scene.status_now.windows.done, scene.status_now.statuses) == (0, ())
+    scene.cache.organizations.put(with_statuses(*BOTH))
+    status = await finish(scene)
+    assert (status.found, status.statuses) == (3, ("Completed", "Rejected"))
 
 
 async def test_the_runner_reads_the_imports_again_after_an_outage_of_the_api_server() -> None:
