@@ -279,7 +279,7 @@ class PhaseRunner:
             return outcome
         other = await self._next_reader(phase, event, tried)
         if not isinstance(other, Reader):
-            return other or _end(outcome, tried, sender)
+            return _keeping(other, outcome) if other is not None else _end(outcome, tried, sender)
         return Wait(ENVELOPE_NOT_FOUND, _with_next(outcome.message, other), facts=outcome.facts)
 
     async def _without_proof(
@@ -305,7 +305,8 @@ class PhaseRunner:
         other = await self._next_reader(phase, event, tried)
         if isinstance(other, Reader):
             return Pause(ENVELOPE_NOT_FOUND, _with_next(message, other), self.clock.now(), facts=facts)
-        return other or _end(Fail(ENVELOPE_NOT_FOUND, message, facts=facts), tried, sender)
+        failed = Fail(ENVELOPE_NOT_FOUND, message, facts=facts)
+        return _keeping(other, outcome) if other is not None else _end(failed, tried, sender)
 
     async def _without_permission(
         self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, outcome: Outcome
@@ -324,7 +325,7 @@ class PhaseRunner:
         if isinstance(other, Reader) and other.state not in (KeyState.FOREIGN, KeyState.MISSING):
             return Pause(NOT_PERMITTED, _with_next(message, other), self.clock.now(), facts=facts)
         if other is not None and not isinstance(other, Reader):
-            return other
+            return _keeping(other, outcome)
         return _end(Fail(NOT_PERMITTED, message, facts=facts), tried, sender)
 
     def _with_proof(
@@ -538,6 +539,12 @@ def _end(failed: Fail, tried: Sequence[TriedKey], sender: Sender) -> Fail:
 def _name_of(key: TriedKey, newest: Mapping[str, str]) -> str:
     is_earlier = key.uid != newest[key.name]
     return f"an earlier Sender/{key.name}" if is_earlier else f"Sender/{key.name}"
+
+
+def _keeping(other: Outcome, outcome: Outcome) -> Outcome:
+    """Return the other outcome with the files of the attempt: what eSAW sent stays known."""
+    facts = dataclasses.replace(other.facts, documents=outcome.facts.documents)
+    return dataclasses.replace(other, facts=facts)
 
 
 def _overdue(phase: Phase, context: RunContext) -> Wait:

@@ -21,6 +21,7 @@ from itertools import chain
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace as replace_struct
 
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import (
@@ -120,18 +121,21 @@ class ProvenFiles:
         The longest archived content counts. A provisional one may be that of a cut download, which is shorter
         than the file. So nothing counts that is shorter than it, and what is not shorter does if no archived
         one is as long. Nor does anything that is shorter than a content that was sent before (``other``).
-        Once a person accepted that one, each archived content counts, or a longer one that is not shorter
-        than it, and a content in doubt binds nothing. What eSAW may render at each download has no single
-        content: the second one (``is_repeated``) counts if it is not shorter, and any once a person accepted
-        one.
+        Once a person accepted that one, each archived content counts, or one that is shorter than neither,
+        and a content in doubt binds nothing. What eSAW may render at each download has no single content: the
+        second one (``is_repeated``) counts if it is not shorter, and any once a person accepted one.
         """
         expected = self.expected_of(file_id, kind)
-        other = self.other.get((file_id, kind))
+        other, sent = self.other.get((file_id, kind)), self.longest_sent(file_id, kind)
         is_accepted = self.is_accepted(file_id, kind)
-        if is_accepted:
-            expected = {each: mark for each, mark in expected.items() if mark is not Provisional.IN_DOUBT}
-        elif other is not None and not other.has_fault and found[0] < other.size:
+        if not is_accepted and found[0] < sent:
             return False
+        if is_accepted:
+            is_archived = found in expected and expected[found] is None
+            is_free = self.may_be_rendered(kind) or (other is not None and other.has_fault)
+            if not (is_archived or is_free or found[0] >= sent):
+                return False
+            expected = {each: mark for each, mark in expected.items() if mark is not Provisional.IN_DOUBT}
         if not expected:
             return True
         archived = max((size for (size, _), mark in expected.items() if mark is None), default=-1)
@@ -143,8 +147,17 @@ class ProvenFiles:
         if is_repeated:
             return is_accepted or found[0] >= max(archived, read_back)
         if archived >= read_back:
-            return other is not None and is_accepted and found[0] > archived and found[0] >= other.size
+            return is_accepted and found[0] >= archived
         return found[0] >= read_back
+
+    def longest_sent(self, file_id: str, kind: FileKind) -> int:
+        """Return the length of the longest content that eSAW sent and that was not archived; -1 for none. One
+        with a fault does not count beside a sound one."""
+        other = self.other.get((file_id, kind))
+        if other is None:
+            return -1
+        is_sound = any(mark is not Provisional.IN_DOUBT for mark in self.expected_of(file_id, kind).values())
+        return -1 if other.has_fault and is_sound else other.size
 
     def is_accepted(self, file_id: str, kind: FileKind) -> bool:
         """Whether a person retried the event after a message had named another content of this file."""
@@ -182,7 +195,10 @@ class ProvenFiles:
             self,
             checksums={key: each for key, each in self.checksums.items() if key != (file_id, kind)},
             expected={**self.expected, (file_id, kind): doubted} if doubted else self.expected,
-            other={key: each for key, each in self.other.items() if key != (file_id, kind)},
+            other={
+                key: replace_struct(each, accepted_time=None) if key == (file_id, kind) else each
+                for key, each in self.other.items()
+            },
         )
 
 
@@ -273,11 +289,20 @@ def proven_files(
         if provisional(each, event.status) is None and not _is_rendered(_key(each))
         if (content := _content(each)) is not None
     }
-    return ProvenFiles(
+    found_files = ProvenFiles(
         proven,
         {key: _with_longer(each, checksums.get(key, ())) for key, each in own.items()},
         other,
         is_completed=envelope_status == EnvelopeStatus.COMPLETED,
+    )
+    return replace(
+        found_files,
+        # What eSAW sent since, and is not shorter, says that this one may have been cut.
+        checksums={
+            key: each
+            for key, each in proven.items()
+            if found_files.is_accepted(*key) or all(size > found_files.longest_sent(*key) for size, _ in each)
+        },
     )
 
 
@@ -439,18 +464,16 @@ def contradicts(
         known = own.get(_key(each)) if each.kind in kinds else None
         if known is None:
             continue
-        if isinstance(each, FiledDocument) and _is_longer(each.other_content, known):
+        sent = each.other_content if isinstance(each, FiledDocument) else None
+        if sent is not None and sent.size >= (known.size or 0) and sent.sha256 != known.sha256:
             return True
         if each.sha256 in (None, known.sha256):
             continue
         mark = (each.provisional if isinstance(each, FiledDocument) else None) or unmarked_is
-        if mark is None or _is_longer(each, known):
+        is_longer = (each.size or 0) > (known.size or 0)
+        if mark is None or is_longer:
             return True
     return False
-
-
-def _is_longer(one: FiledDocument | ManifestFile | SentContent | None, other: FiledDocument) -> bool:
-    return one is not None and (one.size or 0) > (other.size or 0)
 
 
 def doubt(status: EnvelopeEventStatus) -> str | None:

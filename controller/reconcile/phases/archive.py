@@ -9,7 +9,7 @@ This module does not decide whether to archive (validate) or when to retry (the 
 anything in eSAW (only ``clean`` does).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -44,6 +44,7 @@ from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import FIXED_KINDS, RENDERED_KINDS, Manifest
 from counterfoil.archives.proof import (
     MAX_NAME,
+    Checksum,
     FoundManifest,
     ProvenFiles,
     has_fault,
@@ -338,23 +339,31 @@ async def _file_all(
     new = set[str]()
     trouble: Exception | None = None
     in_doubt: list[str] = []
-    context.unconfirmed = partial(_unconfirmed, event.status, filed, new, signatures, proven)
+    is_required = context.archive.spec.signatures is Policy.REQUIRE
+    sent: dict[str, Checksum] = {}
+    keep_sent = partial(_with_content, proven=proven, signatures=signatures, is_required=is_required)
+    context.unconfirmed = unconfirmed = partial(_unconfirmed, event.status, filed, sent, keep_sent)
     for file_layout in layout.files:
         file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
         try:
             if in_doubt and kind not in FIXED_KINDS and await _is_there(file_layout, filed[file_id], context):
                 # No manifest follows: what is rendered at each download stays as the present one has it.
                 continue
-            stored_file, found = await _file_one(file_layout, layout, proven, context)
+            stored_file, found = await _file_one(
+                file_layout, layout, proven, context, partial(sent.__setitem__, file_id)
+            )
         except (Superseded, LeaseLost):
             raise
         except OtherContent as differs:
             # The other files are in no doubt.
             in_doubt.append(str(differs))
             stored_file, found = None, differs.found
+            sent.pop(file_id, None)
             filed[file_id] = _with_sent(filed[file_id], differs.sent, filed.values())
         except Exception as problem:
             trouble = problem
+            # eSAW sent it completely, and what failed then was about the archive.
+            filed[file_id] = keep_sent(filed[file_id], sent.get(file_id), filed.values())
             break
         if found is not None:
             signatures[file_id] = found.within(memory)
@@ -365,19 +374,18 @@ async def _file_all(
         if stored_file.written:
             context.chosen.on_file_archived(stored_file.size)
         filed[file_id] = msgspec.structs.replace(
-            filed[file_id], size=stored_file.size, sha256=stored_file.sha256, other_content=None
+            filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )
         new.add(file_id)
     if in_doubt:
         trouble = trouble or OtherContent(_first_in_doubt(in_doubt))
     if trouble is not None:
-        is_required = context.archive.spec.signatures is Policy.REQUIRE
         attempted = _attempted(event.status, filed.values(), signatures, is_required=is_required)
         read_back = [each for each in filed.values() if each.file_id in new]
         try:
             await _confirm(layout, read_back, context)
-        except ArchiveError as unconfirmed:
-            raise PartialArchive(context.unconfirmed()) from unconfirmed
+        except ArchiveError as problem:
+            raise PartialArchive(unconfirmed()) from problem
         # What was read back is worth keeping: it shows people how far the archiving came, and no shorter
         # download replaces it.
         raise PartialArchive(attempted) from trouble
@@ -435,26 +443,37 @@ def _attempted(
 def _unconfirmed(
     status: EnvelopeEventStatus,
     documents: Mapping[str, FiledDocument],
-    read_back: Collection[str],
-    signatures: Mapping[str, Signatures],
-    proven: ProvenFiles,
+    sent: Mapping[str, Checksum],
+    keep_sent: Callable[[FiledDocument, Checksum | None, Collection[FiledDocument]], FiledDocument],
 ) -> tuple[FiledDocument, ...]:
-    """
-    Return the files of the status with the contents that eSAW sent in this attempt.
-
-    The archive may not have them, but no shorter download may replace them. What eSAW renders at each
-    download may be shorter next time.
-    """
+    """Return the files of the status with the contents that eSAW sent in this attempt. The archive may not
+    have them, but no shorter download may replace them."""
     kept: dict[str, FiledDocument] = {}
     for stored in status.documents:
-        found = documents[stored.file_id]
-        sent = found.other_content
-        is_same = (found.size, found.sha256) == (stored.size, stored.sha256)
-        if found.file_id in read_back and not is_same and not proven.may_be_rendered(found.kind):
-            is_doubted = _is_doubted(found, signatures)
-            sent = SentContent(size=found.size or 0, sha256=found.sha256 or "", has_fault=is_doubted)
-        kept[stored.file_id] = _with_sent(stored, sent, kept.values())
+        # A content that was refused is there already.
+        refused = documents[stored.file_id].other_content
+        document = msgspec.structs.replace(stored, other_content=refused)
+        kept[stored.file_id] = keep_sent(document, sent.get(stored.file_id), kept.values())
     return tuple(kept.values())
+
+
+def _with_content(
+    document: FiledDocument,
+    content: Checksum | None,
+    others: Collection[FiledDocument],
+    *,
+    proven: ProvenFiles,
+    signatures: Mapping[str, Signatures],
+    is_required: bool,
+) -> FiledDocument:
+    """Return a file with what eSAW sent, unless it is what the file has, or shorter. What eSAW renders at
+    each download may be shorter next time."""
+    if content is None or proven.may_be_rendered(document.kind):
+        return document
+    if content == (document.size, document.sha256) or content[0] < (document.size or 0):
+        return document
+    has_fault = _is_doubted(document, signatures, is_required=is_required)
+    return _with_sent(document, SentContent(size=content[0], sha256=content[1], has_fault=has_fault), others)
 
 
 def _after_attempt(
@@ -494,13 +513,24 @@ async def _confirm(
 
 
 async def _file_one(
-    file_layout: FileLayout, layout: ArchiveLayout, proven: ProvenFiles, context: ReconcileContext
+    file_layout: FileLayout,
+    layout: ArchiveLayout,
+    proven: ProvenFiles,
+    context: ReconcileContext,
+    on_sent: Callable[[Checksum], None],
 ) -> tuple[StoredFile, Signatures | None]:
-    """Archive one file and check its signatures; None: not to be checked. Raises ``OtherContent``."""
+    """Archive one file and check its signatures; None: not to be checked. ``on_sent`` is called with each
+    content that eSAW sent and that counts. Raises ``OtherContent``."""
     checker, file_id, kind = context.signature_checker, file_layout.facts.file_id, file_layout.facts.kind
     source, checksums = partial(context.download, file_layout.facts), proven.of(file_id, kind)
     store = partial(filing.store, context.backend, file_layout, source, tags=layout.tags)
-    accepts = partial(proven.accepts, file_id, kind)
+
+    def accepts(found: Checksum, *, is_repeated: bool = False) -> bool:
+        counts = proven.accepts(file_id, kind, found, is_repeated=is_repeated)
+        if counts:
+            on_sent(found)
+        return counts
+
     try:
         try:
             stored_file = await store(proven=checksums, accepts=accepts)
@@ -522,7 +552,8 @@ async def _file_one(
     if checksums:
         # Its first download may have been cut: it is downloaded again.
         try:
-            return await _file_one(file_layout, layout, proven.doubting(file_id, kind), context)
+            doubting = proven.doubting(file_id, kind)
+            return await _file_one(file_layout, layout, doubting, context, on_sent)
         except OtherContent as differs:
             # The next attempt knows the doubt. After a retry, another content counts.
             raise OtherContent(str(differs), differs.sent, found) from differs
@@ -535,15 +566,19 @@ async def _file_one(
 def _with_sent(
     document: FiledDocument, sent: SentContent | None, others: Collection[FiledDocument]
 ) -> FiledDocument:
-    """Return the file with the content that eSAW sent: the longest one without a fault. One that a person
-    accepted is replaced by any."""
+    """Return the file with the longest content that eSAW sent; one with a fault replaces none without. What a
+    person accepted stays until a longer one is sent, or another one of its length."""
     known = document.other_content
     if sent is None:
         return document
     if known is None:
         if sum(each.other_content is not None for each in others) >= MAX_SENT_CONTENTS:
             return document
-    elif known.accepted_time is None and (known.has_fault, -known.size) <= (sent.has_fault, -sent.size):
+    elif (
+        sent.size < known.size
+        or (sent.has_fault and not known.has_fault)
+        or (sent.size == known.size and (known.accepted_time is None or known.sha256 == sent.sha256))
+    ):
         return document
     return msgspec.structs.replace(document, other_content=sent)
 
@@ -554,19 +589,32 @@ def _other_content(
     """Return which file eSAW sends with other content than was archived, and what a retry makes of it."""
     facts, place = file_layout.facts, context.backend.location(file_layout.name)
     expected = proven.expected_of(facts.file_id, facts.kind)
-    named = proven.longest_of(facts.file_id, facts.kind)
-    contents = " or ".join(f"{size} bytes and the SHA-256 {sha256}" for size, sha256 in sorted(named))
-    is_archived = set(expected.values()) != {Provisional.NO_MANIFEST}
-    did, name = "archived" if is_archived else "read back", facts.file_name[:MAX_NAME]
+    marks, name = set(expected.values()), facts.file_name[:MAX_NAME]
+    other = proven.other.get((facts.file_id, facts.kind))
+    if other is not None and proven.longest_sent(facts.file_id, facts.kind) > sent.size:
+        known, did = other.size, "was sent before"
+        contents = _described(other.size, other.sha256)
+    else:
+        named = proven.longest_of(facts.file_id, facts.kind)
+        known = max((size for size, _ in named), default=0)
+        did = "was read back" if marks == {Provisional.NO_MANIFEST} else "was archived"
+        contents = " or ".join(_described(*each) for each in sorted(named))
     said = (
-        f"eSignAnyWhere sends {name!r} with other content than was {did}, which has {contents}. "
+        f"eSignAnyWhere sends {name!r} with other content than {did}, which has {contents}. "
         f"What it sends has {counted(sent.size, 'byte')}. Its place is {place!r}."
     )
+    archived = max((size for (size, _), mark in expected.items() if mark is None), default=None)
     if proven.may_be_rendered(facts.kind) or proven.has_only_doubt(facts.file_id, facts.kind):
         said = f"{said} A retry archives it as eSignAnyWhere sends it then."
-    elif None not in expected.values():
+    elif archived is None:
         said = f"{said} No shorter file replaces it, and none that is put back is recognised."
+    elif max(known, sent.size) > archived:
+        said = f"{said} What is archived is shorter, so it may have been cut: compare both before a retry."
     return OtherContent(said, sent)
+
+
+def _described(size: int, sha256: str) -> str:
+    return f"{size} bytes and the SHA-256 {sha256}"
 
 
 def _first_in_doubt(sentences: Sequence[str]) -> str:

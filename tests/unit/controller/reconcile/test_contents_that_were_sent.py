@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
 from counterfoil.resources.envelopeevent import SentContent
@@ -16,6 +18,7 @@ from tests.support.scenes.events_of_envelope import (
     DELAYED,
     IN_DOUBT,
     WHOLE,
+    WITH_OR_WITHOUT_KEY,
     OneEvent,
     OneFolder,
     break_off,
@@ -26,6 +29,8 @@ from tests.support.scenes.unmounted import unmount
 
 SUCCEEDED = (Phase.SUCCEEDED, "ArchivedAndDeleted")
 LONGER = WHOLE + b", and a further page"
+OTHER_WHOLE = WHOLE[:-3] + b"ALL"
+NOT_CONFIRMED = pytest.mark.parametrize("how", ["not confirmed", "overdue"])
 
 
 def content(document: bytes, *, has_fault: bool = False) -> SentContent:
@@ -132,28 +137,144 @@ async def test_an_event_that_was_sent_a_longer_document_keeps_the_envelope_of_an
     assert scene.deleted == []
 
 
-@pytest.mark.parametrize("how", ["not confirmed", "overdue"])
-async def test_what_an_attempt_was_sent_that_was_not_confirmed_is_replaced_by_nothing_shorter(
-    tmp_path: Path, how: str
-) -> None:
-    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+async def end_attempt(scene: OneEvent, how: str) -> None:
+    """Let the next attempt end at the audit trail."""
     if how == "overdue":
         usual = scene.reconciler
         scene.reconciler = dataclasses.replace(usual, attempt_timeout=timedelta(seconds=0.5))
         scene.envelope.hanging.add("trail-1")
-        assert (await scene.reconcile()).status.reason == "AttemptOverdue"
+        assert (await scene.run(scene.first)).status.reason == "AttemptOverdue"
         scene.envelope.hanging.clear()
         scene.reconciler = usual
-    else:
-        mounts = []
-        scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+        return
+    mounts = []
+    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    if how == "not confirmed":
         scene.envelope.meanwhile["download trail-1"] = lambda: mounts.append(unmount(scene.folders["dms"]))
-        await scene.run(scene.first)
-        mounts[0]()
-        scene.envelope.problems.clear()
+    await scene.run(scene.first)
+    for mount in mounts:
+        mount()
+    scene.envelope.problems.clear()
+
+
+@NOT_CONFIRMED
+async def test_what_an_attempt_was_sent_that_was_not_confirmed_is_replaced_by_nothing_shorter(
+    tmp_path: Path, how: str
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    await end_attempt(scene, how)
     assert sent(scene.newest()) == content(WHOLE)
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    message = scene.newest().status.message or ""
+    assert f"than was sent before, which has {len(WHOLE)} bytes" in message
+    assert await scene.ended_after_retry(WHOLE[:12]) == IN_DOUBT
+    assert scene.deleted == []
+    assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
+
+
+@NOT_CONFIRMED
+async def test_nor_is_one_with_a_fault_before_a_retry(tmp_path: Path, how: str) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.send(DAMAGED)
+    await end_attempt(scene, how)
 
     assert await scene.ended(WHOLE[:12]) == IN_DOUBT
 
     assert scene.deleted == []
     assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
+
+
+@pytest.mark.parametrize("how", ["not confirmed", "overdue", "unreachable"])
+async def test_what_a_retry_accepts_counts_after_an_attempt_that_ends_early(tmp_path: Path, how: str) -> None:
+    scene = await OneEvent.of(tmp_path)
+    scene.send(WHOLE[:12])
+    await scene.run(scene.first)
+    await scene.lose_and_fail(WHOLE)
+    scene.lose_trail()
+    await retry_by_a_person(scene)
+    await end_attempt(scene, how)
+
+    assert await scene.ended(WHOLE) == SUCCEEDED
+
+
+async def test_so_does_a_shorter_one_that_may_be_rendered(tmp_path: Path) -> None:
+    scene = await OneEvent.of(tmp_path, None, **DELAYED, statuses=["Completed", "Rejected"])
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    await scene.run(scene.first)
+    await scene.lose_and_fail(WHOLE[:12])
+    scene.lose_trail()
+    await retry_by_a_person(scene)
+    await end_attempt(scene, "unreachable")
+
+    assert await scene.ended(WHOLE[:12]) == SUCCEEDED
+
+
+async def test_a_retry_accepts_other_content_of_the_same_length(tmp_path: Path) -> None:
+    scene = await OneEvent.of(tmp_path)
+    await scene.run(scene.first)
+    await scene.lose_and_fail(OTHER_WHOLE)
+
+    assert await scene.ended_after_retry(OTHER_WHOLE) == SUCCEEDED
+
+    assert scene.stored == OTHER_WHOLE
+
+
+@WITH_OR_WITHOUT_KEY
+async def test_a_shorter_file_that_is_back_in_its_place_counts_only_after_a_retry(
+    tmp_path: Path, *, signer: Any
+) -> None:
+    """A volume was absent for a while. eSignAnyWhere sends the whole document since then."""
+    scene = await OneEvent.of(tmp_path, signer)
+    scene.send(WHOLE[:12])
+    await scene.run(scene.first)
+    remove_file(scene)
+    scene.clock.advance(hours=721)
+    scene.send(WHOLE)
+    first = await scene.run(scene.first)
+    while sent(first) is None:
+        first = await scene.retried()
+    (folder,) = {each.parent for each in scene.folders["dms"].rglob("counterfoil.json")}
+    (folder / "Document" / "file-1.pdf").write_bytes(WHOLE[:12])
+
+    assert await scene.ended(WHOLE) == IN_DOUBT
+
+    assert scene.deleted == []
+    assert "it may have been cut: compare both before a retry" in (scene.newest().status.message or "")
+
+
+async def test_the_document_of_another_event_with_the_same_length_keeps_the_envelope(tmp_path: Path) -> None:
+    scene = OneFolder(tmp_path)
+    scene.envelope.contents["file-1"] = WHOLE
+    await scene.run(scene.first)
+    await scene.run(scene.second)
+    remove_file(scene)
+    scene.clock.advance(hours=721)
+    scene.envelope.contents["file-1"] = OTHER_WHOLE
+    assert sent(await scene.end(scene.first)) == content(OTHER_WHOLE)
+    scene.envelope.contents["file-1"] = WHOLE
+
+    second = await scene.end(scene.second)
+
+    assert (second.status.phase, second.status.reason) == IN_DOUBT
+    assert scene.deleted == []
+
+
+async def test_a_document_at_which_an_attempt_ends_is_replaced_by_nothing_shorter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive can't be read when the signatures are checked."""
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+
+    async def examine(*_: object, **__: object) -> None:
+        raise ArchiveUnavailable("ArchiveUnreachable", "It does not answer.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.examiner, "examine", examine)
+        assert (await scene.reconcile()).status.reason == "ArchiveUnreachable"
+    assert sent(scene.newest()) == content(WHOLE)
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.deleted == []
