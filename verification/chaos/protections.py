@@ -47,6 +47,8 @@ def unnoticed() -> list[Protection]:
     protections = parse(tomllib.loads(FOUND.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory(prefix="protections-") as folder:
         copy = Path(folder)
+        # Some tests start processes of another user.
+        copy.chmod(0o755)
         _copy_tracked_files(copy)
         return [each for each in protections if not _is_noticed(each, copy)]
 

@@ -80,7 +80,9 @@ async def test_an_upload_that_is_too_slow_is_given_up_and_leaves_nothing(pause: 
             yield b"x"
 
     with pytest.raises(ArchiveUnavailable, match="Archive/dms transfers a file more slowly") as trouble:
-        await bounded(backend, ends).put("a.pdf", chunks(), tags={}, content_type=None)
+        # The source has no end.
+        async with asyncio.timeout(20):
+            await bounded(backend, ends).put("a.pdf", chunks(), tags={}, content_type=None)
     assert trouble.value.reason == "ArchiveUnresponsive"
     assert backend.files == {}
     assert [each.is_complete for each in ends] == [False]
@@ -139,6 +141,27 @@ async def test_a_backend_that_sends_later_and_too_slowly_is_given_up_by_what_it_
     backend = BoundedBackend(BufferingBackend(0.12), "dms", A_BLOCK_IN_60_MS, WallClock(), lambda _: None)
     with pytest.raises(ArchiveUnavailable, match="more slowly"):
         await backend.put("a.pdf", blocks(8), tags={}, content_type=None)
+
+
+async def test_a_backend_that_sends_each_block_too_slowly_is_given_up() -> None:
+    """A block that it takes and then reports as sent earns its time once."""
+
+    class Sending(MemoryBackend):
+        async def put(
+            self,
+            name: str,
+            chunks: AsyncIterable[bytes],
+            *,
+            tags: Mapping[str, str],
+            content_type: str | None,
+        ) -> None:
+            async for chunk in chunks:
+                await asyncio.sleep(0.08)
+                count_sent(len(chunk))
+
+    backend = BoundedBackend(Sending(), "dms", A_BLOCK_IN_60_MS, WallClock(), lambda _: None)
+    with pytest.raises(ArchiveUnavailable, match="more slowly"):
+        await backend.put("a.pdf", blocks(40), tags={}, content_type=None)
 
 
 @pytest.mark.parametrize("pause", [60, 0.02], ids=["hangs", "trickles"])

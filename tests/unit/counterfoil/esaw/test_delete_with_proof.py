@@ -27,10 +27,11 @@ from counterfoil.resources import (
     LocalObjectReference,
     Phase,
 )
-from counterfoil.resources.envelopeevent import Provisional
+from counterfoil.resources.envelopeevent import Provisional, SentContent
 from counterfoil.resources.organization import AuditTrailPolicy
 from tests.support.servers.scripted_esaw import ENVELOPE, against, answering, head, sending
 
+LONGER = SentContent(size=1001, sha256="f" * 64)
 ARCHIVED_AT = datetime(2026, 7, 2, 11, tzinfo=UTC)
 NO_AUDIT_TRAIL = EvidenceSpec(audit_trail=AuditTrailPolicy.OPTIONAL)
 
@@ -131,6 +132,7 @@ def test_a_proof_names_the_location_of_the_manifest_and_the_stored_status() -> N
         ({"documents": (a_file(1, location=None),)}, "location"),
         ({"documents": (a_file(1, location=""),)}, "location"),
         ({"documents": (a_file(1), a_file(2, location="discarded:2.pdf"))}, "keeps no files"),
+        ({"documents": (a_file(1), a_file(2, other_content=LONGER))}, "sent other content"),
         (
             {"archive": ArchiveLocation(ref=LocalObjectReference(name="dms"), manifest="discarded:m.json")},
             "keeps no files",

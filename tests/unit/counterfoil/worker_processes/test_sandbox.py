@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import counterfoil
 from counterfoil.worker_processes.pool import WorkerPool
 from counterfoil.worker_processes.sandbox import landlock_version
 
@@ -59,6 +60,9 @@ def handle(head, size, requests, note):
 serve(handle, memory_bytes=512 * 1024 * 1024, cpu_seconds=10)
 """
 
+TREE = str(Path(counterfoil.__file__).parents[1])
+"""The code that the tests import: an isolated Python finds the installed one."""
+
 PR_GET_DUMPABLE, PR_GET_NO_NEW_PRIVS = 3, 39
 
 REFUSAL = "PermissionError" if landlock_version() > 0 else None
@@ -71,7 +75,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 async def attempt(kind: str, argument: object = None) -> Answer:
-    command = [sys.executable, "-I", "-c", SCRIPT]
+    command = [sys.executable, "-I", "-c", f"import sys\nsys.path.insert(0, {TREE!r})\n{SCRIPT}"]
     async with aclosing(WorkerPool(command, count=1, seconds=60)) as pool:
         return await pool.request(Answer, json.dumps([kind, argument]).encode())
 
