@@ -101,21 +101,6 @@ async def test_a_retry_accepts_nothing_that_is_shorter_than_what_was_sent_before
     assert scene.deleted == []
 
 
-async def test_a_retry_accepts_no_content_of_a_file_of_which_another_one_was_refused_since(
-    tmp_path: Path,
-) -> None:
-    scene = await OneEvent.of(tmp_path)
-    scene.send(WHOLE[:12])
-    await scene.run(scene.first)
-    await scene.lose_and_fail(LONGER)
-    # Both downloads of one attempt.
-    scene.envelope.in_turn["file-1"] = iter([WHOLE, WHOLE])
-
-    assert await scene.ended_after_retry(LONGER) == IN_DOUBT
-
-    assert await scene.ended_after_retry(LONGER) == SUCCEEDED
-
-
 async def test_a_fault_that_is_found_after_a_retry_lets_no_shorter_document_count(tmp_path: Path) -> None:
     """No message had named the fault, so no person accepted another content because of it."""
     scene = await OneEvent.of(tmp_path)
@@ -128,22 +113,6 @@ async def test_a_fault_that_is_found_after_a_retry_lets_no_shorter_document_coun
     assert await scene.ended_after_retry(WHOLE[:12]) == IN_DOUBT
 
     assert scene.deleted == []
-
-
-async def test_what_was_sent_is_unset_by_an_attempt_that_archives_it_and_fails_later(
-    tmp_path: Path,
-) -> None:
-    scene = await OneEvent.of(tmp_path)
-    await scene.run(scene.first)
-    await scene.lose_and_fail(LONGER)
-    await retry_by_a_person(scene)
-    scene.lose_trail()
-    scene.send(LONGER)
-
-    await break_off(scene, "trail-1")
-
-    assert scene.stored == LONGER
-    assert sent(scene.newest()) is None
 
 
 async def test_the_status_keeps_a_bounded_number_of_contents_that_were_sent(tmp_path: Path) -> None:
@@ -187,22 +156,6 @@ async def test_a_longer_content_with_a_fault_lets_a_shorter_one_count(tmp_path: 
     assert await scene.ended(WHOLE) == SUCCEEDED
 
     assert scene.stored == WHOLE
-
-
-async def test_a_content_with_a_fault_takes_the_place_of_none_without_a_fault(tmp_path: Path) -> None:
-    """Else a cut one would count again: a content with a fault binds no other one."""
-    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
-    scene.send(WHOLE[:12])
-    await break_off(scene, "trail-1")
-    scene.send(WHOLE)
-    await end_attempt(scene, "not confirmed")
-    scene.send(DAMAGED)
-    assert (await scene.retried()).status.reason == "DocumentInDoubt"
-    assert sent(scene.newest()) == content(WHOLE)
-
-    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
-
-    assert scene.deleted == []
 
 
 async def test_an_event_that_was_sent_a_longer_document_keeps_the_envelope_of_another_event(
