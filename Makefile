@@ -138,6 +138,11 @@ e2e: setup ## image and chart on a whole node, through a release's life (root; C
 	@$(BIN)/python -m sandbox.node prepare
 	@echo '[test] e2e'; $(BIN)/pytest -v --capture=no tests/e2e/test_node$(if $(CLUSTER),.py -k 'not load_brings',*.py)
 
+.PHONY: matrix
+matrix: setup ## the tests that talk to an API server with other versions of it, built on the first run; writes docs/support.md (VERSION=kubernetes-1.31: this one only)
+	@$(BIN)/python -m sandbox.controlplane etcd kubectl helm kubeconform kstatus rclone
+	@$(BIN)/python -m verification.matrix $(VERSION)
+
 # Needs the Python alone: no browser, no docs and no type checkers. A separate environment brings pip.
 .PHONY: plugin
 plugin: ## build the kubectl plugin, one file, into dist/ (SOURCE_DATE_EPOCH: the date of its files)

@@ -100,11 +100,18 @@ class Module:
 
 
 VERSION_PACKAGE = "k8s.io/component-base/version"
-# What Kubernetes' own build sets; without it, the server says that it is v0.0.0-master.
-KUBERNETES_FLAGS = (
-    f"-s -w -X {VERSION_PACKAGE}.gitVersion=v1.35.4 -X {VERSION_PACKAGE}.gitMajor=1 -X "
-    f"{VERSION_PACKAGE}.gitMinor=35"
-)
+
+
+def _kubernetes_flags(version: str) -> str:
+    # What Kubernetes' own build sets; without it, the server says that it is v0.0.0-master.
+    _, minor, _ = version.split(".")
+    return (
+        f"-s -w -X {VERSION_PACKAGE}.gitVersion=v{version} -X {VERSION_PACKAGE}.gitMajor=1 -X "
+        f"{VERSION_PACKAGE}.gitMinor={minor}"
+    )
+
+
+KUBERNETES_FLAGS = _kubernetes_flags("1.35.4")
 MODULES = (
     Module(
         SOURCES / "kubernetes",
@@ -170,6 +177,18 @@ MODULES = (
 )
 
 
+def _apiserver(folder: str, version: str) -> Module:
+    programs = {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}
+    return Module(SOURCES / folder, version, programs, _kubernetes_flags(version))
+
+
+OTHER_VERSIONS: Mapping[str, Module] = {
+    "kubernetes-1.31": _apiserver("kubernetes-1.31", "1.31.14"),
+    "kubernetes-1.37": _apiserver("kubernetes-1.37", "1.37.2"),
+}
+"""Other versions of programs, for ``make matrix``, by what ``COUNTERFOIL_VERSION`` names."""
+
+
 class Binaries(Mapping[str, Path]):
     """Path of each program, by its name."""
 
@@ -198,12 +217,12 @@ def say(line: str) -> None:
 async def ensure(
     *names: str,
     report: Report = say,
-    modules: Sequence[Module] = MODULES,
+    modules: Sequence[Module] | None = None,
     releases: Sequence[Release] | None = None,
 ) -> Binaries:
     """
-    Return the paths of programs that ``modules`` name; download or build what is missing. ``releases`` are
-    the ones for this machine unless somebody says others.
+    Return the paths of programs that ``modules`` name; download or build what is missing. ``modules`` and
+    ``releases`` are the ones for this machine unless somebody says others.
 
     Raises BuildError when a build fails or a download has a wrong checksum, NoGoError when there is nothing
     to build with.
@@ -224,7 +243,15 @@ async def ensure(
 
 
 def _allowed(releases: Sequence[Release]) -> Sequence[Release]:
-    return () if os.environ.get("COUNTERFOIL_BUILD") == "1" else releases
+    if os.environ.get("COUNTERFOIL_BUILD") == "1":
+        return ()
+    other = _other_version()
+    return [each for each in releases if other is None or not each.programs.keys() & other.programs.keys()]
+
+
+def _other_version() -> Module | None:
+    name = os.environ.get("COUNTERFOIL_VERSION")
+    return OTHER_VERSIONS[name] if name else None
 
 
 def _missing(wanted: Mapping[str, Module], releases: Sequence[Release]) -> list[str]:
@@ -269,8 +296,12 @@ def _binary_path(module: Module, name: str) -> Path:
     return cache_folder() / "bin" / module.key() / name
 
 
-def module_of(name: str, modules: Sequence[Module] = MODULES) -> Module:
-    """Return the module that a program comes from."""
+def module_of(name: str, modules: Sequence[Module] | None = None) -> Module:
+    """Return the module that a program comes from. ``COUNTERFOIL_VERSION`` names one of ``OTHER_VERSIONS``
+    that comes before the usual ones."""
+    if modules is None:
+        other = _other_version()
+        modules = MODULES if other is None else (other, *MODULES)
     for module in modules:
         if name in module.programs:
             return module

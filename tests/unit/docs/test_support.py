@@ -13,7 +13,7 @@ from sandbox.node.images import SUITE
 ROOT = Path(__file__).parents[3]
 ROWS = {
     cells[0]: cells[1:]
-    for line in (ROOT / "docs" / "support.md").read_text("utf-8").splitlines()
+    for line in (ROOT / "docs" / "support.md").read_text("utf-8").partition("\n## ")[0].splitlines()
     if line.startswith("| ")
     for cells in [[each.strip() for each in line.strip("|").split("|")]]
 }
