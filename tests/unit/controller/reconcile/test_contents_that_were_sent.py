@@ -217,6 +217,23 @@ async def test_what_an_attempt_was_sent_that_was_not_confirmed_is_replaced_by_no
     assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
 
 
+async def test_a_content_with_a_fault_takes_the_place_of_none_without_a_fault(tmp_path: Path) -> None:
+    """Else a cut one would count again beside a sound one: a content with a fault does not bind there."""
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.send(WHOLE[:12])
+    await break_off(scene, "trail-1")
+    scene.clock.advance(hours=1)
+    scene.send(WHOLE)
+    await end_attempt(scene, "not confirmed")
+    scene.send(DAMAGED)
+    assert (await scene.retried()).status.reason == "DocumentInDoubt"
+    assert sent(scene.newest()) == content(WHOLE)
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.deleted == []
+
+
 @NOT_CONFIRMED
 async def test_nor_is_one_with_a_fault_before_a_retry(tmp_path: Path, how: str) -> None:
     scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
