@@ -223,6 +223,13 @@ class CopiesImport:
             # Another pass begins with the first page. What is copied shows in the events.
             del self._passes[imported.uid]
             return
+        except ApiError:
+            raise
+        except Exception:
+            # The event at which it happened is in no count of this pass.
+            del self._passes[imported.uid]
+            self._due[imported.uid] = _NextPass(self.clock.monotonic() + PAUSE_SECONDS, awaits_copies=False)
+            raise
         finally:
             current.worked += self.clock.monotonic() - began
         if current.has_ended:

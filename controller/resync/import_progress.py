@@ -647,10 +647,19 @@ def _with_conditions(imported: Import, said: ImportHold, *, is_complete: bool, n
     )
 
 
-def broken_off(imported: Import, *, now: datetime) -> ImportStatus:
-    """Return the status of an Import whose work met an internal error. It is tried again."""
-    message = "Counterfoil met an internal error; the controller's log has the details. It tries again."
-    return _with_conditions(imported, ImportHold("InternalError", message), is_complete=False, now=now)
+def internal_error_hold(error: Exception) -> ImportHold:
+    """Return what an Import says whose work met an internal error. A person has to know, although it is tried
+    again: no deadline ends it, as that of an event."""
+    message = (
+        f"The work on the Import ended with {type(error).__name__}. The controller's log has the details. It "
+        "is tried again."
+    )
+    return ImportHold("ImportFailing", message)
+
+
+def broken_off(imported: Import, hold: ImportHold, *, now: datetime) -> ImportStatus:
+    """Return the status of an Import whose work ended early, for this reason."""
+    return _with_conditions(imported, hold, is_complete=False, now=now)
 
 
 def after_completion(imported: Import) -> ImportStatus:

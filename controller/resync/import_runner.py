@@ -54,6 +54,7 @@ from controller.resync.import_progress import (
     concluded,
     events_waiting,
     hold,
+    internal_error_hold,
     next_search,
     report_archive,
     report_hold,
@@ -266,6 +267,8 @@ class ImportRunner:
     """By uid of the Import and id of the window."""
     long_lists: FairSlots = field(default_factory=lambda: FairSlots(LONG_LISTS))
     """Memory for long lists, by Organization."""
+    _failing: dict[str, ImportHold] = field(default_factory=dict)
+    """The internal errors of Imports, by uid, until a step of their work succeeds."""
     _full: set[str] = field(default_factory=set)
     """Uids of the Imports that had no room for one more unfinished event."""
     _counted: set[str] = field(default_factory=set)
@@ -337,8 +340,9 @@ class ImportRunner:
                 if imported is None or is_over:
                     del kept[key]
                     window.release()
-        for uid in self._report_delays.keys() - by_uid.keys():
-            del self._report_delays[uid]
+        for of_uid in (self._report_delays, self._failing):
+            for uid in of_uid.keys() - by_uid.keys():
+                del of_uid[uid]
         for gone in self._counted - names:
             self.metrics.import_events.remove_by_labels({"import": gone})
         self._counted &= names
@@ -349,17 +353,19 @@ class ImportRunner:
             await self.advance(name)
         except ApiError as problem:
             _log.warning("Import/%s can't continue at the moment: %s", name, problem)
-        except Exception:
+        except Exception as error:
             _log.exception("Import/%s broke off", name)
-            await self._report_internal_error(name)
+            await self._report_internal_error(name, internal_error_hold(error))
         finally:
             self._running.discard(name)
 
-    async def _report_internal_error(self, name: str) -> None:
+    async def _report_internal_error(self, name: str, hold: ImportHold) -> None:
         """Store that the Import met an internal error, so that a person learns of it."""
         try:
             if (imported := await self.newest(name)) is not None:
-                await self._store(imported, broken_off(imported, now=self.clock.now()))
+                # The next try begins as any other, and must not say that nothing is wrong.
+                self._failing[imported.uid] = hold
+                await self._store(imported, broken_off(imported, hold, now=self.clock.now()))
         except Exception:
             _log.warning("that Import/%s broke off could not be stored", name, exc_info=True)
 
@@ -368,9 +374,11 @@ class ImportRunner:
         while (imported := await self.newest(name)) is not None:
             if imported.spec.copies_only:
                 await self.copies.advance(imported)
+                self._failing.pop(imported.uid, None)
                 return
             imported, search = await self._observe(imported)
             if search is None:
+                self._failing.pop(imported.uid, None)
                 return
             key = imported.uid, search.id
             window = self._searched.pop(key, None) or await self._search(imported, search)
@@ -392,6 +400,7 @@ class ImportRunner:
                 if key not in self._searched:
                     window.release()
             self._report_delays.pop(imported.uid, None)
+            self._failing.pop(imported.uid, None)
             await self._store(newest, after_search(newest, search, window.count, self.clock.now(), listed))
 
     async def newest(self, name: str) -> Import | None:
@@ -482,7 +491,8 @@ class ImportRunner:
         """Return what stopped the Import and counts until it succeeds, or its Archive is changed."""
         delay = self._report_delays.get(imported.uid)
         is_of_archive = delay is not None and delay.version == self._archive_version(imported)
-        return self._ceiling(imported) or (delay.hold if delay is not None and is_of_archive else None)
+        of_report = delay.hold if delay is not None and is_of_archive else None
+        return self._failing.get(imported.uid) or self._ceiling(imported) or of_report
 
     def _senders(self, imported: Import) -> list[Sender]:
         return self.cache.senders_of(imported.organization)

@@ -513,6 +513,24 @@ async def test_an_event_that_the_api_server_never_returns_stops_no_other_one(tmp
     assert scene.reason() == ("False", "ImportRunning"), "a later pass tries it again"
 
 
+async def test_an_internal_error_at_an_event_completes_no_pass_without_it(tmp_path: Path) -> None:
+    scene = await ImportScene(tmp_path).with_further_copy()
+    read = scene.kube.get
+
+    async def get(*_: Any) -> Any:
+        raise LookupError("a mistake of Counterfoil")
+
+    scene.copies_import.kube = cast("KubeClient", Overridden(scene.kube, get))
+    with pytest.raises(LookupError):
+        await scene.copies_import.advance(scene.imported)
+    scene.copies_import.kube = cast("KubeClient", Overridden(scene.kube, read))
+    await scene.copies_import.advance(scene.imported)
+    assert scene.imported.status.completion_time is None
+    scene.clock.advance(minutes=1)
+    await scene.copies_import.advance(scene.imported)
+    assert scene.newest().status.phase is Phase.COPYING
+
+
 async def test_an_answer_500_delays_the_copies_of_an_event_by_a_minute(tmp_path: Path) -> None:
     scene = await ImportScene(tmp_path, maxUnfinished=1).after_two_days()
     scene.fail_get(times=1)

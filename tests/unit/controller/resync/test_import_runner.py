@@ -113,14 +113,39 @@ async def test_a_span_to_the_end_of_the_calendar_ends_with_the_creation() -> Non
     assert scene.condition("Complete") == ("True", "ImportComplete")
 
 
-async def test_an_internal_error_is_in_the_conditions_of_its_import() -> None:
+async def test_an_import_whose_work_meets_an_internal_error_is_stalled_until_the_work_succeeds() -> None:
     scene = ImportScene()
     scene.finding.problems[key_of("anna")] = LookupError("a mistake of Counterfoil")
     await scene.run_for(2)
-    assert scene.condition("Ready") == ("False", "InternalError")
+    assert scene.condition("Ready") == ("False", "ImportFailing")
+    assert scene.condition("Stalled") == ("True", "ImportFailing")
+    assert "LookupError" in scene.message("Stalled")
     scene.finding.problems.clear()
     await scene.run_for(2)
     assert scene.condition("Complete") == ("True", "ImportComplete")
+    assert scene.condition("Stalled")[0] == "False"
+
+
+async def test_an_import_is_stalled_since_the_first_of_its_internal_errors() -> None:
+    """Each try begins as any other. The alert and the mail wait until the condition is old enough."""
+    scene = ImportScene()
+    scene.finding.problems[key_of("anna")] = LookupError("a mistake of Counterfoil")
+    await scene.run_for(1, scene.runner)
+    stalled = find_condition(scene.status_now.conditions, "Stalled")
+    await scene.run_for(5, scene.runner)
+    assert scene.condition("Stalled") == ("True", "ImportFailing")
+    assert find_condition(scene.status_now.conditions, "Stalled") == stalled
+
+
+async def test_an_import_that_continues_after_an_internal_error_is_stalled_no_more() -> None:
+    scene = ImportScene()
+    scene.finds("anna", ENVELOPE)
+    scene.finding.problems[key_of("anna")] = LookupError("a mistake of Counterfoil")
+    await scene.run_for(2, scene.runner)
+    scene.finding.problems.clear()
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "ImportRunning")
+    assert scene.condition("Stalled")[0] == "False"
 
 
 async def test_an_envelope_with_an_event_is_known_and_gets_no_second_one() -> None:
