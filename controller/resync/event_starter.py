@@ -383,6 +383,12 @@ def has_started(event: EnvelopeEvent) -> bool:
     return event.metadata.labels.get(IMPORT_ENDED_LABEL) != _end_of(event)
 
 
+def existed_before(event: EnvelopeEvent) -> bool:
+    """Whether the Import that the labels name started the event again, and did not create it. It may be one
+    of an earlier Import."""
+    return IMPORT_ENDED_LABEL in event.metadata.labels
+
+
 def _end_of(event: EnvelopeEvent) -> str:
     """Return the end of an event as the value of a label; empty if it has not ended."""
     ended = event.status.completion_time

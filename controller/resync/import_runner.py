@@ -37,6 +37,7 @@ from controller.resync.event_starter import (
     Started,
     StartForbidden,
     StartResult,
+    existed_before,
     has_started,
 )
 from controller.resync.import_progress import (
@@ -934,7 +935,7 @@ class _WindowSearch:
                     await self._take(starts, listed.id, listed.status, count)
             count.doubt, count.user_id = search.doubt, self.sender.spec.user_id
             count.statuses = statuses
-        for envelope, (status, origin, is_started) in earlier.items():
+        for envelope, (status, was_known, is_started) in earlier.items():
             if envelope in self.counted:
                 continue
             if not is_started:
@@ -942,7 +943,7 @@ class _WindowSearch:
                 continue
             await self._check()
             self.counted.add(envelope)
-            count.add_event(is_created=origin is Origin.IMPORT)
+            count.add_event(is_created=not was_known)
             count.add(status)
             self._add_row(envelope, status, ReportOutcome.STARTED)
         if self._without_room is not None:
@@ -998,22 +999,22 @@ class _WindowSearch:
         else:
             self.unnamed += 1
 
-    async def _earlier_events(self) -> dict[EnvelopeId, tuple[EnvelopeStatus, Origin, bool]]:
+    async def _earlier_events(self) -> dict[EnvelopeId, tuple[EnvelopeStatus, bool, bool]]:
         """
-        Return envelope, status and origin of the events of an interrupted search of this window, and whether
-        it started them. It may have only set their labels.
+        Return envelope and status of the events of an interrupted search of this window, whether they existed
+        before it, and whether it started them. It may have only set their labels.
 
         eSAW may not list their envelopes any more: what was archived may be deleted there since.
         """
         labels = f"{IMPORT_LABEL}={self.imported.name},{IMPORT_WINDOW_LABEL}={self.search.id}"
-        found = dict[EnvelopeId, tuple[EnvelopeStatus, Origin, bool]]()
+        found = dict[EnvelopeId, tuple[EnvelopeStatus, bool, bool]]()
         async for event in self.runner.kube.list_readable(EnvelopeEvent, labels=labels):
             envelope = event.status.envelope
             known = envelope.status if envelope is not None else ""
             is_known = known in set(EnvelopeStatus)
             status = EnvelopeStatus(known) if is_known else EnvelopeStatus.COMPLETED
             is_started = has_started(event) or event.spec.action != self.organization.spec.archive_action
-            found[envelope_id(event.spec.envelope_id)] = (status, event.spec.origin, is_started)
+            found[envelope_id(event.spec.envelope_id)] = (status, existed_before(event), is_started)
         return found
 
     async def _take(
@@ -1046,7 +1047,7 @@ class _WindowSearch:
             count.add_event(is_created=False)
         elif started.event is not None and _window_of(started) == self.search.id:
             # Of a search of this window that was interrupted.
-            count.add_event(is_created=started.event.spec.origin is Origin.IMPORT)
+            count.add_event(is_created=not existed_before(started.event))
         elif self._is_own(started):
             # Another window of this Import listed it, too, and counts it.
             return

@@ -34,6 +34,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     Import,
+    Origin,
     Phase,
     Resource,
     find_condition,
@@ -255,6 +256,23 @@ async def test_an_import_that_is_killed_at_any_write_counts_each_event_that_star
     await advance_until_killed(scene, writes=writes)
     status = await scene.complete()
     assert (status.archived, status.known, status.reopened) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "gone from eSAW"])
+@pytest.mark.parametrize("writes", range(2, 6))
+async def test_an_event_of_an_earlier_import_that_a_killed_one_started_again_counts_as_known(
+    writes: int, is_listed: bool
+) -> None:
+    scene = ImportScene()
+    for number in range(2):
+        event = an_ended_event(number, Phase.SUCCEEDED, "Recorded")
+        scene.kube.put(replace(event, spec=replace(event.spec, origin=Origin.IMPORT)))
+    scene.finds("anna", *(numbered(each) for each in range(2)))
+    await advance_until_killed(scene, writes=writes)
+    if not is_listed:
+        scene.finds("anna", numbered(1))
+    status = await scene.complete()
+    assert (status.found, status.known, status.reopened) == (2, 2, 2)
 
 
 async def test_an_event_that_a_killed_import_was_about_to_start_starts_although_esaw_lists_it_no_more() -> (
