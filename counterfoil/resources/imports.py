@@ -330,7 +330,11 @@ class ImportStatus(ResourcePart, frozen=True):
     ] = ()
     found: Annotated[
         int,
-        schema("Number of listed envelopes: those that were known, refused, or got an event.", minimum=0),
+        schema(
+            "Number of listed envelopes: those that were known, refused, or got an event. In a dry run, one "
+            "that two Senders see counts twice.",
+            minimum=0,
+        ),
     ] = 0
     known: Annotated[
         int,

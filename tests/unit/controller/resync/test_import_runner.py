@@ -481,6 +481,17 @@ async def test_an_archive_that_is_not_ready_pauses_the_import() -> None:
     assert scene.condition("Ready") == ("False", "Tested")
 
 
+@pytest.mark.parametrize(("is_dry_run", "found"), [(True, 2), (False, 1)])
+async def test_only_a_dry_run_counts_an_envelope_twice_that_two_senders_see(
+    *, is_dry_run: bool, found: int
+) -> None:
+    scene = ImportScene("anna", "bert", dryRun=is_dry_run)
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", ENVELOPE)
+    status = await scene.advance()
+    assert (status.found, sum(each.found for each in status.groups)) == (found, found)
+
+
 async def test_a_dry_run_counts_by_year_and_status_and_creates_nothing() -> None:
     spec: dict[str, Any] = {"from": "2025-01-01", "dryRun": True}
     scene = ImportScene(organization={"statuses": ["Completed", "Rejected"]}, **spec)
