@@ -12,17 +12,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 from xml.etree import ElementTree
 
 from sandbox.controlplane.binaries import OTHER_VERSIONS
+from verification.result_table import ResultTable
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "support.md"
-BEGIN: Final = "<!-- begin: results of make matrix -->"
-END: Final = "<!-- end: results of make matrix -->"
+TABLE: Final = ResultTable(
+    "<!-- begin: results of make matrix -->",
+    "<!-- end: results of make matrix -->",
+    "| Version | Release | Passed | Failed | Skipped | Took | Date |\n|---|---|---:|---:|---:|---:|---|\n",
+)
 WORKERS: Final = "4"
 
 OF_API_SERVER: Final = (
@@ -63,8 +67,10 @@ def run(name: str, folder: Path) -> Result:
     begun = time.monotonic()
     environment = {**os.environ, "COUNTERFOIL_VERSION": name}
     command = [sys.executable, "-m", "pytest", *arguments]
-    subprocess.run(command, cwd=ROOT, env=environment, check=False)  # noqa: S603 - our own command
-    passed, failed, skipped = counts(report.read_text() if report.exists() else "<testsuites/>")
+    # The report has which tests failed (1).
+    ended = subprocess.run(command, cwd=ROOT, env=environment, check=False)  # noqa: S603 - our own command
+    has_ended = ended.returncode in (0, 1) and report.exists()
+    passed, failed, skipped = counts(report.read_text() if has_ended else "<testsuites/>")
     return Result(OTHER_VERSIONS[name].version, passed, failed, skipped, time.monotonic() - begun)
 
 
@@ -78,21 +84,19 @@ def counts(report: str) -> tuple[int, int, int]:
     return total - failed - skipped, failed if total else 1, skipped
 
 
-def with_results(page: str, results: Sequence[tuple[str, Result]], day: str) -> str:
-    """Return the page with the lines of these versions; those of others stay."""
-    before, rest = page.split(BEGIN)
-    table, after = rest.split(END)
-    lines = {each.split("|")[1].strip(): each for each in table.splitlines() if each.startswith("| `")}
-    for name, found in results:
-        lines[f"`{name}`"] = (
-            f"| `{name}` | {found.version} | {found.passed} | {found.failed} | {found.skipped} | "
-            f"{found.seconds / 60:.0f} min | {day} |"
-        )
-    head = (
-        "| Version | Release | Passed | Failed | Skipped | Took | Date |\n|---|---|---:|---:|---:|---:|---|\n"
+def row(name: str, found: Result, day: str) -> str:
+    """Return the row of a version, without a line feed."""
+    return (
+        f"| `{name}` | {found.version} | {found.passed} | {found.failed} | {found.skipped} | "
+        f"{found.seconds / 60:.0f} min | {day} |"
     )
-    body = "\n".join(lines[each] for each in sorted(lines))
-    return f"{before}{BEGIN}\n\n{head}{body}\n\n{END}{after}"
+
+
+def with_rows(page: str, rows: Iterable[str]) -> str:
+    """Return the page with these rows in place of earlier ones."""
+    return TABLE.with_rows(
+        page, rows, sorted(OTHER_VERSIONS), lambda name: f"| `{name}` | not run | | | | | |"
+    )
 
 
 def main() -> int:
@@ -108,8 +112,9 @@ def main() -> int:
             print(f"[matrix] {name}: {OTHER_VERSIONS[name].version}", flush=True)
             results.append((name, run(name, Path(folder))))
             print(f"[matrix] {name}: {results[-1][1]}", flush=True)
-    page = with_results(PAGE.read_text("utf-8"), results, time.strftime("%Y-%m-%d"))
-    PAGE.write_text(page, "utf-8")
+    day = time.strftime("%Y-%m-%d")
+    rows = [row(name, found, day) for name, found in results]
+    PAGE.write_text(with_rows(PAGE.read_text("utf-8"), rows), "utf-8")
     return 1 if any(found.failed for _, found in results) else 0
 
 

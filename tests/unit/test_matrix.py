@@ -3,7 +3,7 @@
 import pytest
 
 from sandbox.controlplane.binaries import OTHER_VERSIONS, module_of
-from verification.matrix import BEGIN, END, OF_API_SERVER, PAGE, ROOT, Result, counts, with_results
+from verification.matrix import OF_API_SERVER, PAGE, ROOT, TABLE, Result, counts, row, with_rows
 
 
 def test_each_test_file_of_the_matrix_exists() -> None:
@@ -27,9 +27,9 @@ def test_a_report_without_a_test_is_a_failure() -> None:
 
 
 def test_a_run_of_one_version_keeps_the_lines_of_the_others() -> None:
-    page = f"before {BEGIN} {END} after"
-    first = with_results(page, [("kubernetes-1.37", Result("1.37.2", 1, 0, 0, 60.0))], "2026-12-02")
-    found = with_results(first, [("kubernetes-1.31", Result("1.31.14", 2, 1, 0, 120.0))], "2026-12-03")
+    page = f"before {TABLE.begin} {TABLE.end} after"
+    first = with_rows(page, [row("kubernetes-1.37", Result("1.37.2", 1, 0, 0, 60.0), "2026-12-02")])
+    found = with_rows(first, [row("kubernetes-1.31", Result("1.31.14", 2, 1, 0, 120.0), "2026-12-03")])
     assert "| `kubernetes-1.37` | 1.37.2 | 1 | 0 | 0 | 1 min | 2026-12-02 |" in found
     assert "| `kubernetes-1.31` | 1.31.14 | 2 | 1 | 0 | 2 min | 2026-12-03 |" in found
     assert found.startswith("before ")

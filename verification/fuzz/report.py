@@ -1,20 +1,19 @@
 """The table of the fuzz runs in docs/fuzzing.md, between two markers."""
 
 import importlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from verification.fuzz.runner import RunResult
+from verification.result_table import ResultTable
 
-BEGIN = "<!-- Written by `python -m verification.fuzz --report`. -->"
-END = "<!-- End of the table. -->"
-HEAD = (
-    "| Target | Subject | Inputs | Seconds | Inputs/s | Edges | Memory growth | Findings |",
-    "|---|---|--:|--:|--:|--:|--:|--:|",
+TABLE = ResultTable(
+    "<!-- Written by `python -m verification.fuzz --report`. -->",
+    "<!-- End of the table. -->",
+    "| Target | Subject | Inputs | Seconds | Inputs/s | Edges | Memory growth | Findings |\n"
+    "|---|---|--:|--:|--:|--:|--:|--:|\n",
 )
-_ROW = re.compile(r"^\| `(\w+)` \|.*$", re.MULTILINE)
 
 
 class TargetSums(NamedTuple):
@@ -48,15 +47,11 @@ def row(name: str, sums: TargetSums, subject: str) -> str:
 
 def write(page: Path, sums: Mapping[str, TargetSums]) -> None:
     """Replace the table of a page. A target without runs in this cache keeps its row on the page."""
-    before, _, rest = page.read_text("utf-8").partition(BEGIN)
-    table, _, after = rest.partition(END)
-    kept = {found[1]: found[0] for found in _ROW.finditer(table)}
-    rows = [
-        kept[name] if not each.inputs and name in kept else row(name, each, _subject(name))
-        for name, each in sorted(sums.items())
-    ]
-    written = "\n".join([*HEAD, *rows])
-    page.write_text(f"{before}{BEGIN}\n\n{written}\n\n{END}{after}", "utf-8")
+    rows = [row(name, each, _subject(name)) for name, each in sums.items() if each.inputs]
+    written = TABLE.with_rows(
+        page.read_text("utf-8"), rows, sorted(sums), lambda name: row(name, sums[name], _subject(name))
+    )
+    page.write_text(written, "utf-8")
 
 
 def _subject(name: str) -> str:

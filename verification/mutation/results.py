@@ -4,18 +4,21 @@ Judge the result of a module, and keep the table in ``docs/contributing/mutation
 A row of the table is of the last run of its module that came to its end. Only the command writes rows.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from verification.mutation.modules import ROOT, Change, MutatedModule
+from verification.result_table import ResultTable
 
 PAGE = ROOT / "docs" / "contributing" / "mutation.md"
 MINIMUM_SCORE = 0.9
-BEGIN, END = "<!-- begin: results of make mutation -->", "<!-- end -->"
-HEADER = "| Module | Mutants | Run | Killed | Score | Explained survivors |\n|---|---|---|---|---|---|\n"
+TABLE = ResultTable(
+    "<!-- begin: results of make mutation -->",
+    "<!-- end -->",
+    "| Module | Mutants | Run | Killed | Score | Explained survivors |\n|---|---|---|---|---|---|\n",
+)
 
 
 @dataclass(frozen=True)
@@ -78,23 +81,9 @@ class ModuleResult:
 
 def with_rows(page: str, rows: Iterable[str], paths: Iterable[str]) -> str:
     """Return the page with these rows in place of earlier ones; each of ``paths`` gets one, in this order."""
-    before, _, rest = page.partition(BEGIN)
-    table, _, after = rest.partition(END)
-    found = {_path_of(row): row for row in (*re.findall(r"(?m)^\| `.*$", table), *rows)}
-    body = "".join(found.get(path, f"| `{path}` | not run | | | | |") + "\n" for path in paths)
-    return f"{before}{BEGIN}\n\n{HEADER}{body}\n{END}{after}"
-
-
-def paths_of(page: str) -> list[str]:
-    """Return the modules that have a row, in order."""
-    table = page.partition(BEGIN)[2].partition(END)[0]
-    return [_path_of(row) for row in re.findall(r"(?m)^\| `.*$", table)]
+    return TABLE.with_rows(page, rows, paths, lambda path: f"| `{path}` | not run | | | | |")
 
 
 def keep_row(result: ModuleResult, paths: Iterable[str], page: Path = PAGE) -> None:
     """Write the row of a module into the page."""
     page.write_text(with_rows(page.read_text("utf-8"), [result.row()], paths), "utf-8")
-
-
-def _path_of(row: str) -> str:
-    return row.split("`")[1]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from verification.fuzz.report import BEGIN, END, TargetSums, row, write
+from verification.fuzz.report import TABLE, TargetSums, row, write
 from verification.fuzz.runner import RunResult
 from verification.fuzz.target import Finding
 
@@ -22,11 +22,11 @@ def test_a_target_has_one_row() -> None:
 
 def test_only_the_text_between_the_markers_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "fuzzing.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
+    page.write_text(f"before\n{TABLE.begin}\nold\n{TABLE.end}\nafter\n", "utf-8")
     write(page, {"sealed_blobs": TargetSums(10, 1.0, 1, 0.0, 0)})
     text = page.read_text("utf-8")
-    assert text.startswith(f"before\n{BEGIN}\n")
-    assert text.endswith(f"{END}\nafter\n")
+    assert text.startswith(f"before\n{TABLE.begin}\n")
+    assert text.endswith(f"{TABLE.end}\nafter\n")
     assert "old" not in text
     assert "| `sealed_blobs` | sealed tokens and cookies | 10 |" in text
 
@@ -34,7 +34,7 @@ def test_only_the_text_between_the_markers_is_replaced(tmp_path: Path) -> None:
 def test_a_target_without_runs_keeps_its_row(tmp_path: Path) -> None:
     page = tmp_path / "fuzzing.md"
     old = row("manifests", TargetSums(7, 1.0, 1, 0.0, 0), "manifests as they were")
-    page.write_text(f"{BEGIN}\n\n{old}\n\n{END}\n", "utf-8")
+    page.write_text(f"{TABLE.begin}\n\n{old}\n\n{TABLE.end}\n", "utf-8")
     sums = {name: TargetSums() for name in ("manifests", "tag_rules")}
     write(page, {**sums, "sealed_blobs": TargetSums(10, 1.0, 1, 0.0, 0)})
     lines = page.read_text("utf-8").splitlines()

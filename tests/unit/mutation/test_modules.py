@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from verification.mutation.modules import FILE, ROOT, Change, MutatedModule, read_modules
-from verification.mutation.results import PAGE, paths_of
+from verification.mutation.results import PAGE, TABLE
 
 SOURCE = """def f(a: int) -> int:
     if a > 1:
@@ -31,7 +31,7 @@ def test_each_module_has_the_tests_that_mirror_it_or_the_package_that_it_is_part
 
 def test_the_page_has_a_row_for_each_module() -> None:
     listed = [module.path for module in read_modules(FILE.read_text("utf-8"))]
-    assert paths_of(PAGE.read_text("utf-8")) == listed, "run `make mutation` for the modules without a row"
+    assert TABLE.names(PAGE.read_text("utf-8")) == listed, "run `make mutation` for the modules without a row"
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 import pytest
 
 from verification.mutation.modules import Change, MutatedModule
-from verification.mutation.results import BEGIN, END, ModuleResult, paths_of, with_rows
+from verification.mutation.results import TABLE, ModuleResult, with_rows
 
 PLUS, MINUS, TIMES = (Change("a = 1", f"a = {each}") for each in "234")
-PAGE = f"# Title\n\n{BEGIN}\n{END}\n\nMore.\n"
+PAGE = f"# Title\n\n{TABLE.begin}\n{TABLE.end}\n\nMore.\n"
 
 
 def a_result(
@@ -61,9 +61,9 @@ def test_a_new_row_replaces_the_one_of_its_module_and_leaves_the_others() -> Non
     page = with_rows(PAGE, ["| `b.py` | 1 |", "| `a.py` | 1 |"], ["a.py", "b.py"])
     page = with_rows(page, ["| `b.py` | 2 |"], ["a.py", "b.py"])
     assert "| `a.py` | 1 |\n| `b.py` | 2 |\n" in page
-    assert paths_of(page) == ["a.py", "b.py"]
+    assert TABLE.names(page) == ["a.py", "b.py"]
     assert page.startswith("# Title\n")
-    assert page.endswith(f"{END}\n\nMore.\n")
+    assert page.endswith(f"{TABLE.end}\n\nMore.\n")
 
 
 def test_a_module_that_did_not_run_has_a_row_with_that_result() -> None:
@@ -75,4 +75,4 @@ def test_a_module_that_did_not_run_has_a_row_with_that_result() -> None:
 def test_the_row_of_a_module_that_is_not_listed_any_more_goes(gone: str) -> None:
     page = with_rows(PAGE, ["| `a.py` | 1 |", "| `b.py` | 1 |"], ["a.py", "b.py"])
     left = [each for each in ("a.py", "b.py") if each != gone]
-    assert paths_of(with_rows(page, [], left)) == left
+    assert TABLE.names(with_rows(page, [], left)) == left
