@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from counterfoil.clock import Clock
-from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
@@ -36,8 +35,8 @@ class ImportArchives:
         if self.clock.monotonic() - since < REMEMBERED_SECONDS:
             return known
         fields, found = f"spec.organizationRef.name={organization}", dict[str, Choice]()
-        async for raw in self.kube.list(Import, fields=fields):
-            if (name := _archive_of(raw)) is not None:
+        async for raw, imported in self.kube.list_parsed(Import, fields=fields):
+            if (name := _archive_of(raw, imported)) is not None:
                 found.setdefault(name, Choice(name, None, raw["metadata"]["name"]))
         now = self.clock.monotonic()
         for name in [each for each, (at, _) in self._known.items() if now - at >= REMEMBERED_SECONDS]:
@@ -60,10 +59,10 @@ class ImportArchives:
         return {*self._known}
 
 
-def _archive_of(raw: Raw) -> str | None:
+def _archive_of(raw: Raw, imported: Import | None) -> str | None:
     """Return the Archive that an Import names; None for none, and for a dry run. One that this version can't
     read names it as well."""
-    if (imported := parse_readable(Import, raw)) is not None:
+    if imported is not None:
         ref = imported.spec.archive_ref
         return ref.name if ref is not None and not imported.spec.dry_run else None
     name = ((raw.get("spec") or {}).get("archiveRef") or {}).get("name")

@@ -43,7 +43,6 @@ from controller.mails.problem_tracking import (
 )
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
-from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
 from counterfoil.kube.page_limits import SMALL_PAGE
@@ -262,8 +261,7 @@ class GarbageCollector:
         read."""
         found = dict[str, Import | None]()
         try:
-            async for raw in self.kube.list(Import):
-                imported = parse_readable(Import, raw)
+            async for raw, imported in self.kube.list_parsed(Import):
                 kept = with_kept_metadata(imported) if imported is not None else None
                 found[raw["metadata"]["name"]] = kept
         except ApiError as problem:

@@ -88,6 +88,7 @@ from counterfoil.esaw.errors import EsawError
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
+from counterfoil.kube.page_limits import LARGE_PAGE
 from counterfoil.kube.status import write_status
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
@@ -300,8 +301,8 @@ class ImportRunner:
     async def _unfinished(self) -> list[Import]:
         """Read all Imports, and let others know them; return those that are not complete."""
         known, found = self.cache.imports or {}, dict[str, Import]()
-        async for raw in self.kube.list(Import):
-            if (imported := parse_readable(Import, raw)) is not None:
+        async for raw, imported in self.kube.list_parsed(Import, limit=LARGE_PAGE):
+            if imported is not None:
                 shown = _with(imported, replace(imported.status, senders=(), groups=()))
                 found[imported.name] = with_kept_metadata(shown)
             elif (before := known.get(raw["metadata"]["name"])) is not None:

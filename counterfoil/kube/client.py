@@ -362,10 +362,18 @@ class KubeClient:
 
     async def list_readable(self, kind: type[R], *, labels: str = "", fields: str = "") -> AsyncIterator[R]:
         """Yield the objects of ``list`` that can be read; a warning names each other one."""
-        number = 0
-        async for raw in self.list(kind, labels=labels, fields=fields, limit=SMALL_PAGE):
-            if (resource := parse_readable(kind, raw)) is not None:
+        async for _, resource in self.list_parsed(kind, labels=labels, fields=fields):
+            if resource is not None:
                 yield resource
+
+    async def list_parsed(
+        self, kind: type[R], *, labels: str = "", fields: str = "", limit: int = SMALL_PAGE
+    ) -> AsyncIterator[tuple[Raw, R | None]]:
+        """Yield each object of ``list``, and the same parsed; None for one that can't be read. A warning
+        names it: it is not gone."""
+        number = 0
+        async for raw in self.list(kind, labels=labels, fields=fields, limit=limit):
+            yield raw, parse_readable(kind, raw)
             number += 1
             if number % PARSED_IN_A_ROW == 0:
                 await asyncio.sleep(0)
