@@ -128,10 +128,10 @@ class ProvenFiles:
         expected = self.expected_of(file_id, kind)
         other, sent = self.other.get((file_id, kind)), self.longest_sent(file_id, kind)
         is_accepted = self.is_accepted(file_id, kind)
+        is_archived = expected.get(found, Provisional.NO_MANIFEST) is None
         if not is_accepted and found[0] < sent:
             return False
         if is_accepted:
-            is_archived = found in expected and expected[found] is None
             is_free = self.may_be_rendered(kind) or (other is not None and other.has_fault)
             if not (is_archived or is_free or found[0] >= sent):
                 return False
@@ -140,7 +140,6 @@ class ProvenFiles:
             return True
         archived = max((size for (size, _), mark in expected.items() if mark is None), default=-1)
         read_back = max((size for (size, _), mark in expected.items() if mark is not None), default=-1)
-        is_archived = expected.get(found, Provisional.NO_MANIFEST) is None
         may_be_any = is_accepted or self.may_be_rendered(kind)
         if is_archived and found[0] >= read_back and (found[0] >= archived or may_be_any):
             return True
@@ -271,9 +270,13 @@ def proven_files(
     if manifest is not None and manifest.envelope.status != envelope_status:
         manifest = None
     checksums = _archived_contents(event, siblings, manifest, envelope_status)
-    own = _own_contents(event, manifest, envelope_status)
-    own_documents = event.status.documents if _is_of(event, event, envelope_status) else ()
-    other = {_key(each): each.other_content for each in own_documents if each.other_content is not None}
+    documents = event.status.documents if _is_of(event, event, envelope_status) else ()
+    own = _own_contents(documents, event.status, manifest)
+    files = ProvenFiles(
+        expected={key: _with_longer(each, checksums.get(key, ())) for key, each in own.items()},
+        other={_key(each): each.other_content for each in documents if each.other_content is not None},
+        is_completed=envelope_status == EnvelopeStatus.COMPLETED,
+    )
     proven = {
         key: frozenset(each)
         for key, each in checksums.items()
@@ -284,24 +287,18 @@ def proven_files(
     }
     proven |= {
         _key(each): frozenset((content,))
-        for each in own_documents
-        if each.other_content is not None and each.other_content.accepted_time is not None
+        for each in documents
+        if files.is_accepted(*_key(each))
         if provisional(each, event.status) is None and not _is_rendered(_key(each))
         if (content := _content(each)) is not None
     }
-    found_files = ProvenFiles(
-        proven,
-        {key: _with_longer(each, checksums.get(key, ())) for key, each in own.items()},
-        other,
-        is_completed=envelope_status == EnvelopeStatus.COMPLETED,
-    )
     return replace(
-        found_files,
+        files,
         # What eSAW sent since, and is not shorter, says that this one may have been cut.
         checksums={
             key: each
             for key, each in proven.items()
-            if found_files.is_accepted(*key) or all(size > found_files.longest_sent(*key) for size, _ in each)
+            if files.is_accepted(*key) or all(size > files.longest_sent(*key) for size, _ in each)
         },
     )
 
@@ -328,14 +325,15 @@ def _archived_contents(
 
 
 def _own_contents(
-    event: EnvelopeEvent, manifest: Manifest | None, envelope_status: str
+    documents: Iterable[FiledDocument], status: EnvelopeEventStatus, manifest: Manifest | None
 ) -> Mapping[FileKey, Mapping[Checksum, Provisional | None]]:
-    """Return what the event itself archived, else what it read back, and what a manifest with our seal names,
-    unless the event archived a longer content. Of no file that is rendered at each download."""
+    """Return what the event itself archived of these files of its status, else what it read back, and what a
+    manifest with our seal names, unless the event archived a longer content. Of no file that is rendered at
+    each download."""
     found: dict[FileKey, dict[Checksum, Provisional | None]] = {}
-    for document in event.status.documents if _is_of(event, event, envelope_status) else ():
+    for document in documents:
         if (content := _content(document)) is not None:
-            found.setdefault(_key(document), {})[content] = provisional(document, event.status)
+            found.setdefault(_key(document), {})[content] = provisional(document, status)
     for file in manifest.files if manifest is not None else ():
         content, known = _content(file), found.get(_key(file), {})
         if content is None or has_fault(file.kind, file.signatures):

@@ -89,18 +89,19 @@ MAX_NAMED_IN_DOUBT = 3
 
 class OtherContent(Exception):
     """
-    Sentences about files that eSAW sends with other content than was archived. They were not stored.
+    A sentence about a file that eSAW sends with other content than was archived. It was not stored.
 
-    ``sent`` is the content of the one file; None: several, or it is in its place. ``found`` is the fault that
-    the signature check found in an archived one.
+    ``sent`` is that content. ``found`` is the fault that the signature check found in the archived one.
     """
 
-    def __init__(
-        self, sentences: str, sent: SentContent | None = None, found: Signatures | None = None
-    ) -> None:
-        super().__init__(sentences)
+    def __init__(self, sentence: str, sent: SentContent, found: Signatures | None = None) -> None:
+        super().__init__(sentence)
         self.sent = sent
         self.found = found
+
+
+class FilesInDoubt(Exception):
+    """Sentences about all files of an attempt that eSAW sends with other content (``OtherContent``)."""
 
 
 async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -109,7 +110,7 @@ async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return await _archive(event, context)
     except (HttpStatusError, PartialArchive) as problem:
         cause = problem.__cause__ if isinstance(problem, PartialArchive) else problem
-        if isinstance(problem, PartialArchive) and isinstance(cause, OtherContent):
+        if isinstance(problem, PartialArchive) and isinstance(cause, FilesInDoubt):
             return other_content(str(cause), PhaseFacts(documents=problem.documents))
         if not is_missing(cause):
             raise
@@ -329,7 +330,6 @@ def _listed_before(event: EnvelopeEvent, claim: Manifest | None, location: str) 
 async def _file_all(
     event: EnvelopeEvent, layout: ArchiveLayout, proven: ProvenFiles, context: ReconcileContext
 ) -> _ArchivedFiles:
-    context.unconfirmed = None
     await context.backend.remove_leftovers(layout.folder)
     # Each file is replaced by what this run reads. If it breaks off before, the rest stays as stored.
     filed = {each.file_id: each for each in event.status.documents}
@@ -378,7 +378,7 @@ async def _file_all(
         )
         new.add(file_id)
     if in_doubt:
-        trouble = trouble or OtherContent(_first_in_doubt(in_doubt))
+        trouble = trouble or FilesInDoubt(_first_in_doubt(in_doubt))
     if trouble is not None:
         attempted = _attempted(event.status, filed.values(), signatures, is_required=is_required)
         read_back = [each for each in filed.values() if each.file_id in new]
@@ -564,13 +564,11 @@ async def _file_one(
 
 
 def _with_sent(
-    document: FiledDocument, sent: SentContent | None, others: Collection[FiledDocument]
+    document: FiledDocument, sent: SentContent, others: Collection[FiledDocument]
 ) -> FiledDocument:
     """Return the file with the longest content that eSAW sent; one with a fault replaces none without. What a
     person accepted stays until a longer one is sent, or another one of its length."""
     known = document.other_content
-    if sent is None:
-        return document
     if known is None:
         if sum(each.other_content is not None for each in others) >= MAX_SENT_CONTENTS:
             return document
