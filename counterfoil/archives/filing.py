@@ -66,12 +66,12 @@ from counterfoil.archives.manifest import (
     ManifestVersions,
     hash_lines,
 )
-from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
+from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey, split_seals
 from counterfoil.archives.names import case_folded
 from counterfoil.archives.proof import Checksum, FoundManifest, has_own_seal, names_source, other_source
 from counterfoil.archives.readback import (
     checksum,
-    has_fitting_seal,
+    fitting_seals,
     hash_stream,
     is_stored,
     read_back,
@@ -341,10 +341,10 @@ async def look_for_concluded(
     try:
         async with reading_small(backend, layout.manifest_name) as content:
             # First, since a decoded manifest needs more memory than its bytes.
-            fits = await has_fitting_seal(backend, layout.seal_name, content, key)
+            seals = await fitting_seals(backend, layout.seal_name, content, key)
             manifest = Manifest.decode(content)
             is_of_source = names_source(manifest, layout)
-            is_ours = is_of_source and has_own_seal(manifest, key, fits=fits)
+            is_ours = is_of_source and has_own_seal(manifest, key, fits=bool(seals))
     except (FileNotStored, FileNotReturned):
         return None
     except ManifestDamaged as damage:
@@ -374,6 +374,7 @@ async def look_for_concluded(
         is_sealed=manifest.sealed_by is not None,
         digest=manifest.digest if is_ours or key is None else "",
         claim=manifest if is_of_source and not is_ours else None,
+        seals=seals,
     )
 
 
@@ -500,6 +501,9 @@ async def conclude(
             if key is None or not lacks_only_seal or problem.reason not in _REFUSALS:
                 raise
             raise ManifestUnsealed(backend.location(layout.manifest_name), key.id, problem) from problem
+    elif len(found.seals) > 1:
+        # A run that replaced the manifest was killed before this.
+        await _write_seals(backend, layout, found.seals[:1])
     return await _concluded(backend, layout, sizes, has_seal=signer is not None)
 
 
@@ -657,12 +661,23 @@ async def _write_manifest(
     found: FoundManifest | None,
     signer: ManifestSigner | None,
 ) -> None:
-    """Write the seal if there is a key, and then the manifest. If the archive keeps an earlier manifest, it
-    has its earlier seal as well: nobody may have its key any more."""
+    """Write the seal if there is a key, and then the manifest. An earlier manifest has its seal until it is
+    replaced, and if the archive keeps it: nobody may have its key any more, and it may be all that proves the
+    files of an event that was removed."""
     before = await _sealed_before(backend, layout) if found is not None else None
+    earlier = found.seals[:1] if found is not None else ()
+    if not earlier and before is not None and before.seal is not None:
+        earlier = split_seals(before.seal)[:1]
+    own = (signer.sign(content),) if signer is not None else ()
     try:
-        await _write_seal(backend, layout, content, found, signer)
+        if own:
+            await _write_seals(backend, layout, own if own == earlier else own + earlier)
+        elif found is not None and found.is_sealed:
+            # The seal of a manifest that is about to be replaced, by a key that is gone.
+            await backend.discard(layout.seal_name)
         await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
+        if own and earlier and own != earlier:
+            await _write_seals(backend, layout, own)
     except ArchiveError as problem:
         if before is not None and problem.reason not in _WITHOUT_ANSWER:
             # Without an answer, the manifest may arrive late, and needs the new seal. The first error says
@@ -704,19 +719,8 @@ async def _put_seal_back(backend: ArchiveBackend, layout: ArchiveLayout, before:
         await _write(backend, layout.seal_name, before.seal, "application/octet-stream", layout.tags)
 
 
-async def _write_seal(
-    backend: ArchiveBackend,
-    layout: ArchiveLayout,
-    manifest: bytes,
-    found: FoundManifest | None,
-    signer: ManifestSigner | None,
-) -> None:
-    if signer is not None:
-        content = signer.sign(manifest)
-        await _write(backend, layout.seal_name, content, "application/octet-stream", layout.tags)
-    elif found is not None and found.is_sealed:
-        # The seal of a manifest that is about to be replaced, by a key that is gone.
-        await backend.discard(layout.seal_name)
+async def _write_seals(backend: ArchiveBackend, layout: ArchiveLayout, seals: Sequence[bytes]) -> None:
+    await _write(backend, layout.seal_name, b"".join(seals), "application/octet-stream", layout.tags)
 
 
 async def _some_at_once(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:

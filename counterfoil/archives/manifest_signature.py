@@ -4,14 +4,24 @@ The seal: a detached Ed25519 signature of the manifest, by a key of the operator
 It lies beside the manifest as 64 plain bytes, so that OpenSSL alone can check it in ten years:
 ``openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile
 counterfoil.json.sig``.
+
+While a manifest is replaced, the file has the seals of both, one after the other: at each instant the stored
+one has a seal that fits.
 """
 
 import hashlib
 from pathlib import Path
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+SEAL_SIZE: Final = 64
+"""Bytes of a seal."""
+
+MAX_SEALS: Final = 2
+"""Maximum number of seals in a file."""
 
 
 class SigningKeyInvalid(ValueError):
@@ -41,8 +51,16 @@ class PublicKey:
         """Which key it is: the first 16 hex digits of the SHA-256 of its 32 bytes."""
         return hashlib.sha256(self._key.public_bytes_raw()).hexdigest()[:16]
 
+    def fitting(self, seals: bytes, content: bytes) -> tuple[bytes, ...]:
+        """Return the seals of a file, first one of this content by this key; empty: there is none."""
+        found = split_seals(seals)
+        for each in found:
+            if self.verifies(each, content):
+                return each, *(other for other in found if other != each)
+        return ()
+
     def verifies(self, seal: bytes, content: bytes) -> bool:
-        """Whether the seal is one of this content by this key."""
+        """Whether this one seal is of this content by this key."""
         try:
             self._key.verify(seal, content)
         except InvalidSignature:
@@ -73,6 +91,13 @@ class ManifestSigner:
     def sign(self, content: bytes) -> bytes:
         """Return the 64 bytes of a seal; the same content always has the same one."""
         return self._key.sign(content)
+
+
+def split_seals(content: bytes) -> tuple[bytes, ...]:
+    """Return the seals in a file; empty: it has something else."""
+    if len(content) not in {SEAL_SIZE * count for count in range(1, MAX_SEALS + 1)}:
+        return ()
+    return tuple(content[start : start + SEAL_SIZE] for start in range(0, len(content), SEAL_SIZE))
 
 
 def _read_key_file(path: Path) -> bytes:

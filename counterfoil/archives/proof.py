@@ -78,6 +78,8 @@ class FoundManifest:
     """The manifest if it names this source, and no seal shows that we wrote it. It proves nothing: it may add
     to what is waited for, and without a key to what is written beside the files. Others choose its size: no
     run keeps it while it waits for an answer."""
+    seals: tuple[bytes, ...] = field(default=(), compare=False)
+    """The seals beside it, first one of our key that fits it; empty: none does."""
 
     @property
     def is_ours(self) -> bool:

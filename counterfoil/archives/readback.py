@@ -24,7 +24,7 @@ from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerBody, AnswerTooSlow, Grow
 
 SEAL_LIMIT: Final = 4096
-"""Bytes; a seal has 64."""
+"""Bytes; a file of seals has 128 at most."""
 
 
 async def read_back(
@@ -146,20 +146,22 @@ async def reading_list(backend: ArchiveBackend, folder: str) -> AsyncIterator[Re
         raise too_slow(location) from None
 
 
-async def has_fitting_seal(backend: ArchiveBackend, name: str, content: bytes, key: PublicKey | None) -> bool:
+async def fitting_seals(
+    backend: ArchiveBackend, name: str, content: bytes, key: PublicKey | None
+) -> tuple[bytes, ...]:
     """
-    Whether the file with this name is a seal of the ``content`` by our ``key``.
+    Return the seals in the file with this name, first that of the ``content`` by our ``key``; empty: none is.
 
-    If not, the root is checked again: a seal may be absent for a moment, or a proxy answer in its place.
-    Raises ``FileNotReturned`` and ``ArchiveError``.
+    Then the root is checked again: a seal may be absent for a moment, or a proxy answer in its place. Raises
+    ``FileNotReturned`` and ``ArchiveError``.
     """
     if key is None:
-        return False
-    seal = await read_seal(backend, name)
-    fits = seal is not None and key.verifies(seal, content)
-    if not fits:
+        return ()
+    stored = await read_seal(backend, name)
+    found = key.fitting(stored, content) if stored is not None else ()
+    if not found:
         await confirm_root(backend)
-    return fits
+    return found
 
 
 async def read_seal(backend: ArchiveBackend, name: str) -> bytes | None:

@@ -29,7 +29,7 @@ from counterfoil.archives.proof import MAX_NAME, Checksum, quoted
 from counterfoil.archives.readback import (
     bounded,
     checksum,
-    has_fitting_seal,
+    fitting_seals,
     read_checksum,
     read_seal,
     reading_small,
@@ -214,7 +214,7 @@ async def foreign_seal(backend: ArchiveBackend, manifest: str, *, key: PublicKey
     seal_name = f"{name.removesuffix(MANIFEST_NAME)}{SIGNATURE_NAME}"
     try:
         async with reading_small(backend, name) as content:
-            if await has_fitting_seal(backend, seal_name, content, key):
+            if await fitting_seals(backend, seal_name, content, key):
                 return None
             sealed_by = Manifest.decode(content).sealed_by
             named = "no key" if sealed_by is None else f"the key {quoted(sealed_by)}"
@@ -433,8 +433,9 @@ def _check_seal(
         return CheckStatus.WRONG, f"is missing; the manifest was sealed by the key {named}"
     if key is None:
         return CheckStatus.NOT_CHECKED, f"is there; give the public key {named} to check it"
-    if key.verifies(seal, content):
-        return CheckStatus.OK, f"fits the manifest and the key {key.id}"
+    if found := key.fitting(seal, content):
+        beside = "; beside it is the seal of a change that was interrupted" if len(found) > 1 else ""
+        return CheckStatus.OK, f"fits the manifest and the key {key.id}{beside}"
     if key.id != manifest.sealed_by:
         return CheckStatus.WRONG, f"is not of the key {key.id}; the manifest names the key {named}"
     return CheckStatus.WRONG, f"does not fit the manifest and the key {key.id}"

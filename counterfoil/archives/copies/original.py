@@ -30,7 +30,7 @@ from counterfoil.archives.manifest import (
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.proof import MAX_NAME, Checksum, FileKey, has_own_seal, names_source
-from counterfoil.archives.readback import bounded, checksum, has_fitting_seal, reading_small
+from counterfoil.archives.readback import bounded, checksum, fitting_seals, reading_small
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.archives.verify import name_at
 from counterfoil.resources.archive import TagRule
@@ -209,7 +209,7 @@ async def read_original(
     folder = name.removesuffix(f"/{MANIFEST_NAME}")
     try:
         async with reading_small(backend, name) as content:
-            fits = await has_fitting_seal(backend, f"{folder}/{SIGNATURE_NAME}", content, key)
+            fits = bool(await fitting_seals(backend, f"{folder}/{SIGNATURE_NAME}", content, key))
             found = Manifest.decode(content)
             digest = checksum(content)[1]
             is_sealed = has_own_seal(found, key, fits=fits)

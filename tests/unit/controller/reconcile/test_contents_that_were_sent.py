@@ -321,6 +321,21 @@ async def test_the_document_of_another_event_with_the_same_length_keeps_the_enve
     assert scene.deleted == []
 
 
+async def test_a_first_download_beside_an_earlier_file_counts_although_the_second_one_is_shorter(
+    tmp_path: Path,
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.send(WHOLE[:8])
+    await break_off(scene, "trail-1")
+    scene.envelope.in_turn["file-1"] = iter([WHOLE, WHOLE[:12]])
+    assert (await scene.retried()).status.reason == "TransferBroken"
+    assert sent(scene.newest()) == content(WHOLE)
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.deleted == []
+
+
 async def test_a_document_at_which_an_attempt_ends_is_replaced_by_nothing_shorter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

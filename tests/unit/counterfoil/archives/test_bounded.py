@@ -132,8 +132,8 @@ async def blocks(count: int) -> AsyncGenerator[bytes, None]:
 
 async def test_a_backend_that_sends_later_what_it_took_has_the_time_for_all_of_it() -> None:
     ends: list[TransferEnd] = []
-    backend = BoundedBackend(BufferingBackend(0.05), "dms", A_BLOCK_IN_60_MS, WallClock(), ends.append)
-    await backend.put("a.pdf", blocks(8), tags={}, content_type=None)
+    backend = BoundedBackend(BufferingBackend(0.02), "dms", A_BLOCK_IN_60_MS, WallClock(), ends.append)
+    await backend.put("a.pdf", blocks(16), tags={}, content_type=None)
     assert [each.is_complete for each in ends] == [True]
 
 

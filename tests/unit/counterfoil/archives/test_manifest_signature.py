@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey, SigningKeyInvalid
 from counterfoil.archives.names import MANIFEST_NAME
+from counterfoil.archives.verify import CheckStatus, CheckSubject, check_archive
 from counterfoil.resources.envelopeevent import FiledDocument
 from tests.support.fakes.archives import (
     MemoryBackend,
@@ -166,7 +167,7 @@ async def test_a_manifest_that_was_replaced_without_an_answer_keeps_its_new_seal
     with pytest.raises(ArchiveUnavailable):
         await filed(backend, layout, signer)
 
-    assert signer.public.verifies(backend.files[layout.seal_name], backend.files[layout.manifest_name])
+    assert signer.public.fitting(backend.files[layout.seal_name], backend.files[layout.manifest_name])
 
 
 @pytest.mark.parametrize("earlier", [None, a_signer(1)], ids=["no key", "an earlier key"])
@@ -242,7 +243,82 @@ async def test_a_manifest_that_arrives_late_has_its_seal() -> None:
     with pytest.raises(ArchiveUnavailable):
         await filed(backend, layout, signer)
 
-    assert signer.public.verifies(backend.files[layout.seal_name], backend.late)
+    assert signer.public.fitting(backend.files[layout.seal_name], backend.late)
+    assert a_signer(1).public.fitting(backend.files[layout.seal_name], backend.files[layout.manifest_name])
+
+
+class Killed(BaseException):
+    """The process ends."""
+
+
+@dataclass
+class KilledAtUpload(MemoryBackend):
+    """The process ends at upload number ``uploads``, before or after the file ``is_stored``."""
+
+    uploads: int = 0
+    is_stored: bool = False
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        if len(self.puts) + 1 < self.uploads:
+            await super().put(name, chunks, tags=tags, content_type=content_type)
+            return
+        if self.is_stored:
+            await super().put(name, chunks, tags=tags, content_type=content_type)
+        raise Killed
+
+
+UPLOADS = ["the seals of both", "the manifest", "the seal"]
+
+
+@pytest.mark.parametrize("is_stored", [False, True], ids=["before it is stored", "after it is stored"])
+@pytest.mark.parametrize("upload", range(len(UPLOADS)), ids=UPLOADS)
+@pytest.mark.parametrize("new", [1, 2], ids=["the same key", "a new key"])
+async def test_a_sealed_manifest_has_its_seal_wherever_its_replacement_is_killed(
+    new: int, upload: int, *, is_stored: bool
+) -> None:
+    layout, first = a_layout(), MemoryBackend()
+    await filed(first, layout, a_signer(1))
+    backend = KilledAtUpload(files=dict(first.files), uploads=upload + 1, is_stored=is_stored)
+
+    with pytest.raises(Killed):
+        await filed(backend, layout, a_signer(new), name="Renamed")
+
+    seals, manifest = backend.files[layout.seal_name], backend.files[layout.manifest_name]
+    is_replaced = manifest != first.files[layout.manifest_name]
+    assert is_replaced == ((upload, is_stored) >= (1, True))
+    assert a_signer(new if is_replaced else 1).public.fitting(seals, manifest)
+
+    again = MemoryBackend(files=backend.files)
+    await filed(again, layout, a_signer(new), name="Renamed")
+    assert a_signer(new).public.verifies(again.files[layout.seal_name], again.files[layout.manifest_name])
+    await filed(again, layout, a_signer(new), name="Renamed")
+    assert again.puts == []
+
+
+async def test_verify_accepts_the_seals_of_a_replacement_that_was_interrupted() -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_signer())
+    backend.files[layout.seal_name] = a_signer().sign(b"another") + backend.files[layout.seal_name]
+
+    (seal,) = [
+        each
+        async for each in check_archive(backend, layout.folder, key=a_signer().public)
+        if each.about is CheckSubject.SEAL
+    ]
+
+    assert seal.verdict is CheckStatus.OK
+    assert "interrupted" in seal.says
+
+
+@pytest.mark.parametrize(
+    "beside", [b"", b"x", b"x" * 128], ids=["cut", "more than seals", "more seals than two"]
+)
+def test_what_is_no_file_of_one_or_two_seals_fits_nothing(beside: bytes) -> None:
+    seal = a_signer().sign(CONTENT)
+    assert a_signer().public.fitting(seal, CONTENT) == (seal,)
+    assert a_signer().public.fitting((seal + beside) if beside else seal[:-1], CONTENT) == ()
 
 
 async def test_a_manifest_with_other_ids_is_not_taken_as_one_of_these_files() -> None:
