@@ -184,6 +184,7 @@ def _apiserver(folder: str, version: str) -> Module:
 
 OTHER_VERSIONS: Mapping[str, Module] = {
     "kubernetes-1.31": _apiserver("kubernetes-1.31", "1.31.14"),
+    "kubernetes-1.36": _apiserver("kubernetes-1.36", "1.36.3"),
     "kubernetes-1.37": _apiserver("kubernetes-1.37", "1.37.2"),
 }
 """Other versions of programs, for ``make matrix``, by what ``COUNTERFOIL_VERSION`` names."""
