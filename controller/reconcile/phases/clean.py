@@ -234,10 +234,10 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     return None
 
 
-def _end_of_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime:
+def _end_of_listing(event: EnvelopeEvent, context: ReconcileContext, now: datetime) -> datetime:
     """Return until when eSAW may list further files: ``evidence.wait`` after the list last changed, which is
-    when its files were last collected; now if that has passed."""
-    wait, now = context.organization.spec.evidence.wait, context.clock.now()
+    when its files were last collected; ``now`` if that has passed."""
+    wait = context.organization.spec.evidence.wait
     end = context.since(event, "Collected") + wait + context.clock.lead()
     return max(now, end) if wait else now
 
@@ -331,6 +331,7 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Ou
     """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
     if (restarted := await outcome_if_restarted(event, context)) is not None:
         return restarted
+    asked = context.clock.now()
     listed = await context.files_now()
     if lists_additional_files(event.status, listed):
         return archive_again("FilesChanged", OTHER_FILES)
@@ -339,7 +340,7 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Ou
     is_short = lacks_known(event, context, listed, siblings)
     if not is_short and (gap := _gap_in(listed, event, context)) is not None:
         return gap
-    return _kept(event, context, why, listed, is_short=is_short)
+    return _kept(event, context, why, listed, asked, is_short=is_short)
 
 
 def _kept(
@@ -347,16 +348,18 @@ def _kept(
     context: ReconcileContext,
     why: str,
     listed: Collection[EnvelopeFile],
+    asked: datetime,
     *,
     is_short: bool = False,
 ) -> Done | Skip:
-    """Return the outcome for an archived envelope that stays in eSAW; ``is_short``: the list lacks a file
-    that eSAW listed before."""
-    # What eSAW lists later is found once this time has passed (docs/decisions/0046).
-    now, complete = context.clock.now(), _end_of_listing(event, context)
+    """Return the outcome for an archived envelope that stays in eSAW. ``asked``: before eSAW listed the
+    files; ``is_short``: the list lacks a file that eSAW listed before."""
+    # What eSAW lists later is found once this time has passed (docs/decisions/0046). It has not passed if it
+    # had not when eSAW was asked: a file may have come after the answer.
+    complete = _end_of_listing(event, context, asked)
     settled = None if is_short else settled_evidence(event.status, listed)
     facts = PhaseFacts(
-        listing_due=complete if is_short or now < complete else None,
+        listing_due=complete if is_short or asked < complete else None,
         side_conditions=() if settled is None else (settled,),
     )
     if _is_expired(event):
@@ -377,6 +380,7 @@ def _decision_about(
     event: EnvelopeEvent,
     context: ReconcileContext,
     listed: Collection[EnvelopeFile],
+    asked: datetime,
 ) -> Outcome | None:
     """
     Return the outcome if a person skipped or suspended another event of the envelope, or if that one archived
@@ -393,7 +397,7 @@ def _decision_about(
         if each.is_kept_by_person:
             decision = "skipped" if each.status.is_skipped_by_person else "suspended"
             why = f"because a person {decision} {subject} of the same envelope"
-            return _kept(event, context, why, listed)
+            return _kept(event, context, why, listed, asked)
     found = contradiction(event, siblings)
     if found is not None:
         again: Wait | Fail | None = in_doubt(event, found)
@@ -498,6 +502,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         if changed is not None:
             return changed
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
+    asked = context.clock.now()
     listed = await context.files_now()
     if (difference := _difference(event, context, listed)) is not None:
         return difference
@@ -508,7 +513,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         return wait_for_known_files(event, context)
     if (gap := _gap_in(listed, event, context)) is not None:
         return gap
-    if (decision := _decision_about(siblings, event, context, listed)) is not None:
+    if (decision := _decision_about(siblings, event, context, listed, asked)) is not None:
         return decision
     if is_listed_by_v5(listed):
         return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")

@@ -123,6 +123,17 @@ async def test_a_file_that_is_listed_during_the_wait_is_archived(scene: KeptScen
     assert ("Normal", "FilesListedLate") in await scene.recorded()
 
 
+async def test_a_file_that_comes_after_a_list_that_was_asked_for_within_the_wait_is_archived(
+    scene: KeptScene,
+) -> None:
+    scene.clock.advance(minutes=9)
+    scene.envelope.meanwhile["files"] = partial(scene.clock.advance, minutes=2)
+    after = (await retried_by_a_person(scene)).status
+    assert (after.phase, after.reason) == (Phase.SUCCEEDED, "ArchivedAndKept")
+    scene.add_paper()
+    assert (await scene.look()).status.reason == "FilesListedLate"
+
+
 async def test_after_a_list_grew_a_kept_envelope_is_listed_again(scene: KeptScene) -> None:
     scene.add_paper()
     scene.clock.advance(minutes=10)
