@@ -16,7 +16,11 @@ Sender by Sender: open the Secret, seal, write it back on condition that nobody 
 the key id in the Sender's status. A consent that is stored during the run may still be sealed with an older
 key: a later run seals it again. The command may be interrupted and started again at any time; it skips
 Senders that are done already. Everything works meanwhile, since all keys open. At the end it prints the
-number of Senders per result, and the sealing keys that are no longer needed.
+number of Senders per result, and the sealing keys that this namespace no longer needs.
+
+The keys of all namespaces of a release are derived from the same sealing keys. So a sealing key is removed
+after the run in the last namespace. The command names those in which it did not run, as far as it may list
+them.
 """
 
 import asyncio
@@ -26,7 +30,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -94,6 +98,8 @@ class ResealPlan:
     """Errors by the name of the Sender."""
     without: int
     """Number of Senders without a sealed key."""
+    namespace: str
+    """That of the Senders."""
 
     @property
     def outdated(self) -> Mapping[str, str]:
@@ -126,7 +132,7 @@ class ResealPlan:
             *report_lines,
             f"{counts.total()} {'key' if counts.total() == 1 else 'keys'}; {wish}"
             if counts
-            else "no key to seal again",
+            else f"no key to seal again in the namespace {self.namespace}",
         ]
 
 
@@ -143,6 +149,30 @@ class SealedKey:
     """Origin of eSignAnyWhere that the token belongs to."""
 
 
+@dataclass(frozen=True)
+class ReleaseNamespaces:
+    """The namespaces whose keys are derived from the same sealing keys."""
+
+    looked_at: str
+    """The one of the run."""
+    others: tuple[str, ...] | None
+    """Those in which the run did not look; None if it is not known which the release has."""
+
+    def lines(self) -> list[str]:
+        """Say to a person which namespaces may need each sealing key."""
+        match self.others:
+            case None:
+                seen = "could not determine whether the release serves other namespaces"
+            case ():
+                return ["No other namespace has an Organization of the release."]
+            case others:
+                seen = f"did not look at other namespaces of the release: {', '.join(others)}"
+        return [
+            f"This run {seen}. Each of them may need each sealing key. Run the command for each of them. "
+            "Remove sealing keys after the last one."
+        ]
+
+
 @dataclass
 class ResealReport:
     """Result of one run."""
@@ -153,17 +183,20 @@ class ResealReport:
     replaced: set[str] = field(default_factory=set)
     """Ids of the sealing keys that this run replaced."""
 
-    def lines(self) -> list[str]:
+    def lines(self, namespaces: ReleaseNamespaces) -> list[str]:
         """Say it to a person."""
         report_lines = [f"{self.counts[each]} {each}" for each in ResealOutcome]
         # Of a key that this run did not meet, nobody knows what is sealed with it.
         spare = sorted(self.replaced - self.in_use)
         if self.counts[ResealOutcome.FAILED]:
             report_lines.append("The failures are named above; keep all sealing keys until they are fixed.")
-        elif spare:
-            report_lines.append(
-                f"No longer needed: {', '.join(spare)}. Forms that are open may be, for another hour."
-            )
+        else:
+            report_lines += [
+                f"The namespace {namespaces.looked_at} no longer needs: {each}. "
+                "Forms that are open may need it for another hour."
+                for each in spare
+            ]
+            report_lines += namespaces.lines()
         if self.counts[ResealOutcome.CHANGED]:
             report_lines.append("Run the command again for the keys that changed.")
         return report_lines
@@ -190,6 +223,29 @@ async def sealing_of_namespace(kube: KubeClient, sealing: Sealing) -> Sealing:
     return sealing
 
 
+async def namespaces_of_release(kube: KubeClient, listed: Collection[str] = ()) -> ReleaseNamespaces:
+    """
+    Return the namespaces of the release that serves the client's: those with an Organization, and those of
+    ``listed``, which a setting names.
+
+    An Organization names its release (``status.releaseNamespace``), or is in the namespace of the release.
+    """
+    releases = set[tuple[str, str]]()
+    is_known = bool(listed)
+    try:
+        async for raw in kube.in_all_namespaces().list(Organization):
+            namespace = raw["metadata"].get("namespace", "")
+            releases.add((namespace, raw.get("status", {}).get("releaseNamespace") or namespace))
+        is_known = True
+    except ApiError as problem:
+        # The keys are sealed by now, so this is no reason to end without a report.
+        _log.debug("the Organizations of other namespaces can't be listed: %s", problem)
+    here = {release for namespace, release in releases if namespace == kube.namespace}
+    found = {namespace for namespace, release in releases if release in here}
+    others = tuple(sorted((found | set(listed)) - {kube.namespace}))
+    return ReleaseNamespaces(kube.namespace, others if is_known else None)
+
+
 async def plan_reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> ResealPlan:
     """Look at the sealed keys of all Senders of the namespace. Raises ``NewestKeyRefused``, and ``ApiError``
     when they can't be listed."""
@@ -207,7 +263,7 @@ async def plan_reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> Resea
                 sealed.append(_sealed_key(sender, secret, sealing, kube.namespace))
         except (ResourceInvalid, ApiError, SealBroken, SealKeyUnknown) as problem:
             failures[raw["metadata"]["name"]] = str(problem)
-    return ResealPlan(sealing.newest, sealed, failures, without)
+    return ResealPlan(sealing.newest, sealed, failures, without, kube.namespace)
 
 
 async def reseal(kube: KubeClient, sealing: Sealing, clock: Clock, digest: str) -> ResealReport:
@@ -357,11 +413,8 @@ async def run(settings: ResealSettings) -> int:
             print("\n".join(plan.lines()))
             return 1 if plan.failures else 0
         report = await reseal(kube, sealing, WallClock(), settings.digest)
-    print("\n".join(report.lines()))
-    if left:
-        print(
-            f"Other namespaces may need each key: repeat the command with --namespace for {', '.join(left)}."
-        )
+        namespaces = await namespaces_of_release(kube, left)
+    print("\n".join(report.lines(namespaces)))
     return 0 if report.is_complete else 1
 
 

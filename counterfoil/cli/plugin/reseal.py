@@ -14,6 +14,8 @@ SUMMARY = "encrypt every sender's key with the newest sealing key"
 DETAILS = (
     "Needs a folder with all sealing keys on this machine, and the right to get and patch the Secrets of the "
     "senders. Without --digest it changes nothing: it prints the keys, and the digest to seal exactly these. "
+    "It does so in one namespace. All namespaces of a release need the same sealing keys, so remove one "
+    "after the run in the last of them. "
     "You can interrupt and repeat the command; all processes keep running."
 )
 
@@ -57,8 +59,10 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         report = await reseal.reseal(kube, sealing, WallClock(), args.digest)
     except (reseal.NewestKeyRefused, reseal.NotAsShown) as refused:
         raise CommandError(ExitStatus.NOT_ALL, str(refused)) from None
+    namespaces = await reseal.namespaces_of_release(kube)
     counts = {outcome.name.lower(): report.counts[outcome] for outcome in reseal.ResealOutcome}
-    return _write(args, out, counts, report.lines(), is_complete=report.is_complete)
+    answer = {**counts, "otherNamespaces": namespaces.others}
+    return _write(args, out, answer, report.lines(namespaces), is_complete=report.is_complete)
 
 
 def _write(

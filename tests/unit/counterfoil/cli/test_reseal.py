@@ -1,8 +1,11 @@
 """Seal keys again only with a key that every process has, and call only replaced keys unneeded."""
 
+import argparse
 import base64
 import copy
 import hashlib
+import io
+import json
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,23 +15,28 @@ from typing import Any
 
 import pytest
 
+from counterfoil.cli.plugin import reseal as plugin
+from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.cli.reseal import (
     NamespaceNotChosen,
     NewestKeyRefused,
     NotAsShown,
+    ReleaseNamespaces,
     ResealOutcome,
     ResealPlan,
     ResealReport,
     namespaces_left,
+    namespaces_of_release,
     plan_reseal,
     reseal,
     run,
     sealing_of_namespace,
 )
 from counterfoil.esaw.token import ApiToken
-from counterfoil.kube.errors import Conflict
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Conflict, Forbidden
 from counterfoil.kube.secret import Secret
-from counterfoil.resources import Organization
+from counterfoil.resources import Organization, Resource
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.sealing import KEY_BYTES, SECRET_KEY, SECRET_TYPE, Sealing, key_id_of
 from counterfoil.settings import ResealSettings, load
@@ -45,6 +53,14 @@ def put_key(folder: Path, key_id: str, key: bytes | None = None) -> None:
 
 class Secrets(InMemoryKubeClient):
     """Sealed Secrets that can be written, each on condition of its version."""
+
+    def __init__(self, *resources: Resource) -> None:
+        super().__init__(*resources)
+        self.everywhere = InMemoryKubeClient()
+        """All namespaces of the cluster."""
+
+    def in_all_namespaces(self) -> KubeClient:
+        return self.everywhere
 
     def version(self, name: str) -> str:
         return hashlib.sha256(self.secrets[name][SECRET_KEY]).hexdigest()
@@ -95,6 +111,21 @@ class Scene:
             "observedTime": (self.clock.now() - since).isoformat(),
         }
         self.kube.edit(Organization, "acme", {"status": {"sealingKey": key}})
+
+    def organization_in(self, namespace: str, release: str | None) -> None:
+        """Let a namespace of the cluster have an Organization, and a controller tell which release serves
+        it; None: it is the release's own."""
+        raw = an_organization(f"of-{namespace}").to_dict()
+        raw["metadata"]["namespace"] = namespace
+        raw["status"] = {} if release is None else {"releaseNamespace": release}
+        self.kube.everywhere.objects[Organization.PLURAL, f"of-{namespace}"] = raw
+
+    async def last_lines(self) -> list[str]:
+        """Replace the key, and return what the run says about the sealing keys."""
+        put_key(self.of_controllers, "second")
+        self.report_key()
+        report = await self.reseal()
+        return report.lines(await namespaces_of_release(self.kube))[len(ResealOutcome) :]
 
     async def plan(self, folder: Path | None = None) -> ResealPlan:
         return await plan_reseal(self.kube, Sealing(folder or self.of_controllers), self.clock)
@@ -180,10 +211,12 @@ async def test_only_a_key_that_this_run_replaced_is_no_longer_needed(tmp_path: P
     report = await scene.reseal()
 
     assert report.counts == {ResealOutcome.RESEALED: 1}
-    assert report.lines()[-1].startswith("No longer needed: first. ")
+    namespaces = await namespaces_of_release(scene.kube)
+    spare = "The namespace tests no longer needs: first. Forms that are open may need it for another hour."
+    assert spare in report.lines(namespaces)
     again = await scene.reseal()
     assert again.counts == {ResealOutcome.NEWEST: 1}
-    assert not any("No longer needed" in each for each in again.lines())
+    assert not any("no longer needs" in each for each in again.lines(namespaces))
     sealed = scene.kube.secrets["anna"][SECRET_KEY]
     assert Sealing(scene.of_controllers).open(sealed, scene.kube.namespace, scene.sender) == TOKEN
 
@@ -258,7 +291,7 @@ async def test_a_key_that_no_key_of_the_folder_opens_is_a_failure_and_is_not_off
     (scene.of_controllers / "first").unlink()
     plan = await scene.plan()
     assert plan.lines()[0].startswith("anna: It is sealed with the key 'first'")
-    assert plan.lines()[-1] == "no key to seal again"
+    assert plan.lines()[-1] == "no key to seal again in the namespace tests"
     assert plan.failures
 
 
@@ -274,7 +307,8 @@ async def test_a_key_that_somebody_sealed_meanwhile_with_another_key_is_not_chan
     assert report.counts == {ResealOutcome.CHANGED: 1}
     assert key_id_of(scene.kube.secrets["anna"][SECRET_KEY]) == "other"
     assert not report.is_complete
-    assert report.lines()[-1] == "Run the command again for the keys that changed."
+    namespaces = await namespaces_of_release(scene.kube)
+    assert report.lines(namespaces)[-1] == "Run the command again for the keys that changed."
 
 
 async def test_a_sender_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
@@ -317,6 +351,77 @@ async def test_in_a_further_namespace_keys_are_sealed_again_with_its_derived_key
     assert report.counts[ResealOutcome.RESEALED] == 1
     assert key_id_of(data) == "second"
     assert unit.open(data, scene.kube.namespace, scene.sender) == TOKEN
+
+
+async def test_a_sealing_key_is_no_longer_needed_by_one_namespace_and_the_others_are_named(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_in("tests", "release")
+    for namespace, release in {"unit-c": "release", "unit-b": "release", "alone": None, "x": "y"}.items():
+        scene.organization_in(namespace, release)
+
+    assert await scene.last_lines() == [
+        "The namespace tests no longer needs: first. Forms that are open may need it for another hour.",
+        "This run did not look at other namespaces of the release: unit-b, unit-c. Each of them may need "
+        "each sealing key. Run the command for each of them. Remove sealing keys after the last one.",
+    ]
+
+
+async def test_the_release_s_own_namespace_and_the_others_need_the_same_sealing_keys(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_in("tests", None)
+    scene.organization_in("unit-b", "tests")
+    scene.organization_in("alone", None)
+
+    assert await namespaces_of_release(scene.kube) == ReleaseNamespaces("tests", ("unit-b",))
+    scene.organization_in("unit-b", "another")
+    assert await namespaces_of_release(scene.kube) == ReleaseNamespaces("tests", ())
+    assert (await scene.last_lines())[1:] == ["No other namespace has an Organization of the release."]
+
+
+async def test_who_may_not_list_other_namespaces_learns_that_they_may_need_each_key(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.kube.everywhere.trouble["page"] = Forbidden(403, "Forbidden", "organizations is forbidden")
+
+    assert (await scene.last_lines())[1:] == [
+        "This run could not determine whether the release serves other namespaces. Each of them may need "
+        "each sealing key. Run the command for each of them. Remove sealing keys after the last one."
+    ]
+
+
+async def test_the_namespaces_of_a_setting_are_named_beside_those_that_were_found(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_in("tests", "release")
+    scene.organization_in("unit-c", "release")
+    both = ReleaseNamespaces("tests", ("unit-b", "unit-c"))
+    assert await namespaces_of_release(scene.kube, listed=("unit-b",)) == both
+    scene.kube.everywhere.trouble["page"] = Forbidden(403, "Forbidden", "organizations is forbidden")
+    assert (await namespaces_of_release(scene.kube, listed=("unit-b",))).others == ("unit-b",)
+
+
+async def test_the_plugin_names_the_namespaces_that_it_did_not_look_at(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_in("tests", "release")
+    scene.organization_in("unit-b", "release")
+    put_key(scene.of_controllers, "second")
+    # The plugin reads the real clock.
+    scene.report_key(since=timedelta(days=3650))
+    digest = (await scene.plan()).digest
+
+    async def said(output: str) -> str:
+        keys, out = scene.of_controllers, io.StringIO()
+        args = argparse.Namespace(sealing_keys=keys, digest=digest, output=output, dry_run=False)
+        assert await plugin.run(args, scene.kube, out) is ExitStatus.DONE
+        return out.getvalue()
+
+    text = await said("text")
+    digest = (await scene.plan()).digest
+    assert "The namespace tests no longer needs: first." in text
+    assert "other namespaces of the release: unit-b." in text
+    assert json.loads(await said("json"))["otherNamespaces"] == ["unit-b"]
+    scene.kube.everywhere.trouble["page"] = Forbidden(403, "Forbidden", "organizations is forbidden")
+    assert json.loads(await said("json"))["otherNamespaces"] is None
 
 
 @pytest.mark.parametrize("listed", ["unit-a,unit-b", "unit-a"])
