@@ -26,6 +26,7 @@ from controller.resync.import_progress import (
     ImportHold,
     copies_concluded,
     copies_hold,
+    with_rate,
 )
 from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS, are_copies_held
 from counterfoil.archives.proof import missing_copies
@@ -360,6 +361,8 @@ class CopiesImport:
                 archived=states[CopyState.COPIED],
                 failed=states[CopyState.FAILED],
             )
+            if (status.archived, status.failed) != (imported.status.archived, imported.status.failed):
+                status = with_rate(status, self.clock.now())
         changed = replace(imported, status=status)
         concluded = copies_concluded(changed, held, is_complete=is_complete, now=self.clock.now())
         try:

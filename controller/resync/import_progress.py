@@ -46,6 +46,7 @@ from counterfoil.resources.imports import (
     ImportHours,
     ImportList,
     ImportOrder,
+    ImportSample,
     ImportSender,
     ImportWindow,
     ImportWindows,
@@ -108,6 +109,8 @@ class WindowCount:
     groups: dict[EnvelopeStatus, int] = field(default_factory=dict)
     doubt: str = ""
     """Why eSAW may have left envelopes out."""
+    sample: ImportSample | None = None
+    """The measured files of some envelopes of a dry run."""
     user_id: str | None = None
     """Id of the user for whom the window was searched."""
     statuses: tuple[EnvelopeStatus, ...] = ()
@@ -468,6 +471,20 @@ def next_search(imported: Import, unusable: Iterable[str]) -> Search | None:
     return Search(sender.name, number, window, window_label(imported.uid, sender.name, number, window.end))
 
 
+def sample_due(imported: Import) -> int:
+    """
+    Return how many envelopes of the next window a dry run measures.
+
+    The sample is taken evenly over the windows. What a window has too few envelopes for, the next ones give.
+    """
+    status = imported.status
+    if not imported.spec.dry_run or not status.windows.total:
+        return 0
+    wanted = -(-imported.spec.sample_size * (status.windows.done + 1) // status.windows.total)
+    taken = status.sample.taken if status.sample is not None else 0
+    return max(0, wanted - taken)
+
+
 def search_of(imported: Import, window: str) -> Search | None:
     """Return the search of a window by its id; None if the status has no such Sender or window."""
     label, found = read_window_label(window), windows_of(imported)
@@ -492,10 +509,12 @@ def after_search(
         return status
     done = search.number + 1
     doubt = count.doubt[:MAX_MESSAGE] or entry.doubt
+    found = sum(count.groups.values()) + count.refused
     entry = replace(
         entry,
         user_id=count.user_id or entry.user_id,
         windows_done=done,
+        found=entry.found + found,
         searched=done >= total,
         reason=DOUBT if doubt else None,
         message=doubt,
@@ -507,19 +526,21 @@ def after_search(
     is_open = events > 0 or listed is not None
     opened = (ImportWindow(id=search.id, events=events, list_=listed),) if is_open else ()
     is_dry_run = imported.spec.dry_run
+    status = replace(status, found=status.found + found)
     return replace(
         status,
         senders=senders,
         statuses=status.statuses or count.statuses,
         windows=ImportWindows(done=windows_done, total=total * len(senders)),
         cursor=f"{_reached(imported, search):%Y-%m-%d}",
-        found=status.found + sum(count.groups.values()) + count.refused,
         known=status.known + count.known,
         reopened=status.reopened + count.reopened,
         refused=status.refused + count.refused,
         open_windows=status.open_windows if is_dry_run else (*status.open_windows, *opened),
         groups=_with_groups(status.groups, search.window.start.year, count.groups),
         start_time=status.start_time or now.replace(microsecond=0),
+        sample=_with_sample(status.sample, count.sample),
+        rate=_rate(status, status.found, now) if is_dry_run else status.rate,
         estimated_completion_time=_estimate(status.start_time, now, windows_done, total * len(senders)),
     )
 
@@ -539,6 +560,18 @@ def _with_groups(
         ImportGroup(year=of_year, status=status, found=number)
         for (of_year, status), number in sorted(counts.items())[:MAX_GROUPS]
     )
+
+
+def _with_sample(sample: ImportSample | None, more: ImportSample | None) -> ImportSample | None:
+    return more if sample is None else sample if more is None else sample.with_more(more)
+
+
+def _rate(status: ImportStatus, envelopes: int, now: datetime) -> int | None:
+    """Return how many envelopes per hour were done since the begin; None if that would say little."""
+    start = status.start_time
+    if start is None or now - start < ESTIMATE_AFTER:
+        return status.rate
+    return round(envelopes * timedelta(hours=1) / (now - start))
 
 
 def _estimate(start: datetime | None, now: datetime, done: int, total: int) -> datetime | None:
@@ -571,11 +604,11 @@ async def tally(events: AsyncIterable[EnvelopeEvent]) -> EventTally:
     return EventTally(archived, skipped, failed, size, ends)
 
 
-def after_events(imported: Import, tallies: Mapping[str, EventTally]) -> ImportStatus:
+def after_events(imported: Import, tallies: Mapping[str, EventTally], now: datetime) -> ImportStatus:
     """Return the status after the events of open windows finished; ``tallies`` is by the id of a window."""
     status = imported.status
     counted = [tallies[each.id] for each in status.open_windows if each.id in tallies]
-    return replace(
+    counts = replace(
         status,
         open_windows=tuple(each for each in status.open_windows if each.id not in tallies),
         archived=status.archived + sum(each.archived for each in counted),
@@ -583,6 +616,12 @@ def after_events(imported: Import, tallies: Mapping[str, EventTally]) -> ImportS
         failed=status.failed + sum(each.failed for each in counted),
         bytes=status.bytes + sum(each.bytes for each in counted),
     )
+    return with_rate(counts, now)
+
+
+def with_rate(status: ImportStatus, now: datetime) -> ImportStatus:
+    """Return the status with its rate by the events that have ended."""
+    return replace(status, rate=_rate(status, status.archived + status.skipped + status.failed, now))
 
 
 def concluded(

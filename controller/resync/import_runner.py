@@ -10,6 +10,7 @@ What the events do is not decided here; they are processed as any other, after a
 """
 
 import asyncio
+import heapq
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ from controller.resync.import_progress import (
     next_search,
     report_archive,
     report_hold,
+    sample_due,
     search_of,
     searched_statuses,
     sender_names,
@@ -85,6 +87,7 @@ from counterfoil.archives.import_report.content import (
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawError
+from counterfoil.esaw.file_sample import take_sample
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
@@ -616,7 +619,7 @@ class ImportRunner:
                 continue
             self._recounts.pop((imported.uid, window.id), None)
             self._report_delays.pop(imported.uid, None)
-            status = after_events(_with(imported, reported), {window.id: counts})
+            status = after_events(_with(imported, reported), {window.id: counts}, self.clock.now())
             stored = await self._store(imported, status)
             if stored is imported:
                 return None, waiting
@@ -825,6 +828,8 @@ class _WindowSearch:
     """The list for the report, by what eSAW listed as the id."""
     unnamed: int = 0
     """Number of listed ids that are no GUID and have no row."""
+    _to_import: list[str] = field(default_factory=list)
+    """Ids of the envelopes that a dry run would import."""
     _rows_without_id: int = 0
     _room: int = 0
     """Number of events that may be created before unfinished ones are counted again."""
@@ -936,6 +941,9 @@ class _WindowSearch:
                     await self._take(starts, listed.id, listed.status, count)
             count.doubt, count.user_id = search.doubt, self.sender.spec.user_id
             count.statuses = statuses
+            if due := sample_due(imported):
+                chosen = heapq.nsmallest(due, self._to_import)
+                count.sample = await take_sample(user, chosen, self._check)
         for envelope, (status, was_known, is_started) in earlier.items():
             if envelope in self.counted:
                 continue
@@ -1058,6 +1066,8 @@ class _WindowSearch:
             count.add(status)
             return
         count.add(status)
+        if self.imported.spec.dry_run:
+            self._to_import.append(envelope)
         self._add_row(envelope, status, ReportOutcome.STARTED)
 
     def _add_known(self, envelope: EnvelopeId, status: EnvelopeStatus, event: EnvelopeEvent | None) -> None:

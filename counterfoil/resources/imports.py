@@ -37,6 +37,12 @@ MAX_OPEN_WINDOWS = 32
 MAX_GROUPS = 200
 """Maximum number of groups by year and status in the status."""
 
+DEFAULT_SAMPLE = 20
+"""Number of envelopes that a dry run measures by default."""
+
+MAX_SAMPLE = 1000
+"""Maximum number of envelopes of a sample. Each costs a request to eSAW, and one for each of its files."""
+
 _DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _DATE_RULE = ValidationRule(
     f"!self.matches('{_DATE}') || timestamp(self + 'T00:00:00Z') >= timestamp('2000-01-01T00:00:00Z')",
@@ -76,6 +82,7 @@ _FIXED_FIELDS = (
     "senderRefs",
     "archiveRef",
     "dryRun",
+    "sampleSize",
     "copiesOnly",
 )
 
@@ -177,6 +184,17 @@ class ImportSpec(ResourcePart, frozen=True):
         bool,
         schema("True only counts the envelopes, and creates no event. Default false.", default=None),
     ] = False
+    sample_size: Annotated[
+        int,
+        schema(
+            "Number of listed envelopes whose files a dry run asks eSAW for, to estimate the number and the "
+            "size of all files. Nothing of them is stored. 0 asks for none. Default "
+            f"{DEFAULT_SAMPLE}.",
+            minimum=0,
+            maximum=MAX_SAMPLE,
+            default=None,
+        ),
+    ] = DEFAULT_SAMPLE
     copies_only: Annotated[
         bool,
         schema(
@@ -213,6 +231,9 @@ class ImportSender(ResourcePart, frozen=True):
     ] = None
     windows_done: Annotated[
         int, schema("Number of windows in which all listed envelopes have an event.", minimum=0)
+    ] = 0
+    found: Annotated[
+        int, schema("Number of the envelopes in `status.found` that eSAW listed for this Sender.", minimum=0)
     ] = 0
     searched: Annotated[
         bool, schema("Whether all windows were searched with the Sender's key.", default=None)
@@ -302,6 +323,31 @@ class ImportGroup(ResourcePart, frozen=True):
     found: Annotated[int, schema("Number of envelopes.", minimum=0)]
 
 
+class ImportSample(ResourcePart, frozen=True):
+    """The envelopes of a dry run whose files were measured. Their events would be created or start again."""
+
+    envelopes: Annotated[int, schema("Number of measured envelopes.", minimum=0)] = 0
+    unreadable: Annotated[
+        int, schema("Number of further envelopes whose files eSAW did not show.", minimum=0)
+    ] = 0
+    files: Annotated[int, schema("Number of files of the measured envelopes.", minimum=0)] = 0
+    bytes: Annotated[int, schema("Size of these files in bytes.", minimum=0)] = 0
+
+    @property
+    def taken(self) -> int:
+        """Number of envelopes that were chosen."""
+        return self.envelopes + self.unreadable
+
+    def with_more(self, other: "ImportSample") -> "ImportSample":
+        """Return both samples as one."""
+        return ImportSample(
+            envelopes=self.envelopes + other.envelopes,
+            unreadable=self.unreadable + other.unreadable,
+            files=self.files + other.files,
+            bytes=self.bytes + other.bytes,
+        )
+
+
 class ImportStatus(ResourcePart, frozen=True):
     """Progress of the import. A controller that starts continues from here."""
 
@@ -370,6 +416,16 @@ class ImportStatus(ResourcePart, frozen=True):
         schema("Number of the Import's events that had Failed when their window was counted.", minimum=0),
     ] = 0
     bytes: Annotated[int, schema("Size of the archived files in bytes.", minimum=0)] = 0
+    rate: Annotated[
+        int | None,
+        schema(
+            "Number of envelopes per hour, from the begin of the search to the last change of the numbers. "
+            "The archived, skipped and failed ones count, in a dry run the listed ones. Pauses are "
+            "included. Absent in the first minute.",
+            minimum=0,
+        ),
+    ] = None
+    sample: ImportSample | None = None
     senders: Annotated[
         tuple[ImportSender, ...],
         schema("Progress of each Sender.", maxItems=MAX_SENDERS, keys=("name",)),
@@ -448,6 +504,7 @@ class Import(Resource, frozen=True):
         PrinterColumn(
             "Age", ".metadata.creationTimestamp", "Time since the Import was created.", type="date"
         ),
+        PrinterColumn("Rate", ".status.rate", "Number of envelopes per hour.", type="integer", is_wide=True),
         PrinterColumn(
             "End", ".status.estimatedCompletionTime", "Estimated end.", type="string", is_wide=True
         ),

@@ -1479,6 +1479,7 @@ IMPORTS = [
             ("senderRefs", [{"name": "jane-doe"}]),
             ("archiveRef", {"name": "vault"}),
             ("dryRun", True),
+            ("sampleSize", 5),
             ("copiesOnly", True),
         )
     ),

@@ -64,15 +64,23 @@ class ImportSenders:
     """Those that are not searched for a reason, and then those whose lists may be incomplete."""
     others: int
     """Number of further Senders with a problem."""
+    with_most: tuple[ImportSender, ...] = ()
+    """Those for whom eSAW listed the most envelopes."""
+    found_by_others: int = 0
+    """Number of envelopes that eSAW listed for the other Senders."""
 
 
 def senders_of(imported: Import, rows: int) -> ImportSenders:
-    """Return the Senders of an Import; at most ``rows`` of those with a problem."""
+    """Return the Senders of an Import; at most ``rows`` of those with a problem, and of those with
+    envelopes."""
     entries = imported.status.senders
     problems = sorted((each for each in entries if each.reason or each.doubt), key=lambda each: each.searched)
+    with_envelopes = sorted((each for each in entries if each.found), key=lambda each: -each.found)
     return ImportSenders(
         total=len(entries),
         searched=sum(each.searched for each in entries),
         with_problem=tuple(problems[:rows]),
         others=max(0, len(problems) - rows),
+        with_most=tuple(with_envelopes[:rows]),
+        found_by_others=sum(each.found for each in with_envelopes[rows:]),
     )

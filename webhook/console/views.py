@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from counterfoil.i18n import attention
 from counterfoil.i18n.attention import RETRYING_SELECTOR, ClusterSnapshot
+from counterfoil.i18n.import_estimate import estimate_of, in_largest_unit
 from counterfoil.i18n.key_advice import ask_command, askable_senders, key_advice
 from counterfoil.kube.answers import parse_each
 from counterfoil.kube.client import KubeClient
@@ -271,7 +272,10 @@ class ConsoleViews(ViewBase):
             self._absence(user),
         )
         imported = Import.parse(raw)
-        asked = await self._askable(user, imported)
+        asked, organization = await asyncio.gather(
+            self._askable(user, imported), self._organization_of(user, imported)
+        )
+        estimate = estimate_of(imported, organization)
         return self._page(
             "import.html",
             request,
@@ -282,8 +286,20 @@ class ConsoleViews(ViewBase):
             failures=failures_of(imported, failed.events, is_cut=bool(failed.token)),
             asked=asked,
             ask_command=ask_command(asked, user.kube.namespace) if asked else "",
+            estimate=estimate,
+            duration=in_largest_unit(estimate.duration) if estimate is not None else None,
             absence=absence,
         )
+
+    async def _organization_of(self, user: AuthenticatedUser, imported: Import) -> Organization | None:
+        """Return the Organization of a dry run, whose limits are in its estimate; None if it can't be
+        read."""
+        if not imported.spec.dry_run:
+            return None
+        try:
+            return Organization.parse(await user.kube.get(Organization, imported.organization))
+        except (Forbidden, NotFound, ResourceInvalid):
+            return None
 
     async def _askable(self, user: AuthenticatedUser, imported: Import) -> list[str]:
         """Return the Senders without a key who can be asked by mail, of the first that are read."""

@@ -1,9 +1,13 @@
 """An eSAW that finds envelopes by the time of sending, as real and as hostile ones list them."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from counterfoil.esaw import ApiToken, EsawUserClient, FoundEnvelope
-from counterfoil.esaw.errors import ResponseTooLarge
+from counterfoil.esaw import ApiToken, EsawUserClient, FilesResponse, FoundEnvelope
+from counterfoil.esaw.errors import EsawError, ResponseTooLarge
+from counterfoil.esaw.models import ListedDocument
+from counterfoil.esaw.transport import FileDownload
 from counterfoil.resources import EnvelopeStatus
 from tests.support.builders import NOON
 from tests.support.fakes.esaw import FakeEsawClient
@@ -11,6 +15,10 @@ from tests.support.fakes.esaw import FakeEsawClient
 
 def numbered(number: int) -> str:
     return f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d"
+
+
+async def _nothing() -> None:
+    return
 
 
 class FindingEsawClient(FakeEsawClient):
@@ -32,6 +40,18 @@ class FindingEsawClient(FakeEsawClient):
         """The number of hits after which an answer is cut off, in silence."""
         self.too_large: timedelta | None = None
         """Answers for a longer span are too large."""
+        self.files: dict[str, tuple[int, ...] | EsawError] = {}
+        """Sizes of the files of an envelope, by default one of 1,000 bytes; or why eSAW does not show
+        them."""
+        self.listed: list[str] = []
+        """Envelopes whose files were listed."""
+        self.opened: list[str] = []
+        """Ids of the files that were opened."""
+        self.while_opened: Callable[[], Awaitable[None]] = _nothing
+        self.is_chunked = False
+        """Whether eSAW declares no length of a file."""
+        self.read = 0
+        """Bytes that were read of files."""
 
     def as_user(self, token: ApiToken) -> EsawUserClient:
         return FakeEsawUser(self, token)
@@ -68,6 +88,28 @@ class FakeEsawUser(EsawUserClient):
             if self._esaw.ignores_time or start < self._esaw.sent.get(each, NOON - timedelta(minutes=1)) < end
         ]
         return tuple(FoundEnvelope(id=each) for each in hits[: self._esaw.most_hits])
+
+    async def files(self, envelope: str) -> FilesResponse:
+        self._esaw.listed.append(envelope)
+        sizes = self._esaw.files.get(envelope, (1000,))
+        if isinstance(sizes, EsawError):
+            raise sizes
+        documents = [ListedDocument(file_id=f"{size}-{number}") for number, size in enumerate(sizes)]
+        return FilesResponse(documents=tuple(documents))
+
+    @asynccontextmanager
+    async def download(self, file_id: str) -> AsyncIterator[FileDownload]:
+        self._esaw.opened.append(file_id)
+        await self._esaw.while_opened()
+        size = int(file_id.partition("-")[0])
+        declared = None if self._esaw.is_chunked else size
+        yield FileDownload(declared, "application/pdf", self._chunks(size), is_named=True)
+
+    async def _chunks(self, size: int) -> AsyncIterator[bytes]:
+        for start in range(0, size, 2**20):
+            chunk = bytes(min(2**20, size - start))
+            self._esaw.read += len(chunk)
+            yield chunk
 
 
 def key_of(sender: str) -> str:

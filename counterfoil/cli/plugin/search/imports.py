@@ -17,27 +17,32 @@ from counterfoil.cli.plugin.exit_status import (
     load_for,
     printable,
 )
-from counterfoil.cli.plugin.search.estimate import SAMPLE, ask_lines, estimate_lines
+from counterfoil.cli.plugin.search.estimate import ask_lines, estimate_lines
 from counterfoil.cli.plugin.send_request import absence_text, find_absences, readable_organization
 from counterfoil.i18n.attention import NOT_PROCESSED, is_unprocessed
 from counterfoil.i18n.reasons import find_reason
-from counterfoil.kube.answers import parse_readable
+from counterfoil.i18n.sizes import readable_bytes
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound, Unavailable
 from counterfoil.resources import (
     Archive,
     CleanupPolicy,
-    EnvelopeEvent,
     Import,
     LocalObjectReference,
     Organization,
-    Phase,
     Sender,
     find_condition,
 )
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.base import ObjectMeta
-from counterfoil.resources.imports import ImportOrder, ImportSpec, last_day
+from counterfoil.resources.imports import (
+    DEFAULT_SAMPLE,
+    MAX_SAMPLE,
+    ImportOrder,
+    ImportSpec,
+    ImportStatus,
+    last_day,
+)
 from counterfoil.resources.routes import archive_names
 
 SUMMARY = "import envelopes from before Counterfoil, or show how far that is"
@@ -93,6 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", type=_date, metavar="DATE", help="last day of sending. Default: now")
     parser.add_argument("--name", metavar="NAME", help="name of the Import. Default: ORG and the days")
     parser.add_argument("--dry-run", action="store_true", help="only count the envelopes")
+    parser.add_argument(
+        "--sample",
+        type=_sample_size,
+        metavar="NUMBER",
+        help="with --dry-run: number of envelopes whose files are measured for the estimate. Default: "
+        f"{DEFAULT_SAMPLE}",
+    )
     parser.add_argument("--oldest-first", action="store_true", help="begin with the oldest envelopes")
     parser.add_argument(
         "--sender",
@@ -149,6 +161,8 @@ async def run(
             "before the Import is created, so it would find none. Later envelopes come by callbacks and "
             "sweeps.",
         )
+    if args.sample is not None and not args.dry_run:
+        raise CommandError(ExitStatus.MISUSED, "--sample is of a dry run: add --dry-run")
     organization = Organization.parse(await kube.get(Organization, args.names[0]))
     imported = _new_import(args, organization.name)
     try:
@@ -226,8 +240,16 @@ def _date(text: str) -> str:
     return f"{day:%Y-%m-%d}"
 
 
+def _sample_size(text: str) -> int:
+    """Read the size of a sample. Raises ``argparse.ArgumentTypeError``."""
+    if not text.isdecimal() or int(text) > MAX_SAMPLE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MAX_SAMPLE}")
+    return int(text)
+
+
 async def _show_chosen(args: argparse.Namespace, kube: KubeClient, out: TextIO, sleep: Sleep) -> ExitStatus:
-    if args.until or args.dry_run or args.sender or args.oldest_first or args.archive:
+    is_sampled = args.sample is not None
+    if args.until or args.dry_run or is_sampled or args.sender or args.oldest_first or args.archive:
         raise CommandError(ExitStatus.MISUSED, "an Import needs its first day: --from DATE")
     is_status = args.names[0] == STATUS_WORD
     names = args.names[1:] if is_status else args.names
@@ -273,6 +295,7 @@ def _new_import(args: argparse.Namespace, organization: str) -> Import:
             sender_refs=tuple(LocalObjectReference(name=each) for each in dict.fromkeys(args.sender)),
             archive_ref=LocalObjectReference(name=args.archive) if args.archive else None,
             dry_run=args.dry_run,
+            sample_size=DEFAULT_SAMPLE if args.sample is None else args.sample,
         ),
     )
 
@@ -339,7 +362,7 @@ async def _advice(kube: KubeClient, imported: Import) -> list[str]:
     lines = list[str]()
     try:
         if imported.spec.dry_run:
-            lines += estimate_lines(imported, organization, await _sample(kube, organization.name))
+            lines += estimate_lines(imported, organization)
         if imported.status.lacking_senders:
             fields = f"spec.organizationRef.name={organization.name}"
             senders = [each async for each in kube.list_readable(Sender, fields=fields)]
@@ -347,14 +370,6 @@ async def _advice(kube: KubeClient, imported: Import) -> list[str]:
     except Forbidden as refused:
         lines.append(f"you lack a right for the rest: {printable(str(refused))}")
     return lines
-
-
-async def _sample(kube: KubeClient, organization: str) -> list[EnvelopeEvent]:
-    """Return archived events of an Organization. Their names begin with random ids, so the first ones are a
-    sample of all."""
-    fields = f"spec.organizationRef.name={organization},status.phase={Phase.SUCCEEDED}"
-    raws, _ = await kube.page(EnvelopeEvent, limit=SAMPLE, fields=fields)
-    return [event for raw in raws if (event := parse_readable(EnvelopeEvent, raw)) is not None]
 
 
 def _is_stalled(imported: Import) -> bool:
@@ -407,9 +422,12 @@ def describe(imported: Import) -> str:
         lines.append(f"{refused} without an event: the log of the controller has the reason")
     if ready is not None:
         lines.append(f"{ready.reason}: {printable(ready.message)}")
+    lines += _speed(status)
     if status.estimated_completion_time is not None and status.completion_time is None:
         lines.append(f"estimated end: {status.estimated_completion_time:%Y-%m-%d %H:%M} UTC")
     lines += [f"{each.year} {printable(each.status)}: {each.found}" for each in status.groups]
+    if spec.dry_run:
+        lines += _by_sender(status)
     troubled = [each for each in status.senders if each.reason]
     lines += [
         f"Sender/{each.name}: {each.reason}. {printable(each.message or '')}" for each in troubled[:MAX_SHOWN]
@@ -417,3 +435,21 @@ def describe(imported: Import) -> str:
     if len(troubled) > MAX_SHOWN:
         lines.append(f"and {len(troubled) - MAX_SHOWN} more Senders")
     return "".join(f"{each}\n" for each in lines)
+
+
+def _speed(status: ImportStatus) -> list[str]:
+    """Return the size of what was archived, how far the search is, and how fast, in lines."""
+    lines = [f"archived: {readable_bytes(status.bytes)}"] if status.bytes else []
+    if status.cursor is not None and status.completion_time is None:
+        lines.append(f"reached: {status.cursor}")
+    return lines if status.rate is None else [*lines, f"rate: {counted(status.rate, 'envelope')} per hour"]
+
+
+def _by_sender(status: ImportStatus) -> list[str]:
+    """Return how many envelopes eSAW listed for each Sender, the most first, in lines."""
+    found = sorted((each for each in status.senders if each.found), key=lambda each: -each.found)
+    lines = [f"Sender/{each.name}: {counted(each.found, 'envelope')}" for each in found[:MAX_SHOWN]]
+    if others := found[MAX_SHOWN:]:
+        envelopes = counted(sum(each.found for each in others), "envelope")
+        lines.append(f"{counted(len(others), 'other Sender')}: {envelopes}")
+    return lines

@@ -19,6 +19,7 @@ from controller.resync.import_progress import (
     concluded,
     hold,
     next_search,
+    sample_due,
     windows,
     windows_of,
     with_senders,
@@ -141,7 +142,7 @@ def test_a_complete_import_says_how_many_of_its_events_failed(failed: int) -> No
 def test_the_results_of_a_window_are_added_once() -> None:
     imported = an_import(status={"openWindows": [{"id": "a", "events": 2}], "archived": 5})
     tallies = {"a": EventTally(archived=1, failed=1, bytes=7), "b": EventTally(archived=9)}
-    status = after_events(imported, tallies)
+    status = after_events(imported, tallies, NOON)
     assert (status.archived, status.failed, status.bytes, status.open_windows) == (6, 1, 7, ())
 
 
@@ -254,6 +255,55 @@ def test_an_event_is_counted_when_its_window_is_done_and_not_open(
     )
     assert is_counted(imported, label) == expected
     assert is_counted(imported, window_label("another", "anna", 0, NOON))
+
+
+def test_each_listed_envelope_counts_for_its_sender_too() -> None:
+    imported = a_started_import(anna=0)
+    count = WindowCount(refused=1, groups={EnvelopeStatus.COMPLETED: 4})
+    status = after_search(imported, searched(imported), count, NOON)
+    assert [(each.name, each.found) for each in status.senders] == [("anna", 5)]
+
+
+@pytest.mark.parametrize(("minutes", "rate"), [(0, None), (30, 20)])
+def test_the_rate_is_that_of_the_events_that_ended(minutes: int, rate: int | None) -> None:
+    imported = an_import(
+        status={
+            "openWindows": [{"id": "a", "events": 2}],
+            "archived": 7,
+            "known": 100,
+            "startTime": NOON.isoformat(),
+        }
+    )
+    tallies = {"a": EventTally(archived=1, skipped=1, failed=1)}
+    assert after_events(imported, tallies, NOON + timedelta(minutes=minutes)).rate == rate
+
+
+def test_the_rate_of_a_dry_run_is_that_of_the_listed_envelopes() -> None:
+    status = {"senders": [{"name": "anna"}], "startTime": NOON.isoformat(), "found": 10}
+    imported = an_import(status=status, dryRun=True)
+    count = WindowCount(groups={EnvelopeStatus.COMPLETED: 2})
+    assert after_search(imported, searched(imported), count, NOON + timedelta(minutes=6)).rate == 120
+
+
+@pytest.mark.parametrize(
+    ("size", "done", "sample", "due"),
+    [
+        (20, 0, {}, 1),
+        (20, 39, {"envelopes": 10, "unreadable": 8}, 2),
+        (20, 39, {"envelopes": 20}, 0),
+        (100, 0, {}, 3),
+        (0, 0, {}, 0),
+    ],
+)
+def test_a_sample_is_taken_evenly_over_the_windows(
+    size: int, done: int, sample: dict[str, int], due: int
+) -> None:
+    status = {"windows": {"done": done, "total": 40}, "sample": sample}
+    assert sample_due(an_import(status=status, dryRun=True, sampleSize=size)) == due
+
+
+def test_an_import_that_archives_takes_no_sample() -> None:
+    assert sample_due(an_import(status={"windows": {"done": 0, "total": 40}})) == 0
 
 
 def test_the_end_is_estimated_by_the_speed_so_far() -> None:

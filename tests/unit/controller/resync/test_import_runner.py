@@ -37,7 +37,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
-from counterfoil.resources.imports import MAX_SENDERS
+from counterfoil.resources.imports import MAX_SENDERS, ImportSample
 from counterfoil.resources.naming import EnvelopeId
 from tests.support.builders import (
     DORA,
@@ -508,6 +508,49 @@ async def test_a_dry_run_counts_by_year_and_status_and_creates_nothing() -> None
         (2026, "Rejected", 1),
     ]
     assert scene.condition("Complete") == ("True", "ImportComplete")
+
+
+async def test_a_dry_run_measures_files_of_envelopes_that_it_would_import() -> None:
+    spec: dict[str, Any] = {"from": "2026-06-20", "dryRun": True, "sampleSize": 4}
+    scene = ImportScene(**spec)
+    known = ENVELOPE
+    scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED).build())
+    newest, oldest = [known, numbered(2), numbered(3), numbered(4)], [numbered(each) for each in range(5, 10)]
+    scene.finds("anna", *newest, *oldest)
+    for each in oldest:
+        scene.finding.sent[each] = NOON - timedelta(days=9)
+        scene.finding.files[each] = (5000, 1000)
+    status = await scene.advance()
+    # Two windows of a week.
+    assert scene.finding.listed == [numbered(2), numbered(3), numbered(5), numbered(6)]
+    assert status.sample == ImportSample(envelopes=4, files=6, bytes=2 * 1000 + 2 * 6000)
+    assert len(scene.events()) == 1
+
+
+@pytest.mark.parametrize("spec", [{"dryRun": True, "sampleSize": 0}, {"dryRun": False}])
+async def test_a_dry_run_without_a_sample_and_an_import_ask_esaw_for_no_file(spec: dict[str, Any]) -> None:
+    scene = ImportScene(**spec)
+    scene.finds("anna", ENVELOPE)
+    status = await scene.advance()
+    assert (status.found, status.sample, scene.finding.listed) == (1, None, [])
+
+
+async def test_a_dry_run_that_is_suspended_while_it_measures_ends_within_a_window() -> None:
+    scene = ImportScene(dryRun=True, sampleSize=10)
+    envelopes = [numbered(each) for each in range(10)]
+    scene.finds("anna", *envelopes)
+    for each in envelopes:
+        scene.finding.files[each] = (1, 2)
+
+    async def suspend() -> None:
+        scene.kube.edit(Import, NAME, {"spec": {"suspend": True}})
+        await scene.clock.sleep(ROOM_SECONDS)
+
+    scene.finding.while_opened = suspend
+    status = await scene.advance()
+    assert (status.found, status.sample) == (0, None)
+    assert len(scene.finding.opened) == 1
+    assert scene.condition("Ready") == ("False", "ImportSuspended")
 
 
 async def test_a_hostile_list_stops_at_the_ceiling_of_the_organization_and_is_named() -> None:

@@ -75,6 +75,48 @@ async def test_it_creates_an_import_of_the_days_and_senders() -> None:
     }
 
 
+async def test_the_size_of_the_sample_of_a_dry_run_is_chosen_at_its_creation() -> None:
+    kube = InMemoryKubeClient(an_organization())
+    await told(kube, "acme", "--from", "2019-01-01", "--dry-run", "--sample", "50")
+    assert kube.objects[Import.PLURAL, "acme-2019-01-01-count"]["spec"]["sampleSize"] == 50
+
+
+@pytest.mark.parametrize(
+    "words", [("acme", "--from", "2019-01-01", "--sample", "5"), ("acme", "--sample", "5")]
+)
+async def test_a_sample_without_a_dry_run_is_refused(words: tuple[str, ...]) -> None:
+    kube = InMemoryKubeClient(an_organization())
+    with pytest.raises(CommandError) as refused:
+        await told(kube, *words)
+    assert refused.value.exit_status is ExitStatus.MISUSED
+    assert kube.count("create") == 0
+
+
+@pytest.mark.parametrize("text", ["-1", "1001", "many"])
+def test_a_size_of_a_sample_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no number from 0 to 1000"):
+        imports._sample_size(text)
+
+
+async def test_a_running_import_shows_its_size_its_place_and_its_rate() -> None:
+    imported = an_import(archived=3, bytes=3 * 1024**2, cursor="2019-05-01", rate=120)
+    _, said = await told(InMemoryKubeClient(an_organization(), imported), "old")
+    assert "archived: 3.0 MiB\nreached: 2019-05-01\nrate: 120 envelopes per hour\n" in said
+
+
+@pytest.mark.parametrize("is_dry_run", [True, False])
+async def test_a_dry_run_names_the_senders_with_the_most_envelopes_and_adds_up_the_others(
+    *, is_dry_run: bool
+) -> None:
+    senders = [{"name": f"s{number:02}", "found": number} for number in range(13)]
+    imported = an_import(senders=senders).to_dict()
+    imported["spec"]["dryRun"] = is_dry_run
+    _, said = await told(InMemoryKubeClient(an_organization(), Import.parse(imported)), "old")
+    lines = [each for each in said.splitlines() if "ender" in each and "envelope" in each]
+    expected = [f"Sender/s{number:02}: {number} envelopes" for number in range(12, 2, -1)]
+    assert lines == ([*expected, "2 other Senders: 3 envelopes"] if is_dry_run else [])
+
+
 async def test_another_archive_is_checked_and_shown_too() -> None:
     path = "{{sender.email}}/{{envelope.id}}/{{file.name}}"
     kube = InMemoryKubeClient(an_organization(), an_archive(), an_archive("vault", path=path))
@@ -327,6 +369,7 @@ async def test_a_dry_run_shows_its_estimate_and_the_command_that_asks_for_missin
         senders=[{"name": "anna", "reason": "ConsentRequired", "message": "No consent."}],
     ).to_dict()
     imported["spec"]["dryRun"] = True
+    imported["status"]["sample"] = {"envelopes": 2, "unreadable": 1, "files": 5, "bytes": 2048}
     kube = InMemoryKubeClient(
         Import.parse(imported), an_organization_that(), a_sender_that(reason="ConsentRequired")
     )
@@ -334,7 +377,8 @@ async def test_a_dry_run_shows_its_estimate_and_the_command_that_asks_for_missin
     _, said = await told(kube, "old")
 
     assert "1 of the known ones would start again" in said
-    assert "to import: 2 envelopes. Their size is unknown" in said
+    assert "to import: 2 envelopes, about 5 files and 2.0 KiB, by a sample of 2" in said
+    assert "1 envelope of the sample could not be measured" in said
     assert said.endswith(f"  kubectl -n {kube.namespace} label senders anna counterfoil.dev/request=ask\n")
 
 

@@ -15,6 +15,7 @@ from counterfoil.esaw_check.facts import FactId
 from counterfoil.i18n import attention
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.i18n.catalogue import LANGUAGES, CatalogueName, load_catalogue
+from counterfoil.i18n.import_estimate import estimate_of
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.resources import (
@@ -39,6 +40,7 @@ from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.imports import (
     ImportGroup,
     ImportReportParts,
+    ImportSample,
     ImportSender,
     ImportWindows,
     last_day,
@@ -415,7 +417,8 @@ def import_page(
 ) -> lxml.html.HtmlElement:
     """An Import with everything that it can show: two senders with a problem, one of them in this table."""
     senders = tuple(
-        ImportSender(name=name, reason="TokenRejected", message=text, doubt=text) for name in ("anna", "ben")
+        ImportSender(name=name, reason="TokenRejected", message=text, doubt=text, found=3)
+        for name in ("anna", "ben")
     )
     imported = an_import_that(
         "SendersNotSearched",
@@ -426,6 +429,9 @@ def import_page(
         start_time=NOON,
         estimated_completion_time=NOON,
         windows=ImportWindows(done=1, total=4),
+        rate=2,
+        found=6,
+        sample=ImportSample(envelopes=1, unreadable=1, files=2, bytes=3),
         groups=(ImportGroup(year=2019, status=text, found=3),),
         report=text,
         report_parts=ImportReportParts(number=2, location=text, sha256="0" * 64),
@@ -442,6 +448,8 @@ def import_page(
         failures=ImportFailures((("NameOccupied", 2),), is_cut=True),
         asked=["anna", "ben"],
         ask_command=text,
+        estimate=estimate_of(replace(imported, spec=replace(imported.spec, dry_run=True)), None),
+        duration=(3, "hour"),
     )
 
 

@@ -21,7 +21,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.audit_annotation import audit_entries
-from counterfoil.resources.imports import ImportReportParts, ImportSender, ImportWindows
+from counterfoil.resources.imports import ImportReportParts, ImportSample, ImportSender, ImportWindows
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient, SmallPages
@@ -618,6 +618,54 @@ async def test_an_import_names_each_sender_that_was_not_searched_and_why() -> No
     assert "401 from eSAW." in page.text_content()
     assert "and one other sender" in page.text_content()
     assert "What to do:" in page.xpath("string(//section[@aria-labelledby='state'])")
+
+
+async def test_an_import_shows_its_rate_and_the_senders_with_the_most_envelopes() -> None:
+    entries = tuple(ImportSender(name=f"s{each}", found=each) for each in range(5))
+    kube = InMemoryKubeClient(an_import_that(senders=entries, rate=1200))
+
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+
+    assert "1200 envelopes per hour" in page.text_content()
+    table = page.xpath("//h2[text()='Envelopes by sender']/following-sibling::table[1]//tr")
+    # Two rows of a table at these limits, and one of all the others.
+    assert [[cell.text_content() for cell in each] for each in table[1:]] == [
+        ["s4", "4"],
+        ["s3", "3"],
+        ["All others", "3"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"requestsPerMinute": 100}, "3 hours"),
+        ({}, "eSignAnyWhere and the archive decide it"),
+        (None, "eSignAnyWhere and the archive decide it"),
+    ],
+)
+async def test_a_dry_run_shows_its_estimate(limits: dict[str, int] | None, said: str) -> None:
+    sample = ImportSample(envelopes=2, unreadable=1, files=4, bytes=2048)
+    imported = an_import_that("ImportComplete", found=2000, sample=sample)
+    imported = msgspec.structs.replace(imported, spec=msgspec.structs.replace(imported.spec, dry_run=True))
+    organizations = [] if limits is None else [an_organization_that(limits=limits)]
+    kube = InMemoryKubeClient(imported, *organizations)
+
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+
+    rows = page.xpath("//h2[text()='Estimate']/following-sibling::dl[1]/dd")
+    assert [each.text_content() for each in rows] == [
+        "2000",
+        "about 4000, 2.0 MiB",
+        "2 · one could not be measured",
+        said,
+    ]
+
+
+async def test_an_import_that_archives_shows_no_estimate() -> None:
+    kube = InMemoryKubeClient(an_import_that(found=2000), an_organization_that())
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+    assert page.xpath("//h2[text()='Estimate']") == []
 
 
 @pytest.mark.parametrize(
