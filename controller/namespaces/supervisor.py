@@ -128,14 +128,15 @@ class NamespaceSupervisor:
         """Serve the namespaces of the list, which may change, until cancelled. Raises what breaks the work in
         the only namespace, and ``NamespaceStuck`` if the work in all of them is stuck."""
         async with asyncio.TaskGroup() as group:
-            ending = dict[str, asyncio.Task[None]]()
+            # The last end of the work in each namespace that left the list at some time.
+            ends = dict[str, asyncio.Task[None]]()
             self.served.read_again()
             self.status.forget_others(self.served.names)
             async for names in self.served.follow(self.clock):
                 for name in self._tasks.keys() - set(names):
-                    ending[name] = group.create_task(self._end(name, self._tasks.pop(name)))
+                    ends[name] = group.create_task(self._end(name, self._tasks.pop(name), ends.get(name)))
                 for name in set(names) - self._tasks.keys():
-                    self._tasks[name] = group.create_task(self._serve(name, ending.pop(name, None)))
+                    self._tasks[name] = group.create_task(self._serve(name, ends.get(name)))
 
     async def drain(self) -> None:
         """Start no more work in any namespace, and return when the running work has reached a safe point."""
@@ -149,10 +150,10 @@ class NamespaceSupervisor:
                 task.cancel()
         await asyncio.gather(*(each.drain() for each in working))
 
-    async def _serve(self, namespace: str, predecessor: asyncio.Task[None] | None) -> None:
-        """Work in a namespace, again after each error; first let the work end that an earlier list began."""
-        if predecessor is not None:
-            await asyncio.wait([predecessor])
+    async def _serve(self, namespace: str, earlier: asyncio.Task[None] | None) -> None:
+        """Work in a namespace, again after each error; first let the ``earlier`` work there end."""
+        if earlier is not None:
+            await asyncio.wait([earlier])
         failures = 0
         with log_context(namespace=namespace):
             while not self._is_draining:
@@ -236,10 +237,20 @@ class NamespaceSupervisor:
         refused = [each.PLURAL for each in STORED_STATUSES if not await _may_store_status(kube, each)]
         return problem_of_statuses(kube.namespace, refused) if refused else None
 
-    async def _end(self, namespace: str, task: asyncio.Task[None]) -> None:
-        """End the work in a namespace that left the list, once its running work is at a safe point."""
+    async def _end(
+        self, namespace: str, task: asyncio.Task[None], earlier: asyncio.Task[None] | None
+    ) -> None:
+        """
+        End the work in a namespace that left the list, once its running work is at a safe point.
+
+        Returns after the ``earlier`` end too: until then the work of ``task`` has not begun, and the
+        components are those of the work before.
+        """
         _log.info("the namespace %s is no longer served", namespace)
-        if components := self._components.get(namespace):
+        if earlier is not None and not earlier.done():
+            task.cancel()
+            await asyncio.wait([task, earlier])
+        elif components := self._components.get(namespace):
             drained = asyncio.create_task(components.drain())
             await asyncio.wait(
                 [drained, task],

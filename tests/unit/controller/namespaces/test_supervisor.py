@@ -459,6 +459,36 @@ def test_a_namespace_that_returns_to_the_list_starts_after_the_end_of_its_earlie
             assert scene.ready()["legal"] == ("Serving", 1)
 
 
+@pytest.mark.parametrize("is_back", [True, False])
+def test_a_namespace_that_leaves_and_returns_again_while_it_ends_is_worked_on_once(
+    is_back: bool, tmp_path: Path
+) -> None:
+    @in_virtual_time(tmp_path, "sales", "legal")
+    async def _(scene: Scene) -> None:
+        scene.transfer = 300.0
+        scene.supervisor.grace = timedelta(seconds=60)
+
+        async def ends_slowly(work: Work) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await scene.clock.sleep(25)
+
+        scene.work["legal"] = ends_slowly
+        async with scene.running():
+            scene.lives.clear()
+            for names in (("sales",), ("sales", "legal"), ("sales",), ("sales", "legal")[: 1 + is_back]):
+                scene.write(*names)
+                await scene.clock.sleep(10.5)
+            assert scene.lives == ["legal drains"], "the work that began before the list changed still ends"
+
+            await scene.clock.sleep(120)
+
+            assert scene.lives == ["legal drains", "legal ends", *["legal starts"] * is_back]
+            assert scene.ready().get("legal") == (("Serving", 1) if is_back else None)
+            assert await scene.supervisor.check_synced() is None
+
+
 def test_before_the_end_of_the_process_the_work_in_all_namespaces_reaches_a_safe_point(
     tmp_path: Path,
 ) -> None:
