@@ -1,8 +1,8 @@
 """
-Writes the SVG files in docs/drawings from the ``.dot`` files beside them: ``.venv/bin/python
-docs/tools/generate_drawings.py``.
+Writes the drawings that are made from other files: ``.venv/bin/python docs/tools/generate_drawings.py``.
 
-README.md shows them, so they are in the repository. The docs build renders the ``.dot`` files of its pages.
+README.md shows the SVG in docs/drawings, so it is in the repository beside its ``.dot`` file. The docs build
+renders the ``.dot`` files of its pages. That of the packages is made from the import rules and the imports.
 """
 
 import re
@@ -10,13 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "drawings"
+ROOT = Path(__file__).parents[2]
+if __name__ == "__main__":
+    # Started by its path, it finds no package of the repository.
+    sys.path.insert(0, str(ROOT))
+
+from docs.tools import package_drawing  # noqa: E402 - needs that path
+
+OVERVIEW = ROOT / "docs" / "drawings" / "overview.dot"
+PACKAGES = ROOT / "docs" / "contributing" / "drawings" / "packages.dot"
 GRAPHVIZ = Path(sys.executable).with_name("graphviz-pure")
 
 
 def committed() -> dict[Path, str]:
-    """Return the SVG files that are in the repository, with their content as it must be."""
-    return {dot.with_suffix(".svg"): svg(dot) for dot in [FOLDER / "overview.dot"]}
+    """Return the drawings that the program writes, with their content as it must be."""
+    return {OVERVIEW.with_suffix(".svg"): svg(OVERVIEW), PACKAGES: package_drawing.dot()}
 
 
 def svg(dot: Path) -> str:
