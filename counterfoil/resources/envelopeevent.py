@@ -96,8 +96,8 @@ MAX_DOCUMENTS_BYTES = 1_310_720
 other fields."""
 
 MAX_UNARCHIVED_BYTES = 32 * 1024
-"""Maximum bytes of the files in a status that are not archived, once the event has failed or was skipped:
-about 80 files with common names."""
+"""Maximum bytes of the files in a status that are not archived, once the event has failed or was skipped,
+without those of which eSAW sent a content: about 80 files with common names."""
 
 
 _CHECKSUM_BYTES = len(f',"size":{2**63},"sha256":"{"0" * 64}","provisional":"NoManifest"')
@@ -586,8 +586,9 @@ def stored_size(documents: Sequence[FiledDocument]) -> int:
 
 def kept_without_success(documents: tuple[FiledDocument, ...]) -> tuple[FiledDocument, ...]:
     """
-    Return the files that an event keeps in its status if it ends without success: each archived file, and as
-    many of the others as ``MAX_UNARCHIVED_BYTES`` allow, at least one.
+    Return the files that an event keeps in its status if it ends without success: each archived file, each of
+    which eSAW sent a content that was not archived, and as many of the others as ``MAX_UNARCHIVED_BYTES``
+    allow, at least one.
 
     What eSAW lists now comes first, since a list without any such file would look archived. Then come audit
     trails: only by its location is one recognised that was stored before it was read back, since eSAW renders
@@ -595,7 +596,7 @@ def kept_without_success(documents: tuple[FiledDocument, ...]) -> tuple[FiledDoc
     """
     if stored_size(documents) <= MAX_UNARCHIVED_BYTES:
         return documents
-    others = [number for number, each in enumerate(documents) if each.sha256 is None]
+    others = [number for number, each in enumerate(documents) if not _has_content(each)]
     others.sort(key=lambda number: (documents[number].outdated, documents[number].kind not in _AUDIT_TRAILS))
     kept, room = set(others[:1]), MAX_UNARCHIVED_BYTES
     for number in others:
@@ -603,7 +604,12 @@ def kept_without_success(documents: tuple[FiledDocument, ...]) -> tuple[FiledDoc
         if room < 0:
             break
         kept.add(number)
-    return tuple(each for number, each in enumerate(documents) if each.sha256 is not None or number in kept)
+    return tuple(each for number, each in enumerate(documents) if _has_content(each) or number in kept)
+
+
+def _has_content(document: FiledDocument) -> bool:
+    """Whether the file was archived, or eSAW sent a content of it."""
+    return document.sha256 is not None or document.other_content is not None
 
 
 _ImportName = Annotated[

@@ -50,9 +50,10 @@ from controller.reconcile.phases.repeated_archiving import (
     seal_again,
     seal_copy_again,
     unconfirmed,
+    unsealed_copy,
     was_archived_again,
 )
-from controller.reconcile.phases.replaced_copies import accepted_documents, proving_copies
+from controller.reconcile.phases.replaced_copies import accepted_documents, event_with_later_copy
 from controller.reconcile.phases.restarted_envelope import outcome_if_restarted
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_request
@@ -66,7 +67,6 @@ from counterfoil.archives.proof import (
     documents_digest,
     doubt,
     missing_required_copies,
-    once_per_list,
     unread_required_copies,
 )
 from counterfoil.archives.readback import hash_stream
@@ -137,6 +137,14 @@ class Damage:
     known any more, or the manifest is unsealed. Enough for no delete; no damage once the envelope is gone."""
     is_unsealed: bool = False
     """Whether only the manifest has no seal of the signing key."""
+    later: str = ""
+    """Name of the event that has such a copy in this place, and that can seal it; empty: the event itself."""
+
+
+_SEALED_BY_OTHER: Final = (
+    "EnvelopeEvent/{} archived the envelope later and has its copy there. It seals the copy before its own "
+    "delete. If it has ended, retry it."
+)
 
 
 class _Deletion(Enum):
@@ -429,8 +437,8 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | N
     return None
 
 
-def _unsealed(archive: str, foreign: str) -> Damage:
-    return Damage(f"In Archive/{archive}, {foreign}", is_unproved=True, is_unsealed=True)
+def _unsealed(archive: str, foreign: str, later: str = "") -> Damage:
+    return Damage(f"In Archive/{archive}, {foreign}", is_unproved=True, is_unsealed=True, later=later)
 
 
 def _original_damage(context: ReconcileContext, fault: str) -> str:
@@ -569,6 +577,8 @@ async def _unproved_copies(
         except OriginalDiffers as differs:
             return mismatch(event, "ArchivedFilesChanged", _original_damage(context, str(differs)))
         await opened.check_root()
+        if damage is not None and damage.later:
+            return unsealed_copy(name, f"{damage.message} {_SEALED_BY_OTHER.format(damage.later)}")
         if damage is not None and damage.is_unsealed:
             return seal_copy_again(event, name, damage.message)
         if damage is not None:
@@ -586,24 +596,18 @@ async def _copy_damage(event: EnvelopeEvent, context: ReconcileContext, opened: 
         fault = await _first_copy_fault(event, context, opened)
         # A copy of before there was a key has no fault but this one.
         is_whole = fault in (None, LACKS_SEAL)
-        foreign = await _foreign_copy(event, context, opened) if is_whole else None
+        manifest, key = (
+            stored_copy(event.status, opened.archive.name).manifest or "",
+            context.signature_checker,
+        )
+        foreign = await foreign_seal(opened.backend, manifest, key=key.public_key) if is_whole else None
     except FileNotReturned:
         return Damage(f"{archive} returns no files, and the checksums of the copy are not known any more.")
     if foreign is not None:
-        return _unsealed(opened.archive.name, foreign)
+        siblings = await context.siblings_of_any_action()
+        later = event_with_later_copy(event, siblings, manifest, now=context.clock.now())
+        return _unsealed(opened.archive.name, foreign, later.name if later is not None else "")
     return Damage(f"{archive} does not have the copy as it was made: {fault}") if fault is not None else None
-
-
-async def _foreign_copy(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> str | None:
-    """Return as a sentence that a copy has no seal of the signing key, so that it is made again; None: it
-    has, or another event has its copy there with other files, which this event might not replace."""
-    manifest = stored_copy(event.status, opened.archive.name).manifest or ""
-    digest_of = once_per_list(documents_digest)
-    own = digest_of(event.status.documents)
-    others = proving_copies(await context.siblings_of_any_action(), manifest)
-    if any(digest_of(each.status.documents) != own for each in others):
-        return None
-    return await foreign_seal(opened.backend, manifest, key=context.signature_checker.public_key)
 
 
 async def _first_copy_fault(

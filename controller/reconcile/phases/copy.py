@@ -265,7 +265,7 @@ class _CopyRun:
         )
         self.entries = with_copy(self.entries, entry)
         if digest is not None and name not in self._of_others:
-            # The copy of another event may have a seal of any key, so it is read again before the delete.
+            # The copy of another event may have no seal of this key, so it is read again before the delete.
             self.context.verified_copies[name] = digest
         return None
 

@@ -180,6 +180,27 @@ def proving_copies(siblings: Iterable[EnvelopeEvent], place: str) -> list[Envelo
     ]
 
 
+def event_with_later_copy(
+    event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], place: str, *, now: datetime
+) -> EnvelopeEvent | None:
+    """Return the event that archived the envelope last and has its copy in this ``place`` with other files;
+    None: the event itself did, and may replace what is there."""
+    digest_of, own = once_per_list(documents_digest), _order(event, now)
+    others = [
+        each
+        for each in proving_copies(siblings, place)
+        if digest_of(each.status.documents) != digest_of(event.status.documents)
+        if _order(each, now) > own
+    ]
+    return max(others, key=lambda each: _order(each, now), default=None)
+
+
+def _order(event: EnvelopeEvent, now: datetime) -> tuple[bool, datetime, datetime, str]:
+    """Return the place of an event in the same order; first those whose place is not known."""
+    turn = _turn(event, now)
+    return (False, now, now, event.uid) if turn is None else (True, *turn)
+
+
 def _turn(event: EnvelopeEvent, now: datetime) -> tuple[datetime, datetime, str] | None:
     """Return the place of an event in the order in which the envelope's events archived it; None: it is not
     known. Stored times have whole seconds, so of two in one second the event that was created first is."""

@@ -217,6 +217,32 @@ async def test_what_an_attempt_was_sent_that_was_not_confirmed_is_replaced_by_no
     assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
 
 
+@pytest.mark.parametrize("length", [20, 3000], ids=["short names", "long names"])
+async def test_an_event_that_fails_with_a_long_list_keeps_each_content_that_was_sent(
+    tmp_path: Path, length: int
+) -> None:
+    """The archive is unreachable from the first attempt to the deadline, and returns without its files."""
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    names = [f"file-{number}" for number in range(1, 31)]
+    scene.envelope.contents |= dict.fromkeys(names, WHOLE)
+    scene.envelope.names |= {each: f"{each}-{'x' * length}.pdf" for each in names}
+    mounts = []
+    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    scene.envelope.meanwhile["download trail-1"] = lambda: mounts.append(unmount(scene.folders["dms"]))
+    await scene.run(scene.first)
+    scene.envelope.problems.clear()
+    assert (await scene.end(scene.first)).status.reason == "DeadlineExceeded"
+    mounts[0]()
+    for each in list(scene.folders["dms"].rglob("file-*")):
+        each.unlink()
+    scene.envelope.contents["file-25"] = WHOLE[:12]
+
+    await retry_by_a_person(scene)
+
+    assert (await scene.end(scene.first)).status.reason == "DocumentInDoubt"
+    assert scene.deleted == []
+
+
 async def test_a_content_with_a_fault_takes_the_place_of_none_without_a_fault(tmp_path: Path) -> None:
     """Else a cut one would count again beside a sound one: a content with a fault does not bind there."""
     scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)

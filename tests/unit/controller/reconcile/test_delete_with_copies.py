@@ -21,7 +21,7 @@ from counterfoil.retention import last_question
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene
-from tests.support.scenes.events_of_envelope import ACTIONS, TwoEvents
+from tests.support.scenes.events_of_envelope import ACTIONS, TwoEvents, TwoFolders
 from tests.support.scenes.unmounted import unmount
 from tests.support.signing_keys import a_signer
 
@@ -520,6 +520,30 @@ async def test_a_copy_whose_manifest_somebody_replaces_each_time_ends_its_event(
     assert (event.status.phase, event.status.reason) == (Phase.FAILED, "ManifestUnsealed")
     assert "somebody replaces its manifest" in (event.status.message or "")
     assert scene.deleted == []
+
+
+@pytest.mark.parametrize("ends_first", ["first", "second"])
+async def test_a_copy_of_two_events_needs_our_seal_before_either_deletes_the_envelope(
+    tmp_path: Path, ends_first: str
+) -> None:
+    """They have different audit trails. The second one may replace the copy, and the first one waits."""
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    await scene.archive_both()
+    replace_manifest(scene, "worm")
+    scene.clock.advance(hours=721)
+
+    event = await scene.end(getattr(scene, ends_first))
+
+    if ends_first == "first":
+        assert (event.status.phase, event.status.reason) == (Phase.FAILED, "ManifestUnsealed")
+        assert scene.second in (event.status.message or "")
+        assert scene.deleted == []
+        assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
+    path = manifest_in(scene, "worm")
+    seal = path.with_name("counterfoil.json.sig").read_bytes()
+    assert scene.deleted
+    assert a_signer(1).public.verifies(seal, path.read_bytes())
 
 
 async def test_a_copy_that_is_taken_over_needs_our_seal_before_the_delete(tmp_path: Path) -> None:
