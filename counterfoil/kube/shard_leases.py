@@ -6,7 +6,7 @@ A release for one namespace has its Leases there. A release for several has them
 ``status.releaseNamespace`` of the Organizations names. It is believed only if it can be the name of a
 namespace: it becomes part of a path and of a command. Nothing is concluded from Leases that can't be read, or
 while it is unknown which release serves a namespace. Leases that are here suffice for a person who may list
-nothing else.
+nothing else. If no controller of the named release serves the namespace, a release with pods here counts.
 
 The Leases of a release are also held if it no longer lists the namespace. An annotation of each tells which
 namespaces its holder serves. With a holder of an earlier version, only a change that nobody processes does.
@@ -54,7 +54,10 @@ async def served_shard_leases(
     organizations = [each.status for each in await _organizations(kube, known)]
     release = next((each.release_namespace for each in organizations if each.release_namespace), None)
     if release is not None:
-        return await _leases_of(kube.in_namespace(release), release, kube.namespace)
+        there = await _leases_of(kube.in_namespace(release), release, kube.namespace)
+        # Statuses name an earlier release until the one that was installed here has started.
+        is_replaced = not is_unlisted and there.unheld_shards(now) and await _has_pods(kube)
+        return here if is_replaced else there
     is_own = bool(here.leases) or any(each.observed_generation is not None for each in organizations)
     if is_own or await _has_pods(kube):
         return here

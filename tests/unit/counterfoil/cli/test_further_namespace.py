@@ -287,3 +287,39 @@ async def test_the_namespace_of_one_release_may_be_served_by_another_one() -> No
     kube = FurtherNamespace(held(["unit-a"]))
     kube.put(held(["unit-b"]))
     assert (await kube.explained())["controller"] is None
+
+
+# -- A release in the namespace itself -----------------------------------------------------------------------
+
+A_POD: Raw = {"metadata": {"name": "counterfoil-controller-0", "labels": {}}, "status": {}}
+
+
+@pytest.mark.parametrize("earlier", [held(["unit-b"]), ENDED], ids=["works for others", "ended"])
+@pytest.mark.parametrize("lease", [None, ENDED], ids=["never started", "ended"])
+async def test_a_release_here_that_does_not_work_is_named_before_the_earlier_one(
+    earlier: Lease, lease: Lease | None
+) -> None:
+    kube = FurtherNamespace(earlier)
+    kube.pods_here = (A_POD,)
+    if lease is not None:
+        kube.put(lease)
+
+    (waiting,) = status.overview(await status.read(kube), "unit-a", datetime.now(UTC)).waiting
+
+    assert waiting.reason == "ControllerAbsent"
+    assert waiting.commands == ("kubectl -n unit-a get pods -l app.kubernetes.io/component=controller",)
+
+
+async def test_a_release_here_that_serves_others_is_no_reason_for_a_namespace_that_is_not_listed() -> None:
+    kube = FurtherNamespace(held(["unit-b"]))
+    kube.pods_here = (A_POD,)
+    kube.put(held(["unit-c"]))
+    (waiting,) = status.overview(await status.read(kube), "unit-a", datetime.now(UTC)).waiting
+    assert (waiting.reason, waiting.message) == ("NamespaceNotServed", UNLISTED)
+
+
+async def test_without_the_right_to_list_pods_here_the_release_of_the_statuses_counts() -> None:
+    kube = FurtherNamespace(held(["unit-b"]))
+    kube.pods_here = Forbidden(403, "Forbidden", 'User "jane" cannot list resource "pods"')
+    (waiting,) = status.overview(await status.read(kube), "unit-a", datetime.now(UTC)).waiting
+    assert waiting.reason == "NamespaceNotServed"
