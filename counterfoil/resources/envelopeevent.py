@@ -77,7 +77,12 @@ class SentContent(ResourcePart, frozen=True):
 
 
 MAX_SENT_CONTENTS = 100
-"""Maximum number of files of one event with a content that is not archived: 17 KiB."""
+"""Number of files of one event with a content that is not archived, from which on none is kept of an attempt
+whose files the archive did not confirm."""
+
+MAX_OTHER_CONTENTS = 2 * MAX_SENT_CONTENTS
+"""Maximum number of files of one event with a content that is not archived, 34 KiB: one that contradicts the
+archived content has room beside those that were only sent."""
 
 MAX_FILE_ID_LENGTH = 512
 """Maximum characters of a file's id. eSAW's are GUIDs today; they count as opaque here."""
@@ -558,7 +563,8 @@ class FiledDocument(ResourcePart, frozen=True):
         schema(
             "The longest content that eSAW sent in place of the archived one, and that was not archived. No "
             "shorter one counts before a person's retry. An envelope with such a file is not deleted. Unset "
-            f"again once the file is archived. At most {MAX_SENT_CONTENTS} files have it."
+            f"again once the file is archived. At most {MAX_OTHER_CONTENTS} files have one that "
+            "is not archived."
         ),
     ] = None
     outdated: Annotated[

@@ -68,6 +68,7 @@ from counterfoil.resources.archive import VerifyMode
 from counterfoil.resources.envelopeevent import (
     ESAW_SIGNED_KINDS,
     EVIDENCE_CONDITION,
+    MAX_OTHER_CONTENTS,
     MAX_SENT_CONTENTS,
     MAX_TAG_LENGTH,
     PARAMETERS_CONDITION,
@@ -359,7 +360,7 @@ async def _file_all(
             in_doubt.append(str(differs))
             stored_file, found = None, differs.found
             sent.pop(file_id, None)
-            filed[file_id] = _with_sent(filed[file_id], differs.sent, filed.values())
+            filed[file_id] = _with_sent(filed[file_id], differs.sent, filed.values(), most=MAX_OTHER_CONTENTS)
         except Exception as problem:
             trouble = problem
             # eSAW sent it completely, and what failed then was about the archive.
@@ -564,13 +565,18 @@ async def _file_one(
 
 
 def _with_sent(
-    document: FiledDocument, sent: SentContent, others: Collection[FiledDocument]
+    document: FiledDocument,
+    sent: SentContent,
+    others: Collection[FiledDocument],
+    *,
+    most: int = MAX_SENT_CONTENTS,
 ) -> FiledDocument:
     """Return the file with the longest content that eSAW sent; one with a fault replaces none without. What a
-    person accepted stays until a longer one is sent, or another one of its length."""
+    person accepted stays until a longer one is sent, or another one of its length. If ``most`` of the
+    ``others`` have one that is not archived, none is added."""
     known = document.other_content
     if known is None:
-        if sum(each.other_content is not None for each in others) >= MAX_SENT_CONTENTS:
+        if sum(_has_unarchived(each) for each in others) >= most:
             return document
     elif (
         sent.size < known.size
@@ -579,6 +585,13 @@ def _with_sent(
     ):
         return document
     return msgspec.structs.replace(document, other_content=sent)
+
+
+def _has_unarchived(document: FiledDocument) -> bool:
+    """Whether eSAW sent a content of the file that is not archived. One that a person accepted, and that was
+    archived, stays until a manifest names it."""
+    other = document.other_content
+    return other is not None and (other.size, other.sha256) != (document.size, document.sha256)
 
 
 def _other_content(

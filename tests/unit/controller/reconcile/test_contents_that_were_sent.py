@@ -11,7 +11,7 @@ import pytest
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.esaw.errors import EsawUnreachable
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
-from counterfoil.resources.envelopeevent import MAX_SENT_CONTENTS, SentContent
+from counterfoil.resources.envelopeevent import MAX_OTHER_CONTENTS, MAX_SENT_CONTENTS, SentContent
 from tests.support.scenes.events_of_envelope import (
     ACTIONS,
     BROKEN,
@@ -38,8 +38,8 @@ def content(document: bytes, *, has_fault: bool = False) -> SentContent:
     return SentContent(size=len(document), sha256=hashlib.sha256(document).hexdigest(), has_fault=has_fault)
 
 
-def sent(event: EnvelopeEvent) -> SentContent | None:
-    return {each.file_id: each.other_content for each in event.status.documents}["file-1"]
+def sent(event: EnvelopeEvent, file: str = "file-1") -> SentContent | None:
+    return {each.file_id: each.other_content for each in event.status.documents}[file]
 
 
 async def test_the_status_and_the_message_name_what_was_sent_until_it_is_archived(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_a_fault_that_is_found_after_a_retry_lets_no_shorter_document_coun
 
 async def test_the_status_keeps_a_bounded_number_of_contents_that_were_sent(tmp_path: Path) -> None:
     scene = await OneEvent.of(tmp_path)
-    names = [f"file-{number}" for number in range(1, MAX_SENT_CONTENTS + 2)]
+    names = [f"file-{number}" for number in range(1, MAX_OTHER_CONTENTS + 2)]
     scene.envelope.contents |= dict.fromkeys(names, WHOLE)
     await scene.run(scene.first)
     for name in names:
@@ -129,7 +129,38 @@ async def test_the_status_keeps_a_bounded_number_of_contents_that_were_sent(tmp_
     assert await scene.ended(LONGER) == IN_DOUBT
 
     kept = [each.other_content for each in scene.newest().status.documents if each.other_content is not None]
-    assert kept == [content(LONGER)] * MAX_SENT_CONTENTS
+    assert kept == [content(LONGER)] * MAX_OTHER_CONTENTS
+    assert await scene.ended_after_retry(LONGER) == IN_DOUBT
+    assert await scene.ended_after_retry(LONGER) == SUCCEEDED
+
+
+@pytest.mark.parametrize("is_cut_again", [False, True], ids=["sent again", "cut again"])
+async def test_a_file_in_doubt_has_room_beside_all_that_were_only_sent(
+    tmp_path: Path, *, is_cut_again: bool
+) -> None:
+    """A cut document was archived. Then eSAW lists 100 more after it, and the archive does not
+    confirm their attempt."""
+    scene = await OneEvent.of(tmp_path)
+    scene.send(WHOLE[:12])
+    await scene.run(scene.first)
+    late = [f"file-{number}" for number in range(2, MAX_SENT_CONTENTS + 2)]
+    trail = scene.envelope.contents.pop("trail-1")
+    scene.envelope.contents |= dict.fromkeys(late, WHOLE) | {"trail-1": trail}
+    scene.lose_trail()
+    scene.clock.advance(hours=721)
+    assert (await scene.run(scene.first)).status.reason == "ArchivedFilesChanged"
+    scene.clock.advance(hours=1)
+    await end_attempt(scene, "not confirmed")
+    assert [sent(scene.newest(), each) for each in late] == [content(WHOLE)] * MAX_SENT_CONTENTS
+    remove_file(scene)
+    scene.send(WHOLE)
+    assert (await scene.retried()).status.reason == "DocumentInDoubt"
+    assert sent(scene.newest()) == content(WHOLE)
+
+    assert await scene.ended(WHOLE[:12] if is_cut_again else WHOLE) == IN_DOUBT
+
+    assert scene.deleted == []
+    assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
 
 
 async def test_a_longer_document_that_was_sent_once_lets_no_shorter_one_count(tmp_path: Path) -> None:
