@@ -90,6 +90,26 @@ def test_each_reason_of_something_that_waits_is_in_a_row() -> None:
     assert unlisted(ROWS, {name: each.contexts for name, each in CATALOGUE.items()}) == []
 
 
+NO_WAIT = {"ImportComplete", "EsawListDoubtful"}
+"""Reasons of Imports with which nothing waits."""
+
+
+def unlisted_of_imports(table: list[Row], reasons: Mapping[str, tuple[ReasonContext, ...]]) -> list[str]:
+    """Return the reasons that only Imports have and that are in no row."""
+    of_imports = [name for name, contexts in reasons.items() if contexts == (ReasonContext.IMPORT,)]
+    listed = [row for row in table if not row.key]
+    return [each for each in of_imports if each not in NO_WAIT and not any(row.lists(each) for row in listed)]
+
+
+def test_each_reason_with_which_only_an_import_waits_is_in_a_row() -> None:
+    assert unlisted_of_imports(ROWS, {name: each.contexts for name, each in CATALOGUE.items()}) == []
+
+
+def test_a_reason_of_imports_that_is_in_no_row_is_found() -> None:
+    new = {"ImportNew": (ReasonContext.IMPORT,), "Other": (ReasonContext.FAILED, ReasonContext.IMPORT)}
+    assert unlisted_of_imports(ROWS, new) == ["ImportNew"]
+
+
 def test_a_reason_that_is_in_no_row_is_found() -> None:
     new = {"SomethingNew": (ReasonContext.WAITING, ReasonContext.FAILED)}
     assert unlisted(ROWS, new) == ["waiting: SomethingNew"]

@@ -518,6 +518,39 @@ async def test_a_window_that_never_has_room_names_the_quota_that_it_needs() -> N
     assert (scene.status_now.archived, scene.condition("Complete")[0]) == (8, "True")
 
 
+async def test_the_next_process_continues_an_import_that_waited_for_its_part_of_the_quota() -> None:
+    scene = ImportScene(bounds=ImportBounds(quota=8))
+    others = [
+        an_event(numbered(1000 + each)).archived().in_phase(Phase.SUCCEEDED).build() for each in range(4)
+    ]
+    for each in others:
+        scene.kube.put(each)
+    scene.finds("anna", *(numbered(each) for each in range(4)))
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "ImportCeiling")
+    for each in others:
+        del scene.kube.objects[EnvelopeEvent.PLURAL, each.name]
+    await scene.advance()
+    assert len(scene.events()) == 2, "the pause of the first process is not over"
+    scene.runner = scene.new_runner()
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "ImportRunning")
+    assert len(scene.events()) == 4
+
+
+async def test_the_next_process_continues_an_import_that_waited_for_room() -> None:
+    scene = ImportScene(maxUnfinished=2)
+    scene.finds("anna", *(numbered(each) for each in range(4)))
+    await scene.advance()
+    assert (len(scene.events()), scene.condition("Ready")) == (2, ("False", "ImportRunning"))
+    scene.finish_all()
+    scene.runner = scene.new_runner()
+    await scene.advance()
+    assert len(scene.events()) == 4
+    status = await scene.complete()
+    assert (status.found, status.known, status.archived) == (4, 0, 4)
+
+
 async def test_a_window_that_never_has_room_is_imported_by_others_with_shorter_spans() -> None:
     scene = too_long_window()
     sent = scene.finding.sent
