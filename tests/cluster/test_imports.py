@@ -156,6 +156,9 @@ async def test_a_dry_run_counts_and_a_suspended_import_waits_until_a_person_resu
     await create_import(scene, "held", suspend=True)
     counted = await until(scene, "ImportComplete", "count")
     assert (counted.status.found, counted.status.open_windows) == (1, ())
+    assert counted.status.sample is not None
+    assert (counted.status.sample.envelopes, counted.status.sample.unreadable) == (1, 0)
+    assert min(counted.status.sample.files, counted.status.sample.bytes) > 1
     await until(scene, "ImportSuspended", "held")
     assert await events_of(scene) == []
     await scene.local_environment.kubectl(
