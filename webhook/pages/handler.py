@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiohttp import web
@@ -108,6 +108,7 @@ class PageNamespace:
 
 
 PageNamespaces = NamespaceTable[PageNamespace]
+_Found = tuple[PageNamespace, OrganizationSite]
 
 
 async def namespace_of(namespaces: PageNamespaces, namespace: str) -> PageNamespace:
@@ -136,6 +137,17 @@ async def namespace_of(namespaces: PageNamespaces, namespace: str) -> PageNamesp
 async def all_unavailable(namespaces: PageNamespaces) -> str | None:
     """Return why no namespace can be served, or None: the trouble of one is not that of the others."""
     return await reason_of_all(each.unavailable_reason for each in namespaces)
+
+
+def _is_absent(outcome: _Found | PageError | ApiError) -> bool:
+    return isinstance(outcome, PageError) and outcome.kind is HttpErrorKind.NOT_FOUND
+
+
+def _found(outcome: _Found | PageError | ApiError) -> _Found:
+    """Return what was found. Raises the error that was met instead."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 class PageHandler(BrowserHandler[RequestContext]):
@@ -181,23 +193,50 @@ class PageHandler(BrowserHandler[RequestContext]):
         with self._places_of(namespace.name, site.organization.name):
             return await self._respond_about(namespace.views, site, request, asked)
 
-    async def _find(self, asked: RequestContext) -> tuple[PageNamespace, OrganizationSite]:
-        """Return the namespace and the Organization of a path; of its other reading if there is none by the
-        first. Raises ``PageError``, ``ApiError``."""
-        try:
-            return await self._read(asked.route)
-        except PageError as error:
-            if error.kind is not HttpErrorKind.NOT_FOUND or asked.route.otherwise is None:
-                raise
-        asked.route = asked.route.otherwise
-        found = await self._read(asked.route)
-        if asked.method not in asked.route.methods:
+    async def _find(self, asked: RequestContext) -> _Found:
+        """
+        Return the namespace and the Organization of a path, by the reading of its route that counts.
+
+        Of two readings, both are asked at once. The second one counts if there is no Organization by the
+        first, or if its namespace can't be read: the trouble of one namespace is not that of the other.
+        Raises ``PageError``, ``ApiError``.
+        """
+        first, second = asked.route, asked.route.otherwise
+        if second is None:
+            return await self._read(first)
+        if self._namespaces.find(first.namespace) is None:
+            by_second = await self._outcome(second)
+        else:
+            by_first, by_second = await asyncio.gather(
+                self._outcome(first), self._outcome(self._in_served_namespace(second))
+            )
+            if not _is_absent(by_first) and not isinstance(by_first, ApiError):
+                return _found(by_first)
+            is_page = asked.method in second.methods and not isinstance(by_second, ApiError)
+            if isinstance(by_first, ApiError) and (_is_absent(by_second) or not is_page):
+                raise by_first
+        asked.route = second
+        found = _found(by_second)
+        if asked.method not in second.methods:
             raise PageError(HttpErrorKind.WRONG_METHOD)
         return found
 
-    async def _read(self, route: PageRoute) -> tuple[PageNamespace, OrganizationSite]:
+    def _in_served_namespace(self, route: PageRoute) -> PageRoute:
+        """Return the route; in place of one in a namespace that is not served, one to nobody in the release's
+        own: as many requests are made for it."""
+        if self._namespaces.find(route.namespace) is not None:
+            return route
+        return replace(route, namespace="", organization=_NOBODY)
+
+    async def _read(self, route: PageRoute) -> _Found:
         namespace = await namespace_of(self._namespaces, route.namespace)
         return namespace, await namespace.views.site(route.organization)
+
+    async def _outcome(self, route: PageRoute) -> _Found | PageError | ApiError:
+        try:
+            return await self._read(route)
+        except (PageError, ApiError) as error:
+            return error
 
     @contextmanager
     def _places_of(self, namespace: str, organization: str) -> Iterator[None]:

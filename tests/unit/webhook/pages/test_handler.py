@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from counterfoil import tracing
 from counterfoil.esaw import EsawClients
-from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, Unavailable, api_error
 from counterfoil.kube.served_namespaces import ServedNamespaces
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization, OrganizationStatus, Resource
@@ -401,6 +401,81 @@ async def test_a_short_address_of_an_organization_that_exists_keeps_its_meaning(
     assert answer.status_code == 403
 
 
+UNREADABLE = pytest.mark.parametrize(
+    "trouble",
+    [Forbidden(403, "Forbidden", "no Role"), api_error(500, b"etcd is full", None, creating=False)],
+    ids=["no Role", "an error"],
+)
+
+
+@UNREADABLE
+@pytest.mark.parametrize("place", ["own", "another"])
+async def test_a_page_of_one_namespace_depends_on_no_other(
+    place: str, trouble: ApiError, tmp_path: Path
+) -> None:
+    unit = in_namespace("unit-a", with_pages("tags"), with_pages("acme"), a_sender_that(name="done"))
+    other = in_namespace("release" if place == "own" else "another", with_pages("acme"))
+    other.trouble["get"] = trouble
+    async with pages_of(other, tmp_path, LIMITS, unit, own_namespace="release") as http:
+        sent = await http.get("/before-send/unit-a/tags", params=SENT_BY)
+        consented = await http.get("/consent/unit-a/acme/done")
+    assert [each.status_code for each in (sent, consented)] == [303, 303]
+    assert "Path=/oauth/unit-a/tags/return;" in sent.headers["Set-Cookie"]
+
+
+@UNREADABLE
+@pytest.mark.parametrize("listed", ["unit-a", "unit-b"])
+async def test_a_short_address_is_unavailable_while_its_namespace_is(
+    listed: str, trouble: ApiError, tmp_path: Path
+) -> None:
+    """Also one that could name a namespace, whether that is listed or not."""
+    unit = in_namespace(listed, with_pages("acme"))
+    own = in_namespace("release", with_pages("unit-a"))
+    own.trouble["get"] = trouble
+    async with pages_of(own, tmp_path, LIMITS, unit, own_namespace="release") as http:
+        answers = [
+            await http.get("/before-send/unit-a/tags", params=SENT_BY),
+            await http.post("/before-send/unit-a/tags", params=SENT_BY, data={"form": "x"}),
+            await http.get("/consent/unit-a/nobody/done"),
+        ]
+    assert [each.status_code for each in answers] == [503] * 3
+
+
+async def test_a_form_that_cannot_be_read_now_is_no_wrong_method_of_another_page(tmp_path: Path) -> None:
+    unit = in_namespace("unit-a", with_pages("tags"))
+    own = in_namespace("release", with_pages("unit-a"))
+    own.trouble["get"] = Unavailable(0, "NoAnswer", "the API server did not answer")
+    async with pages_of(own, tmp_path, LIMITS, unit, own_namespace="release") as http:
+        answer = await http.post("/before-send/unit-a/tags", params=SENT_BY, data={"form": "x"})
+    assert answer.status_code == 503
+
+
+async def test_a_page_that_is_not_configured_is_reported_while_another_namespace_is_unavailable(
+    tmp_path: Path,
+) -> None:
+    unit = in_namespace("unit-a", an_organization("tags"))
+    own = in_namespace("release")
+    own.trouble["get"] = Unavailable(0, "NoAnswer", "the API server did not answer")
+    async with pages_of(own, tmp_path, LIMITS, unit, own_namespace="release") as http:
+        meanwhile = await http.get("/before-send/unit-a/tags", params=SENT_BY)
+        own.trouble.clear()
+        afterwards = await http.get("/before-send/unit-a/tags", params=SENT_BY)
+    assert meanwhile.text == afterwards.text
+
+
+@UNREADABLE
+async def test_no_namespace_is_asked_for_a_short_address_but_its_own(
+    trouble: ApiError, tmp_path: Path
+) -> None:
+    own, other = in_namespace("release", with_pages("acme")), in_namespace("another")
+    other.trouble["get"] = trouble
+    async with pages_of(other, tmp_path, LIMITS, own, own_namespace="release") as http:
+        unknown = await http.get("/before-send/nobody/tags", params=SENT_BY)
+        form = await http.get("/before-send/acme/tags", params=SENT_BY)
+        thanks = await http.get("/consent/acme/anna/done")
+    assert [each.status_code for each in (unknown, form, thanks)] == [404, 303, 200]
+
+
 class CountingKubeClient(InMemoryKubeClient):
     """An API server that counts what is read in one namespace."""
 
@@ -427,6 +502,21 @@ async def test_as_many_requests_are_made_for_each_namespace_while_the_api_server
         assert (await http.get(path)).status_code == 503
 
     assert sum(each.reads for each in kubes) == 1
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+@pytest.mark.parametrize("named", ["unit-a", "elsewhere"])
+async def test_an_address_with_two_readings_makes_as_many_requests_for_each_namespace(
+    named: str, is_down: bool, tmp_path: Path
+) -> None:
+    kubes = [CountingKubeClient(name) for name in ("release", "unit-a", "unit-b")]
+    async with pages_of(kubes[0], tmp_path, LIMITS, *kubes[1:], own_namespace="release") as http:
+        for each in kubes if is_down else ():
+            each.trouble["get"] = Unavailable(0, "NoAnswer", "the API server did not answer")
+        answer = await http.get(f"/before-send/{named}/tags", params=SENT_BY)
+
+    assert answer.status_code == (503 if is_down else 404)
+    assert sum(each.reads for each in kubes) == 2
 
 
 async def test_a_namespace_without_a_role_is_asked_in_place_of_another_one_once(tmp_path: Path) -> None:
