@@ -55,7 +55,7 @@ async def holds_what_was_promised(scene: Scene, names: list[str]) -> None:
         assert event.status.phase is Phase.SUCCEEDED, event.status
         await is_archived_whole(scene, event)
         assert not scene.standin.exists(event.spec.envelope_id)
-    await eventually(lambda: not scene.strays())
+    assert not scene.strays()
 
 
 async def nothing_was_deleted_without_proof(scene: Scene) -> None:

@@ -9,7 +9,6 @@ from itertools import groupby, pairwise
 from counterfoil.resources import Phase
 from counterfoil.resources.naming import envelope_id, shard
 from sandbox.servers.proxies import Passage, stores
-from tests.support.pauses import eventually
 from tests.support.scenes.chaos import Scene
 
 ACTIONS = ("envelopeFinished", "workstepFinished")
@@ -47,7 +46,7 @@ async def test_two_controllers_share_the_events_and_keep_those_of_one_envelope_a
     for envelope in envelopes:
         assert never_at_the_same_time(asked_about(scene, envelope))
         assert one_after_the_other(scene, envelope)
-    await eventually(lambda: not scene.strays())
+    assert not scene.strays()
 
 
 def asked_about(scene: Scene, envelope: str) -> list[Passage]:

@@ -45,8 +45,8 @@ class ArchiveFolder:
         }
 
     def temporary(self) -> list[Path]:
-        """Files whose writing was begun and not ended."""
-        return [path for path in self.files() if path.name.startswith(".")]
+        """Files of envelopes whose writing was begun and not ended; those in the root are of probes."""
+        return [path for path in self.files() if path.name.startswith(".") and path.parent != self.root]
 
     def mentions(self, folder: Path) -> set[Path]:
         """Names in the manifest of a folder: its files, the hash file and itself."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from counterfoil.archives.backend import TEMPORARY_PREFIX
 from counterfoil.archives.names import HASHES_NAME
 from counterfoil.clock import utc_text
 from counterfoil.kube.client import KubeClient, connect
@@ -162,17 +163,21 @@ class Scene:
         event = await self.ended(name)
         assert event.status.phase is Phase.SUCCEEDED, event.status
         await self.filed_once(event)
-        # A controller that has just started may be probing the archive.
-        await eventually(lambda: not self.strays())
+        assert not self.strays()
         self.deleted_last(event)
 
     def strays(self) -> set[Path]:
-        """Files in the archive that belong to no envelope, or are incomplete."""
-        known = set(self.envelopes)
+        """
+        Files in the archive that belong to no envelope, or are incomplete.
+
+        Temporary files in the root are of probes. A controller that is killed during one leaves its file.
+        """
+        known, root = set(self.envelopes), self.archive_folder.root
         return {
             path
             for path in self.archive_folder.files()
-            if path.name.startswith(".") or known.isdisjoint(path.relative_to(self.archive_folder.root).parts)
+            if (path.parent != root or not path.name.startswith(TEMPORARY_PREFIX))
+            and (path.name.startswith(".") or known.isdisjoint(path.relative_to(root).parts))
         }
 
     async def filed_once(self, event: EnvelopeEvent) -> Path:
