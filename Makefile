@@ -139,8 +139,8 @@ e2e: setup ## image and chart on a whole node, through a release's life (root; C
 	@echo '[test] e2e'; $(BIN)/pytest -v --capture=no tests/e2e/test_node$(if $(CLUSTER),.py -k 'not load_brings',*.py)
 
 .PHONY: matrix
-matrix: setup ## the tests that talk to an API server with other versions of it, built on the first run; writes docs/support.md (VERSION=kubernetes-1.31: this one only)
-	@$(BIN)/python -m sandbox.controlplane etcd kubectl helm kubeconform kstatus rclone
+matrix: setup ## the tests of an API server and of the chart with other versions of Kubernetes and Helm, built on the first run; writes docs/support.md (VERSION=helm-3: this one only)
+	@$(BIN)/python -m sandbox.controlplane etcd kubectl helm kubeconform kstatus rclone kube-score
 	@$(BIN)/python -m verification.matrix $(VERSION)
 
 # Needs the Python alone: no browser, no docs and no type checkers. A separate environment brings pip.

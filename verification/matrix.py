@@ -1,6 +1,6 @@
 """
 ``python -m verification.matrix [NAME...]``: run the tests that talk to an API server with other versions
-of it, and write the table in docs/support.md.
+of it, and the tests of the chart with another version of Helm; write the table in docs/support.md.
 
 Each version is built from its Go module (``sandbox.controlplane.binaries.OTHER_VERSIONS``); all else stays as
 it is. A version that fails leaves its line in the table, and the exit status is 1.
@@ -48,6 +48,17 @@ OF_API_SERVER: Final = (
 )
 """CRDs and their rules, admission policies, selectable fields, Leases, rights, and each phase of an event."""
 
+OF_HELM: Final = (
+    "test_chart_rendering.py",
+    "test_chart_namespaces.py",
+    "test_chart_in_cluster.py",
+    "test_chart_upgrade.py",
+    "test_chart_kube_score.py",
+    "test_recipes.py",
+    "test_trial.py",
+)
+"""Lint, rendering, installation, upgrade, rollback and removal of the chart."""
+
 
 class Result(NamedTuple):
     """The result of one version."""
@@ -62,7 +73,8 @@ class Result(NamedTuple):
 def run(name: str, folder: Path) -> Result:
     """Run the tests with one of ``OTHER_VERSIONS``."""
     report = folder / f"{name}.xml"
-    tests = [f"tests/cluster/{each}" for each in OF_API_SERVER]
+    chosen = OF_HELM if "helm" in OTHER_VERSIONS[name].programs else OF_API_SERVER
+    tests = [f"tests/cluster/{each}" for each in chosen]
     arguments = ["-q", "-n", WORKERS, "--dist", "loadfile", f"--junitxml={report}", *tests]
     begun = time.monotonic()
     environment = {**os.environ, "COUNTERFOIL_VERSION": name}

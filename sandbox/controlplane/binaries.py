@@ -182,7 +182,20 @@ def _apiserver(folder: str, version: str) -> Module:
     return Module(SOURCES / folder, version, programs, _kubernetes_flags(version))
 
 
+def _helm_3(version: str) -> Module:
+    # What helm's own build sets; without it, it takes each cluster that it renders for as Kubernetes 1.20.
+    _, minor, _ = MODULES[0].version.split(".")
+    rendered_for = [
+        f"-X helm.sh/helm/v3/pkg/{package}.k8sVersion{part}"
+        for package in ("chartutil", "lint/rules")
+        for part in ("Major=1", f"Minor={minor}")
+    ]
+    flags = ["-s -w", f"-X helm.sh/helm/v3/internal/version.version=v{version}", *rendered_for]
+    return Module(SOURCES / "helm-3", version, {"helm": "helm.sh/helm/v3/cmd/helm"}, " ".join(flags))
+
+
 OTHER_VERSIONS: Mapping[str, Module] = {
+    "helm-3": _helm_3("3.22.0"),
     "kubernetes-1.31": _apiserver("kubernetes-1.31", "1.31.14"),
     "kubernetes-1.36": _apiserver("kubernetes-1.36", "1.36.3"),
     "kubernetes-1.37": _apiserver("kubernetes-1.37", "1.37.2"),

@@ -55,7 +55,9 @@ from tests.support.scenes.chart import (
     MONITORING,
     NAMESPACE,
     RELEASE,
+    TAKE_BACK,
     VARIANTS,
+    WITH_CLUSTER,
     Rendered,
     render,
     with_image,
@@ -90,7 +92,7 @@ class InstalledChart:
     async def render(self, values: Mapping[str, Any]) -> str:
         """Render with access to the cluster."""
         return await self.helm(
-            "template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server", values=with_image(values)
+            "template", RELEASE, CHART, "-n", NAMESPACE, *WITH_CLUSTER, values=with_image(values)
         )
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -930,7 +932,7 @@ async def test_a_definition_that_changed_reaches_the_cluster_by_an_upgrade(insta
         "patch", "crd", "envelopeevents.counterfoil.dev", "--type=json", "-p", remove
     )
     values = with_image({})
-    await installed.helm("upgrade", RELEASE, CHART, "-n", NAMESPACE, "--force-conflicts", values=values)
+    await installed.helm("upgrade", RELEASE, CHART, "-n", NAMESPACE, *TAKE_BACK, values=values)
     names = await installed.plane.kubectl(
         "get", "crd", "envelopeevents.counterfoil.dev", "-o", "jsonpath={.spec.names.shortNames}"
     )

@@ -19,10 +19,12 @@ from tests.support.scenes.chart import (
     MONITORING,
     NAMESPACE,
     RELEASE,
+    WITH_CLUSTER,
     Object,
     Rendered,
     render,
     with_image,
+    without_helm_3,
 )
 
 UNITS = ("unit-a", "unit-b")
@@ -309,6 +311,7 @@ async def test_fifty_namespaces_fit(program: Helm) -> None:
     assert len(roles(rendered, "receiver")) == 50
 
 
+@without_helm_3
 async def test_the_notes_say_what_is_served_and_begin_in_a_served_namespace(program: Helm) -> None:
     values: dict[str, Any] = with_image({"watchNamespaces": [*UNITS]})
     said = await program("install", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=client", values=values)
@@ -330,7 +333,7 @@ async def rendered_in_cluster(
     # The control plane has the CRDs already, without this release.
     options = {"networkPolicy": {"enabled": False}, "crds": {"enabled": False}, **more}
     values = with_image({"watchNamespaces": [*namespaces], **options})
-    arguments = ("template", RELEASE, CHART, "-n", home, "--dry-run=server")
+    arguments = ("template", RELEASE, CHART, "-n", home, *WITH_CLUSTER)
     return Rendered(await replace(program, kubeconfig=plane.kubeconfig)(*arguments, values=values))
 
 

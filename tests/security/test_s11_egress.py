@@ -11,7 +11,7 @@ import pytest
 
 from release.helm import CHART, Helm, HelmError, helm
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.support.scenes.chart import NAMESPACE, RELEASE, Rendered, render, with_image
+from tests.support.scenes.chart import NAMESPACE, RELEASE, WITH_CLUSTER, Rendered, render, with_image
 
 INTERNET = ("1.1.1.1", "203.0.113.7", "8.8.8.8", "2606:4700::1111")
 PRIVATE = ("10.0.0.7", "100.64.3.4", "172.16.0.1", "172.31.255.254", "192.168.1.1", "fd12::1")
@@ -158,7 +158,7 @@ async def test_a_public_api_server_that_no_value_names_stops_the_installation(
     ]
     published = json.dumps({"apiVersion": "v1", "kind": "List", "items": slices})
     program = await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
-    template = ("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server")
+    template = ("template", RELEASE, CHART, "-n", NAMESPACE, *WITH_CLUSTER)
     values = with_image({"crds": {"enabled": False}})
     await plane.kubectl("apply", "--server-side", "-f", "-", stdin=published)
     try:
@@ -197,7 +197,7 @@ def a_slice(address: str, port: int) -> str:
 async def rendered_beside(plane: ControlPlane, tmp_path: Path, found: str, *arguments: str) -> Rendered:
     """Render with access to a cluster whose API server publishes this EndpointSlice."""
     program = await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
-    template = ("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server")
+    template = ("template", RELEASE, CHART, "-n", NAMESPACE, *WITH_CLUSTER)
     await plane.kubectl("apply", "--server-side", "-f", "-", stdin=found)
     try:
         values = with_image({"crds": {"enabled": False}})

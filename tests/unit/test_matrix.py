@@ -3,11 +3,13 @@
 import pytest
 
 from sandbox.controlplane.binaries import OTHER_VERSIONS, module_of
-from verification.matrix import OF_API_SERVER, PAGE, ROOT, TABLE, Result, counts, row, with_rows
+from verification.matrix import OF_API_SERVER, OF_HELM, PAGE, ROOT, TABLE, Result, counts, row, with_rows
 
 
 def test_each_test_file_of_the_matrix_exists() -> None:
-    assert [each for each in OF_API_SERVER if not (ROOT / "tests" / "cluster" / each).is_file()] == []
+    assert [
+        each for each in {*OF_API_SERVER, *OF_HELM} if not (ROOT / "tests" / "cluster" / each).is_file()
+    ] == []
 
 
 @pytest.mark.parametrize("name", OTHER_VERSIONS)
