@@ -12,6 +12,7 @@ archive keeps a manifest that had none.
 """
 
 import asyncio
+import unicodedata
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -67,7 +68,7 @@ from counterfoil.archives.manifest import (
     hash_lines,
 )
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey, split_seals
-from counterfoil.archives.names import case_folded
+from counterfoil.archives.names import case_folded, has_long_run_of_marks
 from counterfoil.archives.proof import Checksum, FoundManifest, has_own_seal, names_source, other_source
 from counterfoil.archives.readback import (
     checksum,
@@ -182,14 +183,18 @@ class EntriesByName:
     def of(cls, listed: Sequence[StoredEntry], names: Sequence[str]) -> "EntriesByName":
         """
         Choose them from a list. A name that is far longer than the longest of ``names`` is not folded: an
-        archive can list thousands whose normal form is many times longer.
+        archive can list thousands whose normal form is many times longer. Nor is one with a long run of
+        combining characters, unless one of ``names`` has such a run.
         """
         folded = {name: case_folded(name) for name in names}
         wanted = set(folded.values())
         longest = MAX_GROWTH * max(map(len, wanted), default=0)
+        may_have_long_run = any(has_long_run_of_marks(unicodedata.normalize("NFKD", each)) for each in wanted)
         entries: dict[str, list[StoredEntry]] = {}
         for entry in listed:
-            if len(entry.name) <= longest and (key := case_folded(entry.name)) in wanted:
+            if len(entry.name) > longest or (not may_have_long_run and has_long_run_of_marks(entry.name)):
+                continue
+            if (key := case_folded(entry.name)) in wanted:
                 entries.setdefault(key, []).append(entry)
         return cls(folded, entries)
 

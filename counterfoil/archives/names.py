@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from counterfoil.archives.backend import TEMPORARY_PREFIX
@@ -43,6 +44,9 @@ TAG_PREFIX = "tags."
 MAX_NAME_LENGTH = 1024
 """Maximum number of characters of a text whose beginning and end become a segment. The normal form of a
 longer one could take hours (rule 12)."""
+
+MAX_RUN_OF_MARKS: Final = 30
+"""Maximum number of combining characters in a row in the stream-safe format of UAX #15, section 13."""
 
 PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_.-]*)\}\}")
 
@@ -223,6 +227,27 @@ def case_folded(path: str) -> str:
         folded = _IGNORED.sub("", unicodedata.normalize("NFKC", folded)).upper().casefold()
     # In lower case, the capital "i" with a dot is an "i" and a combining dot.
     return unicodedata.normalize("NFKC", folded).replace("i\u0307", "i")
+
+
+def has_long_run_of_marks(path: str) -> bool:
+    """
+    Whether a text has a longer run of combining characters than any that is written by people, as UAX #15
+    defines its stream-safe format.
+
+    They are sorted for each normal form, for which the time is quadratic in the length of a run (rule 12).
+    """
+    return not path.isascii() and _marks().search(_IGNORED.sub("", path)) is not None
+
+
+@cache
+def _marks() -> re.Pattern[str]:
+    """Return the pattern of a run that is too long, also of characters that become combining ones."""
+    combining = (chr(each) for each in range(0x300, 0x20000) if _is_combining(chr(each)))
+    return re.compile(f"[{''.join(combining)}]{{{MAX_RUN_OF_MARKS + 1}}}")
+
+
+def _is_combining(character: str) -> bool:
+    return any(map(unicodedata.combining, (character, unicodedata.normalize("NFKD", character)[0])))
 
 
 def _without_accents(text: str) -> str:

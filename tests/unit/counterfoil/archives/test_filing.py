@@ -1071,3 +1071,23 @@ def test_a_listed_name_is_found_in_any_form_and_not_folded_if_it_is_far_too_long
     assert [each.name for each in exact.find(ours)] == [ours]
     padded = EntriesByName.of([StoredEntry("a/" + "\u00ad" * 1000 + ours[2:])], [ours])
     assert not padded.has(ours)
+
+
+@pytest.mark.parametrize("between", ["", "\u034f"], ids=["in-a-row", "with-ignored-characters-between"])
+@pytest.mark.parametrize("mark", ["\u0301", "\uff9e", "\u0f73"], ids=["mark", "kana-mark", "two-marks"])
+def test_a_listed_name_with_a_long_run_of_marks_is_folded_only_if_a_name_of_the_layout_has_one(
+    monkeypatch: pytest.MonkeyPatch, mark: str, between: str
+) -> None:
+    folded: list[str] = []
+
+    def noted(name: str) -> str:
+        folded.append(name)
+        return case_folded(name)
+
+    monkeypatch.setattr(filing, "case_folded", noted)
+    ours = f"a/{'contract' * 10}.pdf"
+    short, hostile = "a/e" + (mark + between) * 30, "a/e" + (mark + between) * 31
+    found = EntriesByName.of([StoredEntry(short), StoredEntry(hostile)], [ours])
+    assert folded == [ours, short]
+    assert not found.has(ours)
+    assert EntriesByName.of([StoredEntry(hostile.upper())], [hostile]).has(hostile)
