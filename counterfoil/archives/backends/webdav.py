@@ -36,6 +36,7 @@ from counterfoil.archives.backends._http import (
 )
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
+from counterfoil.archives.names import has_long_run_of_marks
 from counterfoil.clock import Clock, WallClock
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.untrusted.xml_bounds import PIECE, SEPARATOR, BoundedXmlParser, XmlRefused, XmlTooLarge
@@ -380,11 +381,19 @@ class WebDavBackend(FolderTreeBackend):
 
 
 def _decoded(path: str, max_slashes: int) -> tuple[str, ...]:
-    """Split a path of a URL into plain segments, in the normal form that our names have. Raises
-    ``ValueError``, before a path with too many of them is split."""
+    """
+    Split a path of a URL into plain segments, in the normal form that our names have. A segment stays as it
+    is if that form takes quadratic time.
+
+    Raises ``ValueError``, before a path with too many segments is split.
+    """
     if len(path) > MAX_PATH_LENGTH or path.count("/") > max_slashes:
         raise ValueError("it is too long")
-    return tuple(unicodedata.normalize("NFC", unquote(part)) for part in path.split("/") if part)
+    return tuple(_normal_form(unquote(part)) for part in path.split("/") if part)
+
+
+def _normal_form(segment: str) -> str:
+    return segment if has_long_run_of_marks(segment) else unicodedata.normalize("NFC", segment)
 
 
 def _properties(tags: Mapping[str, str]) -> bytes:

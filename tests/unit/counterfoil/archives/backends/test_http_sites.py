@@ -253,6 +253,19 @@ async def reason_of_a_refused_probe(body: str) -> str:
     return trouble.value.reason
 
 
+async def test_a_listed_name_with_a_long_run_of_marks_keeps_its_form() -> None:
+    """Its normal form takes quadratic time: seconds for a name of 32 KiB."""
+    short, hostile = "e" + "\u0301" * 30, "e" + "\u0301" * 31
+    listed = [LISTING.replace("/dms/", f"/dms/a/{name}") for name in ("", short, hostile)]
+    body = "".join(listed).replace(f"</multistatus>{LISTING[: LISTING.index('<response>')]}", "")
+    body = body.replace("<collection/></resourcetype>", "</resourcetype>")
+    async with scripted_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
+        backend = await a_backend(url)
+        names = [each.name for each in await backend.entries("a")]
+        await backend.close()
+    assert names == sorted([f"a/\u00e9{short[2:]}", f"a/{hostile}"])
+
+
 @pytest.mark.parametrize(
     "body",
     [
