@@ -90,6 +90,9 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(|[kMGTPE]|[KMGTPE]i)")
 _SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""")
 """A word of a command as the shell reads it, with its quotes."""
 
+_COLUMNS = ("NAME", "READY", "REASON", "ARCHIVE", "UNFINISHED", "CONSENT", "FAILED")
+_UNREAD_ROW = ("not read", *[""] * (len(_COLUMNS) - 1))
+
 TURNS: Mapping[Responsible, str] = {
     Responsible.NOBODY: "nobody yet",
     Responsible.SENDER: "the sender",
@@ -216,7 +219,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     if is_for_programs(args.output):
         out.write(format_answer(args.output, found if args.all_namespaces else found[0]))
     else:
-        out.write("\n".join(page(each, now) for each in found) or "no namespace has an Organization\n")
+        out.write(page_of_all(found, now) if args.all_namespaces else page(found[0], now))
     return exit_status(found)
 
 
@@ -643,11 +646,37 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
 
 def page(found: InstallationStatus, now: datetime) -> str:
     """Return the state as text of at most 120 columns."""
-    lines = [f"Namespace {found.namespace}, plugin {found.plugin}", "", "Processes"]
+    return _printed([*_head(found), "", "Organizations", *_organization_table(found), *_tasks(found, now)])
+
+
+def page_of_all(found: Sequence[InstallationStatus], now: datetime) -> str:
+    """Return the state of several namespaces: one table of their Organizations, then the rest of each."""
+    if not found:
+        return "no namespace has an Organization\n"
+    rows = [(each.namespace, *row) for each in found for row in _organization_rows(each) or (_UNREAD_ROW,)]
+    lines = ["Organizations", *_table(("NAMESPACE", *_COLUMNS), rows)]
+    for each in found:
+        lines += ["", *_head(each), *_tasks(each, now)]
+    return _printed(lines)
+
+
+def _printed(lines: Iterable[str]) -> str:
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _head(found: InstallationStatus) -> list[str]:
     no_process = "no pod was found in this namespace" if found.are_pods_read else "not read"
-    lines += [_process_line(each) for each in found.processes] or [f"  {no_process}"]
-    lines += [f"    {problem}" for each in found.processes for problem in each.problems]
-    lines += ["", "Organizations", *_organization_table(found), "", "What waits for a person"]
+    return [
+        f"Namespace {found.namespace}, plugin {found.plugin}",
+        "",
+        "Processes",
+        *([_process_line(each) for each in found.processes] or [f"  {no_process}"]),
+        *(f"    {problem}" for each in found.processes for problem in each.problems),
+    ]
+
+
+def _tasks(found: InstallationStatus, now: datetime) -> list[str]:
+    lines = ["", "What waits for a person"]
     for each in found.waiting:
         not_true = f"not {each.since_condition} " if each.since_condition else ""
         since = f", {not_true}since {_age(each.since, now)}" if each.since is not None else ""
@@ -662,7 +691,7 @@ def page(found: InstallationStatus, now: datetime) -> str:
         lines += ["", "Not read"]
         for text in found.unread:
             lines += _wrapped(text, "  ")
-    return "".join(f"{printable(line)}\n" for line in lines)
+    return lines
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
@@ -726,16 +755,23 @@ def _organization_table(found: InstallationStatus) -> list[str]:
         return [
             "  none that can be read" if is_one_unread else "  none: `kubectl counterfoil setup` creates one"
         ]
-    head = ("NAME", "READY", "REASON", "ARCHIVE", "UNFINISHED", "CONSENT", "FAILED")
-    rows = [
+    return _table(_COLUMNS, _organization_rows(found))
+
+
+def _organization_rows(found: InstallationStatus) -> list[tuple[str, ...]]:
+    return [
         (each.name, each.ready, each.reason, each.archive, *map(str, numbers))
         for each in found.organizations
         for numbers in ((each.unfinished, each.awaiting_consent, each.failed),)
     ]
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
-        "  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
+        "  " + "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     ]
 
 

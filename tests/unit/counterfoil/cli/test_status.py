@@ -4,6 +4,7 @@ import argparse
 import io
 import shlex
 import subprocess
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from counterfoil import __version__
 from counterfoil.cli.plugin import why as why_command
 from counterfoil.cli.plugin.entry_point import describe
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
+from counterfoil.cli.plugin.installation import status as status_command
 from counterfoil.cli.plugin.installation.status import (
     MAX_OBJECTS,
     MAX_SUSPENDED_EVENTS,
@@ -33,8 +35,10 @@ from counterfoil.cli.plugin.why import explain
 from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.i18n.reasons import CATALOGUE, ReasonContext, Responsible, find_reason
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.secret import Placeholder, SecretUse, create_command
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
@@ -654,6 +658,70 @@ def test_the_manual_shows_what_the_program_prints() -> None:
         retrying=(running,),
     )
     assert page(seen, NOON) == printed_in_manual("kubectl counterfoil status").replace("0.1.0", __version__)
+
+
+async def of_all(*clients: InMemoryKubeClient) -> str:
+    """Return what ``status -A`` prints."""
+    out, args = io.StringIO(), argparse.Namespace(all_namespaces=True, output="text")
+    await status_command.run(args, Everywhere(clients), out)
+    return out.getvalue()
+
+
+class Everywhere(InMemoryKubeClient):
+    """An API server with several namespaces."""
+
+    def __init__(self, clients: Sequence[InMemoryKubeClient]) -> None:
+        super().__init__()
+        self.clients = {each.namespace: each for each in clients}
+
+    def in_all_namespaces(self) -> KubeClient:
+        return self
+
+    def in_namespace(self, namespace: str) -> KubeClient:
+        return self.clients[namespace]
+
+    async def list(self, kind: type[Resource], **_: Any) -> AsyncIterator[Raw]:
+        for name, each in self.clients.items():
+            async for raw in each.list(kind):
+                raw["metadata"]["namespace"] = name
+                yield raw
+
+
+def in_namespace(namespace: str, *resources: Resource) -> InMemoryKubeClient:
+    kube = InMemoryKubeClient(*resources)
+    kube.namespace = namespace
+    return kube
+
+
+async def test_the_organizations_of_all_namespaces_are_in_one_table_with_their_namespace() -> None:
+    small = in_namespace("unit-a", an_organization_that(name="acme"))
+    large = in_namespace("a-larger-unit", an_organization_that(name="acme"), an_organization_that(name="b"))
+    lines = (await of_all(small, large)).splitlines()
+    assert lines[:5] == [
+        "Organizations",
+        "  NAMESPACE       NAME   READY   REASON   ARCHIVE   UNFINISHED   CONSENT   FAILED",
+        "  a-larger-unit   acme   True    Ready    dms       0            0         0",
+        "  a-larger-unit   b      True    Ready    dms       0            0         0",
+        "  unit-a          acme   True    Ready    dms       0            0         0",
+    ]
+    parts = [each for each in lines if each.startswith(("Namespace", "Organizations", "What"))]
+    assert [each.partition(",")[0] for each in parts] == [
+        "Organizations",
+        "Namespace a-larger-unit",
+        "What waits for a person",
+        "Namespace unit-a",
+        "What waits for a person",
+    ]
+
+
+async def test_a_namespace_whose_organization_can_not_be_read_has_its_line() -> None:
+    unit = with_spec(in_namespace("unit-a", an_organization_that()), Organization, "acme", baseURL=7)
+    lines = (await of_all(unit)).splitlines()
+    assert [line.split() for line in lines[2:4]] == [["unit-a", "not", "read"], []]
+
+
+async def test_without_an_organization_in_any_namespace_the_table_is_replaced_by_a_sentence() -> None:
+    assert await of_all() == "no namespace has an Organization\n"
 
 
 QUOTED = "kubectl -n demo patch archive folder --subresource=status --type=merge -p "
