@@ -160,6 +160,18 @@ class Sealing:
         keys = self._current()
         return key_hash(keys.by_id[keys.newest])
 
+    def is_key_of(self, namespace: str, reported: str) -> bool:
+        """
+        Whether this is the hash of a key that a namespace has from a file of the folder, derived or as it is.
+
+        A file that cannot be used has none.
+        """
+        try:
+            found = [_read_keys(self._folder, each) for each in (None, namespace)]
+        except SealingKeysInvalid:
+            return False
+        return any(key_hash(key) == reported for keys in found for key in keys.by_id.values())
+
     @property
     def faults(self) -> tuple[str, ...]:
         """The faults of the folder now, one text for each file that cannot be used; no key is shown."""

@@ -20,7 +20,8 @@ number of Senders per result, and the sealing keys that this namespace no longer
 
 The keys of all namespaces of a release are derived from the same sealing keys. So a sealing key is removed
 after the run in the last namespace. The command names those in which it did not run, as far as it may list
-them.
+them. It names a namespace unless a status there excludes it, since who removes a key that is needed can't
+repair that.
 """
 
 import asyncio
@@ -43,6 +44,7 @@ from counterfoil.kube.errors import ApiError, Conflict, NotConfigured, NotFound
 from counterfoil.kube.secret import Secret
 from counterfoil.kube.served_namespaces import NamespacesFileInvalid, ServedNamespaces
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import Organization, ResourceInvalid, Sender
 from counterfoil.sealing import (
     KEY_SETTLE,
@@ -157,18 +159,24 @@ class ReleaseNamespaces:
     """The one of the run."""
     others: tuple[str, ...] | None
     """Those in which the run did not look; None if it is not known which the release has."""
+    unknown: tuple[str, ...] = ()
+    """Those with an Organization of which it is not known if the release serves it."""
 
     def lines(self) -> list[str]:
         """Say to a person which namespaces may need each sealing key."""
-        match self.others:
-            case None:
-                seen = "could not determine whether the release serves other namespaces"
-            case ():
-                return ["No other namespace has an Organization of the release."]
-            case others:
-                seen = f"did not look at other namespaces of the release: {', '.join(others)}"
+        seen = []
+        if self.others is None:
+            seen.append("This run could not determine whether the release serves other namespaces.")
+        elif self.others:
+            names = ", ".join(self.others)
+            seen.append(f"This run did not look at other namespaces of the release: {names}.")
+        if self.unknown:
+            names = ", ".join(self.unknown)
+            seen.append(f"It is not known if the release serves these namespaces: {names}.")
+        if not seen:
+            return ["No other namespace has an Organization of the release."]
         return [
-            f"This run {seen}. Each of them may need each sealing key. Run the command for each of them. "
+            f"{' '.join(seen)} Each of them may need each sealing key. Run the command for each of them. "
             "Remove sealing keys after the last one."
         ]
 
@@ -223,27 +231,73 @@ async def sealing_of_namespace(kube: KubeClient, sealing: Sealing) -> Sealing:
     return sealing
 
 
-async def namespaces_of_release(kube: KubeClient, listed: Collection[str] = ()) -> ReleaseNamespaces:
+@dataclass(frozen=True)
+class _Found:
+    """An Organization of the cluster."""
+
+    namespace: str
+    organization: Organization | None
+    """None if it can't be read."""
+    has_key: bool
+    """Whether its controller has a key of the folder."""
+
+    @property
+    def release(self) -> str | None:
+        """Namespace of the release that its status names; None if no controller has written that."""
+        if self.organization is None or self.organization.status.observed_generation is None:
+            return None
+        return self.organization.status.release_namespace or self.namespace
+
+    def is_of_another(self, releases: Collection[str]) -> bool:
+        """Whether its status excludes that one of these releases, which have the folder, serves it."""
+        if self.organization is None or self.has_key or self.release in releases:
+            return False
+        status = self.organization.status
+        # A controller of the release would have reported a key of the folder.
+        return (
+            status.sealing_key is not None
+            and status.observed_generation == self.organization.metadata.generation
+        )
+
+
+async def namespaces_of_release(
+    kube: KubeClient, sealing: Sealing, listed: Collection[str] = ()
+) -> ReleaseNamespaces:
     """
     Return the namespaces of the release that serves the client's: those with an Organization, and those of
     ``listed``, which a setting names.
 
-    An Organization names its release (``status.releaseNamespace``), or is in the namespace of the release.
+    An Organization there has a key of the folder (``status.sealingKey``), or names the release. Only its own
+    status excludes a namespace, so who may write that of others hides none.
     """
-    releases = set[tuple[str, str]]()
-    is_known = bool(listed)
+    found: list[_Found] = []
+    is_known = True
     try:
-        async for raw in kube.in_all_namespaces().list(Organization):
-            namespace = raw["metadata"].get("namespace", "")
-            releases.add((namespace, raw.get("status", {}).get("releaseNamespace") or namespace))
-        is_known = True
+        found = [_found(raw, sealing) async for raw in kube.in_all_namespaces().list(Organization)]
     except ApiError as problem:
         # The keys are sealed by now, so this is no reason to end without a report.
         _log.debug("the Organizations of other namespaces can't be listed: %s", problem)
-    here = {release for namespace, release in releases if namespace == kube.namespace}
-    found = {namespace for namespace, release in releases if release in here}
-    others = tuple(sorted((found | set(listed)) - {kube.namespace}))
-    return ReleaseNamespaces(kube.namespace, others if is_known else None)
+        is_known = bool(listed)
+    releases = {each.release for each in found if each.has_key or each.namespace == kube.namespace}
+    named = {kube.namespace, *(each for each in releases if each is not None)}
+    others = {each.namespace for each in found if each.has_key or each.release in named} | set(listed)
+    # While a file can't be used, a key of the folder may look like that of another release.
+    unknown = {each.namespace for each in found if sealing.faults or not each.is_of_another(named)}
+    return ReleaseNamespaces(
+        kube.namespace,
+        tuple(sorted(others - {kube.namespace})) if is_known else None,
+        tuple(sorted(unknown - others - {kube.namespace})),
+    )
+
+
+def _found(raw: Raw, sealing: Sealing) -> _Found:
+    namespace = raw["metadata"].get("namespace", "")
+    try:
+        organization = Organization.parse({**raw, "status": raw.get("status") or {}})
+    except ResourceInvalid:
+        return _Found(namespace, None, has_key=False)
+    key = organization.status.sealing_key
+    return _Found(namespace, organization, key is not None and sealing.is_key_of(namespace, key.hash))
 
 
 async def plan_reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> ResealPlan:
@@ -413,7 +467,7 @@ async def run(settings: ResealSettings) -> int:
             print("\n".join(plan.lines()))
             return 1 if plan.failures else 0
         report = await reseal(kube, sealing, WallClock(), settings.digest)
-        namespaces = await namespaces_of_release(kube, left)
+        namespaces = await namespaces_of_release(kube, sealing, left)
     print("\n".join(report.lines(namespaces)))
     return 0 if report.is_complete else 1
 

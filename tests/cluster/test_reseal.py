@@ -57,8 +57,9 @@ async def test_a_rotation_needs_no_downtime_and_no_consent(scene: Scene) -> None
     )
 
     async with connect(namespace=scene.local_environment.namespace, kubeconfig=kubeconfig) as kube:
-        report = await reseal_as_shown(kube, Sealing(scene.local_environment.sealing_keys))
-        namespaces = await namespaces_of_release(kube)
+        sealing = Sealing(scene.local_environment.sealing_keys)
+        report = await reseal_as_shown(kube, sealing)
+        namespaces = await namespaces_of_release(kube, sealing)
 
     assert report.counts == {ResealOutcome.RESEALED: 2}
     spare, others = report.lines(namespaces)[-2:]
@@ -126,7 +127,7 @@ async def test_what_does_not_open_is_named_and_keeps_every_key(scene: Scene) -> 
         namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
     ) as kube:
         report = await reseal_as_shown(kube, sealing)
-        namespaces = await namespaces_of_release(kube)
+        namespaces = await namespaces_of_release(kube, sealing)
 
     assert report.counts == {ResealOutcome.RESEALED: 1, ResealOutcome.FAILED: 1}
     assert "keep all sealing keys" in report.lines(namespaces)[-1]

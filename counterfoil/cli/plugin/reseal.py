@@ -59,9 +59,9 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         report = await reseal.reseal(kube, sealing, WallClock(), args.digest)
     except (reseal.NewestKeyRefused, reseal.NotAsShown) as refused:
         raise CommandError(ExitStatus.NOT_ALL, str(refused)) from None
-    namespaces = await reseal.namespaces_of_release(kube)
+    namespaces = await reseal.namespaces_of_release(kube, sealing)
     counts = {outcome.name.lower(): report.counts[outcome] for outcome in reseal.ResealOutcome}
-    answer = {**counts, "otherNamespaces": namespaces.others}
+    answer = {**counts, "otherNamespaces": namespaces.others, "unknownNamespaces": namespaces.unknown}
     return _write(args, out, answer, report.lines(namespaces), is_complete=report.is_complete)
 
 

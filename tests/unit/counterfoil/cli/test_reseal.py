@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,6 +51,14 @@ def put_key(folder: Path, key_id: str, key: bytes | None = None) -> None:
     (folder / key_id).write_bytes(base64.b64encode(key or os.urandom(KEY_BYTES)))
 
 
+def reported(sealing: Sealing, since: str = "2026-01-01T00:00:00Z") -> dict[str, str]:
+    """Return what a controller with these keys reports of the newest one."""
+    return {"id": sealing.newest, "hash": sealing.newest_hash, "observedTime": since}
+
+
+A_KEY = {"id": "first", "hash": "0" * 64, "observedTime": "2026-01-01T00:00:00Z"}
+
+
 class Secrets(InMemoryKubeClient):
     """Sealed Secrets that can be written, each on condition of its version."""
 
@@ -82,6 +90,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.clock = AClock()
         self.of_controllers = folder / "controllers"
+        self.of_others = folder / "another release"
         put_key(self.of_controllers, "first")
         self.sender = a_sender(tokenSecretRef=None)
         self.kube = Secrets(an_organization())
@@ -104,28 +113,49 @@ class Scene:
 
     def report_key(self, since: timedelta = timedelta(days=1)) -> None:
         """Let a controller report its newest key."""
-        sealing = Sealing(self.of_controllers)
-        key = {
-            "id": sealing.newest,
-            "hash": sealing.newest_hash,
-            "observedTime": (self.clock.now() - since).isoformat(),
-        }
+        key = reported(Sealing(self.of_controllers), (self.clock.now() - since).isoformat())
         self.kube.edit(Organization, "acme", {"status": {"sealingKey": key}})
 
-    def organization_in(self, namespace: str, release: str | None) -> None:
-        """Let a namespace of the cluster have an Organization, and a controller tell which release serves
-        it; None: it is the release's own."""
+    def organization_in(self, namespace: str, release: str | None, **status: Any) -> dict[str, Any]:
+        """
+        Return an Organization that a namespace of the cluster now has.
+
+        A controller of the release reports which release serves it, None for the namespace of the release
+        itself, and its key. ``status`` replaces a part of that.
+        """
+        keys = Sealing(self.of_controllers)
+        return self._organization_in(
+            namespace, release, keys.for_namespace(namespace, own=release or namespace), status
+        )
+
+    def organization_of_another_release(
+        self, namespace: str, release: str | None, **status: Any
+    ) -> dict[str, Any]:
+        """Return an Organization of a release with other sealing keys, as ``organization_in`` does."""
+        put_key(self.of_others, "first")
+        return self._organization_in(namespace, release, Sealing(self.of_others), status)
+
+    def _organization_in(
+        self, namespace: str, release: str | None, keys: Sealing, status: Mapping[str, Any]
+    ) -> dict[str, Any]:
         raw = an_organization(f"of-{namespace}").to_dict()
         raw["metadata"]["namespace"] = namespace
-        raw["status"] = {} if release is None else {"releaseNamespace": release}
+        raw["status"] = {"observedGeneration": raw["metadata"]["generation"], "sealingKey": reported(keys)}
+        raw["status"] |= {} if release is None else {"releaseNamespace": release}
+        raw["status"] |= status
         self.kube.everywhere.objects[Organization.PLURAL, f"of-{namespace}"] = raw
+        return raw
+
+    async def namespaces(self, listed: Collection[str] = ()) -> ReleaseNamespaces:
+        """Return the namespaces that the run names."""
+        return await namespaces_of_release(self.kube, Sealing(self.of_controllers), listed)
 
     async def last_lines(self) -> list[str]:
         """Replace the key, and return what the run says about the sealing keys."""
         put_key(self.of_controllers, "second")
         self.report_key()
         report = await self.reseal()
-        return report.lines(await namespaces_of_release(self.kube))[len(ResealOutcome) :]
+        return report.lines(await self.namespaces())[len(ResealOutcome) :]
 
     async def plan(self, folder: Path | None = None) -> ResealPlan:
         return await plan_reseal(self.kube, Sealing(folder or self.of_controllers), self.clock)
@@ -211,7 +241,7 @@ async def test_only_a_key_that_this_run_replaced_is_no_longer_needed(tmp_path: P
     report = await scene.reseal()
 
     assert report.counts == {ResealOutcome.RESEALED: 1}
-    namespaces = await namespaces_of_release(scene.kube)
+    namespaces = await scene.namespaces()
     spare = "The namespace tests no longer needs: first. Forms that are open may need it for another hour."
     assert spare in report.lines(namespaces)
     again = await scene.reseal()
@@ -307,7 +337,7 @@ async def test_a_key_that_somebody_sealed_meanwhile_with_another_key_is_not_chan
     assert report.counts == {ResealOutcome.CHANGED: 1}
     assert key_id_of(scene.kube.secrets["anna"][SECRET_KEY]) == "other"
     assert not report.is_complete
-    namespaces = await namespaces_of_release(scene.kube)
+    namespaces = await scene.namespaces()
     assert report.lines(namespaces)[-1] == "Run the command again for the keys that changed."
 
 
@@ -357,9 +387,10 @@ async def test_a_sealing_key_is_no_longer_needed_by_one_namespace_and_the_others
     tmp_path: Path,
 ) -> None:
     scene = Scene(tmp_path)
-    scene.organization_in("tests", "release")
-    for namespace, release in {"unit-c": "release", "unit-b": "release", "alone": None, "x": "y"}.items():
-        scene.organization_in(namespace, release)
+    for namespace in ("tests", "unit-c", "unit-b"):
+        scene.organization_in(namespace, "release")
+    scene.organization_of_another_release("alone", None)
+    scene.organization_of_another_release("x", "y")
 
     assert await scene.last_lines() == [
         "The namespace tests no longer needs: first. Forms that are open may need it for another hour.",
@@ -372,12 +403,91 @@ async def test_the_release_s_own_namespace_and_the_others_need_the_same_sealing_
     scene = Scene(tmp_path)
     scene.organization_in("tests", None)
     scene.organization_in("unit-b", "tests")
-    scene.organization_in("alone", None)
+    scene.organization_of_another_release("alone", None)
 
-    assert await namespaces_of_release(scene.kube) == ReleaseNamespaces("tests", ("unit-b",))
-    scene.organization_in("unit-b", "another")
-    assert await namespaces_of_release(scene.kube) == ReleaseNamespaces("tests", ())
+    assert await scene.namespaces() == ReleaseNamespaces("tests", ("unit-b",))
+    scene.organization_of_another_release("unit-b", "another")
+    assert await scene.namespaces() == ReleaseNamespaces("tests", ())
     assert (await scene.last_lines())[1:] == ["No other namespace has an Organization of the release."]
+
+
+@pytest.mark.parametrize("planted", ["nowhere", None, "unit-b"])
+async def test_no_status_here_hides_another_namespace_that_has_keys_of_the_folder(
+    tmp_path: Path, planted: str | None
+) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_in("tests", planted)
+    scene.organization_in("unit-b", "release")
+    scene.organization_in("release", None)
+    assert (await scene.namespaces()).others == ("release", "unit-b")
+
+
+async def test_a_namespace_with_a_former_key_of_the_folder_needs_the_keys(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_in("unit-b", "former")
+    put_key(scene.of_controllers, "second")
+    assert await scene.namespaces() == ReleaseNamespaces("tests", ("unit-b",))
+
+
+UNKNOWN = [
+    "It is not known if the release serves these namespaces: unit-b. Each of them may need each sealing key. "
+    "Run the command for each of them. Remove sealing keys after the last one."
+]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        None,
+        {},
+        {"observedGeneration": 1, "releaseNamespace": "another"},
+        {"releaseNamespace": "another", "sealingKey": {**A_KEY, "hash": "0" * 64}},
+        {"observedGeneration": 1, "sealingKey": {**A_KEY, "hash": 7}},
+    ],
+    ids=["null", "restored", "without a key", "of a former spec", "unreadable"],
+)
+async def test_a_namespace_counts_as_that_of_no_other_release_without_a_status_that_proves_it(
+    tmp_path: Path, status: dict[str, Any] | None
+) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_in("tests", None)
+    scene.organization_of_another_release("unit-b", "another")["status"] = status
+    assert (await scene.last_lines())[1:] == UNKNOWN
+
+
+async def test_an_organization_that_can_not_be_read_excludes_nothing(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_of_another_release("unit-b", "another")["spec"] = {"baseURL": 7}
+    assert (await scene.last_lines())[1:] == UNKNOWN
+
+
+async def test_while_a_file_of_the_folder_can_not_be_used_no_key_is_that_of_another_release(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_in("unit-b", "another")
+    put_key(scene.of_controllers, "second")
+    (scene.of_controllers / "first").write_text("not base64!")
+    assert await scene.namespaces() == ReleaseNamespaces("tests", (), ("unit-b",))
+
+
+async def test_each_organization_of_a_namespace_has_to_exclude_it(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_of_another_release("unit-b", "another")
+    restored = scene.organization_of_another_release("unit-c", "another", observedGeneration=0)
+    restored["metadata"]["namespace"] = "unit-b"
+    assert await scene.namespaces() == ReleaseNamespaces("tests", (), ("unit-b",))
+
+
+async def test_namespaces_that_are_sure_and_those_that_are_not_are_named_apart(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.organization_in("unit-c", "tests")
+    scene.organization_of_another_release("unit-b", "another")["status"] = {}
+    assert (await scene.last_lines())[1:] == [
+        "This run did not look at other namespaces of the release: unit-c. "
+        "It is not known if the release serves these namespaces: unit-b. Each of them may need each sealing "
+        "key. Run the command for each of them. Remove sealing keys after the last one."
+    ]
 
 
 async def test_who_may_not_list_other_namespaces_learns_that_they_may_need_each_key(tmp_path: Path) -> None:
@@ -395,9 +505,9 @@ async def test_the_namespaces_of_a_setting_are_named_beside_those_that_were_foun
     scene.organization_in("tests", "release")
     scene.organization_in("unit-c", "release")
     both = ReleaseNamespaces("tests", ("unit-b", "unit-c"))
-    assert await namespaces_of_release(scene.kube, listed=("unit-b",)) == both
+    assert await scene.namespaces(listed=("unit-b",)) == both
     scene.kube.everywhere.trouble["page"] = Forbidden(403, "Forbidden", "organizations is forbidden")
-    assert (await namespaces_of_release(scene.kube, listed=("unit-b",))).others == ("unit-b",)
+    assert (await scene.namespaces(listed=("unit-b",))).others == ("unit-b",)
 
 
 async def test_the_plugin_names_the_namespaces_that_it_did_not_look_at(tmp_path: Path) -> None:
@@ -419,7 +529,9 @@ async def test_the_plugin_names_the_namespaces_that_it_did_not_look_at(tmp_path:
     digest = (await scene.plan()).digest
     assert "The namespace tests no longer needs: first." in text
     assert "other namespaces of the release: unit-b." in text
-    assert json.loads(await said("json"))["otherNamespaces"] == ["unit-b"]
+    scene.organization_of_another_release("unit-c", "another")["status"] = {}
+    found = json.loads(await said("json"))
+    assert (found["otherNamespaces"], found["unknownNamespaces"]) == (["unit-b"], ["unit-c"])
     scene.kube.everywhere.trouble["page"] = Forbidden(403, "Forbidden", "organizations is forbidden")
     assert json.loads(await said("json"))["otherNamespaces"] is None
 
