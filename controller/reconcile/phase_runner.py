@@ -220,14 +220,14 @@ class PhaseRunner:
         except (Superseded, LeaseLost):
             raise
         except TimeoutError as problem:
-            is_overdue = timeout.expired()
-            return _overdue(phase, context) if is_overdue else self._classify(problem, phase), problem
+            outcome = _overdue(phase, context) if timeout.expired() else self._classify(problem, phase)
+            return _with_sent(outcome, phase, context), problem
         except PartialArchive as incomplete:
             cause = incomplete.__cause__ or incomplete
             classified = self._classify(cause, phase)
             return dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents)), cause
         except Exception as problem:
-            return self._classify(problem, phase), problem
+            return _with_sent(self._classify(problem, phase), phase, context), problem
 
     def _unless_replaced(self, outcome: Outcome, event: EnvelopeEvent) -> Outcome:
         """
@@ -555,7 +555,13 @@ def _overdue(phase: Phase, context: RunContext) -> Wait:
         f"{archive}; one of them is slow. The files that arrived stay in the archive."
     )
     _log.warning("an attempt in %s was ended: it was overdue", phase)
-    facts = PhaseFacts()
-    if phase is Phase.ARCHIVING and isinstance(context, ReconcileContext) and context.unconfirmed is not None:
-        facts = PhaseFacts(documents=context.unconfirmed())
-    return Wait("AttemptOverdue", message, facts=facts)
+    return Wait("AttemptOverdue", message)
+
+
+def _with_sent(outcome: Outcome, phase: Phase, context: RunContext) -> Outcome:
+    """Return the outcome of an error with what eSAW sent in the attempt, wherever that ended."""
+    if phase is not Phase.ARCHIVING or not isinstance(context, ReconcileContext):
+        return outcome
+    if context.unconfirmed is None:
+        return outcome
+    return dataclasses.replace(outcome, facts=PhaseFacts(documents=context.unconfirmed()))

@@ -38,7 +38,7 @@ from controller.reconcile.signature_policy import (
 from controller.sharding import LeaseLost
 from counterfoil.archives import filing
 from counterfoil.archives.backend import FileNotReturned
-from counterfoil.archives.errors import ArchiveError, NameTaken
+from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.filing import SourceDiffers, StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import FIXED_KINDS, RENDERED_KINDS, Manifest
@@ -117,7 +117,13 @@ async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             raise
         if isinstance(problem, PartialArchive):
             event = _with_documents(event, problem.documents)
-        if (missing := await explain_404(cause, event, context)) is None:
+        try:
+            missing = await explain_404(cause, event, context)
+        except (Superseded, LeaseLost):
+            raise
+        except Exception as unexplained:
+            raise PartialArchive(event.status.documents) from unexplained
+        if missing is None:
             raise
         return replace(missing, facts=replace(missing.facts, documents=event.status.documents))
 
@@ -157,8 +163,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         await _confirm(layout, documents, context)
         attempted = _attempted(event.status, documents, filed.signatures, is_required=True)
         return _signature_failure(signatures_condition, attempted, context)
+    manifest = await _conclude(event, layout, facts, filed, context)
     documents = _concluded(documents, filed.signatures)
-    manifest = await _conclude(event, layout, facts, replace(filed, documents=documents), context)
     context.verified = documents
     total = sum(each.size or 0 for each in documents)
     is_read_back = context.archive.spec.verify is VerifyMode.READ_BACK
@@ -203,14 +209,14 @@ async def _conclude(
     filed: _ArchivedFiles,
     context: ReconcileContext,
 ) -> str:
-    """Write the manifest and return its location. If that fails, what was read back stays known: no shorter
-    download replaces it."""
+    """Write the manifest and return its location. If that fails, what was read back stays known, and what a
+    person accepted: no shorter download replaces it."""
     try:
         return await filing.conclude(
             context.backend,
             layout,
             facts,
-            filed.documents,
+            _concluded(filed.documents, filed.signatures),
             archived_at=context.clock.now(),
             extra=context.manifest_extra(event),
             signatures=filed.signatures,
@@ -343,7 +349,7 @@ async def _file_all(
     is_required = context.archive.spec.signatures is Policy.REQUIRE
     sent: dict[str, Checksum] = {}
     keep_sent = partial(_with_content, proven=proven, signatures=signatures, is_required=is_required)
-    context.unconfirmed = unconfirmed = partial(_unconfirmed, event.status, filed, sent, keep_sent)
+    context.unconfirmed = partial(_unconfirmed, event.status, filed, sent, keep_sent)
     for file_layout in layout.files:
         file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
         try:
@@ -383,10 +389,7 @@ async def _file_all(
     if trouble is not None:
         attempted = _attempted(event.status, filed.values(), signatures, is_required=is_required)
         read_back = [each for each in filed.values() if each.file_id in new]
-        try:
-            await _confirm(layout, read_back, context)
-        except ArchiveError as problem:
-            raise PartialArchive(unconfirmed()) from problem
+        await _confirm(layout, read_back, context)
         # What was read back is worth keeping: it shows people how far the archiving came, and no shorter
         # download replaces it.
         raise PartialArchive(attempted) from trouble
@@ -506,7 +509,7 @@ async def _confirm(
     layout: ArchiveLayout, documents: Collection[FiledDocument], context: ReconcileContext
 ) -> None:
     """Confirm that the archive has these files, which were read back in this run and have no manifest. Raises
-    ``ArchiveError``."""
+    ``ArchiveError``; then the status gets what eSAW sent (``context.unconfirmed``)."""
     sizes = {each.file_id: each.size for each in documents}
     names = {each.name: sizes[each.facts.file_id] for each in layout.files if each.facts.file_id in sizes}
     if names:

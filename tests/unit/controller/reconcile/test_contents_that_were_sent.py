@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from counterfoil.archives.errors import ArchiveUnavailable
-from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.esaw.errors import EsawUnreachable, HttpStatusError
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
 from counterfoil.resources.envelopeevent import MAX_OTHER_CONTENTS, MAX_SENT_CONTENTS, SentContent
+from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.events_of_envelope import (
     ACTIONS,
     BROKEN,
@@ -27,6 +29,12 @@ from tests.support.scenes.events_of_envelope import (
     retry_by_a_person,
 )
 from tests.support.scenes.unmounted import unmount
+
+HISTORY_FAILS = {
+    "unreachable": EsawUnreachable("connect"),
+    "failing": HttpStatusError(503, None),
+    "refused by a proxy": HttpStatusError(403, None),
+}
 
 SUCCEEDED = (Phase.SUCCEEDED, "ArchivedAndDeleted")
 LONGER = WHOLE + b", and a further page"
@@ -410,3 +418,70 @@ async def test_a_document_at_which_an_attempt_ends_is_replaced_by_nothing_shorte
     assert await scene.ended(WHOLE[:12]) == IN_DOUBT
 
     assert scene.deleted == []
+
+
+@pytest.mark.parametrize("history", HISTORY_FAILS)
+async def test_what_was_read_back_binds_after_a_404_that_no_history_explains(
+    tmp_path: Path, history: str
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.envelope.but("download trail-1", missing()).but("history", HISTORY_FAILS[history])
+    assert (await scene.run(scene.first)).status.phase is Phase.ARCHIVING
+    scene.envelope.problems.clear()
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.deleted == []
+
+
+async def test_a_sound_document_binds_after_another_one_without_a_required_signature_that_is_not_confirmed(
+    tmp_path: Path,
+) -> None:
+    """The volume returns without what was written last."""
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.require_signatures()
+    scene.examiner.found[WHOLE[:12]] = scene.examiner.found[WHOLE]
+    scene.send(DAMAGED)
+    trail = scene.envelope.contents.pop("trail-1")
+    scene.envelope.contents |= {"file-2": WHOLE, "trail-1": trail}
+    mounts = []
+    scene.envelope.meanwhile["download trail-1"] = lambda: mounts.append(unmount(scene.folders["dms"]))
+    event = await scene.run(scene.first)
+    assert (sent(event, "file-2"), event.status.phase) == (content(WHOLE), Phase.ARCHIVING)
+    mounts[0]()
+    for each in list(scene.folders["dms"].rglob("file-*")):
+        each.unlink()
+    scene.envelope.contents["file-2"] = WHOLE[:12]
+
+    assert await scene.ended(WHOLE) == IN_DOUBT
+
+    assert scene.deleted == []
+
+
+@pytest.mark.parametrize(
+    ("status", "accepted"),
+    [(EnvelopeStatus.COMPLETED, OTHER_WHOLE), (EnvelopeStatus.REJECTED, WHOLE[:12])],
+    ids=["of the same length", "shorter, may be rendered"],
+)
+async def test_what_a_retry_accepts_counts_after_a_manifest_that_could_not_be_written(
+    tmp_path: Path, status: EnvelopeStatus, accepted: bytes
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, **DELAYED, statuses=["Completed", "Rejected"])
+    scene.envelope.status = status
+    await scene.run(scene.first)
+    await scene.lose_and_fail(accepted)
+    await retry_by_a_person(scene)
+    scene.lose_trail()
+    (hashes,) = scene.folders["dms"].rglob("counterfoil.sha256")
+
+    def put_folder_in_the_way() -> None:
+        hashes.unlink()
+        (hashes / "in the way").mkdir(parents=True)
+
+    scene.envelope.meanwhile["download trail-1"] = put_folder_in_the_way
+    assert (await scene.run(scene.first)).status.reason == "NameOccupied"
+    shutil.rmtree(hashes)
+
+    assert await scene.ended_after_retry(accepted) == SUCCEEDED
+
+    assert scene.stored == accepted
