@@ -6,7 +6,8 @@ A release for one namespace has its Leases there. A release for several has them
 ``status.releaseNamespace`` of the Organizations names. It is believed only if it can be the name of a
 namespace: it becomes part of a path and of a command. Nothing is concluded from Leases that can't be read, or
 while it is unknown which release serves a namespace. Leases that are here suffice for a person who may list
-nothing else. If no controller of the named release serves the namespace, a release with pods here counts.
+nothing else. If no controller of the named release serves the namespace, a release with controllers here
+counts. Pods that have ended, and those that have another task, such as a test of Helm, are no sign of one.
 
 The Leases of a release are also held if it no longer lists the namespace. An annotation of each tells which
 namespaces its holder serves. With a holder of an earlier version, only a change that nobody processes does.
@@ -15,7 +16,7 @@ namespaces its holder serves. With a holder of an earlier version, only a change
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Forbidden
@@ -33,6 +34,9 @@ waits some minutes for its turn if 40 others hang."""
 
 PODS: Final = "app.kubernetes.io/part-of=counterfoil"
 """Labels of the pods of a release."""
+
+CONTROLLERS: Final = f"{PODS},app.kubernetes.io/component=controller"
+"""Labels of the pods of its controllers."""
 
 
 async def served_shard_leases(
@@ -56,10 +60,10 @@ async def served_shard_leases(
     if release is not None:
         there = await _leases_of(kube.in_namespace(release), release, kube.namespace)
         # Statuses name an earlier release until the one that was installed here has started.
-        is_replaced = not is_unlisted and there.unheld_shards(now) and await _has_pods(kube)
+        is_replaced = not is_unlisted and there.unheld_shards(now) and await _has_controllers(kube)
         return here if is_replaced else there
     is_own = bool(here.leases) or any(each.observed_generation is not None for each in organizations)
-    if is_own or await _has_pods(kube):
+    if is_own or await _has_controllers(kube):
         return here
     raise ApiError(0, "Unknown", f"nothing says yet which release serves the namespace {kube.namespace}")
 
@@ -101,9 +105,15 @@ def _is_credible(organization: Organization) -> bool:
     return release is None or is_namespace(release)
 
 
-async def _has_pods(kube: KubeClient) -> bool:
+def has_ended(pod: Mapping[str, Any]) -> bool:
+    """Whether no container of a pod runs or will run again."""
+    return pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+
+
+async def _has_controllers(kube: KubeClient) -> bool:
+    """Whether the namespace has pods of a controller, as far as they may be listed."""
     try:
-        return bool(await kube.pods(labels=PODS))
+        return not all(map(has_ended, await kube.pods(labels=CONTROLLERS)))
     except Forbidden:
         return False
 

@@ -26,7 +26,7 @@ from counterfoil.cli.plugin.installation.status import AdmissionPolicies, overvi
 from counterfoil.kube.answers import foreign_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.kube.shard_leases import PODS
+from counterfoil.kube.shard_leases import PODS, has_ended
 from counterfoil.origin import origin_of
 from counterfoil.resources import (
     GROUP,
@@ -284,7 +284,7 @@ async def _installation(kube: KubeClient) -> AsyncIterator[PreflightLine]:
 
 
 def _versions(pods: Iterable[Mapping[str, Any]]) -> PreflightLine | None:
-    labels = (each["metadata"].get("labels") or {} for each in pods)
+    labels = (each["metadata"].get("labels") or {} for each in pods if not has_ended(each))
     versions = {each["app.kubernetes.io/version"] for each in labels if "app.kubernetes.io/version" in each}
     if not versions:
         return None

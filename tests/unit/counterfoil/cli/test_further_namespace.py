@@ -26,6 +26,14 @@ from tests.support.scenes.console_parts import an_archive_that
 from tests.support.scenes.notifications import an_unauthorized_sender
 
 ENDED = a_shard_lease(0, 1, renewed=NOON)
+
+
+def a_pod(component: str, phase: str) -> Raw:
+    labels = {"app.kubernetes.io/part-of": "counterfoil", "app.kubernetes.io/component": component}
+    return {"metadata": {"name": f"counterfoil-{component}-0", "labels": labels}, "status": {"phase": phase}}
+
+
+A_CONTROLLER = a_pod("controller", "Pending")
 NOT_NAMED = "nothing says yet which release serves the namespace unit-a"
 NOT_ALLOWED = "they are in the namespace release, where you may not list them"
 
@@ -54,10 +62,10 @@ class FurtherNamespace(InMemoryKubeClient):
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         """Return the pods of Counterfoil in the further namespace."""
-        assert labels
         if isinstance(self.pods_here, Forbidden):
             raise self.pods_here
-        return self.pods_here
+        wanted = dict(each.split("=") for each in labels.split(","))
+        return [each for each in self.pods_here if wanted.items() <= each["metadata"]["labels"].items()]
 
     async def explained(self) -> dict[str, Any]:
         """Return the explanation that ``why`` prints."""
@@ -119,7 +127,7 @@ async def test_in_the_release_s_own_namespace_it_is_reported_at_once_that_no_con
     kube = FurtherNamespace(named=False)
     match sign:
         case "a pod":
-            kube.pods_here = ({},)
+            kube.pods_here = (A_CONTROLLER,)
         case "a Lease":
             kube.put(ENDED)
         case _:
@@ -291,8 +299,6 @@ async def test_the_namespace_of_one_release_may_be_served_by_another_one() -> No
 
 # -- A release in the namespace itself -----------------------------------------------------------------------
 
-A_POD: Raw = {"metadata": {"name": "counterfoil-controller-0", "labels": {}}, "status": {}}
-
 
 @pytest.mark.parametrize("earlier", [held(["unit-b"]), ENDED], ids=["works for others", "ended"])
 @pytest.mark.parametrize("lease", [None, ENDED], ids=["never started", "ended"])
@@ -300,7 +306,7 @@ async def test_a_release_here_that_does_not_work_is_named_before_the_earlier_one
     earlier: Lease, lease: Lease | None
 ) -> None:
     kube = FurtherNamespace(earlier)
-    kube.pods_here = (A_POD,)
+    kube.pods_here = (A_CONTROLLER,)
     if lease is not None:
         kube.put(lease)
 
@@ -312,10 +318,33 @@ async def test_a_release_here_that_does_not_work_is_named_before_the_earlier_one
 
 async def test_a_release_here_that_serves_others_is_no_reason_for_a_namespace_that_is_not_listed() -> None:
     kube = FurtherNamespace(held(["unit-b"]))
-    kube.pods_here = (A_POD,)
+    kube.pods_here = (A_CONTROLLER,)
     kube.put(held(["unit-c"]))
     (waiting,) = status.overview(await status.read(kube), "unit-a", datetime.now(UTC)).waiting
     assert (waiting.reason, waiting.message) == ("NamespaceNotServed", UNLISTED)
+
+
+@pytest.mark.parametrize(
+    ("component", "phase"),
+    [("test", "Failed"), ("receiver", "Running"), ("controller", "Failed"), ("controller", "Succeeded")],
+)
+@pytest.mark.parametrize(
+    ("earlier", "reason"), [(held(["unit-b"]), "NamespaceNotServed"), (ENDED, "ControllerAbsent")]
+)
+async def test_a_pod_that_is_no_running_controller_hides_no_release(
+    component: str, phase: str, earlier: Lease, reason: str
+) -> None:
+    kube = FurtherNamespace(earlier)
+    kube.pods_here = (a_pod(component, phase),)
+    waiting = status.overview(await status.read(kube), "unit-a", datetime.now(UTC)).waiting
+    (commands,) = [each.commands for each in waiting if each.reason == reason]
+    assert all("-n release" in each for each in commands)
+
+
+async def test_a_pod_that_has_ended_leaves_open_whose_a_new_namespace_is() -> None:
+    kube = FurtherNamespace(named=False)
+    kube.pods_here = (a_pod("test", "Failed"),)
+    assert (await kube.explained())["unread"] == [f"leases: {NOT_NAMED}"]
 
 
 async def test_without_the_right_to_list_pods_here_the_release_of_the_statuses_counts() -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.cli.plugin.installation import preflight
 from counterfoil.cli.plugin.installation.preflight import Outcome, PreflightLine
@@ -161,6 +162,13 @@ async def test_an_installation_says_which_processes_are_ready_and_of_which_versi
     assert lines["versions"].outcome is Outcome.WRONG
     assert lines["right to operate"].outcome is Outcome.WRONG
     assert "leases" in lines["not read"].found
+
+
+async def test_a_pod_that_has_ended_is_no_process_of_an_earlier_version() -> None:
+    cluster = ACluster(version=__version__)
+    labels = {"app.kubernetes.io/component": "test", "app.kubernetes.io/version": "0.0.1"}
+    cluster.stored_pods = [{"metadata": {"name": "t", "labels": labels}, "status": {"phase": "Failed"}}]
+    assert (await checked(cluster))["versions"].outcome is Outcome.OK
 
 
 @pytest.mark.parametrize(
