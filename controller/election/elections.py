@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -189,7 +189,9 @@ class ElectionThread:
 
     def __exit__(self, *_: object) -> None:
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._cancel)
+            # The loop of broken elections is closed a moment before their thread ends.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._cancel)
         self._thread.join()
 
     @property

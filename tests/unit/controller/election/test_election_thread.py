@@ -2,6 +2,8 @@
 memory."""
 
 import asyncio
+import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -70,6 +72,33 @@ async def test_elections_that_cannot_begin_end_the_wait_and_report_it() -> None:
     with thread(InMemoryLeases(), opens=False) as elections:
         await acquired(elections)
         assert (elections.is_broken, elections.problem) == (True, "the elections broke")
+
+
+class SlowLog(logging.Handler):
+    """A log whose reader takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.released = threading.Event(), threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.reached.set()
+        self.released.wait(PATIENCE)
+
+
+async def test_a_process_can_end_while_the_thread_of_broken_elections_reports_its_error() -> None:
+    log, logger = SlowLog(), logging.getLogger("controller.election.elections")
+    elections = thread(InMemoryLeases(), opens=False)
+    logger.addHandler(log)
+    try:
+        elections.__enter__()
+        assert await asyncio.to_thread(log.reached.wait, PATIENCE)
+        ending = asyncio.create_task(asyncio.to_thread(elections.__exit__))
+        await asyncio.sleep(0.05)
+    finally:
+        log.released.set()
+        logger.removeHandler(log)
+    await ending
 
 
 @pytest.mark.parametrize("shards", [1, 64])
