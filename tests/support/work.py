@@ -22,6 +22,8 @@ async def steps_of(work: Awaitable[object]) -> int:
     def enter(frame: Any, _what: str, _argument: Any) -> Any:
         if not frame.f_code.co_filename.startswith(_CONTROLLER):
             return None
+        # In this order: Python 3.13 reports the instructions of a frame only if it is traced already.
+        frame.f_trace = count
         frame.f_trace_opcodes = True
         return count
 
