@@ -87,7 +87,7 @@ from counterfoil.archives.import_report.content import (
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClients
 from counterfoil.esaw.errors import EsawError
-from counterfoil.esaw.file_sample import take_sample
+from counterfoil.esaw.file_sample import FileSampling
 from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
@@ -268,6 +268,8 @@ class ImportRunner:
     """Searches whose list is not stored yet, by uid of the Import and id of the window."""
     _report_delays: dict[str, "_ReportDelay"] = field(default_factory=dict)
     """By uid of the Import."""
+    _samplings: dict[str, FileSampling] = field(default_factory=dict)
+    """By uid of the dry run."""
     _recounts: dict[tuple[str, str], _Recount] = field(default_factory=dict)
     """By uid of the Import and id of the window."""
     long_lists: FairSlots = field(default_factory=lambda: FairSlots(LONG_LISTS))
@@ -345,7 +347,7 @@ class ImportRunner:
                 if imported is None or is_over:
                     del kept[key]
                     window.release()
-        for of_uid in (self._report_delays, self._failing):
+        for of_uid in (self._report_delays, self._failing, self._samplings):
             for uid in of_uid.keys() - by_uid.keys():
                 del of_uid[uid]
         for gone in self._counted - names:
@@ -552,6 +554,10 @@ class ImportRunner:
         if known is None or known.whose != whose:
             known = self._memories[imported.uid, sender.name] = _Memory(whose, ListMemory())
         return known.lists
+
+    def sampling_of(self, imported: Import) -> FileSampling:
+        """Return what measures the files of a dry run."""
+        return self._samplings.setdefault(imported.uid, FileSampling())
 
     async def say(self, imported: Import, hold: ImportHold) -> None:
         """Store why a search waits or continues, unless a problem counts. Raises ``ApiError``."""
@@ -943,7 +949,8 @@ class _WindowSearch:
             count.statuses = statuses
             if due := sample_due(imported):
                 chosen = heapq.nsmallest(due, self._to_import)
-                count.sample = await take_sample(user, chosen, self._check)
+                sampling = runner.sampling_of(imported)
+                count.sample = await sampling.take(user, chosen, self._check)
         for envelope, (status, was_known, is_started) in earlier.items():
             if envelope in self.counted:
                 continue

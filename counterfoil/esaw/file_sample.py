@@ -3,15 +3,22 @@ Measure the files of some envelopes, for the estimate of a dry run.
 
 eSAW's list of files has no sizes, so each file is opened. Its declared length is enough: the transfer ends
 there. Only a file without one is read, up to a bound. Nothing is stored. An envelope that eSAW does not show
-is counted, and stops nothing: the search decides what an error of eSAW means.
+is counted, and stops nothing.
+
+A refused key, a pause and an outage say nothing about an envelope. They leave the sample, and the search
+decides what they mean, as for its own requests. The next call continues. If they come again and again, they
+count, since a server may answer so for files alone.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
 
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import EsawError
+from counterfoil.esaw.rate_limit import answering_within, suspended
 from counterfoil.resources.imports import ImportSample
 
 _log = logging.getLogger(__name__)
@@ -26,35 +33,70 @@ MAX_SIZE = 1024**4
 """Maximum size of a file in the sample: eSAW may declare any number."""
 
 ENVELOPE_SECONDS = 120.0
-"""Maximum time for one envelope."""
+"""Maximum time that eSAW has for one envelope. Waits for the rate limit do not count."""
+
+MAX_INTERRUPTIONS = 5
+"""Number of successive errors without a measured envelope that leave the sample. Further ones count."""
+
+_OF_NO_ENVELOPE: Final = frozenset({"401", "429", "502", "503", "504", "unreachable"})
+"""Codes of errors that say nothing about an envelope."""
 
 Check = Callable[[], Awaitable[None]]
 
 
-async def take_sample(
-    user: EsawUserClient, envelopes: Iterable[str], check: Check, *, seconds: float = ENVELOPE_SECONDS
-) -> ImportSample:
-    """Return the sample of these envelopes. ``check`` is called before each request, and what it raises ends
-    the sample."""
-    sample = ImportSample()
-    for envelope in envelopes:
+@dataclass
+class FileSampling:
+    """Takes the sample of a dry run, window by window."""
+
+    seconds: float = ENVELOPE_SECONDS
+    """Maximum time that eSAW has for one envelope."""
+    _measured: dict[str, ImportSample] = field(default_factory=dict)
+    """The envelopes of a window that was not completed."""
+    _interruptions: int = 0
+    """Number of successive ones."""
+
+    async def take(self, user: EsawUserClient, envelopes: Iterable[str], check: Check) -> ImportSample:
+        """
+        Return the sample of these envelopes of a window.
+
+        ``check`` is called before each request, and what it raises ends the sample. Raises ``EsawError`` if
+        eSAW shows no envelope now. The next call then measures the others.
+        """
+        sample = ImportSample()
+        for envelope in envelopes:
+            if envelope not in self._measured:
+                self._measured[envelope] = await self._sample_of(user, envelope, check)
+            sample = sample.with_more(self._measured[envelope])
+        self._measured.clear()
+        return sample
+
+    async def _sample_of(self, user: EsawUserClient, envelope: str, check: Check) -> ImportSample:
+        """Raises ``EsawError`` that says nothing about the envelope, and what ``check`` raises."""
         await check()
         try:
-            async with asyncio.timeout(seconds):
-                more = await _measured(user, envelope, check)
+            async with answering_within(self.seconds) as deadline:
+                measured = await _measured(user, envelope, check, deadline)
         except (EsawError, TimeoutError) as problem:
-            _log.info("an envelope of a dry run is not measured: %s", problem, extra={"envelope": envelope})
-            more = ImportSample(unreadable=1)
-        sample = sample.with_more(more)
-    return sample
+            fields = {"envelope": envelope}
+            _log.info("an envelope of a dry run is not measured: %s", problem, extra=fields)
+            is_of_envelope = isinstance(problem, TimeoutError) or problem.code not in _OF_NO_ENVELOPE
+            if not is_of_envelope and self._interruptions < MAX_INTERRUPTIONS:
+                self._interruptions += 1
+                raise
+            return ImportSample(unreadable=1)
+        self._interruptions = 0
+        return measured
 
 
-async def _measured(user: EsawUserClient, envelope: str, check: Check) -> ImportSample:
+async def _measured(
+    user: EsawUserClient, envelope: str, check: Check, deadline: asyncio.Timeout
+) -> ImportSample:
     """Return the sample of one envelope. Raises ``EsawError``, and what ``check`` raises."""
     files = (await user.files(envelope)).files()
     opened, size = files[:MAX_FILES], 0
     for each in opened:
-        await check()
+        with suspended(deadline):
+            await check()
         size += min(await _size(user, each.file_id), MAX_SIZE)
     return ImportSample(envelopes=1, files=len(files), bytes=size * len(files) // max(1, len(opened)))
 

@@ -80,16 +80,16 @@ async def holding(lock: asyncio.Lock) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def answering_within(seconds: float) -> AsyncIterator[None]:
+async def answering_within(seconds: float) -> AsyncIterator[asyncio.Timeout]:
     """
     Limit the time that eSAW has for the answers to calls; their waits for their turns do not count.
 
-    Raises ``TimeoutError``.
+    Yields the deadline, for ``suspended``. Raises ``TimeoutError``.
     """
     async with asyncio.timeout(seconds) as deadline:
         before = _deadline.set(deadline)
         try:
-            yield
+            yield deadline
         finally:
             _deadline.reset(before)
 

@@ -43,6 +43,9 @@ DEFAULT_SAMPLE = 20
 MAX_SAMPLE = 1000
 """Maximum number of envelopes of a sample. Each costs a request to eSAW, and one for each of its files."""
 
+MAX_SAMPLE_BYTES = 2**63 - 1
+"""Largest number of bytes in a status: the API server stores no larger number as an integer."""
+
 _DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _DATE_RULE = ValidationRule(
     f"!self.matches('{_DATE}') || timestamp(self + 'T00:00:00Z') >= timestamp('2000-01-01T00:00:00Z')",
@@ -344,7 +347,7 @@ class ImportSample(ResourcePart, frozen=True):
             envelopes=self.envelopes + other.envelopes,
             unreadable=self.unreadable + other.unreadable,
             files=self.files + other.files,
-            bytes=self.bytes + other.bytes,
+            bytes=min(self.bytes + other.bytes, MAX_SAMPLE_BYTES),
         )
 
 

@@ -20,7 +20,7 @@ from controller.resync.import_runner import (
     ImportBounds,
 )
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
-from counterfoil.esaw.errors import ResponseInvalid, UnexpectedRedirect
+from counterfoil.esaw.errors import EsawError, RateLimited, ResponseInvalid, UnexpectedRedirect
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.errors import Conflict, Unavailable
 from counterfoil.resources import (
@@ -525,6 +525,40 @@ async def test_a_dry_run_measures_files_of_envelopes_that_it_would_import() -> N
     assert scene.finding.listed == [numbered(2), numbered(3), numbered(5), numbered(6)]
     assert status.sample == ImportSample(envelopes=4, files=6, bytes=2 * 1000 + 2 * 6000)
     assert len(scene.events()) == 1
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        RateLimited(429, until=NOON + timedelta(seconds=30), retry_after=30),
+        HttpStatusError(503),
+        EsawUnreachable("timeout"),
+    ],
+    ids=str,
+)
+async def test_a_pause_or_an_outage_of_esaw_costs_a_dry_run_no_part_of_its_sample(problem: EsawError) -> None:
+    spec: dict[str, Any] = {"from": "2026-06-20", "dryRun": True, "sampleSize": 10}
+    scene = ImportScene(**spec)
+    envelopes = [numbered(each) for each in range(1, 31)]
+    scene.finds("anna", *envelopes)
+    scene.finding.files = dict.fromkeys(envelopes[1:], problem)
+    assert (await scene.advance()).sample is None
+    assert scene.condition("Ready")[0] == "False"
+
+    scene.finding.files = {}
+    scene.clock.advance(seconds=FAILURE_SECONDS + 1)
+
+    # The first of two windows of a week has all of them.
+    assert (await scene.advance()).sample == ImportSample(envelopes=5, files=5, bytes=5_000)
+    assert scene.condition("Complete") == ("True", "ImportComplete")
+
+
+async def test_a_key_that_is_refused_for_files_spends_no_sample_and_is_doubted_as_one_in_a_search() -> None:
+    scene = ImportScene(dryRun=True, sampleSize=10)
+    scene.finds("anna", numbered(1))
+    scene.finding.files[numbered(1)] = HttpStatusError(401, has_own_form=True)
+    status = await scene.advance()
+    assert (status.sample, [each.reason for each in status.senders]) == (None, ["KeyDoubted"])
 
 
 @pytest.mark.parametrize("spec", [{"dryRun": True, "sampleSize": 0}, {"dryRun": False}])
