@@ -297,10 +297,16 @@ async def test_a_sealed_manifest_has_its_seal_wherever_its_replacement_is_killed
     assert again.puts == []
 
 
-async def test_verify_accepts_the_seals_of_a_replacement_that_was_interrupted() -> None:
+@pytest.mark.parametrize("of_another", [a_signer().sign(b"another"), b"J" * 64], ids=["seal", "anything"])
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_what_is_beside_the_seal_of_a_manifest_is_said_to_prove_nothing(
+    of_another: bytes, is_first: bool
+) -> None:
+    """An interrupted replacement leaves another seal there, and who may write there leaves anything."""
     backend, layout = MemoryBackend(), a_layout()
     await filed(backend, layout, a_signer())
-    backend.files[layout.seal_name] = a_signer().sign(b"another") + backend.files[layout.seal_name]
+    own = backend.files[layout.seal_name]
+    backend.files[layout.seal_name] = of_another + own if is_first else own + of_another
 
     (seal,) = [
         each
@@ -309,7 +315,7 @@ async def test_verify_accepts_the_seals_of_a_replacement_that_was_interrupted() 
     ]
 
     assert seal.verdict is CheckStatus.OK
-    assert "interrupted" in seal.says
+    assert seal.says.endswith("; beside it are 64 other bytes, which prove nothing")
 
 
 @pytest.mark.parametrize(
