@@ -508,7 +508,7 @@ async def conclude(
             raise ManifestUnsealed(backend.location(layout.manifest_name), key.id, problem) from problem
     elif len(found.seals) > 1:
         # A run that replaced the manifest was killed before this.
-        await _write_seals(backend, layout, found.seals[:1])
+        await _shorten_seals(backend, layout, found.seals[0])
     return await _concluded(backend, layout, sizes, has_seal=signer is not None)
 
 
@@ -668,11 +668,12 @@ async def _write_manifest(
 ) -> None:
     """Write the seal if there is a key, and then the manifest. An earlier manifest has its seal until it is
     replaced, and if the archive keeps it: nobody may have its key any more, and it may be all that proves the
-    files of an event that was removed."""
+    files of an event that was removed. Without a key, its seal is removed before."""
     before = await _sealed_before(backend, layout) if found is not None else None
     earlier = found.seals[:1] if found is not None else ()
     if not earlier and before is not None and before.seal is not None:
-        earlier = split_seals(before.seal)[:1]
+        # By another key. A run that did not replace the manifest left its seal before the earlier one.
+        earlier = split_seals(before.seal)[-1:]
     own = (signer.sign(content),) if signer is not None else ()
     try:
         if own:
@@ -682,7 +683,7 @@ async def _write_manifest(
             await backend.discard(layout.seal_name)
         await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
         if own and earlier and own != earlier:
-            await _write_seals(backend, layout, own)
+            await _shorten_seals(backend, layout, own[0])
     except ArchiveError as problem:
         if before is not None and problem.reason not in _WITHOUT_ANSWER:
             # Without an answer, the manifest may arrive late, and needs the new seal. The first error says
@@ -726,6 +727,15 @@ async def _put_seal_back(backend: ArchiveBackend, layout: ArchiveLayout, before:
 
 async def _write_seals(backend: ArchiveBackend, layout: ArchiveLayout, seals: Sequence[bytes]) -> None:
     await _write(backend, layout.seal_name, b"".join(seals), "application/octet-stream", layout.tags)
+
+
+async def _shorten_seals(backend: ArchiveBackend, layout: ArchiveLayout, own: bytes) -> None:
+    """Leave only our seal of the stored manifest. An archive may refuse that: both together count as well."""
+    try:
+        await _write_seals(backend, layout, (own,))
+    except ArchiveError as problem:
+        if problem.reason not in _REFUSALS:
+            raise
 
 
 async def _some_at_once(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:

@@ -447,3 +447,61 @@ def test_a_controller_with_a_key_that_is_none_does_not_start(tmp_path: Path) -> 
 def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SigningKeyInvalid, match=r"nothing\.pem can't be read: No such file"):
         ManifestSigner.load(tmp_path / "nothing.pem")
+
+
+class ArchiveWithoutAnswerToManifests(MemoryBackend):
+    """Stores no manifest, and returns an error that leaves it open."""
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        if name.endswith("counterfoil.json"):
+            raise ArchiveUnavailable("ArchiveUnreachable", "the archive does not answer")
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+
+
+@pytest.mark.parametrize("names", [("Renamed", "Renamed"), ("Renamed", "Renamed twice")])
+async def test_attempts_that_do_not_replace_a_manifest_keep_its_seal_by_an_earlier_key(
+    names: tuple[str, str],
+) -> None:
+    layout, backend = a_layout(), ArchiveWithoutAnswerToManifests()
+    before = MemoryBackend()
+    await filed(before, layout, a_signer(1))
+    backend.files = dict(before.files)
+
+    for name in names:
+        with pytest.raises(ArchiveUnavailable):
+            await filed(backend, layout, a_signer(2), name=name)
+
+        manifest = backend.files[layout.manifest_name]
+        assert manifest == before.files[layout.manifest_name]
+        assert a_signer(1).public.fitting(backend.files[layout.seal_name], manifest)
+
+
+class ArchiveThatLocksSeals(MemoryBackend):
+    """Replaces no seal of a manifest that was replaced."""
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        if name.endswith(".sig") and name in self.files and self.is_locked:
+            raise ArchiveRefused("ArchiveLocked", f"{name} is locked")
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+        self.is_locked = name.endswith("counterfoil.json")
+
+    is_locked = False
+
+
+async def test_an_archive_that_keeps_the_seal_of_a_replaced_manifest_holds_no_event() -> None:
+    layout, backend = a_layout(), ArchiveThatLocksSeals()
+    before = MemoryBackend()
+    await filed(before, layout, a_signer())
+    backend.files = dict(before.files)
+
+    await filed(backend, layout, a_signer(), name="Renamed")
+    await filed(backend, layout, a_signer(), name="Renamed")
+
+    manifest, seals = backend.files[layout.manifest_name], backend.files[layout.seal_name]
+    assert manifest != before.files[layout.manifest_name]
+    assert len(seals) == 2 * 64
+    assert a_signer().public.fitting(seals, manifest)
