@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from typing import Final
@@ -57,6 +57,7 @@ from controller.reconcile.phases.replaced_copies import accepted_documents, even
 from controller.reconcile.phases.restarted_envelope import outcome_if_restarted
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_request
+from controller.scheduling.retry_policy import longest_backoff
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.copies.original import OriginalDiffers, read_original
 from counterfoil.archives.copies.reported import reported_fault
@@ -137,14 +138,12 @@ class Damage:
     known any more, or the manifest is unsealed. Enough for no delete; no damage once the envelope is gone."""
     is_unsealed: bool = False
     """Whether only the manifest has no seal of the signing key."""
-    later: str = ""
-    """Name of the event that has such a copy in this place, and that can seal it; empty: the event itself."""
+    later: EnvelopeEvent | None = None
+    """The event that has such a copy in this place, and that can seal it; None: the event itself."""
 
 
-_SEALED_BY_OTHER: Final = (
-    "EnvelopeEvent/{} archived the envelope later and has its copy there. It seals the copy before its own "
-    "delete. If it has ended, retry it."
-)
+_AFTER_OTHER: Final = timedelta(minutes=5)
+"""Time after the next attempt of another event in which that attempt has usually ended."""
 
 
 class _Deletion(Enum):
@@ -383,7 +382,7 @@ def _kept(
     return Done("ArchivedAndKept", message, facts=facts)
 
 
-def _decision_about(
+def _decision_of_person(
     siblings: Collection[EnvelopeEvent],
     event: EnvelopeEvent,
     context: ReconcileContext,
@@ -391,11 +390,10 @@ def _decision_about(
     asked: datetime,
 ) -> Outcome | None:
     """
-    Return the outcome if a person skipped or suspended another event of the envelope, or if that one archived
-    a document with other content, so that the envelope is not deleted; None: neither is so.
+    Return the outcome if a person skipped or suspended another event of the envelope; None: nobody did.
 
-    After a person's decision this event ends: once the decision is taken back, the other event deletes the
-    envelope itself if it archives it. Else a person retries this event.
+    After such a decision this event ends: once it is taken back, the other event deletes the envelope itself
+    if it archives it. Else a person retries this event.
     """
     for each in siblings:
         subject = f"EnvelopeEvent/{each.name}"
@@ -406,6 +404,14 @@ def _decision_about(
             decision = "skipped" if each.status.is_skipped_by_person else "suspended"
             why = f"because a person {decision} {subject} of the same envelope"
             return _kept(event, context, why, listed, asked)
+    return None
+
+
+def _contradiction(
+    siblings: Collection[EnvelopeEvent], event: EnvelopeEvent, context: ReconcileContext
+) -> Outcome | None:
+    """Return the outcome if another event of the envelope archived a document with other content, so that the
+    envelope is not deleted; None: none did."""
     found = contradiction(event, siblings)
     if found is not None:
         again: Wait | Fail | None = in_doubt(event, found)
@@ -437,7 +443,7 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | N
     return None
 
 
-def _unsealed(archive: str, foreign: str, later: str = "") -> Damage:
+def _unsealed(archive: str, foreign: str, later: EnvelopeEvent | None = None) -> Damage:
     return Damage(f"In Archive/{archive}, {foreign}", is_unproved=True, is_unsealed=True, later=later)
 
 
@@ -521,7 +527,8 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         return wait_for_known_files(event, context)
     if (gap := _gap_in(listed, event, context)) is not None:
         return gap
-    if (decision := _decision_about(siblings, event, context, listed, asked)) is not None:
+    decision = _decision_of_person(siblings, event, context, listed, asked)
+    if decision is not None or (decision := _contradiction(siblings, event, context)) is not None:
         return decision
     if is_listed_by_v5(listed):
         return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")
@@ -577,8 +584,8 @@ async def _unproved_copies(
         except OriginalDiffers as differs:
             return mismatch(event, "ArchivedFilesChanged", _original_damage(context, str(differs)))
         await opened.check_root()
-        if damage is not None and damage.later:
-            return unsealed_copy(name, f"{damage.message} {_SEALED_BY_OTHER.format(damage.later)}")
+        if damage is not None and damage.later is not None:
+            return await _until_sealed(damage.later, name, damage.message, event, context)
         if damage is not None and damage.is_unsealed:
             return seal_copy_again(event, name, damage.message)
         if damage is not None:
@@ -586,6 +593,33 @@ async def _unproved_copies(
         if digest is not None:
             context.verified_copies[name] = digest
     return None
+
+
+async def _until_sealed(
+    later: EnvelopeEvent, archive: str, found: str, event: EnvelopeEvent, context: ReconcileContext
+) -> Outcome:
+    """Return the outcome while a ``later`` event has to seal the copy of both in an Archive, which it does
+    before its own delete. If a person keeps the envelope, none is needed."""
+    asked = context.clock.now()
+    listed = await context.files_now()
+    if (difference := _difference(event, context, listed)) is not None:
+        return difference
+    siblings = await context.siblings_before_delete()
+    if (decision := _decision_of_person(siblings, event, context, listed, asked)) is not None:
+        return decision
+    who = f"EnvelopeEvent/{later.name}"
+    message = f"{found} {who} archived the envelope later and has its copy there."
+    if later.status.phase.is_final:
+        return unsealed_copy(archive, f"{message} It has ended: retry it, so that it seals the copy.")
+    spec, now = context.organization.spec, context.clock.now()
+    longest = max(longest_backoff(spec.retry), spec.cleanup.after)
+    planned = later.status.next_attempt_time
+    until = now + longest_backoff(spec.retry) if planned is None else max(planned, now) + _AFTER_OTHER
+    return Pause(
+        CLEANUP_DELAYED,
+        f"{message} It seals the copy before its own delete.",
+        until=min(until, now + longest),
+    )
 
 
 async def _copy_damage(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> Damage | None:
@@ -606,7 +640,7 @@ async def _copy_damage(event: EnvelopeEvent, context: ReconcileContext, opened: 
     if foreign is not None:
         siblings = await context.siblings_of_any_action()
         later = event_with_later_copy(event, siblings, manifest, now=context.clock.now())
-        return _unsealed(opened.archive.name, foreign, later.name if later is not None else "")
+        return _unsealed(opened.archive.name, foreign, later)
     return Damage(f"{archive} does not have the copy as it was made: {fault}") if fault is not None else None
 
 

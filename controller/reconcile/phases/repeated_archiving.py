@@ -88,7 +88,10 @@ def seal_copy_again(event: EnvelopeEvent, archive: str, found: str) -> Outcome:
         facts=facts,
         given_up=_unsealed(found),
     )
-    failed = _unsealed(f"{found} The copy was made again several times, and somebody replaces its manifest.")
+    failed = _unsealed(
+        f"{found} That is so after several copies: somebody replaces the manifest, or it lists further "
+        "files. Move its folder to another place, then retry the event."
+    )
     return _bounded(event, again, dataclasses.replace(failed, facts=facts), most=MAX_COPY_SEALINGS)
 
 

@@ -183,16 +183,17 @@ def proving_copies(siblings: Iterable[EnvelopeEvent], place: str) -> list[Envelo
 def event_with_later_copy(
     event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], place: str, *, now: datetime
 ) -> EnvelopeEvent | None:
-    """Return the event that archived the envelope last and has its copy in this ``place`` with other files;
-    None: the event itself did, and may replace what is there."""
+    """Return the event that archived the envelope last and has its copy in this ``place``, if the event
+    itself may not replace it; None: it may. One in ``doubt`` hinders no other."""
     digest_of, own = once_per_list(documents_digest), _order(event, now)
-    others = [
+    later = [
         each
         for each in proving_copies(siblings, place)
-        if digest_of(each.status.documents) != digest_of(event.status.documents)
-        if _order(each, now) > own
+        if doubt(each.status) is None and _order(each, now) > own
     ]
-    return max(others, key=lambda each: _order(each, now), default=None)
+    if all(digest_of(each.status.documents) == digest_of(event.status.documents) for each in later):
+        return None
+    return max(later, key=lambda each: _order(each, now))
 
 
 def _order(event: EnvelopeEvent, now: datetime) -> tuple[bool, datetime, datetime, str]:

@@ -170,6 +170,16 @@ BROKEN = Signatures(state=State.BROKEN, detail="a signature is broken")
 """The result of the signature check of a file with a fault."""
 
 
+async def archive_second_in_doubt(scene: TwoFolders) -> EnvelopeEvent:
+    """Let a proxy cut both downloads of the second event, and eSignAnyWhere send the whole file after."""
+    whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
+    scene.examiner.found[CUT] = BROKEN
+    second = await scene.end(scene.second)
+    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    scene.envelope.contents["file-1"] = whole
+    return second
+
+
 OTHER = b"%PDF-contr"
 
 

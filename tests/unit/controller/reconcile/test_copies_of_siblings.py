@@ -29,7 +29,6 @@ from tests.support.builders import ENVELOPE
 from tests.support.scenes.copied_events import MIRROR, WORM, copied
 from tests.support.scenes.events_of_envelope import (
     ACTIONS,
-    BROKEN,
     CUT,
     DELAYED,
     LATER_TRAIL,
@@ -37,6 +36,7 @@ from tests.support.scenes.events_of_envelope import (
     OneFolder,
     TwoEvents,
     TwoFolders,
+    archive_second_in_doubt,
     send_other_document,
 )
 from tests.support.signing_keys import a_signer
@@ -447,16 +447,6 @@ async def test_before_the_delete_a_lost_original_is_archived_again_and_each_othe
     first = await scene.end(scene.first)
     assert first.status.reason == "ArchivedAndDeleted"
     assert original(scene, scene.first).exists()
-
-
-async def archive_second_in_doubt(scene: TwoFolders) -> EnvelopeEvent:
-    """Let a proxy cut both downloads of the second event, and eSignAnyWhere send the whole file after."""
-    whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
-    scene.examiner.found[CUT] = BROKEN
-    second = await scene.end(scene.second)
-    assert (second.status.phase, second.status.reason) == (Phase.FAILED, "DocumentInDoubt")
-    scene.envelope.contents["file-1"] = whole
-    return second
 
 
 @WITH_OR_WITHOUT_KEY

@@ -13,15 +13,25 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from controller.reconcile.phases.repeated_archiving import MAX_COPY_SEALINGS, MAX_MISMATCHES
+from controller.requests.event_requests import EventRequests
 from controller.scheduling.due import due_time
 from counterfoil.archives.manifest import hash_lines
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Phase
 from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.request import Request
+from counterfoil.resources.routes import stored_copy
 from counterfoil.retention import last_question
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.fakes.reconcile_context import a_probed_archive
 from tests.support.scenes.copied_events import MIRROR, OPTIONAL, PATH, WORM, CopiedScene
-from tests.support.scenes.events_of_envelope import ACTIONS, TwoEvents, TwoFolders
+from tests.support.scenes.events_of_envelope import (
+    ACTIONS,
+    LATER_TRAIL,
+    TwoEvents,
+    TwoFolders,
+    archive_second_in_doubt,
+    retry_by_a_person,
+)
 from tests.support.scenes.unmounted import unmount
 from tests.support.signing_keys import a_signer
 
@@ -518,7 +528,7 @@ async def test_a_copy_whose_manifest_somebody_replaces_each_time_ends_its_event(
             break
 
     assert (event.status.phase, event.status.reason) == (Phase.FAILED, "ManifestUnsealed")
-    assert "somebody replaces its manifest" in (event.status.message or "")
+    assert "somebody replaces the manifest" in (event.status.message or "")
     assert scene.deleted == []
 
 
@@ -533,17 +543,103 @@ async def test_a_copy_of_two_events_needs_our_seal_before_either_deletes_the_env
     replace_manifest(scene, "worm")
     scene.clock.advance(hours=721)
 
-    event = await scene.end(getattr(scene, ends_first))
-
-    if ends_first == "first":
-        assert (event.status.phase, event.status.reason) == (Phase.FAILED, "ManifestUnsealed")
+    if ends_first == "second":
+        await scene.end(scene.second)
+    else:
+        event = await scene.run(scene.first)
+        assert (event.status.phase, event.status.reason) == (Phase.CLEANING, "CleanupDelayed")
         assert scene.second in (event.status.message or "")
         assert scene.deleted == []
         assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
+        assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
     path = manifest_in(scene, "worm")
     seal = path.with_name("counterfoil.json.sig").read_bytes()
     assert scene.deleted
     assert a_signer(1).public.verifies(seal, path.read_bytes())
+
+
+async def test_an_event_waits_for_the_delete_of_a_later_one_that_seals_their_copy(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    await scene.run(scene.first)
+    scene.clock.advance(hours=72)
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    second = await scene.run(scene.second)
+    replace_manifest(scene, "worm")
+    scene.clock.advance(hours=649)
+
+    first = await scene.run(scene.first)
+
+    assert second.status.next_attempt_time is not None
+    due = due_time(first, scene.cache, scene.clock.now())
+    assert due == second.status.next_attempt_time + timedelta(minutes=5)
+    assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
+    assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("decision", ["skipped", "suspended"])
+async def test_an_event_whose_copy_a_later_one_would_seal_keeps_the_envelope_if_a_person_does(
+    tmp_path: Path, decision: str
+) -> None:
+    """No message advises to start again what a person skipped."""
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    await scene.archive_both()
+    if decision == "skipped":
+        skip = await EventRequests(scene.clock).skip(scene.newest(), Request("skip"))
+        assert skip.change is not None
+        scene.store(skip.change(scene.newest().status))
+    else:
+        scene.kube.edit(EnvelopeEvent, scene.second, {"spec": {"suspend": True}})
+        scene.cache.update(scene.kube.stored(scene.second))
+    replace_manifest(scene, "worm")
+    scene.clock.advance(hours=721)
+
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert f"a person {decision} EnvelopeEvent/{scene.second}" in (first.status.message or "")
+    assert scene.deleted == []
+
+
+async def test_an_event_names_a_later_one_that_has_ended_and_can_seal_their_copy(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    await scene.archive_both()
+    scene.clock.advance(hours=721)
+    scene.change(WORM, **scene.callback, cleanup={"policy": "Keep"})
+    assert (await scene.end(scene.second)).status.reason == "ArchivedAndKept"
+    scene.change(WORM, **scene.callback, cleanup={"policy": "Delete", "after": "1h"})
+    replace_manifest(scene, "worm")
+
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "ManifestUnsealed")
+    assert f"EnvelopeEvent/{scene.second}" in (first.status.message or "")
+    assert scene.deleted == []
+    scene.event = scene.kube.stored(scene.second)
+    await retry_by_a_person(scene)
+    assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_event_seals_the_copy_again_although_a_later_one_is_in_doubt(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    scene.break_archive("worm")
+    await scene.run(scene.first)
+    scene.mend_archive("worm")
+    second = await archive_second_in_doubt(scene)
+    assert stored_copy(second.status, "worm").verified_time is not None
+    scene.event = scene.kube.stored(scene.first)
+    await scene.retried()
+    replace_manifest(scene, "worm")
+    scene.clock.advance(hours=721)
+
+    first = await scene.end(scene.first)
+
+    assert first.status.reason == "ArchivedAndDeleted"
+    path = manifest_in(scene, "worm")
+    assert a_signer(1).public.verifies(path.with_name("counterfoil.json.sig").read_bytes(), path.read_bytes())
 
 
 async def test_a_copy_that_is_taken_over_needs_our_seal_before_the_delete(tmp_path: Path) -> None:
