@@ -332,20 +332,40 @@ def with_authorized(status: EnvelopeEventStatus, sender: str, inputs: Transition
     return draft.status
 
 
+def with_contents_of(status: EnvelopeEventStatus, later: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    """Return the status with the contents that a later one has of its files, archived or only sent. Of a file
+    of which the later one has none, the earlier one stays."""
+    found = {(each.file_id, each.kind): each for each in later.documents}
+    documents = tuple(
+        _with_content_of(each, found.get((each.file_id, each.kind))) for each in status.documents
+    )
+    return without_outdated_proofs(msgspec.structs.replace(status, documents=documents))
+
+
+def _with_content_of(document: FiledDocument, later: FiledDocument | None) -> FiledDocument:
+    if later is None or (later.sha256 is None and later.other_content is None):
+        return document
+    return msgspec.structs.replace(
+        document,
+        size=later.size,
+        sha256=later.sha256,
+        provisional=later.provisional,
+        other_content=later.other_content,
+    )
+
+
 def with_bare_documents(
     status: EnvelopeEventStatus, outcome: Fail, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
     """
-    Return the status with the ids and kinds of its files only, so that a retry collects again.
+    Return the status without the names and the places of its files, so that a retry collects again.
 
-    The ids stay, because a later list must not lack them.
+    The ids stay, because a later list must not lack them. So do the contents, because no shorter download may
+    replace them.
     """
     draft = _Draft(status, inputs)
     draft.reset_phases(PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :], outcome)
-    bare = (
-        FiledDocument(file_id=each.file_id, kind=each.kind, file_name="", outdated=each.outdated)
-        for each in status.documents
-    )
+    bare = (msgspec.structs.replace(each, file_name="", location=None) for each in status.documents)
     draft.change(documents=tuple(bare))
     return draft.status
 

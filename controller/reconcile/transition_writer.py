@@ -2,15 +2,20 @@
 Store a new status of an event and announce the transition by metrics, one line in the log, and Kubernetes
 Events for people: the only place in a run that does.
 
-A status that the API server refuses would be refused again: the event then fails with what was stored before.
+A status that the API server refuses would be refused again: the event then fails with what was stored before,
+and with the contents that the attempt was sent.
 """
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from controller.event_recorder import EventRecorder, EventType
 from controller.reconcile import state_machine
+from controller.reconcile.copy_rules import without_outdated_proofs
 from controller.reconcile.outcomes import Done, Fail, NeedConsent, Outcome, Pause, SideCondition, Wait
 from controller.reconcile.phases.collect import too_many_files_message
 from controller.reconcile.state_machine import TransitionInput
@@ -26,6 +31,7 @@ from counterfoil.resources import (
     Phase,
     find_condition,
     is_condition_true,
+    without_checksum,
 )
 from counterfoil.resources.envelopeevent import COPY_GIVEN_UP, MISSING_COPY_REASONS
 from counterfoil.resources.reopening import (
@@ -66,20 +72,37 @@ class TransitionWriter:
         except Rejected as refused:
             # A repeated write would be refused too. The stored status plus this failure ends the event.
             outcome = _rejected_outcome(status, refused)
-            phase = state_machine.phase_to_resume(event.status)
-            try:
-                failed = state_machine.next_status(event.status, phase, outcome, inputs)
-                stored = await self.store_unannounced(event, failed, known_deliveries)
-            except Rejected:
-                if copies_after_end(event.status):
-                    # Nothing of its end is given up for a copy.
-                    raise
-                # Names and places of the files take most of the size limit. A retry collects them again.
-                bare = state_machine.with_bare_documents(event.status, outcome, inputs)
-                failed = state_machine.next_status(bare, phase, outcome, inputs)
-                stored = await self.store_unannounced(event, failed, known_deliveries)
+            known = state_machine.with_contents_of(event.status, status)
+            stored = await self._store_refused(event, known, outcome, inputs, known_deliveries)
         self._announce(event.status, stored, outcome)
         return stored
+
+    async def _store_refused(
+        self,
+        event: EnvelopeEvent,
+        known: EnvelopeEventStatus,
+        outcome: Fail,
+        inputs: TransitionInput,
+        known_deliveries: int,
+    ) -> EnvelopeEvent:
+        """Store the failure of an event whose new status was refused, with as much about its files as the API
+        server takes."""
+        phase = state_machine.phase_to_resume(event.status)
+
+        async def store(before: EnvelopeEventStatus) -> EnvelopeEvent:
+            failed = state_machine.next_status(before, phase, outcome, inputs)
+            return await self.store_unannounced(event, failed, known_deliveries)
+
+        if copies_after_end(event.status):
+            # Nothing of its end is given up for a copy.
+            return await store(known)
+        # Names and places of the files take most of the size limit. A retry collects them again.
+        bare = state_machine.with_bare_documents(known, outcome, inputs)
+        for each in (known, bare):
+            with suppress(Rejected):
+                return await store(each)
+        forgotten = tuple(map(without_checksum, bare.documents))
+        return await store(without_outdated_proofs(replace(bare, documents=forgotten)))
 
     async def store_unannounced(
         self, event: EnvelopeEvent, status: EnvelopeEventStatus, known_deliveries: int

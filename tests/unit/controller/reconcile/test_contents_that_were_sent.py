@@ -11,6 +11,7 @@ import pytest
 
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.esaw.errors import EsawUnreachable, HttpStatusError
+from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
 from counterfoil.resources.envelopeevent import MAX_OTHER_CONTENTS, MAX_SENT_CONTENTS, SentContent
 from tests.support.fakes.reconcile_context import missing
@@ -485,3 +486,48 @@ async def test_what_a_retry_accepts_counts_after_a_manifest_that_could_not_be_wr
     assert await scene.ended_after_retry(accepted) == SUCCEEDED
 
     assert scene.stored == accepted
+
+
+@pytest.mark.parametrize("how", ["read back", "not confirmed"])
+@pytest.mark.parametrize("refused", [Rejected(422, "Invalid", "no"), TooLarge(413, "413", "too large")])
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "also with names and places"])
+async def test_what_an_attempt_was_sent_binds_after_its_status_was_refused(
+    tmp_path: Path, how: str, refused: Rejected, times: int
+) -> None:
+    """The document is lost meanwhile: without its place in the status, a file there is a third party's."""
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    mounts = []
+
+    def refuse() -> None:
+        scene.kube.fail("patch_status", *[refused] * times)
+        if how == "not confirmed":
+            mounts.append(unmount(scene.folders["dms"]))
+
+    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    scene.envelope.meanwhile["download trail-1"] = refuse
+    assert (await scene.run(scene.first)).status.phase is Phase.FAILED
+    for mount in mounts:
+        mount()
+    scene.envelope.problems.clear()
+    for each in list(scene.folders["dms"].rglob("file-1.pdf")):
+        each.unlink()
+
+    assert await scene.ended_after_retry(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.deleted == []
+    assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
+
+
+async def test_a_manifest_names_what_was_archived_although_the_status_of_that_was_refused(
+    tmp_path: Path,
+) -> None:
+    scene = await OneEvent.of(tmp_path)
+    scene.envelope.meanwhile["download trail-1"] = lambda: scene.kube.fail(
+        "patch_status", Rejected(422, "Invalid", "no")
+    )
+    assert (await scene.run(scene.first)).status.reason == "StatusRefused"
+    remove_file(scene)
+
+    assert await scene.ended_after_retry(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.deleted == []

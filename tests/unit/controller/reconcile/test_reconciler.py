@@ -854,10 +854,22 @@ async def test_an_event_that_has_no_room_for_its_end_ends_with_the_bare_list_of_
     assert after.status.reason in ("EnvelopeTooLarge", "StatusRefused")
     assert after.status.documents
     for each in after.status.documents:
-        assert (each.file_name, each.size, each.sha256, each.location) == ("", None, None, None)
+        assert (each.file_name, each.location) == ("", None)
+        assert each.sha256, "no shorter download may replace it"
     assert not is_condition_true(after.status.conditions, "Archived"), (
         "the proof is gone, so the envelope is archived again"
     )
+
+
+@pytest.mark.parametrize("refused", [Rejected(422, "Invalid", "no"), TooLarge(500, "500", "too large")])
+async def test_an_event_that_has_no_room_for_contents_either_ends_with_the_ids_of_its_files(
+    tmp_path: Path, refused: Rejected
+) -> None:
+    scene = ReconcilerScene(tmp_path, an_event().archived())
+    scene.kube.fail("patch_status", refused, refused, refused)
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.FAILED
+    assert {each.sha256 for each in after.status.documents} == {None}
 
 
 async def test_what_was_deleted_already_is_not_said_to_be_in_esaw(scene: ReconcilerScene) -> None:
