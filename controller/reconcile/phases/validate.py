@@ -46,6 +46,12 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if envelope is None:
         return await explain_missing(event, context)
 
+    if (known := _known_end(event)) not in (None, envelope.status):
+        return Wait(
+            STILL_ACTIVE,
+            f"eSignAnyWhere answers that the envelope is {envelope.status}. It was {known} before, which "
+            "does not change. So it is asked again.",
+        )
     now = context.clock.now()
     restarted = _restarted_time(event, envelope.status, now)
     may_change = restarted is not None or envelope.status is EnvelopeStatus.EXPIRED
@@ -81,6 +87,14 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     )
 
 
+def _known_end(event: EnvelopeEvent) -> str | None:
+    """Return the status of the envelope in which eSAW showed it to this event, if no other one follows. None:
+    there is none yet. Another answer may come from a replica that is late. It must not remove the hashes of
+    the files, nor what eSAW sent of them."""
+    earlier = event.status.envelope
+    return None if earlier is None or earlier.status in CHANGEABLE_STATUSES else earlier.status
+
+
 def _is_as_skipped(event: EnvelopeEvent, envelope: EnvelopeResponse, now: datetime) -> bool:
     """
     Whether a callback or a sweep started an event that a person skipped, and the envelope is as it was then.
@@ -105,7 +119,7 @@ def _documents(event: EnvelopeEvent, status: EnvelopeStatus) -> tuple[FiledDocum
     None if nothing changes.
 
     Files of an expired envelope that was restarted keep their ids, and have other content. It may also have
-    other files. No other final status changes: the files that were listed then stay known.
+    other files. No other final status changes (``_known_end``).
     """
     earlier = event.status.envelope
     if earlier is None or earlier.status == status or not event.status.documents:

@@ -531,3 +531,27 @@ async def test_a_manifest_names_what_was_archived_although_the_status_of_that_wa
     assert await scene.ended_after_retry(WHOLE[:12]) == IN_DOUBT
 
     assert scene.deleted == []
+
+
+@pytest.mark.parametrize("how", ["unreachable", "not confirmed"])
+@pytest.mark.parametrize("late", [EnvelopeStatus.ACTIVE, EnvelopeStatus.EXPIRED, EnvelopeStatus.REJECTED])
+async def test_what_was_sent_of_a_completed_envelope_binds_after_an_answer_with_another_status(
+    tmp_path: Path, how: str, late: EnvelopeStatus
+) -> None:
+    """An earlier status, for example, may come from a replica that is late."""
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS, statuses=["Completed", "Expired", "Rejected"])
+    await end_attempt(scene, how)
+    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    assert (await scene.end(scene.first)).status.reason == "DeadlineExceeded"
+    scene.envelope.problems.clear()
+    await retry_by_a_person(scene)
+    scene.envelope.status = late
+    event = await scene.run(scene.first)
+    assert (event.status.phase, event.status.reason) == (Phase.VALIDATING, "StillActive")
+    assert f"is {late}. It was Completed before" in (event.status.message or "")
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    remove_file(scene)
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.deleted == []
