@@ -258,7 +258,8 @@ async def verify_copy(
     location, hash file and seal beside it, and every file. All bytes are read again. With a ``key`` the
     manifest needs a seal, also if it was made before there was a key (``LACKS_SEAL``).
 
-    Where each file lies is what the manifest says; size and SHA-256 are those of ``documents``. Raises
+    Where each file lies is what the manifest says; size and SHA-256 are those of ``documents``, and the
+    manifest has to name them: an earlier one has a seal, too. It may list further files. Raises
     ``FileNotReturned`` if the archive returns no files (``ChecksumReported`` if it reports the checksum of
     the manifest), and ``ArchiveError`` when it does not work.
     """
@@ -288,7 +289,10 @@ async def verify_copy(
     for each in documents:
         encoded = names.get((each.file_id, each.kind))
         if encoded is None:
-            yield f"{MANIFEST_NAME} does not list the file {each.file_id}, or its names are too long."
+            yield (
+                f"{MANIFEST_NAME} does not list the file {each.file_id} as it was archived, or its names are "
+                "too long."
+            )
             continue
         file = encoded.decode(errors="surrogatepass")
         try:
@@ -304,14 +308,18 @@ async def verify_copy(
 
 def _names_in_copy(found: Manifest, documents: Sequence[FiledDocument]) -> dict[tuple[str, FileKind], bytes]:
     """
-    Return the names of the documents in the manifest of a copy, by id and kind; none if they are longer than
-    a copy has.
+    Return the names of the documents in the manifest of a copy that lists them with this content, by id and
+    kind; none if they are longer than a copy has.
 
     A run keeps them while it reads the files, and others choose the manifest. As bytes, since one emoji makes
     each character of a text four bytes.
     """
-    wanted = {(each.file_id, each.kind) for each in documents}
-    listed = {key: each.name for each in found.files if (key := (each.file_id, each.kind)) in wanted}
+    wanted = {(each.file_id, each.kind, each.size, each.sha256) for each in documents}
+    listed = {
+        (each.file_id, each.kind): each.name
+        for each in found.files
+        if (each.file_id, each.kind, each.size, each.sha256) in wanted
+    }
     if sum(map(len, listed.values())) > MAX_COPY_NAMES:
         return {}
     names = {key: each.encode(errors="surrogatepass") for key, each in listed.items()}

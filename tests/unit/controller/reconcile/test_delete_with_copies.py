@@ -515,6 +515,27 @@ def replace_manifest(scene: CopiedScene, name: str, **changes: Any) -> None:
     path.with_name("counterfoil.sha256").write_bytes(lines)
 
 
+async def test_an_earlier_manifest_that_is_put_back_beside_the_later_files_of_a_copy_is_written_again(
+    tmp_path: Path,
+) -> None:
+    """It has our seal, and the hash file beside it fits. It names the audit trail of the first event."""
+    scene = TwoFolders(tmp_path)
+    sign_with(scene, 1)
+    await scene.run(scene.first)
+    folder = manifest_in(scene, "worm").parent
+    earlier = {each: each.read_bytes() for each in folder.glob("counterfoil.*")}
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    await scene.run(scene.second)
+    for path, content in earlier.items():
+        path.write_bytes(content)
+    scene.clock.advance(hours=721)
+
+    event = await scene.end(scene.second)
+
+    assert event.status.reason == "ArchivedAndDeleted"
+    assert await scene.faults("worm") == []
+
+
 async def test_a_copy_whose_manifest_somebody_replaces_each_time_ends_its_event(tmp_path: Path) -> None:
     scene = CopiedScene(tmp_path, **DELAYED)
     sign_with(scene, 1)
