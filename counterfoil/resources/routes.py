@@ -292,13 +292,16 @@ def is_led_elsewhere(event: EnvelopeEvent, choice: Choice) -> bool:
 
 
 def leads_to(event: EnvelopeEvent, archive: str) -> bool:
-    """Whether the envelope of an event belongs in this Archive: the status has files that were archived
-    there, or nothing led the event there."""
+    """
+    Whether the envelope of an event belongs in this Archive: the status has a manifest, or nothing led the
+    event there.
+
+    The hash of a file shows nothing: it can be from the Archive in which the event had files before.
+    """
     choice = stored_choice(event.status)
     if choice is None or choice.archive != archive:
         return False
-    is_archived = has_manifest(event.status) or any(each.sha256 for each in event.status.documents)
-    return is_archived or not is_led_elsewhere(event, choice)
+    return has_manifest(event.status) or not is_led_elsewhere(event, choice)
 
 
 def known_choice(event: EnvelopeEvent, spec: RoutedSpec) -> Choice | None:

@@ -17,7 +17,7 @@ from controller.reconcile.import_archives import REMEMBERED_SECONDS, ImportArchi
 from controller.scheduling.due import EPOCH, due_time
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.esaw.errors import EsawUnreachable
-from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.errors import Forbidden, Rejected
 from counterfoil.resources import (
     IMPORT_ARCHIVE_LABEL,
     IMPORT_LABEL,
@@ -354,6 +354,54 @@ async def test_a_planted_manifest_that_only_a_later_run_sees_gets_no_document(
 
     assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
     assert (documents(scene.dms), documents(scene.vault)) == ([], [])
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+@pytest.mark.parametrize("refused", [0, 2])
+async def test_what_was_read_back_in_another_archive_lets_a_planted_manifest_get_no_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int, has_key: bool
+) -> None:
+    """The event keeps the hashes of its files, without their places if the API server refused its status
+    twice. A retry sees a manifest that is hidden after that."""
+    scene = ImportedScene(tmp_path, cleanup={"policy": "Delete"})
+    scene.envelope.contents["file-2"] = b"%PDF-contract"
+    if has_key:
+        use_key(scene)
+    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    refusals = [Rejected(422, "Invalid", "no")] * refused
+    scene.envelope.meanwhile["download trail-1"] = lambda: scene.kube.fail("patch_status", *refusals)
+    failed = await scene.reconcile()
+    while not failed.status.phase.is_final:
+        scene.clock.advance(hours=2)
+        failed = await scene.reconcile()
+    assert stored_choice(failed.status) == OF_IMPORT
+    assert [each.sha256 is not None for each in failed.status.documents] == [True, True, False]
+    scene.envelope.problems.clear()
+    scene.envelope.meanwhile.clear()
+    folder = await plant(scene.dms, tmp_path)
+    read = FilesystemBackend.read
+
+    async def read_and_hide(backend: FilesystemBackend, name: str) -> AsyncGenerator[bytes, None]:
+        async for chunk in read(backend, name):
+            yield chunk
+        if name.endswith("counterfoil.json") and str(scene.dms) in backend.location(name) and folder.exists():
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(FilesystemBackend, "read", read_and_hide)
+    status = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(failed, status=status))
+    failed = await scene.reconcile()
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert (documents(scene.dms), scene.envelope.transport.deleted) == ([], [])
+
+    status = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(replace(failed, status=status))
+    after = await scene.reconcile()
+    assert (after.status.phase, stored_choice(after.status)) == (Phase.SUCCEEDED, OF_IMPORT)
+    assert (documents(scene.dms), documents(scene.vault)) == (
+        [],
+        ["audit-trail.pdf", "file-1.pdf", "file-2.pdf"],
+    )
 
 
 @pytest.mark.parametrize("has_key", [False, True])
