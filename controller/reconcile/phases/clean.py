@@ -57,7 +57,6 @@ from controller.reconcile.phases.replaced_copies import accepted_documents, even
 from controller.reconcile.phases.restarted_envelope import outcome_if_restarted
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
 from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_request
-from controller.scheduling.retry_policy import longest_backoff
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.copies.original import OriginalDiffers, read_original
 from counterfoil.archives.copies.reported import reported_fault
@@ -516,18 +515,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         if changed is not None:
             return changed
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
-    asked = context.clock.now()
-    listed = await context.files_now()
-    if (difference := _difference(event, context, listed)) is not None:
-        return difference
-    # Another event may have listed a file since this one archived the envelope. Asked only about a list with
-    # the same files: a list with a further one is recorded first, so that no later list may lack that file.
-    siblings = await context.siblings_before_delete()
-    if lacks_known(event, context, listed, [each.status for each in siblings]):
-        return wait_for_known_files(event, context)
-    if (gap := _gap_in(listed, event, context)) is not None:
-        return gap
-    decision = _decision_of_person(siblings, event, context, listed, asked)
+    listed, siblings, decision = await _last_list(event, context)
     if decision is not None or (decision := _contradiction(siblings, event, context)) is not None:
         return decision
     if is_listed_by_v5(listed):
@@ -543,6 +531,24 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         verified_copies=context.verified_copies,
     )
     return await _delete_on(proof, event, context)
+
+
+async def _last_list(
+    event: EnvelopeEvent, context: ReconcileContext
+) -> tuple[Sequence[EnvelopeFile], Collection[EnvelopeEvent], Outcome | None]:
+    """Return the files that eSAW lists, the other events, and the outcome if the envelope must not be deleted
+    because of the list, or because of what a person decided about another event."""
+    asked = context.clock.now()
+    listed = await context.files_now()
+    if (difference := _difference(event, context, listed)) is not None:
+        return listed, (), difference
+    # Another event may have listed a file since this one archived the envelope. Asked only about a list with
+    # the same files: a list with a further one is recorded first, so that no later list may lack that file.
+    siblings = await context.siblings_before_delete()
+    if lacks_known(event, context, listed, [each.status for each in siblings]):
+        return listed, siblings, wait_for_known_files(event, context)
+    outcome = _gap_in(listed, event, context) or _decision_of_person(siblings, event, context, listed, asked)
+    return listed, siblings, outcome
 
 
 async def _archived_otherwise(
@@ -599,27 +605,21 @@ async def _until_sealed(
     later: EnvelopeEvent, archive: str, found: str, event: EnvelopeEvent, context: ReconcileContext
 ) -> Outcome:
     """Return the outcome while a ``later`` event has to seal the copy of both in an Archive, which it does
-    before its own delete. If a person keeps the envelope, none is needed."""
-    asked = context.clock.now()
-    listed = await context.files_now()
-    if (difference := _difference(event, context, listed)) is not None:
-        return difference
-    siblings = await context.siblings_before_delete()
-    if (decision := _decision_of_person(siblings, event, context, listed, asked)) is not None:
+    before its own delete. If a person keeps the envelope, none is needed. Once the delay of that delete has
+    passed, the event waits until its deadline: something holds the later one, and a person is informed."""
+    _, _, decision = await _last_list(event, context)
+    if decision is not None:
         return decision
-    who = f"EnvelopeEvent/{later.name}"
-    message = f"{found} {who} archived the envelope later and has its copy there."
+    message = f"{found} EnvelopeEvent/{later.name} archived the envelope later and has its copy there."
     if later.status.phase.is_final:
         return unsealed_copy(archive, f"{message} It has ended: retry it, so that it seals the copy.")
-    spec, now = context.organization.spec, context.clock.now()
-    longest = max(longest_backoff(spec.retry), spec.cleanup.after)
-    planned = later.status.next_attempt_time
-    until = now + longest_backoff(spec.retry) if planned is None else max(planned, now) + _AFTER_OTHER
-    return Pause(
-        CLEANUP_DELAYED,
-        f"{message} It seals the copy before its own delete.",
-        until=min(until, now + longest),
-    )
+    message, now = f"{message} It seals the copy before its own delete.", context.clock.now()
+    after, planned = context.organization.spec.cleanup.after, later.status.next_attempt_time
+    is_delayed = later.status.reason == CLEANUP_DELAYED and planned is not None and planned > now
+    # An Expired envelope may have its last question before that time.
+    if planned is None or not is_delayed or _is_expired(event):
+        return unsealed_copy(archive, f"{message} Its reason is {later.status.reason or 'not known'}.")
+    return Pause(CLEANUP_DELAYED, message, until=min(planned + _AFTER_OTHER, now + after))
 
 
 async def _copy_damage(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> Damage | None:

@@ -568,7 +568,7 @@ async def test_a_copy_of_two_events_needs_our_seal_before_either_deletes_the_env
         await scene.end(scene.second)
     else:
         event = await scene.run(scene.first)
-        assert (event.status.phase, event.status.reason) == (Phase.CLEANING, "CleanupDelayed")
+        assert (event.status.phase, event.status.reason) == (Phase.CLEANING, "ManifestUnsealed")
         assert scene.second in (event.status.message or "")
         assert scene.deleted == []
         assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
@@ -596,6 +596,50 @@ async def test_an_event_waits_for_the_delete_of_a_later_one_that_seals_their_cop
     assert due == second.status.next_attempt_time + timedelta(minutes=5)
     assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
     assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_event_fails_if_the_later_one_that_would_seal_their_copy_does_not_run(
+    tmp_path: Path,
+) -> None:
+    """Its action is not in the Organization any more."""
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    await scene.archive_both()
+    actions = [{"action": "envelopeFinished"}]
+    scene.change(WORM, **{**DELAYED, **scene.callback, "actions": actions})
+    assert (await scene.run(scene.second)).status.reason == "ActionNotConfigured"
+    replace_manifest(scene, "worm")
+    scene.clock.advance(hours=721)
+    began = scene.clock.now()
+
+    first = await scene.end(scene.first)
+
+    assert (first.status.phase, first.status.reason) == (Phase.FAILED, "ManifestUnsealed")
+    assert f"EnvelopeEvent/{scene.second}" in (first.status.message or "")
+    assert scene.clock.now() - began < timedelta(days=3)
+    assert scene.deleted == []
+
+
+async def test_an_expired_envelope_waits_in_steps_for_a_later_event_that_seals_its_copy(
+    tmp_path: Path,
+) -> None:
+    """Its last question to eSignAnyWhere may come before the delete of the later event."""
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.change(WORM, **DELAYED, **scene.callback, statuses=BOTH, retention="784h")
+    await scene.run(scene.first)
+    scene.clock.advance(hours=72)
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    await scene.run(scene.second)
+    replace_manifest(scene, "worm")
+    scene.clock.advance(hours=649)
+
+    first = await scene.run(scene.first)
+
+    due = due_time(first, scene.cache, scene.clock.now())
+    assert due is not None
+    assert due > scene.clock.now()
 
 
 @pytest.mark.parametrize("decision", ["skipped", "suspended"])
