@@ -67,8 +67,8 @@ from counterfoil.archives.manifest import (
     ManifestVersions,
     hash_lines,
 )
-from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey, split_seals
-from counterfoil.archives.names import case_folded, has_long_run_of_marks
+from counterfoil.archives.manifest_signature import MAX_SEALS, ManifestSigner, PublicKey, split_seals
+from counterfoil.archives.names import MAX_RUN_OF_MARKS, case_folded, longest_run_of_marks
 from counterfoil.archives.proof import Checksum, FoundManifest, has_own_seal, names_source, other_source
 from counterfoil.archives.readback import (
     checksum,
@@ -183,16 +183,18 @@ class EntriesByName:
     def of(cls, listed: Sequence[StoredEntry], names: Sequence[str]) -> "EntriesByName":
         """
         Choose them from a list. A name that is far longer than the longest of ``names`` is not folded: an
-        archive can list thousands whose normal form is many times longer. Nor is one with a long run of
-        combining characters, unless one of ``names`` has such a run.
+        archive can list thousands whose normal form is many times longer. Nor is one with a longer run of
+        combining characters than people write, and than ``names`` have.
         """
         folded = {name: case_folded(name) for name in names}
         wanted = set(folded.values())
         longest = MAX_GROWTH * max(map(len, wanted), default=0)
-        may_have_long_run = any(has_long_run_of_marks(unicodedata.normalize("NFKD", each)) for each in wanted)
+        # A mark may become a letter when it is folded, so both forms count.
+        forms = [unicodedata.normalize("NFKD", each) for each in (*names, *wanted)]
+        most_marks = max([MAX_RUN_OF_MARKS, *map(longest_run_of_marks, forms)])
         entries: dict[str, list[StoredEntry]] = {}
         for entry in listed:
-            if len(entry.name) > longest or (not may_have_long_run and has_long_run_of_marks(entry.name)):
+            if len(entry.name) > longest or longest_run_of_marks(entry.name) > most_marks:
                 continue
             if (key := case_folded(entry.name)) in wanted:
                 entries.setdefault(key, []).append(entry)
@@ -672,17 +674,17 @@ async def _write_manifest(
     before = await _sealed_before(backend, layout) if found is not None else None
     earlier = found.seals[:1] if found is not None else ()
     if not earlier and before is not None and before.seal is not None:
-        # By another key. A run that did not replace the manifest left its seal before the earlier one.
-        earlier = split_seals(before.seal)[-1:]
+        # By another key. A run that did not replace the manifest left its seal before the earlier ones.
+        earlier = split_seals(before.seal)[1 - MAX_SEALS :]
     own = (signer.sign(content),) if signer is not None else ()
     try:
         if own:
-            await _write_seals(backend, layout, own if own == earlier else own + earlier)
+            await _write_seals(backend, layout, (*own, *(each for each in earlier if each not in own)))
         elif found is not None and found.is_sealed:
             # The seal of a manifest that is about to be replaced, by a key that is gone.
             await backend.discard(layout.seal_name)
         await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
-        if own and earlier and own != earlier:
+        if own and earlier not in ((), own):
             await _shorten_seals(backend, layout, own[0])
     except ArchiveError as problem:
         if before is not None and problem.reason not in _WITHOUT_ANSWER:

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 SEAL_SIZE: Final = 64
 """Bytes of a seal."""
 
-MAX_SEALS: Final = 2
-"""Maximum number of seals in a file."""
+MAX_SEALS: Final = 3
+"""Maximum number of seals in a file: of the manifest that replaces the stored one, and two of earlier keys.
+One of these may be of a manifest that did not arrive."""
 
 
 class SigningKeyInvalid(ValueError):

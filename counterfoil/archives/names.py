@@ -229,21 +229,22 @@ def case_folded(path: str) -> str:
     return unicodedata.normalize("NFKC", folded).replace("i\u0307", "i")
 
 
-def has_long_run_of_marks(path: str) -> bool:
+def longest_run_of_marks(path: str) -> int:
     """
-    Whether a text has a longer run of combining characters than any that is written by people, as UAX #15
-    defines its stream-safe format.
+    Return the number of combining characters in the longest row of them.
 
-    They are sorted for each normal form, for which the time is quadratic in the length of a run (rule 12).
+    They are sorted for each normal form, for which the time is quadratic in that number (rule 12).
     """
-    return not path.isascii() and _marks().search(_IGNORED.sub("", path)) is not None
+    if path.isascii():
+        return 0
+    return max(map(len, _marks().findall(_IGNORED.sub("", path))), default=0)
 
 
 @cache
 def _marks() -> re.Pattern[str]:
-    """Return the pattern of a run that is too long, also of characters that become combining ones."""
+    """Return the pattern of a run, also of characters that become combining ones."""
     combining = (chr(each) for each in range(0x300, 0x20000) if _is_combining(chr(each)))
-    return re.compile(f"[{''.join(combining)}]{{{MAX_RUN_OF_MARKS + 1}}}")
+    return re.compile(f"[{''.join(combining)}]+")
 
 
 def _is_combining(character: str) -> bool:

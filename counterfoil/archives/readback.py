@@ -24,7 +24,7 @@ from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerBody, AnswerTooSlow, Grow
 
 SEAL_LIMIT: Final = 4096
-"""Bytes; a file of seals has 128 at most."""
+"""Bytes; a file of seals has 192 at most."""
 
 
 async def read_back(

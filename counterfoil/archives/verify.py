@@ -442,7 +442,7 @@ def _check_seal(
     if key is None:
         return CheckStatus.NOT_CHECKED, f"is there; give the public key {named} to check it"
     if found := key.fitting(seal, content):
-        beside = "; beside it are 64 other bytes, which prove nothing" if len(found) > 1 else ""
+        beside = "; beside it are other bytes, which prove nothing" if len(found) > 1 else ""
         return CheckStatus.OK, f"fits the manifest and the key {key.id}{beside}"
     if key.id != manifest.sealed_by:
         return CheckStatus.WRONG, f"is not of the key {key.id}; the manifest names the key {named}"

@@ -36,7 +36,7 @@ from counterfoil.archives.backends._http import (
 )
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
-from counterfoil.archives.names import has_long_run_of_marks
+from counterfoil.archives.names import MAX_RUN_OF_MARKS, longest_run_of_marks
 from counterfoil.clock import Clock, WallClock
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.untrusted.xml_bounds import PIECE, SEPARATOR, BoundedXmlParser, XmlRefused, XmlTooLarge
@@ -393,7 +393,9 @@ def _decoded(path: str, max_slashes: int) -> tuple[str, ...]:
 
 
 def _normal_form(segment: str) -> str:
-    return segment if has_long_run_of_marks(segment) else unicodedata.normalize("NFC", segment)
+    if longest_run_of_marks(segment) > MAX_RUN_OF_MARKS:
+        return segment
+    return unicodedata.normalize("NFC", segment)
 
 
 def _properties(tags: Mapping[str, str]) -> bytes:

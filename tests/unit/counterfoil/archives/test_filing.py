@@ -1074,7 +1074,11 @@ def test_a_listed_name_is_found_in_any_form_and_not_folded_if_it_is_far_too_long
 
 
 @pytest.mark.parametrize("between", ["", "\u034f"], ids=["in-a-row", "with-ignored-characters-between"])
-@pytest.mark.parametrize("mark", ["\u0301", "\uff9e", "\u0f73"], ids=["mark", "kana-mark", "two-marks"])
+@pytest.mark.parametrize(
+    "mark",
+    ["\u0301", "\uff9e", "\u0f73", "\u0345"],
+    ids=["mark", "kana-mark", "two-marks", "mark-that-becomes-a-letter"],
+)
 def test_a_listed_name_with_a_long_run_of_marks_is_folded_only_if_a_name_of_the_layout_has_one(
     monkeypatch: pytest.MonkeyPatch, mark: str, between: str
 ) -> None:
@@ -1090,4 +1094,8 @@ def test_a_listed_name_with_a_long_run_of_marks_is_folded_only_if_a_name_of_the_
     found = EntriesByName.of([StoredEntry(short), StoredEntry(hostile)], [ours])
     assert folded == [ours, short]
     assert not found.has(ours)
+    folded.clear()
+    longer = hostile + mark * 40
     assert EntriesByName.of([StoredEntry(hostile.upper())], [hostile]).has(hostile)
+    assert EntriesByName.of([StoredEntry(hostile), StoredEntry(longer)], [hostile]).has(hostile)
+    assert longer not in folded

@@ -315,13 +315,13 @@ async def test_what_is_beside_the_seal_of_a_manifest_is_said_to_prove_nothing(
     ]
 
     assert seal.verdict is CheckStatus.OK
-    assert seal.says.endswith("; beside it are 64 other bytes, which prove nothing")
+    assert seal.says.endswith("; beside it are other bytes, which prove nothing")
 
 
 @pytest.mark.parametrize(
-    "beside", [b"", b"x", b"x" * 128], ids=["cut", "more than seals", "more seals than two"]
+    "beside", [b"", b"x", b"x" * 192], ids=["cut", "more than seals", "more seals than three"]
 )
-def test_what_is_no_file_of_one_or_two_seals_fits_nothing(beside: bytes) -> None:
+def test_what_is_no_file_of_some_seals_fits_nothing(beside: bytes) -> None:
     seal = a_signer().sign(CONTENT)
     assert a_signer().public.fitting(seal, CONTENT) == (seal,)
     assert a_signer().public.fitting((seal + beside) if beside else seal[:-1], CONTENT) == ()
@@ -505,3 +505,34 @@ async def test_an_archive_that_keeps_the_seal_of_a_replaced_manifest_holds_no_ev
     assert manifest != before.files[layout.manifest_name]
     assert len(seals) == 2 * 64
     assert a_signer().public.fitting(seals, manifest)
+
+
+class ArchiveThatLocksSealsAndFallsSilent(ArchiveThatLocksSeals):
+    """Then stores no further manifest."""
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        if self.is_silent and name.endswith("counterfoil.json"):
+            raise ArchiveUnavailable("ArchiveUnreachable", "the archive does not answer")
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+
+    is_silent = False
+
+
+async def test_a_manifest_keeps_its_seal_beside_that_of_the_manifest_that_it_replaced() -> None:
+    layout, backend = a_layout(), ArchiveThatLocksSealsAndFallsSilent()
+    before = MemoryBackend()
+    await filed(before, layout, a_signer(1))
+    backend.files = dict(before.files)
+    await filed(backend, layout, a_signer(2), name="Renamed")
+    stored = backend.files[layout.manifest_name]
+    assert len(backend.files[layout.seal_name]) == 2 * 64
+
+    backend.is_locked, backend.is_silent = False, True
+    for name in ("Renamed again", "Renamed twice"):
+        with pytest.raises(ArchiveUnavailable):
+            await filed(backend, layout, a_signer(3), name=name)
+
+    assert backend.files[layout.manifest_name] == stored
+    assert a_signer(2).public.fitting(backend.files[layout.seal_name], stored)
