@@ -36,6 +36,10 @@ FAULTS: Final = (
     "COPIES",
     "CHANGES",
     "SPOILED",
+    "RESTARTS",
+    "SKIPS",
+    "RETRIES",
+    "KEEP",
 )
 """The faults of the model, as envelope.pml describes them."""
 
@@ -81,6 +85,7 @@ SMALL: Final = (
     Check(("CRASHES", "LATE", "OUTAGES")),
     Check(("MOVES", "CORRUPTED")),
     Check(("MOVES", "LATE")),
+    Check(("MOVES", "OUTAGES")),
     Check(("CRASHES", "CLEARED")),
     Check(("INTERRUPTIONS", "REPEATED", "REVOKED", "LOST")),
     Check(("INTERRUPTIONS", "REPEATED", "REVOKED", "LOST"), is_liveness=True),
@@ -90,6 +95,12 @@ SMALL: Final = (
     Check((*BOTH_COPIES, "CRASHES", "CHANGES")),
     Check(("COPIES", "MOVES", "CORRUPTED")),
     Check((*BOTH_COPIES, "CHANGES"), is_liveness=True),
+    Check(("KEEP", "LATE", "CRASHES")),
+    Check(("KEEP", "LATE"), is_liveness=True),
+    Check(("RESTARTS", "COPIES")),
+    Check(("RESTARTS", "KEEP")),
+    Check(("RESTARTS",), is_liveness=True),
+    Check(("SKIPS",)),
 )
 """No run violates a rule."""
 
@@ -105,6 +116,17 @@ PROTECTIONS: Final = (
     Check(("COPIES", "MOVES", "LATE"), ("NO_COPY_FENCE",), "cp_trail"),
     Check(("COPIES", "MOVES"), ("NO_SOURCE_CHECK",), "cp_trail"),
     Check(("COPIES", "CHANGES"), ("NO_SETTINGS",), "cp_trail"),
+    Check(("RESTARTS",), ("NO_QUESTION",), "has_signature"),
+    Check(("RESTARTS",), ("NO_EXPIRED_STATUS",), "has_signature"),
+    Check(("RESTARTS",), ("NO_DELIVERIES",), "has_signature"),
+    Check(("RESTARTS", "COPIES"), ("NO_COPY_QUESTION",), "is_overlooked"),
+    Check(("KEEP",), ("NO_KEEP",), "1==0"),
+    Check(("KEEP", "LATE"), ("NO_KEPT_LIST",), "kept"),
+    Check(("KEEP", "LATE"), ("NO_LATE_LIST",), "kept"),
+    Check(("KEEP", "LATE"), ("NO_TIME_BEFORE",), "kept"),
+    Check(("SKIPS", "RESTARTS"), ("NO_SKIPPED_TIME",), "skipped"),
+    Check(("SKIPS",), ("NO_REQUESTS",), "request"),
+    Check(("SKIPS", "REPEATED"), ("NO_GIVING_UP",), "given_up"),
 )
 """Without one protection, a run violates a rule."""
 
@@ -115,6 +137,10 @@ REMAINING: Final = (
     Check(("MOVES", "CORRUPTED"), ("PAUSED_CORRUPTION",), "ar_trail"),
     Check(("COPIES", "CHANGES"), ("CHANGE_IN_DELETE",), "cp_trail"),
     Check(("COPIES", "MOVES", "LATE"), ("PAUSED_COPY",), "cp_trail"),
+    Check(("RESTARTS", "MOVES"), ("PAUSED_EXPIRED",), "has_signature"),
+    Check(("RESTARTS",), ("RESTART_IN_DELETE",), "has_signature"),
+    Check(("SKIPS",), ("SKIP_IN_DELETE",), "request"),
+    Check(("KEEP", "LATE"), ("LATE_AFTER_WAIT",), "kept"),
 )
 """Without one assumption, a run violates a rule: what remains (docs/contributing/model.md)."""
 
@@ -134,6 +160,12 @@ LARGE: Final = (
     Check((*BOTH_COPIES, "CRASHES", "SPOILED", "CHANGES")),
     Check((*BOTH_COPIES, "CRASHES", "LATE", "CHANGES")),
     Check((*BOTH_COPIES, "CRASHES", "SPOILED", "INTERRUPTIONS"), is_liveness=True),
+    Check(("KEEP", "MOVES", "LATE", "LATE")),
+    Check(("RESTARTS", "MOVES")),
+    Check(("RESTARTS", "COPIES", "CRASHES")),
+    Check(("SKIPS", "REPEATED")),
+    Check(("SKIPS", "RETRIES")),
+    Check(("SKIPS", "KEEP", "LATE")),
 )
 """The checks that only ``make model`` runs."""
 
