@@ -29,6 +29,7 @@ from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.reopening import (
     ENVELOPE_UNFINISHED,
     GIVEN_UP,
+    RETRY_REQUESTED,
     SKIPPED_BY_REQUEST,
     SKIPPED_UNTIL_A_CHANGE,
     STILL_ACTIVE,
@@ -39,6 +40,9 @@ _FINISHING: Final = timedelta(hours=1)
 """Time after the last callback in which an answer of eSAW may be older than that callback. Also the least
 time that an envelope was finished before a skip, by eSAW's clock, to be given up by it."""
 
+_LATE_ANSWERS: Final = 3
+"""Number of answers in a row with another status after a final one, after which a retry lets it count."""
+
 
 async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Ask eSAW whether the envelope may be archived now."""
@@ -46,7 +50,7 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if envelope is None:
         return await explain_missing(event, context)
 
-    if (known := _known_end(event)) not in (None, envelope.status):
+    if (known := await _known_end(event, envelope.status, context)) is not None:
         return Wait(
             STILL_ACTIVE,
             f"eSignAnyWhere answers that the envelope is {envelope.status}. It was {known} before, which "
@@ -87,12 +91,38 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     )
 
 
-def _known_end(event: EnvelopeEvent) -> str | None:
-    """Return the status of the envelope in which eSAW showed it to this event, if no other one follows. None:
-    there is none yet. Another answer may come from a replica that is late. It must not remove the hashes of
-    the files, nor what eSAW sent of them."""
+async def _known_end(event: EnvelopeEvent, status: EnvelopeStatus, context: ReconcileContext) -> str | None:
+    """
+    Return the final status in which eSAW showed the envelope to this event, if its present answer has another
+    ``status`` that does not count.
+
+    The answer may come from a replica that is late. It must not remove the hashes of the files, nor what eSAW
+    sent of them. So it counts if there are none, also of another event. Once a person retries an
+    event that has had several such answers, another final status counts, and the hashes stay.
+    """
     earlier = event.status.envelope
-    return None if earlier is None or earlier.status in CHANGEABLE_STATUSES else earlier.status
+    if earlier is None or earlier.status == status or earlier.status in CHANGEABLE_STATUSES:
+        return None
+    if status not in CHANGEABLE_STATUSES and _is_retried(event):
+        return None
+    others = await context.siblings_of_any_action()
+    return earlier.status if any(_has_contents(each, earlier.status) for each in (event, *others)) else None
+
+
+def _is_retried(event: EnvelopeEvent) -> bool:
+    """Whether a person retried an event after its last attempts had all waited for another status of the
+    envelope."""
+    last = event.status.attempt_history[-_LATE_ANSWERS:]
+    is_late = len(last) == _LATE_ANSWERS and all(each.reason == STILL_ACTIVE for each in last)
+    return event.status.reason == RETRY_REQUESTED and is_late
+
+
+def _has_contents(event: EnvelopeEvent, status: str) -> bool:
+    """Whether files of the envelope in this status were archived or sent, by the status of an event."""
+    known = event.status.envelope
+    if known is None or known.status != status:
+        return False
+    return any(each.sha256 is not None or each.other_content is not None for each in event.status.documents)
 
 
 def _is_as_skipped(event: EnvelopeEvent, envelope: EnvelopeResponse, now: datetime) -> bool:
@@ -119,10 +149,13 @@ def _documents(event: EnvelopeEvent, status: EnvelopeStatus) -> tuple[FiledDocum
     None if nothing changes.
 
     Files of an expired envelope that was restarted keep their ids, and have other content. It may also have
-    other files. No other final status changes (``_known_end``).
+    other files. No other final status changes; if a person's retry lets another one count, the hashes stay
+    (``_known_end``).
     """
     earlier = event.status.envelope
     if earlier is None or earlier.status == status or not event.status.documents:
+        return None
+    if earlier.status not in CHANGEABLE_STATUSES:
         return None
     was_expired = earlier.status == EnvelopeStatus.EXPIRED
     return tuple(

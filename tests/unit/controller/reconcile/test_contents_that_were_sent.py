@@ -555,3 +555,63 @@ async def test_what_was_sent_of_a_completed_envelope_binds_after_an_answer_with_
     assert await scene.ended(WHOLE[:12]) == IN_DOUBT
 
     assert scene.deleted == []
+
+
+@pytest.mark.parametrize("wrong", [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED])
+@pytest.mark.parametrize("meanwhile", [None, EnvelopeStatus.ACTIVE])
+async def test_one_answer_with_a_wrong_final_status_does_not_bind_an_event_without_files(
+    tmp_path: Path, wrong: EnvelopeStatus, meanwhile: EnvelopeStatus | None
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.envelope.status = wrong
+    assert (await scene.run(scene.first)).status.reason == "UnexpectedStatus"
+    await retry_by_a_person(scene)
+    if meanwhile is not None:
+        scene.envelope.status = meanwhile
+        await scene.run(scene.first)
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+
+    assert await scene.ended(WHOLE) == SUCCEEDED
+
+
+async def test_another_final_status_binds_an_event_without_files_while_another_event_has_some(
+    tmp_path: Path,
+) -> None:
+    """A late answer must not let a cut download of one event replace what another one archived."""
+    scene = OneFolder(tmp_path)
+    scene.change(**DELAYED, statuses=["Completed", "Rejected"])
+    scene.envelope.contents["file-1"] = WHOLE
+    await scene.run(scene.first)
+    scene.envelope.but("files", EsawUnreachable("connect"))
+    assert (await scene.end(scene.second)).status.reason == "DeadlineExceeded"
+    scene.envelope.problems.clear()
+    await retry_by_a_person(scene)
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    scene.envelope.contents["file-1"] = WHOLE[:12]
+
+    second = await scene.run(scene.second)
+
+    assert (second.status.phase, second.status.reason) == (Phase.VALIDATING, "StillActive")
+    assert second.status.documents == ()
+    assert scene.contents("dms")["file-1.pdf"] == WHOLE
+
+
+async def test_a_person_lets_another_final_status_count_and_what_was_archived_stays_known(
+    tmp_path: Path,
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS, statuses=["Completed", "Rejected"])
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    assert (await scene.end(scene.first)).status.reason == "DeadlineExceeded"
+    scene.envelope.problems.clear()
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    await retry_by_a_person(scene)
+    event = await scene.end(scene.first)
+    assert (event.status.reason, scene.deleted) == ("DeadlineExceeded", [])
+    assert "is Completed. It was Rejected before" in (event.status.message or "")
+    remove_file(scene)
+
+    assert await scene.ended_after_retry(WHOLE[:12]) == IN_DOUBT
+
+    assert await scene.ended(WHOLE) == IN_DOUBT
+    assert await scene.ended_after_retry(WHOLE) == SUCCEEDED

@@ -414,7 +414,10 @@ async def test_an_event_that_lists_its_files_again_keeps_its_manifest_and_the_ha
 async def test_files_of_an_envelope_with_another_status_keep_no_hash() -> None:
     scene = Scene(statuses=["Completed", "Expired"])
     event = await both(scene)
-    scene.esaw.status = EnvelopeStatus.EXPIRED
+    assert event.status.envelope is not None
+    expired = msgspec.structs.replace(event.status.envelope, status=EnvelopeStatus.EXPIRED)
+    status = msgspec.structs.replace(event.status, envelope=expired)
+    event = msgspec.structs.replace(event, status=status)
     outcome = await validate(event, scene.context(event))
     assert [each.sha256 for each in outcome.facts.documents or ()] == [None, None]
 
