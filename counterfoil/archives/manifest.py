@@ -87,8 +87,10 @@ class ManifestSender(ManifestPart, frozen=True):
 
 
 class ManifestAction(ManifestPart, frozen=True):
-    """A callback about the envelope, when it came (RFC 3339), and the organization's own parameters in its
-    URL."""
+    """
+    A callback about the envelope, when it came (RFC 3339), and the organization's own parameters in its
+    URL.
+    """
 
     action: str
     time: str
