@@ -153,9 +153,7 @@ class PhaseRunner:
             if isinstance(outcome, Pause):
                 outcome = dataclasses.replace(outcome, is_shown=admitted.context.is_shown)
             if isinstance(outcome, NeedConsent):
-                await self.sender_keys.refused(sender, admitted.token)
-                # The message that later events of this sender get: it names the sender.
-                outcome = dataclasses.replace(outcome, message=self.sender_keys.rejected_message(sender))
+                outcome = await self._with_refusal(phase, admitted, outcome)
             elif isinstance(outcome, Wait) and outcome.reason == error_policy.KEY_DOUBTED:
                 doubt = self.sender_keys.doubt(sender, admitted.token)
                 outcome = dataclasses.replace(outcome, message=str(doubt), not_before=doubt.until)
@@ -242,6 +240,17 @@ class PhaseRunner:
         if why is None:
             return outcome
         return Wait(ARCHIVE_REPLACED, f"The envelope has to be archived again ({outcome.reason}). {why}")
+
+    async def _with_refusal(self, phase: Phase, admitted: Admitted, outcome: NeedConsent) -> Outcome:
+        """Return the outcome after the refusal of the key was recorded. If the API server did not do that,
+        the event waits with what the attempt found: its key counts as one that works."""
+        sender = admitted.context.sender
+        try:
+            await self.sender_keys.refused(sender, admitted.token)
+        except ApiError as problem:
+            return dataclasses.replace(self._classify(problem, phase), facts=outcome.facts)
+        # The message that later events of this sender get: it names the sender.
+        return dataclasses.replace(outcome, message=self.sender_keys.rejected_message(sender))
 
     async def _with_tried_keys(
         self,

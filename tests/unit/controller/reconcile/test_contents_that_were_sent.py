@@ -11,7 +11,7 @@ import pytest
 
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.esaw.errors import EsawUnreachable, HttpStatusError
-from counterfoil.kube.errors import Rejected, TooLarge
+from counterfoil.kube.errors import ApiError, Forbidden, Rejected, TooLarge, Unavailable
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
 from counterfoil.resources.envelopeevent import MAX_OTHER_CONTENTS, MAX_SENT_CONTENTS, SentContent
 from tests.support.fakes.reconcile_context import missing
@@ -615,3 +615,35 @@ async def test_a_person_lets_another_final_status_count_and_what_was_archived_st
 
     assert await scene.ended(WHOLE) == IN_DOUBT
     assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [Unavailable(0, "", "no answer"), Unavailable(503, "", "no leader"), Forbidden(403, "Forbidden", "no")],
+    ids=["no answer", "unavailable", "forbidden"],
+)
+async def test_what_was_read_back_binds_after_a_refusal_of_the_key_that_could_not_be_recorded(
+    tmp_path: Path, problem: ApiError
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.envelope.but("download trail-1", HttpStatusError(401, "ERR0001"))
+    scene.envelope.meanwhile["download trail-1"] = lambda: scene.kube.fail("patch_status", problem)
+    event = await scene.reconcile()
+    assert (event.status.phase, event.status.reason) == (Phase.ARCHIVING, "ApiServerTrouble")
+    scene.envelope.problems.clear()
+    remove_file(scene)
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    assert scene.deleted == []
+
+
+async def test_the_next_attempt_records_the_refusal_of_the_key(tmp_path: Path) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.envelope.but("download trail-1", HttpStatusError(401, "ERR0001"))
+    scene.envelope.meanwhile["download trail-1"] = lambda: scene.kube.go_away("patch_status", 1)
+    await scene.reconcile()
+
+    event = await scene.retried()
+
+    assert (event.status.phase, event.status.reason) == (Phase.AWAITING_CONSENT, "TokenRejected")
