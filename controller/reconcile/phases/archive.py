@@ -348,7 +348,7 @@ async def _file_all(
     in_doubt: list[str] = []
     is_required = context.archive.spec.signatures is Policy.REQUIRE
     sent: dict[str, Checksum] = {}
-    keep_sent = partial(_with_content, proven=proven, signatures=signatures, is_required=is_required)
+    keep_sent = partial(_with_content, signatures=signatures, is_required=is_required)
     context.unconfirmed = partial(_unconfirmed, event.status, filed, sent, keep_sent)
     for file_layout in layout.files:
         file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
@@ -466,13 +466,13 @@ def _with_content(
     content: Checksum | None,
     others: Collection[FiledDocument],
     *,
-    proven: ProvenFiles,
     signatures: Mapping[str, Signatures],
     is_required: bool,
 ) -> FiledDocument:
     """Return a file with what eSAW sent, unless it is what the file has, or shorter. What eSAW renders at
-    each download may be shorter next time."""
-    if content is None or proven.may_be_rendered(document.kind):
+    each download may be shorter next time: of a file that it only may render, what was read back binds, too.
+    """
+    if content is None or document.kind in RENDERED_KINDS:
         return document
     if content == (document.size, document.sha256) or content[0] < (document.size or 0):
         return document

@@ -21,6 +21,7 @@ from tests.support.scenes.events_of_envelope import (
     DAMAGED,
     DELAYED,
     IN_DOUBT,
+    LEGAL,
     WHOLE,
     WITH_OR_WITHOUT_KEY,
     OneEvent,
@@ -220,20 +221,20 @@ async def test_an_event_that_was_sent_a_longer_document_keeps_the_envelope_of_an
     assert scene.deleted == []
 
 
-async def end_attempt(scene: OneEvent, how: str) -> None:
-    """Let the next attempt end at the audit trail."""
+async def end_attempt(scene: OneEvent, how: str, *, at: str = "trail-1") -> None:
+    """Let the next attempt end at this file."""
     if how == "overdue":
         usual = scene.reconciler
         scene.reconciler = dataclasses.replace(usual, attempt_timeout=timedelta(seconds=0.5))
-        scene.envelope.hanging.add("trail-1")
+        scene.envelope.hanging.add(at)
         assert (await scene.run(scene.first)).status.reason == "AttemptOverdue"
         scene.envelope.hanging.clear()
         scene.reconciler = usual
         return
     mounts = []
-    scene.envelope.but("download trail-1", EsawUnreachable("connect"))
+    scene.envelope.but(f"download {at}", EsawUnreachable("connect"))
     if how == "not confirmed":
-        scene.envelope.meanwhile["download trail-1"] = lambda: mounts.append(unmount(scene.folders["dms"]))
+        scene.envelope.meanwhile[f"download {at}"] = lambda: mounts.append(unmount(scene.folders["dms"]))
     await scene.run(scene.first)
     for mount in mounts:
         mount()
@@ -647,3 +648,39 @@ async def test_the_next_attempt_records_the_refusal_of_the_key(tmp_path: Path) -
     event = await scene.retried()
 
     assert (event.status.phase, event.status.reason) == (Phase.AWAITING_CONSENT, "TokenRejected")
+
+
+@pytest.mark.parametrize("how", ["unreachable", "not confirmed", "overdue"])
+@pytest.mark.parametrize(
+    ("file", "status", "whole"),
+    [
+        ("legal-1", EnvelopeStatus.COMPLETED, LEGAL),
+        ("file-1", EnvelopeStatus.REJECTED, WHOLE),
+        ("file-1", EnvelopeStatus.CANCELED, WHOLE),
+    ],
+    ids=["a legal document", "a rejected envelope", "a canceled envelope"],
+)
+async def test_what_may_be_rendered_binds_after_an_attempt_that_ends_early(
+    tmp_path: Path, file: str, status: EnvelopeStatus, whole: bytes, how: str
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS, statuses=["Completed", "Rejected", "Canceled"])
+    scene.envelope.status = status
+    scene.envelope.contents |= {"legal-1": LEGAL, "legal-2": LEGAL}
+    await end_attempt(scene, how, at="legal-2")
+    scene.envelope.contents[file] = whole[:12]
+
+    event = await scene.end(scene.first)
+
+    assert (event.status.phase, event.status.reason) == IN_DOUBT
+    assert scene.deleted == []
+
+
+@NOT_CONFIRMED
+async def test_an_audit_trail_that_was_sent_binds_no_later_one(tmp_path: Path, how: str) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.envelope.contents["legal-1"] = LEGAL
+    await end_attempt(scene, how, at="legal-1")
+    assert "download trail-1" in scene.envelope.asked
+    scene.envelope.contents["trail-1"] = b"%PDF-"
+
+    assert await scene.ended(WHOLE) == SUCCEEDED
