@@ -36,7 +36,7 @@ from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_kno
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken, UnsealedNameTaken
 from counterfoil.archives.layout import ArchiveLayout
-from counterfoil.archives.manifest import FIXED_KINDS
+from counterfoil.archives.manifest import FIXED_KINDS, RENDERED_KINDS
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import (
@@ -167,16 +167,17 @@ def _documents(
     Return the files with their claimed locations; what an earlier run archived there keeps its hash.
 
     A document or an attachment that was read back keeps it at any location: a download must have this
-    content. It does not say that the file is there, which only the condition Archived does.
+    content. It does not say that the file is there, which only the condition Archived does. So does a file
+    whose location is not known, unless eSAW renders it at each download.
     """
     known_there = documents_in(event.status, archive)
     archived = {(each.file_id, each.kind, each.location): each for each in known_there}
-    fixed = {(each.file_id, each.kind): each for each in event.status.documents if each.kind in FIXED_KINDS}
+    kept = {(each.file_id, each.kind): each for each in event.status.documents if _is_kept_anywhere(each)}
     documents = []
     for file_layout, location in zip(layout.files, locations, strict=True):
         facts = file_layout.facts
         key = facts.file_id, facts.kind
-        known = archived.get((*key, location), fixed.get(key))
+        known = archived.get((*key, location), kept.get(key))
         documents.append(
             FiledDocument(
                 file_id=facts.file_id,
@@ -190,6 +191,13 @@ def _documents(
             )
         )
     return tuple(documents)
+
+
+def _is_kept_anywhere(document: FiledDocument) -> bool:
+    """Whether the hash of a file binds its download at any location. One without a location is that of an
+    event whose status was refused (``with_bare_documents``)."""
+    is_bare = document.location is None and document.kind not in RENDERED_KINDS
+    return document.kind in FIXED_KINDS or is_bare
 
 
 def _place(context: ReconcileContext) -> str:

@@ -684,3 +684,25 @@ async def test_an_audit_trail_that_was_sent_binds_no_later_one(tmp_path: Path, h
     scene.envelope.contents["trail-1"] = b"%PDF-"
 
     assert await scene.ended(WHOLE) == SUCCEEDED
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "also with names and places"])
+async def test_a_legal_document_that_was_read_back_binds_after_the_status_was_refused(
+    tmp_path: Path, times: int
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    scene.envelope.contents |= {"legal-1": LEGAL, "legal-2": LEGAL}
+    refused = [Rejected(422, "Invalid", "no")] * times
+    scene.envelope.but("download legal-2", EsawUnreachable("connect"))
+    scene.envelope.meanwhile["download legal-2"] = lambda: scene.kube.fail("patch_status", *refused)
+    assert (await scene.run(scene.first)).status.phase is Phase.FAILED
+    scene.envelope.problems.clear()
+    for each in list(scene.folders["dms"].rglob("*.pdf")):
+        each.unlink()
+    scene.envelope.contents["legal-1"] = LEGAL[:12]
+
+    assert await scene.ended_after_retry(WHOLE) == IN_DOUBT
+
+    assert scene.deleted == []
+    scene.envelope.contents["legal-1"] = LEGAL
+    assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
