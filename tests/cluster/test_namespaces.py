@@ -8,12 +8,13 @@ import io
 import json
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from counterfoil.cli.plugin import url
@@ -113,7 +114,10 @@ class Release:
         """Wait until the controller shows a series with this value."""
 
         async def is_shown() -> bool:
-            return line in (await self.built.processes[0].metrics()).splitlines()
+            # On a busy machine, the first answers of a process that has just started may break off.
+            with suppress(httpx.TransportError):
+                return line in (await self.built.processes[0].metrics()).splitlines()
+            return False
 
         await eventually(is_shown)
 
