@@ -7,6 +7,7 @@ The manifest is written last: where it lies, the envelope is archived. Its form 
 """
 
 import hashlib
+import inspect
 import json
 import re
 import sys
@@ -87,10 +88,8 @@ class ManifestSender(ManifestPart, frozen=True):
 
 
 class ManifestAction(ManifestPart, frozen=True):
-    """
-    A callback about the envelope, when it came (RFC 3339), and the organization's own parameters in its
-    URL.
-    """
+    """A callback about the envelope, when it came (RFC 3339), and the organization's own parameters in its
+    URL."""
 
     action: str
     time: str
@@ -397,6 +396,10 @@ def _hash_line(name: str, sha256: str) -> str:
 def json_schema() -> str:
     """Return the JSON schema of the manifest, as stored in docs/manifest.schema.json."""
     schema = msgspec.json.schema(Manifest)
+    for part in schema["$defs"].values():
+        # Python takes the indentation out of docstrings only from version 3.13 on.
+        if "description" in part:
+            part["description"] = inspect.cleandoc(part["description"])
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
 
 
