@@ -282,7 +282,8 @@ async def namespaces_of_release(
     named = {kube.namespace, *(each for each in releases if each is not None)}
     others = {each.namespace for each in found if each.has_key or each.release in named} | set(listed)
     # While a file can't be used, a key of the folder may look like that of another release.
-    unknown = {each.namespace for each in found if sealing.faults or not each.is_of_another(named)}
+    is_unusable = bool(sealing.faults)
+    unknown = {each.namespace for each in found if is_unusable or not each.is_of_another(named)}
     return ReleaseNamespaces(
         kube.namespace,
         tuple(sorted(others - {kube.namespace})) if is_known else None,
