@@ -677,14 +677,15 @@ async def _write_manifest(
         # By another key. A run that did not replace the manifest left its seal before the earlier ones.
         earlier = split_seals(before.seal)[1 - MAX_SEALS :]
     own = (signer.sign(content),) if signer is not None else ()
+    others = tuple(each for each in earlier if each not in own)
     try:
         if own:
-            await _write_seals(backend, layout, (*own, *(each for each in earlier if each not in own)))
+            await _write_seals(backend, layout, own + others)
         elif found is not None and found.is_sealed:
             # The seal of a manifest that is about to be replaced, by a key that is gone.
             await backend.discard(layout.seal_name)
         await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
-        if own and earlier not in ((), own):
+        if own and others:
             await _shorten_seals(backend, layout, own[0])
     except ArchiveError as problem:
         if before is not None and problem.reason not in _WITHOUT_ANSWER:
@@ -732,7 +733,7 @@ async def _write_seals(backend: ArchiveBackend, layout: ArchiveLayout, seals: Se
 
 
 async def _shorten_seals(backend: ArchiveBackend, layout: ArchiveLayout, own: bytes) -> None:
-    """Leave only our seal of the stored manifest. An archive may refuse that: both together count as well."""
+    """Leave only our seal of the stored manifest. An archive may refuse that: all together count as well."""
     try:
         await _write_seals(backend, layout, (own,))
     except ArchiveError as problem:

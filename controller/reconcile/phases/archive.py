@@ -163,8 +163,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         await _confirm(layout, documents, context)
         attempted = _attempted(event.status, documents, filed.signatures, is_required=True)
         return _signature_failure(signatures_condition, attempted, context)
-    manifest = await _conclude(event, layout, facts, filed, context)
-    documents = _concluded(documents, filed.signatures)
+    manifest, documents = await _conclude(event, layout, facts, filed, context)
     context.verified = documents
     total = sum(each.size or 0 for each in documents)
     is_read_back = context.archive.spec.verify is VerifyMode.READ_BACK
@@ -208,15 +207,16 @@ async def _conclude(
     facts: EnvelopeFacts,
     filed: _ArchivedFiles,
     context: ReconcileContext,
-) -> str:
-    """Write the manifest and return its location. If that fails, what was read back stays known, and what a
-    person accepted: no shorter download replaces it."""
+) -> tuple[str, tuple[FiledDocument, ...]]:
+    """Write the manifest; return its location, and the files as it names them. If that fails, what was read
+    back stays known, and what a person accepted: no shorter download replaces it."""
+    documents = _concluded(filed.documents, filed.signatures)
     try:
-        return await filing.conclude(
+        location = await filing.conclude(
             context.backend,
             layout,
             facts,
-            _concluded(filed.documents, filed.signatures),
+            documents,
             archived_at=context.clock.now(),
             extra=context.manifest_extra(event),
             signatures=filed.signatures,
@@ -230,6 +230,7 @@ async def _conclude(
         raise
     except Exception as problem:
         raise PartialArchive(_attempted(event.status, filed.documents, filed.signatures)) from problem
+    return location, documents
 
 
 async def _earlier_archive(
