@@ -59,7 +59,7 @@ class ControllerWork:
     """Requests."""
 
     def per_event(self, first: "ControllerWork", events: int) -> "ControllerWork":
-        """Return the work of one event, of so many that this run has more than the first one."""
+        """Return the work of one event; this run has ``events`` more than the first one."""
         return ControllerWork(
             {part: (self.calls[part] - first.calls[part]) / events for part in PARTS},
             {part: (self.microseconds[part] - first.microseconds[part]) / events for part in PARTS},

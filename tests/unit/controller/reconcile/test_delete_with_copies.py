@@ -404,6 +404,13 @@ def manifest_in(scene: CopiedScene, name: str) -> Path:
     return manifest
 
 
+def has_seal_of(scene: CopiedScene, name: str, *, key: int) -> bool:
+    """Whether the manifest in an Archive has one seal, by this key."""
+    manifest = manifest_in(scene, name)
+    seal = manifest.with_name("counterfoil.json.sig").read_bytes()
+    return a_signer(key).public.verifies(seal, manifest.read_bytes())
+
+
 async def to_the_end(scene: CopiedScene) -> EnvelopeEvent:
     event = scene.newest()
     while not event.status.phase.is_final:
@@ -451,9 +458,7 @@ async def test_each_manifest_is_sealed_with_a_new_key_once_before_the_delete_and
     assert (event.status.reason, event.status.mismatches) == ("ArchivedAndDeleted", 3)
     assert [each for each in scene.envelope.asked if each.startswith("download")] == []
     for name in ("dms", "worm", "mirror"):
-        manifest = manifest_in(scene, name)
-        seal = manifest.with_name("counterfoil.json.sig").read_bytes()
-        assert a_signer(2).public.verifies(seal, manifest.read_bytes())
+        assert has_seal_of(scene, name, key=2)
 
 
 async def test_an_event_says_that_a_manifest_is_sealed_again_and_by_what_it_is_held(tmp_path: Path) -> None:
@@ -573,10 +578,8 @@ async def test_a_copy_of_two_events_needs_our_seal_before_either_deletes_the_env
         assert scene.deleted == []
         assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
         assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
-    path = manifest_in(scene, "worm")
-    seal = path.with_name("counterfoil.json.sig").read_bytes()
     assert scene.deleted
-    assert a_signer(1).public.verifies(seal, path.read_bytes())
+    assert has_seal_of(scene, "worm", key=1)
 
 
 async def test_an_event_waits_for_the_delete_of_a_later_one_that_seals_their_copy(tmp_path: Path) -> None:
@@ -703,8 +706,7 @@ async def test_an_event_seals_the_copy_again_although_a_later_one_is_in_doubt(tm
     first = await scene.end(scene.first)
 
     assert first.status.reason == "ArchivedAndDeleted"
-    path = manifest_in(scene, "worm")
-    assert a_signer(1).public.verifies(path.with_name("counterfoil.json.sig").read_bytes(), path.read_bytes())
+    assert has_seal_of(scene, "worm", key=1)
 
 
 async def test_a_copy_that_is_taken_over_needs_our_seal_before_the_delete(tmp_path: Path) -> None:
