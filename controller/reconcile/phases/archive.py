@@ -18,6 +18,7 @@ import msgspec
 from controller.reconcile.context import PartialArchive, ReconcileContext, actions_of
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait, counted
 from controller.reconcile.phases.missing_envelope import explain_404, is_missing
+from controller.reconcile.phases.other_status import outcome_if_other_status
 from controller.reconcile.phases.repeated_archiving import (
     DOCUMENT_IN_DOUBT,
     copies_pending,
@@ -133,6 +134,8 @@ def _with_documents(event: EnvelopeEvent, documents: tuple[FiledDocument, ...]) 
 
 
 async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    if (changed := await outcome_if_other_status(event, context)) is not None:
+        return changed
     layout = await context.layout()
     claims = {each.file_id: each.location for each in event.status.documents}
     if {each.facts.file_id: context.backend.location(each.name) for each in layout.files} != claims:

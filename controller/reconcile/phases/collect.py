@@ -32,6 +32,7 @@ from controller.reconcile.outcomes import (
 )
 from controller.reconcile.phases.left_behind import files_left_behind
 from controller.reconcile.phases.missing_envelope import explain_404, is_missing
+from controller.reconcile.phases.other_status import outcome_if_other_status
 from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_known_files
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken, UnsealedNameTaken
@@ -102,6 +103,9 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 
 async def _collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    # Before the Archive: the routes may look at the status.
+    if (changed := await outcome_if_other_status(event, context)) is not None:
+        return changed
     if (unusable := await context.choose_archive()) is not None:
         return unusable
     layout = await context.layout()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -706,3 +707,34 @@ async def test_a_legal_document_that_was_read_back_binds_after_the_status_was_re
     assert scene.deleted == []
     scene.envelope.contents["legal-1"] = LEGAL
     assert await scene.ended_after_retry(WHOLE) == SUCCEEDED
+
+
+@pytest.mark.parametrize("late", [EnvelopeStatus.ACTIVE, EnvelopeStatus.EXPIRED, EnvelopeStatus.REJECTED])
+async def test_what_was_read_back_of_a_completed_envelope_binds_after_another_status_while_it_is_archived(
+    tmp_path: Path, late: EnvelopeStatus
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS, statuses=["Completed", "Expired", "Rejected"])
+    assert (await break_off(scene, "trail-1")).status.phase is Phase.ARCHIVING
+    scene.send(WHOLE[:12])
+    scene.envelope.status = late
+    assert (await scene.retried()).status.reason == "StillActive"
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+
+    assert await scene.ended(WHOLE[:12]) == IN_DOUBT
+
+    assert (scene.deleted, scene.stored) == ([], WHOLE)
+
+
+async def test_an_expired_envelope_is_archived_in_no_other_status_than_was_validated(tmp_path: Path) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS, statuses=["Completed", "Expired"])
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.but("files", EsawUnreachable("connect"))
+    assert (await scene.run(scene.first)).status.phase is Phase.COLLECTING
+    scene.envelope.problems.clear()
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+
+    assert (await scene.retried()).status.reason == "StillActive"
+
+    assert await scene.ended(WHOLE) == SUCCEEDED
+    manifest = json.loads(scene.contents("dms")["counterfoil.json"])
+    assert manifest["envelope"]["status"] == "Completed"

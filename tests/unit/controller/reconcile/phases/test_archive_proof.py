@@ -56,7 +56,17 @@ def a_scene(**archive_spec: Any) -> Scene:
 async def collected(scene: Scene, event: EnvelopeEvent | None = None) -> EnvelopeEvent:
     """Return the event with its names claimed, as it is stored then."""
     event = event or an_event().build()
-    return stored(event, await collect(event, scene.context(event)))
+    if event.status.envelope is not None:
+        event = validated(scene, event)
+    return validated(scene, stored(event, await collect(event, scene.context(event))))
+
+
+def validated(scene: Scene, event: EnvelopeEvent) -> EnvelopeEvent:
+    """Return the event with the status in which eSAW shows the envelope."""
+    assert event.status.envelope is not None
+    summary = msgspec.structs.replace(event.status.envelope, status=scene.esaw.status)
+    status = msgspec.structs.replace(event.status, envelope=summary)
+    return msgspec.structs.replace(event, status=status)
 
 
 async def archived(scene: Scene, event: EnvelopeEvent) -> Outcome:
