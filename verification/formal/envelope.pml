@@ -469,6 +469,11 @@ end_free:
             :: skipped && seen_state == COMPLETED && ev_state == COMPLETED -> skip
             fi
 #endif
+#if RESTARTS > 0
+        /* A run that resumes asks for the status first. Another one than was validated is validated again. */
+        :: p == COLLECTING && exists && key_works && state != ev_state -> STORE(restart_from(COLLECTING, VALIDATING)); goto end_idle
+        :: p == ARCHIVING && exists && key_works && state != ev_state -> STORE(restart_from(ARCHIVING, VALIDATING)); goto end_idle
+#endif
         :: else -> skip
         fi;
 

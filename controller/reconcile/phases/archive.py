@@ -12,6 +12,7 @@ anything in eSAW (only ``clean`` does).
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -87,6 +88,10 @@ manifest has the result of each file, and their number."""
 
 MAX_NAMED_IN_DOUBT = 3
 """Number of files in doubt that a message names."""
+
+_CONFIRMED_TOGETHER: Final = MAX_SENT_CONTENTS // 2
+"""Number of files that were read back, after which the archive confirms them. If the attempt has no regular
+end, the status has room for ``MAX_SENT_CONTENTS`` of the others."""
 
 
 class OtherContent(Exception):
@@ -353,10 +358,17 @@ async def _file_all(
     is_required = context.archive.spec.signatures is Policy.REQUIRE
     sent: dict[str, Checksum] = {}
     keep_sent = partial(_with_content, signatures=signatures, is_required=is_required)
-    context.unconfirmed = partial(_unconfirmed, event.status, filed, sent, keep_sent)
+    confirmed = set[str]()
+    attempted = partial(_attempted, event.status, signatures=signatures, is_required=is_required)
+    context.unconfirmed = lambda: _unconfirmed(
+        event.status, attempted(filed.values()), confirmed, sent, keep_sent
+    )
     for file_layout in layout.files:
         file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
         try:
+            if len(new) - len(confirmed) >= _CONFIRMED_TOGETHER:
+                await _confirm(layout, [filed[each] for each in new - confirmed], context)
+                confirmed |= new
             if in_doubt and kind not in FIXED_KINDS and await _is_there(file_layout, filed[file_id], context):
                 # No manifest follows: what is rendered at each download stays as the present one has it.
                 continue
@@ -391,12 +403,11 @@ async def _file_all(
     if in_doubt:
         trouble = trouble or FilesInDoubt(_first_in_doubt(in_doubt))
     if trouble is not None:
-        attempted = _attempted(event.status, filed.values(), signatures, is_required=is_required)
         read_back = [each for each in filed.values() if each.file_id in new]
         await _confirm(layout, read_back, context)
         # What was read back is worth keeping: it shows people how far the archiving came, and no shorter
         # download replaces it.
-        raise PartialArchive(attempted) from trouble
+        raise PartialArchive(attempted(filed.values())) from trouble
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
 
 
@@ -450,17 +461,23 @@ def _attempted(
 
 def _unconfirmed(
     status: EnvelopeEventStatus,
-    documents: Mapping[str, FiledDocument],
+    attempted: Iterable[FiledDocument],
+    confirmed: Collection[str],
     sent: Mapping[str, Checksum],
     keep_sent: Callable[[FiledDocument, Checksum | None, Collection[FiledDocument]], FiledDocument],
 ) -> tuple[FiledDocument, ...]:
-    """Return the files of the status with the contents that eSAW sent in this attempt. The archive may not
-    have them, but no shorter download may replace them."""
+    """Return the files of the status with the contents that eSAW sent in this attempt, and those that the
+    archive ``confirmed`` as attempted. It may not have the others, but no shorter download may replace them.
+    """
     kept: dict[str, FiledDocument] = {}
+    by_id = {each.file_id: each for each in attempted}
     for stored in status.documents:
+        after = by_id[stored.file_id]
+        if stored.file_id in confirmed:
+            kept[stored.file_id] = after
+            continue
         # A content that was refused is there already.
-        refused = documents[stored.file_id].other_content
-        document = msgspec.structs.replace(stored, other_content=refused)
+        document = msgspec.structs.replace(stored, other_content=after.other_content)
         kept[stored.file_id] = keep_sent(document, sent.get(stored.file_id), kept.values())
     return tuple(kept.values())
 

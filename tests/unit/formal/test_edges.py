@@ -19,7 +19,9 @@ def test_every_phase_has_a_transition_for_every_outcome() -> None:
 def test_the_transitions_to_an_earlier_phase_are_those_that_a_phase_asks_for() -> None:
     found = {(each.phase, each.resume) for each in edges.restarts()}
     assert found == {
+        (Phase.COLLECTING, Phase.VALIDATING),
         (Phase.ARCHIVING, Phase.COLLECTING),
+        (Phase.ARCHIVING, Phase.VALIDATING),
         (Phase.COPYING, Phase.COLLECTING),
         (Phase.COPYING, Phase.VALIDATING),
         (Phase.CLEANING, Phase.COPYING),

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from counterfoil.archives.errors import ArchiveUnavailable
@@ -149,8 +150,8 @@ async def test_the_status_keeps_a_bounded_number_of_contents_that_were_sent(tmp_
 async def test_a_file_in_doubt_has_room_beside_all_that_were_only_sent(
     tmp_path: Path, *, is_cut_again: bool
 ) -> None:
-    """A cut document was archived. Then eSAW lists 100 more after it, and the archive does not
-    confirm their attempt."""
+    """A cut document was archived. Then eSAW lists 100 more after it. The status has what it sent of each,
+    from an attempt of an earlier version, which the archive did not confirm."""
     scene = await OneEvent.of(tmp_path)
     scene.send(WHOLE[:12])
     await scene.run(scene.first)
@@ -161,7 +162,12 @@ async def test_a_file_in_doubt_has_room_beside_all_that_were_only_sent(
     scene.clock.advance(hours=721)
     assert (await scene.run(scene.first)).status.reason == "ArchivedFilesChanged"
     scene.clock.advance(hours=1)
-    await end_attempt(scene, "not confirmed")
+    await end_attempt(scene, "unreachable", at=late[0])
+    documents = [
+        msgspec.structs.replace(each, other_content=content(WHOLE)) if each.file_id in late else each
+        for each in scene.newest().status.documents
+    ]
+    scene.kube.edit(EnvelopeEvent, scene.first, {"status": {"documents": msgspec.to_builtins(documents)}})
     assert [sent(scene.newest(), each) for each in late] == [content(WHOLE)] * MAX_SENT_CONTENTS
     remove_file(scene)
     scene.send(WHOLE)
@@ -738,3 +744,20 @@ async def test_an_expired_envelope_is_archived_in_no_other_status_than_was_valid
     assert await scene.ended(WHOLE) == SUCCEEDED
     manifest = json.loads(scene.contents("dms")["counterfoil.json"])
     assert manifest["envelope"]["status"] == "Completed"
+
+
+@pytest.mark.parametrize("number", [50, 130])
+async def test_an_attempt_with_many_files_that_is_not_confirmed_keeps_each_content(
+    tmp_path: Path, number: int
+) -> None:
+    scene = await OneEvent.of(tmp_path, None, actions=ACTIONS)
+    trail = scene.envelope.contents.pop("trail-1")
+    scene.envelope.contents |= {f"file-{each}": WHOLE for each in range(2, 141)} | {"trail-1": trail}
+    await end_attempt(scene, "not confirmed")
+    scene.envelope.contents[f"file-{number}"] = WHOLE[:12]
+    for stored in scene.folders["dms"].rglob(f"file-{number}.*"):
+        stored.unlink()
+
+    assert await scene.ended(WHOLE) == IN_DOUBT
+
+    assert scene.deleted == []
