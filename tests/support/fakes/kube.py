@@ -70,6 +70,10 @@ class InMemoryKubeClient(KubeClient):
         self.policies: set[str] = set()
         """The names of the admission policies of all releases."""
         self.server_date: str | None = None
+        self.at_request: Callable[[str, str], None] = lambda verb, name: None
+        """Called with verb and name of each request, before it is carried out."""
+        self.at_answer: Callable[[str], None] = lambda verb: None
+        """Called with the verb of each change that was carried out, before it is answered."""
         self._problems: defaultdict[str, list[ApiError]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self._versions = itertools.count(101)
@@ -296,6 +300,7 @@ class InMemoryKubeClient(KubeClient):
     async def _arrive(self, verb: str, name: str) -> None:
         """Take a request; a subclass may let others run before it begins."""
         self.asked.append((verb, name))
+        self.at_request(verb, name)
         self._begin(verb, name)
 
     def _begin(self, verb: str, name: str) -> None:
@@ -309,6 +314,7 @@ class InMemoryKubeClient(KubeClient):
             raise self.refused[verb, name]
 
     def _answer(self, verb: str) -> None:
+        self.at_answer(verb)
         if verb in self.lost:
             raise self.lost.pop(verb)
 
