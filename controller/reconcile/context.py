@@ -314,6 +314,8 @@ class ReconcileContext(RunContext):
     is_shown: bool = field(default=False, init=False)
     """Whether eSAW showed the envelope in this run."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
+    last_list: tuple[EnvelopeFile, ...] = field(default=(), init=False)
+    """The files as eSAW listed them last in this run."""
     _listed: tuple[EnvelopeFile, ...] | None = field(default=None, init=False)
     _layout: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
@@ -552,7 +554,8 @@ class ReconcileContext(RunContext):
         if isinstance(envelope, V5EnvelopeResponse):
             by_v5 = envelope.listed().files()
             confirms = any(each.kind is FileKind.DOCUMENT for each in by_v5)
-            return files if confirms and covers(files, by_v5) else by_v5
+            files = files if confirms and covers(files, by_v5) else by_v5
+        self.last_list = files
         return files
 
     def download(self, file: FileFacts | FiledDocument) -> AbstractAsyncContextManager[FileDownload]:

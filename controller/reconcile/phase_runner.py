@@ -48,6 +48,7 @@ from controller.reconcile.phases import PHASE_FUNCTIONS, PhaseFunction
 from controller.reconcile.phases.collect import wait_for_room
 from controller.reconcile.phases.copy import copy
 from controller.reconcile.phases.restarted_envelope import ask_before_copies, with_answer
+from controller.reconcile.phases.unlisted_files import grown_list, noted_files
 from controller.reconcile.preconditions import (
     Admitted,
     AdmittedCopies,
@@ -60,6 +61,7 @@ from controller.sharding import LeaseLost
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.esaw import HttpStatusError
+from counterfoil.esaw.evidence import lists_additional_files
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
@@ -73,6 +75,7 @@ from counterfoil.resources.envelopeevent import (
     UNKNOWN_ENVELOPE_ATTEMPTS,
     TriedKey,
 )
+from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.routes import has_earlier_places, stored_choice, stored_copy
 from counterfoil.retention import asks_before_copies
 
@@ -81,6 +84,9 @@ _log = logging.getLogger(__name__)
 _NOT_PERMITTED: Final = "eSignAnyWhere does not permit this to the sender's key (403)"
 
 C = TypeVar("C", bound=RunContext)
+
+_LISTING: Final = (Phase.COLLECTING, Phase.ARCHIVING)
+"""Phases that list files to archive them."""
 
 QUESTION_SHARE = 4
 """Part of an attempt at copies, as its denominator, in which eSAW must answer whether the envelope was
@@ -205,7 +211,7 @@ class PhaseRunner:
         another Archive of the name."""
         function = partial(run_phase, event, context)
         outcome, problem = await self._within(limit, phase, function, context)
-        return self._unless_replaced(outcome, event), problem
+        return _with_listed_files(self._unless_replaced(outcome, event), phase, event, context), problem
 
     async def _within(
         self, limit: timedelta, phase: Phase, function: Callable[[], Awaitable[Outcome]], context: RunContext
@@ -565,6 +571,26 @@ def _overdue(phase: Phase, context: RunContext) -> Wait:
     )
     _log.warning("an attempt in %s was ended: it was overdue", phase)
     return Wait("AttemptOverdue", message)
+
+
+def _with_listed_files(outcome: Outcome, phase: Phase, event: EnvelopeEvent, context: RunContext) -> Outcome:
+    """Return the outcome with the further files that eSAW listed last, wherever the attempt ended: no later
+    list may lack them. Not of an envelope that may be restarted, since it may have other files then."""
+    if not isinstance(context, ReconcileContext) or outcome.facts.documents is not None:
+        return outcome
+    restart = outcome.restart_from if isinstance(outcome, Wait) else None
+    is_archived_next = phase in _LISTING or restart in (Phase.VALIDATING, Phase.COLLECTING)
+    known, listed = event.status, context.last_list
+    may_change = known.envelope is None or known.envelope.status in CHANGEABLE_STATUSES
+    if isinstance(outcome, Done | Skip) or may_change or not is_archived_next:
+        return outcome
+    noted = noted_files(known, listed) if lists_additional_files(known, listed) else None
+    if noted is None or not context.file_lists.take(event, noted):
+        return outcome
+    facts = dataclasses.replace(outcome.facts, documents=noted)
+    grown = grown_list(known, listed)
+    noting = dataclasses.replace(outcome, facts=facts)
+    return noting if grown is None else _with_side_conditions(noting, [grown])
 
 
 def _with_sent(outcome: Outcome, phase: Phase, context: RunContext) -> Outcome:

@@ -33,7 +33,12 @@ from controller.reconcile.outcomes import (
 from controller.reconcile.phases.left_behind import files_left_behind
 from controller.reconcile.phases.missing_envelope import explain_404, is_missing
 from controller.reconcile.phases.other_status import outcome_if_other_status
-from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_known_files
+from controller.reconcile.phases.unlisted_files import (
+    grown_list,
+    lacks_known,
+    noted_files,
+    wait_for_known_files,
+)
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken, UnsealedNameTaken
 from counterfoil.archives.layout import ArchiveLayout
@@ -44,14 +49,12 @@ from counterfoil.esaw.evidence import (
     LOOKS_SHORT,
     MissingEvidence,
     lacks_outdated_file,
-    lists_additional_files,
     looks_short,
     missing_evidence,
 )
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
     IMPORT_LABEL,
-    MAX_DOCUMENTS,
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
     MAX_TEXT_LENGTH,
@@ -116,7 +119,7 @@ async def _collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return _without_files(event, context, status)
     missing = missing_evidence(status, listed, context.organization.spec.evidence)
     if missing is not None and (until := _next_listing(event, context)) is not None:
-        noted = _noted(event, listed)
+        noted = noted_files(event.status, listed)
         if noted is not None and not context.file_lists.take(event, noted):
             return _wait_for_room(context)
         return _pause(missing, until, noted)
@@ -242,24 +245,6 @@ def _pause(missing: MissingEvidence, until: datetime, documents: tuple[FiledDocu
     return Pause("AuditTrailPending", message, until, facts=facts)
 
 
-def _noted(event: EnvelopeEvent, listed: Collection[EnvelopeFile]) -> tuple[FiledDocument, ...] | None:
-    """Return the known files and those of a short list, which have no place yet; None if the event has no
-    room for them. A later list must have each of them."""
-    known, ids = {each.file_id for each in event.status.documents}, {each.file_id for each in listed}
-    earlier = (
-        msgspec.structs.replace(each, outdated=each.outdated and each.file_id not in ids)
-        for each in event.status.documents
-    )
-    added = (
-        FiledDocument(file_id=each.file_id, kind=each.kind, file_name=each.file_name[:MAX_TEXT_LENGTH])
-        for each in listed
-        if each.file_id not in known
-    )
-    documents = (*earlier, *added)
-    has_room = len(documents) <= MAX_DOCUMENTS and stored_size(documents) <= MAX_DOCUMENTS_BYTES
-    return documents if has_room else None
-
-
 def _short_list(reason: str, message: str, documents: tuple[FiledDocument, ...] | None = None) -> PhaseFacts:
     """Return the fact that a list was short: what eSAW lists after the missing files may come late, too."""
     short = SideCondition(EVIDENCE_CONDITION, "Unknown", reason, message)
@@ -298,10 +283,7 @@ def _evidence_condition(
     known = find_condition(event.status.conditions, type_)
     reason = known.reason if known is not None else event.status.reason or ""
     if known is None and reason not in SHORT_LIST_REASONS:
-        if not event.status.documents or not lists_additional_files(event.status, listed):
-            return None
-        message = "eSignAnyWhere lists more files than in an earlier attempt."
-        return SideCondition(type_, "True", "DocumentsListed", message)
+        return grown_list(event.status, listed)
     if reason in _DOCUMENT_REASONS:
         return SideCondition(type_, "True", "DocumentsListed", "eSignAnyWhere lists the documents.")
     return SideCondition(type_, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail.")

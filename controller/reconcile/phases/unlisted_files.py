@@ -11,19 +11,30 @@ Also here: the condition once eSAW could be asked again for files of a kept enve
 
 from collections.abc import Collection, Iterable, Iterator
 
+import msgspec
+
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Pause, PhaseFacts, SideCondition
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.proof import quoted
 from counterfoil.clock import believed_time
-from counterfoil.esaw.evidence import LOOKS_SHORT, lacks_known_file, looks_short
+from counterfoil.esaw.evidence import (
+    LOOKS_SHORT,
+    lacks_known_file,
+    lists_additional_files,
+    looks_short,
+)
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
+    MAX_DOCUMENTS,
+    MAX_DOCUMENTS_BYTES,
+    MAX_TEXT_LENGTH,
     EnvelopeEvent,
     EnvelopeEventStatus,
     EnvelopeSummary,
     FiledDocument,
     find_condition,
+    stored_size,
 )
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, KNOWN_FILES_CONDITION, LATE_FILES_UNKNOWN
 
@@ -34,6 +45,36 @@ _CLAIMED = "A manifest of this envelope in Archive/"
 
 _PENDING = "DocumentsPending"
 _MISSING = "DocumentsMissing"
+
+
+def noted_files(
+    status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]
+) -> tuple[FiledDocument, ...] | None:
+    """Return the known files and the further ones of a list, which have no place yet; None if the event has
+    no room for them. A later list must have each of them."""
+    known, ids = {each.file_id for each in status.documents}, {each.file_id for each in listed}
+    earlier = (
+        msgspec.structs.replace(each, outdated=each.outdated and each.file_id not in ids)
+        for each in status.documents
+    )
+    added = (
+        FiledDocument(file_id=each.file_id, kind=each.kind, file_name=each.file_name[:MAX_TEXT_LENGTH])
+        for each in listed
+        if each.file_id not in known
+    )
+    documents = (*earlier, *added)
+    has_room = len(documents) <= MAX_DOCUMENTS and stored_size(documents) <= MAX_DOCUMENTS_BYTES
+    return documents if has_room else None
+
+
+def grown_list(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> SideCondition | None:
+    """Return the condition of an envelope whose list has further files: more may follow. None: it has none,
+    no earlier list is known, or an earlier condition tells that."""
+    is_known = find_condition(status.conditions, EVIDENCE_CONDITION) is not None
+    if is_known or not status.documents or not lists_additional_files(status, listed):
+        return None
+    message = "eSignAnyWhere lists more files than in an earlier attempt."
+    return SideCondition(EVIDENCE_CONDITION, "True", "DocumentsListed", message)
 
 
 def lacks_known(

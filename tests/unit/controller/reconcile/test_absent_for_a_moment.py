@@ -49,7 +49,7 @@ async def test_a_file_of_another_program_that_is_absent_for_a_moment_is_not_repl
 
     assert theirs.read_bytes() == THEIRS
     assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "ArchiveRootChanged")
-    assert waiting.status.documents == ()
+    assert [each.location for each in waiting.status.documents] == [None, None]
     assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
 
 

@@ -2397,7 +2397,7 @@ async def test_a_retry_after_a_shrunken_list_deletes_once_all_archived_files_are
     ("listed", "reason", "recorded"),
     [
         ((document(2, 2),), "DocumentsPending", ["file-1", "trail-1"]),
-        ((document(1, 1), document(2, 2)), "FilesChanged", ["file-1", "trail-1"]),
+        ((document(1, 1), document(2, 2)), "FilesChanged", ["file-1", "trail-1", "file-2"]),
         ((document(1, 1),), "DocumentsPending", ["file-1", "trail-1"]),
     ],
     ids=["lacks a file of the event", "has a further file", "lacks a file of another event"],

@@ -101,6 +101,64 @@ async def test_a_listed_file_whose_download_failed_is_not_forgotten_when_the_nex
     assert file_id in manifests(scene)
 
 
+@pytest.mark.parametrize(
+    ("cleanup", "reason"),
+    [({"policy": "Delete", "after": "168h"}, "CleanupDelayed"), ({"policy": "Keep"}, "ArchivedAndKept")],
+    ids=["before the delete", "of a kept envelope"],
+)
+async def test_a_file_that_one_list_had_after_the_archiving_is_not_forgotten(
+    tmp_path: Path, cleanup: dict[str, str], reason: str
+) -> None:
+    scene = a_scene(tmp_path, cleanup=cleanup)
+    list_files(scene, document(1, 1))
+    assert (await scene.reconcile()).status.reason == reason
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.clock.advance(hours=168)
+    changed = await (scene.reconcile() if reason == "CleanupDelayed" else retried_by_a_person(scene))
+    assert changed.status.reason == "FilesChanged"
+    list_files(scene, document(1, 1))
+
+    kept = await is_kept_and_told(scene)
+
+    assert "legal-1" in file_ids(kept)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    await retried_by_a_person(scene)
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+    assert "legal-1" in manifests(scene)
+
+
+async def test_a_file_of_a_list_after_a_failed_attempt_is_not_forgotten(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path)
+    list_files(scene, document(1, 1))
+    scene.envelope.but("download trail-1", HttpStatusError(503))
+    assert (await scene.reconcile()).status.reason == "EsawFailing"
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    list_files(scene, document(1, 1))
+
+    kept = await is_kept_and_told(scene)
+
+    assert "legal-1" in file_ids(kept)
+
+
+async def test_a_file_whose_place_could_not_be_claimed_is_not_forgotten(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    folder = tmp_path / "acme" / ENVELOPE
+    (folder / "LegalDocument").mkdir(parents=True)
+    (folder / "LegalDocument" / "legal-1.pdf").write_bytes(b"of another program")
+    assert (await scene.reconcile()).status.reason == "NameOccupied"
+    list_files(scene, document(1, 1))
+
+    waiting = await retried_by_a_person(scene)
+
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "DocumentsPending")
+    kept = await is_kept_and_told(scene)
+    assert "legal-1" in file_ids(kept)
+
+
 async def test_a_list_that_was_short_once_is_believed_only_after_the_wait(tmp_path: Path) -> None:
     scene = a_scene(tmp_path)
     await list_and_not_download_legal_document(scene)
