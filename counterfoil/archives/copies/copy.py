@@ -103,7 +103,8 @@ class FilesOfOther(ArchiveError):
             "CopyInvalid",
             f"{location} is a file of EnvelopeEvent/{event} of the same envelope, and no manifest there "
             "lists it. It is not replaced: that event makes its copy first. If it has ended, retry it or ask "
-            "for its copies.",
+            "for its copies. If nothing is left to do for it, the manifest was lost: put it back, or move "
+            "its folder to another place and keep it.",
         )
 
 

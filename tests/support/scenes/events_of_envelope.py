@@ -233,7 +233,7 @@ def remove_file(scene: TwoFolders) -> None:
     file.unlink()
 
 
-async def retry_by_a_person(scene: TwoFolders) -> None:
+async def retry_by_a_person(scene: TwoEvents) -> None:
     request = Request("retry")
     result = await EventRequests(scene.clock).retry(scene.newest(), request)
     last = request.handled(result.outcome, result.message, now=scene.clock.now())

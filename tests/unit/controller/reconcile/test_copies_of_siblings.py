@@ -37,6 +37,7 @@ from tests.support.scenes.events_of_envelope import (
     TwoEvents,
     TwoFolders,
     archive_second_in_doubt,
+    retry_by_a_person,
     send_other_document,
 )
 from tests.support.signing_keys import a_signer
@@ -317,6 +318,28 @@ async def test_a_copy_of_two_events_that_lost_its_manifest_is_repaired_by_the_la
     assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
     assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
     assert await scene.faults("worm") == []
+
+
+async def test_files_of_an_ended_event_without_a_manifest_are_moved_away_as_the_message_says(
+    tmp_path: Path,
+) -> None:
+    """The archive of the copy has lost the manifest. The status of the first event proves its copy."""
+    scene = TwoEvents(tmp_path)
+    await scene.archive_first(with_trail=True)
+    scene.change_path()
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    (manifest,) = scene.folders["worm"].rglob("counterfoil.json")
+    manifest.unlink()
+    second = await scene.run(scene.second)
+    assert second.status.reason == "DeadlineExceeded"
+    assert f"is a file of EnvelopeEvent/{scene.first} of the same envelope" in (second.status.message or "")
+    assert "move its folder to another place" in (second.status.message or "")
+
+    manifest.parent.rename(tmp_path / "another place")
+    await retry_by_a_person(scene)
+
+    assert (await scene.run(scene.second)).status.reason == "ArchivedAndKept"
+    assert scene.contents("worm")["audit-trail.pdf"] == LATER_TRAIL
 
 
 async def test_a_copy_that_a_later_event_has_begun_is_not_that_of_another_program(tmp_path: Path) -> None:
