@@ -48,12 +48,17 @@ def another_event(scene: ReconcilerScene) -> EnvelopeEvent:
     return first
 
 
+async def fail_to_download(scene: ReconcilerScene, file_id: str) -> None:
+    """Let the download of a file fail in the next attempt."""
+    scene.envelope.but(f"download {file_id}", HttpStatusError(503))
+    assert (await scene.reconcile()).status.reason == "EsawFailing"
+    scene.envelope.problems.clear()
+
+
 async def list_and_not_download_legal_document(scene: ReconcilerScene) -> None:
     """Let eSAW list a document and a legal one, whose download fails."""
     list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download legal-1", HttpStatusError(503))
-    assert (await scene.reconcile()).status.reason == "EsawFailing"
-    scene.envelope.problems.clear()
+    await fail_to_download(scene, "legal-1")
 
 
 async def is_kept_and_told(scene: ReconcilerScene, phase: Phase = Phase.COLLECTING) -> EnvelopeEvent:
@@ -85,9 +90,7 @@ async def test_a_listed_file_whose_download_failed_is_not_forgotten_when_the_nex
 ) -> None:
     scene = a_scene(tmp_path)
     list_files(scene, *documents, legal=legal)
-    scene.envelope.but(f"download {file_id}", HttpStatusError(503))
-    assert (await scene.reconcile()).status.reason == "EsawFailing"
-    scene.envelope.problems.clear()
+    await fail_to_download(scene, file_id)
     list_files(scene, document(1, 1))
     assert (await scene.reconcile()).status.reason == "FilesChanged"
     kept = await is_kept_and_told(scene)
@@ -131,9 +134,7 @@ async def test_a_file_that_one_list_had_after_the_archiving_is_not_forgotten(
 async def test_a_file_of_a_list_after_a_failed_attempt_is_not_forgotten(tmp_path: Path) -> None:
     scene = a_scene(tmp_path)
     list_files(scene, document(1, 1))
-    scene.envelope.but("download trail-1", HttpStatusError(503))
-    assert (await scene.reconcile()).status.reason == "EsawFailing"
-    scene.envelope.problems.clear()
+    await fail_to_download(scene, "trail-1")
     list_files(scene, document(1, 1), legal=("legal-1",))
     assert (await scene.reconcile()).status.reason == "FilesChanged"
     list_files(scene, document(1, 1))
@@ -305,9 +306,7 @@ async def test_a_file_that_another_event_could_not_archive_is_not_deleted_with_t
 ) -> None:
     scene = of_two_actions(tmp_path)
     list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download file-1", HttpStatusError(503))
-    assert (await scene.reconcile()).status.reason == "EsawFailing"
-    scene.envelope.problems.clear()
+    await fail_to_download(scene, "file-1")
     list_files(scene, document(1, 1))
     another_event(scene)
     await is_kept_and_told(scene, Phase.ARCHIVING)
@@ -321,9 +320,7 @@ async def test_a_file_that_another_event_listed_while_the_delete_was_delayed_is_
     assert (await scene.reconcile()).status.reason == "CleanupDelayed"
     list_files(scene, document(1, 1), legal=("legal-1",))
     first = another_event(scene)
-    scene.envelope.but("download legal-1", HttpStatusError(503))
-    assert (await scene.reconcile()).status.reason == "EsawFailing"
-    scene.envelope.problems.clear()
+    await fail_to_download(scene, "legal-1")
     list_files(scene, document(1, 1))
     scene.event = first
     scene.clock.advance(hours=168)
@@ -442,9 +439,7 @@ def set_signer(scene: ReconcilerScene, signer: Any) -> None:
 async def test_a_list_that_grew_since_another_event_claimed_its_files_is_waited_for(tmp_path: Path) -> None:
     scene = of_two_actions(tmp_path)
     list_files(scene, document(1, 1))
-    scene.envelope.but("download file-1", HttpStatusError(503))
-    assert (await scene.reconcile()).status.reason == "EsawFailing"
-    scene.envelope.problems.clear()
+    await fail_to_download(scene, "file-1")
     list_files(scene, document(1, 1), legal=("legal-1",))
     another_event(scene)
     waiting = await scene.reconcile()
@@ -575,9 +570,7 @@ async def an_event_that_lists_a_legal_document(folder: Path, first: EventBuilder
         structs.replace(known, status=structs.replace(known.status, archived_actions=("envelopeFinished",)))
     )
     list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download file-1", HttpStatusError(503))
-    assert (await scene.reconcile()).status.reason == "EsawFailing"
-    scene.envelope.problems.clear()
+    await fail_to_download(scene, "file-1")
     list_files(scene, document(1, 1))
     return scene
 
