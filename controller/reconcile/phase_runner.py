@@ -576,21 +576,22 @@ def _overdue(phase: Phase, context: RunContext) -> Wait:
 def _with_listed_files(outcome: Outcome, phase: Phase, event: EnvelopeEvent, context: RunContext) -> Outcome:
     """Return the outcome with the further files that eSAW listed last, wherever the attempt ended: no later
     list may lack them. Not of an envelope that may be restarted, since it may have other files then."""
-    if not isinstance(context, ReconcileContext) or outcome.facts.documents is not None:
+    if not isinstance(context, ReconcileContext) or isinstance(outcome, Done | Skip):
         return outcome
     restart = outcome.restart_from if isinstance(outcome, Wait) else None
     is_archived_next = phase in _LISTING or restart in (Phase.VALIDATING, Phase.COLLECTING)
     known, listed = event.status, context.last_list
     may_change = known.envelope is None or known.envelope.status in CHANGEABLE_STATUSES
-    if isinstance(outcome, Done | Skip) or may_change or not is_archived_next:
+    if may_change or not is_archived_next or outcome.facts.documents is not None:
         return outcome
     noted = noted_files(known, listed) if lists_additional_files(known, listed) else None
     if noted is None or not context.file_lists.take(event, noted):
         return outcome
-    facts = dataclasses.replace(outcome.facts, documents=noted)
     grown = grown_list(known, listed)
-    noting = dataclasses.replace(outcome, facts=facts)
-    return noting if grown is None else _with_side_conditions(noting, [grown])
+    facts = dataclasses.replace(outcome.facts, documents=noted)
+    return _with_side_conditions(
+        dataclasses.replace(outcome, facts=facts), [grown] if grown is not None else []
+    )
 
 
 def _with_sent(outcome: Outcome, phase: Phase, context: RunContext) -> Outcome:
