@@ -166,13 +166,25 @@ class FakeEsawUserClient(EsawUserClient):
     async def _open(self, file_id: str) -> AsyncIterator[FileDownload]:
         self.begin(f"download {file_id}")
         if file_id in self.hanging:
-            await asyncio.Event().wait()
+            await self._hang(file_id)
+        content = self._next_content(file_id)
+        chunks = self._chunks(file_id, content)
+        yield FileDownload(size=len(content), content_type="application/pdf", chunks=chunks, is_named=True)
+
+    async def _hang(self, file_id: str) -> None:
+        """Wait without an end."""
+        await asyncio.Event().wait()
+
+    def _next_content(self, file_id: str) -> bytes:
+        """Return what the next download of a file has."""
         content = next(self.in_turn.get(file_id, iter(())), self.contents[file_id])
         if self.renders_anew and file_id.startswith("file"):
             content += f" of download {len(self.asked)}".encode()
-        yield FileDownload(
-            size=len(content), content_type="application/pdf", chunks=_once(content), is_named=True
-        )
+        return content
+
+    def _chunks(self, file_id: str, content: bytes) -> AsyncIterator[bytes]:
+        """Return the pieces in which a file arrives."""
+        return _once(content)
 
     def download(self, file_id: str) -> Any:
         return self._open(file_id)

@@ -8,8 +8,8 @@ event loop pass at once.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from controller.scheduling.due import due_time
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored, StoredEntry
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable
 from counterfoil.archives.manifest_signature import ManifestSigner
-from counterfoil.esaw import EnvelopeResponse, FileDownload, FilesResponse
+from counterfoil.esaw import EnvelopeResponse, FilesResponse
 from counterfoil.esaw.errors import TransferBroken
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Sender
 from tests.support.builders import OTHER_KEY, a_sender, an_event, an_organization, known_to_work
@@ -119,27 +119,23 @@ class HostileEnvelope(FakeEsawUserClient):
             self.contents = everything
         return found
 
-    @asynccontextmanager
-    async def _open(self, file_id: str) -> AsyncIterator[FileDownload]:
-        self.begin(f"download {file_id}")
-        if file_id in self.hanging:
-            self.hanging.discard(file_id)
-            loop = asyncio.get_running_loop()
-            assert isinstance(loop, HangingLoop)
-            await loop.hang(48 * 3600)
-        content = next(self.in_turn.get(file_id, iter(())), self.contents[file_id])
+    async def _hang(self, file_id: str) -> None:
+        self.hanging.discard(file_id)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, HangingLoop)
+        await loop.hang(48 * 3600)
+
+    def _next_content(self, file_id: str) -> bytes:
+        content = super()._next_content(file_id)
         if file_id == "trail-1":
             self.downloads += 1
             content += f" {self.downloads}".encode()
-        is_broken = self.breaking.get(file_id, 0) > 0
-        if is_broken:
-            self.breaking[file_id] -= 1
-        chunks = self._chunks(file_id, content, is_broken=is_broken)
-        yield FileDownload(size=len(content), content_type="application/pdf", chunks=chunks, is_named=True)
+        return content
 
-    async def _chunks(self, file_id: str, content: bytes, *, is_broken: bool) -> AsyncIterator[bytes]:
+    async def _chunks(self, file_id: str, content: bytes) -> AsyncIterator[bytes]:
         yield content[:8]
-        if is_broken:
+        if self.breaking.get(file_id, 0) > 0:
+            self.breaking[file_id] -= 1
             raise TransferBroken("short")
         yield content[8:]
         self.sent.append((file_id, content))
@@ -264,8 +260,12 @@ class HostileScene(ReconcilerScene):
             shelf.files[MARKER_NAME] = msgspec.json.encode(ArchiveMarker(MARKER_ID))
             self.show_archive(name)
         self.names = [self.event.name]
-        self.kube.at_request = lambda verb, name: self.points.pass_one()
+        self.observe_requests()
         self.kube.at_answer = lambda verb: self.points.pass_one()
+
+    def observe_requests(self) -> None:
+        """Let each request to the API server be a point of the run, and nothing else happen at it."""
+        self.kube.at_request = lambda verb, name: self.points.pass_one()
 
     def new_archive_pool(self) -> ArchivePool:
         usual = super().new_archive_pool()
@@ -337,23 +337,25 @@ class HostileScene(ReconcilerScene):
     def events(self) -> list[EnvelopeEvent]:
         return [self.kube.stored(each) for each in self.names]
 
+    def due(self, name: str) -> datetime | None:
+        """Return when the next attempt of an event is due; None: it has ended, or waits for somebody."""
+        event = self.kube.stored(name)
+        self.cache.update(event)
+        return None if event.status.phase.is_final else due_time(event, self.cache, self.clock.now())
+
     async def run_once(self, name: str) -> bool:
         """Reconcile an event that is due now; whether it was."""
         self.watch()
-        event = self.kube.stored(name)
-        self.cache.update(event)
-        due = due_time(event, self.cache, self.clock.now())
-        if event.status.phase.is_final or due is None or due > self.clock.now():
+        due = self.due(name)
+        if due is None or due > self.clock.now():
             return False
-        await self.reconciler.reconcile(event)
+        await self.reconciler.reconcile(self.kube.stored(name))
         return True
 
     def wait_for(self, name: str) -> bool:
         """Let the time of an event's next attempt come; whether there is one."""
-        event = self.kube.stored(name)
-        self.cache.update(event)
-        due = due_time(event, self.cache, self.clock.now())
-        if event.status.phase.is_final or due is None:
+        due = self.due(name)
+        if due is None:
             return False
         self.clock.advance(seconds=max(0.0, (due - self.clock.now()).total_seconds()))
         return True

@@ -298,7 +298,7 @@ class Lives(RuleBasedStateMachine):
             scene.kube.recover()
             scene.kube.trouble.clear()
             scene.kube.lost.clear()
-            scene.kube.at_request = lambda verb, name: scene.points.pass_one()
+            scene.observe_requests()
         after = scene.kube.stored(name)
         self.note(f"   {self.described(name)}")
         for file_id, content in scene.envelope.sent:
