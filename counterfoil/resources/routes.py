@@ -291,15 +291,18 @@ def is_led_elsewhere(event: EnvelopeEvent, choice: Choice) -> bool:
     return choice.archive != own.archive if own is not None else choice.import_ is not None
 
 
-def leads_to(event: EnvelopeEvent, archive: str) -> bool:
+def leads_to(event: EnvelopeEvent, archive: str, created: datetime | None) -> bool:
     """
-    Whether the envelope of an event belongs in this Archive: the status has a manifest, or nothing led the
-    event there.
+    Whether the envelope of an event belongs in this Archive, which was ``created`` then: the status has a
+    manifest, or nothing led the event there.
 
-    The hash of a file shows nothing: it can be from the Archive in which the event had files before.
+    The hash of a file shows nothing: it can be from the Archive in which the event had files before. Nor does
+    an event show anything about a later Archive of the same name.
     """
     choice = stored_choice(event.status)
     if choice is None or choice.archive != archive:
+        return False
+    if not KeptChoice(choice, event.name, _files_since(event)).may_be_in(created):
         return False
     return has_manifest(event.status) or not is_led_elsewhere(event, choice)
 

@@ -54,11 +54,13 @@ from counterfoil.archives.proof import (
     provisional,
 )
 from counterfoil.archives.readback import is_stored
+from counterfoil.clock import utc_text
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import expected_evidence, lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
+    Archive,
     EnvelopeEvent,
     EnvelopeEventStatus,
     FiledDocument,
@@ -262,7 +264,7 @@ async def _earlier_archive(
         claimed=claimed,
         key=context.signature_checker.public_key,
     )
-    if found is None or not _is_sealed_for(context.archive.name, found):
+    if found is None or not _is_sealed_for(context.archive, found):
         await _refuse_if_only_a_claim_leads_here(layout, facts.status, event, context)
     if found is None:
         siblings = await context.possible_siblings()
@@ -293,9 +295,13 @@ def _proven(
     return proven
 
 
-def _is_sealed_for(archive: str, found: FoundManifest) -> bool:
-    """Whether our seal shows that we wrote a manifest in this Archive: it can be copied from another one."""
-    return found.manifest is not None and found.manifest.extra.get("archive") == archive
+def _is_sealed_for(archive: Archive, found: FoundManifest) -> bool:
+    """Whether our seal shows that we wrote a manifest in this Archive: it can be copied from another one, and
+    from an earlier one of this name."""
+    manifest, created = found.manifest, archive.metadata.creation_timestamp
+    if manifest is None or manifest.extra.get("archive") != archive.name:
+        return False
+    return created is None or utc_text(created) <= manifest.times.archived
 
 
 async def _refuse_if_only_a_claim_leads_here(
@@ -307,10 +313,10 @@ async def _refuse_if_only_a_claim_leads_here(
 
     An envelope that was archived before there was a key is recognised if all its files are there.
     """
-    name = context.archive.name
+    name, created = context.archive.name, context.archive.metadata.creation_timestamp
     if not is_led_elsewhere(event, context.chosen.choice):
         return
-    if any(leads_to(each, name) for each in (event, *await context.siblings())):
+    if any(leads_to(each, name, created) for each in (event, *await context.siblings())):
         return
     why = "The envelope can still be signed."
     if envelope_status not in CHANGEABLE_STATUSES:

@@ -69,6 +69,18 @@ class ImportedScene(ReconcilerScene):
         versions: dict[str, Any] = {"version": self.generation, "generation": self.generation}
         self.observe(a_probed_archive("vault", root=self.vault, **versions, **spec))
 
+    def recreate_vault(self, root: Path) -> Path:
+        """Let somebody delete the Archive of the Import, and create one of this name in this folder."""
+        root.mkdir()
+        self.generation += 1
+        self.clock.advance(minutes=30)
+        versions: dict[str, Any] = {"version": self.generation, "generation": self.generation}
+        archive = a_probed_archive("vault", root=root, marker_id="3" * 32, **versions)
+        metadata = replace(archive.metadata, uid="another", creation_timestamp=self.clock.now())
+        self.cache.archives.remove("vault")
+        self.observe(replace(archive, metadata=metadata))
+        return root
+
     async def was_archived(self, choice: Choice = USUAL) -> None:
         """Let the envelope have been archived, and its event be removed."""
         builder = of_import(an_event()) if choice.import_ else an_event()
@@ -427,6 +439,47 @@ async def test_an_event_that_a_planted_manifest_led_leads_no_other_one(tmp_path:
         after = await scene.reconcile()
         assert (after.status.phase, after.status.reason) == (Phase.FAILED, "NameOccupied")
     assert (documents(scene.vault), documents(scene.dms), documents(third)) == (["file-1.pdf"], [], [])
+
+
+@pytest.mark.parametrize("has_seal", [False, True])
+async def test_what_an_event_archived_in_an_archive_of_before_leads_no_other_one_to_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_seal: bool
+) -> None:
+    """Somebody creates an Archive of the name of one that was deleted. Its server shows a manifest of the
+    envelope once, or the sealed one of the other Archive."""
+    scene = ImportedScene(tmp_path, actions=ACTIONS, cleanup={"policy": "Keep"})
+    (third := tmp_path / "third").mkdir()
+    scene.observe(a_probed_archive("third", root=third))
+    scene.kube.put(an_import(archiveRef={"name": "vault"}))
+    use_key(scene)
+    first = await scene.reconcile()
+    assert stored_choice(first.status) == OF_IMPORT
+    (archived,) = scene.vault.rglob("counterfoil.json")
+    planted = scene.recreate_vault(tmp_path / "planted") / archived.parent.relative_to(scene.vault)
+    if has_seal:
+        shutil.copytree(
+            archived.parent,
+            planted,
+            ignore=lambda _folder, names: [each for each in names if each.endswith(".pdf")],
+        )
+    else:
+        await plant(tmp_path / "planted", tmp_path)
+    read = FilesystemBackend.read
+
+    async def read_and_hide(backend: FilesystemBackend, name: str) -> AsyncGenerator[bytes, None]:
+        async for chunk in read(backend, name):
+            yield chunk
+        if not has_seal and name.endswith("counterfoil.json") and str(planted) in backend.location(name):
+            shutil.rmtree(planted)
+
+    monkeypatch.setattr(FilesystemBackend, "read", read_and_hide)
+    builder = of_import(an_event().for_action("workstepFinished").named("second"), "third")
+    scene.event = builder.labelled(SENDER_LABEL, "anna").build()
+    scene.kube.put(scene.event)
+    failed = await scene.reconcile()
+
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert (documents(tmp_path / "planted"), documents(third)) == ([], [])
 
 
 async def test_an_envelope_that_was_archived_before_there_was_a_key_is_recognised(
