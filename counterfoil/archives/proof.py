@@ -23,7 +23,7 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace as replace_struct
 
-from counterfoil.archives.layout import ArchiveLayout
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts
 from counterfoil.archives.manifest import (
     FIXED_KINDS,
     RENDERED_KINDS,
@@ -215,10 +215,10 @@ def quoted(text: str) -> str:
     return word if _PLAIN_WORD.fullmatch(word) is not None else repr(word)
 
 
-def other_source(manifest: Manifest, layout: ArchiveLayout) -> str | None:
+def other_source(manifest: Manifest, layout: ArchiveLayout | EnvelopeFacts) -> str | None:
     """
     Return the source that the manifest names if it is not the layout's envelope, eSAW and Organization; None
-    if it is.
+    if it is. Without an ``origin`` of the layout, any eSAW is accepted.
 
     A claim, too: it never makes a file ours, but nothing is replaced that claims to be another's. Manifests
     from before these fields have no ``origin`` and no ``namespace``.
@@ -234,7 +234,7 @@ def other_source(manifest: Manifest, layout: ArchiveLayout) -> str | None:
     return None
 
 
-def names_source(manifest: Manifest, layout: ArchiveLayout) -> bool:
+def names_source(manifest: Manifest, layout: ArchiveLayout | EnvelopeFacts) -> bool:
     """Whether the manifest names the layout's envelope, eSAW, namespace and Organization, all of them."""
     envelope = manifest.envelope
     found = (envelope.id, envelope.origin, envelope.namespace, envelope.organization)

@@ -8,13 +8,14 @@ claim until its seal fits the auditor's key (rule 13); signatures in PDFs are ex
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from urllib.parse import unquote
 
 from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotReturned, FileNotStored
 from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.archives.manifest import (
     EvidenceState,
     Manifest,
@@ -25,7 +26,7 @@ from counterfoil.archives.manifest import (
 )
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
-from counterfoil.archives.proof import MAX_NAME, Checksum, quoted
+from counterfoil.archives.proof import MAX_NAME, Checksum, names_source, other_source, quoted
 from counterfoil.archives.readback import (
     bounded,
     checksum,
@@ -163,13 +164,15 @@ async def verify_documents(
     backend: ArchiveBackend,
     manifest: str,
     documents: Sequence[FiledDocument],
+    envelope: EnvelopeFacts,
     *,
     key: PublicKey | None,
 ) -> AsyncGenerator[str, None]:
     """
     Yield what the archive no longer has as it was archived, one sentence each: the manifest at this location,
     hash file and seal beside it, and every document. All bytes are read again; a seal must exist, and fit
-    if the manifest names our ``key``.
+    if the manifest names our ``key``. The manifest may not claim to be of another envelope, or of another
+    status of it.
 
     An archive that returns no bytes (``verify: Checksum``) is believed about the manifest, as when it was
     filed. Raises ``FileNotReturned`` after all faults if nothing is known about a file; ``ArchiveError`` when
@@ -182,13 +185,14 @@ async def verify_documents(
         return
     manifest_name, *document_names = [name for name in names if name is not None]
     folder = manifest_name.removesuffix(f"/{MANIFEST_NAME}")
+    filed = list(zip(document_names, documents, strict=True))
     unread: FileNotReturned | None = None
     try:
-        for fault in await _manifest_faults(backend, folder, documents, document_names, key):
+        for fault in await _manifest_faults(backend, folder, filed, envelope, key):
             yield fault
     except FileNotReturned as problem:
         unread = problem
-    for document, name in zip(documents, document_names, strict=True):
+    for name, document in filed:
         try:
             error = await _content_error(backend, name, document.size, document.sha256)
         except FileNotReturned as problem:
@@ -200,10 +204,12 @@ async def verify_documents(
         raise unread
 
 
-async def foreign_seal(backend: ArchiveBackend, manifest: str, *, key: PublicKey | None) -> str | None:
+async def foreign_seal(
+    backend: ArchiveBackend, manifest: str, envelope: EnvelopeFacts, *, key: PublicKey | None
+) -> str | None:
     """
-    Return as a sentence that the manifest at this location has no seal of our ``key``; None: it has, or there
-    is no key.
+    Return as a sentence that the manifest at this location has no seal of our ``key`` for this envelope;
+    None: it has, or there is no key.
 
     This is no fault of its files: it may be older than the key. But who may write there may have written it.
     An archive that returns no bytes is believed, as by ``verify_documents``. Raises as that does.
@@ -214,14 +220,17 @@ async def foreign_seal(backend: ArchiveBackend, manifest: str, *, key: PublicKey
     seal_name = f"{name.removesuffix(MANIFEST_NAME)}{SIGNATURE_NAME}"
     try:
         async with reading_small(backend, name) as content:
-            if await fitting_seals(backend, seal_name, content, key):
-                return None
-            sealed_by = Manifest.decode(content).sealed_by
-            named = "no key" if sealed_by is None else f"the key {quoted(sealed_by)}"
+            fits = bool(await fitting_seals(backend, seal_name, content, key))
+            found = Manifest.decode(content)
     except ChecksumReported:
         return None
     except (FileNotStored, ManifestDamaged):
         return f"{MANIFEST_NAME} was changed while it was read."
+    if fits and names_source(found, replace(envelope, origin=found.envelope.origin)):
+        return None
+    if fits:
+        return f"{MANIFEST_NAME} has our seal, and does not say of which namespace and eSignAnyWhere it is."
+    named = "no key" if found.sealed_by is None else f"the key {quoted(found.sealed_by)}"
     return (
         f"{MANIFEST_NAME} has no seal of the signing key {key.id}; it names {named}. Either it is older than "
         "that key, or somebody replaced it."
@@ -232,6 +241,7 @@ async def first_copy_fault(
     backend: ArchiveBackend,
     manifest: str,
     accepted: Iterable[Sequence[FiledDocument]],
+    envelope: EnvelopeFacts,
     *,
     key: PublicKey | None,
 ) -> str | None:
@@ -239,7 +249,7 @@ async def first_copy_fault(
     them. Raises as ``verify_copy``."""
     fault = None
     for documents in accepted:
-        async with aclosing(verify_copy(backend, manifest, documents, key=key)) as faults:
+        async with aclosing(verify_copy(backend, manifest, documents, envelope, key=key)) as faults:
             fault = await anext(faults, None)
         if fault is None:
             return None
@@ -250,6 +260,7 @@ async def verify_copy(
     backend: ArchiveBackend,
     manifest: str,
     documents: Sequence[FiledDocument],
+    envelope: EnvelopeFacts,
     *,
     key: PublicKey | None,
 ) -> AsyncGenerator[str, None]:
@@ -258,6 +269,7 @@ async def verify_copy(
     location, hash file and seal beside it, and every file. All bytes are read again. With a ``key`` the
     manifest needs a seal, also if it was made before there was a key (``LACKS_SEAL``).
 
+    The manifest may not claim to be of another envelope, or of another status of it if ``envelope`` has one.
     Where each file lies is what the manifest says; size and SHA-256 are those of ``documents``, and the
     manifest has to name them: an earlier one has a seal, too. It may list further files. Raises
     ``FileNotReturned`` if the archive returns no files (``ChecksumReported`` if it reports the checksum of
@@ -269,7 +281,7 @@ async def verify_copy(
         return
     folder = name.removesuffix(f"/{MANIFEST_NAME}")
     try:
-        found, faults = await _read_manifest(backend, folder, key)
+        found, faults = await _read_manifest(backend, folder, envelope, key)
     except FileNotStored:
         yield f"{MANIFEST_NAME} is missing."
         return
@@ -327,9 +339,9 @@ def _names_in_copy(found: Manifest, documents: Sequence[FiledDocument]) -> dict[
 
 
 async def _read_manifest(
-    backend: ArchiveBackend, folder: str, key: PublicKey | None
+    backend: ArchiveBackend, folder: str, envelope: EnvelopeFacts, key: PublicKey | None
 ) -> tuple[Manifest, list[str]]:
-    """Return the manifest in a folder, and what is wrong with its seal. Raises ``FileNotStored``,
+    """Return the manifest in a folder, and what is wrong with it and with its seal. Raises ``FileNotStored``,
     ``FileNotReturned`` and ``ManifestDamaged``."""
     async with reading_small(backend, f"{folder}/{MANIFEST_NAME}") as content:
         seal = await read_seal(backend, f"{folder}/{SIGNATURE_NAME}")
@@ -338,18 +350,31 @@ async def _read_manifest(
         own_key = key if key is not None and key.id == manifest.sealed_by else None
         status, says = _check_seal(manifest, content, seal, own_key)
     is_wrong = manifest.sealed_by is not None and status is CheckStatus.WRONG
-    return manifest, [f"{SIGNATURE_NAME} {says}."] if is_wrong else []
+    faults = [f"{SIGNATURE_NAME} {says}."] if is_wrong else []
+    return manifest, [*_other_claims(manifest, envelope), *faults]
+
+
+def _other_claims(manifest: Manifest, envelope: EnvelopeFacts) -> list[str]:
+    """Return what a manifest claims that does not fit the archived envelope: our seal is on those of all
+    Organizations. It names the address of its time, and eSAW may have moved since."""
+    if (source := other_source(manifest, replace(envelope, origin=""))) is not None:
+        return [f"{MANIFEST_NAME} is the manifest {source}."]
+    named = manifest.envelope.status
+    if envelope.status and named != envelope.status:
+        return [f"{MANIFEST_NAME} says {quoted(named)}, and the envelope was archived as {envelope.status}."]
+    return []
 
 
 async def _manifest_faults(
     backend: ArchiveBackend,
     folder: str,
-    documents: Sequence[FiledDocument],
-    names: Sequence[str],
+    filed: Sequence[tuple[str, FiledDocument]],
+    envelope: EnvelopeFacts,
     key: PublicKey | None,
 ) -> list[str]:
+    """Return what is wrong with the manifest of these files, each with its full name."""
     try:
-        manifest, seal_faults = await _read_manifest(backend, folder, key)
+        manifest, other_faults = await _read_manifest(backend, folder, envelope, key)
     except FileNotStored:
         return [f"{MANIFEST_NAME} is missing."]
     except ChecksumReported:
@@ -359,18 +384,15 @@ async def _manifest_faults(
     listed = {
         (each.file_id, each.kind, f"{folder}/{each.name}", each.size, each.sha256) for each in manifest.files
     }
-    filed = {
-        (each.file_id, each.kind, name, each.size, each.sha256)
-        for each, name in zip(documents, names, strict=True)
-    }
-    faults = [] if listed == filed else [f"{MANIFEST_NAME} lists other files than were archived."]
+    archived = {(each.file_id, each.kind, name, each.size, each.sha256) for name, each in filed}
+    faults = [] if listed == archived else [f"{MANIFEST_NAME} lists other files than were archived."]
     hashes = _hashes(manifest)
     # Others choose its size, and the archive may be slow.
     del manifest, listed
     status, says = await _check_hashes(backend, folder, hashes)
     if status is CheckStatus.WRONG:
         faults.append(f"{HASHES_NAME} {says}.")
-    return faults + seal_faults
+    return faults + other_faults
 
 
 def name_at(backend: ArchiveBackend, location: str) -> str | None:

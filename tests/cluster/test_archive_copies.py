@@ -111,7 +111,7 @@ async def assert_whole(scene: CopyScene, manifest: str) -> None:
         own = ["counterfoil.json", "counterfoil.sha256", "counterfoil.json.sig"]
         assert sorted(listed) == sorted([*NAMES, *own])
     key = a_signer().public
-    checks: Any = verify_copy(scene.target, manifest, scene.documents, key=key)
+    checks: Any = verify_copy(scene.target, manifest, scene.documents, an_envelope(), key=key)
     assert [each async for each in checks] == []
     assert documents_digest(scene.documents) is not None
 

@@ -431,7 +431,8 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | N
     try:
         fault = await _first_fault(manifest, event, context)
         # After all files, since an older key hides no lost one.
-        foreign = await foreign_seal(context.backend, manifest, key=key) if fault is None else None
+        facts = context.known_facts(event)
+        foreign = await foreign_seal(context.backend, manifest, facts, key=key) if fault is None else None
     except FileNotReturned:
         return Damage(_not_returned(context), is_unproved=True)
     if fault is not None:
@@ -467,7 +468,9 @@ async def _first_fault(manifest: str, event: EnvelopeEvent, context: ReconcileCo
     """
     key = context.signature_checker.public_key
     async with aclosing(
-        verify_documents(context.backend, manifest, event.status.documents, key=key)
+        verify_documents(
+            context.backend, manifest, event.status.documents, context.known_facts(event), key=key
+        )
     ) as faults:
         fault = await anext(faults, None)
     if fault is not None:
@@ -634,7 +637,8 @@ async def _copy_damage(event: EnvelopeEvent, context: ReconcileContext, opened: 
             stored_copy(event.status, opened.archive.name).manifest or "",
             context.signature_checker,
         )
-        foreign = await foreign_seal(opened.backend, manifest, key=key.public_key) if is_whole else None
+        facts, public_key = context.known_facts(event), key.public_key
+        foreign = await foreign_seal(opened.backend, manifest, facts, key=public_key) if is_whole else None
     except FileNotReturned:
         return Damage(f"{archive} returns no files, and the checksums of the copy are not known any more.")
     if foreign is not None:
@@ -650,14 +654,13 @@ async def _first_copy_fault(
     """Return the first difference as a sentence. Raises ``FileNotReturned`` if a checksum is not known any
     more, and as ``_copy_damage``."""
     status, backend, key = event.status, opened.backend, context.signature_checker.public_key
-    manifest = stored_copy(status, opened.archive.name).manifest or ""
+    manifest, facts = stored_copy(status, opened.archive.name).manifest or "", context.known_facts(event)
     siblings = await context.siblings_of_any_action()
     accepted = accepted_documents(event, siblings, manifest, now=context.clock.now())
     try:
-        return await first_copy_fault(backend, manifest, accepted, key=key)
+        return await first_copy_fault(backend, manifest, accepted, facts, key=key)
     except ChecksumReported:
         place = (status.archive.manifest if status.archive is not None else None) or ""
-        facts = context.known_facts(event)
         try:
             original = await read_original(context.backend, place, status.documents, facts, key=key)
         except OriginalDiffers:

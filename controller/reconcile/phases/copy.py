@@ -66,6 +66,7 @@ from counterfoil.archives.copies.original import (
     read_original,
 )
 from counterfoil.archives.errors import MANIFEST_UNSEALED, NameTaken
+from counterfoil.archives.layout import EnvelopeFacts
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.proof import (
     FoundManifest,
@@ -357,7 +358,9 @@ class _CopyRun:
         accepted = accepted_documents(self.event, siblings, other.place, now=self.context.clock.now())
         key = self.context.signature_checker.public_key
         try:
-            fault = await take_over_copy(target.backend, other.place, accepted, key=key)
+            fault = await take_over_copy(
+                target.backend, other.place, accepted, self._envelope_of_any_status, key=key
+            )
             has_fault = fault is not None
         except FileNotReturned:
             has_fault = True
@@ -378,7 +381,9 @@ class _CopyRun:
         if not copied or _has_ended(self.event):
             return
         try:
-            fault = await first_copy_fault(target.backend, place, copied, key=key)
+            fault = await first_copy_fault(
+                target.backend, place, copied, self._envelope_of_any_status, key=key
+            )
         except FileNotReturned:
             fault = None
         if fault is None:
@@ -419,11 +424,16 @@ class _CopyRun:
         made = [each.status.documents for each in proving_copies(await self.context.siblings(), place)]
         key = self.context.signature_checker.public_key
         try:
-            fault = await first_copy_fault(target.backend, place, made, key=key)
+            fault = await first_copy_fault(target.backend, place, made, self._envelope_of_any_status, key=key)
         except FileNotReturned:
             return False
         await target.check_root()
         return fault is not None
+
+    @property
+    def _envelope_of_any_status(self) -> EnvelopeFacts:
+        """The envelope of the event. Other events may have archived it in another status."""
+        return dataclasses.replace(self.context.known_facts(self.event), status="")
 
     async def _read_source_alone(self, unread: OriginalUnread) -> None:
         """Read what the first archive did not return while a copy was written: a file is read as fast as the

@@ -19,7 +19,14 @@ from counterfoil.archives import filing
 from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored, ForwardingBackend
 from counterfoil.archives.copies.original import Original, copy_tags, opened, read_findings
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, NameTaken, OtherSource
-from counterfoil.archives.layout import ArchiveLayout, ClaimedNames, FileLayout, make_layout_aside, no_claims
+from counterfoil.archives.layout import (
+    ArchiveLayout,
+    ClaimedNames,
+    EnvelopeFacts,
+    FileLayout,
+    make_layout_aside,
+    no_claims,
+)
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.proof import Checksum, FileKey, FoundManifest
@@ -244,6 +251,7 @@ async def take_over_copy(
     target: ArchiveBackend,
     place: str,
     accepted: Iterable[Sequence[FiledDocument]],
+    envelope: EnvelopeFacts,
     *,
     key: PublicKey | None,
 ) -> str | None:
@@ -254,7 +262,7 @@ async def take_over_copy(
     Returns and raises as ``first_copy_fault``; also ``ArchiveError`` if a file can't be protected.
     """
     reading = _CompleteReads(target)
-    fault = await first_copy_fault(reading, place, accepted, key=key)
+    fault = await first_copy_fault(reading, place, accepted, envelope, key=key)
     if fault is None:
         for name in sorted(reading.names):
             await filing.retain(target, name)

@@ -38,7 +38,7 @@ from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
 from tests.support.archive_servers import KINDS as ARCHIVE_KINDS
 from tests.support.archive_servers import open_at
-from tests.support.fakes.archives import MemoryBackend, a_spec
+from tests.support.fakes.archives import MemoryBackend, a_spec, an_envelope
 from tests.support.scenes.esaw_check import a_subject_of
 from tests.support.servers.scripted_esaw import ENVELOPE
 from tests.support.signing_keys import a_signer
@@ -128,7 +128,7 @@ async def verified(url: str) -> AsyncIterator[Ask]:
 
     async def verify() -> None:
         location = backend.location(f"{FOLDER}/counterfoil.json")
-        async for _ in verify_documents(backend, location, (), key=None):
+        async for _ in verify_documents(backend, location, (), an_envelope(), key=None):
             pass
 
     yield lambda: _stalled(verify())
@@ -196,7 +196,7 @@ async def copy_verified(url: str) -> AsyncIterator[Ask]:
 
     async def verify() -> None:
         location = backend.location(f"{FOLDER}/{MANIFEST_NAME}")
-        async for _ in verify_copy(backend, location, [FILED], key=None):
+        async for _ in verify_copy(backend, location, [FILED], an_envelope(), key=None):
             pass
 
     yield lambda: _stalled(verify())

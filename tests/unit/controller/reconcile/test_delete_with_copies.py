@@ -520,6 +520,32 @@ def replace_manifest(scene: CopiedScene, name: str, **changes: Any) -> None:
     path.with_name("counterfoil.sha256").write_bytes(lines)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"organization": "globex"}, {"namespace": "other"}, {"id": "ffffffff-1111-4222-8333-444455556666"}],
+    ids=["Organization", "namespace", "envelope"],
+)
+async def test_a_sealed_manifest_of_another_envelope_is_no_copy(
+    tmp_path: Path, other: dict[str, str]
+) -> None:
+    """Its files are the same, and the signing key is the one of all Organizations."""
+    scene = CopiedScene(tmp_path, **DELAYED)
+    sign_with(scene, 1)
+    await scene.reconcile_until_quiet()
+    path = manifest_in(scene, "worm")
+    manifest = json.loads(path.read_bytes())
+    manifest["envelope"].update(other)
+    path.write_text(json.dumps(manifest))
+    path.with_name("counterfoil.json.sig").write_bytes(a_signer(1).sign(path.read_bytes()))
+    scene.clock.advance(hours=721)
+
+    event = await scene.reconcile_until_quiet()
+
+    assert scene.deleted == []
+    assert event.status.phase is not Phase.SUCCEEDED
+    assert "is the manifest of" in str(event.status.message)
+
+
 async def test_an_earlier_manifest_that_is_put_back_beside_the_later_files_of_a_copy_is_written_again(
     tmp_path: Path,
 ) -> None:

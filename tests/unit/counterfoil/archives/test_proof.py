@@ -13,7 +13,7 @@ from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.filing import claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
-from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.proof import contradiction, proven_files
 from counterfoil.archives.verify import (
     CheckStatus,
@@ -137,6 +137,17 @@ async def of_another_namespace() -> Found:
     return await of_another_source(namespace="other")
 
 
+async def ours_without_a_namespace() -> Found:
+    """As an early version sealed it."""
+    found = await ours()
+    text = json.loads(found.backend.files[found.layout.manifest_name])
+    del text["envelope"]["namespace"]
+    content = json.dumps(text).encode()
+    found.backend.files[found.layout.manifest_name] = content
+    found.backend.files[found.layout.seal_name] = OWN.sign(content)
+    return found
+
+
 class Believed(NamedTuple):
     """The answers of a claim. ``REFUSED``: the question is not answered, and nothing is changed."""
 
@@ -164,7 +175,7 @@ WITH_KEY: Mapping[Claim, Believed | None] = {
     ours: OURS,
     ours_of_another_event: OURS._replace(skips_download=False),
     # Its files may have been signed further since.
-    ours_of_another_status: OURS._replace(skips_download=False),
+    ours_of_another_status: OURS._replace(skips_download=False, permits_delete=False),
     without_a_seal: CLAIM,
     of_another_key: CLAIM,
     of_another_key_whose_seal_is_gone: CLAIM,
@@ -192,7 +203,7 @@ def event_of(builder: EventBuilder, documents: tuple[FiledDocument, ...], status
 
 
 async def answers(found: Found, signer: ManifestSigner | None) -> Believed | None:
-    backend, layout, document, manifest = found
+    backend, layout, document, _ = found
     key = signer.public if signer is not None else None
     before = dict(backend.files)
     try:
@@ -212,8 +223,7 @@ async def answers(found: Found, signer: ManifestSigner | None) -> Believed | Non
         may_be_replaced = True
     except NameTaken:
         may_be_replaced = False
-    faults = [each async for each in verify_documents(backend, manifest, [document], key=key)]
-    foreign = await foreign_seal(backend, manifest, key=key)
+    permits_delete = await has_no_fault(found, key)
     checks = [each async for each in check_archive(backend, layout.folder, key=OWN.public)]
     (seal,) = [each for each in checks if each.about is CheckSubject.SEAL]
     assert backend.files == before
@@ -224,9 +234,35 @@ async def answers(found: Found, signer: ManifestSigner | None) -> Believed | Non
         may_be_replaced=may_be_replaced,
         continues=after.times.archived.startswith(f"{EARLIER:%Y-%m-%d}"),
         is_waited_for=(seen.manifest or seen.claim) is not None,
-        permits_delete=not faults and foreign is None,
+        permits_delete=permits_delete,
         fits_auditor=seal.verdict is CheckStatus.OK,
     )
+
+
+async def has_no_fault(found: Found, key: PublicKey | None) -> bool:
+    """Whether the delete of an archived envelope of the layout finds nothing wrong."""
+    backend, layout, document, manifest = found
+    envelope = replace(
+        an_envelope(),
+        envelope_id=layout.envelope_id,
+        origin=layout.origin,
+        organization=layout.organization,
+        namespace=layout.namespace,
+    )
+    faults = [each async for each in verify_documents(backend, manifest, [document], envelope, key=key)]
+    return not faults and await foreign_seal(backend, manifest, envelope, key=key) is None
+
+
+@pytest.mark.parametrize(
+    "claim", [of_another_envelope, of_another_organization, of_another_namespace, ours_without_a_namespace]
+)
+async def test_a_manifest_of_another_envelope_with_our_seal_permits_no_delete(claim: Claim) -> None:
+    assert not await has_no_fault(await claim(), OWN.public)
+
+
+async def test_a_manifest_with_an_earlier_address_of_esaw_permits_the_delete() -> None:
+    """The address of an Organization can change."""
+    assert await has_no_fault(await of_another_esaw(), OWN.public)
 
 
 async def conclude_again(found: Found, signer: ManifestSigner | None) -> None:

@@ -10,7 +10,7 @@ from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.verify import CheckStatus, check_archive, foreign_seal, verify_documents
 from counterfoil.resources import FileKind
 from counterfoil.resources.envelopeevent import FiledDocument
-from tests.support.fakes.archives import MemoryBackend
+from tests.support.fakes.archives import MemoryBackend, an_envelope
 from tests.support.signing_keys import a_signer
 
 MANIFEST = f"acme/{MANIFEST_NAME}"
@@ -45,7 +45,7 @@ async def test_a_lost_file_is_reported_also_if_the_others_are_not_returned(lost:
         size=1,
         sha256="0" * 64,
     )
-    faults = verify_documents(backend, backend.location(MANIFEST), (document,), key=None)
+    faults = verify_documents(backend, backend.location(MANIFEST), (document,), an_envelope(), key=None)
     assert (await anext(faults)).endswith("is missing.")
     with pytest.raises(FileNotReturned):
         await anext(faults)
@@ -53,10 +53,12 @@ async def test_a_lost_file_is_reported_also_if_the_others_are_not_returned(lost:
 
 async def test_an_archive_that_reports_the_checksum_of_a_manifest_is_believed_about_its_seal() -> None:
     backend = KeepingBackend(answer=ChecksumReported(1, "0" * 64))
-    assert await foreign_seal(backend, backend.location(MANIFEST), key=a_signer().public) is None
+    assert (
+        await foreign_seal(backend, backend.location(MANIFEST), an_envelope(), key=a_signer().public) is None
+    )
 
 
 async def test_a_manifest_that_is_gone_when_its_seal_is_read_has_none() -> None:
     backend = MemoryBackend()
-    found = await foreign_seal(backend, backend.location(MANIFEST), key=a_signer().public)
+    found = await foreign_seal(backend, backend.location(MANIFEST), an_envelope(), key=a_signer().public)
     assert found == "counterfoil.json was changed while it was read."

@@ -18,7 +18,7 @@ from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
 from controller.reconcile.phases.validate import validate
 from counterfoil import __version__
-from counterfoil.archives.errors import ArchiveRefused, NameTaken
+from counterfoil.archives.errors import ArchiveRefused, NameTaken, OtherSource
 from counterfoil.archives.manifest import Manifest
 from counterfoil.durations import Duration
 from counterfoil.esaw.models import SenderUserInformation
@@ -829,6 +829,77 @@ async def test_a_manifest_that_somebody_wrote_without_our_seal_is_no_proof_for_t
     assert isinstance(await archived(scene, again), Done)
     assert manifest_of(scene).sender == sender
     assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
+    assert (await clean(again, scene.context(again))).reason == "ArchivedAndDeleted"
+
+
+OTHER_ENVELOPES = pytest.mark.parametrize(
+    "other",
+    [{"organization": "globex"}, {"namespace": "other"}, {"id": "ffffffff-1111-4222-8333-444455556666"}],
+    ids=["Organization", "namespace", "envelope"],
+)
+
+
+@OTHER_ENVELOPES
+async def test_a_sealed_manifest_of_another_envelope_with_the_same_files_is_no_proof_for_the_delete(
+    other: dict[str, str],
+) -> None:
+    """Its Organization has its own eSignAnyWhere, which lists the same file ids. All share a key."""
+    scene = a_scene()
+    event = await both(scene)
+    scene.clock.advance(hours=1)
+    manifest = json.loads(scene.backend.files[MANIFEST])
+    manifest["envelope"].update(other)
+    scene.backend.files[MANIFEST] = json.dumps(manifest).encode()
+    scene.backend.files[SEAL] = a_signer().sign(scene.backend.files[MANIFEST])
+
+    outcome = await clean(event, scene.context(event))
+
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "ArchivedFilesChanged"
+    assert scene.esaw.transport.deleted == []
+    with pytest.raises(OtherSource, match="is the manifest of"):
+        await collected(scene, event)
+
+
+async def test_a_sealed_manifest_of_another_status_is_written_again_before_the_delete() -> None:
+    """Somebody puts the one back that was there before the envelope was restarted."""
+    scene = a_scene()
+    event = await both(scene)
+    scene.clock.advance(hours=1)
+    manifest = json.loads(scene.backend.files[MANIFEST])
+    manifest["envelope"]["status"] = "Expired"
+    scene.backend.files[MANIFEST] = json.dumps(manifest).encode()
+    scene.backend.files[SEAL] = a_signer().sign(scene.backend.files[MANIFEST])
+
+    outcome = await clean(event, scene.context(event))
+
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "ArchivedFilesChanged"
+    assert "says Expired, and the envelope was archived as Completed" in outcome.message
+    assert scene.esaw.transport.deleted == []
+    again = await collected(scene, event)
+    assert isinstance(await archived(scene, again), Done)
+    assert manifest_of(scene).envelope.status == "Completed"
+    assert (await clean(again, scene.context(again))).reason == "ArchivedAndDeleted"
+
+
+async def test_a_manifest_of_an_early_version_without_a_namespace_is_written_again_before_the_delete() -> (
+    None
+):
+    scene = a_scene()
+    event = await both(scene)
+    scene.clock.advance(hours=1)
+    manifest = json.loads(scene.backend.files[MANIFEST])
+    del manifest["envelope"]["namespace"], manifest["envelope"]["origin"]
+    scene.backend.files[MANIFEST] = json.dumps(manifest).encode()
+    scene.backend.files[SEAL] = a_signer().sign(scene.backend.files[MANIFEST])
+
+    outcome = await clean(event, scene.context(event))
+
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "ManifestUnsealed"
+    again = await collected(scene, event)
+    assert isinstance(await archived(scene, again), Done)
     assert (await clean(again, scene.context(again))).reason == "ArchivedAndDeleted"
 
 

@@ -9,6 +9,7 @@ from counterfoil.archives.copies.original import OriginalDiffers
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.verify import verify_copy
+from tests.support.fakes.archives import an_envelope
 from tests.support.scenes.copies import CopyScene
 from tests.support.signing_keys import a_signer
 
@@ -27,7 +28,9 @@ async def scene() -> CopyScene:
 
 
 async def faults(scene: CopyScene, manifest: str, key: PublicKey | None) -> list[str]:
-    return [each async for each in verify_copy(scene.target, manifest, scene.documents, key=key)]
+    return [
+        each async for each in verify_copy(scene.target, manifest, scene.documents, an_envelope(), key=key)
+    ]
 
 
 def forge(scene: CopyScene, **changes: Any) -> None:
@@ -47,7 +50,8 @@ async def test_a_forged_manifest_without_a_seal_is_a_fault_of_a_copy(scene: Copy
     forge(scene, **OTHER)
     found = await faults(scene, location, scene.signer.public)
     assert found
-    assert "counterfoil.json.sig is missing" in found[0]
+    assert found[0].startswith("counterfoil.json is the manifest of envelope ffffffff")
+    assert "counterfoil.json.sig is missing" in found[-1]
 
 
 async def test_the_key_that_a_forged_manifest_names_is_in_quotes(scene: CopyScene) -> None:
