@@ -56,7 +56,7 @@ from controller.reconcile.phases.repeated_archiving import (
 from controller.reconcile.phases.replaced_copies import accepted_documents, event_with_later_copy
 from controller.reconcile.phases.restarted_envelope import outcome_if_restarted
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
-from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, has_request
+from controller.scheduling.due import SUSPENDED_COPY_PAUSE, delete_delay, delete_due, has_request
 from counterfoil.archives.backend import ChecksumReported, FileNotReturned
 from counterfoil.archives.copies.original import OriginalDiffers, read_original
 from counterfoil.archives.copies.reported import reported_fault
@@ -99,6 +99,7 @@ from counterfoil.resources.reopening import (
     ARCHIVED_AS_EXPIRED,
     CLEANUP_DELAYED,
     COPY_SUSPENDED,
+    DELETE_DELAYED_REASONS,
     DELETION_ASSUMED,
     KEPT_FOR_SKIP,
     LATE_FILES_PENDING,
@@ -617,12 +618,14 @@ async def _until_sealed(
     if later.status.phase.is_final:
         return unsealed_copy(archive, f"{message} It has ended: retry it, so that it seals the copy.")
     message, now = f"{message} It seals the copy before its own delete.", context.clock.now()
-    after, planned = context.organization.spec.cleanup.after, later.status.next_attempt_time
-    is_delayed = later.status.reason == CLEANUP_DELAYED and planned is not None and planned > now
-    # An Expired envelope may have its last question before that time.
-    if planned is None or not is_delayed or _is_expired(event):
+    spec = context.organization.spec
+    planned = delete_due(later, spec, now)
+    if planned is None or planned <= now or later.status.reason not in DELETE_DELAYED_REASONS:
         return unsealed_copy(archive, f"{message} Its reason is {later.status.reason or 'not known'}.")
-    return Pause(CLEANUP_DELAYED, message, until=min(planned + _AFTER_OTHER, now + after))
+    # ``longest_pause`` believes no longer one.
+    longest = max(spec.cleanup.after, spec.evidence.wait)
+    pause = Pause(CLEANUP_DELAYED, message, until=min(planned + _AFTER_OTHER, now + longest))
+    return await _unless_restarted(event, context, pause) if _is_expired(event) else pause
 
 
 async def _copy_damage(event: EnvelopeEvent, context: ReconcileContext, opened: Destination) -> Damage | None:

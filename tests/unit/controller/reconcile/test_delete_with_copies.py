@@ -37,6 +37,7 @@ from tests.support.signing_keys import a_signer
 
 SIGNED = b"%PDF-contract, signed by all"
 DELAYED: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "1h"}}
+LONG_DELAY: dict[str, Any] = {"actions": ACTIONS, "cleanup": {"policy": "Delete", "after": "720h"}}
 BOTH = ["Completed", "Expired"]
 MALLORY = {"email": "mallory@evil.example", "userID": "", "name": "Mallory"}
 
@@ -627,6 +628,81 @@ async def test_an_event_waits_for_the_delete_of_a_later_one_that_seals_their_cop
     assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
 
 
+async def archive_second_with_a_late_trail(scene: TwoFolders) -> None:
+    """Let eSignAnyWhere list the audit trail late, so that further files may follow."""
+    del scene.envelope.contents["trail-1"]
+    await scene.run(scene.second)
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    scene.clock.advance(hours=1)
+    await scene.run(scene.second)
+
+
+async def test_an_event_waits_for_a_later_one_that_waits_for_late_files_and_seals_their_copy(
+    tmp_path: Path,
+) -> None:
+    """A person removed the delay of the delete meanwhile."""
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    settings = {**scene.callback, "evidence": {"wait": "168h"}}
+    scene.change(WORM, **LONG_DELAY, **settings)
+    await scene.run(scene.first)
+    await archive_second_with_a_late_trail(scene)
+    scene.change(WORM, actions=ACTIONS, cleanup={"policy": "Delete"}, **settings)
+    second = await scene.run(scene.second)
+    assert second.status.reason == "LateFilesPending"
+    replace_manifest(scene, "worm")
+    scene.clock.advance(hours=1)
+
+    first = await scene.run(scene.first)
+
+    assert second.status.next_attempt_time is not None
+    due = due_time(first, scene.cache, scene.clock.now())
+    assert due == second.status.next_attempt_time + timedelta(minutes=5)
+    assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
+    assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_later_event_with_a_delay_of_before_lets_no_event_ask_again_at_once(tmp_path: Path) -> None:
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    await scene.archive_both()
+    replace_manifest(scene, "worm")
+    scene.change(WORM, actions=ACTIONS, cleanup={"policy": "Delete", "after": "0s"}, **scene.callback)
+
+    scene.event = scene.kube.stored(scene.first)
+    first = await scene.reconcile()
+
+    assert first.status.reason == "ManifestUnsealed"
+    due = due_time(first, scene.cache, scene.clock.now())
+    assert due is not None
+    assert due > scene.clock.now()
+    assert (await scene.end(scene.second)).status.reason == "ArchivedAndDeleted"
+    assert (await scene.end(scene.first)).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_expired_envelope_has_its_last_question_while_a_later_event_has_to_seal_its_copy(
+    tmp_path: Path,
+) -> None:
+    """The retention of eSignAnyWhere ends before the delete of the later event."""
+    scene = TwoFolders(tmp_path)
+    scene.sign_with(a_signer(1))
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.change(WORM, **LONG_DELAY, **scene.callback, statuses=BOTH, retention="784h")
+    await scene.run(scene.first)
+    scene.clock.advance(hours=72)
+    scene.envelope.contents["trail-1"] = LATER_TRAIL
+    await scene.run(scene.second)
+    replace_manifest(scene, "worm")
+    scene.clock.advance(hours=649)
+
+    first = await scene.run(scene.first)
+
+    last = last_question(first, timedelta(hours=784))
+    assert last is not None
+    assert scene.clock.now() < last
+    assert due_time(first, scene.cache, scene.clock.now()) == last
+
+
 async def test_an_event_fails_if_the_later_one_that_would_seal_their_copy_does_not_run(
     tmp_path: Path,
 ) -> None:
@@ -647,28 +723,6 @@ async def test_an_event_fails_if_the_later_one_that_would_seal_their_copy_does_n
     assert f"EnvelopeEvent/{scene.second}" in (first.status.message or "")
     assert scene.clock.now() - began < timedelta(days=3)
     assert scene.deleted == []
-
-
-async def test_an_expired_envelope_waits_in_steps_for_a_later_event_that_seals_its_copy(
-    tmp_path: Path,
-) -> None:
-    """Its last question to eSignAnyWhere may come before the delete of the later event."""
-    scene = TwoFolders(tmp_path)
-    scene.sign_with(a_signer(1))
-    scene.envelope.status = EnvelopeStatus.EXPIRED
-    scene.change(WORM, **DELAYED, **scene.callback, statuses=BOTH, retention="784h")
-    await scene.run(scene.first)
-    scene.clock.advance(hours=72)
-    scene.envelope.contents["trail-1"] = LATER_TRAIL
-    await scene.run(scene.second)
-    replace_manifest(scene, "worm")
-    scene.clock.advance(hours=649)
-
-    first = await scene.run(scene.first)
-
-    due = due_time(first, scene.cache, scene.clock.now())
-    assert due is not None
-    assert due > scene.clock.now()
 
 
 @pytest.mark.parametrize("decision", ["skipped", "suspended"])
