@@ -67,7 +67,13 @@ from counterfoil.archives.manifest import (
     ManifestVersions,
     hash_lines,
 )
-from counterfoil.archives.manifest_signature import MAX_SEALS, ManifestSigner, PublicKey, split_seals
+from counterfoil.archives.manifest_signature import (
+    ManifestSigner,
+    PublicKey,
+    TooManySeals,
+    label_of,
+    seals_to_keep,
+)
 from counterfoil.archives.names import MAX_RUN_OF_MARKS, case_folded, longest_run_of_marks
 from counterfoil.archives.proof import Checksum, FoundManifest, has_own_seal, names_source, other_source
 from counterfoil.archives.readback import (
@@ -670,18 +676,23 @@ async def _write_manifest(
 ) -> None:
     """Write the seal if there is a key, and then the manifest. An earlier manifest has its seal until it is
     replaced, and if the archive keeps it: nobody may have its key any more, and it may be all that proves the
-    files of an event that was removed. Without a key, its seal is removed before."""
+    files of an event that was removed. Without a key, its seal is removed before. Raises ``NameTaken`` for
+    more seals than Counterfoil writes."""
     before = await _sealed_before(backend, layout) if found is not None else None
     earlier = found.seals[:1] if found is not None else ()
-    if not earlier and before is not None and before.seal is not None:
-        # By another key. A run that did not replace the manifest left its seal before the earlier ones.
-        earlier = split_seals(before.seal)[1 - MAX_SEALS :]
-    own = (signer.sign(content),) if signer is not None else ()
+    loses_seal = found is not None and (found.is_sealed or signer is not None)
+    if loses_seal and not earlier and before is not None:
+        # By another key. Runs that did not replace the manifest left their seals as well.
+        earlier = await _earlier_seals(backend, layout, before)
+    own: tuple[bytes, ...] = ()
+    if signer is not None:
+        seal = signer.sign(content)
+        own = seal, label_of(seal, (await _checksum(content))[1])
     others = tuple(each for each in earlier if each not in own)
     try:
         if own:
-            await _write_seals(backend, layout, own + others)
-        elif found is not None and found.is_sealed:
+            await _write_seals(backend, layout, own + others if others else own[:1])
+        elif loses_seal:
             # The seal of a manifest that is about to be replaced, by a key that is gone.
             await backend.discard(layout.seal_name)
         await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
@@ -714,6 +725,21 @@ async def _sealed_before(backend: ArchiveBackend, layout: ArchiveLayout) -> _Sea
     except FileNotReturned:
         return None
     return _SealedBefore(manifest, seal)
+
+
+async def _earlier_seals(
+    backend: ArchiveBackend, layout: ArchiveLayout, before: _SealedBefore
+) -> tuple[bytes, ...]:
+    """Return the seals that stay until the manifest is replaced. Raises ``NameTaken``."""
+    try:
+        return seals_to_keep(before.seal or b"", before.manifest[1])
+    except TooManySeals:
+        await confirm_root(backend)
+        raise NameTaken(
+            f"{backend.location(layout.seal_name)} has more than the seals that Counterfoil left there. The "
+            "seal of the stored manifest may be among them, so both stay. Leave only that seal in the file, "
+            "or move its folder to another place and keep it. Then retry the event."
+        ) from None
 
 
 async def _put_seal_back(backend: ArchiveBackend, layout: ArchiveLayout, before: _SealedBefore) -> None:

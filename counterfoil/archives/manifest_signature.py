@@ -6,7 +6,8 @@ It lies beside the manifest as 64 plain bytes, so that OpenSSL alone can check i
 counterfoil.json.sig``.
 
 While a manifest is replaced, the file has the seals of both, one after the other: at each instant the stored
-one has a seal that fits.
+one has a seal that fits. After the new seal comes a label of 64 bytes, which names its manifest. So a run
+with another key, which can't check the seals, keeps that of the stored manifest.
 """
 
 import hashlib
@@ -18,11 +19,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SEAL_SIZE: Final = 64
-"""Bytes of a seal."""
+"""Bytes of a seal, and of a label."""
 
-MAX_SEALS: Final = 3
-"""Maximum number of seals in a file: of the manifest that replaces the stored one, and two of earlier keys.
-One of these may be of a manifest that did not arrive."""
+DIGEST_SIZE: Final = 32
+"""Bytes of a SHA-256."""
+
+MAX_SEALS: Final = 8
+"""Maximum number of seals and labels in a file. Counterfoil needs five: a new seal, that of the stored
+manifest, their labels, and the seal of an earlier manifest, which had no label."""
+
+
+class TooManySeals(Exception):
+    """A file has more seals than Counterfoil writes, and any of them may be that of the stored manifest."""
 
 
 class SigningKeyInvalid(ValueError):
@@ -94,8 +102,42 @@ class ManifestSigner:
         return self._key.sign(content)
 
 
+def label_of(seal: bytes, manifest_sha256: str) -> bytes:
+    """
+    Return the label of a seal: the SHA-256 of its manifest and then of the seal itself.
+
+    It proves nothing. Who can write a wrong one can remove the seal as well.
+    """
+    return bytes.fromhex(manifest_sha256) + hashlib.sha256(seal).digest()
+
+
+def seals_to_keep(content: bytes, manifest_sha256: str) -> tuple[bytes, ...]:
+    """
+    Return the seals and labels in a file that stay beside a new seal and its label: each one that may be of
+    the stored manifest, which has this SHA-256. While there is room, those of other manifests stay as well,
+    newest first: one may arrive late.
+
+    Empty: the file has something else. Raises ``TooManySeals``.
+    """
+    if len(content) > MAX_SEALS * SEAL_SIZE:
+        raise TooManySeals
+    found: list[tuple[bytes, ...]] = []
+    """Each seal, with its label if it has one."""
+    for each in split_seals(content):
+        if found and each == label_of(found[-1][0], each[:DIGEST_SIZE].hex()):
+            found[-1] = (*found[-1], each)
+        else:
+            found.append((each,))
+    others = [each for each in found if len(each) > 1 and each[1][:DIGEST_SIZE].hex() != manifest_sha256]
+    room = MAX_SEALS - 2 - sum(len(each) for each in found if each not in others)
+    if room < 0:
+        raise TooManySeals
+    late = others[: room // 2]
+    return tuple(block for each in found if each not in others or each in late for block in each)
+
+
 def split_seals(content: bytes) -> tuple[bytes, ...]:
-    """Return the seals in a file; empty: it has something else."""
+    """Return the seals and labels in a file; empty: it has something else."""
     if len(content) not in {SEAL_SIZE * count for count in range(1, MAX_SEALS + 1)}:
         return ()
     return tuple(content[start : start + SEAL_SIZE] for start in range(0, len(content), SEAL_SIZE))

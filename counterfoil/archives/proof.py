@@ -79,7 +79,7 @@ class FoundManifest:
     to what is waited for, and without a key to what is written beside the files. Others choose its size: no
     run keeps it while it waits for an answer."""
     seals: tuple[bytes, ...] = field(default=(), compare=False)
-    """The seals beside it, first one of our key that fits it; empty: none does."""
+    """The seals beside it and their labels, first the seal of our key that fits it; empty: none does."""
 
     @property
     def is_ours(self) -> bool:

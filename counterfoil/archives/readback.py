@@ -2,6 +2,7 @@
 Read files from an archive: large files are only counted and hashed, small ones are returned.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
@@ -24,7 +25,10 @@ from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerBody, AnswerTooSlow, Grow
 
 SEAL_LIMIT: Final = 4096
-"""Bytes; a file of seals has 192 at most."""
+"""Bytes; a file of seals has 512 at most."""
+
+CONTENT_CHECKED_IN_LOOP: Final = 1024 * 1024
+"""Bytes of a manifest up to which its seals are checked in the event loop: some 25 ms."""
 
 
 async def read_back(
@@ -158,10 +162,17 @@ async def fitting_seals(
     if key is None:
         return ()
     stored = await read_seal(backend, name)
-    found = key.fitting(stored, content) if stored is not None else ()
+    found = await fitting(stored, content, key) if stored is not None else ()
     if not found:
         await confirm_root(backend)
     return found
+
+
+async def fitting(seals: bytes, content: bytes, key: PublicKey) -> tuple[bytes, ...]:
+    """As ``PublicKey.fitting``, which hashes the content for each seal: a large one in a thread."""
+    if len(content) <= CONTENT_CHECKED_IN_LOOP:
+        return key.fitting(seals, content)
+    return await asyncio.to_thread(key.fitting, seals, content)
 
 
 async def read_seal(backend: ArchiveBackend, name: str) -> bytes | None:

@@ -30,6 +30,7 @@ from counterfoil.archives.proof import MAX_NAME, Checksum, names_source, other_s
 from counterfoil.archives.readback import (
     bounded,
     checksum,
+    fitting,
     fitting_seals,
     read_checksum,
     read_seal,
@@ -111,7 +112,7 @@ async def check_archive(
         async with reading_small(backend, f"{folder}/{MANIFEST_NAME}") as content:
             seal = await read_seal(backend, f"{folder}/{SIGNATURE_NAME}")
             manifest = Manifest.decode(content)
-            verdict, says = _check_seal(manifest, content, seal, key)
+            verdict, says = await _check_seal(manifest, content, seal, key)
     except FileNotStored:
         yield about_manifest(CheckStatus.WRONG, "is missing")
         return
@@ -348,7 +349,7 @@ async def _read_manifest(
         manifest = Manifest.decode(content)
         # A seal of an earlier key can't be checked here.
         own_key = key if key is not None and key.id == manifest.sealed_by else None
-        status, says = _check_seal(manifest, content, seal, own_key)
+        status, says = await _check_seal(manifest, content, seal, own_key)
     is_wrong = manifest.sealed_by is not None and status is CheckStatus.WRONG
     faults = [f"{SIGNATURE_NAME} {says}."] if is_wrong else []
     return manifest, [*_other_claims(manifest, envelope), *faults]
@@ -449,7 +450,7 @@ def _contradictions(manifest: Manifest) -> list[str]:
     ]
 
 
-def _check_seal(
+async def _check_seal(
     manifest: Manifest, content: bytes, seal: bytes | None, key: PublicKey | None
 ) -> tuple[CheckStatus, str]:
     if manifest.sealed_by is None:
@@ -463,7 +464,7 @@ def _check_seal(
         return CheckStatus.WRONG, f"is missing; the manifest was sealed by the key {named}"
     if key is None:
         return CheckStatus.NOT_CHECKED, f"is there; give the public key {named} to check it"
-    if found := key.fitting(seal, content):
+    if found := await fitting(seal, content, key):
         beside = "; beside it are other bytes, which prove nothing" if len(found) > 1 else ""
         return CheckStatus.OK, f"fits the manifest and the key {key.id}{beside}"
     if key.id != manifest.sealed_by:

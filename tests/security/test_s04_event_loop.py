@@ -26,7 +26,9 @@ from controller.reconcile.phases.archive import MAX_FINDINGS_MEMORY
 from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
 from counterfoil.archives.filing import conclude
 from counterfoil.archives.layout import FILES_NAMED_IN_LOOP, FileFacts, make_layout, no_claims
-from counterfoil.archives.manifest import Manifest, ManifestDamaged
+from counterfoil.archives.manifest import MANIFEST_LIMIT, Manifest, ManifestDamaged
+from counterfoil.archives.manifest_signature import MAX_SEALS
+from counterfoil.archives.readback import fitting
 from counterfoil.clock import WallClock
 from counterfoil.esaw import (
     CallLimits,
@@ -54,6 +56,7 @@ from tests.support.pauses import eventually
 from tests.support.scenes.esaw_check import a_subject_of, hostile_esaw
 from tests.support.scenes.pages import Scene, pages_scene
 from tests.support.servers.scripted_esaw import ENVELOPE, against, answering, sending
+from tests.support.signing_keys import a_signer
 from webhook.console.sessions import COOKIE
 from webhook.http_server.forms import FORM_TYPE
 from webhook.pages.limits import PageLimits
@@ -341,6 +344,14 @@ async def test_no_dense_manifest_in_an_archive_holds_the_loop(attack: str) -> No
         else:
             with suppress(ManifestDamaged):
                 Manifest.decode(content)
+
+
+async def test_no_seals_beside_a_large_manifest_hold_the_loop() -> None:
+    content, key = bytes(MANIFEST_LIMIT), a_signer().public
+    seal = a_signer(2).sign(content)
+    began = time.thread_time()
+    assert await fitting(seal * MAX_SEALS, content, key) == ()
+    assert time.thread_time() - began < 0.05
 
 
 def signatures_of(count: int) -> Signatures:

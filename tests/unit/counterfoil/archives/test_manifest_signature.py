@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from counterfoil.archives.errors import (
     ArchiveError,
@@ -25,7 +28,14 @@ from counterfoil.archives.errors import (
 from counterfoil.archives.filing import claim_names, conclude, sealed_place, store
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
-from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey, SigningKeyInvalid
+from counterfoil.archives.manifest_signature import (
+    SEAL_SIZE,
+    ManifestSigner,
+    PublicKey,
+    SigningKeyInvalid,
+    label_of,
+    seals_to_keep,
+)
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.verify import CheckStatus, CheckSubject, check_archive
 from counterfoil.resources.envelopeevent import FiledDocument
@@ -50,6 +60,7 @@ async def filed(
     *,
     name: str = "Contract",
     data: bytes = CONTENT,
+    time: datetime = NOON,
 ) -> None:
     """File everything of the layout, as a run does, and note which names were written."""
     backend.puts.clear()
@@ -58,7 +69,7 @@ async def filed(
         deposited = await store(backend, planned, a_source(data), tags={})
         documents.append(a_filed_document(planned.facts, deposited))
     envelope = an_envelope(name=name)
-    await conclude(backend, layout, envelope, documents, archived_at=NOON, extra={}, signer=signer)
+    await conclude(backend, layout, envelope, documents, archived_at=time, extra={}, signer=signer)
 
 
 async def test_the_seal_comes_before_the_manifest_which_stays_the_last() -> None:
@@ -319,7 +330,7 @@ async def test_what_is_beside_the_seal_of_a_manifest_is_said_to_prove_nothing(
 
 
 @pytest.mark.parametrize(
-    "beside", [b"", b"x", b"x" * 192], ids=["cut", "more than seals", "more seals than three"]
+    "beside", [b"", b"x", b"x" * 512], ids=["cut", "more than seals", "more seals than eight"]
 )
 def test_what_is_no_file_of_some_seals_fits_nothing(beside: bytes) -> None:
     seal = a_signer().sign(CONTENT)
@@ -503,7 +514,7 @@ async def test_an_archive_that_keeps_the_seal_of_a_replaced_manifest_holds_no_ev
 
     manifest, seals = backend.files[layout.manifest_name], backend.files[layout.seal_name]
     assert manifest != before.files[layout.manifest_name]
-    assert len(seals) == 2 * 64
+    assert len(seals) == 3 * SEAL_SIZE
     assert a_signer().public.fitting(seals, manifest)
 
 
@@ -527,7 +538,7 @@ async def test_a_manifest_keeps_its_seal_beside_that_of_the_manifest_that_it_rep
     backend.files = dict(before.files)
     await filed(backend, layout, a_signer(2), name="Renamed")
     stored = backend.files[layout.manifest_name]
-    assert len(backend.files[layout.seal_name]) == 2 * 64
+    assert len(backend.files[layout.seal_name]) == 3 * SEAL_SIZE
 
     backend.is_locked, backend.is_silent = False, True
     for name in ("Renamed again", "Renamed twice"):
@@ -536,3 +547,162 @@ async def test_a_manifest_keeps_its_seal_beside_that_of_the_manifest_that_it_rep
 
     assert backend.files[layout.manifest_name] == stored
     assert a_signer(2).public.fitting(backend.files[layout.seal_name], stored)
+
+
+STEPS = st.tuples(
+    st.integers(min_value=1, max_value=4),
+    st.sampled_from(["Contract", "Renamed", "Renamed again"]),
+    st.sampled_from(["none", "refuses manifests", "shortens no seals", "falls silent", "loses answers"]),
+    st.just(-1) | st.integers(min_value=0, max_value=30),
+)
+"""Key, name of the envelope, trouble of the archive, and the request at which the process ends (-1: none)."""
+
+
+@dataclass
+class TroubledArchive(MemoryBackend):
+    """It has a ``trouble``, and the process ends after some ``requests``."""
+
+    trouble: str = ""
+    requests: int = 0
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        is_manifest = name.endswith(MANIFEST_NAME)
+        if is_manifest and self.trouble == "refuses manifests":
+            raise REFUSED
+        if is_manifest and self.trouble == "falls silent":
+            raise ArchiveUnavailable("ArchiveUnreachable", "The connection was closed.")
+        if name.endswith(".sig") and self.trouble == "shortens no seals" and name in self.puts:
+            raise ArchiveRefused("ArchiveLocked", f"{name} is locked")
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+        if is_manifest and self.trouble == "loses answers":
+            raise ArchiveUnavailable("ArchiveUnreachable", "The connection was closed.")
+
+    def _begin(self, operation: str) -> None:
+        if self.requests == 0:
+            raise Killed
+        self.requests -= 1
+
+
+@example([(number, "Contract", "shortens no seals", -1) for number in (2, 3, 4, 1, 2)])
+@example(
+    [
+        (2, "Contract", "shortens no seals", -1),
+        (3, "Contract", "falls silent", -1),
+        (3, "Contract", "shortens no seals", -1),
+        (4, "Contract", "falls silent", -1),
+    ]
+)
+@example([(2, "Contract", "falls silent", -1)] * 30)
+@given(st.lists(STEPS, max_size=20))
+async def test_the_stored_manifest_has_its_seal_after_each_interrupted_run_with_any_key(
+    steps: list[tuple[int, str, str, int]],
+) -> None:
+    """Neither an auditor with the key that it names nor a later run loses what proves its files."""
+    layout, first = a_layout(), MemoryBackend()
+    await filed(first, layout, a_signer(1))
+    files, time = first.files, NOON
+    publics = {a_signer(number).public.id: a_signer(number).public for number in range(1, 5)}
+
+    for number, name, trouble, requests in [*steps, (4, "Contract", "none", -1)]:
+        # Each attempt archives at another time, so each one signs another manifest.
+        time += timedelta(minutes=1)
+        backend = TroubledArchive(files=files, trouble=trouble, requests=requests)
+        try:
+            await filed(backend, layout, a_signer(number), name=name, time=time)
+        except NameTaken:
+            raise
+        except (ArchiveError, Killed):
+            pass
+        manifest, seals = files[layout.manifest_name], files[layout.seal_name]
+        sealed_by = Manifest.decode(manifest).sealed_by
+        assert sealed_by is not None
+        assert publics[sealed_by].fitting(seals, manifest)
+
+    assert len(files[layout.seal_name]) == SEAL_SIZE
+
+
+async def test_a_manifest_that_arrives_in_the_next_attempt_has_its_seal() -> None:
+    layout, signer, earlier = a_layout(), a_signer(2), MemoryBackend()
+    await filed(earlier, layout, a_signer(1))
+    backend = LandsLate(files=dict(earlier.files))
+    late = []
+
+    for name in ("Renamed", "Renamed again"):
+        with pytest.raises(ArchiveUnavailable):
+            await filed(backend, layout, signer, name=name)
+        late.append(backend.late)
+
+    for manifest in late:
+        assert signer.public.fitting(backend.files[layout.seal_name], manifest)
+
+
+TOO_MANY = [b"J" * SEAL_SIZE * 8, b"J" * 100_000, b"J" * 513]
+
+
+@pytest.mark.parametrize("beside", TOO_MANY, ids=["as seals", "more than is read", "no seals"])
+@pytest.mark.parametrize("new", [None, a_signer(2)], ids=["no key", "a new key"])
+async def test_more_seals_than_counterfoil_writes_are_not_replaced(
+    beside: bytes, new: ManifestSigner | None
+) -> None:
+    """The seal of the stored manifest may be among them, and only a person with its key can find it."""
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_signer(1))
+    own = backend.files[layout.seal_name]
+    backend.files[layout.seal_name] = own + beside
+    before = dict(backend.files)
+
+    with pytest.raises(NameTaken, match="Leave only that seal in the file") as refusal:
+        await filed(backend, layout, new, name="Renamed", data=content(seed=2) if new else CONTENT)
+
+    assert layout.seal_name in refusal.value.message
+    unchanged = (layout.seal_name, layout.manifest_name)
+    assert {each: backend.files[each] for each in unchanged} == {each: before[each] for each in unchanged}
+
+    backend.files[layout.seal_name] = own
+    await filed(backend, layout, new, name="Renamed", data=content(seed=2) if new else CONTENT)
+
+
+async def test_a_manifest_that_lacks_only_our_seal_names_the_seals_beside_it_as_the_reason() -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_signer(1))
+    backend.files[layout.seal_name] += b"J" * 1000
+
+    with pytest.raises(ManifestUnsealed, match="Leave only that seal in the file"):
+        await filed(backend, layout, a_signer(2))
+
+
+async def test_seals_of_anything_leave_no_room_for_a_further_one() -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_signer(1))
+    backend.files[layout.seal_name] += b"J" * SEAL_SIZE * 5
+    await filed(MemoryBackend(files=dict(backend.files)), layout, a_signer(2))
+
+    backend.files[layout.seal_name] += b"J" * SEAL_SIZE
+
+    with pytest.raises(ManifestUnsealed):
+        await filed(backend, layout, a_signer(2))
+
+
+async def test_a_manifest_without_a_key_needs_no_room_for_a_seal() -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, None)
+    backend.files[layout.seal_name] = b"J" * 1000
+
+    await filed(backend, layout, None, name="Renamed")
+
+    assert backend.files[layout.seal_name] == b"J" * 1000
+
+
+def test_only_the_label_of_a_seal_lets_it_go() -> None:
+    """A seal without a label stays, since it may be that of the stored manifest."""
+    stored, other = sha256(b"stored").hexdigest(), sha256(b"other").hexdigest()
+    seals = [bytes([number]) * SEAL_SIZE for number in range(1, 4)]
+    labelled = seals[0] + label_of(seals[0], other) + seals[1] + label_of(seals[1], stored) + seals[2]
+
+    kept = seals_to_keep(labelled + b"J" * SEAL_SIZE * 3, stored)
+
+    assert kept == (seals[1], label_of(seals[1], stored), seals[2], *([b"J" * SEAL_SIZE] * 3))
+    of_another = seals[0] + label_of(seals[1], other)
+    assert seals_to_keep(of_another, stored) == (seals[0], label_of(seals[1], other))
